@@ -1,0 +1,1 @@
+"""Arrays and shapely in, arrays out."""

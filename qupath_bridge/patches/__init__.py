@@ -1,0 +1,1 @@
+"""Pure decisions: which boxes, which labels, which ids."""

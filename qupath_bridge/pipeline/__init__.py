@@ -1,0 +1,1 @@
+"""Plan, export, verify, provenance: the parts put together."""

@@ -1,0 +1,1 @@
+"""QuPath projects: read, listed, written."""

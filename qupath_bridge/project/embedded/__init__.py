@@ -1,0 +1,1 @@
+"""QuPath's own files, read and written without Java."""

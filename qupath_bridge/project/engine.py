@@ -1,0 +1,74 @@
+"""What an engine is: a way to read a QuPath project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from qupath_bridge.errors import UsageError
+from qupath_bridge.model import ProjectInfo, Slide
+
+__all__ = ["Engine", "Project"]
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A QuPath project, opened for reading. Nothing in it is ever written.
+
+    Listing the slides touches no data file; :meth:`Slide.read` does, when it is called.
+    ``engine`` is the name of the engine that reads, ``problems`` what was found odd on opening.
+    """
+
+    info: ProjectInfo
+    slides: tuple[Slide, ...]
+    engine: str
+    problems: tuple[str, ...] = ()
+
+    def slide(self, entry_id: str) -> Slide:
+        """Return the slide of an entry ID."""
+        for slide in self.slides:
+            if slide.entry_id == entry_id:
+                return slide
+        raise UsageError(
+            f"{self.info.path}: no image has the entry ID {entry_id!r}.",
+            hint=f"The IDs are {', '.join(slide.entry_id for slide in self.slides) or 'none'}.",
+        )
+
+    def close(self) -> None:
+        """Give back what the engine holds; the slides cannot be read after that."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Engine(Protocol):
+    """Reads QuPath projects; one of several, all held by one contract suite."""
+
+    name: str
+
+    def open(
+        self,
+        path: Path,
+        *,
+        slide_map: Mapping[str, str] | None = None,
+        search: Sequence[Path] = (),
+    ) -> Project:
+        """Open a project file (or the folder that holds exactly one).
+
+        Raises
+        ------
+        ProjectError
+            If it cannot be read as a QuPath project; the error names the file.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Places to put bytes, all or nothing."""
