@@ -192,6 +192,8 @@ class ImageData:
         ``xxh3_128:<hex>`` of the data file, None where the image has none.
     stains, workflow, properties
         As stored; workflow steps are names and scripts as text, never run.
+    problems : tuple of str
+        What is odd about the data, though it could be read.
     """
 
     objects: tuple[PathObject, ...] = ()
@@ -204,6 +206,7 @@ class ImageData:
     digest: str | None = None
     version: int | None = None
     qupath_version: str | None = None
+    problems: tuple[str, ...] = ()
 
     @property
     def annotations(self) -> tuple[PathObject, ...]:
@@ -251,12 +254,18 @@ class FrameSpec:
 
 @dataclass(frozen=True, slots=True)
 class ProjectInfo:
-    """What all slides of a project share."""
+    """What all slides of a project share.
+
+    ``version`` is the QuPath that saved it last, ``uri`` where the project file was then, and
+    ``metadata`` the project's own key and values (QuPath >= 0.6).
+    """
 
     path: Path
     name: str
     version: str | None
     classes: tuple[ClassInfo, ...] = ()
+    uri: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=_empty)
 
     @property
     def folder(self) -> Path:

@@ -1,0 +1,160 @@
+"""Damages data files and reads them: each must be read whole, or be refused with one error.
+
+Run ``python -m qupath_bridge.testing.fuzz --seconds 600`` for a long search; folders or files may
+be named whose ``data.qpdata`` are damaged too. A case that fails is written to ``--out`` with its
+traceback, and the exit status is 1. The test suite does the same for a short time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import struct
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import shapely
+
+from qupath_bridge.errors import ProjectError
+from qupath_bridge.model import ImageData
+from qupath_bridge.project.embedded.qpdata import decode_image_data
+from qupath_bridge.project.embedded.qpdata_write import encode_image_data
+from qupath_bridge.testing.data_files import cell_file, every_kind, tissue_microarray
+
+__all__ = ["check", "damage", "main", "seeds"]
+
+SLOW = 10.0
+"""Seconds after which the reading of a small file counts as a hang."""
+
+_TAGS = bytes(range(0x70, 0x7F))
+_LENGTHS = (0, 1, 0x7FFFFFFF, -1, -0x80000000, 0x00FFFFFF, 0x007E0000)
+
+
+def seeds() -> list[bytes]:
+    """Return small files to damage: all kinds of objects, a TMA grid, cells in a row."""
+    return [
+        encode_image_data(every_kind()),
+        encode_image_data(tissue_microarray()),
+        cell_file(60, measurements=4, distinct=20),
+    ]
+
+
+def _flip(rng: random.Random, data: bytearray, at: int) -> None:
+    data[at] ^= 1 << rng.randrange(8)
+
+
+def _byte(rng: random.Random, data: bytearray, at: int) -> None:
+    data[at] = rng.randrange(256)
+
+
+def _tag(rng: random.Random, data: bytearray, at: int) -> None:
+    data[at] = rng.choice(_TAGS)
+
+
+def _length(rng: random.Random, data: bytearray, at: int) -> None:
+    data[at : at + 4] = struct.pack(">i", rng.choice(_LENGTHS))
+
+
+def _reference(rng: random.Random, data: bytearray, at: int) -> None:
+    data[at : at + 5] = b"q" + struct.pack(">i", 0x7E0000 + rng.randrange(400))
+
+
+def _cut(rng: random.Random, data: bytearray, at: int) -> None:
+    del data[at : at + rng.choice((1, 2, 5, rng.randrange(1, 200)))]
+
+
+def _copy(rng: random.Random, data: bytearray, at: int) -> None:
+    start, count = rng.randrange(len(data)), rng.choice((1, 5, rng.randrange(1, 400)))
+    data[at:at] = data[start : start + count]
+
+
+def _truncate(rng: random.Random, data: bytearray, at: int) -> None:
+    del data[at:]
+
+
+_DAMAGES: tuple[Callable[[random.Random, bytearray, int], None], ...] = (
+    _flip, _byte, _tag, _length, _reference, _cut, _copy, _truncate,
+)  # fmt: skip
+
+
+def damage(rng: random.Random, data: bytes) -> bytes:
+    """Return a file with one to four places damaged."""
+    damaged = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        if damaged:
+            rng.choice(_DAMAGES)(rng, damaged, rng.randrange(len(damaged)))
+    return bytes(damaged)
+
+
+def check(data: bytes) -> str:
+    """Read a damaged file in all ways; return ``read`` or ``refused``.
+
+    Raises
+    ------
+    AssertionError
+        If the fast way reads another thing than the step-by-step one, reading takes too long,
+        or the error does not name a place.
+    Exception
+        Whatever reading raises that it must not.
+    """
+    outcomes = []
+    for detections in (False, True):
+        results = []
+        for fast in (True, False):
+            begun = time.perf_counter()
+            try:
+                image = decode_image_data(data, detections=detections, fast=fast)
+                results.append(repr(image) + _shapes(image))
+            except ProjectError as error:
+                if error.offset is None or not 0 <= error.offset <= len(data):
+                    raise AssertionError(f"no place in {error!r}") from error
+                results.append("refused")
+            if time.perf_counter() - begun > SLOW:
+                raise AssertionError(f"reading {len(data)} bytes took more than {SLOW} s")
+        if results[0] != results[1]:
+            raise AssertionError("the fast and the step-by-step way differ")
+        outcomes.append(results[0])
+    return "refused" if "refused" in outcomes else "read"
+
+
+def _shapes(image: ImageData) -> str:
+    """Return all shapes of an image, which its own repr shortens."""
+    rois = (roi for each in image.objects for roi in (each.roi, each.nucleus) if roi is not None)
+    return " ".join(shapely.to_wkb(roi.geometry, hex=True) for roi in rois)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description="Damage data files and read them.")
+    parser.add_argument("paths", nargs="*", type=Path, help="data files, or folders with some")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=None, help="for the same cases again")
+    parser.add_argument("--out", type=Path, default=Path("fuzz-failure.qpdata"))
+    options = parser.parse_args(arguments)
+    files = seeds()
+    for path in options.paths:
+        found = sorted(path.rglob("data.qpdata")) if path.is_dir() else [path]
+        files += [each.read_bytes() for each in found]
+    seed = random.randrange(1 << 32) if options.seed is None else options.seed  # noqa: S311
+    rng = random.Random(seed)  # noqa: S311
+    counts: Counter[str] = Counter()
+    end = time.monotonic() + options.seconds
+    while time.monotonic() < end:
+        case = damage(rng, rng.choice(files))
+        try:
+            counts[check(case)] += 1
+        except Exception:  # noqa: BLE001 (to report whatever comes is what this is for)
+            options.out.write_bytes(case)
+            traceback.print_exc()
+            print(f"seed {seed}, case {sum(counts.values())}, written to {options.out}")
+            return 1
+    print(f"seed {seed}: {counts['read']} read whole, {counts['refused']} refused, 0 failures")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
