@@ -1,0 +1,224 @@
+"""QuPath's ``serverBuilder``: the chain that says how an image is opened, as plain JSON.
+
+Read-only values come in from project files; the functions that end in ``_builder`` make new
+ones, with the metadata that QuPath itself would write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from qupath_bridge.errors import ProjectError, UsageError
+
+__all__ = [
+    "OPENSLIDE",
+    "affine_builder",
+    "builder_uris",
+    "cropped_builder",
+    "flipped_builder",
+    "freeze",
+    "image_metadata",
+    "rotated_builder",
+    "thaw",
+    "uri_builder",
+]
+
+OPENSLIDE = "qupath.lib.images.servers.openslide.OpenslideServerBuilder"
+"""Java class with which QuPath opens slides through OpenSlide."""
+
+MAX_DEPTH = 64
+"""Levels of JSON in a builder; QuPath's own chains have fewer than ten."""
+
+_RGB = (("Red", -65536), ("Green", -16711936), ("Blue", -16776961))
+
+
+def freeze(value: Any, *, path: Path | None = None, place: str = "", depth: int = 0) -> Any:
+    """Make JSON deeply read-only: objects become mapping views, arrays tuples.
+
+    Raises
+    ------
+    ProjectError
+        If it is nested deeper than any builder of QuPath.
+    """
+    if depth > MAX_DEPTH:
+        raise ProjectError(f"{place}: nested more than {MAX_DEPTH} levels deep", path=path)
+    if isinstance(value, dict):
+        return MappingProxyType(
+            {k: freeze(v, path=path, place=place, depth=depth + 1) for k, v in value.items()}
+        )
+    if isinstance(value, list):
+        return tuple(freeze(v, path=path, place=place, depth=depth + 1) for v in value)
+    return value
+
+
+def thaw(value: Any) -> Any:
+    """Return frozen JSON as dictionaries and lists, for ``json.dumps``."""
+    if isinstance(value, Mapping):
+        return {key: thaw(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [thaw(each) for each in value]
+    return value
+
+
+def builder_uris(builder: Any) -> Iterator[str]:
+    """Yield the URI of every file that a builder reads, wrapped ones included."""
+    if isinstance(builder, Mapping):
+        if isinstance(builder.get("uri"), str):
+            yield builder["uri"]
+        for key in ("builder", "builders", "channels", "regions", "resolutions", "serverBuilder"):
+            yield from builder_uris(builder.get(key))
+    elif isinstance(builder, list | tuple):
+        for each in builder:
+            yield from builder_uris(each)
+
+
+def image_metadata(
+    name: str,
+    width: int,
+    height: int,
+    *,
+    pixel_size: tuple[float, float] | float | None = None,
+    levels: Sequence[tuple[float, int, int]] = (),
+    magnification: float | None = None,
+    size_z: int = 1,
+    size_t: int = 1,
+) -> dict[str, Any]:
+    """Return the metadata of an 8-bit RGB image as QuPath writes it.
+
+    Parameters
+    ----------
+    width, height : int
+        Full resolution, pixels.
+    pixel_size : float or (float, float), optional
+        µm per pixel, along x and y; uncalibrated when not given.
+    levels : sequence of (downsample, width, height)
+        Finest first; the full resolution alone when not given.
+    """
+    unit = "px" if pixel_size is None else "µm"
+    size = 1.0 if pixel_size is None else pixel_size
+    size_x, size_y = size if isinstance(size, tuple) else (size, size)
+    metadata: dict[str, Any] = {
+        "name": name,
+        "width": width,
+        "height": height,
+        "sizeZ": size_z,
+        "sizeT": size_t,
+        "channelType": "DEFAULT",
+        "isRGB": True,
+        "pixelType": "UINT8",
+        "levels": [
+            {"downsample": float(d), "width": w, "height": h}
+            for d, w, h in levels or ((1.0, width, height),)
+        ],
+        "channels": [{"name": channel, "color": color} for channel, color in _RGB],
+        "pixelCalibration": {
+            "pixelWidth": {"value": float(size_x), "unit": unit},
+            "pixelHeight": {"value": float(size_y), "unit": unit},
+            "zSpacing": {"value": 1.0, "unit": "z-slice"},
+            "timeUnit": "SECONDS",
+            "timepoints": [],
+        },
+    }
+    if magnification is not None:
+        metadata["magnification"] = float(magnification)
+    return {**metadata, "preferredTileWidth": 256, "preferredTileHeight": 256}
+
+
+def uri_builder(
+    uri: str,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    provider: str | None = OPENSLIDE,
+    args: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the builder of a slide file; ``provider`` None lets QuPath choose the reader."""
+    named = {} if provider is None else {"providerClassName": provider}
+    return _finish({"builderType": "uri", **named, "uri": uri, "args": list(args)}, metadata)
+
+
+def rotated_builder(builder: Mapping[str, Any], degrees: Literal[90, 180, 270]) -> dict[str, Any]:
+    """Return a builder that turns an image clockwise."""
+    metadata = _inner(builder)
+    if degrees % 180:
+        calibration = metadata["pixelCalibration"]
+        metadata = {
+            **metadata,
+            "width": metadata["height"],
+            "height": metadata["width"],
+            "levels": [
+                {"downsample": lv["downsample"], "width": lv["height"], "height": lv["width"]}
+                for lv in metadata["levels"]
+            ],
+            "pixelCalibration": {
+                **calibration,
+                "pixelWidth": calibration["pixelHeight"],
+                "pixelHeight": calibration["pixelWidth"],
+            },
+        }
+    return _finish(_wrap("rotated", builder, rotation=f"ROTATE_{degrees}"), metadata)
+
+
+def flipped_builder(
+    builder: Mapping[str, Any], flip: Literal["HORIZONTAL", "VERTICAL", "BOTH"]
+) -> dict[str, Any]:
+    """Return a builder that mirrors an image (QuPath >= 0.7)."""
+    return _finish(_wrap("flipped", builder, flip=flip), _inner(builder))
+
+
+def cropped_builder(
+    builder: Mapping[str, Any], x: int, y: int, width: int, height: int
+) -> dict[str, Any]:
+    """Return a builder that shows a part of an image; the box is in the inner image's pixels."""
+    metadata = _inner(builder)
+    region = {"x": x, "y": y, "width": width, "height": height, "z": 0, "t": 0}
+    return _finish(_wrap("cropped", builder, region=region), _resized(metadata, width, height))
+
+
+def affine_builder(
+    builder: Mapping[str, Any],
+    matrix: Sequence[float],
+    width: int,
+    height: int,
+) -> dict[str, Any]:
+    """Return a builder that moves an image: ``x' = m00 x + m01 y + m02``.
+
+    ``matrix`` is (m00, m10, m01, m11, m02, m12), the order of ``java.awt``.
+    """
+    names = ("m00", "m10", "m01", "m11", "m02", "m12")
+    transform = dict(zip(names, map(float, matrix), strict=True))
+    return _finish(
+        _wrap("affine", builder, transform=transform), _resized(_inner(builder), width, height)
+    )
+
+
+def _resized(metadata: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
+    levels = [lv["downsample"] for lv in metadata["levels"]]
+    return {
+        **metadata,
+        "width": width,
+        "height": height,
+        "levels": [
+            {"downsample": d, "width": int(width / d), "height": int(height / d)} for d in levels
+        ],
+    }
+
+
+def _wrap(kind: str, builder: Mapping[str, Any], **keys: Any) -> dict[str, Any]:
+    return {"builderType": kind, "builder": thaw(builder), **keys}
+
+
+def _inner(builder: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = builder.get("metadata")
+    if metadata is None:
+        raise UsageError(
+            "A builder without metadata cannot be wrapped: the size of the image is not known.",
+            hint="Give uri_builder the metadata of the image.",
+        )
+    return dict(thaw(metadata))
+
+
+def _finish(builder: dict[str, Any], metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    return builder if metadata is None else {**builder, "metadata": thaw(metadata)}

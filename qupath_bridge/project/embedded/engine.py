@@ -1,0 +1,183 @@
+"""The engine that reads QuPath's own files, without Java and without QuPath."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PurePath
+
+from qupath_bridge.errors import ProjectError
+from qupath_bridge.model import ImageData, Slide
+from qupath_bridge.project.engine import Project
+
+from .qpdata import read_image_data
+from .qpproj import find_project_file, read_json, read_project
+from .uris import FileSearch, Resolution, resolve
+
+__all__ = ["EmbeddedEngine", "read_entry"]
+
+_PAUSES = (0.1, 0.3)  # seconds between looks at a data file that QuPath may be writing
+
+
+class EmbeddedEngine:
+    """Reads projects of QuPath 0.2.3 to 0.7.0 from their files."""
+
+    name = "embedded"
+
+    def open(
+        self,
+        path: Path,
+        *,
+        slide_map: Mapping[str, str] | None = None,
+        search: Sequence[Path] = (),
+    ) -> Project:
+        """Open a project file, or the folder that holds exactly one.
+
+        Parameters
+        ----------
+        path : Path
+            ``project.qpproj``, or its folder.
+        slide_map : mapping of str to str, optional
+            Beginnings of slide URIs or paths, and what to put in their place.
+        search : sequence of Path, optional
+            Folders in which to look for slides that are not found otherwise.
+
+        Raises
+        ------
+        ProjectError
+            If the project cannot be read.
+        """
+        file = read_project(find_project_file(Path(path)))
+        folder = file.info.folder.absolute()
+        find = FileSearch(search) if search else None
+        slides, problems = [], list(file.problems)
+        for slide in file.slides:
+            found = (
+                Resolution()
+                if slide.uri is None
+                else resolve(
+                    slide.uri,
+                    project_folder=folder,
+                    project_uri=file.info.uri,
+                    slide_map=slide_map,
+                    find=find,
+                )
+            )
+            if found.path is None:
+                problems.append(_not_found(slide, found))
+            slides.append(
+                replace(
+                    slide,
+                    path=_path(found.path),
+                    path_origin=found.origin,
+                    tried=found.tried,
+                    load=partial(read_entry, folder / "data" / slide.entry_id, slide.entry_id),
+                )
+            )
+        return Project(file.info, tuple(slides), self.name, tuple(problems))
+
+
+def _path(found: PurePath | None) -> Path | None:
+    return None if found is None else Path(found)
+
+
+def _not_found(slide: Slide, found: Resolution) -> str:
+    if slide.uri is None:
+        return f"Image {slide.entry_id} ({slide.name}): the project names no file for it."
+    return (
+        f"Image {slide.entry_id} ({slide.name}): the slide file was not found. "
+        f"Looked at {'; '.join(found.tried)}."
+    )
+
+
+def read_entry(folder: Path, entry_id: str, detections: bool = False) -> ImageData:
+    """Read what QuPath stored for one image.
+
+    Parameters
+    ----------
+    folder : Path
+        The entry's folder, ``data/<entry id>``.
+    entry_id : str
+    detections : bool
+        Whether detections, cells and tiles are wanted too.
+
+    Returns
+    -------
+    ImageData
+        Empty for an image that was never saved. ``problems`` says when QuPath's backup was read
+        in the place of a missing data file.
+
+    Raises
+    ------
+    ProjectError
+        If there is a data file that cannot be read, or one that has fewer annotations than QuPath
+        counted when it wrote that very file: never an empty result in their place.
+    """
+    data, backup = folder / "data.qpdata", folder / "data.qpdata.bkp"
+    pauses = iter(_PAUSES)
+    while True:
+        before = _modified(data)
+        try:
+            return _read(data, backup, entry_id, detections)
+        except ProjectError as error:
+            pause = next(pauses, None)
+            # QuPath saves by moving the old file to .bkp and writing a new one in its place.
+            if pause is None or not (backup.exists() or _modified(data) != before):
+                raise _with_way_out(error, backup) from error
+        time.sleep(pause)
+
+
+def _read(data: Path, backup: Path, entry_id: str, detections: bool) -> ImageData:
+    if data.exists():
+        image = _counted(read_image_data(data, entry_id=entry_id, detections=detections), data)
+        problem = f"{backup} exists: QuPath is saving the image, or was cut off while it did."
+    elif backup.exists():
+        image = read_image_data(backup, entry_id=entry_id, detections=detections)
+        problem = f"{data} is missing; QuPath's backup {backup.name} was read in its place."
+    else:
+        return _counted(ImageData(), data)
+    return replace(image, problems=(*image.problems, problem)) if backup.exists() else image
+
+
+def _modified(path: Path) -> int | None:
+    """Return when a file was written, ms as QuPath counts them; None where there is none."""
+    return path.stat().st_mtime_ns // 1_000_000 if path.exists() else None
+
+
+def _counted(image: ImageData, data: Path) -> ImageData:
+    """Hold what was read against QuPath's own count, where that count is of this very file."""
+    summary = data.with_name("summary.json")
+    if not summary.exists():
+        return image
+    try:
+        stated = read_json(summary)
+        written = stated["timestamp"]
+        count = stated["hierarchy"]["objectTypeCounts"].get("Annotations", 0)
+        fewer = len(image.annotations) < count
+    except (ProjectError, LookupError, TypeError, AttributeError) as error:
+        problem = f"{summary} cannot be used to check the number of annotations: {error!r}"
+        return replace(image, problems=(*image.problems, problem))
+    if fewer and _modified(data) in {written, None}:
+        raise ProjectError(
+            f"QuPath saved {count} annotations here, of which {len(image.annotations)} are there",
+            path=data,
+            hint=f"See {summary.name} beside it. Open the image in QuPath and look before going "
+            "on; if it is meant to be so, save it there.",
+        )
+    return image
+
+
+def _with_way_out(error: ProjectError, backup: Path) -> ProjectError:
+    """Return the error with what to do about it when there is a backup."""
+    if not backup.exists():
+        return error
+    return ProjectError(
+        error.problem,
+        path=error.path,
+        offset=error.offset,
+        expected=error.expected,
+        hint=f"QuPath's backup {backup} is there: close QuPath, copy the folder, then put the "
+        "backup in the place of data.qpdata.",
+    )

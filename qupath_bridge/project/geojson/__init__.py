@@ -1,0 +1,20 @@
+"""QuPath's dialect of GeoJSON: every version's is read, one that 0.4 to 0.7 accept is written."""
+
+from __future__ import annotations
+
+from .gate import check_feature, feature_problems
+from .reading import load, loads
+from .tiles import Tile, tiles_geojson, write_tiles
+from .writing import dumps, to_feature
+
+__all__ = [
+    "Tile",
+    "check_feature",
+    "dumps",
+    "feature_problems",
+    "load",
+    "loads",
+    "tiles_geojson",
+    "to_feature",
+    "write_tiles",
+]

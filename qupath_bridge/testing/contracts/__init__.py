@@ -1,0 +1,1 @@
+"""Contract suites: one class for each exchangeable part, subclassed for every backend."""
