@@ -1,0 +1,69 @@
+"""Which pixel size holds for an image, of those that the user, QuPath and the slide give."""
+
+from __future__ import annotations
+
+import math
+
+from qupath_bridge.model import PixelSize
+
+__all__ = ["TOLERANCE", "resolve_pixel_size"]
+
+TOLERANCE = 0.01
+"""Pixel sizes that differ by more than this part are reported."""
+
+
+def resolve_pixel_size(
+    user: float | None,
+    project: PixelSize | None,
+    slide: tuple[float, float] | None,
+) -> tuple[PixelSize | None, tuple[str, ...]]:
+    """Choose the pixel size: the user's, else QuPath's, else the slide's own.
+
+    Parameters
+    ----------
+    user : float or None
+        µm per full-resolution pixel, given for this run.
+    project : PixelSize or None
+        As stored in the project, for QuPath's view of the image.
+    slide : (x, y) or None
+        What the file says, seen through the same view (:meth:`Frame.pixel_size`).
+
+    Returns
+    -------
+    pixel_size : PixelSize or None
+        With its origin; None where nobody says.
+    notes : tuple of str
+        What is odd: project and slide that differ by more than 1 %, pixels that are not square.
+
+    Examples
+    --------
+    >>> resolve_pixel_size(None, PixelSize(0.25, 0.25, "project"), (0.5, 0.5))[0]
+    PixelSize(x=0.25, y=0.25, origin='project')
+    """
+    own = None
+    if slide is not None and all(math.isfinite(side) and side > 0 for side in slide):
+        own = PixelSize(*slide, origin="slide")
+    if user is not None:
+        return PixelSize(user, user, origin="user"), ()
+    notes = []
+    if project and own and (_differ(project.x, own.x) or _differ(project.y, own.y)):
+        notes.append(
+            f"Pixel size: the project says {_text(project)} µm, the slide says {_text(own)} µm; "
+            "the project's is used (--pixel-size gives another)."
+        )
+    chosen = project or own
+    if chosen and _differ(chosen.x, chosen.y):
+        notes.append(
+            f"Pixels are not square: {chosen.x:g} µm along x, {chosen.y:g} µm along y "
+            f"(from the {chosen.origin})."
+        )
+    return chosen, tuple(notes)
+
+
+def _differ(one: float, other: float) -> bool:
+    # The last digits of 1.01 × a number are no reason to report it.
+    return abs(one - other) > TOLERANCE * min(one, other) * (1 + 1e-9)
+
+
+def _text(size: PixelSize) -> str:
+    return f"{size.x:g}" if size.x == size.y else f"{size.x:g} x {size.y:g}"

@@ -1,0 +1,224 @@
+"""QuPath's server builders: the chain by which it opens an image, checked and in plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qupath_bridge.errors import FrameError
+
+__all__ = ["AFFINE_KEYS", "FLIPS", "ROTATIONS", "Step", "read_chain"]
+
+ROTATIONS = {"ROTATE_NONE": 0, "ROTATE_90": 1, "ROTATE_180": 2, "ROTATE_270": 3}
+"""QuPath's names and their clockwise quarter turns."""
+
+FLIPS = {
+    "NONE": (False, False),
+    "HORIZONTAL": (True, False),
+    "VERTICAL": (False, True),
+    "BOTH": (True, True),
+}
+"""QuPath's names, and whether left and right, top and bottom change places."""
+
+AFFINE_KEYS = ("m00", "m10", "m01", "m11", "m02", "m12")
+"""In the order of ``java.awt.geom.AffineTransform``."""
+
+_MAX_STEPS = 64
+_OPENSLIDE = {"openslideserverbuilder", "openslideimageserver", "openslide"}
+# Arguments of Bio-Formats that choose another image of the file, or swap its axes.
+_OTHER_IMAGE = ("--name", "-n", "--dims")
+_REFUSED = {
+    "channels": "joins channels of several images",
+    "color": "computes new channels",
+    "color_deconvolved": "shows separated stains",
+    "normalized": "changes the pixel values",
+    "typeConvert": "changes the pixel type",
+    "swapRedBlue": "swaps colour channels",
+    "sparse": "is put together from several images",
+    "sliced": "picks planes of another image",
+    "z_projected": "projects a z-stack",
+    "z_concatenated": "joins several images to a z-stack",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One builder of a chain.
+
+    Attributes
+    ----------
+    kind : str
+        QuPath's ``builderType``.
+    values : mapping
+        The builder's own keys as plain JSON values, without the builder that it wraps.
+    recorded : (width, height) or None
+        The size that QuPath stored for the image after this step.
+    """
+
+    kind: str
+    values: Mapping[str, Any]
+    recorded: tuple[int, int] | None = None
+
+    @property
+    def crops_to_bounds(self) -> bool | None:
+        """For a ``uri`` step, whether QuPath crops the slide to its bounds; None if unknown."""
+        provider = self.values.get("providerClassName")
+        if provider is None:
+            return None
+        is_openslide = provider.rpartition(".")[2].lower() in _OPENSLIDE
+        return is_openslide and "--no-crop" not in self.values["args"]
+
+    @property
+    def has_icc(self) -> bool:
+        """For a ``uri`` step, whether QuPath applies a colour profile."""
+        return "--icc-profile" in self.values["args"]
+
+
+def read_chain(builder: Mapping[str, Any]) -> tuple[Step, ...]:
+    """Read a ``serverBuilder`` of a project.
+
+    Parameters
+    ----------
+    builder : mapping
+        The JSON object as stored by QuPath.
+
+    Returns
+    -------
+    tuple of Step
+        The file first (``uri``), the outermost step last; ``pyramidize``, which changes no
+        coordinate, is a step too.
+
+    Raises
+    ------
+    FrameError
+        If a step is of a kind that changes more than coordinates, is unknown or is malformed.
+    """
+    steps: list[Step] = []
+    while True:
+        if not isinstance(builder, Mapping):
+            raise _malformed("the builder chain", "ends without a file")
+        if len(steps) == _MAX_STEPS:
+            raise _malformed("the builder chain", f"has more than {_MAX_STEPS} steps")
+        kind = builder.get("builderType")
+        read = _READERS.get(kind) if isinstance(kind, str) else None
+        if read is None:
+            raise _refusal(kind)
+        steps.append(Step(str(kind), read(builder), _recorded_size(builder)))
+        if kind == "uri":
+            return tuple(reversed(steps))
+        builder = builder.get("builder")  # type: ignore[assignment]  # checked above
+
+
+def _refusal(kind: object) -> FrameError:
+    if isinstance(kind, str) and kind in _REFUSED:
+        return FrameError(
+            f"QuPath opens this image with the step {kind!r}, which {_REFUSED[kind]}.",
+            hint="Only rotated, flipped, cropped and affine images can be exported; "
+            "add the slide itself to the project and draw there.",
+        )
+    return FrameError(
+        f"QuPath opens this image with the step {kind!r}, which is not known here.",
+        hint="Add the slide to the project without it; an extension of QuPath may have made it.",
+    )
+
+
+def _malformed(what: str, problem: str) -> FrameError:
+    return FrameError(
+        f"The project's entry of this image cannot be used: {what} {problem}.",
+        hint="Open the project in QuPath and save it again.",
+    )
+
+
+def _recorded_size(builder: Mapping[str, Any]) -> tuple[int, int] | None:
+    metadata = builder.get("metadata")
+    if not isinstance(metadata, Mapping):
+        return None
+    size = metadata.get("width"), metadata.get("height")
+    return (size[0], size[1]) if all(type(side) is int for side in size) else None  # type: ignore[return-value]
+
+
+def _read_uri(builder: Mapping[str, Any]) -> dict[str, Any]:
+    args = builder.get("args")
+    args = [] if args is None else args
+    is_list = isinstance(args, Sequence) and not isinstance(args, str)
+    if not is_list or not all(isinstance(arg, str) for arg in args):
+        raise _malformed("args", "is not a list of texts")
+    values: dict[str, Any] = {
+        key: str(builder[key]) for key in ("providerClassName", "uri") if builder.get(key)
+    }
+    _check_args(list(args))
+    return {**values, "args": list(args)}
+
+
+def _check_args(args: list[str]) -> None:
+    """Refuse arguments with which QuPath shows another image of the file than the first."""
+    # Both forms that QuPath's readers take: "--series 2" and "--series=2".
+    words = [word for arg in args for word in arg.split("=", 1)]
+    for place, word in enumerate(words):
+        value = words[place + 1] if place + 1 < len(words) else ""
+        if word in ("--series", "-s") and value != "0":
+            raise FrameError(
+                f"QuPath shows series {value or '?'} of this file ({' '.join(args)}).",
+                hint="Only the first image of a file (series 0) can be read.",
+            )
+        if word in _OTHER_IMAGE:
+            raise FrameError(
+                f"QuPath opens this file with {word} ({' '.join(args)}), which can show another "
+                "image than the first.",
+                hint="Only the first image of a file can be read, as it is.",
+            )
+
+
+def _read_rotated(builder: Mapping[str, Any]) -> dict[str, Any]:
+    return {"rotation": _choice(builder, "rotation", ROTATIONS, "ROTATE_NONE")}
+
+
+def _read_flipped(builder: Mapping[str, Any]) -> dict[str, Any]:
+    return {"flip": _choice(builder, "flip", FLIPS, "NONE")}
+
+
+def _choice(builder: Mapping[str, Any], key: str, known: Mapping[str, Any], default: str) -> str:
+    value = builder.get(key)
+    value = default if value is None else value
+    if not isinstance(value, str) or value not in known:
+        raise _malformed(key, f"is {value!r}, not one of {', '.join(known)}")
+    return value
+
+
+def _read_cropped(builder: Mapping[str, Any]) -> dict[str, Any]:
+    region = builder.get("region")
+    keys = ("x", "y", "width", "height")
+    if not isinstance(region, Mapping) or any(type(region.get(key)) is not int for key in keys):
+        raise _malformed("region", "has no whole x, y, width and height")
+    if region["width"] < 1 or region["height"] < 1:
+        raise _malformed("region", f"is {region['width']} x {region['height']} pixels large")
+    return {"region": {key: region[key] for key in keys}}
+
+
+def _read_affine(builder: Mapping[str, Any]) -> dict[str, Any]:
+    transform = builder.get("transform")
+    if not isinstance(transform, Mapping):
+        raise _malformed("transform", "is missing")
+    numbers = [transform.get(key) for key in AFFINE_KEYS]
+    if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):  # type: ignore[arg-type]
+        raise _malformed("transform", f"has no finite {', '.join(AFFINE_KEYS)}")
+    m00, m10, m01, m11 = (float(n) for n in numbers[:4])  # type: ignore[arg-type]
+    if abs(m00 * m11 - m01 * m10) < 1e-12:
+        raise _malformed("transform", "has no inverse")
+    return {"transform": dict(zip(AFFINE_KEYS, map(float, numbers), strict=True))}  # type: ignore[arg-type]
+
+
+def _read_nothing(_: Mapping[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+_READERS = {
+    "uri": _read_uri,
+    "rotated": _read_rotated,
+    "flipped": _read_flipped,
+    "cropped": _read_cropped,
+    "affine": _read_affine,
+    "pyramidize": _read_nothing,
+}

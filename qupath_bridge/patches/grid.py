@@ -1,0 +1,260 @@
+"""Which boxes: a regular grid of whole pixels over an image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from qupath_bridge.errors import PlanError
+from qupath_bridge.model import BoxArray, FloatArray, GridSpec, IntArray, PixelSize
+
+__all__ = ["Grid", "resolve_grid", "round_half_up"]
+
+
+LARGEST_BOX = 1 << 30
+"""Pixels; boxes are written down with 32 bits."""
+
+
+def round_half_up(value: float) -> int:
+    """Round as the contract says: floor(value + 0.5).
+
+    Examples
+    --------
+    >>> round_half_up(0.5), round_half_up(2.5), round_half_up(-0.5)
+    (1, 3, 0)
+    """
+    return math.floor(value + 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Boxes that start at ``origin + k * step`` for whole k, also negative.
+
+    Attributes
+    ----------
+    box_width, box_height, step_x, step_y : int, QuPath pixels
+        All at least 1.
+    origin_x, origin_y : int, QuPath pixels
+    width, height : int, QuPath pixels
+        Size of the image.
+    edge : "drop" or "pad"
+        ``drop`` keeps boxes that lie wholly inside the image, ``pad`` those that share area
+        with it.
+    size : int or None
+        Side of a written patch in pixels; None stands for the box itself.
+    mpp_x, mpp_y : float or None
+        Effective µm per *written* pixel; None where no pixel size is known.
+
+    Examples
+    --------
+    >>> grid = Grid(100, 100, 100, 100, 250, 100, edge="pad")
+    >>> grid.boxes().tolist()
+    [[0, 0, 100, 100], [100, 0, 100, 100], [200, 0, 100, 100]]
+    >>> grid.valid_share().tolist()
+    [1.0, 1.0, 0.5]
+    """
+
+    box_width: int
+    box_height: int
+    step_x: int
+    step_y: int
+    width: int
+    height: int
+    origin_x: int = 0
+    origin_y: int = 0
+    edge: Literal["drop", "pad"] = "drop"
+    size: int | None = None
+    mpp_x: float | None = None
+    mpp_y: float | None = None
+
+    def __post_init__(self) -> None:
+        lengths = (self.box_width, self.box_height, self.step_x, self.step_y)
+        if min(lengths) < 1:
+            raise PlanError(
+                f"A box of {self.box_width} x {self.box_height} px every {self.step_x} x "
+                f"{self.step_y} px cannot be: each must be 1 px at least."
+            )
+
+    @property
+    def mpp(self) -> float | None:
+        """Effective µm per written pixel, mean of both axes."""
+        if self.mpp_x is None or self.mpp_y is None:
+            return None
+        return (self.mpp_x + self.mpp_y) / 2
+
+    @property
+    def downsample(self) -> float:
+        """Full-resolution pixels per written pixel, mean of both axes."""
+        return 1.0 if self.size is None else (self.box_width + self.box_height) / 2 / self.size
+
+    @property
+    def cols(self) -> IntArray:
+        """Column numbers k of the boxes that the edge policy keeps, ascending."""
+        return _kept(self.origin_x, self.step_x, self.box_width, self.width, self.edge)
+
+    @property
+    def rows(self) -> IntArray:
+        """Row numbers k of the boxes that the edge policy keeps, ascending."""
+        return _kept(self.origin_y, self.step_y, self.box_height, self.height, self.edge)
+
+    @property
+    def xs(self) -> IntArray:
+        """Left edges of the columns."""
+        return self.origin_x + self.cols * self.step_x
+
+    @property
+    def ys(self) -> IntArray:
+        """Upper edges of the rows."""
+        return self.origin_y + self.rows * self.step_y
+
+    def __len__(self) -> int:
+        return len(self.cols) * len(self.rows)
+
+    @property
+    def edge_dropped(self) -> int:
+        """Number of boxes that share area with the image but are dropped at its edge."""
+        touching = len(_kept(self.origin_x, self.step_x, self.box_width, self.width, "pad")) * len(
+            _kept(self.origin_y, self.step_y, self.box_height, self.height, "pad")
+        )
+        return touching - len(self)
+
+    def boxes(self) -> BoxArray:
+        """Return all boxes, row by row, shape (N, 4)."""
+        xs, ys = self.xs, self.ys
+        boxes = np.empty((len(ys), len(xs), 4), np.int64)
+        boxes[..., 0], boxes[..., 1] = xs, ys[:, None]
+        boxes[..., 2:] = self.box_width, self.box_height
+        return boxes.reshape(-1, 4)
+
+    def valid_share(self) -> FloatArray:
+        """Return the share of each box that lies inside the image, shape (N,)."""
+        inside_x = _overlap(self.xs, self.box_width, self.width)
+        inside_y = _overlap(self.ys, self.box_height, self.height)
+        share = np.outer(inside_y, inside_x) / (self.box_width * self.box_height)
+        return share.reshape(-1)
+
+
+def _kept(origin: int, step: int, length: int, size: int, edge: str) -> IntArray:
+    if edge == "drop":
+        # start >= 0 and start + length <= size
+        first, last = -(origin // step), (size - length - origin) // step
+    else:
+        # start + length > 0 and start < size
+        first, last = (-length - origin) // step + 1, (size - 1 - origin) // step
+    return np.arange(first, max(first, last + 1), dtype=np.int64)
+
+
+def _overlap(starts: IntArray, length: int, size: int) -> IntArray:
+    return np.minimum(starts + length, size) - np.maximum(starts, 0)
+
+
+def resolve_grid(
+    spec: GridSpec,
+    *,
+    image_size: tuple[int, int],
+    pixel_size: PixelSize | None = None,
+    magnification: float | None = None,
+) -> Grid:
+    """Turn what was asked into boxes of whole pixels on one image.
+
+    Parameters
+    ----------
+    spec : GridSpec
+        ``spec.pixel_size``, where set, stands above ``pixel_size``.
+    image_size : (int, int), QuPath pixels
+        Width and height.
+    pixel_size : PixelSize or None
+        µm per QuPath pixel.
+    magnification : float or None
+        The slide's own objective power.
+
+    Returns
+    -------
+    Grid
+        With the effective ``mpp`` of its boxes, which differs from the one asked for by the
+        rounding to whole pixels.
+
+    Raises
+    ------
+    PlanError
+        If a pixel size or an objective power is needed and not known, if patches would be
+        finer than the slide and that is not allowed, or if a box would be smaller than 1 px.
+
+    Examples
+    --------
+    >>> grid = resolve_grid(
+    ...     GridSpec(size=256, mpp=0.5),
+    ...     image_size=(5000, 4000),
+    ...     pixel_size=PixelSize(0.2527, 0.2527, "project"),
+    ... )
+    >>> grid.box_width, round(grid.mpp, 5)
+    (507, 0.50046)
+    """
+    if spec.pixel_size is not None:
+        pixel_size = PixelSize(spec.pixel_size, spec.pixel_size, "user")
+    scale_x, scale_y = _scales(spec, pixel_size, magnification)
+    stride = spec.size if spec.stride is None else spec.stride
+    box_width, box_height = round_half_up(spec.size * scale_x), round_half_up(spec.size * scale_y)
+    step_x, step_y = round_half_up(stride * scale_x), round_half_up(stride * scale_y)
+    if min(box_width, box_height, step_x, step_y) < 1:
+        raise PlanError(
+            f"A patch of {spec.size} px every {stride} px would be a box of {box_width} x "
+            f"{box_height} px every {step_x} x {step_y} px of the slide: nothing.",
+            hint="Ask for a larger --mpp, a smaller --magnification, or larger patches.",
+        )
+    if max(box_width, box_height, step_x, step_y) > LARGEST_BOX:
+        raise PlanError(
+            f"A patch of {spec.size} px would be a box of {box_width} x {box_height} px of the "
+            "slide, far larger than any slide.",
+            hint="Ask for a smaller --mpp or --stride, or correct the pixel size.",
+        )
+    if min(box_width, box_height) < spec.size and not spec.allow_upsampling:
+        raise PlanError(
+            f"A patch of {spec.size} px would be made from {box_width} x {box_height} px of the "
+            f"slide{_resolution(pixel_size, magnification)}: finer than the slide is.",
+            hint="Ask for a coarser resolution, or allow it with --allow-upsampling.",
+        )
+    return Grid(
+        box_width,
+        box_height,
+        step_x,
+        step_y,
+        *image_size,
+        *spec.origin,
+        edge=spec.edge,
+        size=spec.size,
+        mpp_x=None if pixel_size is None else box_width * pixel_size.x / spec.size,
+        mpp_y=None if pixel_size is None else box_height * pixel_size.y / spec.size,
+    )
+
+
+def _scales(
+    spec: GridSpec, pixel_size: PixelSize | None, magnification: float | None
+) -> tuple[float, float]:
+    """Return full-resolution pixels per written pixel along x and y."""
+    if spec.mpp is not None:
+        if pixel_size is None:
+            raise PlanError(
+                f"{spec.mpp:g} µm per pixel is asked for, but the image has no pixel size.",
+                hint="Set it in QuPath (Image tab, double-click on pixel width), give it with "
+                "--pixel-size, or cut full-resolution pixels with --level-zero.",
+            )
+        return spec.mpp / pixel_size.x, spec.mpp / pixel_size.y
+    if spec.magnification is not None:
+        if magnification is None:
+            raise PlanError(
+                f"Magnification {spec.magnification:g} is asked for, but the slide does not say "
+                "what its own is.",
+                hint="Use --mpp, which is also exact, or --level-zero.",
+            )
+        return magnification / spec.magnification, magnification / spec.magnification
+    return 1.0, 1.0
+
+
+def _resolution(pixel_size: PixelSize | None, magnification: float | None) -> str:
+    known = [f"{pixel_size.mean:.4g} µm per pixel"] if pixel_size else []
+    known += [f"objective {magnification:g}"] if magnification else []
+    return f" ({', '.join(known)})" if known else ""

@@ -1,0 +1,219 @@
+"""Names and digests: the same thing has the same id in every run, on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import shapely
+import xxhash
+from numpy.typing import NDArray
+
+from qupath_bridge.model import BoxArray, PathObject
+
+__all__ = [
+    "TILE_UUID_HIGH",
+    "annotation_digest",
+    "canonical_annotation",
+    "label_folders",
+    "patch_id",
+    "plan_digest",
+    "run_id",
+    "slide_id",
+    "slug",
+    "tile_uuid",
+    "tile_uuids",
+]
+
+_VERSION_MASK, _VERSION_8 = 0xF000, 0x8000
+_VARIANT_MASK, _VARIANT = 0xC << 60, 0x8 << 60
+
+TILE_UUID_HIGH = (
+    int.from_bytes(hashlib.sha256(b"qupath-bridge/patches/1").digest()[:8], "big") & ~_VERSION_MASK
+) | _VERSION_8
+"""The high 64 bits of every tile that we put into QuPath; scripts recognise our tiles by them."""
+
+_HIGH_TEXT = str(uuid.UUID(int=TILE_UUID_HIGH << 64))[:18]
+
+SLUG_LENGTH = 40
+"""Longest slug: ``patches/<slide>/<label>/<patch>.png`` leaves 100 of Windows' 260 characters."""
+
+_WITH_DIGEST = re.compile(r".*-[0-9a-f]{16}")
+
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(10))}
+"""Names that Windows keeps for devices, with any extension."""
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def tile_uuid(entry_id: str, x: int, y: int, w: int, h: int, z: int = 0, t: int = 0) -> str:
+    """Return the id of the QuPath tile object of a patch box.
+
+    Parameters
+    ----------
+    entry_id : str
+        QuPath's entry ID.
+    x, y, w, h : int, QuPath pixels
+    z, t : int
+        Plane.
+
+    Returns
+    -------
+    str
+        UUID of version 8; the same box has the same one in every run.
+
+    Examples
+    --------
+    >>> tile_uuid("1", 0, 0, 256, 256)
+    '9e0725bf-e8af-8f43-b582-f1c259b1e7f4'
+    """
+    low = xxhash.xxh3_64_intdigest(f"{entry_id}|{x}|{y}|{w}|{h}|{z}|{t}".encode())
+    text = f"{low & ~_VARIANT_MASK | _VARIANT:016x}"
+    return f"{_HIGH_TEXT}-{text[:4]}-{text[4:]}"
+
+
+def tile_uuids(
+    entry_id: str, boxes: BoxArray, z: NDArray[np.integer], t: NDArray[np.integer]
+) -> list[str]:
+    """Return :func:`tile_uuid` of many boxes, shape (N, 4), and their planes, shape (N,)."""
+    return [
+        tile_uuid(entry_id, x, y, w, h, zi, ti)
+        for (x, y, w, h), zi, ti in zip(boxes.tolist(), z.tolist(), t.tolist(), strict=True)
+    ]
+
+
+def slug(text: str) -> str:
+    """Return a name that every file system takes: ASCII letters, digits, ``.``, ``-``, ``_``.
+
+    Never empty, at most 40 characters, no dot at either end, no name that Windows reserves.
+    Different texts may have one slug; see :func:`label_folders`.
+
+    Examples
+    --------
+    >>> slug("Tumor: Positive"), slug("Größe/1"), slug("..."), slug("NUL.svs")
+    ('Tumor-Positive', 'Gr-e-1', '_', '_NUL.svs')
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    name = name.strip("-.")[:SLUG_LENGTH].rstrip("-.")
+    if name.split(".", 1)[0].upper() in _RESERVED:
+        name = f"_{name}"[:SLUG_LENGTH].rstrip("-.")
+    return name or "_"
+
+
+def label_folders(labels: Iterable[str]) -> dict[str, str]:
+    """Return a folder name for each label of a run, no two alike even where case is ignored.
+
+    A label whose slug would meet another's gets a digest of its text behind it, so that the
+    names do not depend on order. ``_`` is kept for patches without a single label.
+
+    Examples
+    --------
+    >>> label_folders(["Tumor", "Stroma"])
+    {'Stroma': 'Stroma', 'Tumor': 'Tumor'}
+    """
+    slugs = {label: slug(label) for label in sorted(set(labels))}
+    uses = Counter(name.lower() for name in slugs.values())
+    return {
+        # What looks like a name with a digest gets one too, so that it cannot meet a real one.
+        label: f"{name}-{xxhash.xxh3_64_hexdigest(label.encode())}"
+        if uses[name.lower()] > 1 or name == "_" or _WITH_DIGEST.fullmatch(name.lower())
+        else name
+        for label, name in slugs.items()
+    }
+
+
+def slide_id(entry_id: str, name: str) -> str:
+    """Return the id of a slide in file names: entry ID and a slug of the image name.
+
+    Examples
+    --------
+    >>> slide_id("3", "CMU-1 (copy).svs")
+    '3_CMU-1-copy-.svs'
+    """
+    return f"{slug(entry_id)}_{slug(name)}"
+
+
+def patch_id(slide_id: str, x: int, y: int, z: int = 0, t: int = 0) -> str:
+    """Return the id of a patch, which is also its file name without the ending.
+
+    Examples
+    --------
+    >>> patch_id("3_CMU-1.svs", 512, -256), patch_id("3_CMU-1.svs", 0, 0, z=2)
+    ('3_CMU-1.svs_x512_y-256', '3_CMU-1.svs_x0_y0_z2_t0')
+    """
+    plane = f"_z{z}_t{t}" if z or t else ""
+    return f"{slide_id}_x{x}_y{y}{plane}"
+
+
+def canonical_annotation(annotation: PathObject) -> bytes:
+    """Return the bytes that stand for what an annotation means to a plan.
+
+    Id, class, plane and geometry. Where a ring starts and which way it turns does not count.
+    """
+    roi = annotation.roi
+    head = [annotation.id, annotation.class_path, None if roi is None else [*roi.plane]]
+    shape = b"" if roi is None else shapely.normalize(roi.geometry)
+    if not isinstance(shape, bytes):
+        shape = shapely.to_wkb(shape, byte_order=1, output_dimension=2)
+    return _json(head) + b"\n" + shape
+
+
+def annotation_digest(annotations: Sequence[PathObject]) -> str:
+    """Return the digest of a set of annotations, whatever their order.
+
+    Returns
+    -------
+    str
+        ``xxh3_128:<hex>``
+    """
+    total = xxhash.xxh3_128()
+    for record in sorted(xxhash.xxh3_128_digest(canonical_annotation(a)) for a in annotations):
+        total.update(record)
+    return f"xxh3_128:{total.hexdigest()}"
+
+
+def plan_digest(values: Mapping[str, Any]) -> str:
+    """Return the digest of JSON values, whatever the order of their keys.
+
+    Examples
+    --------
+    >>> plan_digest({"a": 1, "b": [2.5]}) == plan_digest({"b": [2.5], "a": 1})
+    True
+    """
+    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(_json(values))}"
+
+
+def run_id(now: float | None = None, randomness: bytes | None = None) -> str:
+    """Return the id of a new run: a ULID, sortable by its time.
+
+    Parameters
+    ----------
+    now : float, optional
+        Seconds since 1970; the clock's time when not given.
+    randomness : bytes, optional
+        10 bytes; from the system when not given.
+
+    Examples
+    --------
+    >>> run_id(0, bytes(10)), run_id(1.5, bytes(10))
+    ('00000000000000000000000000', '00000001EW0000000000000000')
+    """
+    milliseconds = int((time.time() if now is None else now) * 1000)
+    noise = secrets.token_bytes(10) if randomness is None else randomness
+    number = milliseconds << 80 | int.from_bytes(noise, "big")
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def _json(value: object) -> bytes:
+    text = json.dumps(
+        value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
+    return text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,253 @@
+"""Which patches of an image are kept, with which labels, and why the others are not.
+
+Pure: annotations, a grid and a rule in; a table and counts out. The same for any order of the
+annotations.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from qupath_bridge.errors import GeometryError, PlanError
+from qupath_bridge.geometry.edges import as_array
+from qupath_bridge.geometry.validity import repair
+from qupath_bridge.model import (
+    FIRST_PLANE,
+    BoxArray,
+    FloatArray,
+    LabelRule,
+    PathObject,
+    Plane,
+    Reason,
+)
+
+from .grid import Grid
+from .labels import EPSILON, Decision, decide
+from .regions import PlanReport, Region, Repair, select_regions
+from .shares import cores_at_centres, label_shares, union_shares
+from .table import PatchTable, Ragged
+
+__all__ = ["PatchTable", "PlanReport", "PlannedPatches", "Repair", "TissueTest", "plan_patches"]
+
+TissueTest = Callable[[BoxArray], FloatArray]
+"""From boxes (N, 4) in QuPath pixels to the share of tissue in each, (N,)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedPatches:
+    """What was decided for one image.
+
+    Attributes
+    ----------
+    table : PatchTable
+        The kept patches, sorted by z, t, row, col.
+    dropped : mapping of Reason to int
+        The others by the first reason that holds; every reason is there.
+    report : PlanReport
+        What became of the annotations.
+    """
+
+    table: PatchTable
+    dropped: Mapping[Reason, int]
+    report: PlanReport
+
+    @property
+    def by_label(self) -> dict[str, int]:
+        """Number of kept patches by label, most first."""
+        return self.table.label_counts()
+
+
+def plan_patches(
+    annotations: Sequence[PathObject],
+    grid: Grid,
+    rule: LabelRule,
+    *,
+    planes: Sequence[Plane] = (FIRST_PLANE,),
+    tissue: TissueTest | None = None,
+    tma_cores: Sequence[PathObject] = (),
+) -> PlannedPatches:
+    """Decide which boxes of a grid become patches, and what their labels are.
+
+    Parameters
+    ----------
+    annotations : sequence of PathObject
+        The annotations of the image, in any order, coordinates rounded to 0.01 px.
+    grid : Grid
+    rule : LabelRule
+    planes : sequence of Plane
+        Planes to make patches on.
+    tissue : callable, optional
+        Asked once a plane, for the boxes that are neither excluded nor outside. Boxes with less
+        than ``rule.min_tissue`` are dropped; None keeps them all.
+    tma_cores : sequence of PathObject
+        A box belongs to the core that holds its centre. One in a missing core is ``outside``.
+
+    Raises
+    ------
+    PlanError
+        If unclassified regions are an error, or polygons are beyond repair.
+
+    Notes
+    -----
+    Polygons that are not valid are always repaired here; ``report.repairs`` says how much that
+    changed, and whoever calls decides what is too much.
+    """
+    try:
+        return _plan(annotations, grid, rule, sorted(set(planes)), tissue, tma_cores)
+    except shapely.errors.GEOSException as error:
+        raise PlanError(
+            f"The geometry library fails on the regions of this image: {error}.",
+            hint="Simplify or redraw the regions that cross one another in QuPath.",
+        ) from error
+    except GeometryError as error:
+        raise PlanError(error.message, hint=error.hint) from error
+
+
+def _plan(
+    annotations: Sequence[PathObject],
+    grid: Grid,
+    rule: LabelRule,
+    planes: Sequence[Plane],
+    tissue: TissueTest | None,
+    tma_cores: Sequence[PathObject],
+) -> PlannedPatches:
+    regions, report = select_regions(annotations, rule, planes, (grid.width, grid.height))
+    names = {region.role.label for region in regions if region.role.label}
+    if rule.background is not None and rule.labels:
+        names.add(rule.background)
+    scene = _Scene(
+        grid,
+        rule,
+        tuple(sorted(names)) if rule.labels else (),
+        tuple(sorted({region.id for region in regions if region.role.kind == "label"})),
+        _Cores.of(tma_cores),
+        tissue,
+    )
+    tables, dropped = [], Counter({Reason.EDGE: grid.edge_dropped * len(planes)})
+    everywhere = scene.plan(regions) if rule.all_planes else None
+    for plane in planes:
+        here = [region for region in regions if region.plane == plane]
+        table, reasons = everywhere or scene.plan(here)
+        tables.append(_on_plane(table, plane))
+        dropped.update(reasons)
+    return PlannedPatches(
+        PatchTable.concatenate(tables), {reason: dropped[reason] for reason in Reason}, report
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cores:
+    """TMA cores with an area, by name."""
+
+    names: tuple[str, ...]
+    missing: NDArray[np.bool_]
+    polygons: NDArray[np.object_]
+
+    @classmethod
+    def of(cls, cores: Sequence[PathObject]) -> _Cores:
+        drawn = sorted(
+            (core.name or core.id, core.id, bool(core.missing), core.roi.geometry)
+            for core in cores
+            if core.roi and core.roi.has_area
+        )
+        return cls(
+            tuple(name for name, _, _, _ in drawn),
+            np.array([missing for _, _, missing, _ in drawn], np.bool_),
+            as_array([repair(geometry)[0] for _, _, _, geometry in drawn]),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scene:
+    """What all planes of an image share."""
+
+    grid: Grid
+    rule: LabelRule
+    names: tuple[str, ...]
+    region_names: tuple[str, ...]
+    cores: _Cores
+    tissue: TissueTest | None
+
+    def plan(self, regions: Sequence[Region]) -> tuple[PatchTable, Counter[Reason]]:
+        """Plan the boxes of one plane, on which these regions act."""
+        rule, grid, boxes = self.rule, self.grid, self.grid.boxes()
+        reasons: Counter[Reason] = Counter()
+        unknown = np.full(len(grid), np.nan)
+        kept = np.ones(len(grid), np.bool_)
+
+        def drop(reason: Reason, which: NDArray[np.bool_]) -> None:
+            reasons[reason] += int((kept & which).sum())
+            np.logical_and(kept, ~which, out=kept)
+
+        excluded = union_shares([r for r in regions if r.role.kind == "excluded"], grid)
+        drop(Reason.EXCLUDED, excluded > rule.max_excluded_share + EPSILON)
+
+        within = unknown
+        if rule.within or rule.within_any:
+            within = union_shares([r for r in regions if r.role.within], grid)
+            drop(Reason.OUTSIDE, within < rule.min_within - EPSILON)
+        core = cores_at_centres(self.cores.polygons, grid)
+        # Boxes of no core have -1, which is the False at the end.
+        drop(Reason.OUTSIDE, np.append(self.cores.missing, False)[core])
+
+        tissue = unknown.copy()
+        if self.tissue is not None:
+            tissue[kept] = self.tissue(boxes[kept])
+            if rule.min_tissue is not None:
+                drop(Reason.NO_TISSUE, ~(tissue >= rule.min_tissue - EPSILON))
+
+        decision, shares, contributions = self._labels(regions)
+        if rule.labels:
+            drop(Reason.NO_LABEL, ~decision.labelled)
+
+        rows = np.flatnonzero(kept)
+        row, col = np.divmod(rows, max(len(grid.cols), 1))
+        zeros = np.zeros(len(rows), np.int32)
+        table = PatchTable(
+            boxes=boxes[rows],
+            z=zeros,
+            t=zeros,
+            col=grid.cols[col].astype(np.int32),
+            row=grid.rows[row].astype(np.int32),
+            labels=decision.labels.take(rows),
+            label_source=decision.source[rows],
+            label_share=decision.share[rows],
+            margin=decision.margin[rows],
+            shares=shares.take(rows),
+            regions=contributions.take(rows),
+            within_share=within[rows],
+            excluded_share=excluded[rows],
+            valid_share=grid.valid_share()[rows],
+            tissue_share=tissue[rows],
+            tma_core=core[rows].astype(np.int32),
+            label_names=self.names,
+            region_names=self.region_names if rule.labels else (),
+            core_names=self.cores.names,
+            multi=rule.multi,
+        )
+        return table, reasons
+
+    def _labels(self, regions: Sequence[Region]) -> tuple[Decision, Ragged, Ragged]:
+        """Label all boxes; nothing where no labels are asked for."""
+        if not self.rule.labels:
+            nothing = np.full(len(self.grid), np.nan)
+            none = Ragged.empty(len(self.grid), values=True)
+            bare = Ragged.empty(len(self.grid))
+            return Decision(bare, np.full(len(bare), -1, np.int8), nothing, nothing), none, none
+        labelling = [region for region in regions if region.role.kind == "label"]
+        held = label_shares(labelling, self.grid, self.rule, self.names, self.region_names)
+        return decide(self.rule, self.names, held.shares, held.owners), held.shares, held.regions
+
+
+def _on_plane(table: PatchTable, plane: Plane) -> PatchTable:
+    return replace(
+        table,
+        z=np.full(len(table), plane.z, np.int32),
+        t=np.full(len(table), plane.t, np.int32),
+    )

@@ -1,0 +1,188 @@
+"""What a class means to a run: a label, an exclusion, a context, or nothing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from qupath_bridge.errors import ConfigError, Fault
+from qupath_bridge.model import LabelRule
+
+__all__ = ["CONTEXT", "EXCLUDED", "Role", "check_class_names", "label_of", "label_ranks", "role_of"]
+
+EXCLUDED = "Ignore*"
+"""The class that excludes unless it is renamed. A literal name."""
+
+CONTEXT = "Region*"
+"""The class that never labels unless it is renamed. A literal name."""
+
+CHILDREN = ": *"
+"""What ends the only wildcard: the children of a class, not the class itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What the regions of a class do.
+
+    Attributes
+    ----------
+    kind : str
+        ``label``, ``excluded``, ``context``, ``ignored`` (any other class that ends in ``*``)
+        or ``unclassified``.
+    label : str or None
+        For kind ``label`` only.
+    within : bool
+        Whether the region counts for ``within``, whatever its kind.
+    """
+
+    kind: Literal["label", "excluded", "context", "ignored", "unclassified"]
+    label: str | None = None
+    within: bool = False
+
+    @property
+    def acts(self) -> bool:
+        """Whether the region has any effect."""
+        return self.within or self.kind in {"label", "excluded"}
+
+
+def role_of(class_path: str | None, rule: LabelRule) -> Role:
+    """Return the role of a class path; None stands for unclassified.
+
+    Unclassified regions that get a label by ``unclassified = as`` are from then on treated as
+    if that were their class.
+
+    Examples
+    --------
+    >>> role_of("Tumor", LabelRule()).label, role_of("Ignore*", LabelRule()).kind
+    ('Tumor', 'excluded')
+    """
+    path = class_path
+    if path is None and rule.unclassified == "as":
+        path = rule.unclassified_as
+    within = rule.within_any or path in rule.within
+    if path is None:
+        return Role("unclassified", within=within)
+    default = path not in rule.rename
+    if path in rule.exclude or (default and path == EXCLUDED):
+        return Role("excluded", within=within)
+    if default and path == CONTEXT:
+        return Role("context", within=within)
+    if default and path.endswith("*"):
+        return Role("ignored", within=within)
+    return Role("label", label_of(path, rule), within)
+
+
+def label_of(class_path: str, rule: LabelRule) -> str:
+    """Return the label of an ordinary class: exact name, then wildcard, then roll-up.
+
+    Of several wildcards that match, the longest counts.
+
+    Examples
+    --------
+    >>> rule = LabelRule(rename={"Tumor: *": "T", "Tumor: Edge": "E"}, rollup=True)
+    >>> [label_of(name, rule) for name in ("Tumor: Edge", "Tumor: In", "Tumor", "Gland: In")]
+    ['E', 'T', 'Tumor', 'Gland']
+    """
+    if class_path in rule.rename:
+        return rule.rename[class_path]
+    wildcards = [name for name in rule.rename if _is_child(class_path, name)]
+    if wildcards:
+        return rule.rename[max(wildcards, key=len)]
+    return class_path.split(": ", 1)[0] if rule.rollup else class_path
+
+
+def _is_child(class_path: str, wildcard: str) -> bool:
+    return wildcard.endswith(CHILDREN) and class_path.startswith(wildcard.removesuffix("*"))
+
+
+def label_ranks(labels: Sequence[str], rule: LabelRule) -> list[int]:
+    """Return the place of each label: the ``priority`` order, then by code point.
+
+    ``priority`` may name a label, or a class, which stands for its label.
+
+    Examples
+    --------
+    >>> label_ranks(["A", "B", "C"], LabelRule(priority=("C",)))
+    [1, 2, 0]
+    """
+    known = set(labels)
+    first: dict[str, int] = {}
+    for place, name in enumerate(rule.priority):
+        first.setdefault(name if name in known else label_of(name, rule), place)
+    order = sorted(labels, key=lambda label: (first.get(label, len(rule.priority)), label))
+    place_of = {label: place for place, label in enumerate(order)}
+    return [place_of[label] for label in labels]
+
+
+def check_class_names(
+    rule: LabelRule, present: Iterable[str], known: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Check the classes that ``map``, ``exclude`` and ``within`` name.
+
+    Parameters
+    ----------
+    rule : LabelRule
+    present : iterable of str
+        Class paths of the annotations of all selected images.
+    known : iterable of str
+        Class paths of the project's class list.
+
+    Returns
+    -------
+    tuple of str
+        Warnings: names that the project knows but no selected image holds; names in ``priority``
+        that are neither a class nor a label.
+
+    Raises
+    ------
+    ConfigError
+        With one fault for each name that is neither held nor known, close matches listed.
+
+    Examples
+    --------
+    >>> check_class_names(LabelRule(exclude=("Fold",)), ["Tumor"], ["Fold"])
+    ("exclude: no selected image has an annotation of the class 'Fold'.",)
+    >>> check_class_names(LabelRule(within=("Tumour",)), ["Tumor", "Stroma"])
+    Traceback (most recent call last):
+    ...
+    qupath_bridge.errors.ConfigError: within: there is no class 'Tumour'; did you mean 'Tumor'?
+    """
+    held = set(present)
+    listed = held | set(known)
+    faults, warnings = [], []
+    named = (("map", rule.rename), ("exclude", rule.exclude), ("within", rule.within))
+    for place, names in named:
+        for name in names:
+            if _matches(name, held, wildcard=place == "map"):
+                continue
+            if _matches(name, listed, wildcard=place == "map"):
+                warnings.append(
+                    f"{place}: no selected image has an annotation of the class {name!r}."
+                )
+            elif name != rule.unclassified_as:
+                faults.append(Fault(place, f"there is no class {name!r}{_suggest(name, listed)}"))
+    if faults:
+        raise ConfigError(faults)
+    labels = {label_of(name, rule) for name in listed} | {rule.background, rule.unclassified_as}
+    warnings += [
+        f"priority: {name!r} is neither a class nor a label{_suggest(name, listed)}"
+        for name in rule.priority
+        if name not in listed and name not in labels
+    ]
+    return tuple(warnings)
+
+
+def _matches(name: str, classes: set[str], *, wildcard: bool) -> bool:
+    return name in classes or (wildcard and any(_is_child(path, name) for path in classes))
+
+
+def _suggest(name: str, classes: set[str]) -> str:
+    lowered = {path.lower(): path for path in sorted(classes)}
+    close = difflib.get_close_matches(name.lower(), lowered, n=3)
+    if close:
+        return f"; did you mean {' or '.join(repr(lowered[key]) for key in close)}?"
+    if not classes:
+        return "; there are no classes at all"
+    return f"; the classes are {', '.join(map(repr, sorted(classes)))}"

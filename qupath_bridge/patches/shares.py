@@ -1,0 +1,162 @@
+"""From regions and a grid to shares: of labels, of annotations, of unions, of box centres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qupath_bridge.geometry.accumulate import tidy
+from qupath_bridge.geometry.coverage import grid_entries
+from qupath_bridge.geometry.edges import GeometryArray, Outlines, as_array
+from qupath_bridge.geometry.lattice import Entries
+from qupath_bridge.geometry.overlap import paint
+from qupath_bridge.geometry.points import points_inside
+from qupath_bridge.model import FloatArray, IntArray, LabelRule
+
+from .grid import Grid
+from .labels import EPSILON
+from .regions import Region
+from .roles import label_ranks
+from .table import Ragged
+
+__all__ = ["LabelShares", "cores_at_centres", "label_shares", "union_shares"]
+
+AREA_DECIMALS = 6
+"""Areas of regions are compared to so many decimals: equal shapes tie, wherever they begin."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelShares:
+    """What each of N boxes of a grid holds.
+
+    Attributes
+    ----------
+    shares : Ragged
+        Labels with a share > ε, and that share.
+    regions : Ragged
+        Annotations with a contribution > ε, largest first, and the contribution: the share of
+        the box that the annotation has of what its label owns.
+    owners : Ragged or None
+        Labels that own the centre of the box, for rule ``centre``.
+    """
+
+    shares: Ragged
+    regions: Ragged
+    owners: Ragged | None
+
+
+def union_shares(regions: Sequence[Region], grid: Grid) -> FloatArray:
+    """Return the share of each box that the union of regions covers, shape (N,)."""
+    painting = paint(as_array([region.polygon for region in regions]))
+    entries = _entries(painting.seen(), grid)
+    shares = np.bincount(_boxes(entries, grid), entries.value, minlength=len(grid))
+    return tidy(shares.astype(np.float64))
+
+
+def label_shares(
+    regions: Sequence[Region],
+    grid: Grid,
+    rule: LabelRule,
+    names: Sequence[str],
+    region_names: Sequence[str],
+) -> LabelShares:
+    """Return what each box holds of labels and of annotations, overlaps resolved.
+
+    Parameters
+    ----------
+    regions : sequence of Region
+        Those that label, all on one plane.
+    names : sequence of str
+        All labels, sorted.
+    region_names : sequence of str
+        Ids of all annotations, sorted.
+    """
+    painted = _paint_order(regions, rule, names)
+    polygons = as_array([region.polygon for region in painted])
+    label_code = {name: code for code, name in enumerate(names)}
+    region_code = {name: code for code, name in enumerate(region_names)}
+    labels = np.array([label_code[region.role.label or ""] for region in painted], np.int64)
+    ids = np.array([region_code[region.id] for region in painted], np.int64)
+
+    painting = paint(polygons, labels if rule.overlap == "independent" else None)
+    seen = _entries(painting.seen(), grid)
+    shares = _by_box(seen, labels, grid)
+    own = Entries.concatenate([seen, _entries(painting.beneath(labels), grid)])
+    contributions = _largest_first(_by_box(own, ids, grid))
+    owners = _centre_owners(polygons, labels, grid, rule) if rule.rule == "centre" else None
+    return LabelShares(shares, contributions, owners)
+
+
+def cores_at_centres(cores: GeometryArray, grid: Grid) -> IntArray:
+    """Return the first core that holds the centre of each box, -1 where none does, shape (N,)."""
+    found = np.full(len(grid), len(cores))
+    entries = _centres(cores, grid)
+    np.minimum.at(found, _boxes(entries, grid), entries.region)
+    return np.where(found < len(cores), found, -1)
+
+
+def _paint_order(regions: Sequence[Region], rule: LabelRule, names: Sequence[str]) -> list[Region]:
+    """Sort regions from the first painted to the last, which owns what it covers."""
+    rank = dict(zip(names, label_ranks(names, rule), strict=True))
+
+    def key(region: Region) -> tuple[float, float, str, str]:
+        area, label = -round(region.area, AREA_DECIMALS), region.role.label or ""
+        by_label = -rank[label] if rule.overlap == "priority" else 0
+        return by_label, area, label, region.id
+
+    return sorted(regions, key=key)
+
+
+def _entries(outlines: Outlines, grid: Grid) -> Entries:
+    return grid_entries(grid.xs, grid.ys, grid.box_width, grid.box_height, outlines)
+
+
+def _centres(polygons: GeometryArray, grid: Grid) -> Entries:
+    outlines = Outlines.of(polygons, np.arange(len(polygons)))
+    xs = grid.xs.astype(np.float64) + grid.box_width / 2
+    ys = grid.ys.astype(np.float64) + grid.box_height / 2
+    return points_inside(xs, ys, outlines)
+
+
+def _boxes(entries: Entries, grid: Grid) -> IntArray:
+    """Return the number of the box of each entry, row by row."""
+    return entries.row * len(grid.cols) + entries.col
+
+
+def _by_box(entries: Entries, code_of_region: IntArray, grid: Grid) -> Ragged:
+    """Sum what regions of one code have in a box; leave out what is not above ε."""
+    if not len(entries):
+        return Ragged.empty(len(grid), values=True)
+    codes = int(code_of_region.max()) + 1
+    keys = _boxes(entries, grid) * codes + code_of_region[entries.region]
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    sums = tidy(np.add.reduceat(entries.value[order], starts))
+    real = sums > EPSILON
+    rows, found = np.divmod(keys[starts][real], codes)
+    return Ragged.of(rows, found, len(grid), sums[real])
+
+
+def _largest_first(lists: Ragged) -> Ragged:
+    """Sort each row by its values, descending, then by code."""
+    order = np.lexsort((lists.codes, -lists.amounts, lists.rows))
+    return Ragged(lists.offsets, lists.codes[order], lists.amounts[order])
+
+
+def _centre_owners(
+    polygons: GeometryArray, labels: IntArray, grid: Grid, rule: LabelRule
+) -> Ragged:
+    """Return the labels that own the centre of each box: the top one, or all if independent."""
+    entries = _centres(polygons, grid)
+    boxes = _boxes(entries, grid)
+    if rule.overlap == "independent":
+        count = int(labels.max(initial=0)) + 1
+        rows, codes = np.divmod(np.unique(boxes * count + labels[entries.region]), count)
+        return Ragged.of(rows, codes, len(grid))
+    top = np.full(len(grid), -1)
+    np.maximum.at(top, boxes, entries.region)
+    rows = np.flatnonzero(top >= 0)
+    return Ragged.of(rows, labels[top[rows]], len(grid))

@@ -1,0 +1,240 @@
+"""The table of planned patches: a million patches are a few arrays, never a million objects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qupath_bridge.model import BoxArray, FloatArray, IntArray, Plane
+
+from .ids import patch_id
+
+__all__ = ["LABEL_SOURCES", "PatchTable", "Ragged"]
+
+CodeArray = NDArray[np.int32]
+
+LABEL_SOURCES = ("rule", "background")
+"""What ``PatchTable.label_source`` counts into; -1 is null."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ragged:
+    """A list of codes, and perhaps of numbers, for each row: offsets into flat arrays.
+
+    Row ``i`` is ``codes[offsets[i]:offsets[i + 1]]``, as in Arrow's lists.
+
+    Attributes
+    ----------
+    offsets : array, shape (N + 1,), int64
+    codes : array, shape (M,), int32
+    values : array, shape (M,), float64, or None
+    """
+
+    offsets: IntArray
+    codes: CodeArray
+    values: FloatArray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        rows: IntArray,
+        codes: NDArray[np.integer],
+        count: int,
+        values: FloatArray | None = None,
+    ) -> Self:
+        """Make lists from entries that are sorted by row already."""
+        offsets = np.zeros(count + 1, np.int64)
+        np.cumsum(np.bincount(rows, minlength=count), out=offsets[1:])
+        return cls(offsets, codes.astype(np.int32), values)
+
+    @classmethod
+    def empty(cls, count: int, *, values: bool = False) -> Self:
+        """Make ``count`` empty lists."""
+        nothing = np.zeros(0, np.int64)
+        return cls.of(nothing, nothing, count, np.zeros(0) if values else None)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Ragged]) -> Self:
+        """Put the rows of several one after the other."""
+        ends = np.cumsum([0, *(len(part.codes) for part in parts)])
+        offsets = [part.offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
+        values = [part.values for part in parts if part.values is not None]
+        return cls(
+            np.concatenate([np.zeros(1, np.int64), *offsets]),
+            np.concatenate([part.codes for part in parts]),
+            np.concatenate(values) if values else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> IntArray:
+        """Number of codes of each row, shape (N,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def rows(self) -> IntArray:
+        """The row of each code, shape (M,)."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    @property
+    def amounts(self) -> FloatArray:
+        """The numbers, shape (M,); 0 where there are none."""
+        return np.zeros(len(self.codes)) if self.values is None else self.values
+
+    def row(self, index: int) -> CodeArray:
+        """Return the codes of one row."""
+        return self.codes[self.offsets[index] : self.offsets[index + 1]]
+
+    def row_values(self, index: int) -> FloatArray:
+        """Return the numbers of one row."""
+        return self.amounts[self.offsets[index] : self.offsets[index + 1]]
+
+    def take(self, rows: IntArray) -> Self:
+        """Return the lists of some rows, in the order asked for."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        # Where each entry stands in the old arrays: its row's start plus its place in the row.
+        index = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        values = None if self.values is None else self.values[index]
+        return replace(self, offsets=offsets, codes=self.codes[index], values=values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchTable:
+    """The kept patches of one slide, one row each, sorted by z, t, row, col.
+
+    Names stand once, in ``label_names``, ``region_names`` and ``core_names``; columns hold codes
+    that count into them, -1 for null. In columns of shares NaN is null.
+
+    Attributes
+    ----------
+    boxes : array, shape (N, 4), int64, QuPath pixels
+        x, y, width, height.
+    z, t : array, shape (N,), int32
+        Plane.
+    col, row : array, shape (N,), int32
+        Position in the grid; may be negative.
+    labels : Ragged
+        Codes into ``label_names``: one or none for single-label rules, several for ``multi``.
+    label_source : array, shape (N,), int8
+        Codes into :data:`LABEL_SOURCES`.
+    label_share, margin : array, shape (N,), float64
+    shares : Ragged
+        Every label with a share > 1e-9, and its share, in the order of ``label_names``.
+    regions : Ragged
+        Codes into ``region_names``, by contribution descending, then name; the values are the
+        contributions as shares of the box.
+    within_share, excluded_share, valid_share, tissue_share : array, shape (N,), float64
+    tma_core : array, shape (N,), int32
+        Codes into ``core_names``.
+    label_names : tuple of str
+        Sorted by code point.
+    region_names : tuple of str
+        Ids of annotations, sorted.
+    core_names : tuple of str
+    multi : bool
+        Whether labels are lists (rules ``threshold`` and ``any``).
+    """
+
+    boxes: BoxArray
+    z: CodeArray
+    t: CodeArray
+    col: CodeArray
+    row: CodeArray
+    labels: Ragged
+    label_source: NDArray[np.int8]
+    label_share: FloatArray
+    margin: FloatArray
+    shares: Ragged
+    regions: Ragged
+    within_share: FloatArray
+    excluded_share: FloatArray
+    valid_share: FloatArray
+    tissue_share: FloatArray
+    tma_core: CodeArray
+    label_names: tuple[str, ...] = ()
+    region_names: tuple[str, ...] = ()
+    core_names: tuple[str, ...] = ()
+    multi: bool = False
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def take(self, rows: slice | IntArray | NDArray[np.bool_]) -> Self:
+        """Return a table of some rows: a slice, a mask, or their numbers."""
+        index = np.arange(len(self))[rows]
+        columns: dict[str, Any] = {
+            field.name: column.take(index) if isinstance(column, Ragged) else column[index]
+            for field in fields(self)
+            if isinstance(column := getattr(self, field.name), Ragged | np.ndarray)
+        }
+        return replace(self, **columns)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[PatchTable]) -> Self:
+        """Put tables that share their names one after the other; there is at least one."""
+        columns: dict[str, Any] = {}
+        for field in fields(cls):
+            values = [getattr(part, field.name) for part in parts]
+            if isinstance(values[0], Ragged):
+                columns[field.name] = Ragged.concatenate(values)
+            elif isinstance(values[0], np.ndarray):
+                columns[field.name] = np.concatenate(values)
+            else:
+                columns[field.name] = values[0]
+        return cls(**columns)
+
+    def plane(self, row: int) -> Plane:
+        """Return the plane of one patch."""
+        return Plane(int(self.z[row]), int(self.t[row]))
+
+    def labels_of(self, row: int) -> list[str]:
+        """Return the labels of one patch: none, one, or several."""
+        return [self.label_names[code] for code in self.labels.row(row)]
+
+    def label_of(self, row: int) -> str | list[str] | None:
+        """Return what the index shows: a list for multi-label rules, else a name or None."""
+        names = self.labels_of(row)
+        if self.multi:
+            return names
+        return names[0] if names else None
+
+    def shares_of(self, row: int) -> dict[str, float]:
+        """Return label to share of one patch."""
+        codes, values = self.shares.row(row).tolist(), self.shares.row_values(row).tolist()
+        return {self.label_names[code]: value for code, value in zip(codes, values, strict=True)}
+
+    def regions_of(self, row: int) -> list[str]:
+        """Return the ids of the annotations that one patch is made of, largest part first."""
+        return [self.region_names[code] for code in self.regions.row(row)]
+
+    def core_of(self, row: int) -> str | None:
+        """Return the name of the TMA core of one patch."""
+        code = int(self.tma_core[row])
+        return self.core_names[code] if code >= 0 else None
+
+    def label_source_of(self, row: int) -> str | None:
+        """Return where the label of one patch comes from."""
+        code = int(self.label_source[row])
+        return LABEL_SOURCES[code] if code >= 0 else None
+
+    def label_counts(self) -> dict[str, int]:
+        """Return the number of patches by label, most first, then by name.
+
+        Under multi-label rules a patch counts for each of its labels.
+        """
+        counts = np.bincount(self.labels.codes, minlength=len(self.label_names)).tolist()
+        named: Mapping[str, int] = dict(zip(self.label_names, counts, strict=True))
+        return {name: n for name, n in Counter(named).most_common() if n}
+
+    def patch_id(self, slide_id: str, row: int) -> str:
+        """Return the id of one patch (:func:`qupath_bridge.patches.ids.patch_id`)."""
+        x, y = self.boxes[row, :2].tolist()
+        return patch_id(slide_id, x, y, *self.plane(row))

@@ -1,0 +1,62 @@
+import math
+
+import pytest
+
+from qupath_bridge.geometry.calibration import resolve_pixel_size
+from qupath_bridge.model import PixelSize
+
+PROJECT = PixelSize(0.25, 0.25, "project")
+
+
+@pytest.mark.parametrize(
+    ("user", "project", "slide", "expected"),
+    [
+        (0.4, PROJECT, (0.5, 0.5), PixelSize(0.4, 0.4, "user")),
+        (None, PROJECT, (0.25, 0.25), PROJECT),
+        (None, None, (0.5, 0.5), PixelSize(0.5, 0.5, "slide")),
+        (None, PROJECT, None, PROJECT),
+        (0.4, None, None, PixelSize(0.4, 0.4, "user")),
+        (None, None, None, None),
+        (None, None, (0.0, 0.5), None),
+        (None, None, (math.nan, 0.5), None),
+        (None, None, (math.inf, 0.5), None),
+        (None, PROJECT, (-1.0, 0.5), PROJECT),
+    ],
+)
+def test_user_then_project_then_slide(user, project, slide, expected):
+    assert resolve_pixel_size(user, project, slide)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("slide", "reported"),
+    [
+        ((0.25, 0.25), False),
+        ((0.2525, 0.25), False),  # 1 % is not more than 1 %
+        ((0.2475248, 0.25), False),
+        ((0.2526, 0.25), True),
+        ((0.25, 0.2526), True),
+        ((0.247, 0.247), True),
+        ((0.5, 0.5), True),
+    ],
+)
+def test_disagreement_is_reported(slide, reported):
+    size, notes = resolve_pixel_size(None, PROJECT, slide)
+    assert size == PROJECT
+    assert len(notes) == reported
+    if reported:
+        assert "0.25 µm" in notes[0] and f"{slide[0]:g}" in notes[0] and f"{slide[1]:g}" in notes[0]
+
+
+def test_the_users_word_ends_the_disagreement():
+    assert resolve_pixel_size(0.3, PROJECT, (0.5, 0.5))[1] == ()
+
+
+@pytest.mark.parametrize("origin", ["project", "slide"])
+def test_pixels_that_are_not_square_are_reported(origin):
+    pair = (0.25, 0.26)
+    project = PixelSize(*pair, "project") if origin == "project" else None
+    size, notes = resolve_pixel_size(None, project, pair)
+    assert size == PixelSize(*pair, origin)
+    assert len(notes) == 1
+    assert "not square" in notes[0] and "0.26" in notes[0] and origin in notes[0]
+    assert resolve_pixel_size(None, None, (0.25, 0.2524))[1] == ()
