@@ -72,6 +72,11 @@ class Reader(Protocol):
         ...
 
     @property
+    def background(self) -> tuple[int, int, int]:
+        """The colour of what is outside, transparent or missing."""
+        ...
+
+    @property
     def planes(self) -> tuple[int, int]:
         """Number of z slices and time points that this reader can read."""
         ...

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 __all__ = ["PatchFile", "Sink"]
 
 
-@dataclass(frozen=True, slots=True)
-class PatchFile:
-    """Where one patch goes: its id, its place relative to the output, and the slide it is of."""
+class PatchFile(NamedTuple):
+    """Where one patch goes: its id, and its place relative to the output."""
 
     patch_id: str
     path: str
-    slide_id: str
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Takes encoded patches of one slide after the other.
+    """Takes the encoded patches of one slide after the other.
 
-    Between ``begin`` and ``commit`` nothing counts as written; ``abort`` takes back what can be
-    taken back. ``write`` may be called from several threads.
+    Between ``begin`` and ``commit`` nothing counts as written; ``abort`` takes back what was
+    written since ``begin``. ``write`` may be called from several threads.
     """
 
     def begin(self, slide_id: str) -> None:
@@ -34,7 +31,7 @@ class Sink(Protocol):
         ...
 
     def commit(self, slide_id: str) -> None:
-        """All patches of the slide are written; make them last."""
+        """Make the patches of the slide last: all of them are written."""
         ...
 
     def abort(self, slide_id: str) -> None:

@@ -1,0 +1,142 @@
+"""How much of a box is tissue, judged on the slide's thumbnail.
+
+A method turns a thumbnail into a map of numbers from 0 to 1; the share of a box is the map's mean
+over it. A further method is one function and one line in :data:`METHODS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qupath_bridge.errors import UsageError
+from qupath_bridge.model import BoxArray, FloatArray, MaskArray, PixelArray
+
+__all__ = ["METHODS", "otsu_mask", "otsu_threshold", "saturation", "tissue_shares"]
+
+_BINS = 256
+
+
+def saturation(pixels: PixelArray) -> FloatArray:
+    """Return the HSV saturation, (max - min) / max, 0 for black.
+
+    Parameters
+    ----------
+    pixels : array, shape (H, W, 3), uint8
+
+    Returns
+    -------
+    array, shape (H, W), float64, 0 to 1
+    """
+    high = pixels.max(axis=-1).astype(np.float64)
+    low = pixels.min(axis=-1)
+    return np.asarray((high - low) / np.maximum(high, 1), dtype=np.float64)
+
+
+def otsu_threshold(values: NDArray[np.uint8]) -> int:
+    """Return Otsu's threshold: where the two classes are furthest apart.
+
+    Parameters
+    ----------
+    values : array of uint8
+
+    Returns
+    -------
+    int
+        Values above it are the upper class. Of several equally good ones the middle one; with a
+        single value that value itself, so that nothing lies above it.
+    """
+    counts = np.bincount(values.ravel(), minlength=_BINS).astype(np.float64)
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    sums = np.cumsum(counts * np.arange(_BINS))
+    both = (below > 0) & (above > 0)
+    if not both.any():
+        return int(values.flat[0])
+    apart = np.full(_BINS, -1.0)
+    gap = sums[both] / below[both] - (sums[-1] - sums[both]) / above[both]
+    apart[both] = below[both] * above[both] * gap**2
+    best = np.flatnonzero(apart >= apart.max() * (1 - 1e-12))
+    return int(best[len(best) // 2])
+
+
+def otsu_mask(thumbnail: PixelArray) -> MaskArray:
+    """Return where the saturation is above its Otsu threshold.
+
+    Parameters
+    ----------
+    thumbnail : array, shape (H, W, 3), uint8
+
+    Returns
+    -------
+    array, shape (H, W), bool
+    """
+    levels = np.round(saturation(thumbnail) * (_BINS - 1)).astype(np.uint8)
+    return np.asarray(levels > otsu_threshold(levels), dtype=np.bool_)
+
+
+METHODS: Mapping[str, Callable[[PixelArray], NDArray[np.float64] | MaskArray]] = {
+    "otsu": otsu_mask,
+    "saturation": saturation,
+}
+"""Name of each method, and the map it makes."""
+
+
+def tissue_shares(
+    thumbnail: PixelArray, scale: float | tuple[float, float], boxes: BoxArray, method: str
+) -> FloatArray:
+    """Return the share of tissue of each box.
+
+    Parameters
+    ----------
+    thumbnail : array, shape (H, W, 3), uint8
+        The whole image, as QuPath shows it.
+    scale : float or (float, float)
+        Thumbnail pixels per QuPath pixel, along x and y.
+    boxes : array, shape (N, 4)
+        x, y, width, height in QuPath pixels. Of a box that passes the edges the part inside counts.
+    method : str
+        ``"otsu"``: share of the box where the saturation is above Otsu's threshold;
+        ``"saturation"``: mean saturation of the box.
+
+    Returns
+    -------
+    array, shape (N,), float64, 0 to 1
+        Pixels of the thumbnail on a box's edge count by the part that lies inside; 0 for boxes
+        that lie outside.
+
+    Raises
+    ------
+    UsageError
+        If there is no such method.
+    """
+    if method not in METHODS:
+        raise UsageError(
+            f"There is no tissue test {method!r}.", hint=f"The tests are {', '.join(METHODS)}."
+        )
+    values = METHODS[method](thumbnail)
+    height, width = values.shape
+    table = np.zeros((height + 1, width + 1))
+    table[1:, 1:] = values.astype(np.float64).cumsum(axis=0).cumsum(axis=1)
+    places = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    x_scale, y_scale = np.broadcast_to(scale, (2,))
+    x0, x1 = ((places[:, 0] + k * places[:, 2]) * x_scale for k in (0, 1))
+    y0, y1 = ((places[:, 1] + k * places[:, 3]) * y_scale for k in (0, 1))
+    x0, x1 = np.clip(x0, 0, width), np.clip(x1, 0, width)
+    y0, y1 = np.clip(y0, 0, height), np.clip(y1, 0, height)
+    sums = _at(table, x1, y1) - _at(table, x0, y1) - _at(table, x1, y0) + _at(table, x0, y0)
+    areas = (x1 - x0) * (y1 - y0)
+    shares = np.divide(sums, areas, out=np.zeros_like(sums), where=areas > 0)
+    return np.asarray(np.clip(shares, 0, 1), dtype=np.float64)
+
+
+def _at(table: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Return the sum of all pixels left of x and above y; between whole pixels it is bilinear."""
+    column = np.minimum(x.astype(np.intp), table.shape[1] - 2)
+    row = np.minimum(y.astype(np.intp), table.shape[0] - 2)
+    right, down = x - column, y - row
+    upper = table[row, column] * (1 - right) + table[row, column + 1] * right
+    lower = table[row + 1, column] * (1 - right) + table[row + 1, column + 1] * right
+    return np.asarray(upper * (1 - down) + lower * down, dtype=np.float64)

@@ -1,0 +1,354 @@
+"""What all readers share: boxes past the edge, choice of level, scaling, fingerprints.
+
+A concrete reader only says which levels it has and reads a rectangle inside one of them.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+import xxhash
+
+from qupath_bridge.errors import ReadError
+from qupath_bridge.model import FIRST_PLANE, Box, FloatArray, MaskArray, PixelArray, Plane
+from qupath_bridge.pixels.resample import area_means, choose_level, pixel_edges
+
+from .base import Fingerprint, Level, Pixels
+
+__all__ = [
+    "PLAUSIBLE_MPP",
+    "WHITE",
+    "LevelReader",
+    "axis_factor",
+    "composite",
+    "file_fingerprint",
+    "make_levels",
+]
+
+WHITE = (255, 255, 255)
+PLAUSIBLE_MPP = (0.05, 10.0)
+"""µm per pixel that a TIFF resolution tag is believed: many files say 72 dpi and mean nothing."""
+BLOCK_PIXELS = 2 << 20
+"""Source pixels held at once when a large box is scaled down."""
+
+_MIB = 1 << 20
+_DIRECTORY_BYTES = 64 << 10
+
+
+def make_levels(sizes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
+    """Return levels of these sizes; the downsample is the mean of both axes, as in OpenSlide."""
+    width, height = sizes[0]
+    return tuple(Level(w, h, (width / w + height / h) / 2) for w, h in sizes)
+
+
+def axis_factor(full: int, reduced: int) -> float:
+    """Return how many level-0 pixels one pixel of a level covers along an axis.
+
+    Parameters
+    ----------
+    full, reduced : int
+        Pixels of level 0 and of the level.
+
+    Returns
+    -------
+    float
+        A whole number where the level is level 0 over that number, cut or filled to whole pixels,
+        as nearly all writers do: 4443 pixels halved to 2221 have a factor of 2, and 2.00045 would
+        be off by a pixel at the far end. Else the ratio.
+    """
+    whole = round(full / reduced)
+    return float(whole) if reduced in (full // whole, -(-full // whole)) else full / reduced
+
+
+def composite(rgba: PixelArray, background: tuple[int, int, int]) -> Pixels:
+    """Lay pixels with transparency on the background.
+
+    Parameters
+    ----------
+    rgba : array, shape (H, W, 4), uint8
+        Colours not multiplied by the alpha.
+    background : tuple of int
+
+    Returns
+    -------
+    pixels : array, shape (H, W, 3), uint8
+    mask : array, shape (H, W), or None
+        False where a pixel is at least half transparent.
+    """
+    colors, alpha = rgba[..., :3], rgba[..., 3]
+    if (alpha == 255).all():
+        return np.ascontiguousarray(colors), None
+    cover = alpha[..., None].astype(np.uint16)
+    mixed = colors * cover + np.array(background, np.uint16) * (255 - cover)
+    return ((mixed + 127) // 255).astype(np.uint8), alpha > 127
+
+
+class LevelReader(ABC):
+    """A reader that is built of rectangles of levels; the base of the concrete ones.
+
+    Parameters
+    ----------
+    label : str
+        What messages call the slide: its path.
+    sizes : sequence of (int, int)
+        Width and height of each level, finest first.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        sizes: Sequence[tuple[int, int]],
+        *,
+        bounds: Box | None = None,
+        pixel_size: tuple[float, float] | None = None,
+        objective_power: float | None = None,
+        planes: tuple[int, int] = (1, 1),
+        background: tuple[int, int, int] = WHITE,
+    ) -> None:
+        self._label = label
+        self._levels = make_levels(sizes)
+        width, height = self.size
+        self._factors = tuple((axis_factor(width, w), axis_factor(height, h)) for w, h in sizes)
+        self._bounds = bounds
+        self._pixel_size = pixel_size
+        self._objective_power = objective_power
+        self._planes = planes
+        self._background = background
+        self._closed = False
+
+    @abstractmethod
+    def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
+        """Read a rectangle that lies in the level, in the level's pixels."""
+
+    @abstractmethod
+    def _fingerprint(self) -> Fingerprint: ...
+
+    def _close(self) -> None:  # noqa: B027 - most have a file to give back, not all
+        """Give the file back; called once."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of level 0, pixels."""
+        return self._levels[0].width, self._levels[0].height
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The resolutions, finest first."""
+        return self._levels
+
+    @property
+    def bounds(self) -> Box | None:
+        """The non-empty part of the slide, None where the file names none."""
+        return self._bounds
+
+    @property
+    def pixel_size(self) -> tuple[float, float] | None:
+        """µm per level-0 pixel along x and y; None where the file does not say."""
+        return self._pixel_size
+
+    @property
+    def objective_power(self) -> float | None:
+        """Nominal magnification; None where the file does not say."""
+        return self._objective_power
+
+    @property
+    def planes(self) -> tuple[int, int]:
+        """Number of z slices and time points."""
+        return self._planes
+
+    @property
+    def background(self) -> tuple[int, int, int]:
+        """The colour of what is outside, transparent or missing."""
+        return self._background
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What tells this file from another; computed when it is first asked for."""
+        return self._fingerprint()
+
+    def read(self, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE) -> Pixels:
+        """Read a box and scale it to a size.
+
+        The coarsest level that is not coarser than the output is read, at the box's place in it to
+        a fraction of a pixel, and scaled by :func:`~qupath_bridge.pixels.resample.area_resize`.
+        Large boxes go block by block, so the memory does not depend on the box.
+
+        Parameters
+        ----------
+        box : Box
+            Level-0 pixels of the file; may pass the edges.
+        size : (width, height)
+            Output pixels.
+        plane : Plane
+
+        Returns
+        -------
+        pixels : array, shape (height, width, 3), uint8
+        mask : array, shape (height, width), or None
+            False where at least half of a pixel is outside, transparent or missing; None where
+            that is nowhere so.
+
+        Raises
+        ------
+        ReadError
+            If the file cannot be read there, or has no such plane.
+        """
+        self._check(box, size, plane)
+        width, height = size
+        index = choose_level(self._levels, min(box.w / width, box.h / height))
+        # Per axis, and from full-resolution coordinates, so that no error grows along a slide.
+        x_factor, y_factor = self._factors[index]
+        x_edges = pixel_edges(box.x / x_factor, (box.x + box.w) / x_factor, width)
+        y_edges = pixel_edges(box.y / y_factor, (box.y + box.h) / y_factor, height)
+        rows, columns = _block_shape(x_edges, y_edges)
+        if rows >= height and columns >= width:
+            return self._scaled(index, x_edges, y_edges, plane)
+        pixels = np.empty((height, width, 3), np.uint8)
+        mask = np.ones((height, width), np.bool_)
+        for top in range(0, height, rows):
+            for left in range(0, width, columns):
+                place = np.s_[top : top + rows, left : left + columns]
+                across = x_edges[left : left + columns + 1]
+                part, valid = self._scaled(index, across, y_edges[top : top + rows + 1], plane)
+                pixels[place] = part
+                if valid is not None:
+                    mask[place] = valid
+        return pixels, None if mask.all() else mask
+
+    def read_many(
+        self, boxes: Sequence[Box], size: tuple[int, int], plane: Plane = FIRST_PLANE
+    ) -> Iterator[Pixels]:
+        """Read several boxes, in order."""
+        for box in boxes:
+            yield self.read(box, size, plane)
+
+    def close(self) -> None:
+        """Give the file back; may be called twice."""
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._label!r})"
+
+    def _check(self, box: Box, size: tuple[int, int], plane: Plane) -> None:
+        if self._closed:
+            raise ReadError(f"{self._label} is closed.", hint="Open the slide again to read it.")
+        if min(*box[2:], *size) <= 0:
+            raise ReadError(
+                f"{self._label}: cannot read the box {tuple(box)} as {size[0]} x {size[1]} pixels.",
+                hint="Width and height must be at least 1.",
+            )
+        z_count, t_count = self._planes
+        if not (0 <= plane.z < z_count and 0 <= plane.t < t_count):
+            raise ReadError(
+                f"{self._label} has no plane z={plane.z}, t={plane.t}.",
+                hint=f"This reader sees {z_count} z slices and {t_count} time points.",
+            )
+
+    def _scaled(self, index: int, x_edges: FloatArray, y_edges: FloatArray, plane: Plane) -> Pixels:
+        left, right = int(np.floor(x_edges[0])), int(np.ceil(x_edges[-1]))
+        top, bottom = int(np.floor(y_edges[0])), int(np.ceil(y_edges[-1]))
+        pixels, mask = self._padded(index, Box(left, top, right - left, bottom - top), plane)
+        x_edges, y_edges = x_edges - left, y_edges - top
+        pixels = area_means(pixels, x_edges, y_edges)
+        if mask is not None:
+            cover = np.where(mask, np.uint8(255), np.uint8(0))
+            mask = area_means(cover, x_edges, y_edges) > 127
+            if mask.all():
+                mask = None
+        return pixels, mask
+
+    def _padded(self, index: int, box: Box, plane: Plane) -> Pixels:
+        """Read a box of a level that may pass the slide's edges."""
+        level = self._levels[index]
+        # The slide ends a fraction of a pixel after a level that was cut to whole pixels.
+        ends = zip(self.size, self._factors[index], strict=True)
+        right, bottom = (math.ceil(round(full / factor, 6)) for full, factor in ends)
+        x0, x1 = max(box.x, 0), min(box.x + box.w, right)
+        y0, y1 = max(box.y, 0), min(box.y + box.h, bottom)
+        inside = Box(x0, y0, x1 - x0, y1 - y0)
+        if inside == box and x1 <= level.width and y1 <= level.height:
+            return self._read_rectangle(index, box, plane)
+        pixels: PixelArray = np.empty((box.h, box.w, 3), np.uint8)
+        pixels[:] = self._background
+        mask: MaskArray = np.zeros((box.h, box.w), np.bool_)
+        if inside.w > 0 and inside.h > 0:
+            left, top = min(x0, level.width - 1), min(y0, level.height - 1)
+            there = Box(left, top, min(x1, level.width) - left, min(y1, level.height) - top)
+            part, valid = self._read_rectangle(index, there, plane)
+            place = np.s_[y0 - box.y : y1 - box.y, x0 - box.x : x1 - box.x]
+            # Where the level was cut, its last pixel stands for the rest.
+            rest = ((0, inside.h - there.h), (0, inside.w - there.w))
+            pixels[place] = np.pad(part, (*rest, (0, 0)), mode="edge")
+            mask[place] = True if valid is None else np.pad(valid, rest, mode="edge")
+        return pixels, mask
+
+
+def _block_shape(x_edges: FloatArray, y_edges: FloatArray) -> tuple[int, int]:
+    """Return how many output rows and columns to make at once."""
+    height, width = len(y_edges) - 1, len(x_edges) - 1
+    x_step = float(x_edges[-1] - x_edges[0]) / width
+    y_step = float(y_edges[-1] - y_edges[0]) / height
+    row = width * x_step * y_step
+    rows = min(max(int(BLOCK_PIXELS / row), 1), height)
+    columns = min(max(int(BLOCK_PIXELS / (rows * x_step * y_step)), 1), width)
+    return rows, columns
+
+
+def file_fingerprint(path: Path) -> Fingerprint:
+    """Return the fingerprint of a file: a few reads, whatever its size.
+
+    Raises
+    ------
+    ReadError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            state = path.stat()
+            digest = xxhash.xxh3_128(file.read(_MIB))
+            file.seek(max(state.st_size - _MIB, 0))
+            digest.update(file.read(_MIB))
+            digest.update(_first_directory(file))
+    except OSError as error:
+        raise ReadError(f"{path}: {error.strerror}.", hint="Is the file still there?") from error
+    return Fingerprint(state.st_size, digest.hexdigest(), state.st_mtime_ns)
+
+
+def _first_directory(file: BinaryIO) -> bytes:
+    """Return what stands at a TIFF file's first directory; nothing for other files."""
+    file.seek(0)
+    head = file.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None or len(head) < 16:
+        return b""
+    (version,) = struct.unpack_from(f"{order}H", head, 2)
+    if version not in (42, 43):
+        return b""
+    (offset,) = struct.unpack_from(
+        f"{order}{'I' if version == 42 else 'Q'}", head, 4 * (version - 41)
+    )
+    if offset >= file.seek(0, 2):
+        return b""
+    file.seek(offset)
+    return file.read(_DIRECTORY_BYTES)

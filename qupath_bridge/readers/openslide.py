@@ -1,0 +1,124 @@
+"""Slides through OpenSlide: Aperio, Hamamatsu, Leica, MIRAX, Ventana, DICOM, generic TIFF, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import openslide
+
+from qupath_bridge.errors import ReadError
+from qupath_bridge.model import Box, Plane
+
+from ._common import PLAUSIBLE_MPP, WHITE, LevelReader, composite, file_fingerprint
+from .base import Fingerprint, Pixels
+
+__all__ = ["OpenSlideReader"]
+
+_PLAIN_TIFF = "generic-tiff"
+_HINT = "Is it a complete copy, in a format that OpenSlide reads?"
+
+
+class OpenSlideReader(LevelReader):
+    """Reads a slide with OpenSlide.
+
+    The pixels are OpenSlide's own, with no colour profile applied, laid on the slide's background
+    colour where they are transparent. OpenSlide interpolates between the pixels of a level whose
+    downsample is not a whole number, by a quarter of a pixel at most.
+
+    Parameters
+    ----------
+    path : path
+
+    Raises
+    ------
+    ReadError
+        If OpenSlide cannot open it; the message has OpenSlide's own words.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = Path(path)
+        try:
+            self._slide = openslide.OpenSlide(self._path)
+        except openslide.OpenSlideUnsupportedFormatError as error:
+            raise ReadError(f"{path}: not a slide that OpenSlide knows.", hint=_HINT) from error
+        except (openslide.OpenSlideError, OSError) as error:
+            raise ReadError(f"{path}: OpenSlide cannot open it: {error}.", hint=_HINT) from error
+        properties = self._slide.properties
+        super().__init__(
+            str(path),
+            self._slide.level_dimensions,
+            bounds=_bounds(properties),
+            pixel_size=_pixel_size(properties),
+            objective_power=_number(properties, openslide.PROPERTY_NAME_OBJECTIVE_POWER),
+            background=_background(properties),
+        )
+        # OpenSlide takes places in level 0 and divides them by its own number.
+        self._downsamples = tuple(self._slide.level_downsamples)
+        self._vendor = properties.get(openslide.PROPERTY_NAME_VENDOR)
+
+    @property
+    def is_plain_tiff(self) -> bool:
+        """Whether the file is TIFF of no vendor, whose pixels may have been of another type."""
+        return self._vendor == _PLAIN_TIFF
+
+    def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
+        x, y, w, h = rectangle
+        downsample = self._downsamples[level]
+        location = (round(x * downsample), round(y * downsample))
+        try:
+            image = self._slide.read_region(location, level, (w, h))
+        except openslide.OpenSlideError as error:
+            raise ReadError(
+                f"{self._path}: OpenSlide cannot read {w} x {h} pixels at ({x}, {y}) of level "
+                f"{level}: {error}.",
+                hint="The file is damaged there; OpenSlide reads nothing more from it until it is "
+                "opened again.",
+            ) from error
+        return composite(np.asarray(image), self._background)
+
+    def _fingerprint(self) -> Fingerprint:
+        return file_fingerprint(self._path)
+
+    def _close(self) -> None:
+        self._slide.close()
+
+
+def _bounds(properties: Mapping[str, str]) -> Box | None:
+    names = ("X", "Y", "WIDTH", "HEIGHT")
+    keys = [getattr(openslide, f"PROPERTY_NAME_BOUNDS_{name}") for name in names]
+    if not all(key in properties for key in keys):
+        return None
+    return Box(*(int(properties[key]) for key in keys))
+
+
+def _pixel_size(properties: Mapping[str, str]) -> tuple[float, float] | None:
+    x = _number(properties, openslide.PROPERTY_NAME_MPP_X)
+    y = _number(properties, openslide.PROPERTY_NAME_MPP_Y)
+    if x is None or y is None:
+        return None
+    low, high = PLAUSIBLE_MPP
+    if properties.get(openslide.PROPERTY_NAME_VENDOR) == _PLAIN_TIFF and not (
+        low <= x <= high and low <= y <= high
+    ):
+        return None
+    return x, y
+
+
+def _number(properties: Mapping[str, str], key: str) -> float | None:
+    """Return a positive number, None where there is none."""
+    try:
+        number = float(properties[key])
+    except (KeyError, ValueError):
+        return None
+    return number if 0 < number < float("inf") else None
+
+
+def _background(properties: Mapping[str, str]) -> tuple[int, int, int]:
+    text = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "")
+    try:
+        red, green, blue = bytes.fromhex(text)
+    except ValueError:
+        return WHITE
+    return red, green, blue

@@ -1,0 +1,207 @@
+"""What every reader must do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from qupath_bridge.errors import ReadError
+from qupath_bridge.model import Box, MaskArray, PixelArray, Plane
+from qupath_bridge.readers.base import Pixels, Reader
+
+__all__ = ["ReaderContract", "Truth", "crop"]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a slide holds: all of level 0, with the background where the mask is False."""
+
+    pixels: PixelArray
+    mask: MaskArray | None = None
+    background: tuple[int, int, int] = (255, 255, 255)
+    lossless: bool = True
+
+
+def crop(truth: Truth, box: Box) -> tuple[PixelArray, MaskArray]:
+    """Return a box of the truth that may pass its edges."""
+    pixels = np.full((box.h, box.w, 3), truth.background, np.uint8)
+    mask = np.zeros((box.h, box.w), np.bool_)
+    height, width = truth.pixels.shape[:2]
+    for row in range(max(box.y, 0), min(box.y + box.h, height)):
+        left, right = max(box.x, 0), min(box.x + box.w, width)
+        if left < right:
+            place = np.s_[row - box.y, left - box.x : right - box.x]
+            pixels[place] = truth.pixels[row, left:right]
+            mask[place] = True if truth.mask is None else truth.mask[row, left:right]
+    return pixels, mask
+
+
+class ReaderContract(ABC):
+    """Subclass it, and say how a reader is opened and what its slide holds.
+
+    The slide must be at least 100 pixels wide and high.
+    """
+
+    @pytest.fixture
+    @abstractmethod
+    def truth(self) -> Truth:
+        """Return what the slide holds."""
+
+    @pytest.fixture
+    @abstractmethod
+    def make(self, truth: Truth) -> Callable[[], Reader]:
+        """Return a function that opens the slide."""
+
+    @staticmethod
+    def check(truth: Truth, box: Box, found: Pixels) -> None:
+        """Compare a box at full resolution with the truth."""
+        pixels, mask = found
+        expected, valid = crop(truth, box)
+        assert pixels.dtype == np.uint8
+        assert pixels.shape == (box.h, box.w, 3)
+        if truth.lossless:
+            np.testing.assert_array_equal(pixels, expected)
+        np.testing.assert_array_equal(pixels[~valid], expected[~valid])
+        assert (mask is None) == bool(valid.all())
+        if mask is not None:
+            assert mask.dtype == np.bool_
+            np.testing.assert_array_equal(mask, valid)
+
+    def test_it_says_what_it_has(self, make: Callable[[], Reader], truth: Truth) -> None:
+        """Size, levels from fine to coarse, planes, fingerprint."""
+        with make() as reader:
+            assert isinstance(reader, Reader)
+            height, width = truth.pixels.shape[:2]
+            assert reader.size == (width, height)
+            first, *others = reader.levels
+            assert (first.width, first.height, first.downsample) == (width, height, 1.0)
+            for finer, level in zip(reader.levels, others, strict=False):
+                assert level.downsample > finer.downsample
+                assert level.downsample == pytest.approx(width / level.width, rel=0.02)
+            assert min(reader.planes) >= 1
+            fingerprint = reader.fingerprint
+            assert fingerprint.size > 0
+            assert len(fingerprint.digest) == 32
+        with make() as again:
+            assert again.fingerprint == fingerprint
+
+    def test_a_box_equals_the_crop_of_the_whole(
+        self, make: Callable[[], Reader], truth: Truth
+    ) -> None:
+        """Inside, across each edge and corner, around all of it, and outside."""
+        height, width = truth.pixels.shape[:2]
+        rng = np.random.default_rng(11)
+        places = rng.integers(-80, (width + 80, height + 80), (60, 2))
+        sizes = rng.integers(1, 120, (60, 2))
+        boxes = [
+            Box(int(x), int(y), int(w), int(h))
+            for (x, y), (w, h) in zip(places, sizes, strict=True)
+        ]
+        boxes += [
+            Box(0, 0, width, height),
+            Box(-3, -4, width + 8, height + 9),
+            Box(width, height, 5, 5),
+            Box(-50, 10, 50, 20),
+            Box(width - 1, height - 1, 1, 1),
+            Box(3_000_000_000, -3_000_000_000, 4, 3),
+        ]
+        with make() as reader:
+            for box in boxes:
+                self.check(truth, box, reader.read(box, (box.w, box.h)))
+
+    def test_whole_factors_are_box_means(self, make: Callable[[], Reader], truth: Truth) -> None:
+        """Rounded half up, from level 0 where no other level fits exactly."""
+        with make() as reader:
+            box = Box(15, 6, 3 * 24, 3 * 20)
+            pixels, _ = reader.read(box, (24, 20))
+            if any(1.5 < level.downsample <= 3.01 for level in reader.levels) or not truth.lossless:
+                return
+        expected, _ = crop(truth, box)
+        sums = expected.reshape(20, 3, 24, 3, 3).astype(np.int64).sum(axis=(1, 3))
+        np.testing.assert_array_equal(pixels, (2 * sums + 9) // 18)
+
+    def test_a_level_is_used_as_it_is(self, make: Callable[[], Reader]) -> None:
+        """Asked for the whole at a level's size, near the mean of level 0, and in place."""
+        with make() as reader:
+            width, height = reader.size
+            for level in reader.levels[1:]:
+                whole, mask = reader.read(Box(0, 0, width, height), (level.width, level.height))
+                assert whole.shape == (level.height, level.width, 3)
+                assert mask is None or mask.shape == whole.shape[:2]
+                fine, _ = reader.read(Box(0, 0, width, height), (width, height))
+                assert np.abs(whole.mean(axis=(0, 1)) - fine.mean(axis=(0, 1))).max() < 3
+
+    def test_one_row_or_column_scales_alone(self, make: Callable[[], Reader]) -> None:
+        """Odd shapes: one output pixel, other factors along x and y, and enlarging."""
+        with make() as reader:
+            width, height = reader.size
+            for size in ((1, 1), (1, 7), (50, 3), (2 * width, height)):
+                pixels, mask = reader.read(Box(0, 0, width, height), size)
+                assert pixels.shape == (size[1], size[0], 3)
+                assert mask is None or mask.shape == (size[1], size[0])
+
+    def test_outside_never_darkens(self, make: Callable[[], Reader], truth: Truth) -> None:
+        """Scaled down across the edge, background stays background."""
+        with make() as reader:
+            pixels, mask = reader.read(Box(-400, -400, 400, 400), (50, 50))
+            assert mask is not None
+            assert not mask.any()
+            np.testing.assert_array_equal(pixels, np.full((50, 50, 3), truth.background))
+            pixels, mask = reader.read(Box(-48, 0, 96, 48), (8, 4))
+            assert mask is not None
+            assert not mask[:, :4].any()
+            np.testing.assert_array_equal(pixels[:, :4], np.full((4, 4, 3), truth.background))
+
+    def test_several_boxes_come_in_order(self, make: Callable[[], Reader]) -> None:
+        """As if they were read one by one."""
+        boxes = [Box(40, 0, 20, 20), Box(0, 0, 20, 20), Box(-5, 60, 20, 20)]
+        with make() as reader:
+            found = list(reader.read_many(boxes, (20, 20)))
+            for box, (pixels, mask) in zip(boxes, found, strict=True):
+                again, valid = reader.read(box, (20, 20))
+                np.testing.assert_array_equal(pixels, again)
+                assert (mask is None) == (valid is None)
+
+    def test_what_it_returns_is_the_callers(self, make: Callable[[], Reader]) -> None:
+        """Changing it does not change what is read next."""
+        box = Box(8, 8, 30, 30)
+        with make() as reader:
+            pixels, _ = reader.read(box, (30, 30))
+            kept = pixels.copy()
+            pixels[:] = 7
+            np.testing.assert_array_equal(reader.read(box, (30, 30))[0], kept)
+
+    @pytest.mark.parametrize(
+        ("box", "size"),
+        [
+            (Box(0, 0, 0, 5), (5, 5)),
+            (Box(0, 0, 5, -1), (5, 5)),
+            (Box(0, 0, 5, 5), (0, 5)),
+        ],
+    )
+    def test_nothing_is_not_a_box(
+        self, make: Callable[[], Reader], box: Box, size: tuple[int, int]
+    ) -> None:
+        """Width and height must be at least 1."""
+        with make() as reader, pytest.raises(ReadError, match="at least 1"):
+            reader.read(box, size)
+
+    def test_unknown_planes_are_refused(self, make: Callable[[], Reader]) -> None:
+        """By name, with how many there are."""
+        with make() as reader:
+            z_count, t_count = reader.planes
+            for plane in (Plane(z_count, 0), Plane(0, t_count), Plane(-1, 0)):
+                with pytest.raises(ReadError, match=f"no plane z={plane.z}, t={plane.t}"):
+                    reader.read(Box(0, 0, 5, 5), (5, 5), plane)
+
+    def test_a_closed_reader_says_so(self, make: Callable[[], Reader]) -> None:
+        """Closing twice is fine, reading then is not."""
+        reader = make()
+        reader.close()
+        reader.close()
+        with pytest.raises(ReadError, match="is closed"):
+            reader.read(Box(0, 0, 5, 5), (5, 5))

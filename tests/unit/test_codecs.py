@@ -1,0 +1,87 @@
+import io
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image, JpegImagePlugin
+
+from qupath_bridge.codecs import FORMATS, Encoder, decode, get_encoder
+from qupath_bridge.errors import ReadError, UsageError
+
+PIXELS = arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3)))
+
+
+def pillow(data):
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+@given(pixels=PIXELS)
+@settings(max_examples=60, deadline=None)
+def test_lossless_formats_give_the_pixels_back(kind, pixels):
+    encoder = get_encoder(kind)
+    data = encoder.encode(pixels)
+    assert encoder.lossless
+    assert np.array_equal(pillow(data), pixels)
+    assert np.array_equal(decode(data), pixels)
+    assert encoder.encode(pixels.copy()) == data
+
+
+def smooth():
+    x, y = np.meshgrid(np.arange(64), np.arange(48))
+    return np.stack([x * 4, y * 5, 255 - x - y], -1).astype(np.uint8)
+
+
+def test_jpeg_keeps_what_it_should():
+    encoder = get_encoder("jpeg", quality=95)
+    shown = pillow(encoder.encode(smooth()))
+    assert not encoder.lossless
+    assert np.abs(shown.astype(int) - smooth()).max() <= 6
+    assert len(get_encoder("jpeg", quality=30).encode(smooth())) < len(encoder.encode(smooth()))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_views_are_encoded_like_copies(kind):
+    pixels = np.random.default_rng(1).integers(0, 255, (60, 80, 3), np.uint8)
+    view = pixels[5:45, ::-1][:, 10:50]
+    encoder = get_encoder(kind)
+    assert isinstance(encoder, Encoder)
+    assert encoder.encode(view) == encoder.encode(np.ascontiguousarray(view))
+
+
+def test_tiff_holds_the_resolution():
+    with tifffile.TiffFile(io.BytesIO(get_encoder("tiff", mpp=0.5).encode(smooth()))) as file:
+        tags = file.pages[0].tags
+        numerator, denominator = tags["XResolution"].value
+        assert numerator / denominator == pytest.approx(20000)
+        assert tags["ResolutionUnit"].value == 3
+    with tifffile.TiffFile(io.BytesIO(get_encoder("tiff").encode(smooth()))) as file:
+        assert file.pages[0].tags["ResolutionUnit"].value == 1
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_cut_off_files_are_refused(kind):
+    data = get_encoder(kind).encode(smooth())
+    for end in (0, 1, len(data) // 3, len(data) // 2):
+        with pytest.raises(ReadError, match="not a whole image"):
+            decode(data[:end])
+
+
+def test_an_unknown_format_lists_the_known():
+    with pytest.raises(UsageError, match="png, jpeg, tiff"):
+        get_encoder("bmp")
+
+
+def test_a_png_is_what_the_standard_says():
+    data = get_encoder("png").encode(smooth())
+    picture = Image.open(io.BytesIO(data))
+    picture.verify()  # checks every chunk's sum
+    assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (64, 48))
+
+
+def test_jpeg_halves_the_colours_both_ways():
+    picture = Image.open(io.BytesIO(get_encoder("jpeg").encode(smooth())))
+    assert JpegImagePlugin.get_sampling(picture) == 2  # Pillow's number of 4:2:0

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from qupath_bridge.pixels.orient import orient, warp
+
+IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (4, 7, 3)])
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_orient_moves_each_pixel(shape, mirror, turns):
+    array = np.arange(np.prod(shape)).reshape(shape)
+    height, width = shape[:2]
+    turned = orient(array, (turns, mirror))
+    assert turned.flags.c_contiguous
+    for y in range(height):
+        for x in range(width):
+            # By the formulas of a clockwise turn, pixel by pixel.
+            u, v, w, h = (width - 1 - x if mirror else x), y, width, height
+            for _ in range(turns):
+                u, v, w, h = h - 1 - v, u, h, w
+            np.testing.assert_array_equal(turned[v, u], array[y, x])
+
+
+def block(height=20, width=30, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def test_warp_by_the_identity_changes_nothing():
+    pixels, valid = warp(block(), None, IDENTITY, (30, 20))
+    np.testing.assert_array_equal(pixels, block())
+    assert valid.all()
+
+
+def test_warp_by_whole_pixels_and_turns_is_exact():
+    moved, valid = warp(block(), None, ((1, 0, 4), (0, 1, -3)), (30, 20))
+    np.testing.assert_array_equal(moved[3:, :26], block()[:17, 4:])
+    assert valid[3:, :26].all() and valid.sum() == 17 * 26
+    turned, valid = warp(block(), None, ((0, 1, 0), (-1, 0, 20)), (20, 30))
+    np.testing.assert_array_equal(turned, np.rot90(block(), -1))
+    assert valid.all()
+
+
+def test_warp_takes_pixel_centres_to_pixel_centres():
+    """A ramp stays the same ramp under any affine map: bilinear sampling is exact on it."""
+    y, x = np.mgrid[0:100, 0:100] + 0.5
+    ramp = np.stack([x * 2, y * 2, x + y], -1)
+    matrix = ((0.6, -0.3, 40.25), (0.35, 0.55, 10.75))
+    pixels, valid = warp(np.floor(ramp + 0.5).astype(np.uint8), None, matrix, (50, 40))
+    v, u = np.mgrid[0:40, 0:50] + 0.5
+    bx, by = (a * u + b * v + t for a, b, t in matrix)
+    assert valid.all()
+    np.testing.assert_allclose(pixels[..., 0], 2 * bx, atol=1)
+    np.testing.assert_allclose(pixels[..., 1], 2 * by, atol=1)
+    np.testing.assert_allclose(pixels[..., 2], bx + by, atol=1)
+
+
+def test_warp_weighs_four_neighbours():
+    four = np.array([[[0], [100]], [[200], [40]]], np.uint8).repeat(3, -1)
+    # One output pixel whose centre is at (0.75, 1.25) of the block, past the first centre by
+    # a quarter along x and three quarters along y.
+    pixels, _ = warp(four, None, ((1, 0, 0.25), (0, 1, 0.75)), (1, 1))
+    expected = 0.25 * (0.75 * 0 + 0.25 * 100) + 0.75 * (0.75 * 200 + 0.25 * 40)
+    assert pixels[0, 0].tolist() == [int(expected + 0.5)] * 3
+
+
+def test_warp_respects_the_mask_and_tall_outputs():
+    mask = np.ones((20, 30), np.bool_)
+    mask[5:8, 10:12] = False
+    _, valid = warp(block(), mask, IDENTITY, (30, 20))
+    np.testing.assert_array_equal(valid, mask)
+    tall, valid = warp(block(), None, ((1, 0, 0), (0, 20 / 600, 0)), (30, 600))
+    np.testing.assert_array_equal(valid, True)
+    assert np.abs(tall[15::30].astype(int) - block()).max() <= 6
+
+
+def test_warp_of_nothing():
+    pixels, valid = warp(np.zeros((0, 0, 3), np.uint8), None, IDENTITY, (3, 2))
+    assert pixels.shape == (2, 3, 3)
+    assert not valid.any()

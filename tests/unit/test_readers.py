@@ -1,0 +1,620 @@
+import os
+import struct
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from qupath_bridge import readers
+from qupath_bridge.errors import MissingDependencyError, ReadError, UsageError
+from qupath_bridge.model import Box, Plane
+from qupath_bridge.readers import _common, open_reader, reader_names
+from qupath_bridge.readers import openslide as openslide_reader
+from qupath_bridge.readers.memory import MemoryReader
+from qupath_bridge.readers.openslide import OpenSlideReader
+from qupath_bridge.readers.tiff import TiffReader
+from qupath_bridge.testing.slides import marker_image, write_slide
+
+PIXELS = marker_image(301, 207)
+CMU = Path(__file__).parents[2] / "example_projects" / "skin" / "CMU-1-Small-Region.svs"
+APERIO = "Aperio Image Library v1\r\n301x207 (64x64)|AppMag = 40|MPP = 0.2527|Left = 1"
+
+
+def patch_tag(path, tag, index, value):
+    """Change one number of a tag of the first page, in place."""
+    with tifffile.TiffFile(path) as file:
+        entry = file.pages[0].tags[tag]
+        kind = file.byteorder + {3: "H", 4: "I", 16: "Q"}[int(entry.dtype)]
+        place = entry.valueoffset + index * struct.calcsize(kind)
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(struct.pack(kind, value))
+
+
+# ---- which reader
+
+
+def test_auto_takes_openslide_first_then_tifffile(tmp_path):
+    plain = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
+    ome = write_slide(tmp_path / "b.ome.tif", PIXELS, tile=64, ome=True)
+    strips = write_slide(tmp_path / "c.tif", PIXELS, tile=None)
+    for path, kind in (
+        (CMU, OpenSlideReader),
+        (plain, TiffReader),
+        (ome, TiffReader),
+        (strips, TiffReader),
+    ):
+        with open_reader(path) as reader:
+            assert type(reader) is kind
+    with open_reader(str(plain), name="tiff") as reader:
+        assert type(reader) is TiffReader
+        assert repr(reader) == f"TiffReader({str(plain)!r})"
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    for name in ("auto", "openslide", "tiff"):
+        with pytest.raises(ReadError, match="no such file") as caught:
+            open_reader(tmp_path / "gone.svs", name=name)
+        assert "gone.svs" in str(caught.value)
+        assert "moved" in caught.value.hint
+
+
+def test_the_error_has_what_each_reader_said(tmp_path):
+    path = tmp_path / "text.svs"
+    path.write_text("no slide")
+    with pytest.raises(ReadError) as caught:
+        open_reader(path)
+    assert "openslide: " in caught.value.message
+    assert "tiff: " in caught.value.message
+    assert "text.svs" in caught.value.message
+
+
+def test_folders_and_empty_files_are_no_slides(tmp_path):
+    empty = tmp_path / "empty.tiff"
+    empty.touch()
+    for path in (tmp_path, empty):
+        with pytest.raises(ReadError, match="no reader can open it"):
+            open_reader(path)
+
+
+def test_unknown_names_are_refused_with_the_known(tmp_path):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
+    with pytest.raises(UsageError, match="auto, openslide, tiff"):
+        open_reader(path, name="magic")
+
+
+class Plugin(MemoryReader):
+    def __init__(self, path):
+        super().__init__(PIXELS, name=str(path))
+
+
+def test_other_packages_add_readers(tmp_path, monkeypatch):
+    path = tmp_path / "a.any"
+    path.touch()
+    point = EntryPoint("mine", f"{__name__}:Plugin", readers.ENTRY_POINTS)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: Plugin)
+    monkeypatch.setattr(readers, "entry_points", lambda group: [point])
+    assert reader_names() == ("openslide", "tiff", "mine")
+    with open_reader(path, name="mine") as reader:
+        assert reader.size == (301, 207)
+    with pytest.raises(UsageError, match="auto, openslide, tiff, mine"):
+        open_reader(path, name="other")
+
+
+def test_what_is_not_installed_is_named_with_the_command(tmp_path, monkeypatch):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
+    gone = {"openslide": ("qupath_bridge.readers.gone:Reader", "pip install it")}
+    monkeypatch.setattr(readers, "READERS", {**readers.READERS, **gone})
+    with pytest.raises(MissingDependencyError, match="pip install it"):
+        open_reader(path, name="openslide")
+    with open_reader(path) as reader:  # auto goes on to the next
+        assert type(reader) is TiffReader
+
+
+# ---- fingerprints
+
+
+def test_a_fingerprint_follows_the_content_not_the_name(tmp_path):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
+    copy = tmp_path / "copy.tiff"
+    copy.write_bytes(path.read_bytes())
+    os.utime(copy, ns=(5, 5))
+    one, two = _common.file_fingerprint(path), _common.file_fingerprint(copy)
+    assert (one.size, one.digest) == (two.size, two.digest)
+    assert two.mtime_ns == 5
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    assert _common.file_fingerprint(path).digest != one.digest
+
+
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_a_fingerprint_sees_head_tail_and_directory_of_large_files(tmp_path, bigtiff):
+    mib = 1 << 20
+    head = b"II+\0\x08\0\0\0" + struct.pack("<Q", 3 * mib) if bigtiff else (
+        b"MM\0*" + struct.pack(">I", 3 * mib) + b"\0" * 8
+    )  # fmt: skip
+    content = bytearray(6 * mib)
+    content[:16] = head
+    path = tmp_path / "large.tiff"
+
+    def digest(changed=None):
+        data = bytearray(content)
+        if changed is not None:
+            data[changed] ^= 1
+        path.write_bytes(data)
+        return _common.file_fingerprint(path).digest
+
+    same = digest()
+    assert digest(100) != same
+    assert digest(6 * mib - 1) != same
+    assert digest(3 * mib + 50) != same  # the directory
+    assert digest(2 * mib) == same  # pixels in the middle are not read
+
+
+def test_other_heads_have_no_directory(tmp_path):
+    for head in (
+        b"II",
+        b"II\x07\0" + bytes(20),
+        b"no slide at all, but long",
+        b"II+\0" + b"\xff" * 20,
+    ):
+        path = tmp_path / "other"
+        path.write_bytes(head)
+        assert _common.file_fingerprint(path).size == len(head)
+
+
+def test_the_fingerprint_of_a_file_that_went(tmp_path):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
+    with TiffReader(path) as reader:
+        path.rename(tmp_path / "b.tiff")
+        with pytest.raises(ReadError, match=r"a\.tiff"):
+            _ = reader.fingerprint
+
+
+def test_memory_fingerprints_differ_with_the_pixels():
+    other = PIXELS.copy()
+    other[5, 5, 0] ^= 1
+    assert MemoryReader(PIXELS).fingerprint == MemoryReader(PIXELS.copy()).fingerprint
+    assert MemoryReader(PIXELS).fingerprint != MemoryReader(other).fingerprint
+
+
+def test_hidden_pixels_of_a_memory_slide_stay_in_the_callers_array():
+    pixels = np.full((20, 20, 3), 7, np.uint8)
+    found, _ = MemoryReader(pixels, mask=np.zeros((20, 20), bool)).read(Box(0, 0, 20, 20), (20, 20))
+    assert (found == 255).all()
+    assert (pixels == 7).all()
+
+
+# ---- missing tiles, damage
+
+
+@pytest.mark.parametrize("kind", [OpenSlideReader, TiffReader])
+def test_missing_tiles_are_background_not_black(tmp_path, kind):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
+    for tag in ("TileOffsets", "TileByteCounts"):
+        patch_tag(path, tag, 6, 0)  # five tiles a row: the second of the second row
+    missing = np.zeros((207, 301), bool)
+    missing[64:128, 64:128] = True
+    with kind(path) as reader:
+        pixels, mask = reader.read(Box(0, 0, 301, 207), (301, 207))
+        np.testing.assert_array_equal(mask, ~missing)
+        np.testing.assert_array_equal(pixels[missing], 255)
+        np.testing.assert_array_equal(pixels[~missing], PIXELS[~missing])
+        small, valid = reader.read(Box(60, 60, 72, 72), (9, 9))
+        assert not valid[1:8, 1:8].any()
+        assert (small[1:8, 1:8] == 255).all()
+        edge, valid = reader.read(Box(56, 64, 12, 8), (2, 1))  # 6 x 8 valid, then 2 of 6 x 8
+        assert valid.tolist() == [[True, False]]
+        whole = PIXELS[64:72, 62:68].astype(int)
+        whole[:, 2:] = 255
+        np.testing.assert_array_equal(edge[0, 1], (2 * whole.sum((0, 1)) + 48) // 96)
+
+
+def test_a_damaged_tile_is_named(tmp_path):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].dataoffsets[3]
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"\xff" * 40)
+    with TiffReader(path) as reader:
+        pixels, _ = reader.read(Box(0, 0, 64, 64), (64, 64))  # the others can still be read
+        np.testing.assert_array_equal(pixels, PIXELS[:64, :64])
+        with pytest.raises(ReadError, match=r"a\.tiff: tile 3 of level 0") as caught:
+            reader.read(Box(200, 0, 64, 64), (64, 64))
+        assert "damaged" in caught.value.hint
+
+
+def test_a_file_cut_short_is_refused_where_it_ends(tmp_path):
+    path = write_slide(tmp_path / "a.tif", PIXELS, tile=None)
+    path.write_bytes(path.read_bytes()[:-200])
+    with TiffReader(path) as reader:
+        reader.read(Box(0, 0, 50, 50), (50, 50))
+        with pytest.raises(ReadError, match=r"strip 12 of level 0 .* ends 200 bytes too early"):
+            reader.read(Box(0, 190, 50, 17), (50, 17))
+
+
+def test_tiles_that_the_directory_forgets_are_no_background(tmp_path):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
+    with tifffile.TiffFile(path) as file:
+        places = [file.pages[0].tags[tag].offset + 4 for tag in ("TileOffsets", "TileByteCounts")]
+    with path.open("r+b") as file:
+        for place in places:
+            file.seek(place)
+            file.write(struct.pack("<I", 10))
+    with TiffReader(path) as reader, pytest.raises(ReadError, match="directory does not list it"):
+        reader.read(Box(0, 140, 64, 64), (64, 64))
+
+
+def test_a_tile_of_another_size_is_refused(tmp_path):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64, compression="jpeg")
+    small = write_slide(tmp_path / "b.tiff", PIXELS, tile=32, compression="jpeg")
+    with tifffile.TiffFile(small) as file:
+        page = file.pages[0]
+        tile = small.read_bytes()[page.dataoffsets[0] :][: page.databytecounts[0]]
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].dataoffsets[0]
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(tile)
+    with TiffReader(path) as reader, pytest.raises(ReadError, match="tile 0 of level 0"):
+        reader.read(Box(0, 0, 64, 64), (64, 64))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_broken_directories_never_get_out_as_other_errors(tmp_path, seed):
+    """Flip bytes anywhere: the file reads, or there is one ReadError."""
+    good = write_slide(tmp_path / "a.tiff", PIXELS, tile=64, levels=2).read_bytes()
+    with tifffile.TiffFile(tmp_path / "a.tiff") as file:
+        first = min(file.pages[0].dataoffsets)
+    rng = np.random.default_rng(seed)
+    path = tmp_path / "b.tiff"
+    for _ in range(25):
+        data = bytearray(good)
+        for place in rng.integers(4, first, 2):
+            data[place] = rng.integers(256)
+        path.write_bytes(data)
+        try:
+            with TiffReader(path) as reader:
+                reader.read(Box(0, 0, 128, 128), (64, 64))
+        except ReadError as error:
+            assert "b.tiff" in str(error)
+
+
+# ---- what TIFF files say
+
+
+def test_openslide_errors_name_file_and_place(tmp_path):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].dataoffsets[0]
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"\xff" * 40)
+    message = r"a\.tiff: OpenSlide cannot read 64 x 64 pixels at"
+    with OpenSlideReader(path) as reader, pytest.raises(ReadError, match=message):
+        reader.read(Box(0, 0, 64, 64), (64, 64))
+    jpeg2000 = write_slide(tmp_path / "b.tiff", PIXELS, tile=64, compression="jpeg2000")
+    with pytest.raises(ReadError, match="Unsupported TIFF compression"):
+        OpenSlideReader(jpeg2000)
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.5, None, 0.01, 353.0])
+def test_resolution_tags_count_when_they_are_plausible(tmp_path, mpp):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64, mpp=mpp)
+    for kind in (OpenSlideReader, TiffReader):
+        with kind(path) as reader:
+            if mpp in (0.25, 0.5):
+                assert reader.pixel_size == pytest.approx((mpp, mpp), rel=1e-6)
+            else:
+                assert reader.pixel_size is None
+            assert reader.objective_power is None
+            assert reader.bounds is None
+
+
+def test_aperio_descriptions_are_read(tmp_path):
+    path = tmp_path / "a.svs"
+    tifffile.imwrite(
+        path, PIXELS, tile=(64, 64), description=APERIO, metadata=None, photometric="rgb"
+    )
+    for kind in (OpenSlideReader, TiffReader):
+        with kind(path) as reader:
+            assert reader.pixel_size == (0.2527, 0.2527)
+            assert reader.objective_power == 40
+    tifffile.imwrite(
+        path, PIXELS, tile=(64, 64), description="Aperio Image\r\n|MPP = no", metadata=None,
+        photometric="rgb", resolution=(20000, 20000), resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    with TiffReader(path) as reader:
+        assert reader.pixel_size is None
+        assert reader.objective_power is None
+
+
+@pytest.mark.parametrize(
+    ("size", "unit", "expected"),
+    [
+        (0.25, "µm", 0.25),
+        (250, "nm", 0.25),
+        (0.00025, "mm", 0.25),
+        (0.25, "furlong", None),
+        (0, "µm", None),
+    ],
+)
+def test_ome_units(tmp_path, size, unit, expected):
+    path = tmp_path / "a.ome.tif"
+    said = {f"PhysicalSize{axis}": size for axis in "XY"}
+    said |= {f"PhysicalSize{axis}Unit": unit for axis in "XY"}
+    tifffile.imwrite(path, PIXELS, ome=True, photometric="rgb", metadata={"axes": "YXS", **said})
+    with TiffReader(path) as reader:
+        assert reader.pixel_size == (None if expected is None else (expected, expected))
+
+
+def ome(path, inner, before=""):
+    """Write an OME-TIFF with an image description of our own."""
+    xml = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        f'{before}<Image ID="Image:0">{inner}<Pixels ID="Pixels:0" DimensionOrder="XYCZT"'
+        ' Type="uint8" SizeX="301" SizeY="207" SizeC="3" SizeZ="1" SizeT="1" Interleaved="true">'
+        '<Channel ID="Channel:0:0" SamplesPerPixel="3"/><TiffData IFD="0" PlaneCount="1"/>'
+        "</Pixels></Image></OME>"
+    )
+    tifffile.imwrite(path, PIXELS, description=xml, metadata=None, photometric="rgb")
+    return path
+
+
+def test_ome_objectives(tmp_path):
+    lens = '<Objective ID="Objective:{}" NominalMagnification="{}"/>'
+    one = f'<Instrument ID="I:0">{lens.format(0, 40)}</Instrument>'
+    two = f'<Instrument ID="I:0">{lens.format(0, 40)}{lens.format(1, 20)}</Instrument>'
+    two += '<Instrument ID="I:1"/>'
+    for before, settings, power in (
+        (one, '<ObjectiveSettings ID="Objective:0"/>', 40),
+        (two, '<ObjectiveSettings ID="Objective:1"/>', 20),
+        (two, '<ObjectiveSettings ID="Objective:9"/>', None),
+        (two, "", None),
+        ("", "", None),
+    ):
+        with TiffReader(ome(tmp_path / "a.ome.tif", settings, before)) as reader:
+            assert reader.objective_power == power
+            assert reader.pixel_size is None
+
+
+@pytest.mark.parametrize("axes", ["ZYXS", "TYXS", "TZYXS", "ZTYXS"])
+def test_ome_planes(tmp_path, axes):
+    lengths = {"Z": 3, "T": 2}
+    shape = [lengths[axis] for axis in axes[:-3]]
+    count = int(np.prod(shape))
+    planes = np.stack([PIXELS // (k + 1) for k in range(count)]).reshape(*shape, *PIXELS.shape)
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(
+        path, planes, ome=True, photometric="rgb", tile=(64, 64), metadata={"axes": axes}
+    )
+    with TiffReader(path) as reader:
+        z_count, t_count = (lengths[axis] if axis in axes else 1 for axis in "ZT")
+        assert reader.planes == (z_count, t_count)
+        for z in range(z_count):
+            for t in range(t_count):
+                where = tuple({"Z": z, "T": t}[axis] for axis in axes[:-3])
+                pixels, _ = reader.read(Box(60, 60, 20, 20), (20, 20), Plane(z, t))
+                np.testing.assert_array_equal(pixels, planes[where][60:80, 60:80])
+
+
+def test_ome_of_several_files_is_refused(tmp_path):
+    path = write_slide(tmp_path / "a.ome.tif", PIXELS, ome=True)
+    data = path.read_bytes()
+    assert b'SizeZ="1"' in data
+    path.write_bytes(data.replace(b'SizeZ="1"', b'SizeZ="2"'))
+    with pytest.raises(ReadError, match=r"names 2 planes, the file has 1|directory cannot be read"):
+        TiffReader(path)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "found"),
+    [
+        (PIXELS.astype(np.uint16), {"photometric": "rgb"}, "16-bit x 3 RGB"),
+        (PIXELS[..., 0], {"photometric": "minisblack"}, "8-bit x 1 MINISBLACK"),
+        (
+            np.dstack([PIXELS, PIXELS[..., 0]]),
+            {"photometric": "rgb", "extrasamples": ["unassalpha"]},
+            "8-bit x 4 RGB",
+        ),
+        (
+            np.ascontiguousarray(PIXELS.transpose(2, 0, 1)),
+            {"photometric": "rgb", "planarconfig": "separate"},
+            "8-bit x 3 RGB, planar",
+        ),
+        (PIXELS.astype(np.int8), {"photometric": "rgb"}, "8-bit x 3 RGB"),
+        (PIXELS.astype(np.float32), {"photometric": "rgb"}, "32-bit x 3 RGB"),
+    ],
+)
+def test_other_pixel_types_are_refused_by_name(tmp_path, pixels, options, found):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, metadata=None, **options)
+    with pytest.raises(ReadError, match=found) as caught:
+        TiffReader(path)
+    assert "Convert" in caught.value.hint
+
+
+def test_fluorescence_ome_is_refused_with_its_axes(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, np.zeros((4, 60, 70), np.uint8), ome=True, metadata={"axes": "CYX"})
+    with pytest.raises(ReadError, match="C = 4, Y = 60, X = 70"):
+        TiffReader(path)
+
+
+def test_aperio_ycbcr_jpeg2000_is_left_to_openslide(tmp_path):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64, compression="jpeg2000")
+    patch_tag(path, "Compression", 0, 33003)
+    with pytest.raises(ReadError, match="APERIO_JP2000_YCBC"):
+        TiffReader(path)
+
+
+def test_vendor_layouts_are_left_to_openslide(tmp_path):
+    path = tmp_path / "a.tiff"
+    tifffile.imwrite(
+        path, PIXELS, photometric="rgb", software="Philips DP v1.0", metadata=None,
+        description="<?xml version='1.0'?><DataObject></DataObject>",
+    )  # fmt: skip
+    with pytest.raises(ReadError, match="vendor format 'philips'") as caught:
+        TiffReader(path)
+    assert "openslide" in caught.value.hint
+
+
+def test_a_huge_strip_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, PIXELS, photometric="rgb", compression="deflate", rowsperstrip=207)
+    with TiffReader(path) as reader:
+        pixels, _ = reader.read(Box(20, 180, 100, 27), (100, 27))
+        np.testing.assert_array_equal(pixels, PIXELS[180:, 20:120])
+    monkeypatch.setattr("qupath_bridge.readers.tiff.MAX_SEGMENT_BYTES", 301 * 207 * 3 - 1)
+    with pytest.raises(ReadError, match="301 x 207 pixels") as caught:
+        TiffReader(path)
+    assert "tiles" in caught.value.hint
+
+
+def test_only_smaller_pages_of_the_same_picture_are_levels(tmp_path):
+    path = tmp_path / "a.tiff"
+    pages = [
+        (marker_image(320, 256), {}),
+        (marker_image(160, 128), {"subfiletype": 1}),
+        (marker_image(80, 128), {"subfiletype": 1}),  # another shape: a label
+        (marker_image(80, 64), {}),  # not marked as reduced
+        (marker_image(160, 128), {"subfiletype": 1}),  # again
+        (marker_image(40, 32), {"subfiletype": 1}),
+    ]
+    with tifffile.TiffWriter(path) as writer:
+        for pixels, options in pages:
+            writer.write(pixels, tile=(32, 32), photometric="rgb", metadata=None, **options)
+    with TiffReader(path) as reader:
+        assert [level.width for level in reader.levels] == [320, 160, 40]
+        pixels, _ = reader.read(Box(0, 0, 320, 256), (40, 32))
+        np.testing.assert_array_equal(pixels, marker_image(40, 32))
+
+
+def test_the_tile_cache_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("qupath_bridge.readers.tiff.CACHE_BYTES", 3 * 64 * 64 * 3)
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
+    with TiffReader(path) as reader:
+        for x in (0, 100, 0, 200, 130):
+            pixels, _ = reader.read(Box(x, 30, 100, 100), (100, 100))
+            np.testing.assert_array_equal(pixels, PIXELS[30:130, x : x + 100])
+            assert reader._cached_bytes <= 3 * 64 * 64 * 3
+            assert reader._cached_bytes == sum(tile.nbytes for tile in reader._cache.values())
+
+
+# ---- what OpenSlide says
+
+
+def test_openslide_properties():
+    key = "openslide.{}".format
+    bounds = {key("bounds-x"): "-4", key("bounds-y"): "7", key("bounds-width"): "100"}
+    assert openslide_reader._bounds(bounds) is None
+    assert openslide_reader._bounds({**bounds, key("bounds-height"): "80"}) == (-4, 7, 100, 80)
+    assert openslide_reader._background({key("background-color"): "F0E1d2"}) == (240, 225, 210)
+    assert openslide_reader._background({key("background-color"): "pink"}) == (255, 255, 255)
+    assert openslide_reader._background({}) == (255, 255, 255)
+    sizes = {key("mpp-x"): "28.9", key("mpp-y"): "28.8"}
+    assert openslide_reader._pixel_size({**sizes, key("vendor"): "dicom"}) == (28.9, 28.8)
+    assert openslide_reader._pixel_size({**sizes, key("vendor"): "generic-tiff"}) is None
+    for wrong in ("", "0", "-1", "nan", "inf", "a lot"):
+        assert openslide_reader._pixel_size({**sizes, key("mpp-x"): wrong}) is None
+
+
+# ---- large boxes
+
+
+def test_large_boxes_go_block_by_block(monkeypatch):
+    pixels = marker_image(400, 300)
+    mask = np.ones((300, 400), bool)
+    mask[50:90, 60:200] = False
+    reader = MemoryReader(pixels, mask=mask)
+    boxes = [
+        (Box(0, 0, 400, 300), (40, 30)),
+        (Box(-7, -9, 391, 333), (57, 31)),
+        (Box(210, 9, 90, 80), (30, 20)),
+    ]
+    whole = [reader.read(box, size) for box, size in boxes]
+    largest = 0
+    inner = MemoryReader._read_rectangle
+
+    def watched(self, level, rectangle, plane):
+        nonlocal largest
+        largest = max(largest, rectangle.w * rectangle.h)
+        return inner(self, level, rectangle, plane)
+
+    monkeypatch.setattr(MemoryReader, "_read_rectangle", watched)
+    for limit in (8000, 300):
+        monkeypatch.setattr(_common, "BLOCK_PIXELS", limit)
+        largest = 0
+        for (box, size), (expected, valid) in zip(boxes, whole, strict=True):
+            found, seen = reader.read(box, size)
+            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(seen, valid)
+        assert largest <= limit * 1.5  # blocks share the pixels on their edges
+
+
+def test_positions_hold_at_the_far_end_of_levels_cut_to_whole_pixels():
+    """A slide of 46,000 px with a level of 4.0003: its last pixels are found in place."""
+    level = np.zeros((50, 11499, 3), np.uint8)
+    level[..., 0] = np.arange(11499) // 256
+    level[..., 1] = np.arange(11499) % 256
+    base = np.broadcast_to(np.uint8(0), (1, 1, 200, 46_000, 3))
+    reader = MemoryReader(base, levels=[level])
+    for x in (0, 20_000, 45_600):
+        pixels, _ = reader.read(Box(x, 0, 400, 40), (100, 10))
+        column = pixels[0, :, 0].astype(int) * 256 + pixels[0, :, 1]
+        centre = (x + 2 + 4 * np.arange(100)) * 11499 / 46_000
+        assert np.abs(column + 0.5 - centre).max() <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("full", "reduced", "factor"),
+    [
+        (4443, 2221, 2),
+        (4443, 2222, 2),
+        (46_000, 2875, 16),
+        (46_000, 11_499, 46_000 / 11_499),
+        (300, 37, 8),
+        (1000, 999, 1000 / 999),
+        (7, 7, 1),
+        (1, 1, 1),
+        (1000, 300, 1000 / 300),
+    ],
+)
+def test_factors_of_levels_cut_to_whole_pixels_are_whole(full, reduced, factor):
+    assert _common.axis_factor(full, reduced) == factor
+
+
+def test_the_part_that_a_level_was_cut_by_is_no_background():
+    """5 pixels halved to 2: the last half pixel of the level shows its last pixel."""
+    base = np.full((203, 205, 3), 100, np.uint8)
+    for level in (base[:101, :102], base[:102, :103]):
+        reader = MemoryReader(base, levels=[level], mask=np.ones((203, 205), bool))
+        for box, size in (
+            (Box(0, 0, 205, 203), (102, 101)),
+            (Box(0, 0, 205, 203), (41, 29)),
+            (Box(204, 202, 1, 1), (1, 1)),
+            (Box(203, 201, 2, 2), (1, 1)),
+            (Box(195, 193, 10, 10), (5, 5)),
+        ):
+            pixels, mask = reader.read(box, size)
+            assert (pixels == 100).all()
+            assert mask is None
+        pixels, mask = reader.read(Box(197, 195, 16, 16), (8, 8))
+        assert mask[:4, :4].all()
+        assert not mask[4:].any()
+        assert not mask[:, 4:].any()
+        assert (pixels[:4, :4] == 100).all()
+        assert (pixels[4:] == 255).all()
+
+
+def test_marker_images_have_a_limit():
+    with pytest.raises(ValueError, match="a marker image has"):
+        marker_image(5000, 5000)
+    pixels = marker_image(700, 500).astype(int)
+    assert len(np.unique(pixels @ [65536, 256, 1])) == 350_000

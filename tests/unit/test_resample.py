@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qupath_bridge.pixels.resample import area_means, area_resize, choose_level, pixel_edges
+from qupath_bridge.readers._common import make_levels
+
+SOURCE = np.random.default_rng(3).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+
+
+def exact_means(pixels, box, size):
+    """Means by overlap, pixel by pixel, as plain as can be; not rounded."""
+    x0, y0, x1, y1 = box
+    width, height = size
+    out = np.zeros((height, width, 3))
+    for row in range(height):
+        top, bottom = y0 + (y1 - y0) * row / height, y0 + (y1 - y0) * (row + 1) / height
+        for column in range(width):
+            left = x0 + (x1 - x0) * column / width
+            right = x0 + (x1 - x0) * (column + 1) / width
+            total = 0.0
+            for y in range(int(top), min(int(np.ceil(bottom)), pixels.shape[0])):
+                for x in range(int(left), min(int(np.ceil(right)), pixels.shape[1])):
+                    area = (min(y + 1, bottom) - max(y, top)) * (min(x + 1, right) - max(x, left))
+                    out[row, column] += area * pixels[y, x]
+                    total += area
+            out[row, column] /= total
+    return out
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 5, 7, 10])
+def test_whole_factors_are_box_means_rounded_half_up(factor):
+    n = 60 // factor
+    found = area_resize(SOURCE, (5, 2, 5 + n * factor, 2 + n * factor), (n, n))
+    boxes = SOURCE[2 : 2 + n * factor, 5 : 5 + n * factor].reshape(n, factor, n, factor, 3)
+    sums = boxes.astype(np.int64).sum(axis=(1, 3))
+    np.testing.assert_array_equal(found, (2 * sums + factor**2) // (2 * factor**2))
+
+
+def test_halves_go_up():
+    pixels = np.zeros((1, 2, 3), np.uint8)
+    pixels[0, 1] = (1, 3, 255)
+    assert area_resize(pixels, (0, 0, 2, 1), (1, 1)).tolist() == [[[1, 2, 128]]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    start=st.tuples(st.floats(0, 20), st.floats(0, 20)),
+    factors=st.tuples(st.floats(1.01, 6), st.floats(1.01, 6)),
+    size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+)
+def test_fractions_are_exact_areas(start, factors, size):
+    box = (*start, start[0] + factors[0] * size[0], start[1] + factors[1] * size[1])
+    found = area_resize(SOURCE, box, size).astype(int)
+    expected = exact_means(SOURCE, box, size)
+    assert np.abs(found - expected).max() <= 0.5 + 1e-3
+
+
+def test_one_axis_alone():
+    tall = area_resize(SOURCE, (0, 0, 90, 70), (90, 35))
+    sums = SOURCE.reshape(35, 2, 90, 3).astype(int).sum(axis=1)
+    np.testing.assert_array_equal(tall, (sums + 1) // 2)
+    wide = area_resize(SOURCE, (0, 0, 90, 70), (45, 70))
+    sums = SOURCE.reshape(70, 45, 2, 3).astype(int).sum(axis=2)
+    np.testing.assert_array_equal(wide, (sums + 1) // 2)
+
+
+def test_the_same_resolution_takes_pixels_as_they_are():
+    np.testing.assert_array_equal(area_resize(SOURCE, (0, 0, 90, 70), (90, 70)), SOURCE)
+    np.testing.assert_array_equal(area_resize(SOURCE, (3, 4, 13, 24), (10, 20)), SOURCE[4:24, 3:13])
+    # A level meant as 4 that is 4.00012: half a pixel off at most, no blur.
+    moved = area_resize(SOURCE, (3.3, 4.2, 13.3003, 24.2), (10, 20))
+    np.testing.assert_array_equal(moved, SOURCE[4:24, 3:13])
+
+
+def test_enlarging_takes_the_nearest():
+    found = area_resize(SOURCE, (0, 0, 90, 70), (270, 140))
+    np.testing.assert_array_equal(found, SOURCE.repeat(2, axis=0).repeat(3, axis=1))
+
+
+def test_uniform_stays_uniform():
+    for value in (0, 1, 127, 254, 255):
+        pixels = np.full((97, 101, 3), value, np.uint8)
+        for size in ((33, 31), (100, 96), (7, 90), (1, 1)):
+            assert (area_resize(pixels, (0.25, 0.75, 100.8, 96.9), size) == value).all()
+
+
+def test_blocks_equal_the_whole():
+    x_edges, y_edges = pixel_edges(1.3, 88.1, 23), pixel_edges(0.7, 69.4, 19)
+    whole = area_means(SOURCE, x_edges, y_edges)
+    for rows, columns in ((1, 23), (4, 5), (19, 1)):
+        for top in range(0, 19, rows):
+            for left in range(0, 23, columns):
+                part = area_means(
+                    SOURCE, x_edges[left : left + columns + 1], y_edges[top : top + rows + 1]
+                )
+                np.testing.assert_array_equal(part, whole[top : top + rows, left : left + columns])
+
+
+def test_masks_scale_too():
+    mask = np.zeros((6, 6), np.uint8)
+    mask[:3] = 255
+    assert area_means(mask, pixel_edges(0, 6, 2), pixel_edges(0, 6, 2)).tolist() == [
+        [255, 255],
+        [0, 0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "target", "level"),
+    [
+        ([(4096, 4096), (1024, 1024), (256, 256)], 1, 0),
+        ([(4096, 4096), (1024, 1024), (256, 256)], 0.3, 0),
+        ([(4096, 4096), (1024, 1024), (256, 256)], 3.9, 0),
+        ([(4096, 4096), (1024, 1024), (256, 256)], 4, 1),
+        ([(4096, 4096), (1024, 1024), (256, 256)], 15.5, 1),
+        ([(4096, 4096), (1024, 1024), (256, 256)], 1000, 2),
+        ([(46000, 32914), (11500, 8228), (2875, 2057)], 4, 1),  # 4.00012
+        ([(46000, 32914), (11500, 8228), (2875, 2057)], 16, 2),  # 16.0005
+        ([(4443, 3567), (2221, 1783)], 2, 1),
+        ([(300, 250), (150, 125), (75, 62)], 4, 1),  # 4.016 is coarser
+    ],
+)
+def test_the_coarsest_level_that_is_not_coarser(sizes, target, level):
+    assert choose_level(make_levels(sizes), target) == level
+
+
+def test_level_order_does_not_matter():
+    levels = make_levels([(800, 800), (100, 100), (400, 400)])
+    assert [choose_level(levels, d) for d in (1, 2, 7, 8)] == [0, 2, 2, 1]

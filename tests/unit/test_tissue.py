@@ -1,0 +1,101 @@
+import colorsys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qupath_bridge.errors import UsageError
+from qupath_bridge.pixels.tissue import (
+    METHODS,
+    otsu_mask,
+    otsu_threshold,
+    saturation,
+    tissue_shares,
+)
+
+RNG = np.random.default_rng(8)
+NOISE = RNG.integers(0, 256, (31, 43, 3), dtype=np.uint8)
+
+
+def test_saturation_is_that_of_hsv():
+    found = saturation(NOISE)
+    for row, column in ((0, 0), (5, 7), (30, 42)):
+        expected = colorsys.rgb_to_hsv(*(NOISE[row, column] / 255).tolist())[1]
+        assert found[row, column] == pytest.approx(expected, abs=1e-12)
+    assert saturation(np.zeros((2, 2, 3), np.uint8)).tolist() == [[0, 0], [0, 0]]
+
+
+def between(values, threshold):
+    low, high = values[values <= threshold].astype(float), values[values > threshold].astype(float)
+    return len(low) * len(high) * (low.mean() - high.mean()) ** 2 if len(low) and len(high) else 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 255), min_size=2, max_size=60).filter(lambda v: len(set(v)) > 1))
+def test_otsu_is_the_best_of_all_thresholds(numbers):
+    values = np.array(numbers, np.uint8)
+    best = max(between(values, t) for t in range(256))
+    assert between(values, otsu_threshold(values)) == pytest.approx(best)
+
+
+def test_otsu_of_one_value_finds_nothing():
+    grey = np.full((9, 9, 3), 244, np.uint8)
+    assert not otsu_mask(grey).any()
+    pink = np.full((9, 9, 3), (240, 150, 200), np.uint8)
+    assert not otsu_mask(pink).any()
+
+
+def two_halves():
+    thumbnail = np.full((40, 60, 3), 245, np.uint8)
+    thumbnail[:, 30:] = (200, 100, 160)
+    return thumbnail
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_shares_of_two_halves(method):
+    boxes = np.array(
+        [
+            [0, 0, 300, 100],  # blank
+            [300, 0, 300, 100],  # tissue
+            [200, 0, 200, 400],  # half
+            [297, 5, 10, 10],  # edge inside a thumbnail pixel
+            [500, 300, 400, 400],  # across the corner
+            [-100, -100, 50, 50],  # outside
+            [700, 0, 50, 50],
+        ]
+    )
+    found = tissue_shares(two_halves(), (0.1, 0.1), boxes, method)
+    full = 1.0 if method == "otsu" else 0.5
+    np.testing.assert_allclose(found, np.array([0, 1, 0.5, 0.7, 1, 0, 0]) * full, atol=1e-12)
+    np.testing.assert_array_equal(found, tissue_shares(two_halves(), 0.1, boxes, method))
+
+
+def test_axes_have_their_own_scale():
+    boxes = np.array([[290, 0, 20, 800]])
+    found = tissue_shares(two_halves(), (0.1, 0.05), boxes, "otsu")
+    np.testing.assert_allclose(found, 0.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    box=st.tuples(
+        st.integers(-20, 120), st.integers(-20, 100), st.integers(1, 90), st.integers(1, 90)
+    )
+)
+def test_shares_equal_a_plain_sum(box):
+    x, y, w, h = box
+    scale = 1 / 3  # three QuPath pixels a thumbnail pixel: count them one by one
+    values = saturation(NOISE).repeat(3, axis=0).repeat(3, axis=1)
+    part = values[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
+    found = tissue_shares(NOISE, (scale, scale), np.array([box]), "saturation")
+    assert found[0] == pytest.approx(part.mean() if part.size else 0, abs=1e-9)
+
+
+def test_no_boxes_no_shares():
+    assert tissue_shares(NOISE, 1.0, np.empty((0, 4), np.int64), "otsu").shape == (0,)
+
+
+def test_unknown_methods_are_refused():
+    with pytest.raises(UsageError, match="no tissue test 'magic'"):
+        tissue_shares(NOISE, 1.0, np.array([[0, 0, 1, 1]]), "magic")
