@@ -1,7 +1,105 @@
-"""QuPath annotations to labelled patches, and back."""
+"""QuPath annotations to labelled patches, and back.
+
+>>> import qupath_bridge as qb
+>>> qb.ExportConfig(size=224, mpp=0.5).size
+224
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from .api import export, open_project, plan, status, verify, write_provenance
+    from .config import ExportConfig
+    from .errors import (
+        BridgeError,
+        ConfigError,
+        OutputError,
+        ProjectError,
+        SlideError,
+    )
+    from .geometry import frames
+    from .geometry.coverage import coverage
+    from .model import Box, ImageData, PathObject, PixelSize, Plane, Slide
+    from .pipeline.plan import Plan
+    from .pipeline.run import Run
+    from .project import geojson
+    from .project.engine import Project
+    from .readers import open_reader
+
+_HOMES = {
+    "BridgeError": "errors",
+    "ConfigError": "errors",
+    "OutputError": "errors",
+    "ProjectError": "errors",
+    "SlideError": "errors",
+    "Box": "model",
+    "ImageData": "model",
+    "PathObject": "model",
+    "PixelSize": "model",
+    "Plane": "model",
+    "Slide": "model",
+    "ExportConfig": "config",
+    "Project": "project.engine",
+    "Plan": "pipeline.plan",
+    "Run": "pipeline.run",
+    "coverage": "geometry.coverage",
+    "export": "api",
+    "open_project": "api",
+    "open_reader": "readers",
+    "plan": "api",
+    "status": "api",
+    "verify": "api",
+    "write_provenance": "api",
+}
+"""Where each name lives. They are imported at first use: ``import qupath_bridge`` is quick."""
+
+_MODULES = {"frames": "geometry.frames", "geojson": "project.geojson"}
+
+__all__ = [  # noqa: RUF022  # by subject
+    "__version__",
+    "open_project",
+    "plan",
+    "export",
+    "write_provenance",
+    "status",
+    "verify",
+    "ExportConfig",
+    "Project",
+    "Slide",
+    "ImageData",
+    "PathObject",
+    "Plan",
+    "Run",
+    "Box",
+    "Plane",
+    "PixelSize",
+    "coverage",
+    "open_reader",
+    "frames",
+    "geojson",
+    "BridgeError",
+    "ConfigError",
+    "ProjectError",
+    "SlideError",
+    "OutputError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value: Any = import_module(f"{__name__}.{_MODULES[name]}")
+    elif name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -82,6 +82,9 @@ def _as_unclassified(value: object) -> object:
     return value
 
 
+MAX_ORIGIN = 1 << 30
+"""Pixels: boxes are written down with 32 bits."""
+
 Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Pairs = Annotated[dict[str, str], BeforeValidator(_as_pairs)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -147,79 +150,111 @@ class ExportConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    entry: Strings = Field((), description="entry ID, image name or glob; all images when empty")
-    where: Pairs = Field({}, description="entry metadata that an image must have, key = value")
-    tag: Strings = Field((), description="tags that an image must have")
+    entry: Strings = Field(
+        default=(), description="entry ID, image name or glob; all images when empty"
+    )
+    where: Pairs = Field(
+        default={}, description="entry metadata that an image must have, key = value"
+    )
+    tag: Strings = Field(default=(), description="tags that an image must have")
 
-    size: int = Field(256, ge=1, le=16384, description="side of a written patch, in pixels")
-    mpp: float | None = Field(None, gt=0, description="µm per written pixel")
+    size: int = Field(default=256, ge=1, le=16384, description="side of a written patch, in pixels")
+    mpp: float | None = Field(default=None, ge=1e-4, le=1e4, description="µm per written pixel")
     magnification: float | None = Field(
-        None, gt=0, description="objective magnification, from the slide's own objective power"
+        default=None,
+        ge=1e-3,
+        le=1e4,
+        description="objective magnification, from the slide's own objective power",
     )
     level_zero: bool = Field(
-        False, description="a patch is size full-resolution pixels (the default)"
+        default=False, description="a patch is size full-resolution pixels (the default)"
     )
     stride: int | None = Field(
-        None, ge=1, description="step between patches in written pixels; size when not given"
+        default=None,
+        ge=1,
+        le=1 << 24,
+        description="step between patches in written pixels; size when not given",
     )
-    edge: Literal["drop", "pad"] = Field("drop", description="patches that pass the image's edge")
+    edge: Literal["drop", "pad"] = Field(
+        default="drop", description="patches that pass the image's edge"
+    )
     origin: Annotated[tuple[int, int], BeforeValidator(_as_pair)] = Field(
-        (0, 0), description="where the grid starts, full-resolution pixels"
+        default=(0, 0), description="where the grid starts, full-resolution pixels"
     )
     plane: Annotated[tuple[tuple[int, int], ...], BeforeValidator(_as_planes)] = Field(
-        ((0, 0),), description="planes to make patches on, Z,T", min_length=1
+        default=((0, 0),), description="planes to make patches on, Z,T", min_length=1
     )
     pixel_size: float | None = Field(
-        None, gt=0, description="µm per full-resolution pixel, instead of what the slide says"
+        default=None,
+        ge=1e-4,
+        le=1e4,
+        description="µm per full-resolution pixel, instead of what the slide says",
     )
-    allow_upsampling: bool = Field(False, description="allow patches finer than the slide")
+    allow_upsampling: bool = Field(default=False, description="allow patches finer than the slide")
 
-    within: Strings = Field((), description='keep patches in these classes, or "any" annotation')
-    min_within: Share = Field(0.5, description="least share of a patch inside `within`")
-    exclude: Strings = Field((), description="classes that take patches away, besides Ignore*")
-    max_excluded_share: Share = Field(0.0, description="excluded share that is tolerated")
+    within: Strings = Field(
+        default=(), description='keep patches in these classes, or "any" annotation'
+    )
+    min_within: Share = Field(default=0.5, description="least share of a patch inside `within`")
+    exclude: Strings = Field(
+        default=(), description="classes that take patches away, besides Ignore*"
+    )
+    max_excluded_share: Share = Field(default=0.0, description="excluded share that is tolerated")
 
     rule: Literal["majority", "centre", "threshold", "any"] = Field(
-        "majority", description="how shares become a label"
+        default="majority", description="how shares become a label"
     )
-    min_share: Share = Field(0.5, description="least share of a label")
+    min_share: Share = Field(default=0.5, description="least share of a label")
     overlap: Literal["innermost", "priority", "independent"] = Field(
-        "innermost", description="who owns area that several classes cover"
+        default="innermost", description="who owns area that several classes cover"
     )
     priority: Annotated[tuple[str, ...], BeforeValidator(_as_priority)] = Field(
-        (), description="labels in order, for ties and for overlap = priority"
+        default=(), description="labels in order, for ties and for overlap = priority"
     )
-    map: Pairs = Field({}, description="rename classes: class path = label")
-    rollup: bool = Field(False, description="a derived class becomes its first level")
+    map: Pairs = Field(default={}, description="rename classes: class path = label")
+    rollup: bool = Field(default=False, description="a derived class becomes its first level")
     unclassified: Annotated[str, BeforeValidator(_as_unclassified)] = Field(
-        "skip", description="regions without a class: skip, error or as=LABEL"
+        default="skip", description="regions without a class: skip, error or as=LABEL"
     )
     background: str = Field(
-        "drop", description="patches without a label: drop, or the label that they get"
+        default="drop", description="patches without a label: drop, or the label that they get"
     )
-    all_planes: bool = Field(False, description="annotations of every plane act on every patch")
+    all_planes: bool = Field(
+        default=False, description="annotations of every plane act on every patch"
+    )
     allow_repair: bool = Field(
-        False, description="go on when repairing a polygon changes its area by more than 1 %"
+        default=False,
+        description="go on when repairing a polygon changes its area by more than 1 %",
     )
-    labels: bool = Field(True, description="give labels; false keeps every patch that passes")
+    labels: bool = Field(
+        default=True, description="give labels; false keeps every patch that passes"
+    )
 
-    tissue: Literal["none", "saturation", "otsu"] = Field("none", description="tissue test")
-    min_tissue: Share = Field(0.5, description="least share of tissue")
+    tissue: Literal["none", "saturation", "otsu"] = Field(default="none", description="tissue test")
+    min_tissue: Share = Field(default=0.5, description="least share of tissue")
 
-    format: Literal["png", "jpeg", "tiff"] = Field("png", description="file format of patches")
-    quality: int = Field(90, ge=1, le=100, description="JPEG quality")
-    stain: Literal["none"] = Field("none", description="stain normalisation")
+    format: Literal["png", "jpeg", "tiff"] = Field(
+        default="png", description="file format of patches"
+    )
+    quality: int = Field(default=90, ge=1, le=100, description="JPEG quality")
+    stain: Literal["none"] = Field(default="none", description="stain normalisation")
 
-    slide_map: Pairs = Field({}, description="where slides moved: old place = new place")
-    search: Strings = Field((), description="folders to look for slides that moved")
-    preview: Path | None = Field(None, description="picture of the plan to write")
-    provenance: bool = Field(True, description="lay the run's GeoJSON into the project")
+    slide_map: Pairs = Field(default={}, description="where slides moved: old place = new place")
+    search: Strings = Field(default=(), description="folders to look for slides that moved")
+    preview: Path | None = Field(default=None, description="picture of the plan to write")
+    provenance: bool = Field(default=True, description="lay the run's GeoJSON into the project")
 
-    workers: int | None = Field(None, ge=1, description="threads; number of cores when not given")
-    engine: Literal["auto", "paquo", "embedded"] = Field("auto", description="who reads QuPath")
-    resume: bool = Field(False, description="continue a run that was interrupted")
-    update: bool = Field(False, description="re-export only what has changed")
-    progress: Literal["auto", "jsonl", "none"] = Field("auto", description="progress on stderr")
+    workers: int | None = Field(
+        default=None, ge=1, description="threads; number of cores when not given"
+    )
+    engine: Literal["auto", "paquo", "embedded"] = Field(
+        default="auto", description="who reads QuPath"
+    )
+    resume: bool = Field(default=False, description="continue a run that was interrupted")
+    update: bool = Field(default=False, description="re-export only what has changed")
+    progress: Literal["auto", "jsonl", "none"] = Field(
+        default="auto", description="progress on stderr"
+    )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -240,6 +275,8 @@ class ExportConfig(BaseModel):
             raise ValueError("background is drop, or the name of a label")
         if self.overlap == "priority" and not self.priority:
             raise ValueError("overlap = priority needs priority, the labels in order")
+        if max(map(abs, self.origin)) > MAX_ORIGIN:
+            raise ValueError(f"origin lies within {MAX_ORIGIN} pixels of the image's corner")
         if any(z < 0 or t < 0 for z, t in self.plane):
             raise ValueError("plane counts from 0,0")
         if self.resume and self.update:

@@ -88,7 +88,8 @@ class ConfigError(BridgeError):
 
     def __init__(self, faults: Sequence[Fault], *, hint: str | None = None) -> None:
         self.faults = tuple(faults)
-        super().__init__("\n".join(str(fault) for fault in self.faults), hint=hint)
+        end = "." if hint else ""
+        super().__init__("\n".join(str(fault) for fault in self.faults) + end, hint=hint)
 
 
 class ProjectError(BridgeError):

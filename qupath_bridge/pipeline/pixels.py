@@ -1,0 +1,141 @@
+"""Reading what QuPath shows: boxes in its pixels, from a file that may be turned or cropped."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from qupath_bridge.geometry.frames import Frame
+from qupath_bridge.model import FIRST_PLANE, Box, MaskArray, PixelArray, Plane
+from qupath_bridge.pixels.orient import orient, warp
+from qupath_bridge.readers.base import Pixels, Reader
+
+__all__ = ["read_patch", "read_thumbnail"]
+
+WHITE = (255, 255, 255)
+
+
+def read_patch(
+    reader: Reader, frame: Frame, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE
+) -> Pixels:
+    """Read a box of the image as QuPath shows it.
+
+    Parameters
+    ----------
+    reader : Reader
+        Of the slide's file.
+    frame : Frame
+        Of the same file.
+    box : Box
+        QuPath's pixels; may pass the edges of the image.
+    size : (width, height)
+        Output pixels.
+    plane : Plane
+
+    Returns
+    -------
+    pixels : array, shape (height, width, 3), uint8
+        The slide's background colour (white where it names none) outside QuPath's image, also
+        where the file goes on: around a crop, or outside the slide's bounds.
+    mask : array, shape (height, width), or None
+        False there and where the file has no pixels; None where nothing is False.
+
+    Raises
+    ------
+    ReadError
+        If the file cannot be read there.
+    """
+    if frame.is_right_angle:
+        pixels, mask = _read_turned(reader, frame, box, size, plane)
+        shown = _inside(box, size, frame.visible)
+    else:
+        pixels, mask = _read_warped(reader, frame, box, size, plane)
+        shown = _inside(box, size, Box(0, 0, *frame.size))
+    if shown is not None:
+        mask = shown if mask is None else mask & shown
+    if mask is None or mask.all():
+        return pixels, None
+    pixels[~mask] = getattr(reader, "background", WHITE)
+    return pixels, mask
+
+
+def read_thumbnail(
+    reader: Reader, frame: Frame, longest_side: int = 1024
+) -> tuple[PixelArray, tuple[float, float]]:
+    """Read the whole image as QuPath shows it, small.
+
+    Parameters
+    ----------
+    reader : Reader
+    frame : Frame
+    longest_side : int
+        Of the thumbnail, pixels; smaller images keep their size.
+
+    Returns
+    -------
+    rgb : array, shape (h, w, 3), uint8
+    scale : (x, y)
+        Thumbnail pixels per pixel of QuPath's image, along each axis.
+    """
+    width, height = frame.size
+    factor = min(1.0, longest_side / max(width, height))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    rgb, _ = read_patch(reader, frame, Box(0, 0, width, height), size)
+    return rgb, (size[0] / width, size[1] / height)
+
+
+def _inside(box: Box, size: tuple[int, int], visible: Box) -> MaskArray | None:
+    """Return which output pixels have their centre in a box; None for all."""
+    width, height = size
+    x = box.x + (np.arange(width) + 0.5) * (box.w / width)
+    y = box.y + (np.arange(height) + 0.5) * (box.h / height)
+    columns = (x > visible.x) & (x < visible.x + visible.w)
+    rows = (y > visible.y) & (y < visible.y + visible.h)
+    return None if columns.all() and rows.all() else rows[:, None] & columns
+
+
+def _read_turned(
+    reader: Reader, frame: Frame, box: Box, size: tuple[int, int], plane: Plane
+) -> Pixels:
+    orientation = frame.orientation
+    width, height = size
+    file_size = (height, width) if orientation.turns % 2 else size
+    pixels, mask = reader.read(frame.slide_box(box), file_size, plane)
+    return orient(pixels, orientation), None if mask is None else orient(mask, orientation)
+
+
+def _read_warped(
+    reader: Reader, frame: Frame, box: Box, size: tuple[int, int], plane: Plane
+) -> Pixels:
+    (a, b, tx), (c, d, ty) = frame.matrix
+    to_x, to_y = box.w / size[0], box.h / size[1]
+    # Level-0 pixels of the file from one output pixel to the next: the block is read no finer than
+    # that, as averaging belongs before interpolating, and no finer than the file.
+    step = max(1.0, min(to_x * math.hypot(a, c), to_y * math.hypot(b, d)))
+    part = _around(frame.slide_box(box), math.ceil(step), frame.source)
+    if part.w == 0 or part.h == 0:
+        block, mask = np.zeros((0, 0, 3), np.uint8), None
+        x_scale = y_scale = 1.0
+    else:
+        block_size = max(1, math.ceil(part.w / step)), max(1, math.ceil(part.h / step))
+        block, mask = reader.read(part, block_size, plane)
+        x_scale, y_scale = block_size[0] / part.w, block_size[1] / part.h
+    tx, ty = a * box.x + b * box.y + tx - part.x, c * box.x + d * box.y + ty - part.y
+    return warp(
+        block,
+        mask,
+        (
+            (a * to_x * x_scale, b * to_y * x_scale, tx * x_scale),
+            (c * to_x * y_scale, d * to_y * y_scale, ty * y_scale),
+        ),
+        size,
+    )
+
+
+def _around(box: Box, margin: int, limit: Box) -> Box:
+    """Grow a box by what interpolation reaches, and clip it."""
+    x, y = max(box.x - margin, limit.x), max(box.y - margin, limit.y)
+    right = min(box.x + box.w + margin, limit.x + limit.w)
+    bottom = min(box.y + box.h + margin, limit.y + limit.h)
+    return Box(x, y, max(right - x, 0), max(bottom - y, 0))

@@ -1,0 +1,139 @@
+"""What goes back into the QuPath project: one folder a run, one GeoJSON file an image.
+
+Only ``<project>/qupath_bridge/`` is written. QuPath reads it through the import script; nothing
+of QuPath's own files is touched.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qupath_bridge.errors import OutputError
+from qupath_bridge.model import Box, ClassInfo, Plane, ProjectInfo
+from qupath_bridge.project.geojson import Tile, tiles_geojson
+from qupath_bridge.sinks import index
+from qupath_bridge.stores.local import LocalStore
+
+from . import records
+from .admission import OURS
+from .run import Run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Provenance", "runs_of", "write_provenance"]
+
+PALETTE = (
+    (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
+    (140, 86, 75), (227, 119, 194), (188, 189, 34), (23, 190, 207),
+)  # fmt: skip
+"""Colours for labels that the project has no class for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a run's provenance lies: in the project, or beside the patches with the reason why."""
+
+    folder: Path
+    warning: str | None = None
+
+
+def write_provenance(project: ProjectInfo, run: Run) -> Provenance:
+    """Lay a run's folder into its project.
+
+    ``<project>/qupath_bridge/runs/<run id>/`` gets a copy of ``run.json`` with the place of the
+    output, and a ``<entry id>.geojson.gz`` with the tiles of each image. Where the project
+    cannot be written, the same goes to ``OUT/provenance/`` with a warning.
+
+    Raises
+    ------
+    OutputError
+        If neither place can be written.
+    """
+    place = project.folder / OURS / "runs" / run.run_id
+    try:
+        _write(LocalStore(place), project, run)
+    except OutputError as error:
+        fallback = run.out / "provenance"
+        _write(LocalStore(fallback), project, run)
+        return Provenance(
+            fallback,
+            f"The project cannot be written ({error.message}); the provenance is in {fallback}. "
+            "Import its files into QuPath by hand.",
+        )
+    return Provenance(place)
+
+
+def _write(store: LocalStore, project: ProjectInfo, run: Run) -> None:
+    colors = class_colors(project.classes)
+    out = LocalStore(run.out)
+    for slide_id in index.list_partitions(out):
+        table = index.read_partition(out, slide_id)
+        if table is not None and table.num_rows:
+            entry_id = table.column("entry_id")[0].as_py()
+            store.put(f"{entry_id}.geojson.gz", tiles_geojson(_tiles(table, colors)))
+    # The record comes last: a folder without one is not a run.
+    record = {**run.record, "out": str(run.out.resolve())}
+    store.put(records.RUN_FILE, records.dump_json(record), durable=True)
+
+
+def class_colors(classes: Sequence[ClassInfo]) -> dict[str, tuple[int, int, int]]:
+    """Return the colour of each class that has one, as red, green and blue."""
+    return {c.path: rgb(c.color) for c in classes if c.color is not None}
+
+
+def rgb(packed: int) -> tuple[int, int, int]:
+    """Unpack QuPath's ARGB integer.
+
+    >>> rgb(-3670016)
+    (200, 0, 0)
+    """
+    return (packed >> 16) & 255, (packed >> 8) & 255, packed & 255
+
+
+def label_color(label: str, colors: Mapping[str, tuple[int, int, int]]) -> tuple[int, int, int]:
+    """Return the project's colour of a label, or a stable one of our own."""
+    return colors.get(label) or PALETTE[zlib.crc32(label.encode("utf-8")) % len(PALETTE)]
+
+
+def _tiles(table: pa.Table, colors: Mapping[str, tuple[int, int, int]]) -> Iterator[Tile]:
+    rows = (row for batch in table.to_batches(4096) for row in batch.to_pylist())
+    for row in rows:
+        label = row["label"]
+        # Several labels become one class of several names, as QuPath does for multiplexing.
+        names = [label] if isinstance(label, str) else (label or [])
+        path = ": ".join(names) or None
+        yield Tile(
+            id=row["tile_uuid"],
+            box=Box(row["x_qupath"], row["y_qupath"], row["w_qupath"], row["h_qupath"]),
+            plane=Plane(row["z"], row["t"]),
+            name=row["patch_id"],
+            class_path=path,
+            color=None if path is None else label_color(path, colors),
+            measurements=_measurements(row),
+            metadata={
+                "qb.run": row["run_id"],
+                "qb.path": row["path"],
+                "qb.digest": row["digest"],
+            },
+        )
+
+
+def _measurements(row: Mapping[str, Any]) -> dict[str, float]:
+    named = {
+        "qb: label share": row["label_share"],
+        "qb: margin": row["margin"],
+        **{f"qb: {label}": share for label, share in row["shares"] or ()},
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def runs_of(project: ProjectInfo) -> list[Path]:
+    """Return the folders of the runs that a project knows of, oldest first."""
+    root = project.folder / OURS / "runs"
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    return [folder for folder in folders if (folder / records.RUN_FILE).is_file()]

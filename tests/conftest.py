@@ -1,0 +1,112 @@
+"""Shared fixtures: a small study, two slides with regions, on disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from qupath_bridge.testing.projects import Image, Region, build_project
+from qupath_bridge.testing.slides import write_slide
+
+# Machines are shared and slow at times: how long an example takes says nothing about the code.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
+
+SIZE = (700, 500)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line how many tests were skipped, and why: only a missing QuPath is a reason."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        reasons = sorted({report.longrepr[2].removeprefix("Skipped: ") for report in skipped})
+        terminalreporter.write_line(f"{len(skipped)} skipped: {' | '.join(reasons)}")
+
+
+def texture(seed, size=SIZE):
+    """Pixels that differ everywhere: smooth colours with noise on top."""
+    width, height = size
+    rng = np.random.default_rng(seed)
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    waves = [np.sin(x / (31 + k + seed) + k) + np.cos(y / (23 + 2 * k)) for k in range(3)]
+    noise = rng.integers(0, 40, (height, width, 3))
+    return (np.stack(waves, -1) * 40 + 128 + noise).clip(0, 255).astype(np.uint8)
+
+
+def regions(shift=0):
+    return [
+        Region("Tumor", f"POLYGON (({20 + shift} 20, 330 25, 300 240, 40 250, {20 + shift} 20))",
+               name="first"),
+        Region("Necrosis", "POLYGON ((100 100, 180 100, 180 180, 100 180, 100 100))", parent=0),
+        Region("Stroma", "POLYGON ((350 30, 690 30, 690 480, 350 480, 350 30), "
+                         "(450 150, 550 150, 550 260, 450 260, 450 150))"),
+        Region("Ignore*", "POLYGON ((600 400, 660 400, 660 470, 600 470, 600 400))"),
+        Region(None, "POLYGON ((20 300, 200 300, 200 480, 20 480, 20 300))"),
+        Region("Tumor", "MULTIPOINT (5 5, 9 9)"),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Study:
+    folder: Path
+    project: Path
+    slides: tuple[Path, ...]
+
+    def redraw(self, *images):
+        """Write the project again with other regions, as QuPath would after a change."""
+        import shutil
+
+        kept = self.folder / "kept"
+        runs = self.project.parent / "qupath_bridge"
+        if runs.exists():
+            shutil.move(runs, kept)
+        shutil.rmtree(self.project.parent)
+        build_project(self.project.parent, list(images), classes=CLASSES)
+        if kept.exists():
+            shutil.move(kept, runs)
+
+
+CLASSES = ["Tumor", "Necrosis", "Stroma", "Ignore*"]
+
+
+def images(slides, shifts=(0, 0)):
+    return [
+        Image(slide, regions(shift), pixel_size=0.5)
+        for slide, shift in zip(slides, shifts, strict=True)
+    ]
+
+
+@pytest.fixture(scope="session")
+def draw():
+    """Make the images of a study: ``draw.images(slides, shifts)``, ``draw.texture(seed)``."""
+    return SimpleNamespace(images=images, texture=texture)
+
+
+@pytest.fixture(scope="session")
+def two_slides(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slides")
+    paths = []
+    for number in (1, 2):
+        path = folder / f"slide {number}.tiff"
+        write_slide(path, texture(number), mpp=0.5, tile=64)
+        paths.append(path)
+    return tuple(paths)
+
+
+@pytest.fixture
+def study(tmp_path, two_slides):
+    project = build_project(tmp_path / "study", images(two_slides), classes=CLASSES)
+    return Study(tmp_path, project, two_slides)
+
+
+@pytest.fixture
+def redrawn(study, two_slides):
+    """A function that moves the first region of the second image and saves the project."""
+
+    def move(shift=15):
+        study.redraw(*images(two_slides, (0, shift)))
+
+    return move

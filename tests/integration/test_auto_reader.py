@@ -1,0 +1,68 @@
+"""What ``auto`` must not let through: pixels that OpenSlide turns into 8-bit RGB on its own."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from qupath_bridge.errors import ReadError
+from qupath_bridge.model import Box, Plane
+from qupath_bridge.readers import open_reader
+from qupath_bridge.readers.openslide import OpenSlideReader
+from qupath_bridge.readers.tiff import TiffReader
+from qupath_bridge.testing.slides import marker_image, write_slide
+
+PIXELS = marker_image(192, 128)
+OTHERS = {
+    "16-bit x 3 RGB": (PIXELS.astype(np.uint16) * 16, {"photometric": "rgb"}),
+    "32-bit x 3 RGB": (PIXELS.astype(np.float32), {"photometric": "rgb"}),
+    "8-bit x 1 MINISBLACK": (PIXELS[..., 0], {"photometric": "minisblack"}),
+    "8-bit x 4 RGB": (
+        np.dstack([PIXELS, PIXELS[..., 0]]),
+        {"photometric": "rgb", "extrasamples": ["unassalpha"]},
+    ),
+    "8-bit x 3 RGB, planar": (
+        np.ascontiguousarray(PIXELS.transpose(2, 0, 1)),
+        {"photometric": "rgb", "planarconfig": "separate"},
+    ),
+    "C = 5": (
+        np.stack([PIXELS[..., 0]] * 5),
+        {"photometric": "minisblack", "ome": True, "metadata": {"axes": "CYX"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("found", OTHERS)
+def test_other_pixel_types_are_refused_though_openslide_opens_them(tmp_path, found):
+    pixels, options = OTHERS[found]
+    path = tmp_path / ("a.ome.tif" if options.get("ome") else "a.tif")
+    options = {"metadata": None, **options}
+    tifffile.imwrite(path, pixels, tile=(64, 64), compression="deflate", **options)
+    OpenSlideReader(path).close()  # so it is auto that must refuse, not OpenSlide
+    with pytest.raises(ReadError, match=found):
+        open_reader(path)
+
+
+def test_planes_and_levels_of_ome_tiff_are_seen(tmp_path):
+    stack = np.stack([PIXELS // (z + 1) for z in range(3)])
+    path = tmp_path / "stack.ome.tif"
+    tifffile.imwrite(
+        path, stack, ome=True, photometric="rgb", tile=(64, 64), metadata={"axes": "ZYXS"}
+    )
+    with open_reader(path) as reader:
+        assert reader.planes == (3, 1)
+        pixels, _ = reader.read(Box(0, 0, 192, 128), (192, 128), Plane(2, 0))
+        np.testing.assert_array_equal(pixels, stack[2])
+    pyramid = write_slide(tmp_path / "levels.ome.tif", PIXELS, tile=64, levels=3, ome=True)
+    with open_reader(pyramid) as reader:
+        assert [level.width for level in reader.levels] == [192, 96, 48]
+
+
+def test_plain_tiff_reads_like_openslide(tmp_path):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64, compression="jpeg", mpp=0.5)
+    with open_reader(path) as reader, OpenSlideReader(path) as other:
+        assert type(reader) is TiffReader
+        assert reader.levels == other.levels
+        assert reader.pixel_size == pytest.approx(other.pixel_size)
+        box = Box(-9, -5, 210, 140)
+        for one, two in zip(reader.read(box, box[2:]), other.read(box, box[2:]), strict=True):
+            np.testing.assert_array_equal(one, two)

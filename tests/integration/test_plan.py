@@ -1,0 +1,221 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+import qupath_bridge as qb
+from qupath_bridge.errors import BridgeError, ConfigError, OutputError, PlanError, SlideError
+from qupath_bridge.model import Reason
+from qupath_bridge.pipeline.estimate import estimate
+from qupath_bridge.pipeline.plan import (
+    check_classes,
+    pixel_size_warning,
+    plan_slides,
+    total_counts,
+)
+from qupath_bridge.pipeline.preview import LONGEST_SIDE, render_preview
+from qupath_bridge.testing.projects import Image, Region, build_memory_project, cropped, rotated
+from qupath_bridge.testing.slides import write_slide
+
+
+def slide_of(path, regions=(), **options):
+    return build_memory_project([Image(path, list(regions), **options)]).slides[0]
+
+
+@pytest.fixture
+def slide(two_slides, draw):
+    return build_memory_project(draw.images(two_slides)).slides[0]
+
+
+def test_a_plan_knows_what_it_was_made_of(slide):
+    plan = qb.plan(slide, qb.ExportConfig(size=60, mpp=1.0, min_share=0.3))
+    assert plan.grid.box_width == 120
+    assert (plan.mpp, plan.downsample, plan.read_level) == (1.0, 2.0, 0)
+    assert plan.pixel_size == qb.PixelSize(0.5, 0.5, "project")
+    assert plan.dropped[Reason.EDGE] == 6 * 5 - 5 * 4
+    assert len(plan) + sum(plan.dropped.values()) == 6 * 5
+    assert plan.report.skipped == {"points": 1, "unclassified": 1}
+    assert sum(plan.label_counts().values()) == len(plan)
+
+
+def test_a_slide_that_is_not_there(slide):
+    lost = replace(slide, path=None, tried=("as stored: /a/b.svs",))
+    with pytest.raises(SlideError, match="/a/b.svs") as caught:
+        qb.plan(lost)
+    assert "--search" in caught.value.hint
+    _, (failure,) = plan_slides([lost], qb.ExportConfig())
+    assert failure.entry_id == slide.entry_id
+
+
+def test_without_pixel_size_microns_cannot_be(tmp_path, draw):
+    path = tmp_path / "bare.tiff"
+    write_slide(path, draw.texture(1))
+    bare = slide_of(path, pixel_size=None)
+    with pytest.raises(PlanError, match="has no pixel size") as caught:
+        qb.plan(bare, qb.ExportConfig(mpp=0.5))
+    for way_out in ("QuPath", "--pixel-size", "--level-zero"):
+        assert way_out in caught.value.hint
+    assert qb.plan(bare, qb.ExportConfig(mpp=0.5, size=50, pixel_size=0.25)).grid.box_width == 100
+    assert qb.plan(bare, qb.ExportConfig(size=50)).mpp is None
+    with pytest.raises(PlanError, match="Magnification"):
+        qb.plan(bare, qb.ExportConfig(magnification=10))
+
+
+def test_pixel_sizes_that_disagree_are_reported(two_slides):
+    wrong = slide_of(two_slides[0], pixel_size=0.25)
+    assert (
+        "the project says 0.25 µm, the slide says 0.5 µm"
+        in qb.plan(wrong, qb.ExportConfig(size=50)).warnings[0]
+    )
+
+
+def test_only_planes_that_can_be_read(slide):
+    with pytest.raises(PlanError, match="plane 1,0"):
+        qb.plan(slide, qb.ExportConfig(plane=["1,0"]))
+
+
+def test_unclassified_regions_can_be_an_error(slide):
+    with pytest.raises(PlanError, match="have no class"):
+        qb.plan(slide, qb.ExportConfig(unclassified="error"))
+
+
+def test_big_repairs_need_permission(two_slides):
+    tied = slide_of(
+        two_slides[0], [("Tumor", "POLYGON ((0 0, 200 200, 200 0, 0 200, 0 0))")], pixel_size=0.5
+    )
+    with pytest.raises(PlanError, match="crosses itself"):
+        qb.plan(tied, qb.ExportConfig(size=50))
+    plan = qb.plan(tied, qb.ExportConfig(size=50, allow_repair=True))
+    assert len(plan.report.repairs) == 1
+
+
+def test_a_recorded_size_that_does_not_fit_is_refused(slide):
+    with pytest.raises(SlideError, match=r"701 x 500.*700 x 500"):
+        qb.plan(replace(slide, width=701))
+
+
+def test_different_pixel_sizes_without_mpp_are_warned_of(two_slides):
+    slides = [slide_of(path, pixel_size=s) for path, s in zip(two_slides, (0.5, 0.25), strict=True)]
+    config = qb.ExportConfig(size=50)
+    plans = [qb.plan(one, config) for one in slides]
+    assert "0.25 to 0.5" in pixel_size_warning(plans)
+    assert pixel_size_warning(plans[:1]) is None
+    assert pixel_size_warning([]) is None
+    config = qb.ExportConfig(size=50, mpp=0.5)
+    assert pixel_size_warning([qb.plan(slides[0], config)]) is None
+
+
+def test_class_names_are_checked_over_all_images(two_slides, draw):
+    project = build_memory_project(draw.images(two_slides))
+    plans, _ = plan_slides(project.slides, qb.ExportConfig(size=50))
+    assert check_classes(plans, qb.ExportConfig(within=["Stroma"])) == ()
+    with pytest.raises(ConfigError, match="Stroma"):
+        check_classes(plans, qb.ExportConfig(within=["Stoma"]))
+    known = replace(
+        project.slides[0].project,
+        classes=(*project.slides[0].project.classes, qb.model.ClassInfo("Nerve")),
+    )
+    plans = [replace(p, slide=replace(p.slide, project=known)) for p in plans]
+    (warning,) = check_classes(plans, qb.ExportConfig(exclude=["Nerve"]))
+    assert "Nerve" in warning
+
+
+def test_tissue(tmp_path):
+    pixels = np.full((400, 400, 3), 245, np.uint8)
+    pixels[:, 200:] = (180, 60, 140)
+    path = tmp_path / "half.tiff"
+    write_slide(path, pixels, mpp=0.5)
+    half = slide_of(path, [("All", "POLYGON ((0 0, 400 0, 400 400, 0 400, 0 0))")], pixel_size=0.5)
+    plan = qb.plan(half, qb.ExportConfig(size=100, tissue="otsu"))
+    assert plan.dropped[Reason.NO_TISSUE] == 8
+    assert set(plan.table.boxes[:, 0].tolist()) == {200, 300}
+    assert plan.table.tissue_share.tolist() == [1.0] * 8
+    mean = qb.plan(half, qb.ExportConfig(size=100, tissue="saturation", min_tissue=0.2))
+    assert len(mean) == 8
+    assert mean.table.tissue_share == pytest.approx([1 - 60 / 180] * 8, abs=0.01)
+
+
+def test_counts_and_estimate(two_slides, draw):
+    plans, _ = plan_slides(
+        build_memory_project(draw.images(two_slides)).slides, qb.ExportConfig(size=50)
+    )
+    labels, reasons = total_counts(plans)
+    assert sum(labels.values()) == sum(map(len, plans))
+    assert set(reasons) <= {str(reason) for reason in Reason}
+    guess = estimate(plans)
+    # 50 x 50 noisy pixels of 3 bytes: PNG cannot shrink them much.
+    assert 2000 < guess.bytes / sum(map(len, plans)) < 9000
+    assert guess.seconds > 0
+    assert guess.sample == 12
+    assert estimate([]).sample == 0
+    empty = qb.plan(slide_of(two_slides[0]), qb.ExportConfig(size=50))
+    assert len(empty) == 0
+    assert estimate([empty, plans[0]]).sample == 12
+
+
+@pytest.mark.parametrize("wrappers", [(), (rotated(90),), (cropped(100, 50, 400, 300),)])
+def test_the_preview_shows_regions_and_patches(two_slides, wrappers):
+    region = Region("Tumor", "POLYGON ((20 20, 220 20, 220 220, 20 220, 20 20))", color=None)
+    one = slide_of(
+        two_slides[0],
+        [region, Region("Tumor", "POINT (300 250)"), Region(None, "LINESTRING (0 0, 9 9)"),
+         Region("Tumor", "POLYGON ((0 0, 9 0, 9 9, 0 0))", plane=(1, 0))],
+        wrappers=wrappers, pixel_size=0.5,
+    )  # fmt: skip
+    plan = qb.plan(one, qb.ExportConfig(size=50))
+    picture = np.asarray(render_preview(plan))
+    plain = np.asarray(
+        render_preview(replace(plan, annotations=(), table=plan.table.take(slice(0))))
+    )
+    width, height = plan.frame.size
+    changed = (picture[:height, :width] != plain[:height, :width]).any(-1)
+    assert changed[60:190, 60:190].mean() > 0.9, "patches are filled"
+    assert changed[20, 30:200].all(), "the outline is drawn"
+    assert not changed[260:, 350:].any(), "nothing is drawn where nothing is"
+    assert max(picture.shape[:2]) <= LONGEST_SIDE + 200
+
+
+def test_a_preview_goes_into_a_file(slide, tmp_path):
+    plan = qb.plan(slide, qb.ExportConfig(size=50))
+    plan.preview(tmp_path / "new" / "plan.png")
+    with Picture.open(tmp_path / "new" / "plan.png") as picture:
+        assert picture.format == "PNG"
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "notes.png").write_text("mine")
+    for name, problem in (
+        ("folder.png", "is a folder"), ("notes.png", "no picture"), ("plan.jpg", r"\.png"),
+    ):  # fmt: skip
+        with pytest.raises(OutputError, match=problem):
+            plan.preview(tmp_path / name)
+    assert (tmp_path / "notes.png").read_text() == "mine"
+
+
+def test_a_preview_never_goes_into_the_project(study):
+    with qb.open_project(study.project) as project:
+        plan = qb.plan(project.slides[0], qb.ExportConfig(size=50))
+    with pytest.raises(OutputError, match="no name for a PNG"):
+        plan.preview(study.project)
+    with pytest.raises(OutputError, match="place of the QuPath project"):
+        plan.preview(study.project.parent / "data" / "plan.png")
+
+
+def test_boxes_beyond_any_slide_are_refused(slide):
+    with pytest.raises(PlanError, match="far larger"):
+        qb.plan(slide, qb.ExportConfig(mpp=1e4, pixel_size=1e-4))
+
+
+def test_the_digest_knows_what_decides(slide, two_slides):
+    config = qb.ExportConfig(size=50)
+    plan = qb.plan(slide, config)
+    assert plan.digest_values() == qb.plan(slide, config).digest_values()
+    other = replace(slide, load=lambda detections: qb.ImageData())
+    assert qb.plan(other, config).digest_values() != plan.digest_values()
+    assert "tiff" not in str(plan.digest_values()["frame"]), "no path takes part"
+
+
+def test_every_failure_is_one_of_ours(slide, tmp_path):
+    broken = tmp_path / "broken.svs"
+    broken.write_bytes(b"II*\0 no slide at all")
+    with pytest.raises(BridgeError, match="broken.svs"):
+        qb.plan(replace(slide, path=broken))
