@@ -1,0 +1,82 @@
+"""``status``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from qupath_bridge import api
+from qupath_bridge.config import ExportConfig
+from qupath_bridge.pipeline.status import RunStatus, status
+
+from .output import print_json
+
+__all__ = ["run_status"]
+
+SHOWN = 10
+"""Patch ids that are listed for people; --json has them all."""
+
+
+def run_status(
+    path: Path, slide_map: Sequence[str], search: Sequence[str], *, as_json: bool
+) -> int:
+    """Show the runs of a project and what a re-run of each would change."""
+    config = ExportConfig.parse({"slide_map": list(slide_map), "search": list(search)})
+    with api.open_project(path, slide_map=config.slide_map, search=config.search) as project:
+        runs = status(project)
+    if as_json:
+        print_json(
+            {
+                "schema_version": 1,
+                "project": str(project.info.path),
+                "runs": [
+                    {
+                        "run_id": run.run_id,
+                        "state": run.state,
+                        "finished": run.finished,
+                        "out": run.out,
+                        "out_found": run.out_found,
+                        "superseded_by": run.superseded_by,
+                        "problem": run.problem,
+                        "entries": [asdict(entry) for entry in run.entries],
+                    }
+                    for run in runs
+                ],
+            }
+        )
+        return 0
+    if not runs:
+        print("No run has been exported from this project yet.")
+    for run in runs:
+        _print_run(run)
+    return 0
+
+
+def _print_run(run: RunStatus) -> None:
+    if run.problem:
+        print(f"{run.run_id}  {run.state}: {run.problem}")
+        return
+    print(f"{run.run_id}  {run.state}  finished {run.finished}  {run.out}")
+    if run.superseded_by:
+        print(f"  the output folder holds a newer run, {run.superseded_by}")
+        return
+    if not run.out_found:
+        print("  the output folder is not there any more")
+    for entry in run.entries:
+        print(f"  {entry.slide_name} (entry {entry.entry_id}): {entry.state}")
+        for reason in entry.reasons:
+            print(f"    {reason}")
+        for words, patches in (
+            ("new", entry.added),
+            ("gone", entry.removed),
+            ("labelled otherwise", entry.relabelled),
+            ("with other pixels", entry.repainted),
+        ):
+            if patches:
+                more = f" and {len(patches) - SHOWN} more" if len(patches) > SHOWN else ""
+                print(f"    {len(patches)} {words}: {', '.join(patches[:SHOWN])}{more}")
+    if run.state == "stale":
+        command = [word for word in run.command if word not in {"--resume", "--update"}]
+        print(f"  bring it up to date: {shlex.join([*command, '--update'])}")

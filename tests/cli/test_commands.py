@@ -1,0 +1,315 @@
+"""Every command: exit status, result, and what is written."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image as Picture
+
+import qupath_bridge as qb
+from qupath_bridge.cli import main
+from qupath_bridge.testing.projects import tree_hashes
+
+OPTIONS = ["--size", "50", "--edge", "pad", "--min-share", "0.4"]
+
+
+def call(capsys, *words):
+    status = main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def call_json(capsys, *words):
+    status, out, _ = call(capsys, *words, "--json")
+    return status, json.loads(out)
+
+
+def outside(study):
+    """Every file of the project, except the one folder that may be written."""
+    hashes = tree_hashes(study.project.parent)
+    return {name: value for name, value in hashes.items() if not name.startswith("qupath_bridge/")}
+
+
+def test_inspect(study, capsys):
+    before = tree_hashes(study.folder / "study")
+    status, result = call_json(capsys, "inspect", study.project)
+    assert status == 0
+    assert [entry["name"] for entry in result["entries"]] == ["slide 1.tiff", "slide 2.tiff"]
+    classes = {c["name"]: c for c in result["classes"]}
+    assert classes["Tumor"]["count"] == 4  # two regions and two sets of points
+    assert classes["Stroma"]["area_px2"] == pytest.approx(2 * (340 * 450 - 100 * 110))
+    assert result["entries"][0]["pixel_size"] == {"x": 0.5, "y": 0.5, "origin": "project"}
+    assert result["entries"][0]["size"] == [700, 500]
+    assert result["problems"] == []
+    status, text, errors = call(capsys, "inspect", study.project.parent)
+    assert (status, errors) == (0, "")
+    assert "Necrosis" in text
+    assert tree_hashes(study.folder / "study") == before
+
+
+def test_inspect_reports_what_is_wrong(study, tmp_path, capsys):
+    shutil.rmtree(study.project.parent / "data" / "1")
+    data = study.project.parent / "data" / "2" / "data.qpdata"
+    data.write_bytes(data.read_bytes()[:-500])
+    status, result = call_json(capsys, "inspect", study.project)
+    assert status == 0
+    assert any("data.qpdata" in problem for problem in result["problems"])
+    status, _, errors = call(capsys, "inspect", study.project)
+    assert status == 0
+    assert "problem:" in errors
+
+
+def test_plan_writes_nothing_but_the_preview(study, tmp_path, capsys):
+    before = tree_hashes(study.folder)
+    status, result = call_json(capsys, "plan", study.project, *OPTIONS)
+    assert status == 0
+    assert tree_hashes(study.folder) == before
+    assert result["patches"] == sum(result["labels"].values()) > 100
+    assert result["estimate"]["bytes"] > 0
+    assert result["dropped"]["no_label"] > 0
+    assert result["slides"][0]["regions"]["skipped"]["points"] == 1
+    preview = tmp_path / "plan.png"
+    status, text, _ = call(capsys, "plan", study.project, *OPTIONS, "--preview", preview)
+    assert status == 0
+    assert "About" in text
+    drawn = sorted(set(tree_hashes(study.folder)) - set(before))
+    assert drawn == ["plan-1_slide-1.tiff.png", "plan-2_slide-2.tiff.png"]
+    with Picture.open(tmp_path / drawn[0]) as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
+    assert len(colours) > 1000
+
+
+def test_export_verify_status(study, tmp_path, capsys):
+    before = outside(study)
+    out = tmp_path / "out"
+    status, result = call_json(capsys, "export", study.project, "--out", out, *OPTIONS)
+    assert status == 0
+    assert result["written"] == sum(result["labels"].values())
+    assert Path(result["provenance"]).parent == study.project.parent / "qupath_bridge" / "runs"
+    assert outside(study) == before
+    status, result = call_json(capsys, "verify", out)
+    assert (status, result["findings"]) == (0, [])
+    assert result["files"] == result["pixels"] > 100
+    status, result = call_json(capsys, "verify", out, "--pixels", "10")
+    assert 1 <= result["pixels"] <= 20
+    status, result = call_json(capsys, "status", study.project)
+    assert status == 0
+    (run,) = result["runs"]
+    assert (run["state"], run["out_found"]) == ("current", True)
+    status, text, _ = call(capsys, "status", study.project)
+    assert "current" in text
+    assert outside(study) == before
+
+
+def test_status_without_runs(study, capsys):
+    assert call(capsys, "status", study.project)[:2] == (
+        0, "No run has been exported from this project yet.\n",
+    )  # fmt: skip
+
+
+def test_no_provenance_leaves_the_project_alone(study, tmp_path, capsys):
+    before = tree_hashes(study.project.parent)
+    out = tmp_path / "out"
+    status, result = call_json(
+        capsys, "export", study.project, "--out", out, *OPTIONS, "--no-provenance"
+    )
+    assert (status, result["provenance"]) == (0, None)
+    assert tree_hashes(study.project.parent) == before
+
+
+def test_a_project_that_cannot_be_written(study, tmp_path, capsys):
+    # A file where the folder should be stops every user, also root.
+    (study.project.parent / "qupath_bridge").write_text("in the way")
+    out = tmp_path / "out"
+    status, result = call_json(capsys, "export", study.project, "--out", out, *OPTIONS)
+    assert status == 0
+    assert Path(result["provenance"]) == out / "provenance"
+    assert any("cannot be written" in warning for warning in result["warnings"])
+    assert sorted(p.name for p in (out / "provenance").iterdir()) == [
+        "1.geojson.gz", "2.geojson.gz", "run.json",
+    ]  # fmt: skip
+
+
+def test_one_damaged_image_fails_alone(study, tmp_path, capsys):
+    data = study.project.parent / "data" / "2" / "data.qpdata"
+    data.write_bytes(data.read_bytes()[:-500])
+    out = tmp_path / "out"
+    status, result = call_json(capsys, "export", study.project, "--out", out, *OPTIONS)
+    assert status == 1
+    assert [failure["entry_id"] for failure in result["failures"]] == ["2"]
+    assert result["written"] > 50
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert "data.qpdata" in report["failures"][0]["error"]
+    shutil.rmtree(study.project.parent / "data" / "1")
+    (study.project.parent / "data" / "1").mkdir()
+    (study.project.parent / "data" / "1" / "data.qpdata").write_bytes(b"")
+    status, _, errors = call(capsys, "export", study.project, "--out", tmp_path / "new", *OPTIONS)
+    assert status == 1
+    assert "no image could be planned" in errors
+    new = tmp_path / "new"
+    status, result = call_json(capsys, "export", study.project, "--out", new, *OPTIONS)
+    assert (status, result["written"], len(result["failures"])) == (1, 0, 2)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["export", "PROJECT"], 2, "--out"),
+        (["frobnicate"], 2, "frobnicate"),
+        (["plan", "PROJECT", "--size", "x"], 2, "--size"),
+        (["plan", "PROJECT", "--set", "size"], 2, "KEY=VALUE"),
+        (["plan", "PROJECT", "--rule", "most"], 3, "rule"),
+        (["plan", "PROJECT", "--mpp", "1", "--level-zero"], 3, "exclude each other"),
+        (["plan", "PROJECT", "--entry", "slide 3"], 3, "slide 1.tiff"),
+        (["plan", "PROJECT", "--where", "patient=1"], 3, "patient"),
+        (["plan", "PROJECT", "--tag", "x"], 3, "tag"),
+        (["plan", "PROJECT", "--within", "Tumour"], 3, "Tumor"),
+        (["plan", "PROJECT", "--map", "Tumor: *=T"], 3, "Tumor"),
+        (["plan", "PROJECT", "--config", "none.toml"], 3, "none.toml"),
+        (["plan", "nowhere.qpproj"], 4, "nowhere.qpproj"),
+        (["inspect", "."], 4, "qpproj"),
+        (["plan", "PROJECT", "--origin", "99999999999,0"], 3, "origin"),
+        (["plan", "PROJECT", "--stride", "99999999999"], 3, "stride"),
+        (["plan", "PROJECT", "--preview", "file"], 5, ".png"),
+        (["verify", "."], 5, "holds no run"),
+        (["export", "PROJECT", "--out", "."], 5, "not empty"),
+        (["plan", "PROJECT", "--engine", "paquo"], 6, "paquo"),
+    ],
+)
+def test_exit_statuses_and_messages(study, tmp_path, monkeypatch, capsys, words, status, message):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    Path("file").write_text("x")
+    found, _out, errors = call(
+        capsys, *(study.project if word == "PROJECT" else word for word in words)
+    )
+    assert found == status
+    assert message in errors.replace("\n", " ")
+    assert "Traceback" not in errors
+    assert [path.name for path in Path().iterdir()] == ["file"]
+
+
+def test_debug_shows_where_it_happened(study, capsys):
+    status, _, errors = call(capsys, "plan", "nowhere.qpproj", "--debug")
+    assert status == 4
+    assert "Traceback" in errors
+
+
+def test_a_mistake_of_ours_is_a_message(study, capsys, monkeypatch):
+    monkeypatch.setattr("qupath_bridge.cli.status.status", lambda project: 1 / 0)
+    status, _, errors = call(capsys, "status", study.project)
+    assert status == 1
+    assert "ZeroDivisionError" in errors
+    assert "--debug" in errors
+
+
+def test_interrupted(study, capsys, monkeypatch):
+    def stop(project):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qupath_bridge.cli.status.status", stop)
+    assert call(capsys, "status", study.project)[0] == 130
+
+
+def test_version_and_help(capsys):
+    assert call(capsys, "--version")[:2] == (0, f"qupath-bridge {qb.__version__}\n")
+    status, out, _ = call(capsys, "--help")
+    assert status == 0
+    for command in ("demo", "doctor", "inspect", "plan", "export", "verify", "status", "config"):
+        assert command in out
+        assert call(capsys, command, "--help")[0] == 0
+
+
+def test_doctor(capsys):
+    status, result = call_json(capsys, "doctor")
+    states = {check["name"]: check["state"] for check in result["checks"]}
+    assert status == 0
+    assert states["OpenSlide"] == "ok"
+    assert "missing" not in states.values()
+    assert "OpenSlide" in call(capsys, "doctor")[1]
+
+
+def test_doctor_says_how_to_get_what_is_missing(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openslide", None)
+    status, text, _ = call(capsys, "doctor")
+    assert status == 6
+    assert "pip install openslide-python" in text
+
+
+def test_config(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert call(capsys, "config", "init", "mine.toml")[0] == 0
+    assert call(capsys, "config", "init", "mine.toml")[0] == 5
+    assert call(capsys, "config", "check", "mine.toml")[0] == 0
+    Path("mine.toml").write_text("size = 0\nrule = 'x'\n[labels]\nmin_shar = 3\n")
+    status, result = call_json(capsys, "config", "check", "mine.toml")
+    assert status == 3
+    assert [fault["place"] for fault in result["faults"]] == ["mine.toml: labels.min_shar"]
+    Path("mine.toml").write_text("size = 0\nrule = 'x'\n")
+    status, _, errors = call(capsys, "config", "check", "mine.toml")
+    assert "size" in errors
+    assert "rule" in errors
+    Path("mine.toml").write_text("min_share = 0.7\n")
+    status, values = call_json(
+        capsys, "config", "show", "--config", "mine.toml", "--size", "64", "--set", "map=['A=B']"
+    )
+    assert (status, values["min_share"], values["size"], values["map"]) == (0, 0.7, 64, {"A": "B"})
+    assert "min_share = 0.7" in call(capsys, "config", "show", "--config", "mine.toml")[1]
+
+
+def test_flags_can_take_back_what_a_file_says(tmp_path, capsys):
+    path = tmp_path / "mine.toml"
+    path.write_text("labels = true\nprovenance = true\n")
+    _, values = call_json(
+        capsys, "config", "show", "--config", path, "--no-labels", "--no-provenance"
+    )
+    assert (values["labels"], values["provenance"]) == (False, False)
+
+
+def test_demo(tmp_path, capsys):
+    status, result = call_json(capsys, "demo", tmp_path / "demo")
+    assert status == 0
+    assert result["verified"]
+    assert len(result["labels"]) >= 3
+    assert call(capsys, "demo", tmp_path / "demo")[0] == 5
+    status, text, _ = call(capsys, "demo", tmp_path / "again")
+    assert "Three things to try next" in text
+
+
+def test_progress_as_json_lines(study, tmp_path, capsys):
+    status, _, errors = call(
+        capsys, "export", study.project, "--out", tmp_path / "out", *OPTIONS, "--progress", "jsonl"
+    )
+    events = [json.loads(line) for line in errors.splitlines()]
+    assert status == 0
+    assert events[-1]["done"] == events[-1]["total"] > 0
+    assert {event["event"] for event in events} == {"progress"}
+
+
+def test_the_bar_shows_on_a_terminal(study, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what rich takes for a terminal
+    with qb.open_project(study.project) as project:
+        plans = [qb.plan(slide, qb.ExportConfig(size=100)) for slide in project.slides]
+    run = qb.export(plans, tmp_path / "out", progress=True, workers=1)
+    shown = capsys.readouterr().err
+    assert f"{run.written}/{run.written}" in shown
+    assert "slide 2.tiff" in shown
+
+
+def test_a_reader_that_goes_away(study):
+    """``qupath-bridge inspect | head -1`` ends without a word."""
+    code = "import sys; from qupath_bridge.cli import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "inspect", str(study.project), "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    process.wait(60)
+    assert b"Traceback" not in errors
+    assert b"error" not in errors
