@@ -1,0 +1,169 @@
+"""Writes the project files of both example projects anew; see README.md beside this file."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from qupath_bridge.model import ClassInfo, ImageData, PathObject
+from qupath_bridge.project.classes import pack_rgb
+from qupath_bridge.project.embedded.builders import image_metadata, rotated_builder, uri_builder
+from qupath_bridge.project.embedded.writer import NewEntry, create_project, stored_uri
+from qupath_bridge.project.geojson import load
+from qupath_bridge.project.rois import make_roi
+
+HERE = Path(__file__).absolute().parent
+SLIDE_NAME = "CMU-1-Small-Region.svs"
+WIDTH, HEIGHT = 2220, 2967
+MPP, MAGNIFICATION = 0.499, 20.0
+
+# A place that exists nowhere: both QuPath and qupath-bridge then look for the slide relative to
+# the project, and the files are the same whoever builds them.
+STORED_AT = "/qupath-bridge/example_projects"
+
+# Key under which QuPath keeps an annotation's description.
+DESCRIPTION = "ANNOTATION_DESCRIPTION"
+
+PIGMENTED = "Epithelium: Pigmented"
+PIGMENTED_NAMES = {"Epidermis, pigmented", "Rete ridge"}
+
+
+def read_regions() -> tuple[PathObject, ...]:
+    """Return the regions of the slide, each with its description where QuPath keeps it."""
+    return tuple(
+        replace(each, description=each.metadata.get(DESCRIPTION))
+        for each in load(HERE / "demo_regions.json")
+    )
+
+
+def rotate_90(objects: Iterable[PathObject]) -> tuple[PathObject, ...]:
+    """Return objects where they lie when the slide is turned clockwise: (x, y) → (H − y, x)."""
+    return tuple(
+        replace(
+            each,
+            roi=make_roi(
+                shapely.transform(
+                    each.roi.geometry, lambda xy: np.column_stack([HEIGHT - xy[:, 1], xy[:, 0]])
+                )
+            ),
+        )
+        for each in objects
+        if each.roi is not None
+    )
+
+
+def with_new_ids(objects: Iterable[PathObject], key: str) -> tuple[PathObject, ...]:
+    """Return copies for another image: two objects never share an id."""
+    return tuple(replace(each, id=str(uuid.uuid5(uuid.UUID(each.id), key))) for each in objects)
+
+
+def pigmented(objects: Iterable[PathObject]) -> tuple[PathObject, ...]:
+    """Return objects of which those with brown pigment have the derived class."""
+    color = pack_rgb(150, 80, 20)
+    return tuple(
+        replace(each, class_path=PIGMENTED, class_color=color)
+        if each.name in PIGMENTED_NAMES
+        else each
+        for each in objects
+    )
+
+
+def of_classes(objects: Iterable[PathObject], *classes: str) -> tuple[PathObject, ...]:
+    """Return the objects of some classes."""
+    return tuple(each for each in objects if each.class_path in classes)
+
+
+def class_list(objects: Iterable[PathObject]) -> tuple[ClassInfo, ...]:
+    """Return the classes that objects have, in the order in which they are met."""
+    colors = {each.class_path: each.class_color for each in objects if each.class_path}
+    return tuple(ClassInfo(path, color) for path, color in colors.items())
+
+
+def slide_builder(project: str) -> dict[str, object]:
+    """Return how a project opens the slide, which lies in ``skin/``."""
+    uri = stored_uri(HERE / "skin" / SLIDE_NAME, HERE / project, f"{STORED_AT}/{project}")
+    metadata = image_metadata(
+        SLIDE_NAME, WIDTH, HEIGHT, pixel_size=MPP, magnification=MAGNIFICATION
+    )
+    return uri_builder(uri, metadata)
+
+
+def image(objects: Sequence[PathObject]) -> ImageData:
+    """Return what QuPath stores for an H&E image with these objects."""
+    return ImageData(tuple(objects), image_type="BRIGHTFIELD_H_E")
+
+
+def build_skin(folder: Path) -> Path:
+    """Write the project over the slide as it is."""
+    regions = read_regions()
+    entry = NewEntry(
+        SLIDE_NAME,
+        slide_builder("skin"),
+        image(regions),
+        description="Skin, H&E, part of CMU-1 (CC0). Regions drawn for this example.",
+        metadata={"patient": "P1", "stain": "H&E"},
+        tags=["example"],
+    )
+    return create_project(folder, [entry], class_list(regions), stored_at=f"{STORED_AT}/skin")
+
+
+def build_rotated(folder: Path) -> Path:
+    """Write the project with a turned image, a derived class, and two images of one name."""
+    regions = read_regions()
+    plain = slide_builder("rotated")
+    turned = with_new_ids(rotate_90(pigmented(regions)), "rotated")
+    reader_a = with_new_ids(of_classes(regions, "Epithelium", "Keratin"), "reader A")
+    reader_b = with_new_ids(of_classes(regions, "Stroma", "Immune cells"), "reader B")
+    entries = [
+        NewEntry(
+            f"{SLIDE_NAME} - rotated 90",
+            rotated_builder(plain, 90),
+            image(turned),
+            metadata={"patient": "P1"},
+        ),
+        NewEntry(SLIDE_NAME, plain, image(reader_a), metadata={"patient": "P1", "reader": "A"}),
+        NewEntry(SLIDE_NAME, plain, image(reader_b), metadata={"patient": "P1", "reader": "B"}),
+    ]
+    return create_project(
+        folder, entries, class_list([*regions, *turned]), stored_at=f"{STORED_AT}/rotated"
+    )
+
+
+BUILDERS = {"skin": build_skin, "rotated": build_rotated}
+
+
+def install(name: str, target: Path) -> None:
+    """Build a project aside, then put its files in the place of the old ones."""
+    with tempfile.TemporaryDirectory() as scratch:
+        new = BUILDERS[name](Path(scratch) / name).parent
+        target.mkdir(parents=True, exist_ok=True)
+        for part in sorted(new.iterdir()):
+            old = target / part.name
+            if old.is_dir():
+                shutil.rmtree(old)
+            if part.is_dir():
+                shutil.copytree(part, old)
+            else:
+                shutil.copy2(part, old)
+
+
+def main() -> None:
+    """Rebuild both projects, here or below another folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=HERE, help="folder that holds the projects")
+    out = parser.parse_args().out
+    for name in BUILDERS:
+        install(name, out / name)
+        print(out / name / "project.qpproj")
+
+
+if __name__ == "__main__":
+    main()
