@@ -16,6 +16,8 @@ import java.util.concurrent.TimeUnit
 import org.codehaus.groovy.runtime.InvokerHelper
 import qupath.lib.images.ImageData
 import qupath.lib.io.GsonTools
+import qupath.lib.objects.PathObject
+import qupath.lib.objects.hierarchy.PathObjectHierarchy
 import qupath.lib.projects.Project
 import qupath.lib.projects.ProjectImageEntry
 import qupath.lib.projects.Projects
@@ -84,7 +86,7 @@ if (result['provenance'] == null || !result['written']) {
 }
 
 
-/** Refuses images that a viewer shows with unsaved changes: the tool reads what is on disk. */
+/** Refuses images whose annotations a viewer shows otherwise than they are saved: the tool reads the files. */
 void refuseUnsaved(Project project, ProjectImageEntry only) {
     Object qupath = getQuPath()
     if (qupath == null)
@@ -94,9 +96,20 @@ void refuseUnsaved(Project project, ProjectImageEntry only) {
     ((Collection) InvokerHelper.invokeMethod(qupath, name, null)).each { Object viewer ->
         ImageData shown = (ImageData) InvokerHelper.invokeMethod(viewer, 'getImageData', null)
         ProjectImageEntry entry = shown == null ? null : project.getEntry(shown)
-        if (entry != null && shown.isChanged() && (only == null || only.getID() == entry.getID()))
-            throw new IllegalStateException("${entry.getImageName()} has unsaved changes. Save it (File > Save), then run this again.")
+        if (entry == null || !shown.isChanged() || (only != null && only.getID() != entry.getID()))
+            return
+        if (!sameAnnotations(shown.getHierarchy(), entry.readHierarchy()))
+            throw new IllegalStateException("${entry.getImageName()} has annotations that are not saved. Save it (File > Save), then run this again.")
+        println "qupath-bridge: if you changed more of ${entry.getImageName()} than annotations, save it and run this again."
     }
+}
+
+/** Whether two hierarchies have the same annotations. QuPath calls an image changed after every script. */
+boolean sameAnnotations(PathObjectHierarchy one, PathObjectHierarchy other) {
+    List<Set<String>> both = [one, other].collect { PathObjectHierarchy hierarchy ->
+        hierarchy.getAnnotationObjects().collect { PathObject each -> GsonTools.getInstance().toJson(each) } as Set<String>
+    }
+    return both[0] == both[1]
 }
 
 /** How qupath-bridge is started, as a list: no shell, so no quoting. */

@@ -33,7 +33,7 @@ def resolve_pixel_size(
     pixel_size : PixelSize or None
         With its origin; None where nobody says.
     notes : tuple of str
-        What is odd: project and slide that differ by more than 1 %, pixels that are not square.
+        What is odd: sizes that differ by more than 1 %, pixels that are not square.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def resolve_pixel_size(
     if slide is not None and all(math.isfinite(side) and side > 0 for side in slide):
         own = PixelSize(*slide, origin="slide")
     if user is not None:
-        return PixelSize(user, user, origin="user"), ()
+        return PixelSize(user, user, origin="user"), _overruled(user, project or own)
     notes = []
     if project and own and (_differ(project.x, own.x) or _differ(project.y, own.y)):
         notes.append(
@@ -58,6 +58,15 @@ def resolve_pixel_size(
             f"(from the {chosen.origin})."
         )
     return chosen, tuple(notes)
+
+
+def _overruled(user: float, other: PixelSize | None) -> tuple[str, ...]:
+    if other is None or not (_differ(user, other.x) or _differ(user, other.y)):
+        return ()
+    return (
+        f"Pixel size: {user:g} µm as given for this run; "
+        f"the {other.origin} says {_text(other)} µm.",
+    )
 
 
 def _differ(one: float, other: float) -> bool:

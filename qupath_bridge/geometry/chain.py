@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 from qupath_bridge.errors import FrameError
 
-__all__ = ["AFFINE_KEYS", "FLIPS", "ROTATIONS", "Step", "read_chain"]
+__all__ = ["AFFINE_KEYS", "FLIPS", "ROTATIONS", "Step", "read_chain", "to_builder"]
 
 ROTATIONS = {"ROTATE_NONE": 0, "ROTATE_90": 1, "ROTATE_180": 2, "ROTATE_270": 3}
 """QuPath's names and their clockwise quarter turns."""
@@ -109,6 +110,17 @@ def read_chain(builder: Mapping[str, Any]) -> tuple[Step, ...]:
         if kind == "uri":
             return tuple(reversed(steps))
         builder = builder.get("builder")  # type: ignore[assignment]  # checked above
+
+
+def to_builder(steps: Sequence[Step]) -> dict[str, Any]:
+    """Return the chain as QuPath stores it, without what does not matter to coordinates."""
+    builder: dict[str, Any] = {}
+    for step in steps:
+        inner = {"builder": builder} if builder else {}
+        builder = {"builderType": step.kind, **inner, **copy.deepcopy(dict(step.values))}
+        if step.recorded is not None:
+            builder["metadata"] = dict(zip(("width", "height"), step.recorded, strict=True))
+    return builder
 
 
 def _refusal(kind: object) -> FrameError:

@@ -7,7 +7,6 @@ Each step is an affine map and a size, so the whole chain is one too.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import numpy as np
 from qupath_bridge.errors import FrameError
 from qupath_bridge.model import Box, BoxArray, FloatArray, FrameSpec
 
-from .chain import AFFINE_KEYS, FLIPS, ROTATIONS, Step, read_chain
+from .chain import AFFINE_KEYS, FLIPS, ROTATIONS, Step, read_chain, to_builder
 
 __all__ = ["Frame", "Matrix", "Orientation", "from_entry"]
 
@@ -190,7 +189,7 @@ class Frame:
         angle = math.degrees(math.atan2(sine, cosine)) % 360
         cropped = any(step.kind == "cropped" for step in self._steps)
         return {
-            "builder": _builder(self._steps),
+            "builder": to_builder(self._steps),
             "size": list(self.size),
             "bounds_offset": None if self._bounds_offset is None else list(self._bounds_offset),
             "rotation": int(angle) if angle % 1 == 0 else angle,
@@ -204,6 +203,7 @@ class Frame:
         return {
             "size": list(self.size),
             "matrix": [list(row) for row in self.matrix],
+            "source": list(self.source),
             "icc": bool(self._steps) and self._steps[0].has_icc,
         }
 
@@ -248,7 +248,7 @@ def from_entry(spec: FrameSpec, *, file_size: Size, bounds: Box | None) -> Frame
         size=layout.sizes[-1],
         matrix=layout.matrix,
         source=layout.source,
-        notes=tuple(_notes(steps, layout.matrix)),
+        notes=tuple(_notes(steps, layout.matrix, cropped)),
         _steps=steps,
         _sizes=layout.sizes,
         _other_sizes=other,
@@ -263,8 +263,13 @@ def _crops(first: Step, file_size: Size, bounds: Box) -> bool:
     return choice
 
 
-def _notes(steps: Sequence[Step], matrix: Matrix) -> list[str]:
+def _notes(steps: Sequence[Step], matrix: Matrix, cropped: bool) -> list[str]:
     notes = []
+    if cropped and steps[0].crops_to_bounds is None:
+        notes.append(
+            "The project names no reader for this image; its recorded size is that of the slide's "
+            "bounds, so it counts as cropped to them."
+        )
     if steps[0].has_icc:
         notes.append(
             "QuPath applies the slide's ICC colour profile to this image (--icc-profile); "
@@ -358,17 +363,6 @@ _MAPS = {
     "affine": _transformed,
     "pyramidize": _unchanged,
 }
-
-
-def _builder(steps: Sequence[Step]) -> dict[str, Any]:
-    """Return the chain as QuPath stores it, without what does not matter to coordinates."""
-    builder: dict[str, Any] = {}
-    for step in steps:
-        inner = {"builder": builder} if builder else {}
-        builder = {"builderType": step.kind, **inner, **copy.deepcopy(dict(step.values))}
-        if step.recorded is not None:
-            builder["metadata"] = dict(zip(("width", "height"), step.recorded, strict=True))
-    return builder
 
 
 def _first_difference(wanted: Sequence[Size | None], sizes: Sequence[Size]) -> int | None:

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,8 +14,10 @@ import pytest
 import shapely
 from PIL import Image, ImageDraw
 
+from qupath_bridge.errors import MissingDependencyError
 from qupath_bridge.model import RoiKind
 from qupath_bridge.project import open_project
+from qupath_bridge.testing.installation import find_qupath
 
 EXAMPLES = Path(__file__).parents[2] / "example_projects"
 SLIDE = EXAMPLES / "skin" / "CMU-1-Small-Region.svs"
@@ -338,12 +339,13 @@ new File(args[1]).setText(json, "UTF-8")
 
 
 def qupath_launcher():
-    named = os.environ.get("QUPATH_BRIDGE_QUPATH")
-    folder = os.environ.get("PAQUO_QUPATH_DIR")
-    found = named or (folder and str(Path(folder) / "bin" / "QuPath")) or shutil.which("QuPath")
-    if not found or not Path(found).exists():
-        pytest.skip("no QuPath here; QUPATH_BRIDGE_QUPATH names its launcher")
-    return found
+    try:
+        launcher = find_qupath().launcher
+    except MissingDependencyError as error:
+        pytest.skip(f"a real QuPath is needed: {error}")
+    if launcher is None:
+        pytest.skip("a real QuPath is needed: the one that is found has no launcher")
+    return launcher
 
 
 @pytest.mark.qupath
@@ -354,7 +356,7 @@ def test_qupath_opens_the_project_and_finds_the_slide(name, tmp_path, pixels):
     script, answer = tmp_path / "look.groovy", tmp_path / "answer.json"
     script.write_text(GROOVY, encoding="utf-8")
     project = tmp_path / "examples" / name / "project.qpproj"
-    command = [launcher, "script", "--args", str(project), "--args", str(answer), str(script)]
+    command = [str(launcher), "script", "--args", str(project), "--args", str(answer), str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert answer.exists(), done.stdout + done.stderr
     said = json.loads(answer.read_text(encoding="utf-8"))

@@ -69,6 +69,33 @@ step('foreign', '00-foreign')
 step('nowhere', '00-nowhere')
 """
 
+COMPARE = """
+import qupath.lib.objects.PathObjects
+import qupath.lib.objects.classes.PathClass
+import qupath.lib.roi.ROIs
+import qupath.lib.regions.ImagePlane
+import static qupath.lib.gui.scripting.QPEx.*
+def export = new GroovyShell(getClass().getClassLoader()).parse(new File(args[0]))
+def shown = getCurrentHierarchy(), entry = getProjectEntry()
+def say = { println "${it}: ${export.sameAnnotations(shown, entry.readHierarchy())}" }
+def roi = ROIs.createRectangleROI(3, 4, 50, 60, ImagePlane.getDefaultPlane())
+def first = getAnnotationObjects().find { it.getROI().isArea() && it.getPathClass() != null }
+def was = first.getPathClass(), place = first.getROI()
+say('opened')
+shown.addObject(PathObjects.createTileObject(roi, null, null))
+say('tile')
+first.setPathClass(PathClass.fromString('Other'))
+say('class')
+first.setPathClass(was)
+say('class back')
+first.setROI(place.translate(0, 1))
+say('moved')
+first.setROI(place)
+say('moved back')
+shown.addObject(PathObjects.createAnnotationObject(roi))
+say('drawn')
+"""
+
 INTERRUPT = """
 def script = new File(args[0]), pid = new File(args[1]), main = Thread.currentThread()
 Thread.start {
@@ -308,6 +335,25 @@ def test_an_export_from_qupath_is_the_one_of_the_command_line(qupath, study, tmp
     assert made == expected
     assert f"{len(made)} patches in {out}" in output
     assert objects(study)[1].keys() == {row["tile_uuid"] for row in made}
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_unsaved_annotations_are_seen(qupath, study):
+    output = qupath.script(qupath.written("compare", COMPARE), study.project, EXPORT)
+
+    said = dict(
+        line.split(": ") for line in output.splitlines() if line.endswith(("true", "false"))
+    )
+    assert said == {
+        "opened": "true",
+        "tile": "true",
+        "class": "false",
+        "class back": "true",
+        "moved": "false",
+        "moved back": "true",
+        "drawn": "false",
+    }
 
 
 @pytest.mark.qupath

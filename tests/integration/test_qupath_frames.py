@@ -103,7 +103,7 @@ def qupath(tmp_path_factory):
     try:
         installation = find_qupath()
     except MissingDependencyError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"a real QuPath is needed: {error}")
     folder = tmp_path_factory.mktemp("frames")
     Image.fromarray(marker_image(*SIZE)).save(folder / "slide.png")
     version = tuple(int(part) for part in (installation.version or "0.0").split(".")[:2])

@@ -47,8 +47,20 @@ def test_disagreement_is_reported(slide, reported):
         assert "0.25 µm" in notes[0] and f"{slide[0]:g}" in notes[0] and f"{slide[1]:g}" in notes[0]
 
 
-def test_the_users_word_ends_the_disagreement():
-    assert resolve_pixel_size(0.3, PROJECT, (0.5, 0.5))[1] == ()
+@pytest.mark.parametrize(
+    ("project", "slide", "reported"),
+    [
+        (PROJECT, (0.5, 0.5), "project says 0.25 µm"),
+        (None, (0.5, 0.3), "slide says 0.5 x 0.3 µm"),
+        (PixelSize(0.3, 0.302, "project"), (0.5, 0.5), None),
+        (None, None, None),
+    ],
+)
+def test_what_the_user_overrules_is_reported(project, slide, reported):
+    size, notes = resolve_pixel_size(0.3, project, slide)
+    assert size == PixelSize(0.3, 0.3, "user")
+    assert len(notes) == (reported is not None)
+    assert all("0.3 µm as given" in note and reported in note for note in notes)
 
 
 @pytest.mark.parametrize("origin", ["project", "slide"])

@@ -118,7 +118,10 @@ def test_bounds_are_not_clipped(bounds):
 def test_without_a_named_reader_the_recorded_size_tells_whether_it_cropped():
     with_crop = recorded(uri(None), 120, 90)
     assert frame_of(with_crop, bounds=BOUNDS).slide_box(Box(0, 0, 1, 1))[:2] == (30, 20)
+    assert "names no reader" in frame_of(with_crop, bounds=BOUNDS).notes[0]
+    assert frame_of(recorded(uri(), 120, 90), bounds=BOUNDS).notes == ()
     assert frame_of(recorded(uri(None), *SIZE), bounds=BOUNDS).size == SIZE
+    assert frame_of(recorded(uri(None), *SIZE), bounds=BOUNDS).notes == ()
     again = frame_of(frame_of(with_crop, bounds=BOUNDS).describe()["builder"], bounds=BOUNDS)
     assert again.size == (120, 90)
 
@@ -334,11 +337,21 @@ def test_description_makes_the_same_frame_again():
     assert frame.describe() == described
 
 
+def test_digest_tells_apart_what_is_seen_through_one_map():
+    # An affine step hides what lies around the crop below it; a shift of the whole file does not.
+    moved = affine(cropped(uri(), 0, 0, *SIZE), m02=40.0)
+    whole = cropped(affine(cropped(uri(), 0, 0, 300, 100), m02=40.0), 0, 0, *SIZE)
+    assert frame_of(moved).matrix == frame_of(whole).matrix
+    assert frame_of(moved).size == frame_of(whole).size
+    assert frame_of(moved).digest_values() != frame_of(whole).digest_values()
+
+
 def test_digest_has_no_places():
     frame = frame_of(uri(args=["--icc-profile"]), bounds=BOUNDS)
     assert frame.digest_values() == {
         "size": [120, 90],
         "matrix": [[1.0, 0.0, 30.0], [0.0, 1.0, 20.0]],
+        "source": [30, 20, 120, 90],
         "icc": True,
     }
     assert frame_of(uri()).digest_values()["icc"] is False
