@@ -295,6 +295,17 @@ def test_affine_frames_scaled_down(transform, levels):
     assert max(rgb.shape[:2]) == 50 and scale[0] == pytest.approx(scale[1], rel=0.05)
 
 
+def test_affine_patches_are_averages_when_scaled_down():
+    """Picking every eighth pixel of noise would be noise; its averages are nearly flat."""
+    noise = np.random.default_rng(1).integers(0, 256, (400, 400, 3)).astype(np.uint8)
+    reader = MemoryReader(noise)
+    frame = reading(wrapped([("affine", (0.8, 0.6, -0.6, 0.8, 150.0, 0.0))]), reader)
+    pixels, mask = read_patch(reader, frame, Box(90, 160, 160, 160), (20, 20))
+    assert mask is None
+    assert noise.std() > 70 and pixels.std() < 10
+    assert pixels.mean() == pytest.approx(noise.mean(), abs=2)
+
+
 def test_a_rotated_affine_frame():
     """Steps above an affine one turn what it shows."""
     steps = [("affine", AFFINE["turned"]), ("rotated", "ROTATE_90"), ("flipped", "VERTICAL")]

@@ -233,7 +233,7 @@ def test_rois_that_are_none():
             schema.ROI_CLASSES[RoiKind.POLYGON], bytes(12), null, null, null, null
         ),
         "2 values, as many as there are of x": short_y,
-        "a ROI of its own": text("x"),
+        r"expected a ROI\)": text("x"),
         "a ROI of QuPath": plain(roi_spec("NewROI$SerializationProxy"), bytes(12)),
         "0.2 milestones": milestone,
         "as many rows of x as of y": plain(AREA, bytes(12), null, null, null, null),
@@ -245,14 +245,18 @@ def test_rois_that_are_none():
         decode(item(roi=milestone))
 
 
-def test_shared_rois_are_refused():
+def test_objects_may_share_a_roi():
+    """As after QuPath's Duplicate command."""
+
     def shared(w):
         w.begin(schema.ROI_CLASSES[RoiKind.RECTANGLE], ("key", "roi"))
         w.raw(struct.pack(">iiddddi", -1, 0, 0, 1, 0, 1, 0))
         w.null()
 
-    with pytest.raises(ProjectError, match="a ROI of its own"):
-        decode(item(roi=shared), item(roi=ref("roi")))
+    first, second = decode(item(roi=shared), item(roi=ref("roi"))).objects
+    assert first.roi == second.roi
+    assert first.roi.geometry.area == 1
+    assert first.id != second.id
 
 
 def test_objects_without_roi():

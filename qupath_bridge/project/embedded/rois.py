@@ -74,10 +74,12 @@ def read_roi(values: Values, node: Node) -> RawRoi | None:
     ProjectError
         If it is no ROI that QuPath 0.1.2 to 0.7.0 writes.
     """
+    # Objects share a ROI after QuPath's "Duplicate annotations": the later ones refer to it.
+    node = values.stream.resolve(node)
     if node is None:
         return None
     if not isinstance(node, JavaObject) or not node.desc.name.startswith(ROI_PACKAGE):
-        values.wrong(node, "a ROI of its own")
+        values.wrong(node, "a ROI")
     proxy, name = node, node.desc.name
     z, t, channel = (values.number(proxy, key) for key in "ztc")
     if z < 0 or t < 0 or channel < -1:
