@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from qupath_bridge.errors import MissingDependencyError
+from qupath_bridge.testing.installation import find_qupath
 from qupath_bridge.testing.projects import Image, Region, build_project
 from qupath_bridge.testing.slides import write_slide
 
@@ -77,6 +79,15 @@ def images(slides, shifts=(0, 0)):
         Image(slide, regions(shift), pixel_size=0.5)
         for slide, shift in zip(slides, shifts, strict=True)
     ]
+
+
+@pytest.fixture(scope="session")
+def installation():
+    """A real QuPath; tests that need one are skipped where none is found."""
+    try:
+        return find_qupath()
+    except MissingDependencyError as error:
+        pytest.skip(f"a real QuPath is needed: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,8 @@ import numpy as np
 
 from qupath_bridge.codecs import get_encoder
 from qupath_bridge.errors import SlideError
-from qupath_bridge.model import Box
 from qupath_bridge.readers import open_reader
 
-from .pixels import read_patch
 from .plan import Plan
 
 __all__ = ["Estimate", "estimate"]
@@ -60,10 +58,8 @@ def estimate(plans: Sequence[Plan], *, workers: int = 1, sample: int = 12) -> Es
 def _tried(plan: Plan, rows: Sequence[int]) -> Iterator[tuple[int, float]]:
     """Make some patches; yield the bytes and the seconds of each."""
     encoder = get_encoder(plan.config.format, quality=plan.config.quality, mpp=plan.mpp)
-    size = (plan.config.size, plan.config.size)
     with open_reader(plan.path) as reader:
         for row in rows:
             began = time.perf_counter()
-            box = Box(*plan.table.boxes[row].tolist())
-            pixels, _ = read_patch(reader, plan.frame, box, size, plan.table.plane(row))
-            yield len(encoder.encode(pixels)), time.perf_counter() - began
+            size = len(encoder.encode(plan.read(row, reader)))
+            yield size, time.perf_counter() - began

@@ -22,7 +22,6 @@ import xxhash
 from qupath_bridge.codecs import get_encoder
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import InterruptedRunError, SlideError, UsageError
-from qupath_bridge.model import Box
 from qupath_bridge.patches import ids
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
@@ -33,7 +32,6 @@ from qupath_bridge.stores.local import LocalStore
 
 from . import records, rows
 from .admission import admit, check_place
-from .pixels import read_patch
 from .plan import Failure, Plan
 from .run import Progress, Run
 from .runner import InlineRunner, Runner
@@ -187,7 +185,7 @@ class _Job:
                         payload = self._known_payload(earlier)
                         if payload is None or earlier is None or earlier.path != paths[row]:
                             if payload is None:
-                                payload = encoder.encode(_pixels(plan, row, reader))
+                                payload = encoder.encode(plan.read(row, reader))
                             sink.write(PatchFile(_stem(paths[row]), paths[row]), payload)
                         done.append(digest_of(payload))
                     return done
@@ -218,13 +216,6 @@ class _Job:
         self.done += count
         if self.on_progress:
             self.on_progress(Progress(self.done, self.total, plan.slide.name))
-
-
-def _pixels(plan: Plan, row: int, reader: Reader) -> Any:
-    box = Box(*plan.table.boxes[row].tolist())
-    size = (plan.config.size, plan.config.size)
-    pixels, _ = read_patch(reader, plan.frame, box, size, plan.table.plane(row))
-    return pixels
 
 
 def _chunks(count: int) -> Iterator[range]:

@@ -16,10 +16,12 @@ from qupath_bridge.errors import BridgeError, PlanError, SlideError
 from qupath_bridge.geometry.calibration import resolve_pixel_size
 from qupath_bridge.geometry.frames import Frame, from_entry
 from qupath_bridge.model import (
+    Box,
     BoxArray,
     FloatArray,
     ImageData,
     PathObject,
+    PixelArray,
     PixelSize,
     Reason,
     Slide,
@@ -32,7 +34,7 @@ from qupath_bridge.pixels.resample import choose_level
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Fingerprint, Reader
 
-from .pixels import read_thumbnail
+from .pixels import read_patch, read_thumbnail
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,6 +110,13 @@ class Plan:
     def label_counts(self) -> dict[str, int]:
         """Return the number of kept patches by label, most first."""
         return self.table.label_counts()
+
+    def read(self, row: int, reader: Reader) -> PixelArray:
+        """Read the pixels of one patch, shape (size, size, 3), with a reader of this slide."""
+        box = Box(*self.table.boxes[row].tolist())
+        size = (self.config.size, self.config.size)
+        pixels, _ = read_patch(reader, self.frame, box, size, self.table.plane(row))
+        return pixels
 
     def preview(self, path: Path | str) -> None:
         """Draw thumbnail, regions and kept patches into a PNG file."""
@@ -215,20 +224,15 @@ def _plan(slide: Slide, config: ExportConfig, data: ImageData, reader: Reader) -
 
 
 def plan_slides(
-    slides: Sequence[Slide],
-    config: ExportConfig,
-    *,
-    on_slide: Callable[[int, int], None] | None = None,
+    slides: Sequence[Slide], config: ExportConfig
 ) -> tuple[tuple[Plan, ...], tuple[Failure, ...]]:
     """Plan several slides; one that fails does not stop the others."""
     plans, failures = [], []
-    for number, slide in enumerate(slides):
+    for slide in slides:
         try:
             plans.append(plan(slide, config))
         except BridgeError as error:
             failures.append(Failure.of(slide, error))
-        if on_slide:
-            on_slide(number + 1, len(slides))
     return tuple(plans), tuple(failures)
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "RUN_FILE",
     "RUN_SCHEMA_VERSION",
     "dump_json",
+    "load_finished",
     "load_record",
     "plan_digest",
     "report_record",
@@ -89,6 +90,27 @@ def load_record(store: Store, name: str, required: Sequence[str] = ()) -> dict[s
             f"{name} in {_place(store)} has schema version {version!r}; this version reads "
             f"{RUN_SCHEMA_VERSION}.",
             hint="Use the version of qupath-bridge that wrote it, or a newer one.",
+        )
+    return record
+
+
+def load_finished(store: Store) -> dict[str, Any]:
+    """Return ``run.json`` of a finished run.
+
+    Raises
+    ------
+    OutputError
+        If there is no run, or one that was interrupted.
+    """
+    if not store.exists(RUN_FILE):
+        raise OutputError(
+            f"{_place(store)} holds no run.", hint="Name the folder that was given to --out."
+        )
+    record = load_record(store, RUN_FILE)
+    if record["state"] != "complete":
+        raise OutputError(
+            f"The run in {_place(store)} was interrupted.",
+            hint="Finish it with export --resume.",
         )
     return record
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qupath_bridge.errors import OutputError
 from qupath_bridge.stores.local import LocalStore
 
 from . import records
@@ -80,13 +79,5 @@ class Run:
             If there is no finished run.
         """
         store = LocalStore(Path(out))
-        if not store.exists(records.RUN_FILE):
-            raise OutputError(
-                f"{out} holds no run.", hint="Name the folder that was given to --out."
-            )
-        record = records.load_record(store, records.RUN_FILE)
-        if record["state"] != "complete":
-            raise OutputError(
-                f"The run in {out} was interrupted.", hint="Finish it with export --resume."
-            )
+        record = records.load_finished(store)
         return cls(Path(out), record, records.load_record(store, records.REPORT_FILE))

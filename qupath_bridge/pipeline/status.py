@@ -25,8 +25,6 @@ from .records import RUN_FILE, annotation_record, load_record
 
 __all__ = ["EntryStatus", "RunStatus", "status"]
 
-Key = tuple[str, str]
-
 
 @dataclass(frozen=True, slots=True)
 class EntryStatus:

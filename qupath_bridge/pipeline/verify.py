@@ -80,13 +80,7 @@ def verify(
         If the folder holds no finished run.
     """
     store = LocalStore(Path(out))
-    if not store.exists(records.RUN_FILE):
-        raise OutputError(f"{out} holds no run.", hint="Name the folder that was given to --out.")
-    record = records.load_record(store, records.RUN_FILE)
-    if record["state"] != "complete":
-        raise OutputError(
-            f"The run in {out} was interrupted.", hint="Finish it with export --resume."
-        )
+    record = records.load_finished(store)
     slides = {slide["slide_id"]: slide for slide in record["slides"]}
     tables = {
         slide_id: table

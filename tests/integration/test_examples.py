@@ -14,10 +14,8 @@ import pytest
 import shapely
 from PIL import Image, ImageDraw
 
-from qupath_bridge.errors import MissingDependencyError
 from qupath_bridge.model import RoiKind
 from qupath_bridge.project import open_project
-from qupath_bridge.testing.installation import find_qupath
 
 EXAMPLES = Path(__file__).parents[2] / "example_projects"
 SLIDE = EXAMPLES / "skin" / "CMU-1-Small-Region.svs"
@@ -338,25 +336,16 @@ new File(args[1]).setText(json, "UTF-8")
 """
 
 
-def qupath_launcher():
-    try:
-        launcher = find_qupath().launcher
-    except MissingDependencyError as error:
-        pytest.skip(f"a real QuPath is needed: {error}")
-    if launcher is None:
-        pytest.skip("a real QuPath is needed: the one that is found has no launcher")
-    return launcher
-
-
 @pytest.mark.qupath
 @pytest.mark.parametrize("name", ["skin", "rotated"])
-def test_qupath_opens_the_project_and_finds_the_slide(name, tmp_path, pixels):
-    launcher = qupath_launcher()
+def test_qupath_opens_the_project_and_finds_the_slide(name, tmp_path, pixels, installation):
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     script, answer = tmp_path / "look.groovy", tmp_path / "answer.json"
     script.write_text(GROOVY, encoding="utf-8")
     project = tmp_path / "examples" / name / "project.qpproj"
-    command = [str(launcher), "script", "--args", str(project), "--args", str(answer), str(script)]
+    assert installation.launcher is not None, "the QuPath that is found has no launcher"
+    arguments = ["--args", str(project), "--args", str(answer), str(script)]
+    command = [str(installation.launcher), "script", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert answer.exists(), done.stdout + done.stderr
     said = json.loads(answer.read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ from PIL import Image as Picture
 import qupath_bridge as qb
 from qupath_bridge.errors import InterruptedRunError, OutputError, ReadError, UsageError
 from qupath_bridge.pipeline import export as export_module
+from qupath_bridge.pipeline import plan as plan_module
 from qupath_bridge.pipeline.export import export
 from qupath_bridge.pipeline.plan import Failure, plan_slides
 from qupath_bridge.pipeline.run import Run
@@ -213,7 +214,7 @@ def test_resume_looks_at_finished_slides(study, tmp_path):
 
 def test_resume_does_not_read_what_is_done(study, tmp_path, monkeypatch):
     export(plans_of(study), tmp_path / "out")
-    monkeypatch.setattr(export_module, "read_patch", None)
+    monkeypatch.setattr(plan_module, "read_patch", None)
     export(plans_of(study, CONFIG.replace(resume=True)), tmp_path / "out")
 
 
@@ -237,9 +238,9 @@ def test_update_equals_a_new_export_and_reads_only_what_changed(
     plans = plans_of(study)
     export(plans, tmp_path / "new")
     reads = []
-    real = export_module.read_patch
+    real = plan_module.read_patch
     monkeypatch.setattr(
-        export_module, "read_patch", lambda *values: reads.append(values) or real(*values)
+        plan_module, "read_patch", lambda *values: reads.append(values) or real(*values)
     )
     run = export(plans_of(study, CONFIG.replace(update=True)), tmp_path / "out")
     same(tmp_path / "new", tmp_path / "out")
@@ -299,7 +300,7 @@ def test_update_of_a_slide_that_fails_keeps_what_is_committed(
         raise ReadError("tile 7 is damaged.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(export_module, "read_patch", damaged)
+        patch.setattr(plan_module, "read_patch", damaged)
         run = export(plans_of(study, CONFIG.replace(update=True)), tmp_path / "out")
     assert [failure.entry_id for failure in run.failures] == ["2"]
     assert tree_hashes(tmp_path / "out" / "patches") == before
@@ -358,7 +359,7 @@ def test_one_unreadable_slide_among_ten(study, tmp_path, monkeypatch):
         )
         for n in range(10)
     ]  # fmt: skip
-    real = export_module.read_patch
+    real = plan_module.read_patch
     count = len(plans[0])
     calls = iter(range(10**6))
 
@@ -367,7 +368,7 @@ def test_one_unreadable_slide_among_ten(study, tmp_path, monkeypatch):
             raise ReadError("tile 7 is damaged.", hint="Scan it again.")
         return real(*values)
 
-    monkeypatch.setattr(export_module, "read_patch", sometimes)
+    monkeypatch.setattr(plan_module, "read_patch", sometimes)
     run = export(ten, tmp_path / "out")
     assert [failure.entry_id for failure in run.failures] == ["3"]
     assert "tile 7" in json.dumps(run.report)

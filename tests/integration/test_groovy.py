@@ -13,12 +13,10 @@ import pytest
 
 import qupath_bridge as qb
 from qupath_bridge.cli import main
-from qupath_bridge.errors import MissingDependencyError
 from qupath_bridge.model import ObjectType
 from qupath_bridge.patches.ids import TILE_UUID_HIGH, tile_uuid
 from qupath_bridge.sinks.index import list_partitions, read_partition
 from qupath_bridge.stores.local import LocalStore
-from qupath_bridge.testing.installation import find_qupath
 
 SCRIPTS = Path(__file__).parents[2] / "groovy_scripts"
 IMPORT, EXPORT = SCRIPTS / "import_provenance.groovy", SCRIPTS / "export_patches.groovy"
@@ -132,11 +130,8 @@ def test_the_import_script_knows_our_tiles_by_their_id():
 class QuPath:
     """A real QuPath, run without its window and with preferences of its own."""
 
-    def __init__(self, folder):
-        try:
-            self.found = find_qupath()
-        except MissingDependencyError as error:
-            pytest.skip(f"a real QuPath is needed: {error}")
+    def __init__(self, found, folder):
+        self.found = found
         self.folder = folder
 
     def script(self, script, project, *arguments, image=IMAGE, save=False, environment=None):
@@ -169,8 +164,8 @@ class QuPath:
 
 
 @pytest.fixture(scope="module")
-def qupath(tmp_path_factory):
-    return QuPath(tmp_path_factory.mktemp("qupath"))
+def qupath(tmp_path_factory, installation):
+    return QuPath(installation, tmp_path_factory.mktemp("qupath"))
 
 
 def export(study, number, *options):

@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 import shapely
 
-from qupath_bridge.errors import MissingDependencyError
 from qupath_bridge.model import Box, ObjectType, Plane
 from qupath_bridge.project import open_project
 from qupath_bridge.project.geojson import Tile, dumps, load, tiles_geojson
 from qupath_bridge.testing.contracts.engine import REGIONS
-from qupath_bridge.testing.installation import find_qupath
 from qupath_bridge.testing.projects import (
     Image,
     build_memory_project,
@@ -101,21 +99,17 @@ TYPES = {
 
 
 @pytest.fixture(scope="module")
-def ask(tmp_path_factory):
+def ask(tmp_path_factory, installation):
     """A function that runs a script in QuPath and returns its answer."""
-    try:
-        qupath = find_qupath()
-    except MissingDependencyError as error:
-        pytest.skip(f"a real QuPath is needed: {error}")
     folder = tmp_path_factory.mktemp("scripts")
 
     def ask(script, *arguments):
         source, answer = folder / "script.groovy", folder / "answer.json"
         source.write_text(script, encoding="utf-8")
-        qupath.groovy(source, [answer, *arguments], timeout=200)
+        installation.groovy(source, [answer, *arguments], timeout=200)
         return json.loads(answer.read_text(encoding="utf-8"))
 
-    ask.version = qupath.version
+    ask.version = installation.version
     return ask
 
 

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qupath_bridge.errors import MissingDependencyError
 from qupath_bridge.geometry.frames import from_entry
 from qupath_bridge.model import Box, FrameSpec
 from qupath_bridge.pipeline.pixels import read_patch
 from qupath_bridge.readers.memory import MemoryReader
-from qupath_bridge.testing.installation import find_qupath
 from qupath_bridge.testing.slides import marker_image
 
 pytestmark = pytest.mark.qupath
@@ -98,12 +96,8 @@ def chains(uri, version):
 
 
 @pytest.fixture(scope="module")
-def qupath(tmp_path_factory):
+def qupath(tmp_path_factory, installation):
     """The chains, what QuPath says of each, and the folder of its pixels."""
-    try:
-        installation = find_qupath()
-    except MissingDependencyError as error:
-        pytest.skip(f"a real QuPath is needed: {error}")
     folder = tmp_path_factory.mktemp("frames")
     Image.fromarray(marker_image(*SIZE)).save(folder / "slide.png")
     version = tuple(int(part) for part in (installation.version or "0.0").split(".")[:2])

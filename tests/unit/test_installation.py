@@ -74,15 +74,11 @@ def test_none(tmp_path):
 
 
 @pytest.mark.qupath
-def test_groovy_scripts(tmp_path):
-    try:
-        qupath = find_qupath()
-    except MissingDependencyError as error:
-        pytest.skip(f"a real QuPath is needed: {error}")
+def test_groovy_scripts(tmp_path, installation):
     script = tmp_path / "a script.groovy"
     version = "qupath.lib.common.GeneralTools.getPackageVersion(qupath.lib.objects.PathObject)"
     script.write_text(f"println args[0] + ' é ' + {version}", encoding="utf-8")
-    assert qupath.groovy(script, ["x y"]).startswith("x y é ")
+    assert installation.groovy(script, ["x y"]).startswith("x y é ")
     script.write_text("throw new RuntimeException('on purpose')", encoding="utf-8")
     with pytest.raises(RuntimeError, match="on purpose"):
-        qupath.groovy(script)
+        installation.groovy(script)

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 import shapely
 
-from qupath_bridge.errors import MissingDependencyError, OutputError
+from qupath_bridge.errors import OutputError
 from qupath_bridge.model import ImageData, ObjectType, PathObject, Plane, Roi, RoiKind, TmaGrid
 from qupath_bridge.project.embedded import schema
 from qupath_bridge.project.embedded.qpdata import decode_image_data
 from qupath_bridge.project.embedded.qpdata_write import encode_image_data
 from qupath_bridge.project.embedded.rules import IMAGE_TYPES
 from qupath_bridge.testing.data_files import cell_file, every_kind, tissue_microarray
-from qupath_bridge.testing.installation import find_qupath
 
 DUMP = Path(__file__).parents[1] / "qupath" / "dump_data.groovy"
 DESCRIPTORS = Path(__file__).parents[1] / "data" / "qupath-class-descriptors.json"
@@ -264,12 +263,9 @@ def test_a_hand_drawn_shape_may_cross_itself():
 # --- a real QuPath --------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def qupath():
-    try:
-        return find_qupath()
-    except MissingDependencyError as error:
-        pytest.skip(f"a real QuPath is needed: {error}")
+@pytest.fixture
+def qupath(installation):
+    return installation
 
 
 @pytest.fixture
