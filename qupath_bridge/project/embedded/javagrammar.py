@@ -14,11 +14,14 @@ from qupath_bridge.errors import ProjectError
 
 from .javaclass import SERIALIZABLE, ClassDesc, Field, decode_text
 
-__all__ = ["BASE", "MAGIC", "Grammar"]
+__all__ = ["BASE", "MAGIC", "NOTED", "Grammar"]
 
 MAGIC = b"\xac\xed\x00\x05"
 BASE = 0x7E0000
 """Number of the first handle."""
+
+NOTED = 31
+"""Bits of a number of contents in :attr:`Grammar.references`."""
 
 NULL, REFERENCE, CLASSDESC, OBJECT, STRING, ARRAY, CLASS = range(0x70, 0x77)
 BLOCK, END, RESET, LONG_BLOCK, EXCEPTION, LONG_STRING, PROXY, JAVA_ENUM = range(0x77, 0x7F)
@@ -50,6 +53,9 @@ class Grammar:
     handles : array of int
         Offset of each numbered content, numbered from 0. After a run of contents that were
         skipped by their shape, all of one shape have the offset of its first byte.
+    references : array of int or None
+        Set it to have each reference noted that is met for the first time: its offset, shifted by
+        :data:`NOTED` bits, and how many contents were numbered before it.
 
     Raises
     ------
@@ -71,6 +77,7 @@ class Grammar:
         self._descs: dict[int, ClassDesc] = {}
         self._desc_at: dict[int, ClassDesc] = {}
         self._steps = 0
+        self.references: array[int] | None = None
         if data[:4] != MAGIC:
             raise self.error("not a Java object stream", "AC ED 00 05", 0)
         self.pos = 4
@@ -106,6 +113,8 @@ class Grammar:
         handle: int = _I32(self.data, pos + 1)[0] - BASE
         if not 0 <= handle < len(self.handles):
             raise self.error("reference to something that was not yet met", None, pos)
+        if self.references is not None:
+            self.references.append(pos << NOTED | len(self.handles))
         return handle
 
     def desc_of(self, handle: int) -> ClassDesc | None:

@@ -29,6 +29,7 @@ from .javagrammar import (
     LONG_BLOCK,
     LONG_STRING,
     MAGIC,
+    NOTED,
     NULL,
     OBJECT,
     REFERENCE,
@@ -166,6 +167,7 @@ class JavaStream(Grammar):
     def _skip(self, pending: list[int], sink: array[int]) -> None:
         """Do the steps of ``pending``, last first; what they meet adds more."""
         data, handles, descs, pos = self.data, self.handles, self._descs, self.pos
+        noted = self.references
         try:
             while pending:
                 step = pending.pop()
@@ -187,12 +189,16 @@ class JavaStream(Grammar):
                 if tag == REFERENCE:
                     if not 0 <= _I32(data, pos + 1)[0] - BASE < len(handles):
                         self._reference(pos)
+                    if noted is not None:
+                        noted.append(pos << NOTED | len(handles))
                     pos += 5
                 elif tag == NULL:
                     pos += 1
                 elif tag == OBJECT:
                     if data[pos + 1] == REFERENCE:
                         desc, end = descs.get(_I32(data, pos + 2)[0] - BASE), pos + 6
+                        if noted is not None:
+                            noted.append(pos + 1 << NOTED | len(handles))
                     else:
                         desc, end = self.class_desc(pos + 1, sink)
                     pending += self.object_class(desc, pos).skips
@@ -276,6 +282,16 @@ class JavaStream(Grammar):
             self._shared[node.handle] = self._read_again(node.handle)
         return self._shared[node.handle]
 
+    def extent(self, handle: int) -> tuple[int, int]:
+        """Return the offsets of the first byte of a content that was met, and behind its last."""
+        start, (here, noted) = self.handles[handle], (self.pos, self.references)
+        if (desc := self._descs.get(handle)) is not None:
+            return start, desc.end
+        self.pos, self.references = start, None
+        self._skip([OBJECT_STEP], array("Q"))
+        end, self.pos, self.references = self.pos, here, noted
+        return start, end
+
     def class_of(self, ref: Ref) -> str | None:
         """Return the class of the object or array that a reference means, None for others."""
         offset = self.handles[ref.handle]
@@ -289,11 +305,12 @@ class JavaStream(Grammar):
             raise self.error("block data where an object was to come", "an object")
 
     def _read_again(self, handle: int) -> Node:
-        here, block = self.pos, self._block
-        self._block = 0
+        here, block, noted = self.pos, self._block, self.references
+        self._block, self.references = 0, None
         self._renumber(handle)
         self.pos = self.handles[handle]
         node = self._read(array("Q"), [])
+        self.references = noted
         count = self.pos - self.handles[handle]
         self._spend(count)
         self._shared_size += count

@@ -32,13 +32,23 @@ class JavaWriter:
     """Writes contents one after the other; the caller keeps to what the classes say.
 
     Texts, class descriptors and what has a ``key`` are written once, then referred to.
+
+    Parameters
+    ----------
+    behind : int, optional
+        Write a piece of a stream, in which so many contents were numbered before.
     """
 
-    def __init__(self) -> None:
-        self._out = bytearray(MAGIC)
-        self._count = 0  # handles given
+    def __init__(self, behind: int | None = None) -> None:
+        self._out = bytearray(MAGIC if behind is None else b"")
+        self._count = behind or 0  # handles given
         self._known: dict[Hashable, bytes] = {}
         self._descs: dict[str, bytes] = {}
+
+    @property
+    def count(self) -> int:
+        """Number of contents that were numbered, those of the stream before included."""
+        return self._count
 
     def getvalue(self) -> bytes:
         """Return what was written."""

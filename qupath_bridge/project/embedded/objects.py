@@ -25,13 +25,23 @@ from .rois import read_roi
 from .templates import Templates
 from .values import Values
 
-__all__ = ["OBJECT_ID", "Hierarchy", "read_hierarchy"]
+__all__ = [
+    "HIERARCHY",
+    "OBJECT_ID",
+    "OBJECT_TYPES",
+    "Hierarchy",
+    "is_metadata",
+    "read_hierarchy",
+    "split_id",
+]
 
 MAX_DEPTH = 10_000  # objects within objects
 WORTH_LEARNING = 8  # objects that must follow for a layout to pay
 
 _OBJECTS = "qupath.lib.objects."
-_TYPES = {
+HIERARCHY = f"{_OBJECTS}hierarchy.PathObjectHierarchy"
+"""Class of what holds the objects of an image."""
+OBJECT_TYPES = {
     f"{_OBJECTS}TMACoreObject": ObjectType.TMA_CORE,
     f"{_OBJECTS}PathCellObject": ObjectType.CELL,
     f"{_OBJECTS}PathTileObject": ObjectType.TILE,
@@ -161,7 +171,7 @@ class _Walk:
         """Read an object up to its children."""
         stream, offset = self.stream, self.stream.pos
         handle, desc = stream.open_object()
-        kind = next((_TYPES[name] for name in desc.lineage if name in _TYPES), None)
+        kind = next((OBJECT_TYPES[name] for name in desc.lineage if name in OBJECT_TYPES), None)
         if kind is None:
             raise stream.error(f"found {desc.name} in the hierarchy", "a QuPath object", offset)
         listed = self._all or kind not in _DETECTIONS
@@ -199,15 +209,15 @@ class _Walk:
             parts = [stream.read() for _ in range(self._field_count())]
         else:
             parts = [node]
-            if _is_metadata(node):
+            if is_metadata(node):
                 parts.append(stream.read())
         for part in parts:
-            if isinstance(part, JavaObject) and _is_metadata(part):
+            if isinstance(part, JavaObject) and is_metadata(part):
                 record.metadata = values.metadata(part)
             elif part is not None:
                 record.measurements = values.measurements(part)
         if record.id is None:
-            record.id, record.metadata = _split_id(record.metadata)
+            record.id, record.metadata = split_id(record.metadata)
 
     def _field_count(self) -> int:
         count = self._int()
@@ -277,11 +287,12 @@ class _Walk:
         return TmaGrid(width, height, tuple(indices))
 
 
-def _is_metadata(node: Node) -> bool:
+def is_metadata(node: Node) -> bool:
+    """Return whether this is the metadata of an object."""
     return isinstance(node, JavaObject) and node.desc.name == _METADATA
 
 
-def _split_id(metadata: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
+def split_id(metadata: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
     """Take the id out of an object's metadata, by QuPath's rules for what is one."""
     text = metadata.get(OBJECT_ID)
     if text is None or len(text) > 36 or not _UUID.fullmatch(text):

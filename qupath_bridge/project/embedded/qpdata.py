@@ -21,10 +21,17 @@ from qupath_bridge.model import ImageData
 from .history import read_properties, read_stains, read_workflow
 from .javagrammar import BLOCK, JAVA_ENUM, LONG_BLOCK, OBJECT, STRING
 from .javastream import JavaObject, JavaStream
-from .objects import Hierarchy, read_hierarchy
+from .objects import HIERARCHY, Hierarchy, read_hierarchy
 from .values import Values
 
-__all__ = ["MAX_BYTES", "decode_image_data", "read_image_data"]
+__all__ = [
+    "MAX_BYTES",
+    "decode_image_data",
+    "file_version",
+    "read_bytes",
+    "read_image_data",
+    "written_by",
+]
 
 MAX_BYTES = 4 << 30
 """Largest file that is read unless more is allowed, bytes."""
@@ -32,7 +39,6 @@ MAX_BYTES = 4 << 30
 MAX_HEADER = 255  # bytes
 
 _HEADER = b"Data file version"
-_HIERARCHY = "qupath.lib.objects.hierarchy.PathObjectHierarchy"
 _HINT = (
     "Look for data.qpdata.bkp beside it, which QuPath keeps while it saves; do not save this image "
     "in QuPath before that."
@@ -101,11 +107,12 @@ def read_image_data(
         If the file cannot be read, is larger than ``max_bytes``, changes while it is read, or
         is not what QuPath writes. A backup beside it is not looked at.
     """
-    content = _read_once(path, max_bytes)
+    content = read_bytes(path, max_bytes)
     return decode_image_data(content, path=path, entry_id=entry_id, detections=detections)
 
 
-def _read_once(path: Path, max_bytes: int) -> bytes:
+def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return a file's bytes; ProjectError if it is too large, or changes while it is read."""
     try:
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
@@ -184,9 +191,9 @@ class _Parts:
     def read(self, stream: JavaStream) -> Hierarchy:
         """Read all items up to the end mark; return the objects."""
         values = Values(stream)
-        self.version = _version(stream)
+        self.version = file_version(stream)
         server = values.named(stream.read(), "the image server as text")
-        self.qupath_version = _qupath_version(server)
+        self.qupath_version = written_by(server)
         while not stream.at_end:
             tag = stream.peek()
             if tag == OBJECT:
@@ -206,14 +213,14 @@ class _Parts:
                 raise stream.truncated()
             self.problems.append("the file ends without its end mark, behind the properties")
         if self.hierarchy is None:
-            raise stream.error("a file without a hierarchy of objects", _HIERARCHY)
+            raise stream.error("a file without a hierarchy of objects", HIERARCHY)
         return self.hierarchy
 
     def _object(self, values: Values) -> None:
         stream, offset = values.stream, values.stream.pos
         _, desc = stream.open_object()
         name = desc.name
-        if name == _HIERARCHY:
+        if name == HIERARCHY:
             if self.hierarchy is not None:
                 raise stream.error("a second hierarchy of objects", "one", offset)
             self.hierarchy = read_hierarchy(
@@ -231,7 +238,7 @@ class _Parts:
                 self.problems.append(f"an item of class {name} was parsed past")
 
 
-def _version(stream: JavaStream) -> int | None:
+def file_version(stream: JavaStream) -> int | None:
     """Read the first item and return the version of the file, None where it names none."""
     (length,) = struct.unpack(">H", stream.block(2))
     text = stream.block(length) if length <= MAX_HEADER else b""
@@ -241,7 +248,7 @@ def _version(stream: JavaStream) -> int | None:
     return int(number[1]) if number else None
 
 
-def _qupath_version(server: str) -> str | None:
+def written_by(server: str) -> str | None:
     """Return the version of QuPath that is named in the image server's JSON (QuPath >= 0.3)."""
     try:
         stored = json.loads(server)

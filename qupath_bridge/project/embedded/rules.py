@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import shapely
@@ -16,11 +17,12 @@ import shapely
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import ImageData, ObjectType, PathObject, Roi, RoiKind
 from qupath_bridge.project.classes import class_problem
+from qupath_bridge.project.geojson import Tile
 
 from .objects import OBJECT_ID
 from .wkb import MAX_COORDINATE
 
-__all__ = ["IMAGE_TYPES", "check_image_data"]
+__all__ = ["IMAGE_TYPES", "check_image_data", "tile_problem"]
 
 IMAGE_TYPES = (
     "BRIGHTFIELD_H_DAB",
@@ -33,6 +35,7 @@ IMAGE_TYPES = (
 """QuPath's types of images."""
 
 _INT = 1 << 31
+_class_problem = lru_cache(maxsize=4096)(class_problem)
 _GEOMETRIES = {
     RoiKind.RECTANGLE: {"Polygon"},
     RoiKind.ELLIPSE: {"Polygon"},
@@ -87,6 +90,22 @@ def _grid_problem(i: int, each: PathObject, data: ImageData) -> str | None:
     if data.tma_grid is None or i not in data.tma_grid.cores:
         return "a TMA core that is in no TMA grid"
     return None if each.parent < 0 else "a TMA core below another object"
+
+
+def tile_problem(tile: Tile) -> str | None:
+    """Return what QuPath would not bear of a tile; None if nothing."""
+    (x, y, w, h), plane = tile.box, tile.plane
+    if not _is_uuid(tile.id):
+        return "its id is not a UUID in lower case"
+    if tile.class_path is not None and (problem := _class_problem(tile.class_path)):
+        return problem
+    if min(w, h) < 1 or max(abs(x), abs(y), x + w, y + h) > MAX_COORDINATE:
+        return f"its box {tuple(tile.box)} has no area, or coordinates that are no pixels"
+    if not (0 <= plane.z < _INT and 0 <= plane.t < _INT):
+        return f"it is on a plane that cannot be, {tuple(plane)}"
+    if OBJECT_ID in tile.metadata:
+        return f"metadata key {OBJECT_ID!r} is QuPath's own"
+    return None
 
 
 def _object_problems(i: int, each: PathObject) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """Reading detections quickly: from one that was read, a template for those laid out alike.
 
-All bytes of a template are fixed but those of the id, the class, the measured values, the ROIs'
-numbers and the class probability. Where the fixed bytes are the same the step-by-step way would
-read the same parts, so only the others are read; what differs in any other byte goes that way.
+All bytes of a template are fixed but those of the id, the name and other texts of its own, the
+class, the measured values, the ROIs' numbers and the class probability. Where the fixed bytes are
+the same the step-by-step way would read the same parts, so only the others are read; what differs
+in any other byte goes that way.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import math
 import re
 import struct
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .javaclass import ClassDesc
-from .javagrammar import BASE, REFERENCE
-from .javastream import JavaArray, JavaObject, Ref
+from .javaclass import ClassDesc, decode_text
+from .javagrammar import BASE, REFERENCE, STRING
+from .javastream import JavaArray, JavaObject, JavaStream, Ref
 from .measurements import Measurements
 from .records import Record
 from .rois import ROI_PACKAGE, RawRoi, read_roi
+from .schema import METADATA
 from .values import PathClass, Values
 
 __all__ = ["Templates"]
@@ -29,8 +32,10 @@ MAX_FIXED = 4096  # bytes of an object besides its arrays
 MAX_CLASSES = 4096  # that are remembered by their reference
 
 _I32 = struct.Struct(">i").unpack_from
+_U16 = struct.Struct(">H").unpack_from
 _F64 = struct.Struct(">d")
 _ID = rb"(?P<id>[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"
+_TEXT = 2  # bytes of a text's length
 _TAGS = 6  # bytes of an object's or array's tag and the reference to its class
 
 
@@ -70,17 +75,19 @@ class _RoiSlot:
 class _Template:
     """A sample, and where other objects of its layout differ from it.
 
-    ``parts`` are patterns, each with the size of the items of the array behind it, 0 for the
-    last; the others say in which part a group, or which array, has what is read.
+    ``parts`` are patterns, each with the size of the items of the array or text behind it and of
+    their count, 0 for the last; the others say in which part a group, or which array, has what
+    is read. ``texts`` are keys of the metadata, None for the name.
     """
 
     sample: Record
-    parts: tuple[tuple[re.Pattern[bytes], int], ...]
+    parts: tuple[tuple[re.Pattern[bytes], int, int], ...]
     handles: int
     groups: dict[str, int]
     measured: tuple[str, int] | None  # class of the array of values, its number
     roi: _RoiSlot
     nucleus: _RoiSlot | None
+    texts: tuple[tuple[str | None, int], ...]
     classes: dict[bytes, PathClass | None] = field(default_factory=dict)
 
     def match(
@@ -89,20 +96,20 @@ class _Template:
         """Match an object at ``pos``; return its end, the parts, and start and count of arrays."""
         matches: list[re.Match[bytes]] = []
         places: list[tuple[int, int]] = []
-        for pattern, size in self.parts:
+        for pattern, size, width in self.parts:
             found = pattern.match(data, pos)
             if found is None:
                 return None
             matches.append(found)
             pos = found.end()
             if size:
-                if pos + 4 > len(data):
+                if pos + width > len(data):
                     return None
-                count = _I32(data, pos)[0]
+                count = (_U16 if width == _TEXT else _I32)(data, pos)[0]
                 if count < 0:
                     return None
-                places.append((pos + 4, count))
-                pos += 4 + count * size
+                places.append((pos + width, count))
+                pos += width + count * size
         return pos, matches, places
 
     def read(
@@ -116,12 +123,12 @@ class _Template:
         sample, groups = self.sample, self.groups
         measurements = sample.measurements
         if self.measured is not None and isinstance(measurements, Measurements):
-            name, number = self.measured
+            kind, number = self.measured
             start, count = places[number]
             names = measurements.shared_names
             if count < len(names.names):
                 return None
-            measurements = Measurements(names, values.floats(name, start, len(names.names)))
+            measurements = Measurements(names, values.floats(kind, start, len(names.names)))
         path_class = sample.path_class
         if "path_class" in groups:
             reference = matches[groups["path_class"]]["path_class"]
@@ -131,15 +138,24 @@ class _Template:
                     return None
                 self.classes[reference] = values.shared_class(Ref(handle))
             path_class = self.classes[reference]
+        name: str | None = sample.name
+        metadata = sample.metadata
+        if self.texts:
+            try:
+                texts = list(self._read_texts(values, places))
+            except ValueError:
+                return None
+            metadata = {**metadata, **{key: text for key, text in texts if key is not None}}
+            name = dict(texts).get(None, name)
         (probability,) = _F64.unpack(matches[groups["probability"]]["probability"])
         nucleus = self.nucleus
         return Record(
             sample.type,
             parent,
             matches[groups["id"]]["id"].decode("ascii") if "id" in groups else None,
-            sample.name,
+            name,
             sample.color,
-            sample.metadata,
+            metadata,
             measurements,
             sample.locked,
             path_class,
@@ -148,6 +164,14 @@ class _Template:
             None,
             None if math.isnan(probability) else probability,
         )
+
+    def _read_texts(
+        self, values: Values, places: list[tuple[int, int]]
+    ) -> Iterator[tuple[str | None, str]]:
+        """Yield the texts; ValueError if one cannot be decoded."""
+        for key, number in self.texts:
+            start, count = places[number]
+            yield key, decode_text(values.stream.data[start : start + count])
 
 
 class Templates:
@@ -203,21 +227,27 @@ class _Slots:
     def __init__(self, data: bytes, offset: int) -> None:
         self._data = data
         self._offset = offset
-        self._found: list[tuple[int, int, bytes, int]] = []  # start, end, pattern, item size
+        # start, end, pattern, size of an item, size of their count
+        self._found: list[tuple[int, int, bytes, int, int]] = []
         self._of_group: dict[str, tuple[int, int]] = {}
         self._arrays: list[int] = []
 
     def group(self, name: str, start: int, count: int, pattern: bytes | None = None) -> None:
         """Let bytes differ, and name them."""
         wild = pattern or b"(?P<%s>.{%d})" % (name.encode(), count)
-        self._found.append((start, start + count, wild, 0))
+        self._found.append((start, start + count, wild, 0, 0))
         self._of_group[name] = (start, start + count)
 
     def array(self, node: JavaArray) -> None:
         """Let the length and the values of an array differ."""
         size = node.desc.item_size or 0
-        self._found.append((node.start - 4, node.start + node.count * size, b"", size))
+        self._found.append((node.start - 4, node.start + node.count * size, b"", size, 4))
         self._arrays.append(node.start)
+
+    def text(self, start: int, count: int) -> None:
+        """Let a text of ``count`` bytes that begin at ``start`` be another one."""
+        self._found.append((start - _TEXT, start + count, b"", 1, _TEXT))
+        self._arrays.append(start)
 
     def numbers(self, name: str, node: JavaObject) -> bool:
         """Let the numbers that an object begins with differ; False if it has none there."""
@@ -227,9 +257,9 @@ class _Slots:
         self.group(name, node.offset + _TAGS, layout.size)
         return True
 
-    def number_of(self, node: JavaArray) -> int:
-        """Return which array of the object this is, counted from 0."""
-        return sorted(self._arrays).index(node.start)
+    def number_of(self, start: int) -> int:
+        """Return which array or text of the object begins there, counted from 0."""
+        return sorted(self._arrays).index(start)
 
     def part_of(self, name: str) -> int:
         """Return the part that a group is in."""
@@ -244,18 +274,18 @@ class _Slots:
         """Return the part that each group is in."""
         return {name: self.part_of(name) for name in self._of_group}
 
-    def parts(self, end: int) -> tuple[tuple[re.Pattern[bytes], int], ...] | None:
-        """Return patterns up to ``end``, each with the item size of the array behind it."""
-        parts: list[tuple[re.Pattern[bytes], int]] = []
+    def parts(self, end: int) -> tuple[tuple[re.Pattern[bytes], int, int], ...] | None:
+        """Return patterns up to ``end``, each with item and count size of the array behind it."""
+        parts: list[tuple[re.Pattern[bytes], int, int]] = []
         pattern, at, fixed = b"", self._offset, 0
-        for start, stop, wild, size in [*sorted(self._found), (end, end, b"", 0)]:
+        for start, stop, wild, size, width in [*sorted(self._found), (end, end, b"", 0, 0)]:
             pattern += re.escape(self._data[at:start]) + wild
             fixed += start - at
             at = stop
             if size:
-                parts.append((re.compile(pattern, re.DOTALL), size))
+                parts.append((re.compile(pattern, re.DOTALL), size, width))
                 pattern = b""
-        parts.append((re.compile(pattern, re.DOTALL), 0))
+        parts.append((re.compile(pattern, re.DOTALL), 0, 0))
         return tuple(parts) if fixed <= MAX_FIXED else None
 
 
@@ -280,6 +310,9 @@ def _template(values: Values, record: Record, offset: int, handle: int) -> _Temp
         if data.count(text, offset, end) != 1:
             return None
         slots.group("id", data.find(text, offset, end), 36, _ID)
+    texts = dict(_own_texts(stream, node, own, record.id))
+    for start, count in texts.values():
+        slots.text(start, count)
     measured: JavaArray | None = None
     for part in objects:
         stored = part.fields.get("values")
@@ -301,10 +334,35 @@ def _template(values: Values, record: Record, offset: int, handle: int) -> _Temp
         parts=parts,
         handles=len(own),
         groups=slots.groups(),
-        measured=(measured.desc.name, slots.number_of(measured)) if measured else None,
+        measured=(measured.desc.name, slots.number_of(measured.start)) if measured else None,
         roi=_roi_slot(slots, "roi", rois[0], record.roi),
         nucleus=_roi_slot(slots, "nucleus", rois[1], record.nucleus) if record.nucleus else None,
+        texts=tuple((key, slots.number_of(start)) for key, (start, _) in texts.items()),
     )
+
+
+def _own_texts(
+    stream: JavaStream, node: JavaObject, own: range, identity: str | None
+) -> Iterator[tuple[str | None, tuple[int, int]]]:
+    """Yield the texts that an object alone has: None for its name or a key of its metadata.
+
+    With each come the offset and the number of its bytes. The id is left to its own pattern.
+    """
+    offsets = iter(stream.handles[n] for n in own if stream.data[stream.handles[n]] == STRING)
+    if isinstance(node.contents[0], str):
+        yield None, stream.string_at(next(offsets))
+    parts = [part for part in node.contents if isinstance(part, JavaObject)]
+    arrays = [
+        part for each in parts[:2] if each.desc.name == METADATA.name for part in each.nodes()
+    ]
+    keys, texts = ([part.items for part in arrays if isinstance(part, JavaArray)] + [[], []])[:2]
+    if not all(isinstance(key, Ref) for key in keys):
+        return
+    for key, text in zip(keys, texts, strict=False):
+        if isinstance(text, str):
+            place = stream.string_at(next(offsets))
+            if text != identity:
+                yield str(stream.resolve(key)), place
 
 
 def _roi_slots(slots: _Slots, name: str, roi: JavaObject) -> bool:
@@ -322,7 +380,7 @@ def _roi_slots(slots: _Slots, name: str, roi: JavaObject) -> bool:
 def _roi_slot(slots: _Slots, name: str, roi: JavaObject, sample: RawRoi) -> _RoiSlot:
     arrays = sorted(
         (
-            (key, item.desc, slots.number_of(item))
+            (key, item.desc, slots.number_of(item.start))
             for key, item in roi.fields.items()
             if isinstance(item, JavaArray)
         ),
