@@ -53,7 +53,9 @@ _HOMES = {
     "open_reader": "readers",
     "plan": "api",
     "status": "api",
+    "undo_write_back": "api",
     "verify": "api",
+    "write_back": "api",
     "write_provenance": "api",
 }
 """Where each name lives. They are imported at first use: ``import qupath_bridge`` is quick."""
@@ -66,6 +68,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "plan",
     "export",
     "write_provenance",
+    "write_back",
+    "undo_write_back",
     "status",
     "verify",
     "ExportConfig",

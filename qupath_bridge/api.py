@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qupath_bridge.errors import UsageError
 from qupath_bridge.pipeline import export as _export
 from qupath_bridge.pipeline import provenance as _provenance
+from qupath_bridge.pipeline import write_back as _write_back
 from qupath_bridge.pipeline.plan import Failure, Plan, check_classes, plan
 from qupath_bridge.pipeline.run import Progress, Run
 from qupath_bridge.pipeline.status import status
 from qupath_bridge.pipeline.verify import verify
+from qupath_bridge.pipeline.write_back import KEPT
 from qupath_bridge.progress import watch
-from qupath_bridge.project import open_project
+from qupath_bridge.project import get_engine, open_project
+from qupath_bridge.project.editing import Editor
 from qupath_bridge.project.engine import Project
 from qupath_bridge.runners.local import ThreadRunner
 
 if TYPE_CHECKING:
+    from qupath_bridge.model import Slide
     from qupath_bridge.pipeline.provenance import Provenance
+    from qupath_bridge.pipeline.write_back import WriteBack
 
-__all__ = ["export", "open_project", "plan", "status", "verify", "write_provenance"]
+__all__ = [
+    "export",
+    "open_project",
+    "plan",
+    "status",
+    "undo_write_back",
+    "verify",
+    "write_back",
+    "write_provenance",
+]
 
 
 def export(
@@ -90,3 +105,79 @@ def write_provenance(project: Project, run: Run) -> Provenance:
     Where the project cannot be written it goes to ``OUT/provenance/``; the result says so.
     """
     return _provenance.write_provenance(project.info, run)
+
+
+def write_back(
+    project: Project,
+    run_id: str,
+    *,
+    engine: str = "auto",
+    slides: Sequence[Slide] | None = None,
+    replace: bool = False,
+    dry_run: bool = False,
+    keep: int = KEPT,
+) -> WriteBack:
+    """Put the tiles of a run straight into QuPath's data; QuPath has to be closed.
+
+    Parameters
+    ----------
+    project : Project
+    run_id : str
+        A run that the project knows.
+    engine : str
+        Who writes: ``paquo``, ``embedded``, or ``auto``. What was written is read back with both,
+        where a QuPath is installed.
+    slides : sequence of Slide, optional
+        Which images; all of the run when not given.
+    replace : bool
+        Also take away the tiles of all other runs, and those that were changed in QuPath.
+    dry_run : bool
+        Say what would change, and change nothing.
+    keep : int
+        Backups to keep, 0 for all.
+
+    Returns
+    -------
+    WriteBack
+        Images that failed are in it, each with the reason and the data that it has now.
+
+    Raises
+    ------
+    OutputError
+        If QuPath has the project open, another write-back is at work, or there is no such run.
+    """
+    with _editors(engine) as (editor, witnesses):
+        return _write_back.write_back(
+            project, run_id, editor, slides=slides, replace=replace, dry_run=dry_run, keep=keep,
+            witnesses=witnesses,
+        )  # fmt: skip
+
+
+def undo_write_back(
+    project: Project,
+    run_id: str,
+    *,
+    engine: str = "auto",
+    slides: Sequence[Slide] | None = None,
+    dry_run: bool = False,
+    keep: int = KEPT,
+) -> WriteBack:
+    """Take the tiles of a run out of QuPath's data again; see :func:`write_back`.
+
+    Data that nobody touched since get their old bytes. In others the tiles of the run go, those
+    that they replaced come back, and every other object stays as it is now.
+    """
+    with _editors(engine) as (editor, witnesses):
+        return _write_back.undo(
+            project, run_id, editor, slides=slides, dry_run=dry_run, keep=keep,
+            witnesses=witnesses,
+        )  # fmt: skip
+
+
+@contextmanager
+def _editors(engine: str) -> Iterator[tuple[Editor, Sequence[Editor]]]:
+    """Give the editor that was asked for, and the others that can look at what it made."""
+    editor = get_engine(engine)
+    if not isinstance(editor, Editor):
+        raise UsageError(f"The engine {editor.name} cannot write.", hint="Use 'embedded'.")
+    yield editor, ()

@@ -151,6 +151,41 @@ def status(
     return run_status(project, slide_map or [], search or [], as_json=json)
 
 
+@app.command("write-back")
+def write_back(
+    project: ProjectArgument,
+    run: Annotated[
+        str | None, typer.Option(metavar="ID", help="Run to show in QuPath; or its folder OUT.")
+    ] = None,
+    undo: Annotated[str | None, typer.Option(metavar="ID", help="Run to take out again.")] = None,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Put the tiles into QuPath's data, QuPath closed.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the tiles of all other runs away.")
+    ] = False,
+    entry: Annotated[
+        list[str] | None,
+        typer.Option(metavar="IMAGE", help="Entry ID, image name or glob; may be repeated (all)."),
+    ] = None,
+    engine: Annotated[str, typer.Option(metavar="auto|paquo|embedded")] = "auto",
+    keep: Annotated[
+        int, typer.Option("--keep-backups", metavar="N", min=0, help="Backups to keep, 0 for all.")
+    ] = 10,
+    json: Json = False,
+) -> int:
+    """Show the patches of a run in QuPath as tiles, or take them out again."""
+    from .write_back import run_write_back
+
+    return run_write_back(
+        project, run, undo, direct=direct, dry_run=dry_run, replace=replace, entry=entry or [],
+        engine=engine, keep=keep, as_json=json,
+    )  # fmt: skip
+
+
 @config_app.command("init")
 def config_init(
     path: Annotated[Path, typer.Argument(metavar="[FILE]")] = Path("export.toml"),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from qupath_bridge.model import BoxArray, PathObject
 
 __all__ = [
+    "TILE_ID_BEGINNING",
     "TILE_UUID_HIGH",
     "annotation_digest",
     "canonical_annotation",
@@ -41,7 +42,8 @@ TILE_UUID_HIGH = (
 ) | _VERSION_8
 """The high 64 bits of every tile that we put into QuPath; scripts recognise our tiles by them."""
 
-_HIGH_TEXT = str(uuid.UUID(int=TILE_UUID_HIGH << 64))[:18]
+TILE_ID_BEGINNING = str(uuid.UUID(int=TILE_UUID_HIGH << 64))[:19]
+"""The same as the beginning of the text of such an id."""
 
 SLUG_LENGTH = 40
 """Longest slug: ``patches/<slide>/<label>/<patch>.png`` leaves 100 of Windows' 260 characters."""
@@ -77,7 +79,7 @@ def tile_uuid(entry_id: str, x: int, y: int, w: int, h: int, z: int = 0, t: int 
     """
     low = xxhash.xxh3_64_intdigest(f"{entry_id}|{x}|{y}|{w}|{h}|{z}|{t}".encode())
     text = f"{low & ~_VARIANT_MASK | _VARIANT:016x}"
-    return f"{_HIGH_TEXT}-{text[:4]}-{text[4:]}"
+    return f"{TILE_ID_BEGINNING}{text[:4]}-{text[4:]}"
 
 
 def tile_uuids(

@@ -11,13 +11,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import PathObject
+from qupath_bridge.project.classes import unpack_rgb
 from qupath_bridge.readers import open_reader
 from qupath_bridge.stores.local import LocalStore
 
 from .admission import check_place
 from .pixels import read_thumbnail
 from .plan import Plan
-from .provenance import class_colors, label_color, rgb
+from .provenance import class_colors, label_color
 
 __all__ = ["draw_preview", "render_preview"]
 
@@ -69,7 +70,7 @@ def render_preview(plan: Plan, longest_side: int = LONGEST_SIDE) -> Image.Image:
     colors = class_colors(plan.slide.project.classes)
     for annotation in plan.annotations:
         if annotation.class_path and annotation.class_color is not None:
-            colors.setdefault(annotation.class_path, rgb(annotation.class_color))
+            colors.setdefault(annotation.class_path, unpack_rgb(annotation.class_color))
     picture = Image.fromarray(thumbnail).convert("RGBA")
     picture.alpha_composite(_patches(plan, picture.size, scale, colors))
     picture.alpha_composite(_regions(plan, picture.size, scale, colors))

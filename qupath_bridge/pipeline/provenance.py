@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import Box, ClassInfo, Plane, ProjectInfo
+from qupath_bridge.project.classes import unpack_rgb
 from qupath_bridge.project.geojson import Tile, tiles_geojson
 from qupath_bridge.sinks import index
 from qupath_bridge.stores.local import LocalStore
@@ -25,7 +26,7 @@ from .run import Run
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Provenance", "runs_of", "write_provenance"]
+__all__ = ["Provenance", "lay_run", "runs_of", "write_provenance"]
 
 PALETTE = (
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
@@ -83,16 +84,7 @@ def _write(store: LocalStore, project: ProjectInfo, run: Run) -> None:
 
 def class_colors(classes: Sequence[ClassInfo]) -> dict[str, tuple[int, int, int]]:
     """Return the colour of each class that has one, as red, green and blue."""
-    return {c.path: rgb(c.color) for c in classes if c.color is not None}
-
-
-def rgb(packed: int) -> tuple[int, int, int]:
-    """Unpack QuPath's ARGB integer.
-
-    >>> rgb(-3670016)
-    (200, 0, 0)
-    """
-    return (packed >> 16) & 255, (packed >> 8) & 255, packed & 255
+    return {c.path: unpack_rgb(c.color) for c in classes if c.color is not None}
 
 
 def label_color(label: str, colors: Mapping[str, tuple[int, int, int]]) -> tuple[int, int, int]:
@@ -130,6 +122,44 @@ def _measurements(row: Mapping[str, Any]) -> dict[str, float]:
         **{f"qb: {label}": share for label, share in row["shares"] or ()},
     }
     return {name: value for name, value in named.items() if value is not None}
+
+
+def lay_run(project: ProjectInfo, run: str, *, dry_run: bool = False) -> tuple[str, Provenance]:
+    """Make sure that a run lies in its project.
+
+    Parameters
+    ----------
+    project : ProjectInfo
+    run : str
+        Id of a run that the project knows, or the output folder of one.
+    dry_run : bool
+        Write nothing; the answer says where it would lie.
+
+    Returns
+    -------
+    str
+        The id.
+    Provenance
+
+    Raises
+    ------
+    OutputError
+        If there is no such run, or it was exported from another project.
+    """
+    known = {folder.name: folder for folder in runs_of(project)}
+    if run in known:
+        return run, Provenance(known[run])
+    if not (Path(run) / records.RUN_FILE).is_file():
+        raise OutputError(
+            f"{project.folder} knows no run {run!r}, and that is no output folder either.",
+            hint=f"Its runs are: {', '.join(known) or 'none'}.",
+        )
+    finished = Run.load(run)
+    if finished.run_id in known:
+        return finished.run_id, Provenance(known[finished.run_id])
+    if dry_run:
+        return finished.run_id, Provenance(project.folder / OURS / "runs" / finished.run_id)
+    return finished.run_id, write_provenance(project, finished)
 
 
 def runs_of(project: ProjectInfo) -> list[Path]:

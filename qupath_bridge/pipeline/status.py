@@ -16,7 +16,7 @@ from qupath_bridge.errors import BridgeError, OutputError
 from qupath_bridge.model import Slide
 from qupath_bridge.patches import ids
 from qupath_bridge.project.engine import Project
-from qupath_bridge.project.geojson import load
+from qupath_bridge.project.geojson import read_tiles
 from qupath_bridge.stores.local import LocalStore
 
 from .plan import Plan, plan
@@ -171,7 +171,7 @@ def _tiles(path: Path) -> Iterator[tuple[str, object]]:
     if not path.is_file():
         return
     named = {"qb: label share", "qb: margin"}
-    for tile in load(path):
+    for tile in read_tiles(path):
         shares = {name: value for name, value in tile.measurements.items() if name not in named}
         yield tile.name or tile.id, (tile.class_path, shares)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +20,8 @@ __all__ = ["LocalStore"]
 TEMPORARY = ".qb-tmp-"
 """Beginning of the names of files that are being written."""
 
+
+PAUSES = (0.05, 0.2, 0.5, 1.0, None)  # seconds between attempts to rename on Windows
 
 FOLDERS_CAN_BE_SYNCED = os.name != "nt"
 """Windows has no call for it, and does it by itself."""
@@ -40,6 +44,22 @@ class LocalStore:
 
     def put(self, name: str, data: Data, *, durable: bool = False) -> None:
         """Write ``data`` under ``name``, whole or not at all."""
+        with self.staged(name, durable=durable) as temporary, temporary.open("xb") as file:
+            file.writelines(chunks_of(data))
+
+    @contextmanager
+    def staged(
+        self,
+        name: str,
+        *,
+        durable: bool = False,
+        last_check: Callable[[], None] | None = None,
+    ) -> Iterator[Path]:
+        """Give a temporary path beside ``name``, and rename it to that in the end.
+
+        For what writes files itself, and for looking at what was written before it counts. When
+        the block fails, or ``last_check``, which comes right before, the name keeps what it had.
+        """
         target = self.root / checked_name(name)
         temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
         with _errors_of(target, "written"):
@@ -47,12 +67,12 @@ class LocalStore:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self._made.add(target.parent)
             try:
-                with temporary.open("xb") as file:
-                    file.writelines(chunks_of(data))
-                    if durable:
-                        file.flush()
-                        os.fsync(file.fileno())
-                os.replace(temporary, target)  # noqa: PTH105  # one call, the same everywhere
+                yield temporary
+                if durable:
+                    _sync_file(temporary)
+                if last_check is not None:
+                    last_check()
+                _replace(temporary, target)
             except BaseException:
                 with contextlib.suppress(OSError):
                     temporary.unlink(missing_ok=True)
@@ -118,6 +138,29 @@ def _files(folder: Path) -> Iterator[Path]:
     for place, _, names in os.walk(folder):
         for name in names:
             yield Path(place, name)
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Rename a file over another, which keeps its rights.
+
+    On Windows that fails for as long as somebody, a virus scanner for example, has the other open.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copymode(target, temporary)
+    for pause in PAUSES:
+        try:
+            os.replace(temporary, target)  # noqa: PTH105  # one call, the same everywhere
+        except PermissionError:
+            if pause is None or os.name != "nt":
+                raise
+            time.sleep(pause)
+        else:
+            return
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

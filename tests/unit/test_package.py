@@ -7,7 +7,8 @@ import qupath_bridge as qb
 from qupath_bridge import errors
 
 PUBLIC = [
-    "__version__", "open_project", "plan", "export", "write_provenance", "status", "verify",
+    "__version__", "open_project", "plan", "export", "write_provenance",
+    "write_back", "undo_write_back", "status", "verify",
     "ExportConfig", "Project", "Slide", "ImageData", "PathObject", "Plan", "Run", "Box", "Plane",
     "PixelSize", "coverage", "open_reader", "frames", "geojson", "BridgeError", "ConfigError",
     "ProjectError", "SlideError", "OutputError",

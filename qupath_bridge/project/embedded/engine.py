@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
@@ -11,9 +11,13 @@ from pathlib import Path, PurePath
 from qupath_bridge.errors import ProjectError
 from qupath_bridge.model import ImageData, Slide
 from qupath_bridge.project.engine import Project
+from qupath_bridge.project.geojson import Tile
 
-from .qpdata import read_image_data
+from .builders import thaw
+from .qpdata import read_bytes, read_image_data
+from .qpdata_write import encode_image_data
 from .qpproj import find_project_file, read_json, read_project
+from .splice import WRITABLE, splice_tiles
 from .uris import FileSearch, Resolution, resolve
 
 __all__ = ["EmbeddedEngine", "read_entry"]
@@ -77,6 +81,36 @@ class EmbeddedEngine:
                 )
             )
         return Project(file.info, tuple(slides), self.name, tuple(problems))
+
+    def read_file(self, path: Path, *, entry_id: str = "") -> ImageData:
+        """Read all objects of one data file, wherever it lies."""
+        return read_image_data(path, entry_id=entry_id, detections=True)
+
+    def edit(
+        self,
+        source: Path | None,
+        target: Path,
+        *,
+        slide: Slide,
+        remove: Collection[str] = (),
+        add: Iterable[Tile] = (),
+    ) -> None:
+        """Write a copy of a data file with tiles taken out and added; see :class:`Editor`."""
+        if source is not None:
+            content = splice_tiles(read_bytes(source), remove=remove, add=add, path=source)
+        else:
+            content = splice_tiles(_new_file(slide), add=add, path=target)
+        target.write_bytes(content)
+
+
+def _new_file(slide: Slide) -> bytes:
+    """Return the data of an image that QuPath never saved."""
+    version = slide.project.version or ""
+    return encode_image_data(
+        ImageData(image_type="UNSET"),
+        server=thaw(slide.frame.builder),
+        qupath_version=version if WRITABLE.match(version) else "0.7.0",
+    )
 
 
 def _path(found: PurePath | None) -> Path | None:

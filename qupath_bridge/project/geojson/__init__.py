@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .gate import check_feature, feature_problems
 from .reading import load, loads
-from .tiles import Tile, tiles_geojson, write_tiles
+from .tiles import Tile, read_tiles, tiles_geojson, write_tiles
 from .writing import dumps, to_feature
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "feature_problems",
     "load",
     "loads",
+    "read_tiles",
     "tiles_geojson",
     "to_feature",
     "write_tiles",

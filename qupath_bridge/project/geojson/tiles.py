@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from json import JSONEncoder
+from pathlib import Path
 from types import MappingProxyType
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
-from qupath_bridge.errors import OutputError
+from qupath_bridge.errors import OutputError, ProjectError
 from qupath_bridge.model import FIRST_PLANE, Box, Plane
-from qupath_bridge.project.classes import class_problem, default_rgb
+from qupath_bridge.project.classes import SEPARATOR, class_problem, default_rgb
 from qupath_bridge.project.rois import is_uuid
 
 from .gate import MAX_MEASUREMENT, color_problem
 from .writing import classification, plane_member
 
-__all__ = ["Tile", "tiles_geojson", "write_tiles"]
+__all__ = ["Tile", "read_tiles", "tiles_geojson", "write_tiles"]
 
 _LEVEL = 3  # of gzip: half the time of its default, a tenth more bytes
 _BATCH = 1000
@@ -102,6 +105,60 @@ def write_tiles(stream: IO[bytes], tiles: Iterable[Tile]) -> int:
             count += len(batch)
         packed.write(b"]}\n")
     return count
+
+
+def read_tiles(path: Path) -> Iterator[Tile]:
+    """Read the tiles of a file of :func:`write_tiles`, one by one.
+
+    For these files only, whose lines are one feature each: any other is refused, as is one that
+    is damaged anywhere before the tile that comes next.
+
+    Raises
+    ------
+    ProjectError
+        If the file is not such a file; it names the line.
+    """
+    number = 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            last = ""
+            for number, line in enumerate(lines, 1):
+                last = line.strip()
+                if last.lstrip(",").startswith('{"type":"Feature",'):
+                    yield _tile(json.loads(last.strip(",")))
+                elif number > 1 and last != "]}":
+                    raise ValueError("no feature")
+            if last != "]}":
+                raise ValueError("the file ends too early")
+    except OSError as error:
+        problem = f"cannot be read, {error.strerror or error}"
+        raise ProjectError(problem, path=path) from error
+    except (ValueError, EOFError, zlib.error, LookupError, TypeError) as error:
+        raise ProjectError(
+            f"is no file of tiles that qupath-bridge wrote, or damaged, in line {number}: {error}",
+            path=path,
+            hint="Run the export again, which writes it anew.",
+        ) from error
+
+
+def _tile(feature: Mapping[str, Any]) -> Tile:
+    properties, geometry = feature["properties"], feature["geometry"]
+    (x, y), (x2, _), (_, y2), _, _ = geometry["coordinates"][0]
+    if properties["objectType"] != "tile":
+        raise ValueError(f"an object of type {properties['objectType']}")
+    plane = geometry.get("plane", {})
+    classified = properties.get("classification", {})
+    names = classified.get("names") or [classified["name"]] if classified else []
+    return Tile(
+        id=feature["id"],
+        box=Box(x, y, x2 - x, y2 - y),
+        plane=Plane(plane.get("z", 0), plane.get("t", 0)),
+        name=properties.get("name", ""),
+        class_path=SEPARATOR.join(names) or None,
+        color=tuple(classified["color"]) if classified else None,
+        measurements=properties.get("measurements", {}),
+        metadata=properties.get("metadata", {}),
+    )
 
 
 def _utf8(text: str) -> bytes:

@@ -1,0 +1,123 @@
+"""Stops a process, or fails its disk, at each step in which it writes something.
+
+A step is a file opened for writing, each write (before it, in its middle and behind it), each sync,
+rename, removal, new folder and lock. ``python faults.py ACTION STEP PROJECT RUN`` takes one.
+"""
+
+import builtins
+import contextlib
+import errno
+import io
+import os
+import signal
+import sys
+
+
+class Steps:
+    """Counts steps, and does something at one of them."""
+
+    def __init__(self, at, action):
+        self.at = at
+        self.action = action
+        self.count = 0
+        self.names = []
+
+    def step(self, name):
+        self.count += 1
+        self.names.append(name)
+        if self.count == self.at:
+            self.action(name)
+
+
+class Writer:
+    """A binary file whose writes are cut in two."""
+
+    def __init__(self, file, steps):
+        self.file = file
+        self.steps = steps
+
+    def write(self, data):
+        data = bytes(data)
+        self.steps.step("write")
+        self.file.write(data[: len(data) // 2])
+        self.file.flush()
+        self.steps.step("half a write")
+        self.file.write(data[len(data) // 2 :])
+        self.file.flush()
+        self.steps.step("written")
+        return len(data)
+
+    def writelines(self, pieces):
+        for piece in pieces:
+            self.write(piece)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.file.close()
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+@contextlib.contextmanager
+def injected(steps):
+    """Let everything that writes below report its steps."""
+    real_open, real = io.open, {}
+
+    def opened(file, mode="r", *args, **kwargs):
+        writes = set(mode) & set("wxa+")
+        if writes:
+            steps.step(f"open {mode}")
+        handle = real_open(file, mode, *args, **kwargs)
+        return Writer(handle, steps) if writes and "b" in mode and "+" not in mode else handle
+
+    def wrapped(name):
+        def call(*args, **kwargs):
+            steps.step(name)
+            return real[name](*args, **kwargs)
+
+        return call
+
+    names = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir", "chmod", "open")
+    io.open = builtins.open = opened
+    for name in names:
+        real[name] = getattr(os, name)
+        setattr(os, name, wrapped(name))
+    try:
+        yield steps
+    finally:
+        io.open = builtins.open = real_open
+        for name in names:
+            setattr(os, name, real[name])
+
+
+def kill(name):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail_with(number):
+    def fail(name):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+FULL, READ_ONLY = errno.ENOSPC, errno.EACCES
+
+
+def main(action, at, project, run_id):
+    import qupath_bridge as qb
+
+    with qb.open_project(project, engine="embedded") as opened:
+        call = qb.write_back if action == "write" else qb.undo_write_back
+        steps = Steps(int(at), kill)
+        with injected(steps):
+            done = call(opened, run_id, engine="embedded")
+    assert not done.failed, done
+    print(steps.count)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,558 @@
+"""Patches put straight into QuPath's data: nothing else changes, whatever happens."""
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import filelock
+import pytest
+
+import qupath_bridge as qb
+from qupath_bridge.errors import OutputError, ProjectError
+from qupath_bridge.model import Box
+from qupath_bridge.pipeline import write_back as module
+from qupath_bridge.pipeline.backups import backups_of, digest_of
+from qupath_bridge.pipeline.occupants import Process, occupants, processes
+from qupath_bridge.project.comparing import differences, take_inventory
+from qupath_bridge.project.editing import is_ours
+from qupath_bridge.project.embedded.engine import EmbeddedEngine
+from qupath_bridge.project.embedded.splice import splice_tiles
+from qupath_bridge.project.geojson import Tile, read_tiles
+from qupath_bridge.testing.projects import tree_hashes
+
+from .faults import FULL, READ_ONLY, Steps, fail_with, injected
+
+CONFIG = qb.ExportConfig(size=100, edge="pad", min_share=0.4)
+FAULTS = Path(__file__).with_name("faults.py")
+
+
+def export(study, number=1, config=CONFIG):
+    """Export the study and return the id of the run, which lies in the project."""
+    with qb.open_project(study.project, engine="embedded") as project:
+        plans = [qb.plan(slide, config) for slide in project.slides]
+        run = qb.export(plans, study.folder / f"out{number}", workers=1)
+        qb.write_provenance(project, run)
+    return run.run_id
+
+
+def write(study, run_id, *, editor=None, running=(), slides=None, **options):
+    with qb.open_project(study.project, engine="embedded") as project:
+        return module.write_back(
+            project, run_id, editor or EmbeddedEngine(), running=running, slides=slides, **options
+        )
+
+
+def undo(study, run_id, **options):
+    with qb.open_project(study.project, engine="embedded") as project:
+        return module.undo(project, run_id, EmbeddedEngine(), running=(), **options)
+
+
+def data_file(study, entry_id="1"):
+    return study.project.parent / "data" / entry_id / "data.qpdata"
+
+
+def bytes_of(study):
+    return [data_file(study, entry_id).read_bytes() for entry_id in ("1", "2")]
+
+
+def inventory(study, entry_id="1"):
+    return take_inventory(EmbeddedEngine().read_file(data_file(study, entry_id)))
+
+
+def tiles_of(study, run_id, entry_id="1"):
+    folder = study.project.parent / "qupath_bridge" / "runs" / run_id
+    return list(read_tiles(folder / f"{entry_id}.geojson.gz"))
+
+
+def assert_only(before, after, removed=(), added=()):
+    assert list(differences(before, after, removed=removed, added=added)) == []
+
+
+def shown(study, entry_id="1"):
+    """Ids of our tiles in an image, each with the class and the run that it shows."""
+    image = EmbeddedEngine().read_file(data_file(study, entry_id))
+    return {o.id: (o.class_path, o.metadata["qb.run"]) for o in image.objects if is_ours(o.id)}
+
+
+def files(study):
+    """Hashes of everything in the project but what is ours."""
+    hashes = tree_hashes(study.project.parent)
+    return {name: value for name, value in hashes.items() if "qupath_bridge" not in str(name)}
+
+
+def change_in_qupath(study, add=(), remove=(), entry_id="1"):
+    """Change a data file as a user of QuPath would, with objects that are not of ours."""
+    path = data_file(study, entry_id)
+    path.write_bytes(splice_tiles(path.read_bytes(), add=add, remove=remove))
+
+
+USERS = Tile(id=str(uuid.UUID(int=(4 << 76) | (8 << 60) | 12345)), box=Box(1, 2, 3, 4), name="mine")
+
+
+# --- what is written -----------------------------------------------------------------------------
+
+
+def test_tiles_come_and_nothing_else_changes(study):
+    run_id, before, others = export(study), inventory(study), files(study)
+    done = write(study, run_id)
+    tiles = tiles_of(study, run_id)
+    assert len(tiles) > 10
+    assert_only(before, inventory(study), added=tiles)
+    assert [(e.entry_id, e.state, e.added, e.removed) for e in done.entries] == [
+        ("1", "written", len(tiles), 0),
+        ("2", "written", len(tiles_of(study, run_id, "2")), 0),
+    ]
+    changed = {name for name, value in files(study).items() if others.get(name) != value}
+    assert {Path(name).as_posix() for name in changed} == {
+        "data/1/data.qpdata", "data/2/data.qpdata",
+    }  # fmt: skip
+    assert others.keys() == files(study).keys()
+
+
+def test_twice_is_once(study):
+    run_id = export(study)
+    write(study, run_id)
+    before = tree_hashes(study.project.parent)
+    assert {e.state for e in write(study, run_id).entries} == {"unchanged"}
+    assert tree_hashes(study.project.parent) == before
+
+
+def test_a_dry_run_changes_nothing(study):
+    run_id = export(study)
+    before = tree_hashes(study.folder)
+    done = write(study, run_id, dry_run=True)
+    assert {e.state for e in done.entries} == {"would change"}
+    assert done.entries[0].added == len(tiles_of(study, run_id))
+    assert done.backup is None
+    write(study, run_id)
+    before = tree_hashes(study.folder)
+    assert undo(study, run_id, dry_run=True).entries[0].state == "would change"
+    assert tree_hashes(study.folder) == before
+
+
+def test_only_some_images(study):
+    run_id, before = export(study), bytes_of(study)
+    with qb.open_project(study.project, engine="embedded") as project:
+        chosen = [project.slide("2")]
+    write(study, run_id, slides=chosen)
+    assert bytes_of(study)[0] == before[0]
+    assert bytes_of(study)[1] != before[1]
+
+
+def test_another_grid_lives_beside_the_first(study):
+    first, second = export(study), export(study, 2, CONFIG.replace(size=60))
+    before = inventory(study)
+    write(study, first)
+    write(study, second)
+    both = tiles_of(study, first) + tiles_of(study, second)
+    assert_only(before, inventory(study), added=both)
+    undo(study, first)
+    assert_only(before, inventory(study), added=tiles_of(study, second))
+
+
+def test_another_grid_takes_the_place_of_the_first(study):
+    first, second = export(study), export(study, 2, CONFIG.replace(size=60))
+    before, old = inventory(study), bytes_of(study)
+    write(study, first)
+    between = bytes_of(study)
+    done = write(study, second, replace=True)
+    assert done.entries[0].removed == len(tiles_of(study, first))
+    assert_only(before, inventory(study), added=tiles_of(study, second))
+    undo(study, second)
+    assert bytes_of(study) == between
+    undo(study, first)
+    assert bytes_of(study) == old
+
+
+def test_what_two_runs_share_shows_the_last_and_stays_for_the_other(study):
+    first = export(study)
+    second = export(study, 2, CONFIG.replace(map={"Tumor": "Cancer"}))
+    before = inventory(study)
+    write(study, first)
+    write(study, second)
+    assert_only(before, inventory(study), added=tiles_of(study, second))
+    assert {run for _, run in shown(study).values()} == {second}
+    change_in_qupath(study, add=[USERS])  # so that the old bytes are no answer
+    undo(study, second)
+    assert_only(before, inventory(study), added=[*tiles_of(study, first), USERS])
+    assert {run for _, run in shown(study).values()} == {first}
+
+
+def test_undo_gives_the_old_bytes(study):
+    run_id, before = export(study), bytes_of(study)
+    write(study, run_id)
+    done = undo(study, run_id)
+    assert bytes_of(study) == before
+    assert done.entries[0].removed == len(tiles_of(study, run_id))
+    assert {e.state for e in undo(study, run_id).entries} == {"unchanged"}
+    assert write(study, run_id).entries[0].state == "written"
+
+
+def test_undo_after_work_in_qupath_keeps_that_work(study):
+    run_id, before = export(study), inventory(study)
+    write(study, run_id)
+    change_in_qupath(study, add=[USERS])
+    undo(study, run_id)
+    assert_only(before, inventory(study), added=[USERS])
+
+
+def test_undo_of_what_qupath_imported(study):
+    """Without a record of ours: the tiles of the run go."""
+    run_id, before = export(study), inventory(study)
+    change_in_qupath(study, add=tiles_of(study, run_id))
+    undo(study, run_id)
+    assert_only(before, inventory(study))
+
+
+def test_old_qupaths_drop_metadata(study):
+    run_id, before = export(study), inventory(study)
+    change_in_qupath(study, add=[t._replace(metadata={}) for t in tiles_of(study, run_id)])
+    undo(study, run_id)
+    assert_only(before, inventory(study))
+
+
+def test_tiles_that_were_corrected_in_qupath_are_not_overwritten(study):
+    run_id = export(study)
+    write(study, run_id)
+    corrected = tiles_of(study, run_id)[3]._replace(class_path="Corrected")
+    change_in_qupath(study, remove={corrected.id}, add=[corrected])
+    before = bytes_of(study)
+    failed, fine = write(study, run_id).entries
+    assert (failed.state, fine.state) == ("failed", "unchanged")
+    assert "1 tiles of this run were changed in QuPath" in failed.problem
+    assert "--replace" in failed.problem
+    assert failed.problem.endswith("The image has its old data.")
+    assert bytes_of(study) == before
+    assert write(study, run_id, replace=True).entries[0].removed == 1
+    assert shown(study)[corrected.id][0] != "Corrected"
+    undo(study, run_id)
+    assert bytes_of(study)[0] == before[0]
+
+
+def test_an_image_that_was_never_saved(study):
+    run_id = export(study)
+    data_file(study).unlink()
+    before = tree_hashes(study.project.parent / "data")
+    done = write(study, run_id)
+    assert done.entries[0].state == "written"
+    image = EmbeddedEngine().read_file(data_file(study))
+    assert len(image.objects) == len(tiles_of(study, run_id))
+    assert image.image_type == "UNSET"
+    with qb.open_project(study.project, engine="embedded") as project:
+        assert project.slide("1").read().annotations == ()
+    undo(study, run_id)
+    assert tree_hashes(study.project.parent / "data") == before
+
+
+def test_the_project_may_have_a_name_of_any_kind(study):
+    moved = study.folder / "Dr. Müller's 组织 [1] #2"
+    study.project.parent.rename(moved)
+    there = type(study)(study.folder, moved / study.project.name, study.slides)
+    run_id, before = export(there), bytes_of(there)
+    assert not write(there, run_id).failed
+    assert len(shown(there)) == len(tiles_of(there, run_id))
+    undo(there, run_id)
+    assert bytes_of(there) == before
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+def refused(study, run_id, match, entry=0, **options):
+    """Nothing is written into an image, and it is said why."""
+    before = files(study)
+    done = write(study, run_id, **options)
+    assert done.entries[entry].state == "failed"
+    assert match in done.entries[entry].problem, done.entries[entry].problem
+    others = {n: v for n, v in files(study).items() if f"data/{entry + 1}/" in Path(n).as_posix()}
+    assert others == {n: v for n, v in before.items() if n in others}
+    return done.entries[entry].problem
+
+
+class Meddler(EmbeddedEngine):
+    """An editor during whose work somebody else writes."""
+
+    def __init__(self, path, content):
+        self.path, self.content = path, content
+
+    def edit(self, source, target, **options):
+        super().edit(source, target, **options)
+        self.path.write_bytes(self.content)
+
+
+def test_data_that_somebody_saved_meanwhile(study):
+    run_id = export(study)
+    other = splice_tiles(data_file(study).read_bytes(), add=[USERS])
+    done = write(study, run_id, editor=Meddler(data_file(study), other))
+    assert "was changed by somebody else since it was read" in done.entries[0].problem
+    assert done.entries[0].problem.endswith("The image has the data that somebody else wrote.")
+    assert data_file(study).read_bytes() == other
+
+
+def test_a_project_that_somebody_saved_meanwhile(study):
+    run_id, before = export(study), bytes_of(study)
+    content = study.project.read_bytes().replace(b'"version"', b'"version" ')
+    done = write(study, run_id, editor=Meddler(study.project, content))
+    assert f"{study.project} was changed by somebody else" in done.entries[0].problem
+    assert bytes_of(study) == before
+
+
+def test_a_save_that_goes_on(study):
+    run_id = export(study)
+    data_file(study).with_name("data.qpdata.bkp").write_bytes(data_file(study).read_bytes())
+    assert "QuPath is saving this image" in refused(study, run_id, "data.qpdata.bkp exists")
+
+
+def test_only_a_backup_of_qupath(study):
+    run_id = export(study)
+    data_file(study).rename(data_file(study).with_name("data.qpdata.bkp"))
+    refused(study, run_id, "was cut off while it did")
+    assert not data_file(study).exists()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, -1])
+def test_data_that_are_cut_off(study, keep):
+    run_id, content = export(study), data_file(study).read_bytes()
+    data_file(study).write_bytes(content[:keep])
+    refused(study, run_id, "The image has its old data.")
+    assert data_file(study).read_bytes() == content[:keep]
+
+
+@pytest.mark.parametrize("version", ["0.8.0", "1.0.1"])
+def test_data_of_a_version_that_was_not_tested(study, version):
+    run_id, content = export(study), data_file(study).read_bytes()
+    at = content.index(b'"qupathVersion":"') + 17
+    data_file(study).write_bytes(content[:at] + version.encode() + content[at + 5 :])
+    refused(study, run_id, f"written by QuPath {version}")
+
+
+class Careless(EmbeddedEngine):
+    """An editor that loses something."""
+
+    def edit(self, source, target, *, remove=(), add=(), **options):
+        add = list(add)[1:]
+        super().edit(source, target, remove=remove, add=add, **options)
+
+
+def test_a_copy_that_is_not_what_was_meant(study):
+    run_id = export(study)
+    problem = refused(study, run_id, "is not what was meant", editor=Careless())
+    assert "is missing or changed" in problem
+    witness = Careless()
+    witness.read_file = lambda path, entry_id="": EmbeddedEngine().read_file(data_file(study))
+    refused(study, run_id, "is missing or changed", witnesses=[witness])
+
+
+def test_a_run_that_is_not_there(study):
+    run_id = export(study)
+    for call in (write, undo):
+        with pytest.raises(OutputError, match=f"no run nothing.*{run_id}"):
+            call(study, "nothing")
+
+
+def test_a_damaged_file_of_tiles(study):
+    run_id = export(study)
+    path = study.project.parent / "qupath_bridge" / "runs" / run_id / "1.geojson.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    refused(study, run_id, "1.geojson.gz")
+
+
+def test_strangers_in_a_file_of_tiles(study):
+    run_id = export(study)
+    path = study.project.parent / "qupath_bridge" / "runs" / run_id / "1.geojson.gz"
+    path.write_bytes(qb.geojson.tiles_geojson([USERS]))
+    refused(study, run_id, "no tile of qupath-bridge")
+
+
+# --- others at work ------------------------------------------------------------------------------
+
+
+def test_qupath_has_the_project_open(study):
+    run_id, before = export(study), tree_hashes(study.folder)
+    for process in (
+        Process(7, ("QuPath", "-p", str(study.project))),
+        Process(7, ("QuPath", f"--project={study.project}")),
+        Process(7, ("QuPath", study.project.as_uri())),
+        Process(7, ("QuPath",), (str(study.slides[0]),)),
+        Process(7, ("QuPath",), (str(data_file(study)),)),
+    ):
+        with pytest.raises(OutputError, match="process 7.*Nothing was changed.*Close the project"):
+            write(study, run_id, running=[process])
+    assert tree_hashes(study.folder) == before
+
+
+def test_qupath_runs_on_something_else(study):
+    run_id = export(study)
+    done = write(study, run_id, running=[Process(7, ("QuPath", "-p", "/elsewhere/project.qpproj"))])
+    assert "process 7" in done.warnings[0]
+    assert "Reload data" in done.warnings[0]
+    assert not done.failed
+
+
+def test_processes_of_this_machine_are_looked_at(tmp_path):
+    """With a stand-in that bears the name: real ones are looked at by the tests with QuPath."""
+    program = tmp_path / "QuPath-0.7.0"
+    program.symlink_to(sys.executable)
+    script = "import sys; print(flush=True); sys.stdin.read()"
+    child = subprocess.Popen(
+        [str(program), "-c", script, str(tmp_path / "a.qpproj")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        child.stdout.readline()
+        assert child.pid in {process.pid for process in processes()}
+        found = {each.pid: each.evidence for each in occupants(tmp_path)}
+        assert found[child.pid] == f"it was started with {tmp_path / 'a.qpproj'}"
+        assert {e.pid: e.evidence for e in occupants(tmp_path / "b")}[child.pid] is None
+    finally:
+        child.communicate()
+    assert child.pid not in {process.pid for process in processes()}
+
+
+def test_two_at_once(study):
+    run_id, before = export(study), files(study)
+    lock = study.project.parent / "qupath_bridge" / "write-back.lock"
+    with (
+        filelock.FileLock(lock),
+        pytest.raises(OutputError, match="Another write-back is at work.*Nothing was changed"),
+    ):
+        write(study, run_id)
+    assert files(study) == before
+    assert not write(study, run_id).failed
+
+
+def test_two_processes_at_once(study):
+    """Whoever comes second is refused, or finds everything done."""
+    run_id, before = export(study), inventory(study)
+    command = [sys.executable, str(FAULTS), "write", "0", str(study.project), run_id]
+    both = [subprocess.Popen(command, stdout=-1, stderr=-1) for _ in range(2)]
+    answers = [process.communicate(timeout=120) for process in both]
+    codes = [process.returncode for process in both]
+    assert 0 in codes, answers
+    for code, (_, errors) in zip(codes, answers, strict=True):
+        assert code == 0 or b"Another write-back is at work" in errors
+    assert_only(before, inventory(study), added=tiles_of(study, run_id))
+
+
+# --- backups -------------------------------------------------------------------------------------
+
+
+def test_backups_are_kept_and_pruned(study):
+    run_id, content = export(study), data_file(study).read_bytes()
+    first = write(study, run_id)
+    assert (first.backup / "1.qpdata").read_bytes() == content
+    (backup,) = backups_of(study.project.parent)
+    assert (backup.action, backup.run_id, backup.engine) == ("write", run_id, "embedded")
+    now = digest_of(data_file(study).read_bytes())
+    assert backup.state("1", now) == "in place"
+    assert backup.state("1", digest_of(content)) == "not written"
+    assert backup.state("1", None) == "changed since"
+    undo(study, run_id)
+    third = write(study, run_id, keep=2)
+    assert first.backup in third.pruned
+    assert not first.backup.exists()
+    assert [b.action for b in backups_of(study.project.parent)] == ["undo", "write"]
+
+
+def test_a_backup_that_was_tampered_with_is_not_put_back(study):
+    run_id = export(study)
+    kept = write(study, run_id).backup / "1.qpdata"
+    kept.write_bytes(kept.read_bytes() + b" ")
+    before = bytes_of(study)
+    failed, fine = undo(study, run_id).entries
+    assert (failed.state, fine.state) == ("failed", "written")
+    assert "is not what was kept there" in failed.problem
+    assert bytes_of(study)[0] == before[0]
+
+
+def test_damaged_records_of_backups_hide_nothing(study):
+    run_id = export(study)
+    write(study, run_id)
+    for name, text in (("a", "{"), ("b", "[]"), ("c", '{"schema_version": 1}')):
+        folder = study.project.parent / "qupath_bridge" / "backups" / name
+        folder.mkdir()
+        (folder / "record.json").write_text(text, encoding="utf-8")
+    assert len(list(backups_of(study.project.parent))) == 1
+
+
+# --- faults --------------------------------------------------------------------------------------
+
+
+def run_faulty(study, run_id, action, at):
+    command = [sys.executable, str(FAULTS), action, str(at), str(study.project), run_id]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("action", ["write", "undo"])
+def test_kill_at_every_step(study, action):
+    """After each: the old data or the new, and going on makes it whole."""
+    run_id, old = export(study), bytes_of(study)
+    write(study, run_id)
+    new = bytes_of(study)
+    begin, end = (old, new) if action == "write" else (new, old)
+    if action == "write":
+        undo(study, run_id)
+    others = {name: v for name, v in files(study).items() if not name.endswith("data.qpdata")}
+    at, seen = 0, set()
+    while True:
+        at += 1
+        done = run_faulty(study, run_id, action, at)
+        now = bytes_of(study)
+        for content, was, will_be in zip(now, begin, end, strict=True):
+            assert content in (was, will_be), at
+        seen.add(tuple(a == b for a, b in zip(now, end, strict=True)))
+        again = write(study, run_id) if action == "write" else undo(study, run_id)
+        assert not again.failed
+        assert bytes_of(study) == end
+        if done.returncode == 0:
+            break
+        assert done.returncode == -9, done.stderr
+        left = {name: v for name, v in files(study).items() if not name.endswith("data.qpdata")}
+        assert left == others, at
+        back = undo(study, run_id) if action == "write" else write(study, run_id)
+        assert not back.failed
+        assert bytes_of(study) == begin
+    assert at > 40
+    assert seen == {(False, False), (True, False), (True, True)}
+
+
+@pytest.mark.parametrize("number", [FULL, READ_ONLY])
+@pytest.mark.parametrize("action", ["write", "undo"])
+def test_the_disk_fails_at_every_step(study, action, number):
+    """After each: a clear error, which says which data the image has, and it is so."""
+    run_id, old = export(study), bytes_of(study)
+    write(study, run_id)
+    new = bytes_of(study)
+    begin, end = (old, new) if action == "write" else (new, old)
+    act, revert = (write, undo) if action == "write" else (undo, write)
+    if action == "write":
+        undo(study, run_id)
+    at = 0
+    while True:
+        at += 1
+        problems = None
+        with injected(Steps(at, fail_with(number))) as steps:
+            try:
+                done = act(study, run_id)
+                problems = [entry.problem for entry in done.entries]
+            except (OutputError, ProjectError) as error:
+                assert os.strerror(number) in str(error), steps.names
+        if steps.count < at:
+            break
+        states = zip(problems or [None, None], bytes_of(study), begin, end, strict=True)
+        for problem, content, was, will_be in states:
+            assert content in (was, will_be), steps.names
+            if problem is not None:
+                assert os.strerror(number) in problem, steps.names
+                said = "old" if content == was else "new"
+                assert problem.endswith(f"The image has its {said} data."), steps.names
+        again = act(study, run_id)
+        assert not again.failed
+        assert bytes_of(study) == end
+        assert not revert(study, run_id).failed
+        assert bytes_of(study) == begin
+    assert at > 40
