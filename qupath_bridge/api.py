@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +20,10 @@ from qupath_bridge.pipeline.verify import verify
 from qupath_bridge.pipeline.write_back import KEPT
 from qupath_bridge.progress import watch
 from qupath_bridge.project import get_engine, open_project
+from qupath_bridge.project.auto import choose
 from qupath_bridge.project.editing import Editor
 from qupath_bridge.project.engine import Project
+from qupath_bridge.project.paquo.installation import find_installations
 from qupath_bridge.runners.local import ThreadRunner
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def export(
     update: bool = False,
     progress: bool | str | Callable[[Progress], None] = False,
     command: Sequence[str] | None = None,
-    engine: dict[str, object] | None = None,
+    engine: Mapping[str, object] | None = None,
 ) -> Run:
     """Write the patches of plans into a folder, with index, record and report.
 
@@ -70,6 +72,8 @@ def export(
     progress : bool, str or callable
         True for a bar on stderr, ``"auto"`` for one where stderr is a terminal, ``"jsonl"`` for
         JSON lines; or a function that takes :class:`Progress` values.
+    command, engine : optional
+        For ``run.json``; of the engine it is ``project.engine_record``.
 
     Raises
     ------
@@ -95,7 +99,7 @@ def export(
             runner=ThreadRunner(workers or plans[0].config.workers),
             on_progress=on_progress,
             command=sys.argv if command is None else command,
-            engine=engine or {"name": "embedded"},
+            engine=engine or {"name": None},
         )
 
 
@@ -112,6 +116,7 @@ def write_back(
     run_id: str,
     *,
     engine: str = "auto",
+    qupath: Path | str | None = None,
     slides: Sequence[Slide] | None = None,
     replace: bool = False,
     dry_run: bool = False,
@@ -127,6 +132,8 @@ def write_back(
     engine : str
         Who writes: ``paquo``, ``embedded``, or ``auto``. What was written is read back with both,
         where a QuPath is installed.
+    qupath : path, optional
+        Its folder; the newest that is found when not given.
     slides : sequence of Slide, optional
         Which images; all of the run when not given.
     replace : bool
@@ -146,7 +153,7 @@ def write_back(
     OutputError
         If QuPath has the project open, another write-back is at work, or there is no such run.
     """
-    with _editors(engine) as (editor, witnesses):
+    with _editors(engine, qupath) as (editor, witnesses):
         return _write_back.write_back(
             project, run_id, editor, slides=slides, replace=replace, dry_run=dry_run, keep=keep,
             witnesses=witnesses,
@@ -158,6 +165,7 @@ def undo_write_back(
     run_id: str,
     *,
     engine: str = "auto",
+    qupath: Path | str | None = None,
     slides: Sequence[Slide] | None = None,
     dry_run: bool = False,
     keep: int = KEPT,
@@ -167,17 +175,29 @@ def undo_write_back(
     Data that nobody touched since get their old bytes. In others the tiles of the run go, those
     that they replaced come back, and every other object stays as it is now.
     """
-    with _editors(engine) as (editor, witnesses):
+    with _editors(engine, qupath) as (editor, witnesses):
         return _write_back.undo(
-            project, run_id, editor, slides=slides, dry_run=dry_run, keep=keep,
-            witnesses=witnesses,
-        )  # fmt: skip
+            project, run_id, editor, slides=slides, dry_run=dry_run, keep=keep, witnesses=witnesses
+        )
 
 
 @contextmanager
-def _editors(engine: str) -> Iterator[tuple[Editor, Sequence[Editor]]]:
-    """Give the editor that was asked for, and the others that can look at what it made."""
-    editor = get_engine(engine)
-    if not isinstance(editor, Editor):
-        raise UsageError(f"The engine {editor.name} cannot write.", hint="Use 'embedded'.")
-    yield editor, ()
+def _editors(engine: str, qupath: Path | str | None) -> Iterator[tuple[Editor, Sequence[Editor]]]:
+    """Give the editor that was asked for, and the others that can look at what it made.
+
+    ``auto`` takes QuPath's own classes where they can be used. What is written is read back by
+    both engines in that case, whichever of them wrote.
+    """
+    choice = choose(find_installations(configured=qupath))
+    name = choice.name if engine == "auto" else engine
+    other = {"paquo": "embedded", "embedded": "paquo"}.get(name)
+    names = [name, other] if other == "embedded" or choice.name == "paquo" else [name]
+    editors = [get_engine(each, qupath=qupath) for each in names if each is not None]
+    if not all(isinstance(each, Editor) for each in editors):
+        raise UsageError(f"The engine {name!r} cannot write.", hint="Use 'embedded'.")
+    able = [each for each in editors if isinstance(each, Editor)]
+    try:
+        yield able[0], able[1:]
+    finally:
+        for each in able:
+            each.close()

@@ -120,7 +120,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "tissue": ("tissue", "min_tissue"),
     "pixels": ("format", "quality", "stain"),
     "files": ("slide_map", "search", "preview", "provenance"),
-    "running": ("workers", "engine", "resume", "update", "progress"),
+    "running": ("workers", "engine", "qupath", "resume", "update", "progress"),
 }
 """Option names by group; the digest of a plan leaves out ``files`` and ``running``."""
 
@@ -249,6 +249,9 @@ class ExportConfig(BaseModel):
     )
     engine: Literal["auto", "paquo", "embedded"] = Field(
         default="auto", description="who reads QuPath"
+    )
+    qupath: Path | None = Field(
+        default=None, description="folder of the QuPath that the engine paquo uses"
     )
     resume: bool = Field(default=False, description="continue a run that was interrupted")
     update: bool = Field(default=False, description="re-export only what has changed")

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from qupath_bridge.errors import MissingDependencyError
-from qupath_bridge.testing.installation import find_qupath
+from qupath_bridge.project.paquo import installation as module
+from qupath_bridge.project.paquo.installation import VARIABLES
+from qupath_bridge.testing.installation import real_qupath
 from qupath_bridge.testing.projects import Image, Region, build_project
 from qupath_bridge.testing.slides import write_slide
 
@@ -81,11 +83,20 @@ def images(slides, shifts=(0, 0)):
     ]
 
 
+@pytest.fixture(autouse=True)
+def no_qupath(request, monkeypatch):
+    """Let no test but those marked ``qupath`` depend on whether a QuPath is on the machine."""
+    if request.node.get_closest_marker("qupath") is None:
+        for name in VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(module, "_PLACES", {})
+
+
 @pytest.fixture(scope="session")
 def installation():
     """A real QuPath; tests that need one are skipped where none is found."""
     try:
-        return find_qupath()
+        return real_qupath()
     except MissingDependencyError as error:
         pytest.skip(f"a real QuPath is needed: {error}")
 

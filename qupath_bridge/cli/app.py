@@ -46,6 +46,9 @@ Search = Annotated[
     typer.Option("--search", metavar="DIR", help="Folder to look for slides that moved."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+QuPathFolder = Annotated[
+    Path | None, typer.Option("--qupath", metavar="DIR", help="QuPath that the engine paquo uses.")
+]
 Given = tuple[Path | None, Mapping[str, Any]]
 
 
@@ -78,11 +81,11 @@ def demo(
 
 
 @app.command()
-def doctor(json: Json = False) -> int:
+def doctor(qupath: QuPathFolder = None, json: Json = False) -> int:
     """Say what is installed, what is missing, and how to get it."""
     from .doctor import run_doctor
 
-    return run_doctor(as_json=json)
+    return run_doctor(qupath, as_json=json)
 
 
 @app.command()
@@ -91,12 +94,15 @@ def inspect(
     slide_map: SlideMap = None,
     search: Search = None,
     engine: Annotated[str, typer.Option(metavar="auto|paquo|embedded")] = "auto",
+    qupath: QuPathFolder = None,
     json: Json = False,
 ) -> int:
     """Show images, classes, pixel sizes, frames, and problems of a project."""
     from .inspect import run_inspect
 
-    return run_inspect(project, slide_map or [], search or [], engine=engine, as_json=json)
+    return run_inspect(
+        project, slide_map or [], search or [], engine=engine, qupath=qupath, as_json=json
+    )
 
 
 @app.command()
@@ -155,9 +161,11 @@ def status(
 def write_back(
     project: ProjectArgument,
     run: Annotated[
-        str | None, typer.Option(metavar="ID", help="Run to show in QuPath; or its folder OUT.")
+        str | None, typer.Option(metavar="ID", help="Run to show in QuPath, or its folder OUT.")
     ] = None,
-    undo: Annotated[str | None, typer.Option(metavar="ID", help="Run to take out again.")] = None,
+    undo: Annotated[
+        str | None, typer.Option(metavar="ID", help="Run to take out again, or its folder OUT.")
+    ] = None,
     direct: Annotated[
         bool, typer.Option("--direct", help="Put the tiles into QuPath's data, QuPath closed.")
     ] = False,
@@ -172,6 +180,7 @@ def write_back(
         typer.Option(metavar="IMAGE", help="Entry ID, image name or glob; may be repeated (all)."),
     ] = None,
     engine: Annotated[str, typer.Option(metavar="auto|paquo|embedded")] = "auto",
+    qupath: QuPathFolder = None,
     keep: Annotated[
         int, typer.Option("--keep-backups", metavar="N", min=0, help="Backups to keep, 0 for all.")
     ] = 10,
@@ -182,7 +191,7 @@ def write_back(
 
     return run_write_back(
         project, run, undo, direct=direct, dry_run=dry_run, replace=replace, entry=entry or [],
-        engine=engine, keep=keep, as_json=json,
+        engine=engine, qupath=qupath, keep=keep, as_json=json,
     )  # fmt: skip
 
 

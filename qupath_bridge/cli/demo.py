@@ -41,7 +41,10 @@ def run_demo(folder: Path, *, as_json: bool) -> int:
     with api.open_project(project_folder) as project:
         plans, failures = plan_slides(project.slides, config)
         plans[0].preview(folder / "plan.png")
-        run = api.export(plans, out, failures=failures, progress="auto", command=["demo"])
+        run = api.export(
+            plans, out, failures=failures, progress="auto", command=["demo"],
+            engine=project.engine_record,
+        )  # fmt: skip
         provenance = api.write_provenance(project, run)
     result = verify(out)
     labels, reasons = total_counts(plans)

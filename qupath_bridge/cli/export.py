@@ -78,12 +78,7 @@ def run_export(path: Path, out: Path, given: Given, *, as_json: bool) -> int:
             failures=failures,
             progress=config.progress,
             command=["qupath-bridge", *sys.argv[1:]],
-            engine={
-                "name": project.engine,
-                "asked": config.engine,
-                "project_version": project.info.version,
-                "qupath_version": None,
-            },
+            engine={**project.engine_record, "asked": config.engine},
         )
         provenance = api.write_provenance(project, run) if config.provenance else None
     if provenance and provenance.warning:
@@ -99,7 +94,11 @@ def run_export(path: Path, out: Path, given: Given, *, as_json: bool) -> int:
 
 def _open(path: Path, config: ExportConfig) -> Project:
     return api.open_project(
-        path, engine=config.engine, slide_map=config.slide_map, search=config.search
+        path,
+        engine=config.engine,
+        qupath=config.qupath,
+        slide_map=config.slide_map,
+        search=config.search,
     )
 
 

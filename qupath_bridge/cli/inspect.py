@@ -27,14 +27,24 @@ UNCLASSIFIED = "(unclassified)"
 
 
 def run_inspect(
-    path: Path, slide_map: Sequence[str], search: Sequence[str], *, engine: str, as_json: bool
+    path: Path,
+    slide_map: Sequence[str],
+    search: Sequence[str],
+    *,
+    engine: str,
+    qupath: Path | None,
+    as_json: bool,
 ) -> int:
     """Show a project; what is wrong with it is part of the result, not an error."""
     config = ExportConfig.parse(
-        {"slide_map": list(slide_map), "search": list(search), "engine": engine}
+        {"slide_map": list(slide_map), "search": list(search), "engine": engine, "qupath": qupath}
     )
     with api.open_project(
-        path, engine=config.engine, slide_map=config.slide_map, search=config.search
+        path,
+        engine=config.engine,
+        qupath=config.qupath,
+        slide_map=config.slide_map,
+        search=config.search,
     ) as project:
         entries, problems = [], list(project.problems)
         for slide in project.slides:
@@ -56,6 +66,8 @@ def run_inspect(
             "name": project.info.name,
             "version": project.info.version,
             "engine": project.engine,
+            "engine_reason": project.reason,
+            "qupath_version": project.qupath_version,
         },
         "classes": [
             {
@@ -138,7 +150,9 @@ def _hex(color: int | None) -> str | None:
 
 def _print(result: dict[str, Any]) -> None:
     project = result["project"]
-    print(f"{project['path']}  (QuPath {project['version'] or 'unknown'})\n")
+    print(f"{project['path']}  (QuPath {project['version'] or 'unknown'})")
+    reason = f": {project['engine_reason']}" if project["engine_reason"] else ""
+    print(f"read by the engine {project['engine']}{reason}\n")
     print_table(
         ("entry", "image", "size", "µm/px", "from", "annotations", "slide"),
         [

@@ -92,6 +92,7 @@ OPTIONS: Mapping[str, tuple[Option, ...]] = {
     "Running": (
         Option("workers", int, "Threads (number of cores).", "N"),
         Option("engine", str, "Who reads the project (auto).", "auto|paquo|embedded"),
+        Option("qupath", Path, "QuPath that the engine paquo uses (the newest found).", "DIR"),
         Option("resume", bool, "Finish a run that was interrupted."),
         Option("update", bool, "Export again only what has changed."),
         Option("progress", str, "Progress on stderr (auto).", "auto|jsonl|none"),

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["engine_names", "get_engine", "open_project"]
 
 _ENGINES = {
-    "embedded": ("qupath_bridge.project.embedded.engine:EmbeddedEngine", ""),
-    "paquo": (None, "This engine is not part of this version; use the engine 'embedded'."),
+    "auto": "qupath_bridge.project.auto:AutoEngine",
+    "embedded": "qupath_bridge.project.embedded.engine:EmbeddedEngine",
+    "paquo": "qupath_bridge.project.paquo.engine:PaquoEngine",
 }
-"""Name of an engine: its class, None where there is none yet, and how to get what is missing."""
+"""Name of an engine: its class."""
 
 _GROUP = "qupath_bridge.engines"
 
@@ -29,8 +30,10 @@ def engine_names() -> tuple[str, ...]:
     return tuple(sorted({*_ENGINES, *(point.name for point in entry_points(group=_GROUP))}))
 
 
-def get_engine(name: str = "auto") -> Engine:
+def get_engine(name: str = "auto", *, qupath: Path | str | None = None) -> Engine:
     """Return an engine by its name; ``auto`` chooses.
+
+    ``qupath`` is the folder of the QuPath that it should use, if it uses one.
 
     Raises
     ------
@@ -39,13 +42,10 @@ def get_engine(name: str = "auto") -> Engine:
     MissingDependencyError
         If something that the engine needs is not installed.
     """
-    name = "embedded" if name == "auto" else name
     if name in _ENGINES:
-        target, hint = _ENGINES[name]
-        if target is None:
-            raise MissingDependencyError(f"The engine {name!r} is not available.", hint=hint)
-        module, _, attribute = target.partition(":")
-        engine: Engine = getattr(import_module(module), attribute)()
+        module, _, attribute = _ENGINES[name].partition(":")
+        kind = getattr(import_module(module), attribute)
+        engine: Engine = kind() if name == "embedded" else kind(qupath=qupath)
         return engine
     for point in entry_points(group=_GROUP, name=name):
         try:
@@ -65,6 +65,7 @@ def open_project(
     path: Path | str,
     *,
     engine: str = "auto",
+    qupath: Path | str | None = None,
     slide_map: Mapping[str, str] | None = None,
     search: Sequence[Path | str] = (),
 ) -> Project:
@@ -76,6 +77,9 @@ def open_project(
         The ``.qpproj`` file, or the folder that holds exactly one.
     engine : str
         ``auto``, or the name of an engine.
+    qupath : path, optional
+        Folder of the QuPath that the engine uses, where it uses one; the newest that is found
+        when not given.
     slide_map : mapping of str to str, optional
         Beginnings of slide URIs or paths, and what to put in their place, as
         ``{"Z:\\": "/mnt/z"}``.
@@ -88,6 +92,6 @@ def open_project(
         If the project cannot be read. Slides that are not found are no error: they are in
         ``problems``, and their ``path`` is None.
     """
-    return get_engine(engine).open(
+    return get_engine(engine, qupath=qupath).open(
         Path(path), slide_map=slide_map, search=[Path(folder) for folder in search]
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -19,13 +19,28 @@ class Project:
     """A QuPath project, opened for reading. Nothing in it is ever written.
 
     Listing the slides touches no data file; :meth:`Slide.read` does, when it is called.
-    ``engine`` is the name of the engine that reads, ``problems`` what was found odd on opening.
+    ``engine`` is the name of the engine that reads, ``reason`` why it was chosen where it was left
+    to choose, ``qupath_version`` the version of the QuPath that it uses, if it uses one, and
+    ``problems`` what was found odd on opening. ``closer`` gives back what the engine holds.
     """
 
     info: ProjectInfo
     slides: tuple[Slide, ...]
     engine: str
     problems: tuple[str, ...] = ()
+    reason: str | None = None
+    qupath_version: str | None = None
+    closer: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
+
+    @property
+    def engine_record(self) -> dict[str, str | None]:
+        """What ``run.json`` says of the engine: its name, why it, and the QuPath versions."""
+        return {
+            "name": self.engine,
+            "reason": self.reason,
+            "project_version": self.info.version,
+            "qupath_version": self.qupath_version,
+        }
 
     def slide(self, entry_id: str) -> Slide:
         """Return the slide of an entry ID."""
@@ -39,6 +54,7 @@ class Project:
 
     def close(self) -> None:
         """Give back what the engine holds; the slides cannot be read after that."""
+        self.closer()
 
     def __enter__(self) -> Self:
         return self

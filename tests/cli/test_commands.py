@@ -177,7 +177,7 @@ def test_one_damaged_image_fails_alone(study, tmp_path, capsys):
         (["plan", "PROJECT", "--preview", "file"], 5, ".png"),
         (["verify", "."], 5, "holds no run"),
         (["export", "PROJECT", "--out", "."], 5, "not empty"),
-        (["plan", "PROJECT", "--engine", "paquo"], 6, "paquo"),
+        (["plan", "PROJECT", "--engine", "paquo"], 6, "no QuPath is found"),
     ],
 )
 def test_exit_statuses_and_messages(study, tmp_path, monkeypatch, capsys, words, status, message):

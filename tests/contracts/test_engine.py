@@ -35,14 +35,14 @@ class TestMemory(EngineContract):
 # --- choosing -------------------------------------------------------------------------------
 
 
-def test_auto_is_embedded():
-    assert get_engine().name == get_engine("embedded").name == "embedded"
-    assert {"embedded", "paquo"} <= set(engine_names())
+def test_names():
+    assert engine_names() == ("auto", "embedded", "paquo")
+    assert get_engine("embedded").name == "embedded"
 
 
-def test_paquo_is_not_there_yet():
-    with pytest.raises(MissingDependencyError, match="not part of this version"):
-        open_project("x", engine="paquo")
+def test_paquo_needs_a_qupath(tmp_path):
+    with pytest.raises(MissingDependencyError, match="no QuPath is found"):
+        open_project(tmp_path, engine="paquo")
 
 
 def test_an_unknown_engine():
@@ -60,7 +60,7 @@ def test_other_packages_bring_engines(monkeypatch):
         return [each for each in found if name in {None, each.name}]
 
     monkeypatch.setattr(qupath_bridge.project, "entry_points", points)
-    assert engine_names() == ("broken", "embedded", "mine", "paquo")
+    assert engine_names() == ("auto", "broken", "embedded", "mine", "paquo")
     assert isinstance(get_engine("mine"), EmbeddedEngine)
     with pytest.raises(MissingDependencyError, match="'broken' cannot be loaded"):
         get_engine("broken")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
+from typing import Protocol
 
 from qupath_bridge.errors import ProjectError
 from qupath_bridge.model import ImageData, Slide
@@ -16,11 +17,11 @@ from qupath_bridge.project.geojson import Tile
 from .builders import thaw
 from .qpdata import read_bytes, read_image_data
 from .qpdata_write import encode_image_data
-from .qpproj import find_project_file, read_json, read_project
+from .qpproj import ProjectFile, find_project_file, read_json, read_project
 from .splice import WRITABLE, splice_tiles
 from .uris import FileSearch, Resolution, resolve
 
-__all__ = ["EmbeddedEngine", "read_entry"]
+__all__ = ["EmbeddedEngine", "ReadFile", "read_entry", "resolved_slides"]
 
 _PAUSES = (0.1, 0.3)  # seconds between looks at a data file that QuPath may be writing
 
@@ -54,33 +55,13 @@ class EmbeddedEngine:
             If the project cannot be read.
         """
         file = read_project(find_project_file(Path(path)))
-        folder = file.info.folder.absolute()
-        find = FileSearch(search) if search else None
-        slides, problems = [], list(file.problems)
-        for slide in file.slides:
-            found = (
-                Resolution()
-                if slide.uri is None
-                else resolve(
-                    slide.uri,
-                    project_folder=folder,
-                    project_uri=file.info.uri,
-                    slide_map=slide_map,
-                    find=find,
-                )
-            )
-            if found.path is None:
-                problems.append(_not_found(slide, found))
-            slides.append(
-                replace(
-                    slide,
-                    path=_path(found.path),
-                    path_origin=found.origin,
-                    tried=found.tried,
-                    load=partial(read_entry, folder / "data" / slide.entry_id, slide.entry_id),
-                )
-            )
-        return Project(file.info, tuple(slides), self.name, tuple(problems))
+        slides, problems = resolved_slides(file, slide_map=slide_map, search=search)
+        folder = file.info.folder.absolute() / "data"
+        slides = tuple(
+            replace(slide, load=partial(read_entry, folder / slide.entry_id, slide.entry_id))
+            for slide in slides
+        )
+        return Project(file.info, slides, self.name, problems)
 
     def read_file(self, path: Path, *, entry_id: str = "") -> ImageData:
         """Read all objects of one data file, wherever it lies."""
@@ -102,6 +83,9 @@ class EmbeddedEngine:
             content = splice_tiles(_new_file(slide), add=add, path=target)
         target.write_bytes(content)
 
+    def close(self) -> None:
+        """Do nothing: it holds nothing."""
+
 
 def _new_file(slide: Slide) -> bytes:
     """Return the data of an image that QuPath never saved."""
@@ -111,6 +95,33 @@ def _new_file(slide: Slide) -> bytes:
         server=thaw(slide.frame.builder),
         qupath_version=version if WRITABLE.match(version) else "0.7.0",
     )
+
+
+def resolved_slides(
+    file: ProjectFile, *, slide_map: Mapping[str, str] | None, search: Sequence[Path]
+) -> tuple[tuple[Slide, ...], tuple[str, ...]]:
+    """Look for the files of a project's slides; return the slides, and the project's problems."""
+    folder = file.info.folder.absolute()
+    find = FileSearch(search) if search else None
+    slides, problems = [], list(file.problems)
+    for slide in file.slides:
+        found = (
+            Resolution()
+            if slide.uri is None
+            else resolve(
+                slide.uri,
+                project_folder=folder,
+                project_uri=file.info.uri,
+                slide_map=slide_map,
+                find=find,
+            )
+        )
+        if found.path is None:
+            problems.append(_not_found(slide, found))
+        slides.append(
+            replace(slide, path=_path(found.path), path_origin=found.origin, tried=found.tried)
+        )
+    return tuple(slides), tuple(problems)
 
 
 def _path(found: PurePath | None) -> Path | None:
@@ -126,7 +137,21 @@ def _not_found(slide: Slide, found: Resolution) -> str:
     )
 
 
-def read_entry(folder: Path, entry_id: str, detections: bool = False) -> ImageData:
+class ReadFile(Protocol):
+    """Reads one data file, as :func:`~.qpdata.read_image_data` does."""
+
+    def __call__(self, path: Path, /, *, entry_id: str, detections: bool) -> ImageData:
+        """Return what the file holds."""
+        ...
+
+
+def read_entry(
+    folder: Path,
+    entry_id: str,
+    detections: bool = False,
+    *,
+    read_file: ReadFile = read_image_data,
+) -> ImageData:
     """Read what QuPath stored for one image.
 
     Parameters
@@ -136,6 +161,8 @@ def read_entry(folder: Path, entry_id: str, detections: bool = False) -> ImageDa
     entry_id : str
     detections : bool
         Whether detections, cells and tiles are wanted too.
+    read_file : callable
+        How a data file is read; another engine has its own way.
 
     Returns
     -------
@@ -154,7 +181,7 @@ def read_entry(folder: Path, entry_id: str, detections: bool = False) -> ImageDa
     while True:
         before = _modified(data)
         try:
-            return _read(data, backup, entry_id, detections)
+            return _read(data, backup, partial(read_file, entry_id=entry_id, detections=detections))
         except ProjectError as error:
             pause = next(pauses, None)
             # QuPath saves by moving the old file to .bkp and writing a new one in its place.
@@ -163,12 +190,12 @@ def read_entry(folder: Path, entry_id: str, detections: bool = False) -> ImageDa
         time.sleep(pause)
 
 
-def _read(data: Path, backup: Path, entry_id: str, detections: bool) -> ImageData:
+def _read(data: Path, backup: Path, read: Callable[[Path], ImageData]) -> ImageData:
     if data.exists():
-        image = _counted(read_image_data(data, entry_id=entry_id, detections=detections), data)
+        image = _counted(read(data), data)
         problem = f"{backup} exists: QuPath is saving the image, or was cut off while it did."
     elif backup.exists():
-        image = read_image_data(backup, entry_id=entry_id, detections=detections)
+        image = read(backup)
         problem = f"{data} is missing; QuPath's backup {backup.name} was read in its place."
     else:
         return _counted(ImageData(), data)

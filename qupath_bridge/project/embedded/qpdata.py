@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import re
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
+from qupath_bridge.collecting import without_collecting
 from qupath_bridge.errors import ProjectError
 from qupath_bridge.model import ImageData
 
@@ -27,6 +26,7 @@ from .values import Values
 __all__ = [
     "MAX_BYTES",
     "decode_image_data",
+    "file_digest",
     "file_version",
     "read_bytes",
     "read_image_data",
@@ -84,7 +84,7 @@ def decode_image_data(
     stream = JavaStream(content, path)
     parts = _Parts(entry_id, detections, fast)
     try:
-        with _without_gc():
+        with without_collecting():
             hierarchy = parts.read(stream)
     except ProjectError as error:
         raise _with_hint(error) from None
@@ -111,6 +111,18 @@ def read_image_data(
     return decode_image_data(content, path=path, entry_id=entry_id, detections=detections)
 
 
+def file_digest(path: Path) -> str:
+    """Return the digest of a file, as in ``ImageData``; ProjectError if it cannot be read."""
+    digest = xxhash.xxh3_128()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise ProjectError(f"cannot be read, {error.strerror or error}", path=path) from error
+    return f"xxh3_128:{digest.hexdigest()}"
+
+
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """Return a file's bytes; ProjectError if it is too large, or changes while it is read."""
     try:
@@ -134,18 +146,6 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
             hint="Wait until QuPath has saved, then try again.",
         )
     return content
-
-
-@contextmanager
-def _without_gc() -> Iterator[None]:
-    """Keep the garbage collector from going through what is read, over and over again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _with_hint(error: ProjectError) -> ProjectError:

@@ -1,0 +1,1 @@
+"""QuPath's own classes, reached through paquo, in a child process."""
