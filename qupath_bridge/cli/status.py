@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from qupath_bridge import api
 from qupath_bridge.config import ExportConfig
+from qupath_bridge.pipeline.backups import Backup
 from qupath_bridge.pipeline.status import RunStatus, status
+from qupath_bridge.pipeline.write_back import backups
 
 from .output import print_json
 
@@ -26,6 +29,7 @@ def run_status(
     config = ExportConfig.parse({"slide_map": list(slide_map), "search": list(search)})
     with api.open_project(path, slide_map=config.slide_map, search=config.search) as project:
         runs = status(project)
+        kept = [_backup(backup) for backup in backups(project.info.folder)]
     if as_json:
         print_json(
             {
@@ -44,6 +48,7 @@ def run_status(
                     }
                     for run in runs
                 ],
+                "write_backs": kept,
             }
         )
         return 0
@@ -51,7 +56,41 @@ def run_status(
         print("No run has been exported from this project yet.")
     for run in runs:
         _print_run(run)
+    for backup in kept:
+        _print_backup(backup)
     return 0
+
+
+def _backup(found: tuple[Backup, Mapping[str, str]]) -> dict[str, Any]:
+    backup, states = found
+    return {
+        "folder": str(backup.folder),
+        "action": backup.action,
+        "run_id": backup.run_id,
+        "started": backup.started,
+        "engine": backup.engine,
+        "entries": [
+            {
+                "entry_id": change.entry_id,
+                "slide_name": change.slide_name,
+                "state": states[change.entry_id],
+                "added": len(change.added),
+                "removed": len(change.removed),
+            }
+            for change in backup.changes.values()
+        ],
+    }
+
+
+def _print_backup(backup: Mapping[str, Any]) -> None:
+    done = "written into QuPath's data" if backup["action"] == "write" else "taken out again"
+    print(f"{backup['run_id']}  {done}  {backup['started']} by the engine {backup['engine']}")
+    print(f"  kept: {backup['folder']}")
+    for entry in backup["entries"]:
+        print(
+            f"  {entry['slide_name']} (entry {entry['entry_id']}): {entry['state']}, "
+            f"{entry['added']} tiles added, {entry['removed']} removed"
+        )
 
 
 def _print_run(run: RunStatus) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from qupath_bridge import api
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import UsageError
-from qupath_bridge.pipeline.provenance import Provenance, lay_run
+from qupath_bridge.pipeline.provenance import Provenance, lay_run, run_named
 from qupath_bridge.pipeline.select import select_slides
 from qupath_bridge.pipeline.write_back import WriteBack
 from qupath_bridge.project.engine import Project
@@ -30,6 +30,7 @@ def run_write_back(
     replace: bool,
     entry: Sequence[str],
     engine: str,
+    qupath: Path | None,
     keep: int,
     as_json: bool,
 ) -> int:
@@ -40,7 +41,8 @@ def run_write_back(
         raise UsageError("--direct and --replace go with --run, not with --undo.")
     if run is not None and not direct and (replace or entry):
         raise UsageError("--replace and --entry go with --direct.")
-    with api.open_project(path) as project:
+    # What is to be written is decided by the files alone, so the reader of files will do.
+    with api.open_project(path, engine="embedded") as project:
         if run is not None:
             run_id, laid = lay_run(project.info, run, dry_run=dry_run)
             if not direct:
@@ -48,11 +50,12 @@ def run_write_back(
         slides = select_slides(project.slides, ExportConfig(entry=tuple(entry))) if entry else None
         if undo is not None:
             done = api.undo_write_back(
-                project, undo, engine=engine, slides=slides, dry_run=dry_run, keep=keep
-            )
+                project, run_named(project.info, undo), engine=engine, qupath=qupath,
+                slides=slides, dry_run=dry_run, keep=keep,
+            )  # fmt: skip
         else:
             done = api.write_back(
-                project, run_id, engine=engine, slides=slides, replace=replace,
+                project, run_id, engine=engine, qupath=qupath, slides=slides, replace=replace,
                 dry_run=dry_run, keep=keep,
             )  # fmt: skip
     for warning in done.warnings:

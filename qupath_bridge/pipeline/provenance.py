@@ -26,7 +26,7 @@ from .run import Run
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Provenance", "lay_run", "runs_of", "write_provenance"]
+__all__ = ["Provenance", "lay_run", "run_named", "runs_of", "write_provenance"]
 
 PALETTE = (
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
@@ -147,19 +147,31 @@ def lay_run(project: ProjectInfo, run: str, *, dry_run: bool = False) -> tuple[s
         If there is no such run, or it was exported from another project.
     """
     known = {folder.name: folder for folder in runs_of(project)}
+    run_id = run_named(project, run)
+    if run_id in known:
+        return run_id, Provenance(known[run_id])
+    if dry_run:
+        return run_id, Provenance(project.folder / OURS / "runs" / run_id)
+    return run_id, write_provenance(project, Run.load(run))
+
+
+def run_named(project: ProjectInfo, run: str) -> str:
+    """Return the id of a run that is named by it, or by its output folder.
+
+    Raises
+    ------
+    OutputError
+        If the project knows no such run, and that is no output folder either.
+    """
+    known = [folder.name for folder in runs_of(project)]
     if run in known:
-        return run, Provenance(known[run])
+        return run
     if not (Path(run) / records.RUN_FILE).is_file():
         raise OutputError(
             f"{project.folder} knows no run {run!r}, and that is no output folder either.",
             hint=f"Its runs are: {', '.join(known) or 'none'}.",
         )
-    finished = Run.load(run)
-    if finished.run_id in known:
-        return finished.run_id, Provenance(known[finished.run_id])
-    if dry_run:
-        return finished.run_id, Provenance(project.folder / OURS / "runs" / finished.run_id)
-    return finished.run_id, write_provenance(project, finished)
+    return Run.load(run).run_id
 
 
 def runs_of(project: ProjectInfo) -> list[Path]:

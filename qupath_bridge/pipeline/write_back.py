@@ -17,6 +17,7 @@ from typing import Literal
 
 import filelock
 
+from qupath_bridge.collecting import without_collecting
 from qupath_bridge.errors import BridgeError, OutputError, ProjectError
 from qupath_bridge.model import ImageData, ObjectType, Slide
 from qupath_bridge.project.comparing import Inventory, differences, take_inventory, tile_hash
@@ -30,7 +31,7 @@ from .backups import DATA_FILE, Action, Backup, Change, backups_of, digest_of, p
 from .occupants import Process, occupants
 from .provenance import runs_of
 
-__all__ = ["KEPT", "EntryChange", "WriteBack", "undo", "write_back"]
+__all__ = ["KEPT", "EntryChange", "WriteBack", "backups", "undo", "write_back"]
 
 KEPT = 10
 """Backups that are kept unless another number is asked for."""
@@ -82,15 +83,21 @@ class WriteBack:
 
 @dataclass(frozen=True, slots=True)
 class _Edit:
-    """What is to be done to one image.
+    """What is to be done to one image: tiles to take out and to add.
 
-    ``restore``: put back the file that was kept in this backup, whatever ``remove`` and ``add``
-    say; they then tell how many tiles go and come.
+    ``restore``: put back the file that was kept in this backup. ``back`` are then the ids of the
+    tiles that come with it.
     """
 
     remove: frozenset[str] = frozenset()
     add: Sequence[Tile] = ()
     restore: Backup | None = None
+    back: tuple[str, ...] = ()
+
+    @property
+    def coming(self) -> tuple[str, ...]:
+        """Ids of the tiles that come."""
+        return self.back if self.restore else tuple(tile.id for tile in self.add)
 
     @property
     def empty(self) -> bool:
@@ -214,6 +221,22 @@ def undo(
     )  # fmt: skip
 
 
+def backups(folder: Path) -> Iterator[tuple[Backup, dict[str, str]]]:
+    """Yield what is kept of a project's data, oldest first, and what became of each change.
+
+    An image's change is ``in place``, ``not written`` (it was cut off, or undone since), or its
+    data were ``changed since``.
+    """
+    for backup in backups_of(folder):
+        yield (
+            backup,
+            {
+                entry_id: backup.state(entry_id, _digest(folder / "data" / entry_id / DATA_FILE))
+                for entry_id in backup.changes
+            },
+        )
+
+
 # --- what is to be done --------------------------------------------------------------------------
 
 
@@ -248,11 +271,10 @@ def _undo_edit(
 
     ``last`` is the backup that was made when it was; None when QuPath imported it, for example.
     """
-    kept: tuple[Tile, ...] = ()
-    if last is not None:
-        kept = _kept(last, slide, editor)
-        if last.state(slide.entry_id, image.digest) == "in place":
-            return _Edit(frozenset(last.changes[slide.entry_id].added), kept, restore=last)
+    if last is not None and last.state(slide.entry_id, image.digest) == "in place":
+        change = last.changes[slide.entry_id]
+        return _Edit(frozenset(change.added), restore=last, back=change.removed)
+    kept = () if last is None else _kept(last, slide, editor)
     listed = {t.id for t in _tiles(project.info.folder / OURS / "runs" / run_id, slide)}
     ours = _our_tiles(image)
     # QuPath 0.4 drops the metadata of tiles.
@@ -353,7 +375,7 @@ def _each(
         project_digest=_digest(project.info.path),
     )
     warnings = _check_unoccupied(project, running)
-    with _locked(folder, dry_run):
+    with _locked(folder, dry_run), without_collecting():
         entries = tuple(_one(session, slide, edit) for slide in slides)
         pruned: list[Path] = []
         if not dry_run:
@@ -393,7 +415,7 @@ def _one(session: _Session, slide: Slide, plan: _Planner) -> EntryChange:
         problem = f"{error} {_state(session, slide, before)}"
         return EntryChange(slide.entry_id, slide.name, "failed", problem=problem)
     state: Literal["written", "would change"] = "would change" if session.dry_run else "written"
-    return EntryChange(slide.entry_id, slide.name, state, len(edit.add), len(edit.remove))
+    return EntryChange(slide.entry_id, slide.name, state, len(edit.coming), len(edit.remove))
 
 
 def _change(
@@ -407,8 +429,8 @@ def _change(
         _check_unchanged(session, path, before)
 
     def keep(after: str | None) -> None:
-        removed, added = tuple(sorted(edit.remove)), tuple(tile.id for tile in edit.add)
-        change = Change(slide.entry_id, slide.name, before, after, removed, added)
+        removed = tuple(sorted(edit.remove))
+        change = Change(slide.entry_id, slide.name, before, after, removed, edit.coming)
         session.backup = session.backup.keep(change, path.read_bytes() if before else None)
 
     restored = edit.restore.content(slide.entry_id) if edit.restore else None

@@ -7,7 +7,7 @@ against each other.
 
 from __future__ import annotations
 
-import struct
+from array import array
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -15,7 +15,9 @@ from dataclasses import dataclass, fields, replace
 import shapely
 
 from qupath_bridge.model import ImageData, ObjectType, PathObject, Roi, RoiKind
-from qupath_bridge.project.geojson import Tile
+
+from .embedded.measurements import Measurements
+from .geojson import Tile
 
 __all__ = ["Inventory", "differences", "take_inventory", "tile_hash"]
 
@@ -149,7 +151,9 @@ def _shapes(rois: list[Roi | None]) -> list[Hashable]:
 
 
 def _numbers(measurements: Mapping[str, float]) -> Hashable:
-    return tuple(measurements), struct.pack(f"{len(measurements)}d", *measurements.values())
+    if isinstance(measurements, Measurements):
+        return measurements.packed()
+    return tuple(measurements), array("d", measurements.values()).tobytes()
 
 
 def _texts(metadata: Mapping[str, str]) -> Hashable:

@@ -95,3 +95,7 @@ class Editor(Protocol):
             If it cannot be read.
         """
         ...
+
+    def close(self) -> None:
+        """Give back what it holds; it may be used again."""
+        ...

@@ -1,8 +1,13 @@
 """Patches put straight into QuPath's data: nothing else changes, whatever happens."""
 
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -10,8 +15,10 @@ import filelock
 import pytest
 
 import qupath_bridge as qb
+from qupath_bridge.cli import main
 from qupath_bridge.errors import OutputError, ProjectError
 from qupath_bridge.model import Box
+from qupath_bridge.patches.ids import tile_uuid
 from qupath_bridge.pipeline import write_back as module
 from qupath_bridge.pipeline.backups import backups_of, digest_of
 from qupath_bridge.pipeline.occupants import Process, occupants, processes
@@ -20,6 +27,7 @@ from qupath_bridge.project.editing import is_ours
 from qupath_bridge.project.embedded.engine import EmbeddedEngine
 from qupath_bridge.project.embedded.splice import splice_tiles
 from qupath_bridge.project.geojson import Tile, read_tiles
+from qupath_bridge.project.paquo.engine import PaquoEngine
 from qupath_bridge.testing.projects import tree_hashes
 
 from .faults import FULL, READ_ONLY, Steps, fail_with, injected
@@ -477,6 +485,55 @@ def test_damaged_records_of_backups_hide_nothing(study):
     assert len(list(backups_of(study.project.parent))) == 1
 
 
+def test_the_command_line(study, capsys, monkeypatch):
+    monkeypatch.setattr("qupath_bridge.pipeline.write_back.occupants", lambda *_: [])
+    before = bytes_of(study)
+    project, out = str(study.project), study.folder / "out"
+
+    def call(*words):
+        status = main(["write-back", project, *words])
+        return status, capsys.readouterr()
+
+    assert main(["export", project, "--out", str(out), "--size", "100", "--no-provenance"]) == 0
+    capsys.readouterr()
+    assert call()[0] == call("--run", "x", "--undo", "x")[0] == 2
+    assert call("--undo", "x", "--direct")[0] == call("--run", "x", "--replace")[0] == 2
+    status, said = call("--run", "nothing")
+    assert status == 5
+    assert "knows no run 'nothing'" in said.err
+    status, said = call("--run", str(out), "--dry-run")
+    assert status == 0
+    assert not (study.project.parent / "qupath_bridge").exists()
+    status, said = call("--run", str(out))
+    assert status == 0
+    assert "import_provenance.groovy" in said.out
+    (run_id,) = (p.name for p in (study.project.parent / "qupath_bridge" / "runs").iterdir())
+    status, said = call("--run", run_id, "--direct", "--dry-run")
+    assert "Nothing was changed." in said.out
+    assert bytes_of(study) == before
+    status, said = call("--run", run_id, "--direct", "--entry", "slide 1*", "--json")
+    answer = json.loads(said.out)
+    assert (status, answer["action"], answer["engine"]) == (0, "write", "embedded")
+    assert [(e["entry_id"], e["state"]) for e in answer["entries"]] == [("1", "written")]
+    assert bytes_of(study)[1] == before[1]
+    main(["status", project, "--json"])
+    (kept,) = json.loads(capsys.readouterr().out)["write_backs"]
+    assert kept["entries"][0]["state"] == "in place"
+    assert kept["folder"] == answer["backup"]
+    data_file(study, "2").write_bytes(before[1][:100])
+    status, said = call("--run", run_id, "--direct")
+    assert status == 1
+    assert "slide 2" in said.err
+    assert "The image has its old data." in said.err
+    status, said = call("--undo", run_id)
+    assert bytes_of(study)[0] == before[0]
+    main(["status", project])
+    text = capsys.readouterr().out
+    assert "written into QuPath's data" in text
+    assert "taken out again" in text
+    assert "in place" in text
+
+
 # --- faults --------------------------------------------------------------------------------------
 
 
@@ -556,3 +613,110 @@ def test_the_disk_fails_at_every_step(study, action, number):
         assert not revert(study, run_id).failed
         assert bytes_of(study) == begin
     assert at > 40
+
+
+# --- a real QuPath -------------------------------------------------------------------------------
+
+SAMPLES = sorted((Path(__file__).parents[1] / "data" / "qupath-samples").glob("v*/project"))
+
+
+def sample_tiles(entry_id, run_id, count=40):
+    return [
+        Tile(
+            id=tile_uuid(entry_id, 16 * i, 8, 16, 16),
+            box=Box(16 * i, 8, 16, 16),
+            name=f"{entry_id}_x{16 * i}_y8",
+            class_path=("Tumor", "Tumor: Positive", None)[i % 3],
+            color=(200, 0, 0) if i % 3 < 2 else None,
+            measurements={"qb: label share": i / 40, "qb: ä": 0.1},
+            metadata={"qb.run": run_id, "qb.path": f"patches/{i}.png"},
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.mark.qupath
+@pytest.mark.parametrize("name", ["embedded", "paquo"])
+@pytest.mark.parametrize("source", SAMPLES, ids=lambda path: path.parent.name)
+def test_both_engines_write_what_both_read(installation, tmp_path, source, name):
+    """On projects of six QuPath versions: the tiles come, and all else is as before."""
+    shutil.copytree(source, tmp_path / "project")
+    paquo = PaquoEngine(installation.installation)
+    embedded = EmbeddedEngine()
+    editors = {"embedded": embedded, "paquo": paquo}
+    editor, witness = editors.pop(name), *editors.values()
+    place = tmp_path / "project" / "qupath_bridge" / "runs" / "R"
+    place.mkdir(parents=True)
+    (place / "run.json").write_text("{}", encoding="utf-8")
+    with qb.open_project(tmp_path / "project", engine="embedded") as project:
+        for slide in project.slides:
+            tiles = sample_tiles(slide.entry_id, "R")
+            (place / f"{slide.entry_id}.geojson.gz").write_bytes(qb.geojson.tiles_geojson(tiles))
+        paths = {s.entry_id: project.info.folder / "data" / s.entry_id for s in project.slides}
+        data = {entry_id: path / "data.qpdata" for entry_id, path in paths.items()}
+        old = {key: path.read_bytes() for key, path in data.items() if path.exists()}
+        before = {key: take_inventory(embedded.read_file(data[key], entry_id=key)) for key in old}
+        assert len(old) == 3
+        done = module.write_back(project, "R", editor, witnesses=[witness], running=())
+        assert [(e.state, e.problem) for e in done.entries] == [("written", None)] * 4
+        for entry_id, inventory in before.items():
+            for reader in (editor, witness):
+                after = take_inventory(reader.read_file(data[entry_id], entry_id=entry_id))
+                assert_only(inventory, after, added=sample_tiles(entry_id, "R"))
+        again = module.write_back(project, "R", editor, witnesses=[witness], running=())
+        assert {e.state for e in again.entries} == {"unchanged"}
+        module.undo(project, "R", editor, witnesses=[witness], running=())
+        assert {key: path.read_bytes() for key, path in data.items() if path.exists()} == old
+    paquo.close()
+
+
+class JavaKilled(PaquoEngine):
+    """Its Java is killed while it makes the copy."""
+
+    def edit(self, source, target, **options):
+        def kill():
+            while (child := self._own._child) is None:
+                time.sleep(0.001)
+            os.kill(child.pid, signal.SIGKILL)
+
+        self.read_file(source, entry_id="")  # starts it
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            super().edit(source, target, **options)
+        finally:
+            killer.join()
+
+
+@pytest.mark.qupath
+def test_java_is_killed_in_the_middle(installation, study):
+    run_id, before = export(study), bytes_of(study)
+    engine = JavaKilled(installation.installation)
+    done = write(study, run_id, editor=engine)
+    for entry in done.entries:
+        assert entry.state == "failed"
+        assert "signal 9" in entry.problem
+        assert entry.problem.endswith("The image has its old data.")
+    assert bytes_of(study) == before
+    engine.close()
+    assert not write(study, run_id).failed
+
+
+@pytest.mark.qupath
+def test_a_real_qupath_is_seen(installation, study, tmp_path):
+    """Run without its window on the project, while it sleeps."""
+    script = tmp_path / "sleep.groovy"
+    script.write_text("println 'ready'; Thread.sleep(60000)", encoding="utf-8")
+    command = [
+        str(installation.java), f"-Djava.util.prefs.userRoot={tmp_path}",
+        "-cp", str(installation.jars / "*"), "qupath.QuPath", "script", "-p", str(study.project),
+        str(script),
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        while b"ready" not in (line := process.stdout.readline()):
+            assert line, "QuPath ended"
+        found = {each.pid: each.evidence for each in occupants(study.project.parent)}
+        assert str(study.project) in found[process.pid]
+        with pytest.raises(OutputError, match=f"process {process.pid}"):
+            write(study, export(study), running=None)
+        process.kill()

@@ -61,7 +61,9 @@ def result = [
     header: items.header, server: items.server, end: end, imageType: items.ImageType?.name(),
     stains: stains == null ? null : (1..3).collect { stains.getStain(it).getName() },
     steps: items.Workflow?.size(),
-    properties: items.HashMap == null ? null : new TreeMap(items.HashMap),
+    properties: items.HashMap == null ? null : new TreeMap(items.HashMap.collectEntries { key, value ->
+        [key, value instanceof String ? value : value.getClass().getName()]
+    }),
     grid: grid == null ? null : [grid.getGridWidth(), grid.getGridHeight(),
         grid.getTMACoreList().collect { it.getID().toString() }],
     objects: objects,

@@ -1,5 +1,6 @@
 """Tiles put into data files, and taken out: every other object stays as it is."""
 
+import json
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from qupath_bridge.errors import OutputError, ProjectError
 from qupath_bridge.model import Box, ImageData, ObjectType, PathObject, Plane, Roi, RoiKind
 from qupath_bridge.patches.ids import tile_uuid
 from qupath_bridge.project.comparing import differences, take_inventory
+from qupath_bridge.project.editing import is_ours
 from qupath_bridge.project.embedded.javastream import JavaStream, Ref
 from qupath_bridge.project.embedded.qpdata import decode_image_data
 from qupath_bridge.project.embedded.qpdata_write import encode_image_data
@@ -253,3 +255,47 @@ def test_tiles_are_read_back_quickly_and_the_same(monkeypatch):
     assert list(differences(take_inventory(slowly), take_inventory(quickly))) == []
     assert [o.name for o in quickly.objects[-600:]] == [f"patch {i}" for i in range(600)]
     assert len(reads) < 600
+
+
+# --- a real QuPath --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def as_qupath_reads(installation, tmp_path):
+    def dump(data):
+        (tmp_path / "data.qpdata").write_bytes(data)
+        script = Path(__file__).parents[1] / "qupath" / "dump_data.groovy"
+        installation.groovy(script, [tmp_path / "dump.json", tmp_path / "data.qpdata"])
+        return json.loads((tmp_path / "dump.json").read_text(encoding="utf-8"))
+
+    return dump
+
+
+@pytest.mark.qupath
+@pytest.mark.parametrize(
+    "path", FILES[0:18:3] + FILES[1:18:3] + FILES[18:24:5], ids=lambda p: "-".join(p.parts[-5:-1])
+)
+def test_qupath_reads_the_tiles_and_all_else_as_before(path, as_qupath_reads):
+    data, first, second = path.read_bytes(), tiles(6), tiles(4, 50)
+    new = splice_tiles(splice_tiles(data, add=first), remove=ids(first[2:]), add=second)
+    before, after = as_qupath_reads(data), as_qupath_reads(new)
+    stored = {o.id for o in read(data).objects if o.id_origin == "qupath"}
+    for each in (*before["objects"], *after["objects"]):
+        if each["id"] not in stored and not is_ours(each["id"]):
+            each["id"] = None  # QuPath makes up another one at each reading
+    for said in (before, after):
+        if said["grid"] is not None:
+            said["grid"][2] = [core if core in stored else None for core in said["grid"][2]]
+    come = after["objects"][len(before["objects"]) :]
+    assert after["objects"][: len(before["objects"])] == before.pop("objects")
+    assert {key: value for key, value in after.items() if key != "objects"} == before
+    for tile, said in zip([*first[:2], *second], come, strict=True):
+        x, y, w, h = tile.box
+        assert (said["id"], said["type"], said["parent"]) == (tile.id, "tile", -1)
+        assert (said["name"], said["class"]) == (tile.name, tile.class_path)
+        assert said["metadata"] == tile.metadata
+        assert said["measurements"] == [[k, repr(v)] for k, v in tile.measurements.items()]
+        assert (said["roi"]["kind"], said["roi"]["z"], said["roi"]["t"]) == (
+            "Rectangle", *tile.plane,
+        )  # fmt: skip
+        assert shapely.from_wkt(said["roi"]["wkt"]).equals(shapely.box(x, y, x + w, y + h))

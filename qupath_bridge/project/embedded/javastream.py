@@ -295,7 +295,7 @@ class JavaStream(Grammar):
     def class_of(self, ref: Ref) -> str | None:
         """Return the class of the object or array that a reference means, None for others."""
         offset = self.handles[ref.handle]
-        if self.data[offset] not in (OBJECT, ARRAY, JAVA_ENUM):
+        if self.data[offset] not in (OBJECT, ARRAY):
             return None
         desc, _ = self.class_desc(offset + 1, array("Q"))
         return None if desc is None else desc.name

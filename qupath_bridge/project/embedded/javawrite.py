@@ -59,9 +59,10 @@ class JavaWriter:
         self._count += 1
         return bytes([REFERENCE]) + _I32.pack(BASE + self._count - 1)
 
-    def raw(self, data: bytes) -> None:
-        """Write bytes that are fields, as they are."""
+    def raw(self, data: bytes, contents: int = 0) -> None:
+        """Write bytes as they are, in which so many contents are numbered."""
         self._out += data
+        self._count += contents
 
     def null(self) -> None:
         """Write null."""
@@ -82,6 +83,14 @@ class JavaWriter:
             return False
         self._out += known
         return True
+
+    def reference_to(self, key: Hashable) -> bytes:
+        """Return a reference to what was begun with this key, or a text that was written."""
+        return self._known[key]
+
+    def reference_to_class(self, spec: ClassSpec) -> bytes:
+        """Return a reference to a class that was written."""
+        return self._descs[spec.name]
 
     def text(self, text: str | None, *, once: bool = False) -> None:
         """Write a text or null; ``once`` for a text that will not come again."""

@@ -54,6 +54,14 @@ class Measurements(Mapping[str, float]):
         """The names, as the objects that have the same ones share them."""
         return self._names
 
+    def packed(self) -> tuple[tuple[str, ...], bytes]:
+        """Return the names and the bytes of the numbers as doubles, in order."""
+        names, values = self._names.names, self._values
+        if len(self._names.index) < len(names):  # some stand twice; the first counts
+            names = tuple(self._names.index)
+            values = array("d", self.values())
+        return names, values.tobytes() if values.typecode == "d" else array("d", values).tobytes()
+
     def __getitem__(self, name: str) -> float:
         return self._values[self._names.index[name]]
 

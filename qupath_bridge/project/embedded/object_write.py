@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Hashable, Mapping
+from typing import NamedTuple
 
 import shapely
 
@@ -12,6 +13,7 @@ from qupath_bridge.project.classes import SEPARATOR, default_rgb, pack_rgb, spli
 from qupath_bridge.project.geojson import Tile
 
 from . import schema
+from .javagrammar import ARRAY, BLOCK, END, NULL, OBJECT
 from .javawrite import JavaWriter
 from .objects import OBJECT_ID
 from .records import DESCRIPTION
@@ -23,6 +25,16 @@ _PLANE = struct.Struct(">iii")  # c, t, z
 _BOX = struct.Struct(">iiddddi")  # c, t, x, x2, y, y2, z
 _NO_CHILDREN = _I32.pack(0)
 _NAN = bytes.fromhex("7ff8000000000000")
+_TILE_END = bytes([NULL, BLOCK, 8]) + _NAN + bytes([END])  # the ROI's name, class probability
+
+
+class _Frame(NamedTuple):
+    """The bytes around what differs between tiles: name, texts and id, numbers, box."""
+
+    start: bytes
+    metadata: bytes
+    measurements: bytes
+    roi: bytes
 
 
 class ObjectWriter:
@@ -39,6 +51,7 @@ class ObjectWriter:
     def __init__(self, out: JavaWriter, colors: Mapping[str, int]) -> None:
         self.out = out
         self.colors = colors
+        self._frames: dict[tuple[str | None, tuple[str, ...], tuple[str, ...]], _Frame] = {}
 
     def begin_list(self, count: int, key: Hashable = None) -> None:
         """Begin an ArrayList; its items and the end of the object come next."""
@@ -73,16 +86,62 @@ class ObjectWriter:
     def tile(self, tile: Tile) -> None:
         """Write a tile: the same as of the object that it is, without making that first."""
         out, (x, y, w, h) = self.out, tile.box
+        box = _BOX.pack(-1, tile.plane.t, x, x + w, y, y + h, tile.plane.z)
+        kind = (tile.class_path, tuple(tile.measurements), tuple(tile.metadata))
+        frame = self._frames.get(kind)
+        if frame is None:
+            self._first_tile(tile, box)
+            self._frames[kind] = self._frame(*kind)
+            return
+        out.raw(frame.start, 1)
+        out.text(tile.name or None)
+        out.raw(frame.metadata, 3)
+        for text in tile.metadata.values():
+            out.text(text)
+        out.text(tile.id, once=True)
+        if tile.measurements:
+            out.raw(frame.measurements, 2)
+            out.raw(struct.pack(f">{len(kind[1])}d", *tile.measurements.values()))
+        else:
+            out.raw(frame.measurements)
+        out.raw(frame.roi + box + _TILE_END, 1)
+
+    def _first_tile(self, tile: Tile, box: bytes) -> None:
+        out = self.out
         out.begin(schema.OBJECT_CLASSES[ObjectType.TILE])
         self._head(tile.id, tile.name or None, None, tile.metadata, tile.measurements)
         out.block(_NO_CHILDREN)
         self._locked(False)
         self._path_class(tile.class_path)
         out.begin(schema.ROI_CLASSES[RoiKind.RECTANGLE])
-        out.raw(_BOX.pack(-1, tile.plane.t, x, x + w, y, y + h, tile.plane.z))
-        out.null()  # name
-        out.block(_NAN)
-        out.end()
+        out.raw(box + _TILE_END)
+
+    def _frame(
+        self, class_path: str | None, names: tuple[str, ...], keys: tuple[str, ...]
+    ) -> _Frame:
+        """Return the bytes that all tiles share which have a class, measurements and keys alike.
+
+        One such tile was written, so that everything in them can be referred to.
+        """
+        to, to_class = self.out.reference_to, self.out.reference_to_class
+        begin, array = bytes([OBJECT]), bytes([ARRAY])
+        count = _I32.pack(len(keys) + 1)
+        objects = array + to_class(schema.OBJECTS) + count
+        measured = bytes([END, NULL])
+        if names:
+            measured = (
+                bytes([END]) + begin + to_class(schema.DOUBLE_LIST) + bytes([0, NULL])
+                + to(("names", names)) + array + to_class(schema.DOUBLES) + _I32.pack(len(names))
+            )  # fmt: skip
+        class_reference = bytes([NULL]) if class_path is None else to(("class", class_path))
+        return _Frame(
+            start=begin + to_class(schema.OBJECT_CLASSES[ObjectType.TILE]),
+            metadata=bytes([NULL]) + begin + to_class(schema.METADATA) + to(("int", 1)) + objects
+            + b"".join(to(key) for key in (*keys, OBJECT_ID)) + objects,
+            measurements=measured,
+            roi=bytes([BLOCK, 4]) + _NO_CHILDREN + to(("locked", False)) + class_reference + begin
+            + to_class(schema.ROI_CLASSES[RoiKind.RECTANGLE]),
+        )  # fmt: skip
 
     def _head(
         self,

@@ -39,6 +39,7 @@ WRITABLE = re.compile(r"0\.[2-7](\.|-|$)")
 """Versions of QuPath whose files are changed: those that were held against QuPath itself."""
 
 _DATA_VERSIONS = (2, 3)
+_CHUNK = 100_000  # references that are worked on at once
 _I32 = struct.Struct(">i")
 _PLAIN_METADATA = re.compile(
     rb"sq.{4}q.{4}"  # an object, its class, the number 1
@@ -459,8 +460,9 @@ class _Copy:
         counts[root] = counts.get(root, children) + added
         for at, kept in counts.items():
             out[at : at + 4] = np.frombuffer(_I32.pack(kept), np.uint8)
-        values = (self.numbers[self.targets] + BASE).astype(">i4").view(np.uint8).reshape(-1, 4)
-        out[self.refs[:, None] + np.arange(1, 5)] = values
+        for some in _chunks(len(self.refs)):
+            numbers = (self.numbers[self.targets[some]] + BASE).astype(">i4")
+            out[self.refs[some, None] + np.arange(1, 5)] = numbers.view(np.uint8).reshape(-1, 4)
         return out.tobytes()
 
 
@@ -471,5 +473,14 @@ def _reference(number: int) -> bytes:
 def _targets(data: bytes, refs: IntArray) -> IntArray:
     """Return what the references at these offsets refer to, counted from 0."""
     content = np.frombuffer(data, np.uint8)
-    values = np.ascontiguousarray(content[refs[:, None] + np.arange(1, 5)])
-    return values.view(">i4").ravel().astype(np.int64) - BASE
+    targets: IntArray = np.empty(len(refs), np.int64)
+    for some in _chunks(len(refs)):
+        values = np.ascontiguousarray(content[refs[some, None] + np.arange(1, 5)])
+        targets[some] = values.view(">i4").ravel()
+    return targets - BASE
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    """Yield slices that cover ``count`` items, few at a time to save memory."""
+    for start in range(0, count, _CHUNK):
+        yield slice(start, start + _CHUNK)

@@ -116,26 +116,27 @@ def read_tiles(path: Path) -> Iterator[Tile]:
     Raises
     ------
     ProjectError
-        If the file is not such a file; it names the line.
+        If the file is not such a file; it says behind which tile.
     """
     number = 0
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            last = ""
-            for number, line in enumerate(lines, 1):
-                last = line.strip()
-                if last.lstrip(",").startswith('{"type":"Feature",'):
-                    yield _tile(json.loads(last.strip(",")))
-                elif number > 1 and last != "]}":
-                    raise ValueError("no feature")
-            if last != "]}":
+            last = next(lines, "")
+            while batch := list(islice(lines, _BATCH)):
+                last = batch[-1]
+                features = batch[:-1] if last == "]}\n" else batch
+                # One call for many lines: most of the time of a call is its beginning.
+                for feature in json.loads(f"[{''.join(features).strip().strip(',')}]"):
+                    number += 1
+                    yield _tile(feature)
+            if last != "]}\n":
                 raise ValueError("the file ends too early")
     except OSError as error:
         problem = f"cannot be read, {error.strerror or error}"
         raise ProjectError(problem, path=path) from error
     except (ValueError, EOFError, zlib.error, LookupError, TypeError) as error:
         raise ProjectError(
-            f"is no file of tiles that qupath-bridge wrote, or damaged, in line {number}: {error}",
+            f"is no file of tiles of qupath-bridge, or damaged behind tile {number}: {error}",
             path=path,
             hint="Run the export again, which writes it anew.",
         ) from error
