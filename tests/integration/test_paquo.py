@@ -78,7 +78,7 @@ def test_a_program_that_is_none(tmp_path):
 
 
 def test_a_folder_without_a_qupath(tmp_path):
-    with pytest.raises(MissingDependencyError, match="cannot start Java"):
+    with pytest.raises(MissingDependencyError, match="Java does not start"):
         probe(SimpleNamespace(folder=tmp_path))
 
 

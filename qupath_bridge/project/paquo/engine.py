@@ -173,9 +173,7 @@ class PaquoEngine:
         ids: list[str] | None = None
         if source is not None:
             # QuPath < 0.4 stored no ids: QuPath has to be told the ones that we go by.
-            before = self.read_file(source, entry_id=slide.entry_id)
-            if any(each.id_origin == "derived" for each in before.objects):
-                ids = [each.id for each in before.objects]
+            ids = self._derived_ids(source, slide.entry_id)
         try:
             target.open("xb").close()
         except OSError as error:
@@ -185,6 +183,13 @@ class PaquoEngine:
         except BaseException:
             target.unlink(missing_ok=True)
             raise
+
+    def _derived_ids(self, source: Path, entry_id: str) -> list[str] | None:
+        few = self.read_file(source, entry_id=entry_id, detections=False)
+        if few.objects and few.objects[0].id_origin == "qupath":
+            return None
+        objects = self.read_file(source, entry_id=entry_id).objects
+        return [o.id for o in objects] if any(o.id_origin == "derived" for o in objects) else None
 
     def close(self) -> None:
         """End the child of :meth:`edit` and :meth:`read_file`, if there is one."""

@@ -297,11 +297,10 @@ def start(
             child.close(kill=True)
             raise
     except (ChildGoneError, RefusedError, KeyError) as error:
-        what = "cannot start Java" if isinstance(error, RefusedError) else "the child process"
+        gone = isinstance(error, ChildGoneError)
+        problem = f"its process {error}" if gone else f"Java does not start: {error}"
         raise MissingDependencyError(
-            f"QuPath in {folder} cannot be used through paquo: {what}: {error}."
-            if isinstance(error, RefusedError)
-            else f"QuPath in {folder} cannot be used through paquo: {what} {error}.",
+            f"QuPath in {folder} cannot be used through paquo: {problem}.",
             hint="`qupath-bridge doctor` shows what was found; the engine 'embedded' needs no "
             "QuPath.",
         ) from error
