@@ -411,7 +411,7 @@ def _one(session: _Session, slide: Slide, plan: _Planner) -> EntryChange:
         inventory = take_inventory(image)
         del image  # the changed copy is read as a whole too
         _change(session, slide, edit, inventory, before)
-    except BridgeError as error:
+    except (BridgeError, OSError) as error:
         problem = f"{error} {_state(session, slide, before)}"
         return EntryChange(slide.entry_id, slide.name, "failed", problem=problem)
     state: Literal["written", "would change"] = "would change" if session.dry_run else "written"

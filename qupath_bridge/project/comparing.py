@@ -145,7 +145,9 @@ def _shapes(rois: list[Roi | None]) -> list[Hashable]:
     boxes = shapely.bounds([roi.geometry for _, roi in there]).reshape(-1, 4).tolist()
     for (i, roi), box in zip(there, boxes, strict=True):
         plain = roi.kind in (RoiKind.RECTANGLE, RoiKind.ELLIPSE)
-        outline = tuple(box) if plain else shapely.normalize(roi.geometry).wkb
+        outline: Hashable = tuple(box) if plain else shapely.normalize(roi.geometry).wkb
+        if roi.geometry.is_empty:
+            outline = None  # its bounds are NaN, which differ from themselves
         shapes[i] = (roi.kind, roi.plane, roi.channel, outline)
     return shapes
 

@@ -19,10 +19,13 @@ from pathlib import Path
 
 import shapely
 
-from qupath_bridge.errors import ProjectError
-from qupath_bridge.model import ImageData
+from qupath_bridge.errors import OutputError, ProjectError
+from qupath_bridge.model import Box, ImageData
+from qupath_bridge.project.comparing import differences, take_inventory
 from qupath_bridge.project.embedded.qpdata import decode_image_data
 from qupath_bridge.project.embedded.qpdata_write import encode_image_data
+from qupath_bridge.project.embedded.splice import splice_tiles
+from qupath_bridge.project.geojson import Tile
 from qupath_bridge.testing.data_files import cell_file, every_kind, tissue_microarray
 
 __all__ = ["check", "damage", "main", "seeds"]
@@ -30,6 +33,7 @@ __all__ = ["check", "damage", "main", "seeds"]
 SLOW = 10.0
 """Seconds after which the reading of a small file counts as a hang."""
 
+_TILE = Tile(id="9e0725bf-e8af-8f43-8000-000000000000", box=Box(0, 0, 5, 5), class_path="Fuzz")
 _TAGS = bytes(range(0x70, 0x7F))
 _LENGTHS = (0, 1, 0x7FFFFFFF, -1, -0x80000000, 0x00FFFFFF, 0x007E0000)
 
@@ -118,7 +122,20 @@ def check(data: bytes) -> str:
         if results[0] != results[1]:
             raise AssertionError("the fast and the step-by-step way differ")
         outcomes.append(results[0])
+    _check_splicing(data)
     return "refused" if "refused" in outcomes else "read"
+
+
+def _check_splicing(data: bytes) -> None:
+    """Put a tile in and take it out: a file that lets this be done must be none the worse."""
+    try:
+        before = decode_image_data(data, detections=True)
+        after = decode_image_data(splice_tiles(data, add=[_TILE]), detections=True)
+    except (ProjectError, OutputError):
+        return
+    faults = list(differences(take_inventory(before), take_inventory(after), added=[_TILE]))
+    if faults or splice_tiles(splice_tiles(data, add=[_TILE]), remove={_TILE.id}) != data:
+        raise AssertionError(f"a tile put in changes something: {faults[:3]}")
 
 
 def _shapes(image: ImageData) -> str:

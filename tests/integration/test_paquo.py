@@ -24,7 +24,7 @@ from qupath_bridge.project.editing import Editor
 from qupath_bridge.project.embedded.engine import EmbeddedEngine
 from qupath_bridge.project.geojson.tiles import Tile
 from qupath_bridge.project.paquo import engine as paquo_engine
-from qupath_bridge.project.paquo.engine import PaquoEngine
+from qupath_bridge.project.paquo.engine import HEAP_VARIABLE, PaquoEngine
 from qupath_bridge.project.paquo.process import Child, EngineDiedError, probe, start
 from qupath_bridge.testing.contracts.engine import CLASSES, images
 from qupath_bridge.testing.projects import Image, Region, build_project, tree_hashes
@@ -192,14 +192,15 @@ def test_the_child_dies_with_its_parent(installation, project):
 
 
 @pytest.mark.qupath
-def test_little_memory_is_one_error(installation, tmp_path):
+def test_little_memory_is_one_error(installation, tmp_path, monkeypatch):
     cells = [
         Region(None, shapely.box(i, 0, i + 9, 9), object_type=ObjectType.CELL,
                measurements={f"m{k}": k for k in range(30)})
         for i in range(20_000)
     ]  # fmt: skip
     path = build_project(tmp_path / "p", [Image("a.svs", cells, size=(30_000, 10))])
-    opened = PaquoEngine(installation.installation, max_heap="16m").open(path)
+    monkeypatch.setenv(HEAP_VARIABLE, "16m")
+    opened = PaquoEngine(installation.installation).open(path)
     with opened, pytest.raises(ProjectError, match="image 1"):
         opened.slides[0].read(detections=True)
 

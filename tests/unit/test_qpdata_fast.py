@@ -219,6 +219,17 @@ def test_ids_that_stand_twice_or_in_capitals():
     assert [o.name for o in image.objects] == ids + [None] * 20
 
 
+def test_an_id_that_is_none_may_be_one_elsewhere():
+    ids = ["no id at all, as long as one of them"]
+    ids += [f"{i:08x}-0000-4000-8000-000000000000" for i in range(9)]
+    tiles = [item(ObjectType.TILE, meta=metadata(**{"Object ID": each})) for each in ids]
+    for fast in (True, False):
+        image = decode_image_data(make(hierarchy(*tiles), *STANDARD), detections=True, fast=fast)
+        assert [o.id for o in image.objects[1:]] == ids[1:]
+        assert image.objects[0].metadata == {"Object ID": ids[0]}
+        assert not any(o.metadata for o in image.objects[1:])
+
+
 def test_objects_with_very_long_texts_are_not_learned():
     tiles = [item(ObjectType.TILE, meta=metadata(note="x" * 5000 + str(i))) for i in range(20)]
     assert decode(*tiles).skipped == {ObjectType.TILE: 20}

@@ -15,8 +15,7 @@ from qupath_bridge.project.geojson import Tile
 from . import schema
 from .javagrammar import ARRAY, BLOCK, END, NULL, OBJECT
 from .javawrite import JavaWriter
-from .objects import OBJECT_ID
-from .records import DESCRIPTION
+from .records import DESCRIPTION, OBJECT_ID
 
 __all__ = ["ObjectWriter"]
 

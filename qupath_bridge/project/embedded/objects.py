@@ -20,14 +20,13 @@ from .javaclass import ClassDesc
 from .javagrammar import BLOCK, LONG_BLOCK, OBJECT, REFERENCE
 from .javastream import JavaObject, Node, Ref
 from .layouts import Layouts
-from .records import Record, build_objects
+from .records import OBJECT_ID, Record, build_objects
 from .rois import read_roi
 from .templates import Templates
 from .values import Values
 
 __all__ = [
     "HIERARCHY",
-    "OBJECT_ID",
     "OBJECT_TYPES",
     "Hierarchy",
     "is_metadata",
@@ -53,7 +52,6 @@ OBJECT_TYPES = {
 }
 _DETECTIONS = (ObjectType.DETECTION, ObjectType.CELL, ObjectType.TILE)
 _METADATA = f"{_OBJECTS}MetadataMap"
-OBJECT_ID = "Object ID"
 _UUID = re.compile(r"[0-9a-f]{1,16}(-[0-9a-f]{1,16}){4}", re.IGNORECASE)
 _I32 = struct.Struct(">i")
 _F64 = struct.Struct(">d")

@@ -15,10 +15,13 @@ from .javastream import JavaStream
 from .rois import RawRoi, build_rois
 from .values import PathClass
 
-__all__ = ["DESCRIPTION", "Record", "build_objects"]
+__all__ = ["DESCRIPTION", "OBJECT_ID", "Record", "build_objects"]
 
 DESCRIPTION = "ANNOTATION_DESCRIPTION"
 """Metadata key of an annotation's description."""
+
+OBJECT_ID = "Object ID"
+"""Metadata key of an object's id."""
 
 BATCH = 20_000  # objects whose shapes are made at once
 

@@ -19,7 +19,7 @@ from qupath_bridge.model import ImageData, ObjectType, PathObject, Roi, RoiKind
 from qupath_bridge.project.classes import class_problem
 from qupath_bridge.project.geojson import Tile
 
-from .objects import OBJECT_ID
+from .records import OBJECT_ID
 from .wkb import MAX_COORDINATE
 
 __all__ = ["IMAGE_TYPES", "check_image_data", "tile_problem"]

@@ -28,8 +28,9 @@ from .javagrammar import BASE, NOTED, NULL, OBJECT, REFERENCE, STRING
 from .javastream import JavaObject, JavaStream, Ref
 from .javawrite import JavaWriter
 from .object_write import ObjectWriter
-from .objects import HIERARCHY, OBJECT_ID, OBJECT_TYPES, is_metadata, split_id
+from .objects import HIERARCHY, OBJECT_TYPES, is_metadata, split_id
 from .qpdata import file_version, written_by
+from .records import OBJECT_ID
 from .rules import tile_problem
 from .values import Values
 

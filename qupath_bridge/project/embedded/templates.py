@@ -19,7 +19,7 @@ from .javaclass import ClassDesc, decode_text
 from .javagrammar import BASE, REFERENCE, STRING
 from .javastream import JavaArray, JavaObject, JavaStream, Ref
 from .measurements import Measurements
-from .records import Record
+from .records import OBJECT_ID, Record
 from .rois import ROI_PACKAGE, RawRoi, read_roi
 from .schema import METADATA
 from .values import PathClass, Values
@@ -361,8 +361,9 @@ def _own_texts(
     for key, text in zip(keys, texts, strict=False):
         if isinstance(text, str):
             place = stream.string_at(next(offsets))
-            if text != identity:
-                yield str(stream.resolve(key)), place
+            name = str(stream.resolve(key))
+            if text != identity and name != OBJECT_ID:  # an id that is none may be one elsewhere
+                yield name, place
 
 
 def _roi_slots(slots: _Slots, name: str, roi: JavaObject) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +32,10 @@ from .installation import Installation, find_installations, find_qupath
 from .objects import build_objects
 from .process import HEAP, TIMEOUT, Child, ChildGoneError, EngineDiedError, RefusedError, start
 
-__all__ = ["PaquoEngine"]
+__all__ = ["HEAP_VARIABLE", "PaquoEngine"]
+
+HEAP_VARIABLE = "QUPATH_BRIDGE_JAVA_MEMORY"
+"""Environment variable that may say how much memory Java gets, as ``2g``."""
 
 
 class PaquoEngine:
@@ -44,7 +48,8 @@ class PaquoEngine:
     qupath : path, optional
         Its folder, in place of it.
     max_heap : str
-        Most memory for Java's objects, in the words of ``-Xmx``.
+        Most memory for Java's objects, in the words of ``-Xmx``; what the environment variable
+        QUPATH_BRIDGE_JAVA_MEMORY says, else 1 GiB, when not given.
     timeout : float
         Seconds that one answer of QuPath may take; a child that is silent for longer is ended.
 
@@ -67,11 +72,11 @@ class PaquoEngine:
         installation: Installation | None = None,
         *,
         qupath: Path | str | None = None,
-        max_heap: str = HEAP,
+        max_heap: str | None = None,
         timeout: float = TIMEOUT,
     ) -> None:
         self.installation = installation or _installation(qupath)
-        self._max_heap = max_heap
+        self._max_heap = max_heap or os.environ.get(HEAP_VARIABLE) or HEAP
         self._timeout = timeout
         self._own = self._session()
 
