@@ -177,6 +177,8 @@ def encode_text(text: str) -> bytes:
     >>> decode_text(encode_text("é 中 😀 \x00")) == "é 中 😀 \x00"
     True
     """
+    if text.isascii() and "\0" not in text:
+        return text.encode("ascii")
     paired = _ASTRAL.sub(_surrogates, text)
     return paired.encode("utf-8", "surrogatepass").replace(b"\x00", b"\xc0\x80")
 

@@ -100,9 +100,10 @@ class JavaWriter:
         if self.reference(text):
             return
         raw = encode_text(text)
-        reference = self._number()
-        if not once:
-            self._known[text] = reference
+        if once:
+            self._count += 1
+        else:
+            self._known[text] = self._number()
         if len(raw) > 0xFFFF:
             self._out += bytes([LONG_STRING]) + _I64.pack(len(raw)) + raw
         else:

@@ -7,7 +7,6 @@ a byte is written.
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -18,6 +17,7 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.model import ImageData, ObjectType, PathObject, Roi, RoiKind
 from qupath_bridge.project.classes import class_problem
 from qupath_bridge.project.geojson import Tile
+from qupath_bridge.project.rois import is_uuid
 
 from .records import OBJECT_ID
 from .wkb import MAX_COORDINATE
@@ -95,7 +95,7 @@ def _grid_problem(i: int, each: PathObject, data: ImageData) -> str | None:
 def tile_problem(tile: Tile) -> str | None:
     """Return what QuPath would not bear of a tile; None if nothing."""
     (x, y, w, h), plane = tile.box, tile.plane
-    if not _is_uuid(tile.id):
+    if not is_uuid(tile.id):
         return "its id is not a UUID in lower case"
     if tile.class_path is not None and (problem := _class_problem(tile.class_path)):
         return problem
@@ -113,7 +113,7 @@ def _object_problems(i: int, each: PathObject) -> Iterator[str]:
         yield "the root is written by itself"
     if not -1 <= each.parent < i:
         yield f"parent {each.parent} does not come before it"
-    if not _is_uuid(each.id):
+    if not is_uuid(each.id):
         yield f"id {each.id!r} is not a UUID in lower case"
     if each.class_path is not None and (problem := class_problem(each.class_path)):
         yield problem
@@ -131,13 +131,6 @@ def _object_problems(i: int, each: PathObject) -> Iterator[str]:
     for what, roi in (("ROI", each.roi), ("nucleus", each.nucleus)):
         if roi is not None and (problem := _roi_problem(roi)):
             yield f"its {what} {problem}"
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _roi_problem(roi: Roi) -> str | None:

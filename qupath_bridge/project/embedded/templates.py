@@ -14,6 +14,9 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
+
+from qupath_bridge.model import Plane
 
 from .javaclass import ClassDesc, decode_text
 from .javagrammar import BASE, REFERENCE, STRING
@@ -23,6 +26,7 @@ from .records import OBJECT_ID, Record
 from .rois import ROI_PACKAGE, RawRoi, read_roi
 from .schema import METADATA
 from .values import PathClass, Values
+from .wkb import MAX_COORDINATE
 
 __all__ = ["Templates"]
 
@@ -35,8 +39,13 @@ _I32 = struct.Struct(">i").unpack_from
 _U16 = struct.Struct(">H").unpack_from
 _F64 = struct.Struct(">d")
 _ID = rb"(?P<id>[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})"
+_BOX = {"c", "t", "x", "x2", "y", "y2", "z"}
 _TEXT = 2  # bytes of a text's length
 _TAGS = 6  # bytes of an object's or array's tag and the reference to its class
+
+
+def _in_pixels(box: tuple[float, float, float, float]) -> bool:
+    return all(-MAX_COORDINATE <= value <= MAX_COORDINATE for value in box)  # NaN is not
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +73,13 @@ class _RoiSlot:
         node = JavaObject(self.desc, offset)
         step = self.desc.steps[0]
         if step.layout is not None:
-            node.fields.update(zip(step.names, step.layout.unpack(numbers), strict=True))
+            fields: dict[str, Any] = dict(zip(step.names, step.layout.unpack(numbers), strict=True))
+            if sample.box is not None and fields.keys() == _BOX:
+                box = (fields["x"], fields["y"], fields["x2"], fields["y2"])
+                on = (Plane(fields["z"], fields["t"]), fields["c"])
+                if on == (sample.plane, sample.channel) and _in_pixels(box):
+                    return RawRoi(sample.kind, sample.plane, sample.channel, offset, box=box)
+            node.fields.update(fields)
         for name, desc, number in self.arrays:
             start, count = places[number]
             node.fields[name] = JavaArray(desc, start - _TAGS - 4, count, start)
