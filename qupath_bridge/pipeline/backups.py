@@ -61,9 +61,7 @@ class Backup:
     changes: Mapping[str, Change] = field(default_factory=dict)
 
     @classmethod
-    def new(
-        cls, project: Path, action: Literal["write", "undo"], run_id: str, engine: str
-    ) -> Backup:
+    def new(cls, project: Path, action: Action, run_id: str, engine: str) -> Backup:
         """Return an empty one; its folder is made when something is kept."""
         now = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         folder = project / OURS / "backups" / f"{now}-{action}-{run_id}"

@@ -8,7 +8,7 @@ or is killed, an image has its old data or its new.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -105,7 +105,7 @@ class _Edit:
         return not (self.remove or self.add or self.restore)
 
 
-_Planner = Callable[[Slide, ImageData], _Edit]
+_Planner = Callable[[Slide, ImageData, Inventory], _Edit]
 
 
 @dataclass(slots=True)
@@ -171,9 +171,9 @@ def write_back(
     folder = _run_folder(project, run_id)
     wanted = _slides_of_run(project, folder, slides)
 
-    def edit(slide: Slide, image: ImageData) -> _Edit:
+    def edit(slide: Slide, image: ImageData, inventory: Inventory) -> _Edit:
         tiles = _tiles(folder, slide)
-        return _write_edit(run_id, tiles, image, replace=replace)
+        return _write_edit(run_id, tiles, image, inventory.shown(), replace=replace)
 
     return _each(
         project, run_id, "write", editor, wanted, edit,
@@ -210,8 +210,14 @@ def undo(
         if slide.entry_id in known or _tile_file(folder, slide).is_file()
     ]
 
-    def edit(slide: Slide, image: ImageData) -> _Edit:
-        done = [backup for backup in written if slide.entry_id in backup.changes]
+    def edit(slide: Slide, image: ImageData, inventory: Inventory) -> _Edit:
+        # What was cut off before it counted has nothing to be undone.
+        done = [
+            backup
+            for backup in written
+            if slide.entry_id in backup.changes
+            and backup.state(slide.entry_id, image.digest) != "not written"
+        ]
         last = done[-1] if done and done[-1].action == "write" else None
         return _undo_edit(project, run_id, editor, slide, image, last)
 
@@ -240,11 +246,17 @@ def backups(folder: Path) -> Iterator[tuple[Backup, dict[str, str]]]:
 # --- what is to be done --------------------------------------------------------------------------
 
 
-def _write_edit(run_id: str, tiles: Sequence[Tile], image: ImageData, *, replace: bool) -> _Edit:
-    """Return what turns an image into one that shows a run's tiles."""
+def _write_edit(
+    run_id: str,
+    tiles: Sequence[Tile],
+    image: ImageData,
+    shown: Mapping[str, int],
+    *,
+    replace: bool,
+) -> _Edit:
+    """Return what turns an image, whose tiles have these hashes, into one that shows a run's."""
     ours = _our_tiles(image)
     wanted = {tile.id: tile_hash(tile) for tile in tiles}
-    shown = take_inventory(image).shown()
     same = {i for i, value in wanted.items() if shown.get(i) == value}
     going = {
         i for i, run in ours.items() if (replace or run == run_id or i in wanted) and i not in same
@@ -274,7 +286,7 @@ def _undo_edit(
     if last is not None and last.state(slide.entry_id, image.digest) == "in place":
         change = last.changes[slide.entry_id]
         return _Edit(frozenset(change.added), restore=last, back=change.removed)
-    kept = () if last is None else _kept(last, slide, editor)
+    kept = () if last is None else _kept(last, slide, run_id, editor)
     listed = {t.id for t in _tiles(project.info.folder / OURS / "runs" / run_id, slide)}
     ours = _our_tiles(image)
     # QuPath 0.4 drops the metadata of tiles.
@@ -286,13 +298,15 @@ def _undo_edit(
     return _Edit(frozenset(going), tuple(t for i, t in back.items() if i not in staying))
 
 
-def _kept(backup: Backup, slide: Slide, editor: Editor) -> tuple[Tile, ...]:
-    """Return the tiles that a change took out, as they were."""
+def _kept(backup: Backup, slide: Slide, run_id: str, editor: Editor) -> tuple[Tile, ...]:
+    """Return the tiles of other runs that a change took out, as they were."""
     gone = set(backup.changes[slide.entry_id].removed)
     if not gone or backup.content(slide.entry_id) is None:
         return ()
     image = editor.read_file(backup.file(slide.entry_id), entry_id=slide.entry_id)
-    return tuple(tile_of(o) for o in image.objects if o.id in gone)
+    return tuple(
+        tile_of(o) for o in image.objects if o.id in gone and o.metadata.get(_RUN_KEY) != run_id
+    )
 
 
 def _of_other_runs(project: Project, slide: Slide, others: set[str | None]) -> Iterator[Tile]:
@@ -405,10 +419,10 @@ def _one(session: _Session, slide: Slide, plan: _Planner) -> EntryChange:
         image = ImageData(image_type="UNSET")  # what QuPath makes of one that it never saved
         if before is not None:
             image = session.editor.read_file(path, entry_id=slide.entry_id)
-        edit = plan(slide, image)
+        inventory = take_inventory(image)
+        edit = plan(slide, image, inventory)
         if edit.empty:
             return EntryChange(slide.entry_id, slide.name, "unchanged")
-        inventory = take_inventory(image)
         del image  # the changed copy is read as a whole too
         _change(session, slide, edit, inventory, before)
     except (BridgeError, OSError) as error:

@@ -239,6 +239,49 @@ def test_tiles_that_were_corrected_in_qupath_are_not_overwritten(study):
     assert bytes_of(study)[0] == before[0]
 
 
+class CutOff(EmbeddedEngine):
+    """An editor whose copy never takes the place of the data: the process ends before."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def edit(self, source, target, **options):
+        super().edit(source, target, **options)
+        self.path.write_bytes(self.path.read_bytes() + b" ")  # refused at the last moment
+
+
+def cut_off(study, run_id):
+    """A write-back of the first image that was recorded and not carried out."""
+    content = data_file(study).read_bytes()
+    done = write(study, run_id, editor=CutOff(data_file(study)), replace=True)
+    assert done.entries[0].state == "failed"
+    data_file(study).write_bytes(content)
+
+
+def test_undo_passes_over_what_was_cut_off(study):
+    """It is the last one that counted which is undone, and what that replaced comes back."""
+    first, second = export(study), export(study, 2, CONFIG.replace(map={"Tumor": "Cancer"}))
+    write(study, first)
+    write(study, second)
+    edited = tiles_of(study, second)[2]._replace(class_path="Corrected")
+    change_in_qupath(study, remove={edited.id}, add=[edited])
+    cut_off(study, second)
+    undo(study, second)
+    assert {run for _, run in shown(study).values()} == {first}
+
+
+def test_undo_takes_the_corrected_tiles_of_its_own_run_too(study):
+    """They were in the way of a second write-back of the run, which kept them in its backup."""
+    run_id, before = export(study), inventory(study)
+    write(study, run_id)
+    edited = tiles_of(study, run_id)[3]._replace(class_path="Corrected")
+    change_in_qupath(study, remove={edited.id}, add=[edited])
+    write(study, run_id, replace=True)
+    change_in_qupath(study, add=[USERS])
+    undo(study, run_id)
+    assert_only(before, inventory(study), added=[USERS])
+
+
 def test_an_image_that_was_never_saved(study):
     run_id = export(study)
     data_file(study).unlink()

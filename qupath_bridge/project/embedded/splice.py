@@ -39,7 +39,6 @@ __all__ = ["WRITABLE", "splice_tiles"]
 WRITABLE = re.compile(r"0\.[2-7](\.|-|$)")
 """Versions of QuPath whose files are changed: those that were held against QuPath itself."""
 
-_DATA_VERSIONS = (2, 3)
 _CHUNK = 100_000  # references that are worked on at once
 _I32 = struct.Struct(">i")
 _PLAIN_METADATA = re.compile(
