@@ -8,7 +8,7 @@ or is killed, an image has its old data or its new.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -19,15 +19,15 @@ import filelock
 
 from qupath_bridge.collecting import without_collecting
 from qupath_bridge.errors import BridgeError, OutputError, ProjectError
-from qupath_bridge.model import ImageData, ObjectType, Slide
-from qupath_bridge.project.comparing import Inventory, differences, take_inventory, tile_hash
-from qupath_bridge.project.editing import Editor, is_ours, tile_of
+from qupath_bridge.model import ImageData, Slide
+from qupath_bridge.project.comparing import Inventory, differences, take_inventory
+from qupath_bridge.project.editing import Editor
 from qupath_bridge.project.engine import Project
-from qupath_bridge.project.geojson import Tile, read_tiles
 from qupath_bridge.stores.local import LocalStore
 
 from .admission import OURS
 from .backups import DATA_FILE, Action, Backup, Change, backups_of, digest_of, prune
+from .edits import TileEdit, run_tiles, tile_file, undo_edit, write_edit
 from .occupants import Process, occupants
 from .provenance import runs_of
 
@@ -36,7 +36,6 @@ __all__ = ["KEPT", "EntryChange", "WriteBack", "backups", "undo", "write_back"]
 KEPT = 10
 """Backups that are kept unless another number is asked for."""
 
-_RUN_KEY = "qb.run"
 _SHOWN = 3  # differences that an error lists
 
 
@@ -81,31 +80,7 @@ class WriteBack:
         return any(entry.state == "failed" for entry in self.entries)
 
 
-@dataclass(frozen=True, slots=True)
-class _Edit:
-    """What is to be done to one image: tiles to take out and to add.
-
-    ``restore``: put back the file that was kept in this backup. ``back`` are then the ids of the
-    tiles that come with it.
-    """
-
-    remove: frozenset[str] = frozenset()
-    add: Sequence[Tile] = ()
-    restore: Backup | None = None
-    back: tuple[str, ...] = ()
-
-    @property
-    def coming(self) -> tuple[str, ...]:
-        """Ids of the tiles that come."""
-        return self.back if self.restore else tuple(tile.id for tile in self.add)
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to do."""
-        return not (self.remove or self.add or self.restore)
-
-
-_Planner = Callable[[Slide, ImageData, Inventory], _Edit]
+_Planner = Callable[[Slide, ImageData, Inventory], TileEdit]
 
 
 @dataclass(slots=True)
@@ -171,9 +146,9 @@ def write_back(
     folder = _run_folder(project, run_id)
     wanted = _slides_of_run(project, folder, slides)
 
-    def edit(slide: Slide, image: ImageData, inventory: Inventory) -> _Edit:
-        tiles = _tiles(folder, slide)
-        return _write_edit(run_id, tiles, image, inventory.shown(), replace=replace)
+    def edit(slide: Slide, image: ImageData, inventory: Inventory) -> TileEdit:
+        tiles = run_tiles(folder, slide)
+        return write_edit(run_id, tiles, image, inventory.shown(), replace=replace)
 
     return _each(
         project, run_id, "write", editor, wanted, edit,
@@ -207,10 +182,10 @@ def undo(
     wanted = [
         slide
         for slide in (project.slides if slides is None else slides)
-        if slide.entry_id in known or _tile_file(folder, slide).is_file()
+        if slide.entry_id in known or tile_file(folder, slide).is_file()
     ]
 
-    def edit(slide: Slide, image: ImageData, inventory: Inventory) -> _Edit:
+    def edit(slide: Slide, image: ImageData, inventory: Inventory) -> TileEdit:
         # What was cut off before it counted has nothing to be undone.
         done = [
             backup
@@ -219,7 +194,7 @@ def undo(
             and backup.state(slide.entry_id, image.digest) != "not written"
         ]
         last = done[-1] if done and done[-1].action == "write" else None
-        return _undo_edit(project, run_id, editor, slide, image, last)
+        return undo_edit(project, run_id, editor, slide, image, last)
 
     return _each(
         project, run_id, "undo", editor, wanted, edit,
@@ -243,101 +218,7 @@ def backups(folder: Path) -> Iterator[tuple[Backup, dict[str, str]]]:
         )
 
 
-# --- what is to be done --------------------------------------------------------------------------
-
-
-def _write_edit(
-    run_id: str,
-    tiles: Sequence[Tile],
-    image: ImageData,
-    shown: Mapping[str, int],
-    *,
-    replace: bool,
-) -> _Edit:
-    """Return what turns an image, whose tiles have these hashes, into one that shows a run's."""
-    ours = _our_tiles(image)
-    wanted = {tile.id: tile_hash(tile) for tile in tiles}
-    same = {i for i, value in wanted.items() if shown.get(i) == value}
-    going = {
-        i for i, run in ours.items() if (replace or run == run_id or i in wanted) and i not in same
-    }
-    changed = {i for i in going & wanted.keys() if ours[i] == run_id}
-    if changed and not replace:
-        raise OutputError(
-            f"{len(changed)} tiles of this run were changed in QuPath since they were put in "
-            f"({', '.join(islice(sorted(changed), _SHOWN))}, …).",
-            hint="--replace puts the run's own in their place; a backup is kept.",
-        )
-    return _Edit(frozenset(going), tuple(tile for tile in tiles if tile.id not in same))
-
-
-def _undo_edit(
-    project: Project,
-    run_id: str,
-    editor: Editor,
-    slide: Slide,
-    image: ImageData,
-    last: Backup | None,
-) -> _Edit:
-    """Return what turns an image into one that a run was never written into.
-
-    ``last`` is the backup that was made when it was; None when QuPath imported it, for example.
-    """
-    if last is not None and last.state(slide.entry_id, image.digest) == "in place":
-        change = last.changes[slide.entry_id]
-        return _Edit(frozenset(change.added), restore=last, back=change.removed)
-    kept = () if last is None else _kept(last, slide, run_id, editor)
-    listed = {t.id for t in _tiles(project.info.folder / OURS / "runs" / run_id, slide)}
-    ours = _our_tiles(image)
-    # QuPath 0.4 drops the metadata of tiles.
-    going = {i for i, run in ours.items() if run == run_id or (run is None and i in listed)}
-    others = {run for run in ours.values() if run != run_id}
-    back = {t.id: t for t in _of_other_runs(project, slide, others) if t.id in going}
-    back.update((tile.id, tile) for tile in kept)
-    staying = ours.keys() - going
-    return _Edit(frozenset(going), tuple(t for i, t in back.items() if i not in staying))
-
-
-def _kept(backup: Backup, slide: Slide, run_id: str, editor: Editor) -> tuple[Tile, ...]:
-    """Return the tiles of other runs that a change took out, as they were."""
-    gone = set(backup.changes[slide.entry_id].removed)
-    if not gone or backup.content(slide.entry_id) is None:
-        return ()
-    image = editor.read_file(backup.file(slide.entry_id), entry_id=slide.entry_id)
-    return tuple(
-        tile_of(o) for o in image.objects if o.id in gone and o.metadata.get(_RUN_KEY) != run_id
-    )
-
-
-def _of_other_runs(project: Project, slide: Slide, others: set[str | None]) -> Iterator[Tile]:
-    """Yield the tiles that other runs, which are shown too, have on an image; newest last."""
-    for folder in runs_of(project.info):
-        if folder.name in others:
-            yield from _tiles(folder, slide)
-
-
-def _our_tiles(image: ImageData) -> dict[str, str | None]:
-    """Return the ids of our tiles in an image, each with the run that it shows."""
-    return {
-        o.id: o.metadata.get(_RUN_KEY)
-        for o in image.objects
-        if o.object_type is ObjectType.TILE and is_ours(o.id)
-    }
-
-
-def _tiles(folder: Path, slide: Slide) -> list[Tile]:
-    path = _tile_file(folder, slide)
-    if not path.is_file():
-        return []
-    tiles = list(read_tiles(path))
-    strangers = [tile.id for tile in tiles if not is_ours(tile.id)]
-    if strangers:
-        raise ProjectError(f"holds {strangers[0]}, which is no tile of qupath-bridge", path=path)
-    return tiles
-
-
-def _tile_file(folder: Path, slide: Slide) -> Path:
-    return folder / f"{slide.entry_id}.geojson.gz"
+# --- which run, which images ----------------------------------------------------------------------
 
 
 def _run_folder(project: Project, run_id: str) -> Path:
@@ -354,7 +235,7 @@ def _run_folder(project: Project, run_id: str) -> Path:
 
 def _slides_of_run(project: Project, folder: Path, slides: Sequence[Slide] | None) -> list[Slide]:
     chosen = project.slides if slides is None else slides
-    wanted = [slide for slide in chosen if _tile_file(folder, slide).is_file()]
+    wanted = [slide for slide in chosen if tile_file(folder, slide).is_file()]
     if not wanted:
         raise OutputError(
             f"The run {folder.name} has no tiles of "
@@ -433,7 +314,7 @@ def _one(session: _Session, slide: Slide, plan: _Planner) -> EntryChange:
 
 
 def _change(
-    session: _Session, slide: Slide, edit: _Edit, inventory: Inventory, before: str | None
+    session: _Session, slide: Slide, edit: TileEdit, inventory: Inventory, before: str | None
 ) -> None:
     """Make the changed copy, look at it, keep the old file, and put the copy in its place."""
     path = session.data_file(slide)
@@ -478,7 +359,9 @@ def _copy(session: _Session, store: LocalStore, last_check: Callable[[], None]) 
         yield copy
 
 
-def _look(session: _Session, slide: Slide, edit: _Edit, inventory: Inventory, copy: Path) -> None:
+def _look(
+    session: _Session, slide: Slide, edit: TileEdit, inventory: Inventory, copy: Path
+) -> None:
     """Read a changed copy with every engine that is there; it has to be what was meant."""
     for editor in (session.editor, *session.witnesses):
         after = take_inventory(editor.read_file(copy, entry_id=slide.entry_id))
