@@ -13,6 +13,7 @@ from pathlib import Path
 
 import filelock
 import pytest
+import shapely
 
 import qupath_bridge as qb
 from qupath_bridge.cli import main
@@ -711,6 +712,40 @@ def test_both_engines_write_what_both_read(installation, tmp_path, source, name)
         module.undo(project, "R", editor, witnesses=[witness], running=())
         assert {key: path.read_bytes() for key, path in data.items() if path.exists()} == old
     paquo.close()
+
+
+EXPORT = """
+import qupath.lib.io.PathIO
+Class.forName('qupath.lib.scripting.QP')  // sets up writing of JSON
+def objects = PathIO.readHierarchy(new File(args[0])).getTileObjects()
+def whole = PathIO.GeoJsonExportOptions.FEATURE_COLLECTION
+PathIO.exportObjectsAsGeoJSON(new File(args[1]), objects, whole)
+"""
+
+
+@pytest.mark.qupath
+@pytest.mark.parametrize("name", ["embedded", "paquo"])
+@pytest.mark.parametrize("source", SAMPLES[2::3], ids=lambda path: path.parent.name)
+def test_qupath_exports_the_tiles_that_were_written(installation, tmp_path, source, name):
+    """Its readHierarchy and its GeoJSON say the same of them as we wrote."""
+    data, target = source / "data" / "1" / "data.qpdata", tmp_path / "new.qpdata"
+    paquo = PaquoEngine(installation.installation)
+    editor = paquo if name == "paquo" else EmbeddedEngine()
+    slide = EmbeddedEngine().open(source).slide("1")
+    tiles = sample_tiles("1", "R")
+    editor.edit(data, target, slide=slide, add=tiles)
+    paquo.close()
+    script, exported = tmp_path / "export.groovy", tmp_path / "tiles.geojson"
+    script.write_text(EXPORT, encoding="utf-8")
+    installation.groovy(script, [target, exported])
+    said = {o.id: o for o in qb.geojson.load(exported) if is_ours(o.id)}
+    assert said.keys() == {tile.id for tile in tiles}
+    for tile in tiles:
+        theirs, (x, y, w, h) = said[tile.id], tile.box
+        assert (theirs.name, theirs.class_path) == (tile.name, tile.class_path)
+        assert theirs.roi.geometry.equals(shapely.box(x, y, x + w, y + h))
+        assert dict(theirs.measurements) == pytest.approx(tile.measurements, rel=1e-6)
+        assert dict(theirs.metadata) == tile.metadata
 
 
 class JavaKilled(PaquoEngine):
