@@ -44,7 +44,7 @@ def run_write_back(
     # What is to be written is decided by the files alone, so the reader of files will do.
     with api.open_project(path, engine="embedded") as project:
         if run is not None:
-            run_id, laid = lay_run(project.info, run, dry_run=dry_run)
+            run_id, laid = lay_run(project, run, dry_run=dry_run)
             if not direct:
                 return _print_laid(project, run_id, laid, dry_run=dry_run, as_json=as_json)
         slides = select_slides(project.slides, ExportConfig(entry=tuple(entry))) if entry else None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import Box, ClassInfo, Plane, ProjectInfo
 from qupath_bridge.project.classes import unpack_rgb
+from qupath_bridge.project.engine import Project
 from qupath_bridge.project.geojson import Tile, tiles_geojson
 from qupath_bridge.sinks import index
 from qupath_bridge.stores.local import LocalStore
@@ -124,12 +125,12 @@ def _measurements(row: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def lay_run(project: ProjectInfo, run: str, *, dry_run: bool = False) -> tuple[str, Provenance]:
+def lay_run(project: Project, run: str, *, dry_run: bool = False) -> tuple[str, Provenance]:
     """Make sure that a run lies in its project.
 
     Parameters
     ----------
-    project : ProjectInfo
+    project : Project
     run : str
         Id of a run that the project knows, or the output folder of one.
     dry_run : bool
@@ -146,13 +147,35 @@ def lay_run(project: ProjectInfo, run: str, *, dry_run: bool = False) -> tuple[s
     OutputError
         If there is no such run, or it was exported from another project.
     """
-    known = {folder.name: folder for folder in runs_of(project)}
-    run_id = run_named(project, run)
+    known = {folder.name: folder for folder in runs_of(project.info)}
+    run_id = run_named(project.info, run)
     if run_id in known:
         return run_id, Provenance(known[run_id])
+    finished = Run.load(run)
+    _check_of_project(project, finished)
     if dry_run:
-        return run_id, Provenance(project.folder / OURS / "runs" / run_id)
-    return run_id, write_provenance(project, Run.load(run))
+        return run_id, Provenance(project.info.folder / OURS / "runs" / run_id)
+    return run_id, write_provenance(project.info, finished)
+
+
+def _check_of_project(project: Project, run: Run) -> None:
+    """Refuse a run of other images: entry IDs are small numbers, which every project has."""
+    slides = {slide.entry_id: slide for slide in project.slides}
+    there = [old for old in run.record["slides"] if old["entry_id"] in slides]
+    for old in there:
+        slide = slides[old["entry_id"]]
+        same_size = slide.width is None or [slide.width, slide.height] == old["frame"]["size"]
+        if not same_size or (slide.uri != old["uri"] and slide.name != old["slide_name"]):
+            raise OutputError(
+                f"The run in {run.out} is of another image {old['entry_id']}: {old['slide_name']}, "
+                f"which is {slide.name} in {project.info.path}.",
+                hint="Name the project that it was exported from.",
+            )
+    if not there:
+        raise OutputError(
+            f"The run in {run.out} has no image that is in {project.info.path}.",
+            hint="Name the project that it was exported from.",
+        )
 
 
 def run_named(project: ProjectInfo, run: str) -> str:

@@ -29,7 +29,7 @@ from qupath_bridge.project.embedded.engine import EmbeddedEngine
 from qupath_bridge.project.embedded.splice import splice_tiles
 from qupath_bridge.project.geojson import Tile, read_tiles
 from qupath_bridge.project.paquo.engine import PaquoEngine
-from qupath_bridge.testing.projects import tree_hashes
+from qupath_bridge.testing.projects import Image, build_project, tree_hashes
 
 from .faults import FULL, READ_ONLY, Steps, fail_with, injected
 
@@ -416,6 +416,25 @@ def test_strangers_in_a_file_of_tiles(study):
     path = study.project.parent / "qupath_bridge" / "runs" / run_id / "1.geojson.gz"
     path.write_bytes(qb.geojson.tiles_geojson([USERS]))
     refused(study, run_id, "no tile of qupath-bridge")
+
+
+@pytest.mark.parametrize("other", ["name", "size", "images"])
+def test_a_run_of_another_project(study, tmp_path, capsys, other):
+    """Entry IDs are alike in all projects: the images are looked at."""
+    export(study)
+    image = Image(
+        tmp_path / ("other.tiff" if other == "name" else study.slides[0].name),
+        [],
+        size=(700, 501 if other == "size" else 500),
+        entry_id=7 if other == "images" else 1,
+    )
+    path = build_project(tmp_path / "other", [image])
+    before = tree_hashes(path.parent)
+    for options in ([], ["--direct"], ["--dry-run"]):
+        words = ["write-back", str(path), "--run", str(study.folder / "out1"), *options]
+        assert main(words) == 5
+        assert "Name the project that it was exported from" in capsys.readouterr().err
+    assert tree_hashes(path.parent) == before
 
 
 # --- others at work ------------------------------------------------------------------------------
