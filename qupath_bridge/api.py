@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qupath_bridge.errors import UsageError
+from qupath_bridge.errors import MissingDependencyError, UsageError
 from qupath_bridge.pipeline import export as _export
 from qupath_bridge.pipeline import provenance as _provenance
 from qupath_bridge.pipeline import write_back as _write_back
@@ -153,11 +153,12 @@ def write_back(
     OutputError
         If QuPath has the project open, another write-back is at work, or there is no such run.
     """
-    with _editors(engine, qupath) as (editor, witnesses):
-        return _write_back.write_back(
+    with _editors(engine, qupath) as ((editor, *witnesses), warnings):
+        done = _write_back.write_back(
             project, run_id, editor, slides=slides, replace=replace, dry_run=dry_run, keep=keep,
             witnesses=witnesses,
         )  # fmt: skip
+    return dataclasses.replace(done, warnings=(*warnings, *done.warnings))
 
 
 def undo_write_back(
@@ -175,29 +176,44 @@ def undo_write_back(
     Data that nobody touched since get their old bytes. In others the tiles of the run go, those
     that they replaced come back, and every other object stays as it is now.
     """
-    with _editors(engine, qupath) as (editor, witnesses):
-        return _write_back.undo(
+    with _editors(engine, qupath) as ((editor, *witnesses), warnings):
+        done = _write_back.undo(
             project, run_id, editor, slides=slides, dry_run=dry_run, keep=keep, witnesses=witnesses
         )
+    return dataclasses.replace(done, warnings=(*warnings, *done.warnings))
 
 
 @contextmanager
-def _editors(engine: str, qupath: Path | str | None) -> Iterator[tuple[Editor, Sequence[Editor]]]:
-    """Give the editor that was asked for, and the others that can look at what it made.
+def _editors(
+    engine: str, qupath: Path | str | None
+) -> Iterator[tuple[Sequence[Editor], tuple[str, ...]]]:
+    """Give the editor that was asked for, then the others that can look at what it made.
 
     ``auto`` takes QuPath's own classes where they can be used. What is written is read back by
-    both engines in that case, whichever of them wrote.
+    both engines in that case, whichever of them wrote. A QuPath that nobody asked for and that
+    does not start is a warning.
     """
     choice = choose(find_installations(configured=qupath))
-    name = choice.name if engine == "auto" else engine
-    other = {"paquo": "embedded", "embedded": "paquo"}.get(name)
-    names = [name, other] if other == "embedded" or choice.name == "paquo" else [name]
-    editors = [get_engine(each, qupath=qupath) for each in names if each is not None]
-    if not all(isinstance(each, Editor) for each in editors):
-        raise UsageError(f"The engine {name!r} cannot write.", hint="Use 'embedded'.")
-    able = [each for each in editors if isinstance(each, Editor)]
+    first = choice.name if engine == "auto" else engine
+    names = [first]
+    if first == "paquo" or (first == "embedded" and choice.name == "paquo"):
+        names.append("embedded" if first == "paquo" else "paquo")
+    ready: list[Editor] = []
+    warnings: tuple[str, ...] = ()
     try:
-        yield able[0], able[1:]
+        for name in names:
+            editor = get_engine(name, qupath=qupath)
+            if not isinstance(editor, Editor):
+                raise UsageError(f"The engine {name!r} cannot write.", hint="Use 'embedded'.")
+            try:
+                editor.start()
+            except MissingDependencyError as error:
+                if name == engine:
+                    raise
+                warnings = (*warnings, f"QuPath could not be used: {error}")
+                continue
+            ready.append(editor)
+        yield ready, warnings
     finally:
-        for each in able:
+        for each in ready:
             each.close()

@@ -96,6 +96,16 @@ class Editor(Protocol):
         """
         ...
 
+    def start(self) -> None:
+        """Make ready what it needs.
+
+        Raises
+        ------
+        MissingDependencyError
+            If that is not there.
+        """
+        ...
+
     def close(self) -> None:
         """Give back what it holds; it may be used again."""
         ...

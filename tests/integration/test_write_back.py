@@ -17,7 +17,7 @@ import shapely
 
 import qupath_bridge as qb
 from qupath_bridge.cli import main
-from qupath_bridge.errors import OutputError, ProjectError
+from qupath_bridge.errors import MissingDependencyError, OutputError, ProjectError
 from qupath_bridge.model import Box
 from qupath_bridge.patches.ids import tile_uuid
 from qupath_bridge.pipeline import write_back as module
@@ -435,6 +435,31 @@ def test_a_run_of_another_project(study, tmp_path, capsys, other):
         assert main(words) == 5
         assert "Name the project that it was exported from" in capsys.readouterr().err
     assert tree_hashes(path.parent) == before
+
+
+def broken_qupath(folder):
+    """A folder that looks like a QuPath, whose Java is none."""
+    jar = folder / "lib/app/qupath-core-0.7.0.jar"
+    java = folder / "lib/runtime/lib/server/libjvm.so"
+    for path in (jar, java):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+    return folder
+
+
+@pytest.mark.parametrize("engine", ["auto", "embedded"])
+def test_java_that_does_not_start_is_a_warning(study, tmp_path, engine):
+    run_id, before = export(study), bytes_of(study)
+    qupath = broken_qupath(tmp_path / "QuPath")
+    with qb.open_project(study.project, engine="embedded") as project:
+        done = qb.write_back(project, run_id, engine=engine, qupath=qupath)
+        assert (done.engine, done.failed) == ("embedded", False)
+        assert "cannot be used through paquo" in done.warnings[0]
+        assert bytes_of(study) != before
+        with pytest.raises(MissingDependencyError, match="cannot be used through paquo"):
+            qb.undo_write_back(project, run_id, engine="paquo", qupath=qupath)
+        qb.undo_write_back(project, run_id, engine=engine, qupath=qupath)
+    assert bytes_of(study) == before
 
 
 # --- others at work ------------------------------------------------------------------------------

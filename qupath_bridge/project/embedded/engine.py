@@ -83,6 +83,9 @@ class EmbeddedEngine:
             content = splice_tiles(_new_file(slide), add=add, path=target)
         target.write_bytes(content)
 
+    def start(self) -> None:
+        """Do nothing: it needs nothing."""
+
     def close(self) -> None:
         """Do nothing: it holds nothing."""
 

@@ -196,6 +196,16 @@ class PaquoEngine:
         objects = self.read_file(source, entry_id=entry_id).objects
         return [o.id for o in objects] if any(o.id_origin == "derived" for o in objects) else None
 
+    def start(self) -> None:
+        """Start Java now, rather than when something is first read or edited.
+
+        Raises
+        ------
+        MissingDependencyError
+            If it cannot be started.
+        """
+        self._own.start()
+
     def close(self) -> None:
         """End the child of :meth:`edit` and :meth:`read_file`, if there is one."""
         self._own.close()
@@ -255,6 +265,7 @@ class _Session:
     """A child that is started when it is needed, and again when it ended."""
 
     def __init__(self, installation: Installation, max_heap: str, timeout: float) -> None:
+        self.folder = installation.folder
         self._start = partial(start, installation, max_heap=max_heap, timeout=timeout)
         self._lock = threading.Lock()
         self._child: Child | None = None
@@ -268,6 +279,11 @@ class _Session:
                 "entries"
             ]
             return entries
+
+    def start(self) -> None:
+        """Start the child."""
+        with self._lock:
+            self._running(self.folder)
 
     def read(self, path: Path, *, entry_id: str, detections: bool) -> ImageData:
         """Read a data file, and hold that it did not change meanwhile."""
