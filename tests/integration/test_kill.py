@@ -16,7 +16,11 @@ from qupath_bridge.stores.local import LocalStore
 
 KILLS = 50
 OPTIONS = ["--size", "40", "--stride", "20", "--edge", "pad", "--min-share", "0.3"]
-MAIN = "import sys; from qupath_bridge.cli import main; sys.exit(main(sys.argv[1:]))"
+# Whoever started the tests in the background had them ignore interrupts, and so their children.
+MAIN = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from qupath_bridge.cli import main; sys.exit(main(sys.argv[1:]))"
+)
 
 
 def start(*arguments):
