@@ -46,7 +46,7 @@ def measure(path, engine, detections, images=0):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--cells", type=int, default=5_000, help="cells of one image")
+    parser.add_argument("--cells", type=int, default=5_600, help="cells of one image")
     parser.add_argument("--json", help="file to write the numbers to")
     arguments = parser.parse_args()
     usable = any(c.installation is not None and c.problem is None for c in find_installations())

@@ -6,13 +6,13 @@ Decisions on what was read; nothing is written here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from qupath_bridge.errors import OutputError, ProjectError
 from qupath_bridge.model import ImageData, ObjectType, Slide
-from qupath_bridge.project.comparing import tile_hash
+from qupath_bridge.project.comparing import tile_hashes
 from qupath_bridge.project.editing import Editor, is_ours, tile_of
 from qupath_bridge.project.engine import Project
 from qupath_bridge.project.geojson import Tile, read_tiles
@@ -31,19 +31,21 @@ _SHOWN = 3  # tiles that an error lists
 class TileEdit:
     """What is to be done to one image: tiles to take out and to add.
 
-    ``restore``: put back the file that was kept in this backup. ``back`` are then the ids of the
-    tiles that come with it.
+    ``hashes`` are those of the tiles that come, as an inventory will have them. ``restore``: put
+    back the file that was kept in this backup; ``back`` are then the ids of the tiles that come
+    with it.
     """
 
     remove: frozenset[str] = frozenset()
     add: Sequence[Tile] = ()
+    hashes: Mapping[str, int] = field(default_factory=dict)
     restore: Backup | None = None
     back: tuple[str, ...] = ()
 
     @property
     def coming(self) -> tuple[str, ...]:
         """Ids of the tiles that come."""
-        return self.back if self.restore else tuple(tile.id for tile in self.add)
+        return self.back if self.restore else tuple(self.hashes)
 
     @property
     def empty(self) -> bool:
@@ -61,7 +63,7 @@ def write_edit(
 ) -> TileEdit:
     """Return what turns an image, whose tiles have these hashes, into one that shows a run's."""
     ours = _our_tiles(image)
-    wanted = {tile.id: tile_hash(tile) for tile in tiles}
+    wanted = tile_hashes(tiles)
     same = {i for i, value in wanted.items() if shown.get(i) == value}
     going = {
         i for i, run in ours.items() if (replace or run == run_id or i in wanted) and i not in same
@@ -73,7 +75,8 @@ def write_edit(
             f"({', '.join(islice(sorted(changed), _SHOWN))}, …).",
             hint="--replace puts the run's own in their place; a backup is kept.",
         )
-    return TileEdit(frozenset(going), tuple(tile for tile in tiles if tile.id not in same))
+    coming = {i: value for i, value in wanted.items() if i not in same}
+    return TileEdit(frozenset(going), [tile for tile in tiles if tile.id in coming], coming)
 
 
 def undo_edit(
@@ -100,7 +103,8 @@ def undo_edit(
     back = {t.id: t for t in _of_other_runs(project, slide, others) if t.id in going}
     back.update((tile.id, tile) for tile in kept)
     staying = ours.keys() - going
-    return TileEdit(frozenset(going), tuple(t for i, t in back.items() if i not in staying))
+    coming = [tile for i, tile in back.items() if i not in staying]
+    return TileEdit(frozenset(going), coming, tile_hashes(coming))
 
 
 def _kept(backup: Backup, slide: Slide, run_id: str, editor: Editor) -> tuple[Tile, ...]:

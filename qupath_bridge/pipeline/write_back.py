@@ -365,7 +365,7 @@ def _look(
     """Read a changed copy with every engine that is there; it has to be what was meant."""
     for editor in (session.editor, *session.witnesses):
         after = take_inventory(editor.read_file(copy, entry_id=slide.entry_id))
-        faults = differences(inventory, after, removed=edit.remove, added=edit.add)
+        faults = differences(inventory, after, removed=edit.remove, added=edit.hashes)
         problems = list(islice(faults, _SHOWN))
         if problems:
             raise OutputError(

@@ -11,6 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 
 import shapely
 
@@ -19,7 +20,7 @@ from qupath_bridge.model import ImageData, ObjectType, PathObject, Roi, RoiKind
 from .embedded.measurements import Measurements
 from .geojson import Tile
 
-__all__ = ["Inventory", "differences", "take_inventory", "tile_hash"]
+__all__ = ["Inventory", "differences", "take_inventory", "tile_hashes"]
 
 _BATCH = 10_000
 _NOT_COMPARED = ("objects", "skipped", "digest", "problems", "version", "qupath_version")
@@ -77,7 +78,7 @@ def differences(
     after: Inventory,
     *,
     removed: Collection[str] = (),
-    added: Iterable[Tile] = (),
+    added: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[str]:
     """Say what is not as it should be after tiles were removed and added.
 
@@ -86,8 +87,8 @@ def differences(
     before, after : Inventory
     removed : collection of str
         Ids of the tiles that were to go.
-    added : iterable of Tile
-        Those that were to come, below the root.
+    added : mapping of str to int
+        Those that were to come, below the root; see :func:`tile_hashes`.
 
     Yields
     ------
@@ -96,11 +97,12 @@ def differences(
     """
     gone = set(removed) & before.tiles
     kept = [i for i, identity in enumerate(before.ids) if identity not in gone]
-    wanted = Counter((before.ids[i], before.hashes[i]) for i in kept)
-    wanted.update((tile.id, tile_hash(tile)) for tile in added)
-    there = Counter(zip(after.ids, after.hashes, strict=True))
-    yield from (f"object {identity} is missing or changed" for identity, _ in wanted - there)
-    yield from (f"object {identity} is there, unasked" for identity, _ in there - wanted)
+    wanted = [*((before.ids[i], before.hashes[i]) for i in kept), *added.items()]
+    there = list(zip(after.ids, after.hashes, strict=True))
+    if wanted != there:  # all is well, or somebody has to be told what is not
+        more, less = Counter(wanted), Counter(there)
+        yield from (f"object {identity} is missing or changed" for identity, _ in more - less)
+        yield from (f"object {identity} is there, unasked" for identity, _ in less - more)
     old = {before.ids[i] for i in kept}
     if [i for i in after.ids if i in old] != [before.ids[i] for i in kept]:
         yield "the order of the objects changed"
@@ -117,8 +119,12 @@ def differences(
             yield f"the {name.replace('_', ' ')} changed"
 
 
-def tile_hash(tile: Tile) -> int:
-    """Return the hash that a tile has in an inventory."""
+def tile_hashes(tiles: Iterable[Tile]) -> dict[str, int]:
+    """Return the hash that each tile has in an inventory, by its id."""
+    return {tile.id: _tile_hash(tile) for tile in tiles}
+
+
+def _tile_hash(tile: Tile) -> int:
     x, y, w, h = tile.box
     shape = (RoiKind.RECTANGLE, tile.plane, -1, (float(x), float(y), float(x + w), float(y + h)))
     return hash(

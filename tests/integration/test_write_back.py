@@ -23,7 +23,7 @@ from qupath_bridge.patches.ids import tile_uuid
 from qupath_bridge.pipeline import write_back as module
 from qupath_bridge.pipeline.backups import backups_of, digest_of
 from qupath_bridge.pipeline.occupants import Process, occupants, processes
-from qupath_bridge.project.comparing import differences, take_inventory
+from qupath_bridge.project.comparing import differences, take_inventory, tile_hashes
 from qupath_bridge.project.editing import is_ours
 from qupath_bridge.project.embedded.engine import EmbeddedEngine
 from qupath_bridge.project.embedded.splice import splice_tiles
@@ -76,7 +76,7 @@ def tiles_of(study, run_id, entry_id="1"):
 
 
 def assert_only(before, after, removed=(), added=()):
-    assert list(differences(before, after, removed=removed, added=added)) == []
+    assert list(differences(before, after, removed=removed, added=tile_hashes(added))) == []
 
 
 def shown(study, entry_id="1"):

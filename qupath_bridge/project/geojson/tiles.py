@@ -147,13 +147,13 @@ def _tile(feature: Mapping[str, Any]) -> Tile:
     (x, y), (x2, _), (_, y2), _, _ = geometry["coordinates"][0]
     if properties["objectType"] != "tile":
         raise ValueError(f"an object of type {properties['objectType']}")
-    plane = geometry.get("plane", {})
+    plane = geometry.get("plane")
     classified = properties.get("classification", {})
     names = classified.get("names") or [classified["name"]] if classified else []
     return Tile(
         id=feature["id"],
         box=Box(x, y, x2 - x, y2 - y),
-        plane=Plane(plane.get("z", 0), plane.get("t", 0)),
+        plane=Plane(plane["z"], plane["t"]) if plane else FIRST_PLANE,
         name=properties.get("name", ""),
         class_path=SEPARATOR.join(names) or None,
         color=tuple(classified["color"]) if classified else None,
