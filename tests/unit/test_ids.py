@@ -3,7 +3,6 @@
 import hashlib
 import re
 import string
-import time
 import uuid
 from dataclasses import replace
 
@@ -56,15 +55,13 @@ def test_every_part_of_a_box_counts():
     assert len({ids.tile_uuid(*box) for box in boxes}) == len(set(boxes)) == len(boxes)
 
 
-def test_many_at_once_are_the_same_and_quick():
+def test_many_at_once_are_the_same():
     count = 100_000
     boxes = np.column_stack(
         [np.arange(count), np.arange(count) % 777, np.full((count, 2), 256)]
     ).astype(np.int64)
     z, t = np.arange(count) % 3, np.zeros(count, np.int32)
-    start = time.perf_counter()
     many = ids.tile_uuids("5", boxes, z, t)
-    assert time.perf_counter() - start < 5
     assert many[7] == ids.tile_uuid("5", 7, 7, 256, 256, 1, 0)
     assert len(set(many)) == count
 
