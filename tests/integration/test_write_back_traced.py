@@ -1,0 +1,194 @@
+"""The system itself stops write-back, or has no more room, wherever it changes the project.
+
+``strace`` lists the calls of one run, and then interferes with each of them in a run of its own.
+What ``faults.py`` does inside of Python, on every system, is seen here from outside, below all
+libraries and buffers. And a disk of its own is made, too small by a few kilobytes.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+import qupath_bridge as qb
+from qupath_bridge.testing.projects import tree_hashes
+
+from .test_write_back import bytes_of, export, files, undo, write
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+CALLS = (
+    "openat", "open", "creat", "write", "pwrite64", "writev", "pwritev", "pwritev2", "ftruncate",
+    "truncate", "copy_file_range", "sendfile", "fallocate", "rename", "renameat", "renameat2",
+    "link", "linkat", "symlink", "symlinkat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir",
+    "chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat", "utimensat", "fsync",
+    "fdatasync",
+)  # fmt: skip
+FOR_WRITING = re.compile(r"\bO_(WRONLY|RDWR|CREAT|TRUNC)\b")
+CALL = re.compile(r"\d+ +(\w+)\((.*)")
+FULL = os.strerror(28)
+ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def command(project, action, run_id):
+    direct = [] if action == "--undo" else ["--direct"]
+    return [
+        sys.executable, "-m", "qupath_bridge", "write-back", str(project), action, run_id, *direct,
+        "--engine", "embedded",
+    ]  # fmt: skip
+
+
+def trace(log, arguments, *interfere):
+    """Run a command with strace, which can interfere with calls; return how it ended."""
+    traced = [
+        "strace", "-f", "-y", "-qq", "-o", str(log),
+        "-e", "trace=" + ",".join(f"?{name}" for name in CALLS),
+        *(part for each in interfere for part in ("-e", f"inject={each}")), *arguments,
+    ]  # fmt: skip
+    return subprocess.run(
+        traced, capture_output=True, text=True, timeout=120, check=False, env=ENVIRONMENT
+    )
+
+
+def calls_that_change(log, folder):
+    """Return the calls that change something in a folder, as (name, which one of its kind)."""
+    counts, found = Counter(), []
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        call = CALL.match(line)
+        if call is None:
+            continue
+        name, arguments = call.groups()
+        counts[name] += 1
+        if str(folder) not in arguments or arguments.startswith(("1<", "2<")):  # what is printed
+            continue
+        if not name.startswith("open") or FOR_WRITING.search(arguments):
+            found.append((name, counts[name]))
+    return found
+
+
+@pytest.fixture
+def log(tmp_path):
+    """The place of strace's list; skips where there is no strace, or no right to trace."""
+    path = tmp_path / "calls.log"
+    if shutil.which("strace") is None or trace(path, ["true"]).returncode:
+        pytest.skip("strace is needed, and the right to trace")
+    return path
+
+
+@pytest.mark.parametrize("fault", ["signal=KILL", "error=ENOSPC"])
+@pytest.mark.parametrize("action", ["--run", "--undo"])
+def test_every_call_of_the_system(study, log, action, fault):
+    """After each: the old data or the new, it is said which, and going on makes it whole."""
+    run_id, old = export(study), bytes_of(study)
+    write(study, run_id)
+    new = bytes_of(study)
+    begin, end = (old, new) if action == "--run" else (new, old)
+    go_on, back = (write, undo) if action == "--run" else (undo, write)
+    if action == "--run":
+        undo(study, run_id)
+    others = {name: v for name, v in files(study).items() if not name.endswith("data.qpdata")}
+    arguments = command(study.project, action, run_id)
+    assert trace(log, arguments).returncode == 0
+    assert bytes_of(study) == end
+    calls = calls_that_change(log, study.project.parent)
+    assert {"openat", "write", "fsync", "rename", "mkdir"} <= {name for name, _ in calls}
+    seen = set()
+    for name, which in calls:
+        assert not back(study, run_id).failed
+        assert bytes_of(study) == begin
+        done = trace(log, arguments, f"{name}:{fault}:when={which}")
+        now = bytes_of(study)
+        place = f"{name} {which}: {done.stderr}"
+        for content, was, will_be in zip(now, begin, end, strict=True):
+            assert content in (was, will_be), place
+        seen.add(tuple(a == b for a, b in zip(now, end, strict=True)))
+        if fault == "signal=KILL":
+            assert done.returncode == -9, place
+        else:
+            assert_said(done, now, begin, end, place)
+        assert not go_on(study, run_id).failed
+        assert bytes_of(study) == end
+        left = {name: v for name, v in files(study).items() if not name.endswith("data.qpdata")}
+        assert left == others, place
+    assert {(False, False), (True, True)} < seen
+    assert len(calls) >= 40
+
+
+def assert_said(done, now, begin, end, place):
+    """A full disk is an error that says which data each image has; else all was done."""
+    if done.returncode == 0:
+        assert now == end, place
+        return
+    assert done.returncode in (1, 5), place
+    assert FULL in done.stderr, place
+    for is_new in (False, True):
+        told = done.stderr.count(f"The image has its {'new' if is_new else 'old'} data.")
+        failed = [a for a, b in zip(now, end if is_new else begin, strict=True) if a == b]
+        assert told <= len(failed), place
+    if done.returncode == 5:  # before any image
+        assert now == begin, place
+
+
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
+SMALL_DISK = """
+mount -t tmpfs -o size="$1" none "$2" && cp -a "$3/." "$2/" || exit 99
+shift 3; "$@"; code=$?
+cp -a "$DISK/." "$AFTER/"
+exit $code
+"""
+
+
+def on_a_small_disk(pages, source, tmp_path, arguments):
+    """Copy a folder to a disk of so many pages, run a command there, and return what is left."""
+    disk, after = tmp_path / "disk", tmp_path / "after"
+    shutil.rmtree(after, ignore_errors=True)
+    disk.mkdir(exist_ok=True)
+    after.mkdir()
+    done = subprocess.run(
+        [*NAMESPACE, "sh", "-c", SMALL_DISK, "sh",
+         f"{pages * os.sysconf('SC_PAGESIZE')}", str(disk), str(source), *arguments(disk)],
+        capture_output=True, text=True, timeout=120, check=False,
+        env={**ENVIRONMENT, "DISK": str(disk), "AFTER": str(after)},
+    )  # fmt: skip
+    return done, after
+
+
+@pytest.mark.parametrize("action", ["--run", "--undo"])
+def test_a_small_disk(study, tmp_path, action):
+    """A disk that has from no room at all to enough, in small steps."""
+    if shutil.which("unshare") is None or subprocess.run([*NAMESPACE, "true"]).returncode:
+        pytest.skip("unshare is needed, and the right to make namespaces")
+    run_id = export(study, config=qb.ExportConfig(size=25, edge="pad", min_share=0.4))
+    begin = bytes_of(study)
+    write(study, run_id)
+    end = bytes_of(study)
+    if action == "--run":
+        undo(study, run_id)
+    else:
+        begin, end = end, begin
+    source = study.project.parent
+    others = {n: v for n, v in tree_hashes(source).items() if not n.endswith("data.qpdata")}
+    page = os.sysconf("SC_PAGESIZE")
+    pages = sum(-(-path.stat().st_size // page) for path in source.rglob("*") if path.is_file())
+    ended, seen = [], set()
+    while 0 not in ended:
+        done, after = on_a_small_disk(
+            pages, source, tmp_path, lambda disk: command(disk / "project.qpproj", action, run_id)
+        )
+        pages += 4
+        if done.returncode == 99:  # not even the project has room
+            continue
+        ended.append(done.returncode)
+        now = [(after / "data" / entry_id / "data.qpdata").read_bytes() for entry_id in "12"]
+        for content, was, will_be in zip(now, begin, end, strict=True):
+            assert content in (was, will_be), done.stderr
+        assert_said(done, now, begin, end, done.stderr)
+        assert not list(after.rglob(".qb-tmp-*"))
+        assert others.items() <= tree_hashes(after).items()
+        seen.add(tuple(a == b for a, b in zip(now, end, strict=True)))
+    assert len(ended) > 5
+    assert {(False, False), (True, False), (True, True)} == seen
