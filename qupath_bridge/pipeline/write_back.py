@@ -295,7 +295,7 @@ def _one(session: _Session, slide: Slide, plan: _Planner) -> EntryChange:
     path = session.data_file(slide)
     before = None
     try:
-        _check_not_saving(path)
+        _check_in_place(path)
         before = _digest(path)
         image = ImageData(image_type="UNSET")  # what QuPath makes of one that it never saved
         if before is not None:
@@ -318,7 +318,6 @@ def _change(
 ) -> None:
     """Make the changed copy, look at it, keep the old file, and put the copy in its place."""
     path = session.data_file(slide)
-    store = LocalStore(path.parent)
 
     def unchanged() -> None:
         _check_unchanged(session, path, before)
@@ -333,9 +332,9 @@ def _change(
         if not session.dry_run:
             keep(None)
             unchanged()
-            store.delete(DATA_FILE)
+            LocalStore(path.parent).delete(DATA_FILE)
         return
-    with _copy(session, store, unchanged) as copy:
+    with _copy(session, path, unchanged) as copy:
         if restored is not None:
             copy.write_bytes(restored)
         else:
@@ -347,15 +346,17 @@ def _change(
 
 
 @contextmanager
-def _copy(session: _Session, store: LocalStore, last_check: Callable[[], None]) -> Iterator[Path]:
+def _copy(session: _Session, path: Path, last_check: Callable[[], None]) -> Iterator[Path]:
     """Give the place for a changed copy: beside the file, or for a dry run far from it."""
     if session.dry_run:
         with tempfile.TemporaryDirectory(prefix="qupath-bridge-") as folder:
             yield Path(folder, DATA_FILE)
         return
-    if store.root.is_dir():
-        store.sweep()
-    with store.staged(DATA_FILE, durable=True, last_check=last_check) as copy:
+    if path.parent.is_dir():
+        LocalStore(path.parent).sweep()
+    # Whoever keeps data on another disk wants them there; QuPath would replace the link.
+    target = path.resolve() if path.is_symlink() else path
+    with LocalStore(target.parent).staged(target.name, durable=True, last_check=last_check) as copy:
         yield copy
 
 
@@ -425,7 +426,12 @@ def _locked(folder: Path, dry_run: bool) -> Iterator[None]:
         lock.release()
 
 
-def _check_not_saving(path: Path) -> None:
+def _check_in_place(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise OutputError(
+            f"{path} is a link to {path.readlink()}, which is not there.",
+            hint="Make the place available that it names.",
+        )
     backup = path.with_name(f"{path.name}.bkp")
     if backup.exists():
         raise OutputError(
@@ -436,7 +442,7 @@ def _check_not_saving(path: Path) -> None:
 
 def _check_unchanged(session: _Session, path: Path, before: str | None) -> None:
     """Refuse when anybody else wrote since the files were read."""
-    _check_not_saving(path)
+    _check_in_place(path)
     if _digest(path) != before:
         raise OutputError(
             f"{path} was changed by somebody else since it was read.",

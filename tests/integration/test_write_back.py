@@ -703,6 +703,31 @@ def test_the_disk_fails_at_every_step(study, action, number):
     assert at > 40
 
 
+def test_data_behind_a_link(study, tmp_path):
+    """The file that it names is written; a link to nothing is refused, and stays."""
+    run_id, before = export(study), bytes_of(study)
+    path, elsewhere = data_file(study), tmp_path / "another disk" / "slide 1.qpdata"
+    elsewhere.parent.mkdir()
+    path.rename(elsewhere)
+    try:
+        path.symlink_to(elsewhere)
+    except OSError:  # Windows gives the right to it to few
+        pytest.skip("links cannot be made here")
+    assert not write(study, run_id).failed
+    assert path.is_symlink()
+    assert elsewhere.read_bytes() != before[0]
+    assert [each.name for each in elsewhere.parent.iterdir()] == [elsewhere.name]
+    assert not undo(study, run_id).failed
+    assert path.is_symlink()
+    assert elsewhere.read_bytes() == before[0]
+    elsewhere.unlink()
+    failed, written = write(study, run_id).entries
+    assert "is a link to" in failed.problem
+    assert written.state == "written"
+    assert path.is_symlink()
+    assert not elsewhere.exists()
+
+
 # --- a real QuPath -------------------------------------------------------------------------------
 
 SAMPLES = sorted((Path(__file__).parents[1] / "data" / "qupath-samples").glob("v*/project"))

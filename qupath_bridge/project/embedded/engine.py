@@ -197,6 +197,12 @@ def _read(data: Path, backup: Path, read: Callable[[Path], ImageData]) -> ImageD
     if data.exists():
         image = _counted(read(data), data)
         problem = f"{backup} exists: QuPath is saving the image, or was cut off while it did."
+    elif data.is_symlink():
+        raise ProjectError(
+            f"a link to {data.readlink()}, which is not there",
+            path=data,
+            hint="Make the place available that it names.",
+        )
     elif backup.exists():
         image = read(backup)
         problem = f"{data} is missing; QuPath's backup {backup.name} was read in its place."
