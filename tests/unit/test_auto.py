@@ -22,7 +22,7 @@ from qupath_bridge.project.paquo.process import EngineDiedError, Probe, start
 
 FOUND = Installation(Path("/q"), Path("/q/lib/app"), version="0.7.0")
 THERE = Candidate("usual place", Path("/q"), FOUND)
-OLD = Candidate("PAQUO_QUPATH_DIR", Path("/o"), FOUND, "QuPath 0.5.1 was not tested")
+OLD = Candidate("PAQUO_QUPATH_DIR", Path("/o"), FOUND, "QuPath 0.3.2 was not tested")
 TOLD = Probe("0.7.0", "25", "1.6.0", "0.9.0", "amd64", "x86_64")
 
 

@@ -192,20 +192,20 @@ def test_what_can_be_used(tmp_path):
     install(tmp_path / "QuPath 7 é other", library=elf(other))
     install(tmp_path / "QuPath-10", version="0.10.0", library=elf(ours))
     install(tmp_path / "QuPath-9", version="0.9.2", library=elf(ours))
-    install(tmp_path / "QuPath-5", version="0.5.1", library=elf(ours))
+    install(tmp_path / "QuPath-3", version="0.3.2", library=elf(ours))
     install(tmp_path / "QuPath-rc", version="0.7.0-rc1", library=elf(ours))
     install(tmp_path / "QuPath-1", version="0.1.2", library=elf(ours))
     install(tmp_path / "QuPath no Java", version="0.6.0", library=None)
     found = find_installations({}, [str(tmp_path / "QuPath*")])
     assert [c.installation.version for c in found] == [
-        "0.10.0", "0.9.2", "0.7.0", "0.7.0", "0.7.0-rc1", "0.6.0", "0.5.1", "0.1.2",
+        "0.10.0", "0.9.2", "0.7.0", "0.7.0", "0.7.0-rc1", "0.6.0", "0.3.2", "0.1.2",
     ]  # fmt: skip
     problems = {c.path.name: c.problem for c in found}
     assert problems["QuPath 7"] is None
     assert "Install the build of QuPath, or of Python, that matches" in problems["QuPath 7 é other"]
     assert "comes without a Java" in problems["QuPath no Java"]
     for name, version in (
-        ("QuPath-10", "0.10.0"), ("QuPath-5", "0.5.1"), ("QuPath-rc", "0.7.0-rc1"),
+        ("QuPath-10", "0.10.0"), ("QuPath-3", "0.3.2"), ("QuPath-rc", "0.7.0-rc1"),
         ("QuPath-1", "0.1.2"),
     ):  # fmt: skip
         assert f"QuPath {version} was not tested" in problems[name]
@@ -227,16 +227,16 @@ def test_who_names_one_comes_first(tmp_path):
 
 
 def test_what_is_named_for_the_run_counts_or_nothing(tmp_path):
-    old = install(tmp_path / "old", version="0.5.1")
+    old = install(tmp_path / "old", version="0.3.2")
     usual, places = install(tmp_path / "QuPath"), [str(tmp_path / "QuPath*")]
-    with pytest.raises(MissingDependencyError, match=r"configuration: QuPath 0\.5\.1 was not"):
+    with pytest.raises(MissingDependencyError, match=r"configuration: QuPath 0\.3\.2 was not"):
         find_qupath({}, places, configured=old)
     assert first_usable(find_installations({}, places, configured=old)) is None
     environ = {VARIABLES[1]: str(old)}
     assert find_qupath(environ, places).folder == usual
     reason = choose(find_installations(environ, places)).reason
-    assert f"{usual} (usual place); not the one of {VARIABLES[1]}: QuPath 0.5.1" in reason
-    with pytest.raises(MissingDependencyError, match=rf"{VARIABLES[1]}: QuPath 0\.5\.1 was not"):
+    assert f"{usual} (usual place); not the one of {VARIABLES[1]}: QuPath 0.3.2" in reason
+    with pytest.raises(MissingDependencyError, match=rf"{VARIABLES[1]}: QuPath 0\.3\.2 was not"):
         find_qupath(environ)
 
 

@@ -8,7 +8,8 @@ QuPath's own ``readImageData`` is not used either: it adds steps to the workflow
 where its size is not known, and refuses stains of an image that is not brightfield. The items of
 a file are read here as it reads them, each by QuPath's own class.
 
-QuPath 0.6 and 0.7 have all that is used here in the same places.
+QuPath 0.4 to 0.7 have all that is used here in the same places, but for tags (>= 0.6). Where 0.6
+has a new name for a thing, the old one is asked for, which 0.7 has too.
 """
 
 from __future__ import annotations
@@ -136,11 +137,17 @@ def entries(path: str) -> list[dict[str, Any]]:
             "id": str(entry.getID()),
             "name": _text(entry.getOriginalImageName()),
             "description": _text(entry.getDescription()),
-            "metadata": json.loads(str(gson.toJson(entry.getMetadata()))),
-            "tags": [str(tag) for tag in entry.getTags()],
+            # Called getMetadata by QuPath >= 0.6, which has the old name too.
+            "metadata": json.loads(str(gson.toJson(entry.getMetadataMap()))),
+            "tags": _tags(entry),
         }
         for entry in (image.java_object for image in project.images)
     ]
+
+
+def _tags(entry: Any) -> list[str] | None:
+    """Return the tags of an entry; None for a QuPath < 0.6, which knows no tags."""
+    return [str(tag) for tag in entry.getTags()] if hasattr(entry, "getTags") else None
 
 
 def _text(value: Any) -> str | None:
@@ -324,11 +331,9 @@ def _undo_case_ids(grid: Any, path: Path) -> None:
 
     It is stored if its name is anywhere in the file.
     """
-    added = [
-        core.getMetadata()
-        for core in ([] if grid is None else grid.getTMACoreList())
-        if core.hasMetadata() and _text(core.getMetadata().get(_CASE)) is not None
-    ]
+    cores = [] if grid is None else grid.getTMACoreList()
+    maps = [_METADATA.get(core) for core in cores]
+    added = [each for each in maps if each is not None and each.containsKey(_CASE)]
     if added and _CASE.encode("ascii") not in path.read_bytes():
         for metadata in added:
             metadata.remove(_CASE)
@@ -421,6 +426,15 @@ _LOOK_UP = _handle("java.util.Map", "get", _Object.class_)
 _STREAM = _handle("java.util.Collection", "stream")
 _LENGTH = _handle("java.lang.reflect.Array", "getLength", _Object.class_)
 _DOUBLES = _handle("java.util.Arrays", "stream", JArray(JDouble).class_)
+
+
+# QuPath 0.4 has no getMetadata and 0.5 no hasMetadata; this field and method are in all of them.
+_METADATA = JClass(_OBJECT).class_.getDeclaredField("metadata")
+_METADATA.setAccessible(True)
+_STORE_METADATA = JClass(_OBJECT).class_.getDeclaredMethod(
+    "storeMetadataValue", _String.class_, _String.class_
+)
+_STORE_METADATA.setAccessible(True)
 
 
 def _map(items: Any, handle: Any) -> Any:
@@ -559,8 +573,9 @@ def _batch(objects: Any, kinds: NDArray[np.str_], with_ids: bool) -> _Batch:
         "class": class_index,
         "probability": _doubles(objects, _handle(_OBJECT, "getClassProbability")),
     }
-    there, some = _those(objects, _handle(_OBJECT, "hasMetadata"))
-    header["metadata"] = _json(_map(some, _handle(_OBJECT, "getMetadata")))
+    maps = _map(objects, _getter(_OBJECT, "metadata"))
+    there = np.flatnonzero(~np.array(_json(_map(maps, _IS_NULL)), bool))
+    header["metadata"] = _json(_picked(maps, there))
     arrays["has_metadata"] = there
     cores = np.flatnonzero(kinds == "tmaCore")
     header["missing"] = [bool(core.isMissing()) for core in _picked(objects, cores)]
@@ -589,7 +604,8 @@ def _those(objects: Any, flag: Any) -> tuple[NDArray[np.int64], Any]:
 def _add_measurements(objects: Any, header: dict[str, Any], arrays: dict[str, Any]) -> None:
     places, some = _those(objects, _handle(_OBJECT, "hasMeasurements"))
     lists = _map(some, _handle(_OBJECT, "getMeasurementList"))
-    names, index = _indexed(_map(lists, _handle(_MEASUREMENTS, "getNames")))
+    # Called getNames by QuPath >= 0.6, which has the old name too.
+    names, index = _indexed(_map(lists, _handle(_MEASUREMENTS, "getMeasurementNames")))
     values = _map(lists, _handle(_MEASUREMENTS, "values"))
     header["measurement_names"] = [_json(each) for each in names]
     arrays["has_measurements"], arrays["measurement_names"] = places, index
@@ -736,9 +752,8 @@ def _tiles(asked: Mapping[str, Any], boxes: NDArray[Any]) -> Any:
         if asked["name"][i] is not None:
             tile.setName(asked["name"][i])
         if asked["metadata"][i]:
-            metadata = tile.getMetadata()
             for key, text in asked["metadata"][i].items():
-                metadata.put(key, text)
+                _STORE_METADATA.invoke(tile, JString(key), JString(text))
         tiles.add(tile)
     return tiles
 

@@ -251,11 +251,12 @@ def _disagreements(file: ProjectFile, seen: Sequence[Mapping[str, Any]]) -> Iter
         slide = ours.get(entry_id)
         if slide is None:
             continue
-        facts = {
+        facts: dict[str, tuple[Any, Any]] = {
             "description": (slide.description, each["description"]),
             "metadata": (dict(slide.metadata), each["metadata"]),
-            "tags": (list(slide.tags), each["tags"]),
         }
+        if each["tags"] is not None:  # QuPath < 0.6 knows no tags
+            facts["tags"] = (list(slide.tags), each["tags"])
         for what, (mine, other) in facts.items():
             if (mine or None) != (other or None):
                 yield f"Image {entry_id} ({slide.name}): its {what} is {other!r} for QuPath."

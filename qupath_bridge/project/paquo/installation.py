@@ -26,7 +26,7 @@ __all__ = [
     "same_architecture",
 ]
 
-TESTED = ("0.6", "0.7")
+TESTED = ("0.4", "0.5", "0.6", "0.7")
 """Versions of QuPath with which the engine paquo was really run."""
 
 CONFIGURED = "configuration"
@@ -314,7 +314,7 @@ def _problem(installation: Installation) -> str | None:
     if not _tested(version):
         return (
             f"QuPath {version or 'of an unknown version'} {_untested(version)}. Install QuPath "
-            f"{' or '.join(TESTED)} beside it, or use `--engine embedded`, which needs no QuPath "
+            f"{_listed('or')} beside it, or use `--engine embedded`, which needs no QuPath "
             "and reads projects of 0.2.3 to 0.7.0."
         )
     if installation.library is None:
@@ -336,8 +336,12 @@ def _tested(version: str | None) -> bool:
     return match is not None and not match[4] and f"{match[1]}.{match[2]}" in TESTED
 
 
+def _listed(word: str) -> str:
+    return f"{', '.join(TESTED[:-1])} {word} {TESTED[-1]}"
+
+
 def _untested(version: str | None) -> str:
     match = _VERSION.fullmatch(version or "")
     if match and (int(match[1]), int(match[2])) < _OLDEST:
         return "was not tested with the engine paquo, and is older than what paquo supports"
-    return f"was not tested with the engine paquo, only {' and '.join(TESTED)} were"
+    return f"was not tested with the engine paquo, only {_listed('and')} were"
