@@ -814,7 +814,9 @@ def test_qupath_exports_the_tiles_that_were_written(installation, tmp_path, sour
         assert (theirs.name, theirs.class_path) == (tile.name, tile.class_path)
         assert theirs.roi.geometry.equals(shapely.box(x, y, x + w, y + h))
         assert dict(theirs.measurements) == pytest.approx(tile.measurements, rel=1e-6)
-        assert dict(theirs.metadata) == tile.metadata
+        # QuPath 0.4 writes no metadata of objects to GeoJSON, only to its own files.
+        told = not installation.version.startswith("0.4.")
+        assert dict(theirs.metadata) == (tile.metadata if told else {})
 
 
 class JavaKilled(PaquoEngine):

@@ -44,8 +44,8 @@ walk = { parent, index ->
         objects << [
             id: child.getID().toString(), type: type, parent: index, name: child.getName(),
             'class': pathClass?.toString(), classColor: pathClass?.getColor(), color: child.getColor(),
-            locked: child.isLocked(), metadata: new LinkedHashMap(child.getMetadata()),
-            measurements: list.getNames().collect { [it, number(list.get(it))] },
+            locked: child.isLocked(), metadata: new LinkedHashMap(child.getUnmodifiableMetadataMap()),
+            measurements: list.getMeasurementNames().collect { [it, number(list.get(it))] },
             probability: number(child.getClassProbability()),
             missing: type == 'tmaCore' ? child.isMissing() : null,
             roi: shape(child.getROI()), nucleus: type == 'cell' ? shape(child.getNucleusROI()) : null,
