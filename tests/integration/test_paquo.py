@@ -37,6 +37,28 @@ PROJECTS = sorted(
 )
 
 
+# --- the two lists of images ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, []),
+        ({"tags": None}, []),  # QuPath < 0.6 knows none
+        ({"tags": []}, ["Image 1 (a): its tags is [] for QuPath."]),
+        ({"metadata": {}}, ["Image 1 (a): its metadata is {} for QuPath."]),
+        ({"id": "2"}, ["alone", "alone"]),
+    ],
+)
+def test_what_qupath_sees_otherwise(change, said):
+    slide = SimpleNamespace(
+        entry_id="1", name="a", description=None, metadata={"k": "v"}, tags=("seen",)
+    )
+    seen = {"id": "1", "description": "", "metadata": {"k": "v"}, "tags": ["seen"], **change}
+    found = list(paquo_engine._disagreements(SimpleNamespace(slides=[slide]), [seen]))
+    assert [text in told for text, told in zip(said, found, strict=True)] == [True] * len(said)
+
+
 # --- the child, with programs that stand for it -------------------------------------------------
 
 

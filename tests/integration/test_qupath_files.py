@@ -40,9 +40,9 @@ def answer = args[1..-1].collectEntries { name ->
             own: o.getColor(), locked: o.isLocked(), roi: o.getROI()?.getRoiName(),
             area: o.getROI()?.getArea(), z: o.getROI()?.getZ(), t: o.getROI()?.getT(),
             nucleus: o.isCell() ? o.getNucleusROI()?.getArea() : null,
-            measurements: o.getMeasurementList().getNames().collectEntries {
+            measurements: o.getMeasurementList().getMeasurementNames().collectEntries {
                 [it, o.getMeasurementList().get(it).toString()] },
-            metadata: new TreeMap(o.getMetadata()),
+            metadata: new TreeMap(o.getUnmodifiableMetadataMap()),
         ] }]
     } catch (Throwable error) { [name, error.toString()] }
 }
