@@ -23,7 +23,7 @@ SIZE = (700, 500)
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say in one line how many tests were skipped, and why: only a missing QuPath is a reason."""
+    """Say in one line how many tests were skipped, and why."""
     skipped = terminalreporter.stats.get("skipped", [])
     if skipped:
         reasons = sorted({report.longrepr[2].removeprefix("Skipped: ") for report in skipped})

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qupath_bridge.errors import GeometryError
@@ -127,6 +127,8 @@ def test_entries_equal_the_dense_grid(grid, regions, data):
         np.array([owner[k] for k in shuffled]),
         np.array([negative[k] for k in shuffled]),
     )
+    # GEOS can leave a ring that touches itself, which is no truth to compare with.
+    assume(all(shape.is_valid for shape in wanted))
     entries = grid_entries(xs, ys, w, h, outlines)
     found = np.zeros((len(regions), len(ys), len(xs)))
     found[entries.region, entries.row, entries.col] = entries.value
