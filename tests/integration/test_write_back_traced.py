@@ -21,14 +21,15 @@ from .test_write_back import bytes_of, export, files, undo, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+# Not those that open files: how many there are depends on the other processes of the machine, which
+# write-back looks at, so that the same one cannot be found again. faults.py stops before each.
 CALLS = (
-    "openat", "open", "creat", "write", "pwrite64", "writev", "pwritev", "pwritev2", "ftruncate",
+    "write", "pwrite64", "writev", "pwritev", "pwritev2", "ftruncate",
     "truncate", "copy_file_range", "sendfile", "fallocate", "rename", "renameat", "renameat2",
     "link", "linkat", "symlink", "symlinkat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir",
     "chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat", "utimensat", "fsync",
     "fdatasync",
 )  # fmt: skip
-FOR_WRITING = re.compile(r"\bO_(WRONLY|RDWR|CREAT|TRUNC)\b")
 CALL = re.compile(r"\d+ +(\w+)\((.*)")
 FULL = os.strerror(28)
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -63,9 +64,8 @@ def calls_that_change(log, folder):
             continue
         name, arguments = call.groups()
         counts[name] += 1
-        if str(folder) not in arguments or arguments.startswith(("1<", "2<")):  # what is printed
-            continue
-        if not name.startswith("open") or FOR_WRITING.search(arguments):
+        printed = arguments.startswith(("1<", "2<"))
+        if str(folder) in arguments and not printed:
             found.append((name, counts[name]))
     return found
 
@@ -95,7 +95,7 @@ def test_every_call_of_the_system(study, log, action, fault):
     assert trace(log, arguments).returncode == 0
     assert bytes_of(study) == end
     calls = calls_that_change(log, study.project.parent)
-    assert {"openat", "write", "fsync", "rename", "mkdir"} <= {name for name, _ in calls}
+    assert {"write", "fsync", "rename", "mkdir"} <= {name for name, _ in calls}
     seen = set()
     for name, which in calls:
         assert not back(study, run_id).failed
@@ -114,8 +114,9 @@ def test_every_call_of_the_system(study, log, action, fault):
         assert bytes_of(study) == end
         left = {name: v for name, v in files(study).items() if not name.endswith("data.qpdata")}
         assert left == others, place
-    assert {(False, False), (True, True)} < seen
-    assert len(calls) >= 40
+    killed, refused = {(False, False), (True, False)}, {(False, True), (True, False)}
+    assert (killed if fault == "signal=KILL" else refused) < seen
+    assert len(calls) >= 25
 
 
 def assert_said(done, now, begin, end, place):
