@@ -331,9 +331,10 @@ def _undo_case_ids(grid: Any, path: Path) -> None:
 
     It is stored if its name is anywhere in the file.
     """
-    cores = [] if grid is None else grid.getTMACoreList()
-    maps = [_METADATA.get(core) for core in cores]
-    added = [each for each in maps if each is not None and each.containsKey(_CASE)]
+    if grid is None:
+        return
+    _, maps = _those(_map(grid.getTMACoreList(), _METADATA), _NOT_NULL)
+    added = [each for each in maps if each.containsKey(_CASE)]
     if added and _CASE.encode("ascii") not in path.read_bytes():
         for metadata in added:
             metadata.remove(_CASE)
@@ -426,15 +427,10 @@ _LOOK_UP = _handle("java.util.Map", "get", _Object.class_)
 _STREAM = _handle("java.util.Collection", "stream")
 _LENGTH = _handle("java.lang.reflect.Array", "getLength", _Object.class_)
 _DOUBLES = _handle("java.util.Arrays", "stream", JArray(JDouble).class_)
-
-
+_NOT_NULL = _handle("java.util.Objects", "nonNull", _Object.class_)
 # QuPath 0.4 has no getMetadata and 0.5 no hasMetadata; this field and method are in all of them.
-_METADATA = JClass(_OBJECT).class_.getDeclaredField("metadata")
-_METADATA.setAccessible(True)
-_STORE_METADATA = JClass(_OBJECT).class_.getDeclaredMethod(
-    "storeMetadataValue", _String.class_, _String.class_
-)
-_STORE_METADATA.setAccessible(True)
+_METADATA = _getter(_OBJECT, "metadata")
+_STORE_METADATA = _handle(_OBJECT, "storeMetadataValue", _String.class_, _String.class_)
 
 
 def _map(items: Any, handle: Any) -> Any:
@@ -573,9 +569,8 @@ def _batch(objects: Any, kinds: NDArray[np.str_], with_ids: bool) -> _Batch:
         "class": class_index,
         "probability": _doubles(objects, _handle(_OBJECT, "getClassProbability")),
     }
-    maps = _map(objects, _getter(_OBJECT, "metadata"))
-    there = np.flatnonzero(~np.array(_json(_map(maps, _IS_NULL)), bool))
-    header["metadata"] = _json(_picked(maps, there))
+    there, maps = _those(_map(objects, _METADATA), _NOT_NULL)
+    header["metadata"] = _json(maps)
     arrays["has_metadata"] = there
     cores = np.flatnonzero(kinds == "tmaCore")
     header["missing"] = [bool(core.isMissing()) for core in _picked(objects, cores)]
@@ -619,9 +614,7 @@ def _rois(
     name: str, objects: Any, roi: Any, places: NDArray[np.int64] | None = None
 ) -> dict[str, NDArray[Any]]:
     """Return ROIs as numbers: their planes, and by kind who has them and their coordinates."""
-    rois = _map(objects, roi)
-    there = np.flatnonzero(~np.array(_json(_map(rois, _IS_NULL)), bool))
-    rois = _picked(rois, there)
+    there, rois = _those(_map(objects, roi), _NOT_NULL)
     whose = there if places is None else places[there]
     arrays: dict[str, NDArray[Any]] = {f"{name}.of": whose}
     for axis in "ztc":
@@ -657,7 +650,6 @@ def _rois(
     return arrays
 
 
-_IS_NULL = _handle("java.util.Objects", "isNull", _Object.class_)
 _WKB = _handle(
     "org.locationtech.jts.io.WKBWriter",
     "write",
@@ -753,7 +745,7 @@ def _tiles(asked: Mapping[str, Any], boxes: NDArray[Any]) -> Any:
             tile.setName(asked["name"][i])
         if asked["metadata"][i]:
             for key, text in asked["metadata"][i].items():
-                _STORE_METADATA.invoke(tile, JString(key), JString(text))
+                _STORE_METADATA.invokeWithArguments(tile, JString(key), JString(text))
         tiles.add(tile)
     return tiles
 
