@@ -101,6 +101,20 @@ def installation():
         pytest.skip(f"a real QuPath is needed: {error}")
 
 
+@pytest.fixture
+def link():
+    """A function that moves a file to another place and leaves a link to it."""
+
+    def move(path, elsewhere):
+        path.rename(elsewhere)
+        try:
+            path.symlink_to(elsewhere)
+        except OSError:  # Windows gives the right to it to few
+            pytest.skip("links cannot be made here")
+
+    return move
+
+
 @pytest.fixture(scope="session")
 def draw():
     """Make the images of a study: ``draw.images(slides, shifts)``, ``draw.texture(seed)``."""

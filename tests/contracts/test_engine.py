@@ -228,22 +228,13 @@ def test_data_that_are_gone_though_there_were_annotations(entry):
     assert read_entry(entry, "1").objects == ()
 
 
-def test_a_link_to_data_that_are_not_there(entry, tmp_path):
+def test_a_link_to_data_that_are_not_there(entry, tmp_path, link):
     link(entry / "data.qpdata", tmp_path / "elsewhere.qpdata")
     assert len(read_entry(entry, "1").annotations) == 2
     (tmp_path / "elsewhere.qpdata").unlink()
     (entry / "summary.json").unlink()
     with pytest.raises(ProjectError, match=r"a link to .*elsewhere.qpdata, which is not there"):
         read_entry(entry, "1")
-
-
-def link(path, elsewhere):
-    """Move a file to another place and leave a link to it."""
-    path.rename(elsewhere)
-    try:
-        path.symlink_to(elsewhere)
-    except OSError:  # Windows gives the right to it to few
-        pytest.skip("links cannot be made here")
 
 
 def set_count(entry, count):

@@ -625,6 +625,22 @@ def test_the_command_line(study, capsys, monkeypatch):
 # --- faults --------------------------------------------------------------------------------------
 
 
+def ways(study, run_id, action):
+    """Return how ``write`` or ``undo`` is done and taken back, and the data before and after."""
+    old = bytes_of(study)
+    write(study, run_id)
+    new = bytes_of(study)
+    if action == "undo":
+        return undo, write, new, old
+    undo(study, run_id)
+    return write, undo, old, new
+
+
+def other_files(study):
+    """Hashes of everything in the project but what is ours and the data of images."""
+    return {name: v for name, v in files(study).items() if not name.endswith("data.qpdata")}
+
+
 def run_faulty(study, run_id, action, at):
     command = [sys.executable, str(FAULTS), action, str(at), str(study.project), run_id]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -635,13 +651,9 @@ def run_faulty(study, run_id, action, at):
 @pytest.mark.parametrize("action", ["write", "undo"])
 def test_kill_at_every_step(study, action):
     """After each: the old data or the new, and going on makes it whole."""
-    run_id, old = export(study), bytes_of(study)
-    write(study, run_id)
-    new = bytes_of(study)
-    begin, end = (old, new) if action == "write" else (new, old)
-    if action == "write":
-        undo(study, run_id)
-    others = {name: v for name, v in files(study).items() if not name.endswith("data.qpdata")}
+    run_id = export(study)
+    act, revert, begin, end = ways(study, run_id, action)
+    others = other_files(study)
     at, seen = 0, set()
     while True:
         at += 1
@@ -650,16 +662,13 @@ def test_kill_at_every_step(study, action):
         for content, was, will_be in zip(now, begin, end, strict=True):
             assert content in (was, will_be), at
         seen.add(tuple(a == b for a, b in zip(now, end, strict=True)))
-        again = write(study, run_id) if action == "write" else undo(study, run_id)
-        assert not again.failed
+        assert not act(study, run_id).failed
         assert bytes_of(study) == end
         if done.returncode == 0:
             break
         assert done.returncode == -9, done.stderr
-        left = {name: v for name, v in files(study).items() if not name.endswith("data.qpdata")}
-        assert left == others, at
-        back = undo(study, run_id) if action == "write" else write(study, run_id)
-        assert not back.failed
+        assert other_files(study) == others, at
+        assert not revert(study, run_id).failed
         assert bytes_of(study) == begin
     assert at > 40
     assert seen == {(False, False), (True, False), (True, True)}
@@ -669,13 +678,8 @@ def test_kill_at_every_step(study, action):
 @pytest.mark.parametrize("action", ["write", "undo"])
 def test_the_disk_fails_at_every_step(study, action, number):
     """After each: a clear error, which says which data the image has, and it is so."""
-    run_id, old = export(study), bytes_of(study)
-    write(study, run_id)
-    new = bytes_of(study)
-    begin, end = (old, new) if action == "write" else (new, old)
-    act, revert = (write, undo) if action == "write" else (undo, write)
-    if action == "write":
-        undo(study, run_id)
+    run_id = export(study)
+    act, revert, begin, end = ways(study, run_id, action)
     at = 0
     while True:
         at += 1
@@ -695,24 +699,19 @@ def test_the_disk_fails_at_every_step(study, action, number):
                 assert os.strerror(number) in problem, steps.names
                 said = "old" if content == was else "new"
                 assert problem.endswith(f"The image has its {said} data."), steps.names
-        again = act(study, run_id)
-        assert not again.failed
+        assert not act(study, run_id).failed
         assert bytes_of(study) == end
         assert not revert(study, run_id).failed
         assert bytes_of(study) == begin
     assert at > 40
 
 
-def test_data_behind_a_link(study, tmp_path):
+def test_data_behind_a_link(study, tmp_path, link):
     """The file that it names is written; a link to nothing is refused, and stays."""
     run_id, before = export(study), bytes_of(study)
     path, elsewhere = data_file(study), tmp_path / "another disk" / "slide 1.qpdata"
     elsewhere.parent.mkdir()
-    path.rename(elsewhere)
-    try:
-        path.symlink_to(elsewhere)
-    except OSError:  # Windows gives the right to it to few
-        pytest.skip("links cannot be made here")
+    link(path, elsewhere)
     assert not write(study, run_id).failed
     assert path.is_symlink()
     assert elsewhere.read_bytes() != before[0]

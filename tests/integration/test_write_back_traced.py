@@ -17,7 +17,7 @@ import pytest
 import qupath_bridge as qb
 from qupath_bridge.testing.projects import tree_hashes
 
-from .test_write_back import bytes_of, export, files, undo, write
+from .test_write_back import bytes_of, export, other_files, ways
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -36,9 +36,9 @@ ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def command(project, action, run_id):
-    direct = [] if action == "--undo" else ["--direct"]
+    what = ["--undo", run_id] if action == "undo" else ["--run", run_id, "--direct"]
     return [
-        sys.executable, "-m", "qupath_bridge", "write-back", str(project), action, run_id, *direct,
+        sys.executable, "-m", "qupath_bridge", "write-back", str(project), *what,
         "--engine", "embedded",
     ]  # fmt: skip
 
@@ -80,17 +80,12 @@ def log(tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["signal=KILL", "error=ENOSPC"])
-@pytest.mark.parametrize("action", ["--run", "--undo"])
+@pytest.mark.parametrize("action", ["write", "undo"])
 def test_every_call_of_the_system(study, log, action, fault):
     """After each: the old data or the new, it is said which, and going on makes it whole."""
-    run_id, old = export(study), bytes_of(study)
-    write(study, run_id)
-    new = bytes_of(study)
-    begin, end = (old, new) if action == "--run" else (new, old)
-    go_on, back = (write, undo) if action == "--run" else (undo, write)
-    if action == "--run":
-        undo(study, run_id)
-    others = {name: v for name, v in files(study).items() if not name.endswith("data.qpdata")}
+    run_id = export(study)
+    act, revert, begin, end = ways(study, run_id, action)
+    others = other_files(study)
     arguments = command(study.project, action, run_id)
     assert trace(log, arguments).returncode == 0
     assert bytes_of(study) == end
@@ -98,7 +93,7 @@ def test_every_call_of_the_system(study, log, action, fault):
     assert {"write", "fsync", "rename", "mkdir"} <= {name for name, _ in calls}
     seen = set()
     for name, which in calls:
-        assert not back(study, run_id).failed
+        assert not revert(study, run_id).failed
         assert bytes_of(study) == begin
         done = trace(log, arguments, f"{name}:{fault}:when={which}")
         now = bytes_of(study)
@@ -110,10 +105,9 @@ def test_every_call_of_the_system(study, log, action, fault):
             assert done.returncode == -9, place
         else:
             assert_said(done, now, begin, end, place)
-        assert not go_on(study, run_id).failed
+        assert not act(study, run_id).failed
         assert bytes_of(study) == end
-        left = {name: v for name, v in files(study).items() if not name.endswith("data.qpdata")}
-        assert left == others, place
+        assert other_files(study) == others, place
     killed, refused = {(False, False), (True, False)}, {(False, True), (True, False)}
     assert (killed if fault == "signal=KILL" else refused) < seen
     assert len(calls) >= 25
@@ -158,19 +152,14 @@ def on_a_small_disk(pages, source, tmp_path, arguments):
     return done, after
 
 
-@pytest.mark.parametrize("action", ["--run", "--undo"])
+@pytest.mark.parametrize("action", ["write", "undo"])
 def test_a_small_disk(study, tmp_path, action):
     """A disk that has from no room at all to enough, in small steps."""
-    if shutil.which("unshare") is None or subprocess.run([*NAMESPACE, "true"]).returncode:
-        pytest.skip("unshare is needed, and the right to make namespaces")
+    mount = [*NAMESPACE, "mount", "-t", "tmpfs", "none", str(tmp_path)]
+    if shutil.which("unshare") is None or subprocess.run(mount, check=False).returncode:
+        pytest.skip("unshare is needed, and the right to mount in a namespace")
     run_id = export(study, config=qb.ExportConfig(size=25, edge="pad", min_share=0.4))
-    begin = bytes_of(study)
-    write(study, run_id)
-    end = bytes_of(study)
-    if action == "--run":
-        undo(study, run_id)
-    else:
-        begin, end = end, begin
+    _, _, begin, end = ways(study, run_id, action)
     source = study.project.parent
     others = {n: v for n, v in tree_hashes(source).items() if not n.endswith("data.qpdata")}
     page = os.sysconf("SC_PAGESIZE")
