@@ -22,7 +22,7 @@ from qupath_bridge.errors import BridgeError, OutputError, ProjectError
 from qupath_bridge.model import ImageData, Slide
 from qupath_bridge.project.comparing import Inventory, differences, take_inventory
 from qupath_bridge.project.editing import Editor
-from qupath_bridge.project.engine import Project
+from qupath_bridge.project.engine import Project, check_link
 from qupath_bridge.stores.local import LocalStore
 
 from .admission import OURS
@@ -427,11 +427,7 @@ def _locked(folder: Path, dry_run: bool) -> Iterator[None]:
 
 
 def _check_in_place(path: Path) -> None:
-    if path.is_symlink() and not path.exists():
-        raise OutputError(
-            f"{path} is a link to {path.readlink()}, which is not there.",
-            hint="Make the place available that it names.",
-        )
+    check_link(path)
     backup = path.with_name(f"{path.name}.bkp")
     if backup.exists():
         raise OutputError(

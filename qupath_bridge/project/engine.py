@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from qupath_bridge.errors import UsageError
+from qupath_bridge.errors import ProjectError, UsageError
 from qupath_bridge.model import ProjectInfo, Slide
 
-__all__ = ["Engine", "Project"]
+__all__ = ["Engine", "Project", "check_link"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +88,19 @@ class Engine(Protocol):
             If it cannot be read as a QuPath project; the error names the file.
         """
         ...
+
+
+def check_link(data: Path) -> None:
+    """Refuse a data file that is a link to nothing: its image was saved, and is elsewhere.
+
+    Raises
+    ------
+    ProjectError
+        If it is one. A file that is not there at all is of an image that was never saved.
+    """
+    if data.is_symlink() and not data.exists():
+        raise ProjectError(
+            f"is a link to {data.readlink()}, which is not there",
+            path=data,
+            hint="Make the place available that it names.",
+        )

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from qupath_bridge.errors import ProjectError
 from qupath_bridge.model import ImageData, Slide
-from qupath_bridge.project.engine import Project
+from qupath_bridge.project.engine import Project, check_link
 from qupath_bridge.project.geojson import Tile
 
 from .builders import thaw
@@ -194,15 +194,10 @@ def read_entry(
 
 
 def _read(data: Path, backup: Path, read: Callable[[Path], ImageData]) -> ImageData:
+    check_link(data)
     if data.exists():
         image = _counted(read(data), data)
         problem = f"{backup} exists: QuPath is saving the image, or was cut off while it did."
-    elif data.is_symlink():
-        raise ProjectError(
-            f"a link to {data.readlink()}, which is not there",
-            path=data,
-            hint="Make the place available that it names.",
-        )
     elif backup.exists():
         image = read(backup)
         problem = f"{data} is missing; QuPath's backup {backup.name} was read in its place."
