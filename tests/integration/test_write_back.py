@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from pathlib import Path
 
@@ -819,16 +818,13 @@ def test_qupath_exports_the_tiles_that_were_written(installation, tmp_path, sour
 
 
 class JavaKilled(PaquoEngine):
-    """Its Java is killed while it makes the copy."""
+    """Its Java is killed while an answer is waited for."""
 
     def edit(self, source, target, **options):
-        def kill():
-            while (child := self._own._child) is None:
-                time.sleep(0.001)
-            os.kill(child.pid, signal.SIGKILL)
-
         self.read_file(source, entry_id="")  # starts it
-        killer = threading.Thread(target=kill)
+        pid = self._own._child.pid
+        os.kill(pid, signal.SIGSTOP)  # it can be asked, and is not done before the kill
+        killer = threading.Timer(1, os.kill, (pid, signal.SIGKILL))
         killer.start()
         try:
             super().edit(source, target, **options)
