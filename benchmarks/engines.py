@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from qupath_bridge.project.paquo.installation import find_installations
+from qupath_bridge.qupath.jvm.installation import find_installations
 from qupath_bridge.testing.data_files import cell_file
 from qupath_bridge.testing.projects import Image, build_project
 

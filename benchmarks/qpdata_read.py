@@ -11,8 +11,8 @@ import platform
 import time
 from pathlib import Path
 
-from qupath_bridge.project.embedded.javastream import JavaStream
-from qupath_bridge.project.embedded.qpdata import decode_image_data
+from qupath_bridge.qupath.javaio.stream import JavaStream
+from qupath_bridge.qupath.qpdata.reading import decode_image_data
 from qupath_bridge.testing.data_files import cell_file
 
 WAYS = {

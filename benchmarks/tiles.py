@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qupath_bridge.model import Box
 from qupath_bridge.patches.ids import tile_uuid
-from qupath_bridge.project import geojson
+from qupath_bridge.qupath import geojson
 
 
 def tile(number):

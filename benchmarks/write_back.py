@@ -16,7 +16,7 @@ import shapely
 
 from qupath_bridge.model import Box
 from qupath_bridge.patches.ids import tile_uuid
-from qupath_bridge.project import geojson
+from qupath_bridge.qupath import geojson
 from qupath_bridge.testing.projects import Image, Region, build_project
 
 CALL = """

@@ -14,11 +14,11 @@ import numpy as np
 import shapely
 
 from qupath_bridge.model import ClassInfo, ImageData, PathObject
-from qupath_bridge.project.classes import pack_rgb
-from qupath_bridge.project.embedded.builders import image_metadata, rotated_builder, uri_builder
-from qupath_bridge.project.embedded.writer import NewEntry, create_project, stored_uri
-from qupath_bridge.project.geojson import load
-from qupath_bridge.project.rois import make_roi
+from qupath_bridge.qupath.files.builders import image_metadata, rotated_builder, uri_builder
+from qupath_bridge.qupath.files.classes import pack_rgb
+from qupath_bridge.qupath.geojson import load
+from qupath_bridge.qupath.project_writer import NewEntry, create_project, stored_uri
+from qupath_bridge.qupath.rois import make_roi
 
 HERE = Path(__file__).absolute().parent
 SLIDE_NAME = "CMU-1-Small-Region.svs"

@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from qupath_bridge.geometry.coverage import coverage
+    from qupath_bridge.pipeline.plan import Plan
+    from qupath_bridge.pipeline.run import Run
+    from qupath_bridge.qupath import geojson
+    from qupath_bridge.sources.base import Project
+
     from .api import export, open_project, plan, status, verify, write_provenance
     from .config import ExportConfig
     from .errors import (
@@ -22,13 +28,8 @@ if TYPE_CHECKING:
         ProjectError,
         SlideError,
     )
-    from .geometry import frames
-    from .geometry.coverage import coverage
+    from .geometry import coordinates
     from .model import Box, ImageData, PathObject, PixelSize, Plane, Slide
-    from .pipeline.plan import Plan
-    from .pipeline.run import Run
-    from .project import geojson
-    from .project.engine import Project
     from .readers import open_reader
 
 _HOMES = {
@@ -44,7 +45,7 @@ _HOMES = {
     "Plane": "model",
     "Slide": "model",
     "ExportConfig": "config",
-    "Project": "project.engine",
+    "Project": "sources.base",
     "Plan": "pipeline.plan",
     "Run": "pipeline.run",
     "coverage": "geometry.coverage",
@@ -60,7 +61,7 @@ _HOMES = {
 }
 """Where each name lives. They are imported at first use: ``import qupath_bridge`` is quick."""
 
-_MODULES = {"frames": "geometry.frames", "geojson": "project.geojson"}
+_MODULES = {"coordinates": "geometry.coordinates", "geojson": "qupath.geojson"}
 
 __all__ = [  # noqa: RUF022  # by subject
     "__version__",
@@ -84,7 +85,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "PixelSize",
     "coverage",
     "open_reader",
-    "frames",
+    "coordinates",
     "geojson",
     "BridgeError",
     "ConfigError",

@@ -9,27 +9,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qupath_bridge.errors import MissingDependencyError, UsageError
 from qupath_bridge.pipeline import export as _export
-from qupath_bridge.pipeline import provenance as _provenance
-from qupath_bridge.pipeline import write_back as _write_back
 from qupath_bridge.pipeline.plan import Failure, Plan, check_classes, plan
+from qupath_bridge.pipeline.progress import watch
 from qupath_bridge.pipeline.run import Progress, Run
-from qupath_bridge.pipeline.status import status
 from qupath_bridge.pipeline.verify import verify
-from qupath_bridge.pipeline.write_back import KEPT
-from qupath_bridge.progress import watch
-from qupath_bridge.project import get_engine, open_project
-from qupath_bridge.project.auto import choose
-from qupath_bridge.project.editing import Editor
-from qupath_bridge.project.engine import Project
-from qupath_bridge.project.paquo.installation import find_installations
+from qupath_bridge.qupath.editing import Editor
+from qupath_bridge.qupath.jvm.installation import find_installations
+from qupath_bridge.roundtrip import provenance as _provenance
+from qupath_bridge.roundtrip import write_back as _write_back
+from qupath_bridge.roundtrip.status import status
+from qupath_bridge.roundtrip.write_back import KEPT
 from qupath_bridge.runners.local import ThreadRunner
+from qupath_bridge.sources.auto import choose
+from qupath_bridge.sources.base import Project
+
+from .errors import MissingDependencyError, UsageError
+from .sources import get_engine, open_project
 
 if TYPE_CHECKING:
-    from qupath_bridge.model import Slide
-    from qupath_bridge.pipeline.provenance import Provenance
-    from qupath_bridge.pipeline.write_back import WriteBack
+    from qupath_bridge.roundtrip.provenance import Provenance
+    from qupath_bridge.roundtrip.write_back import WriteBack
+
+    from .model import Slide
 
 __all__ = [
     "export",
@@ -153,10 +155,10 @@ def write_back(
     OutputError
         If QuPath has the project open, another write-back is at work, or there is no such run.
     """
-    with _editors(engine, qupath) as ((editor, *witnesses), warnings):
+    with _editors(engine, qupath) as ((editor, *verifiers), warnings):
         done = _write_back.write_back(
             project, run_id, editor, slides=slides, replace=replace, dry_run=dry_run, keep=keep,
-            witnesses=witnesses,
+            verifiers=verifiers,
         )  # fmt: skip
     return dataclasses.replace(done, warnings=(*warnings, *done.warnings))
 
@@ -176,9 +178,9 @@ def undo_write_back(
     Data that nobody touched since get their old bytes. In others the tiles of the run go, those
     that they replaced come back, and every other object stays as it is now.
     """
-    with _editors(engine, qupath) as ((editor, *witnesses), warnings):
+    with _editors(engine, qupath) as ((editor, *verifiers), warnings):
         done = _write_back.undo(
-            project, run_id, editor, slides=slides, dry_run=dry_run, keep=keep, witnesses=witnesses
+            project, run_id, editor, slides=slides, dry_run=dry_run, keep=keep, verifiers=verifiers
         )
     return dataclasses.replace(done, warnings=(*warnings, *done.warnings))
 

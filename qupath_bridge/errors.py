@@ -7,7 +7,7 @@
     ├── ConfigError               3    configuration; all faults at once, each with its place
     ├── ProjectError              4    a QuPath project or data file that cannot be read as it is
     ├── SlideError                1    one slide cannot be used; the others go on
-    │   ├── FrameError            1    QuPath's coordinates cannot be mapped to the file
+    │   ├── CoordinateError            1    QuPath's coordinates cannot be mapped to the file
     │   ├── PlanError             1    the patches asked for cannot be planned on this slide
     │   └── ReadError             1    pixels cannot be read
     ├── GeometryError             1    a box without area, a region that cannot be repaired
@@ -28,8 +28,8 @@ from typing import ClassVar
 __all__ = [
     "BridgeError",
     "ConfigError",
+    "CoordinateError",
     "Fault",
-    "FrameError",
     "GeometryError",
     "InterruptedRunError",
     "MissingDependencyError",
@@ -124,7 +124,7 @@ class SlideError(BridgeError):
     """One slide cannot be used; the other slides of a run go on."""
 
 
-class FrameError(SlideError):
+class CoordinateError(SlideError):
     """QuPath's coordinates of an image cannot be mapped to its file."""
 
 

@@ -23,7 +23,6 @@ __all__ = [
     "BoxArray",
     "ClassInfo",
     "FloatArray",
-    "FrameSpec",
     "GridSpec",
     "ImageData",
     "IntArray",
@@ -38,6 +37,7 @@ __all__ = [
     "Reason",
     "Roi",
     "RoiKind",
+    "ServerBuilder",
     "Slide",
     "TmaGrid",
 ]
@@ -242,14 +242,14 @@ class PixelSize:
 
 
 @dataclass(frozen=True, slots=True)
-class FrameSpec:
+class ServerBuilder:
     """How QuPath says it opens an image: its builder chain, as stored in the project.
 
-    ``builder`` is the JSON object as it stands (QuPath's ``serverBuilder``); it is interpreted
-    by :mod:`qupath_bridge.geometry.frames` once the file's size and bounds are known.
+    ``json`` is the JSON object as it stands (QuPath's ``serverBuilder``); it is interpreted
+    by :mod:`qupath_bridge.geometry.coordinates` once the file's size and bounds are known.
     """
 
-    builder: Mapping[str, Any]
+    json: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +299,7 @@ class Slide:
     entry_id: str
     name: str
     project: ProjectInfo
-    frame: FrameSpec
+    builder: ServerBuilder
     uri: str | None = None
     path: Path | None = None
     path_origin: str | None = None

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from qupath_bridge.errors import MissingDependencyError
-from qupath_bridge.project.paquo import installation as module
-from qupath_bridge.project.paquo.installation import VARIABLES
+from qupath_bridge.qupath.jvm import installation as module
+from qupath_bridge.qupath.jvm.installation import VARIABLES
 from qupath_bridge.testing.installation import real_qupath
 from qupath_bridge.testing.projects import Image, Region, build_project
 from qupath_bridge.testing.slides import write_slide

@@ -97,7 +97,7 @@ def inspect(
     qupath: QuPathFolder = None,
     json: Json = False,
 ) -> int:
-    """Show images, classes, pixel sizes, frames, and problems of a project."""
+    """Show images, classes, pixel sizes, coordinates, and problems of a project."""
     from .inspect import run_inspect
 
     return run_inspect(

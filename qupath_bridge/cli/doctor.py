@@ -10,14 +10,14 @@ from importlib import metadata
 from pathlib import Path
 
 from qupath_bridge._version import __version__
-from qupath_bridge.project.auto import choose
-from qupath_bridge.project.paquo.installation import (
+from qupath_bridge.qupath.jvm.installation import (
     Candidate,
     find_installations,
     python_architecture,
     same_architecture,
 )
-from qupath_bridge.project.paquo.process import Probe, probe
+from qupath_bridge.qupath.jvm.process import Probe, probe
+from qupath_bridge.sources.auto import choose
 
 from .output import print_json, print_table
 

@@ -21,15 +21,15 @@ from qupath_bridge.pipeline.plan import (
 )
 from qupath_bridge.pipeline.records import counts_record
 from qupath_bridge.pipeline.select import select_slides
-from qupath_bridge.project.engine import Project
 from qupath_bridge.runners.local import available_cores
+from qupath_bridge.sources.base import Project
 
 from .options import configuration
 from .output import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from qupath_bridge.pipeline.provenance import Provenance
     from qupath_bridge.pipeline.run import Run
+    from qupath_bridge.roundtrip.provenance import Provenance
 
 __all__ = ["run_export", "run_plan"]
 

@@ -13,7 +13,7 @@ from qupath_bridge import api
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import BridgeError
 from qupath_bridge.geometry.calibration import resolve_pixel_size
-from qupath_bridge.geometry.frames import from_entry
+from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.geometry.validity import repair
 from qupath_bridge.model import PathObject, Slide
 from qupath_bridge.pipeline.plan import slide_path
@@ -100,7 +100,7 @@ def _entry(slide: Slide) -> tuple[dict[str, Any], list[str]]:
         "size": None if slide.width is None else [slide.width, slide.height],
         "planes": [slide.size_z, slide.size_t],
         "pixel_size": None,
-        "frame": None,
+        "coordinates": None,
         "metadata": dict(slide.metadata),
         "tags": list(slide.tags),
         "objects": {},
@@ -109,14 +109,14 @@ def _entry(slide: Slide) -> tuple[dict[str, Any], list[str]]:
     size = slide.pixel_size
     try:
         with open_reader(slide_path(slide)) as reader:
-            frame = from_entry(slide.frame, file_size=reader.size, bounds=reader.bounds)
-            entry["frame"] = frame.describe()
+            coordinates = coordinate_map(slide.builder, file_size=reader.size, bounds=reader.bounds)
+            entry["coordinates"] = coordinates.describe()
             size, notes = resolve_pixel_size(
-                None, slide.pixel_size, frame.pixel_size(reader.pixel_size)
+                None, slide.pixel_size, coordinates.pixel_size(reader.pixel_size)
             )
-            problems += [*frame.notes, *notes]
+            problems += [*coordinates.notes, *notes]
             if slide.width is not None and slide.height is not None:
-                frame.check_size((slide.width, slide.height))
+                coordinates.check_size((slide.width, slide.height))
     except BridgeError as error:
         problems.append(str(error))
     if size is not None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from qupath_bridge import api
 from qupath_bridge.config import ExportConfig
-from qupath_bridge.pipeline.backups import Backup
-from qupath_bridge.pipeline.status import RunStatus, status
-from qupath_bridge.pipeline.write_back import backups
+from qupath_bridge.roundtrip.backups import Backup
+from qupath_bridge.roundtrip.status import RunStatus, status
+from qupath_bridge.roundtrip.write_back import backups
 
 from .output import print_json
 
@@ -110,8 +110,8 @@ def _print_run(run: RunStatus) -> None:
         for words, patches in (
             ("new", entry.added),
             ("gone", entry.removed),
-            ("labelled otherwise", entry.relabelled),
-            ("with other pixels", entry.repainted),
+            ("labelled otherwise", entry.label_changed),
+            ("with other pixels", entry.pixels_changed),
         ):
             if patches:
                 more = f" and {len(patches) - SHOWN} more" if len(patches) > SHOWN else ""

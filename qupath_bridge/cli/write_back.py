@@ -10,10 +10,10 @@ from pathlib import Path
 from qupath_bridge import api
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import UsageError
-from qupath_bridge.pipeline.provenance import Provenance, lay_run, run_named
 from qupath_bridge.pipeline.select import select_slides
-from qupath_bridge.pipeline.write_back import WriteBack
-from qupath_bridge.project.engine import Project
+from qupath_bridge.roundtrip.provenance import Provenance, ensure_provenance, run_named
+from qupath_bridge.roundtrip.write_back import WriteBack
+from qupath_bridge.sources.base import Project
 
 from .output import print_json, print_table, say
 
@@ -44,7 +44,7 @@ def run_write_back(
     # What is to be written is decided by the files alone, so the reader of files will do.
     with api.open_project(path, engine="embedded") as project:
         if run is not None:
-            run_id, laid = lay_run(project, run, dry_run=dry_run)
+            run_id, laid = ensure_provenance(project, run, dry_run=dry_run)
             if not direct:
                 return _print_laid(project, run_id, laid, dry_run=dry_run, as_json=as_json)
         slides = select_slides(project.slides, ExportConfig(entry=tuple(entry))) if entry else None

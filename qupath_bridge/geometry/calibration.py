@@ -26,7 +26,7 @@ def resolve_pixel_size(
     project : PixelSize or None
         As stored in the project, for QuPath's view of the image.
     slide : (x, y) or None
-        What the file says, seen through the same view (:meth:`Frame.pixel_size`).
+        What the file says, seen through the same view (:meth:`CoordinateMap.pixel_size`).
 
     Returns
     -------

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qupath_bridge.errors import FrameError
+from qupath_bridge.errors import CoordinateError
 
-__all__ = ["AFFINE_KEYS", "FLIPS", "ROTATIONS", "Step", "read_chain", "to_builder"]
+__all__ = ["AFFINE_KEYS", "FLIPS", "ROTATIONS", "BuilderStep", "read_chain", "to_builder"]
 
 ROTATIONS = {"ROTATE_NONE": 0, "ROTATE_90": 1, "ROTATE_180": 2, "ROTATE_270": 3}
 """QuPath's names and their clockwise quarter turns."""
@@ -45,7 +45,7 @@ _REFUSED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BuilderStep:
     """One builder of a chain.
 
     Attributes
@@ -77,7 +77,7 @@ class Step:
         return "--icc-profile" in self.values["args"]
 
 
-def read_chain(builder: Mapping[str, Any]) -> tuple[Step, ...]:
+def read_chain(builder: Mapping[str, Any]) -> tuple[BuilderStep, ...]:
     """Read a ``serverBuilder`` of a project.
 
     Parameters
@@ -87,16 +87,16 @@ def read_chain(builder: Mapping[str, Any]) -> tuple[Step, ...]:
 
     Returns
     -------
-    tuple of Step
+    tuple of BuilderStep
         The file first (``uri``), the outermost step last; ``pyramidize``, which changes no
         coordinate, is a step too.
 
     Raises
     ------
-    FrameError
+    CoordinateError
         If a step is of a kind that changes more than coordinates, is unknown or is malformed.
     """
-    steps: list[Step] = []
+    steps: list[BuilderStep] = []
     while True:
         if not isinstance(builder, Mapping):
             raise _malformed("the builder chain", "ends without a file")
@@ -106,13 +106,13 @@ def read_chain(builder: Mapping[str, Any]) -> tuple[Step, ...]:
         read = _READERS.get(kind) if isinstance(kind, str) else None
         if read is None:
             raise _refusal(kind)
-        steps.append(Step(str(kind), read(builder), _recorded_size(builder)))
+        steps.append(BuilderStep(str(kind), read(builder), _recorded_size(builder)))
         if kind == "uri":
             return tuple(reversed(steps))
         builder = builder.get("builder")  # type: ignore[assignment]  # checked above
 
 
-def to_builder(steps: Sequence[Step]) -> dict[str, Any]:
+def to_builder(steps: Sequence[BuilderStep]) -> dict[str, Any]:
     """Return the chain as QuPath stores it, without what does not matter to coordinates."""
     builder: dict[str, Any] = {}
     for step in steps:
@@ -123,21 +123,21 @@ def to_builder(steps: Sequence[Step]) -> dict[str, Any]:
     return builder
 
 
-def _refusal(kind: object) -> FrameError:
+def _refusal(kind: object) -> CoordinateError:
     if isinstance(kind, str) and kind in _REFUSED:
-        return FrameError(
+        return CoordinateError(
             f"QuPath opens this image with the step {kind!r}, which {_REFUSED[kind]}.",
             hint="Only rotated, flipped, cropped and affine images can be exported; "
             "add the slide itself to the project and draw there.",
         )
-    return FrameError(
+    return CoordinateError(
         f"QuPath opens this image with the step {kind!r}, which is not known here.",
         hint="Add the slide to the project without it; an extension of QuPath may have made it.",
     )
 
 
-def _malformed(what: str, problem: str) -> FrameError:
-    return FrameError(
+def _malformed(what: str, problem: str) -> CoordinateError:
+    return CoordinateError(
         f"The project's entry of this image cannot be used: {what} {problem}.",
         hint="Open the project in QuPath and save it again.",
     )
@@ -171,12 +171,12 @@ def _check_args(args: list[str]) -> None:
     for place, word in enumerate(words):
         value = words[place + 1] if place + 1 < len(words) else ""
         if word in ("--series", "-s") and value != "0":
-            raise FrameError(
+            raise CoordinateError(
                 f"QuPath shows series {value or '?'} of this file ({' '.join(args)}).",
                 hint="Only the first image of a file (series 0) can be read.",
             )
         if word in _OTHER_IMAGE:
-            raise FrameError(
+            raise CoordinateError(
                 f"QuPath opens this file with {word} ({' '.join(args)}), which can show another "
                 "image than the first.",
                 hint="Only the first image of a file can be read, as it is.",

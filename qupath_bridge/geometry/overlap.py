@@ -21,7 +21,7 @@ from qupath_bridge.model import IntArray
 from .edges import GeometryArray, Outlines, as_array
 from .validity import Polygonal, split
 
-__all__ = ["Painting", "Piece", "paint"]
+__all__ = ["OverlapResolution", "Piece", "resolve_overlaps"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +66,7 @@ class _Overlaps:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Painting:
+class OverlapResolution:
     """Polygons in the order they were painted, and what is seen of each.
 
     Attributes
@@ -80,19 +80,19 @@ class Painting:
     pieces: tuple[Piece | None, ...]
     overlaps: _Overlaps
 
-    def seen(self) -> Outlines:
+    def visible_part(self) -> Outlines:
         """Return the pieces as outlines; region k is what is seen of polygon k."""
         return _outlines((k, piece) for k, piece in enumerate(self.pieces) if piece)
 
-    def beneath(self, group: IntArray) -> Outlines:
+    def hidden_part(self, group: IntArray) -> Outlines:
         """Return what lies of each polygon beneath pieces of its own group.
 
         What is seen of polygon k and what this returns for it are together
         polygon k ∩ (union of all pieces of its group).
         """
-        return _outlines(self._beneath(group))
+        return _outlines(self._hidden_part(group))
 
-    def _beneath(self, group: IntArray) -> Iterator[tuple[int, Piece]]:
+    def _hidden_part(self, group: IntArray) -> Iterator[tuple[int, Piece]]:
         pairs = self.overlaps
         same = group[pairs.below] == group[pairs.above]
         for below, above, inside in zip(
@@ -110,7 +110,7 @@ class Painting:
                 yield below, Piece(base, tuple(holes))
 
 
-def paint(polygons: GeometryArray, group: IntArray | None = None) -> Painting:
+def resolve_overlaps(polygons: GeometryArray, group: IntArray | None = None) -> OverlapResolution:
     """Paint polygons one after the other, later ones on top.
 
     Parameters
@@ -122,7 +122,7 @@ def paint(polygons: GeometryArray, group: IntArray | None = None) -> Painting:
     Examples
     --------
     >>> field, island = shapely.box(0, 0, 9, 9), shapely.box(2, 2, 4, 4)
-    >>> [len(piece.holes) for piece in paint(np.array([field, island])).pieces]
+    >>> [len(piece.holes) for piece in resolve_overlaps(np.array([field, island])).pieces]
     [1, 0]
     """
     overlaps = _Overlaps.of(polygons, group)
@@ -167,7 +167,7 @@ def paint(polygons: GeometryArray, group: IntArray | None = None) -> Painting:
             holes.append(part)
         return Piece(polygons[k], tuple(holes))
 
-    return Painting(polygons, tuple(piece(k) for k in range(len(polygons))), overlaps)
+    return OverlapResolution(polygons, tuple(piece(k) for k in range(len(polygons))), overlaps)
 
 
 def _outlines(pieces: Iterable[tuple[int, Piece]]) -> Outlines:

@@ -24,9 +24,9 @@ __all__ = [
     "TILE_UUID_HIGH",
     "annotation_digest",
     "canonical_annotation",
+    "json_digest",
     "label_folders",
     "patch_id",
-    "plan_digest",
     "run_id",
     "slide_id",
     "slug",
@@ -182,12 +182,12 @@ def annotation_digest(annotations: Sequence[PathObject]) -> str:
     return f"xxh3_128:{total.hexdigest()}"
 
 
-def plan_digest(values: Mapping[str, Any]) -> str:
+def json_digest(values: Mapping[str, Any]) -> str:
     """Return the digest of JSON values, whatever the order of their keys.
 
     Examples
     --------
-    >>> plan_digest({"a": 1, "b": [2.5]}) == plan_digest({"b": [2.5], "a": 1})
+    >>> json_digest({"a": 1, "b": [2.5]}) == json_digest({"b": [2.5], "a": 1})
     True
     """
     return f"xxh3_128:{xxhash.xxh3_128_hexdigest(_json(values))}"

@@ -121,7 +121,7 @@ def _plan(
     names = {region.role.label for region in regions if region.role.label}
     if rule.background is not None and rule.labels:
         names.add(rule.background)
-    scene = _Scene(
+    scene = _PlaneContext(
         grid,
         rule,
         tuple(sorted(names)) if rule.labels else (),
@@ -164,7 +164,7 @@ class _Cores:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Scene:
+class _PlaneContext:
     """What all planes of an image share."""
 
     grid: Grid

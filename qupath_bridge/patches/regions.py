@@ -135,9 +135,9 @@ def select_regions(
         )
         if area > 0
     )
-    hollow = int((shapely.area(polygons) == 0).sum())
-    outside = len(chosen) - len(regions) - hollow
-    skipped.update({"empty": hollow, "outside image": outside})
+    empty_count = int((shapely.area(polygons) == 0).sum())
+    outside = len(chosen) - len(regions) - empty_count
+    skipped.update({"empty": empty_count, "outside image": outside})
     counts = {cause: n for cause, n in sorted(skipped.items()) if n}
     return regions, PlanReport(len(regions), counts, repairs)
 

@@ -11,7 +11,7 @@ from qupath_bridge.geometry.accumulate import tidy
 from qupath_bridge.geometry.coverage import grid_entries
 from qupath_bridge.geometry.edges import GeometryArray, Outlines, as_array
 from qupath_bridge.geometry.lattice import Entries
-from qupath_bridge.geometry.overlap import paint
+from qupath_bridge.geometry.overlap import resolve_overlaps
 from qupath_bridge.geometry.points import points_inside
 from qupath_bridge.model import FloatArray, IntArray, LabelRule
 
@@ -49,8 +49,8 @@ class LabelShares:
 
 def union_shares(regions: Sequence[Region], grid: Grid) -> FloatArray:
     """Return the share of each box that the union of regions covers, shape (N,)."""
-    painting = paint(as_array([region.polygon for region in regions]))
-    entries = _entries(painting.seen(), grid)
+    painting = resolve_overlaps(as_array([region.polygon for region in regions]))
+    entries = _entries(painting.visible_part(), grid)
     shares = np.bincount(_boxes(entries, grid), entries.value, minlength=len(grid))
     return tidy(shares.astype(np.float64))
 
@@ -80,10 +80,10 @@ def label_shares(
     labels = np.array([label_code[region.role.label or ""] for region in painted], np.int64)
     ids = np.array([region_code[region.id] for region in painted], np.int64)
 
-    painting = paint(polygons, labels if rule.overlap == "independent" else None)
-    seen = _entries(painting.seen(), grid)
+    painting = resolve_overlaps(polygons, labels if rule.overlap == "independent" else None)
+    seen = _entries(painting.visible_part(), grid)
     shares = _by_box(seen, labels, grid)
-    own = Entries.concatenate([seen, _entries(painting.beneath(labels), grid)])
+    own = Entries.concatenate([seen, _entries(painting.hidden_part(labels), grid)])
     contributions = _largest_first(_by_box(own, ids, grid))
     owners = _centre_owners(polygons, labels, grid, rule) if rule.rule == "centre" else None
     return LabelShares(shares, contributions, owners)

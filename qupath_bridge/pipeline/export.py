@@ -22,16 +22,16 @@ import xxhash
 from qupath_bridge.codecs import get_encoder
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import InterruptedRunError, SlideError, UsageError
+from qupath_bridge.outputs import index
+from qupath_bridge.outputs.base import PatchFile, Sink
+from qupath_bridge.outputs.folder import FolderSink
 from qupath_bridge.patches import ids
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
-from qupath_bridge.sinks import index
-from qupath_bridge.sinks.base import PatchFile, Sink
-from qupath_bridge.sinks.folder import FolderSink
 from qupath_bridge.stores.local import LocalStore
 
 from . import records, rows
-from .admission import admit, check_place
+from .output_check import check_output, check_place
 from .plan import Failure, Plan
 from .run import Progress, Run
 from .runner import InlineRunner, Runner
@@ -39,7 +39,7 @@ from .runner import InlineRunner, Runner
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["digest_of", "export"]
+__all__ = ["export", "patch_digest"]
 
 CHUNK = 64
 """Patches a task: enough to hide its cost, few enough to stop soon and to share out evenly."""
@@ -94,7 +94,7 @@ def export(
         engine=engine or {},
         started=records.timestamp(),
     )
-    record, old = admit(store, config, record)
+    record, old = check_output(store, config, record)
     store.put(records.RUN_FILE, records.dump_json(record), durable=True)
     store.sweep()
 
@@ -146,7 +146,7 @@ class _Job:
             return
         sink = FolderSink(self.store)
         sink.begin(plan.slide_id)
-        known = {} if old is None else rows.reusable(plan, old)
+        known = {} if old is None else rows.find_reusable(plan, old)
         try:
             digests = self._write(plan, paths, sink, known)
         except KeyboardInterrupt:
@@ -166,7 +166,7 @@ class _Job:
         sink.commit(plan.slide_id)
 
     def _write(
-        self, plan: Plan, paths: Sequence[str], sink: Sink, known: Mapping[int, rows.Known]
+        self, plan: Plan, paths: Sequence[str], sink: Sink, known: Mapping[int, rows.ReusablePatch]
     ) -> list[str]:
         """Write all patches of a slide; return their digests in plan order."""
         config = plan.config
@@ -187,7 +187,7 @@ class _Job:
                             if payload is None:
                                 payload = encoder.encode(plan.read(row, reader))
                             sink.write(PatchFile(_stem(paths[row]), paths[row]), payload)
-                        done.append(digest_of(payload))
+                        done.append(patch_digest(payload))
                     return done
 
             with closing(self.runner.run(task, _chunks(len(plan)), stop=self.stop)) as results:
@@ -196,17 +196,17 @@ class _Job:
                     self._report(plan, len(written))
         return digests
 
-    def _known_payload(self, known: rows.Known | None) -> bytes | None:
+    def _known_payload(self, known: rows.ReusablePatch | None) -> bytes | None:
         """Return the bytes that an earlier run wrote for the same pixels, if they are intact."""
         if known is None or not self.store.exists(known.path):
             return None
         payload = self.store.get(known.path)
-        return payload if digest_of(payload) == known.digest else None
+        return payload if patch_digest(payload) == known.digest else None
 
     def _intact(self, old: pa.Table) -> bool:
         """Whether every file of a committed slide has the bytes that the index says."""
         return all(
-            self.store.exists(path) and digest_of(self.store.get(path)) == digest
+            self.store.exists(path) and patch_digest(self.store.get(path)) == digest
             for path, digest in zip(
                 old.column("path").to_pylist(), old.column("digest").to_pylist(), strict=True
             )
@@ -306,6 +306,6 @@ def _readers(path: Path) -> Iterator[Lend]:
                 idle.pop().close()
 
 
-def digest_of(payload: bytes) -> str:
+def patch_digest(payload: bytes) -> str:
     """Return the digest of a written file, as the index holds it."""
     return f"xxh3_128:{xxhash.xxh3_128_hexdigest(payload)}"

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from qupath_bridge.geometry.frames import Frame
+from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import FIRST_PLANE, Box, MaskArray, PixelArray, Plane
 from qupath_bridge.pixels.orient import orient, warp
 from qupath_bridge.readers.base import Pixels, Reader
@@ -17,7 +17,11 @@ WHITE = (255, 255, 255)
 
 
 def read_patch(
-    reader: Reader, frame: Frame, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE
+    reader: Reader,
+    coordinates: CoordinateMap,
+    box: Box,
+    size: tuple[int, int],
+    plane: Plane = FIRST_PLANE,
 ) -> Pixels:
     """Read a box of the image as QuPath shows it.
 
@@ -25,7 +29,7 @@ def read_patch(
     ----------
     reader : Reader
         Of the slide's file.
-    frame : Frame
+    coordinates : CoordinateMap
         Of the same file.
     box : Box
         QuPath's pixels; may pass the edges of the image.
@@ -46,12 +50,12 @@ def read_patch(
     ReadError
         If the file cannot be read there.
     """
-    if frame.is_right_angle:
-        pixels, mask = _read_turned(reader, frame, box, size, plane)
-        shown = _inside(box, size, frame.visible)
+    if coordinates.is_right_angle:
+        pixels, mask = _read_turned(reader, coordinates, box, size, plane)
+        shown = _inside(box, size, coordinates.visible)
     else:
-        pixels, mask = _read_warped(reader, frame, box, size, plane)
-        shown = _inside(box, size, Box(0, 0, *frame.size))
+        pixels, mask = _read_warped(reader, coordinates, box, size, plane)
+        shown = _inside(box, size, Box(0, 0, *coordinates.size))
     if shown is not None:
         mask = shown if mask is None else mask & shown
     if mask is None or mask.all():
@@ -61,14 +65,14 @@ def read_patch(
 
 
 def read_thumbnail(
-    reader: Reader, frame: Frame, longest_side: int = 1024
+    reader: Reader, coordinates: CoordinateMap, longest_side: int = 1024
 ) -> tuple[PixelArray, tuple[float, float]]:
     """Read the whole image as QuPath shows it, small.
 
     Parameters
     ----------
     reader : Reader
-    frame : Frame
+    coordinates : CoordinateMap
     longest_side : int
         Of the thumbnail, pixels; smaller images keep their size.
 
@@ -78,10 +82,10 @@ def read_thumbnail(
     scale : (x, y)
         Thumbnail pixels per pixel of QuPath's image, along each axis.
     """
-    width, height = frame.size
+    width, height = coordinates.size
     factor = min(1.0, longest_side / max(width, height))
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    rgb, _ = read_patch(reader, frame, Box(0, 0, width, height), size)
+    rgb, _ = read_patch(reader, coordinates, Box(0, 0, width, height), size)
     return rgb, (size[0] / width, size[1] / height)
 
 
@@ -96,24 +100,24 @@ def _inside(box: Box, size: tuple[int, int], visible: Box) -> MaskArray | None:
 
 
 def _read_turned(
-    reader: Reader, frame: Frame, box: Box, size: tuple[int, int], plane: Plane
+    reader: Reader, coordinates: CoordinateMap, box: Box, size: tuple[int, int], plane: Plane
 ) -> Pixels:
-    orientation = frame.orientation
+    orientation = coordinates.orientation
     width, height = size
     file_size = (height, width) if orientation.turns % 2 else size
-    pixels, mask = reader.read(frame.slide_box(box), file_size, plane)
+    pixels, mask = reader.read(coordinates.slide_box(box), file_size, plane)
     return orient(pixels, orientation), None if mask is None else orient(mask, orientation)
 
 
 def _read_warped(
-    reader: Reader, frame: Frame, box: Box, size: tuple[int, int], plane: Plane
+    reader: Reader, coordinates: CoordinateMap, box: Box, size: tuple[int, int], plane: Plane
 ) -> Pixels:
-    (a, b, tx), (c, d, ty) = frame.matrix
+    (a, b, tx), (c, d, ty) = coordinates.matrix
     to_x, to_y = box.w / size[0], box.h / size[1]
     # Level-0 pixels of the file from one output pixel to the next: the block is read no finer than
     # that, as averaging belongs before interpolating, and no finer than the file.
     step = max(1.0, min(to_x * math.hypot(a, c), to_y * math.hypot(b, d)))
-    part = _around(frame.slide_box(box), math.ceil(step), frame.source)
+    part = _around(coordinates.slide_box(box), math.ceil(step), coordinates.source)
     if part.w == 0 or part.h == 0:
         block, mask = np.zeros((0, 0, 3), np.uint8), None
         x_scale = y_scale = 1.0

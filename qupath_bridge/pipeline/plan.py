@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import BridgeError, PlanError, SlideError
 from qupath_bridge.geometry.calibration import resolve_pixel_size
-from qupath_bridge.geometry.frames import Frame, from_entry
+from qupath_bridge.geometry.coordinates import CoordinateMap, coordinate_map
 from qupath_bridge.model import (
     Box,
     BoxArray,
@@ -85,7 +85,7 @@ class Plan:
     slide: Slide
     slide_id: str
     config: ExportConfig
-    frame: Frame
+    coordinates: CoordinateMap
     grid: Grid
     table: PatchTable
     dropped: Mapping[Reason, int]
@@ -115,7 +115,7 @@ class Plan:
         """Read the pixels of one patch, shape (size, size, 3), with a reader of this slide."""
         box = Box(*self.table.boxes[row].tolist())
         size = (self.config.size, self.config.size)
-        pixels, _ = read_patch(reader, self.frame, box, size, self.table.plane(row))
+        pixels, _ = read_patch(reader, self.coordinates, box, size, self.table.plane(row))
         return pixels
 
     def preview(self, path: Path | str) -> None:
@@ -135,7 +135,7 @@ class Plan:
             "slide_id": self.slide_id,
             "fingerprint": [self.fingerprint.size, self.fingerprint.digest],
             "annotations": self.annotation_digest,
-            "frame": self.frame.digest_values(),
+            "coordinates": self.coordinates.digest_values(),
             "pixel_size": None if size is None else [size.x, size.y],
         }
 
@@ -179,15 +179,15 @@ def plan(slide: Slide, config: ExportConfig | None = None) -> Plan:
 
 def _plan(slide: Slide, config: ExportConfig, data: ImageData, reader: Reader) -> Plan:
     spec, rule = config.grid_spec(), config.label_rule()
-    frame = from_entry(slide.frame, file_size=reader.size, bounds=reader.bounds)
+    coordinates = coordinate_map(slide.builder, file_size=reader.size, bounds=reader.bounds)
     if slide.width is not None and slide.height is not None:
-        frame.check_size((slide.width, slide.height))
+        coordinates.check_size((slide.width, slide.height))
     pixel_size, notes = resolve_pixel_size(
-        spec.pixel_size, slide.pixel_size, frame.pixel_size(reader.pixel_size)
+        spec.pixel_size, slide.pixel_size, coordinates.pixel_size(reader.pixel_size)
     )
     magnification = slide.magnification or reader.objective_power
     grid = resolve_grid(
-        spec, image_size=frame.size, pixel_size=pixel_size, magnification=magnification
+        spec, image_size=coordinates.size, pixel_size=pixel_size, magnification=magnification
     )
     _check_planes(slide, config, reader)
     if rule.unclassified == "error":
@@ -197,7 +197,7 @@ def _plan(slide: Slide, config: ExportConfig, data: ImageData, reader: Reader) -
         grid,
         rule,
         planes=spec.planes,
-        tissue=_tissue_test(config, reader, frame),
+        tissue=_tissue_test(config, reader, coordinates),
         tma_cores=data.tma_cores,
     )
     if not config.allow_repair:
@@ -206,7 +206,7 @@ def _plan(slide: Slide, config: ExportConfig, data: ImageData, reader: Reader) -
         slide=slide,
         slide_id=ids.slide_id(slide.entry_id, slide.name),
         config=config,
-        frame=frame,
+        coordinates=coordinates,
         grid=grid,
         table=planned.table,
         dropped=planned.dropped,
@@ -219,7 +219,7 @@ def _plan(slide: Slide, config: ExportConfig, data: ImageData, reader: Reader) -
         downsample=grid.downsample,
         # As readers choose it: by the axis that needs the finer pixels.
         read_level=choose_level(reader.levels, min(grid.box_width, grid.box_height) / config.size),
-        warnings=(*frame.notes, *notes, *data.problems, *planned.report.warnings),
+        warnings=(*coordinates.notes, *notes, *data.problems, *planned.report.warnings),
     )
 
 
@@ -300,13 +300,13 @@ def _refuse_big_repairs(slide: Slide, report: PlanReport) -> None:
 
 
 def _tissue_test(
-    config: ExportConfig, reader: Reader, frame: Frame
+    config: ExportConfig, reader: Reader, coordinates: CoordinateMap
 ) -> Callable[[BoxArray], FloatArray] | None:
     if config.tissue == "none":
         return None
     from qupath_bridge.pixels.tissue import tissue_shares
 
-    thumbnail, scale = read_thumbnail(reader, frame)
+    thumbnail, scale = read_thumbnail(reader, coordinates)
     method = config.tissue
     return lambda boxes: tissue_shares(thumbnail, scale, boxes, method)
 

@@ -11,14 +11,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import PathObject
-from qupath_bridge.project.classes import unpack_rgb
+from qupath_bridge.qupath.files.classes import class_colors, label_color, unpack_rgb
 from qupath_bridge.readers import open_reader
 from qupath_bridge.stores.local import LocalStore
 
-from .admission import check_place
+from .output_check import check_place
 from .pixels import read_thumbnail
 from .plan import Plan
-from .provenance import class_colors, label_color
 
 __all__ = ["draw_preview", "render_preview"]
 
@@ -66,7 +65,7 @@ def render_preview(plan: Plan, longest_side: int = LONGEST_SIDE) -> Image.Image:
     of their class, and a legend below counts the patches.
     """
     with open_reader(plan.path) as reader:
-        thumbnail, scale = read_thumbnail(reader, plan.frame, longest_side)
+        thumbnail, scale = read_thumbnail(reader, plan.coordinates, longest_side)
     colors = class_colors(plan.slide.project.classes)
     for annotation in plan.annotations:
         if annotation.class_path and annotation.class_color is not None:

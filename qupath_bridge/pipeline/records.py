@@ -136,7 +136,7 @@ def plan_digest(plans: Sequence[Plan], config: ExportConfig) -> str:
     Running options, paths, times, engine and machine take no part.
     """
     slides = sorted((plan.digest_values() for plan in plans), key=lambda s: str(s["entry_id"]))
-    return ids.plan_digest({"config": config.digest_values(), "slides": slides})
+    return ids.json_digest({"config": config.digest_values(), "slides": slides})
 
 
 def run_record(
@@ -184,13 +184,13 @@ def slide_record(plan: Plan) -> dict[str, Any]:
             "digest": plan.fingerprint.digest,
             "mtime_ns": plan.fingerprint.mtime_ns,
         },
-        "frame": {
-            **plan.frame.describe(),
+        "coordinates": {
+            **plan.coordinates.describe(),
             "pixel_size": None
             if size is None
             else {"x": size.x, "y": size.y, "origin": size.origin},
         },
-        "digest": ids.plan_digest(plan.digest_values()),
+        "digest": ids.json_digest(plan.digest_values()),
         "annotation_digest": plan.annotation_digest,
         "annotations": {a.id: annotation_record(a) for a in plan.annotations},
         "grid": {

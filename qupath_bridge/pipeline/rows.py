@@ -8,19 +8,26 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from qupath_bridge.outputs import index
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.table import LABEL_SOURCES, PatchTable, Ragged
-from qupath_bridge.sinks import index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .plan import Plan
 
-__all__ = ["Known", "index_table", "patch_paths", "pixels_digest", "reusable", "run_id_of"]
+__all__ = [
+    "ReusablePatch",
+    "find_reusable",
+    "index_table",
+    "patch_paths",
+    "pixels_digest",
+    "run_id_of",
+]
 
 
-class Known(NamedTuple):
+class ReusablePatch(NamedTuple):
     """A patch that an earlier run wrote with the same pixels: where, and the file's digest."""
 
     path: str
@@ -30,10 +37,10 @@ class Known(NamedTuple):
 def pixels_digest(plan: Plan) -> str:
     """Return the digest of what decides the bytes of a patch of this slide, its box aside."""
     config = plan.config
-    return ids.plan_digest(
+    return ids.json_digest(
         {
             "fingerprint": [plan.fingerprint.size, plan.fingerprint.digest],
-            "frame": plan.frame.digest_values(),
+            "coordinates": plan.coordinates.digest_values(),
             "size": config.size,
             "format": config.format,
             "quality": config.quality if config.format == "jpeg" else None,
@@ -76,7 +83,7 @@ def index_table(
 ) -> pa.Table:
     """Return the index rows of a slide whose patches are written."""
     table, count = plan.table, len(plan)
-    boxes, slide_boxes = table.boxes, plan.frame.slide_boxes(table.boxes)
+    boxes, slide_boxes = table.boxes, plan.coordinates.slide_boxes(table.boxes)
     columns = {
         "run_id": [run_id] * count,
         "entry_id": [plan.slide.entry_id] * count,
@@ -152,12 +159,12 @@ def run_id_of(table: pa.Table) -> str | None:
 BOX_COLUMNS = ("x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t")
 
 
-def reusable(plan: Plan, old: pa.Table) -> dict[int, Known]:
+def find_reusable(plan: Plan, old: pa.Table) -> dict[int, ReusablePatch]:
     """Return which patches of a plan stand in older rows with the same pixels, by row."""
     if index.metadata_of(old).get("pixels") != pixels_digest(plan):
         return {}
     columns = [old.column(name).to_pylist() for name in (*BOX_COLUMNS, "path", "digest")]
-    known = {tuple(row[:6]): Known(*row[6:]) for row in zip(*columns, strict=True)}
+    known = {tuple(row[:6]): ReusablePatch(*row[6:]) for row in zip(*columns, strict=True)}
     table = plan.table
     keys = zip(*table.boxes.T.tolist(), table.z.tolist(), table.t.tolist(), strict=True)
     return {row: known[key] for row, key in enumerate(keys) if key in known}

@@ -65,7 +65,7 @@ class Run:
 
     def table(self) -> pa.Table:
         """Return the index, one row a patch, as an Arrow table."""
-        from qupath_bridge.sinks import index
+        from qupath_bridge.outputs import index
 
         return index.read_index(LocalStore(self.out))
 

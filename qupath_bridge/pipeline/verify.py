@@ -11,14 +11,14 @@ import numpy as np
 
 from qupath_bridge.codecs import Encoder, decode, get_encoder
 from qupath_bridge.errors import BridgeError, OutputError
-from qupath_bridge.geometry.frames import from_entry
-from qupath_bridge.model import Box, FrameSpec, Plane
+from qupath_bridge.geometry.coordinates import coordinate_map
+from qupath_bridge.model import Box, Plane, ServerBuilder
+from qupath_bridge.outputs import index
 from qupath_bridge.readers import open_reader
-from qupath_bridge.sinks import index
 from qupath_bridge.stores.local import LocalStore
 
 from . import records
-from .export import PATCH_NAME, digest_of
+from .export import PATCH_NAME, patch_digest
 from .pixels import read_patch
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _check_file(store: LocalStore, row: Mapping[str, Any]) -> Finding | None:
         payload = store.get(path)
     except OutputError as error:
         return Finding("unreadable", path, error.message)
-    if digest_of(payload) != row["digest"]:
+    if patch_digest(payload) != row["digest"]:
         return Finding("changed", path, _how_changed(payload, row))
     return None
 
@@ -175,8 +175,10 @@ def _check_pixels(
             if (fingerprint.size, fingerprint.digest) != (known["size"], known["digest"]):
                 problem = "the slide file is not the one that was exported"
                 return 0, [Finding("slide", str(path), problem)]
-            frame = from_entry(
-                FrameSpec(slide["frame"]["builder"]), file_size=reader.size, bounds=reader.bounds
+            coordinates = coordinate_map(
+                ServerBuilder(slide["coordinates"]["builder"]),
+                file_size=reader.size,
+                bounds=reader.bounds,
             )
             compared, encoder = 0, None
             for row in rows:
@@ -186,7 +188,7 @@ def _check_pixels(
                     )
                 box = Box(row["x_qupath"], row["y_qupath"], row["w_qupath"], row["h_qupath"])
                 size = (row["width"], row["height"])
-                pixels, _ = read_patch(reader, frame, box, size, Plane(row["z"], row["t"]))
+                pixels, _ = read_patch(reader, coordinates, box, size, Plane(row["z"], row["t"]))
                 if not _shows(store.get(row["path"]), pixels, encoder):
                     problem = "the file does not show what the slide shows there"
                     findings.append(Finding("pixels", row["path"], problem))

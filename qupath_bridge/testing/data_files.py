@@ -13,9 +13,9 @@ import shapely
 
 from qupath_bridge.geometry.canonical import round_coordinates
 from qupath_bridge.model import ImageData, ObjectType, PathObject, Plane, Roi, RoiKind, TmaGrid
-from qupath_bridge.project.embedded.qpdata_write import encode_image_data
-from qupath_bridge.project.embedded.records import DESCRIPTION
-from qupath_bridge.project.rois import make_roi
+from qupath_bridge.qupath.qpdata.records import DESCRIPTION
+from qupath_bridge.qupath.qpdata.writing import encode_image_data
+from qupath_bridge.qupath.rois import make_roi
 
 __all__ = ["cell_file", "every_kind", "tissue_microarray"]
 

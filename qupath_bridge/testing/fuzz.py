@@ -21,12 +21,13 @@ import shapely
 
 from qupath_bridge.errors import OutputError, ProjectError
 from qupath_bridge.model import Box, ImageData
-from qupath_bridge.project.comparing import differences, take_inventory, tile_hashes
-from qupath_bridge.project.embedded.qpdata import decode_image_data
-from qupath_bridge.project.embedded.qpdata_write import encode_image_data
-from qupath_bridge.project.embedded.splice import splice_tiles
-from qupath_bridge.project.geojson import Tile
-from qupath_bridge.testing.data_files import cell_file, every_kind, tissue_microarray
+from qupath_bridge.qupath.geojson import Tile
+from qupath_bridge.qupath.qpdata.reading import decode_image_data
+from qupath_bridge.qupath.qpdata.splice import splice_tiles
+from qupath_bridge.qupath.qpdata.writing import encode_image_data
+from qupath_bridge.roundtrip.comparing import differences, take_inventory, tile_hashes
+
+from .data_files import cell_file, every_kind, tissue_microarray
 
 __all__ = ["check", "damage", "main", "seeds"]
 

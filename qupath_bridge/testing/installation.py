@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qupath_bridge.project.paquo.installation import Installation, find_qupath
+from qupath_bridge.qupath.jvm.installation import Installation, find_qupath
 
 __all__ = ["QuPath", "real_qupath"]
 

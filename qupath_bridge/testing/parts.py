@@ -12,10 +12,10 @@ from typing import Any
 
 from qupath_bridge.errors import ProjectError
 from qupath_bridge.model import ImageData, ObjectType, PathObject, RoiKind
-from qupath_bridge.project.embedded import schema
-from qupath_bridge.project.embedded.javawrite import JavaWriter
-from qupath_bridge.project.embedded.qpdata import decode_image_data
-from qupath_bridge.project.embedded.schema import ClassSpec
+from qupath_bridge.qupath.javaio.descriptors import ClassSpec
+from qupath_bridge.qupath.javaio.writer import JavaWriter
+from qupath_bridge.qupath.qpdata import schema
+from qupath_bridge.qupath.qpdata.reading import decode_image_data
 
 __all__ = [
     "COLL_SER",

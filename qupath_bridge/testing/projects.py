@@ -23,20 +23,20 @@ from shapely.geometry.base import BaseGeometry
 from qupath_bridge.model import (
     FIRST_PLANE,
     ClassInfo,
-    FrameSpec,
     ImageData,
     ObjectType,
     PathObject,
     PixelSize,
     Plane,
+    ServerBuilder,
     TmaGrid,
 )
-from qupath_bridge.project.classes import default_rgb, pack_rgb
-from qupath_bridge.project.embedded import builders
-from qupath_bridge.project.embedded.writer import NewEntry, create_project, stored_uri
-from qupath_bridge.project.engine import Project
-from qupath_bridge.project.memory import memory_project, memory_slide
-from qupath_bridge.project.rois import make_roi
+from qupath_bridge.qupath.files import builders
+from qupath_bridge.qupath.files.classes import default_rgb, pack_rgb
+from qupath_bridge.qupath.project_writer import NewEntry, create_project, stored_uri
+from qupath_bridge.qupath.rois import make_roi
+from qupath_bridge.sources.base import Project
+from qupath_bridge.sources.memory import memory_project, memory_slide
 
 __all__ = [
     "Image",
@@ -221,7 +221,7 @@ def build_memory_project(
             path=Path(image.slide) if Path(image.slide).exists() else None,
             size=(shown["width"], shown["height"]),
             pixel_size=_pixel_size(shown),
-            frame=FrameSpec(builder),
+            builder=ServerBuilder(builder),
         )
         slides.append(
             replace(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shapely.geometry.base import BaseGeometry
 
 from qupath_bridge.model import ImageData, ObjectType, PathObject, Plane, Roi, RoiKind, TmaGrid
-from qupath_bridge.project.rois import make_roi
+from qupath_bridge.qupath.rois import make_roi
 
 __all__ = ["images", "names", "rois"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qupath_bridge.cli import main
-from qupath_bridge.sinks import index
+from qupath_bridge.outputs import index
 from qupath_bridge.stores.local import LocalStore
 from qupath_bridge.testing.projects import Image, Region, build_project
 from qupath_bridge.testing.slides import write_slide

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 import shapely
 
-import qupath_bridge.project
+import qupath_bridge.sources
 from qupath_bridge.errors import MissingDependencyError, ProjectError, UsageError
-from qupath_bridge.project import engine_names, get_engine, open_project
-from qupath_bridge.project.embedded import engine as embedded
-from qupath_bridge.project.embedded.engine import EmbeddedEngine, read_entry
-from qupath_bridge.project.memory import MemoryEngine, memory_project, memory_slide
+from qupath_bridge.sources import embedded, engine_names, get_engine, open_project
+from qupath_bridge.sources.embedded import EmbeddedEngine, read_entry
+from qupath_bridge.sources.memory import MemoryEngine, memory_project, memory_slide
 from qupath_bridge.testing.contracts.engine import EngineContract
 from qupath_bridge.testing.projects import Image, build_memory_project, build_project
 
@@ -53,12 +52,12 @@ def test_other_packages_bring_engines(monkeypatch):
     def points(*, group, name=None):
         assert group == "qupath_bridge.engines"
         found = [
-            EntryPoint("mine", "qupath_bridge.project.embedded.engine:EmbeddedEngine", group),
+            EntryPoint("mine", "qupath_bridge.sources.embedded:EmbeddedEngine", group),
             EntryPoint("broken", "no_such_package:Engine", group),
         ]
         return [each for each in found if name in {None, each.name}]
 
-    monkeypatch.setattr(qupath_bridge.project, "entry_points", points)
+    monkeypatch.setattr(qupath_bridge.sources, "entry_points", points)
     assert engine_names() == ("auto", "broken", "embedded", "mine", "paquo")
     assert isinstance(get_engine("mine"), EmbeddedEngine)
     with pytest.raises(MissingDependencyError, match="'broken' cannot be loaded"):
@@ -277,7 +276,7 @@ def test_memory_projects_have_what_they_are_given(tmp_path):
     project = memory_project([slide], name="study")
     assert project.info.name == "study"
     assert project.slides[0].uri == (tmp_path / "a.svs").as_uri()
-    assert project.slides[0].frame.builder["uri"] == project.slides[0].uri
+    assert project.slides[0].builder.json["uri"] == project.slides[0].uri
     assert (project.slides[0].width, project.slides[0].height) == (20, 10)
     with pytest.raises(ProjectError, match="no project in memory"):
         MemoryEngine([project]).open(Path("other"))

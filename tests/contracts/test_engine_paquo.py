@@ -2,7 +2,7 @@
 
 import pytest
 
-from qupath_bridge.project.paquo.engine import PaquoEngine
+from qupath_bridge.sources.paquo import PaquoEngine
 from qupath_bridge.testing.contracts.engine import EngineContract
 from qupath_bridge.testing.projects import build_project
 

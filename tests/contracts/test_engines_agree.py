@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from qupath_bridge.model import Box, ObjectType, Plane
 from qupath_bridge.patches.ids import tile_uuid
-from qupath_bridge.project.comparing import differences, take_inventory, tile_hashes
-from qupath_bridge.project.embedded.engine import EmbeddedEngine
-from qupath_bridge.project.embedded.qpdata import decode_image_data
-from qupath_bridge.project.embedded.qpdata_write import encode_image_data
-from qupath_bridge.project.embedded.splice import splice_tiles
-from qupath_bridge.project.embedded.writer import NewEntry, create_project
-from qupath_bridge.project.geojson import Tile
-from qupath_bridge.project.paquo.engine import PaquoEngine
+from qupath_bridge.qupath.geojson import Tile
+from qupath_bridge.qupath.project_writer import NewEntry, create_project
+from qupath_bridge.qupath.qpdata.reading import decode_image_data
+from qupath_bridge.qupath.qpdata.splice import splice_tiles
+from qupath_bridge.qupath.qpdata.writing import encode_image_data
+from qupath_bridge.roundtrip.comparing import differences, take_inventory, tile_hashes
+from qupath_bridge.sources.embedded import EmbeddedEngine
+from qupath_bridge.sources.paquo import PaquoEngine
 from qupath_bridge.testing.data_files import cell_file
 from qupath_bridge.testing.projects import Image, build_project
 from qupath_bridge.testing.strategies import images
@@ -75,7 +75,7 @@ def paquo(installation):
 def test_both_read_every_image_alike(paquo, drawn):
     with tempfile.TemporaryDirectory() as folder:
         slide = build_project(Path(folder, "s"), [Image(Path(folder, "a.svs"), size=(9000, 9000))])
-        builder = EmbeddedEngine().open(slide).slides[0].frame.builder
+        builder = EmbeddedEngine().open(slide).slides[0].builder.json
         entries = [NewEntry(f"{i}", builder, image) for i, image in enumerate(drawn)]
         path = create_project(Path(folder, "project"), entries)
         with paquo.open(path) as theirs:

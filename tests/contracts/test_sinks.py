@@ -1,8 +1,8 @@
 import pytest
 
-from qupath_bridge.sinks.base import PatchFile, Sink
-from qupath_bridge.sinks.folder import FolderSink
-from qupath_bridge.sinks.memory import MemorySink
+from qupath_bridge.outputs.base import PatchFile, Sink
+from qupath_bridge.outputs.folder import FolderSink
+from qupath_bridge.outputs.memory import MemorySink
 from qupath_bridge.stores.memory import MemoryStore
 from qupath_bridge.testing.contracts.sink import SinkContract
 

@@ -51,7 +51,7 @@ def test_links_lead_somewhere(document):
 
 
 def test_the_index_columns_are_all_explained():
-    from qupath_bridge.sinks import index
+    from qupath_bridge.outputs import index
 
     text = (ROOT / "docs" / "provenance.md").read_text(encoding="utf-8")
     missing = [name for name in index.COLUMN_NAMES if f"`{name}`" not in text]

@@ -13,8 +13,8 @@ import pytest
 import shapely
 
 from qupath_bridge.model import ClassInfo, ObjectType, PixelSize, Plane
-from qupath_bridge.project import open_project
-from qupath_bridge.project.geojson import load
+from qupath_bridge.qupath.geojson import load
+from qupath_bridge.sources import open_project
 from qupath_bridge.testing.projects import tree_hashes
 
 DATA = Path(__file__).parents[1] / "data"
@@ -48,9 +48,9 @@ def test_samples_are_listed(sample):
     assert rotated.pixel_size == PixelSize(0.2502, 0.25, "project")
     assert first.magnification == 40
     assert first.levels == ((1.0, 40000, 30000), (4.0, 10000, 7500), (16.0, 2500, 1875))
-    assert first.frame.builder["args"] == ("--series", "0")
-    assert rotated.frame.builder["rotation"] == "ROTATE_90"
-    assert cropped.frame.builder["region"]["x"] == 10
+    assert first.builder.json["args"] == ("--series", "0")
+    assert rotated.builder.json["rotation"] == "ROTATE_90"
+    assert cropped.builder.json["region"]["x"] == 10
     # None of these slides exists; every image says so.
     assert len(project.problems) == 4
     assert all("slide 1.svs" in problem for problem in project.problems)

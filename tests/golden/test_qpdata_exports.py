@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import shapely
 
-from qupath_bridge.project.embedded.qpdata import read_image_data
+from qupath_bridge.qupath.qpdata.reading import read_image_data
 
 SAMPLES = Path(__file__).parents[1] / "data" / "qupath-samples"
 EXPORTS = {

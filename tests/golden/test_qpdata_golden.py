@@ -12,7 +12,7 @@ import pytest
 import shapely
 
 from qupath_bridge.geometry.canonical import round_coordinates
-from qupath_bridge.project.embedded.qpdata import read_image_data
+from qupath_bridge.qupath.qpdata.reading import read_image_data
 
 DATA = Path(__file__).parents[1] / "data"
 GOLDEN = sorted((DATA / "golden").glob("*.json.gz"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from qupath_bridge.model import ObjectType
-from qupath_bridge.project.embedded.qpdata import decode_image_data, read_image_data
+from qupath_bridge.qupath.qpdata.reading import decode_image_data, read_image_data
 
 FILE = Path(__file__).parents[1] / "data" / "shared-roi" / "data.qpdata"
 

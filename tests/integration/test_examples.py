@@ -15,7 +15,7 @@ import shapely
 from PIL import Image, ImageDraw
 
 from qupath_bridge.model import RoiKind
-from qupath_bridge.project import open_project
+from qupath_bridge.sources import open_project
 
 EXAMPLES = Path(__file__).parents[2] / "example_projects"
 SLIDE = EXAMPLES / "skin" / "CMU-1-Small-Region.svs"

@@ -14,6 +14,7 @@ from PIL import Image as Picture
 
 import qupath_bridge as qb
 from qupath_bridge.errors import InterruptedRunError, OutputError, ReadError, UsageError
+from qupath_bridge.outputs import index
 from qupath_bridge.pipeline import export as export_module
 from qupath_bridge.pipeline import plan as plan_module
 from qupath_bridge.pipeline.export import export
@@ -21,7 +22,6 @@ from qupath_bridge.pipeline.plan import Failure, plan_slides
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.verify import verify
 from qupath_bridge.runners.local import ThreadRunner
-from qupath_bridge.sinks import index
 from qupath_bridge.testing.projects import tree_hashes
 
 CONFIG = qb.ExportConfig(size=50, edge="pad", min_share=0.4)

@@ -14,8 +14,8 @@ import pytest
 import qupath_bridge as qb
 from qupath_bridge.cli import main
 from qupath_bridge.model import ObjectType
+from qupath_bridge.outputs.index import list_partitions, read_partition
 from qupath_bridge.patches.ids import TILE_UUID_HIGH, tile_uuid
-from qupath_bridge.sinks.index import list_partitions, read_partition
 from qupath_bridge.stores.local import LocalStore
 
 SCRIPTS = Path(__file__).parents[2] / "groovy_scripts"

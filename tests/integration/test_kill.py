@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from qupath_bridge.sinks import index
+from qupath_bridge.outputs import index
 from qupath_bridge.stores.local import LocalStore
 
 KILLS = 50

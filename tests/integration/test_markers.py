@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qupath_bridge.geometry.frames import from_entry
-from qupath_bridge.model import Box, FrameSpec, Plane
+from qupath_bridge.geometry.coordinates import coordinate_map
+from qupath_bridge.model import Box, Plane, ServerBuilder
 from qupath_bridge.pipeline.pixels import read_patch, read_thumbnail
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.memory import MemoryReader
@@ -68,7 +68,7 @@ def shown(steps, image=SLIDE):
 
 
 def reading(builder, reader):
-    return from_entry(FrameSpec(builder), file_size=reader.size, bounds=reader.bounds)
+    return coordinate_map(ServerBuilder(builder), file_size=reader.size, bounds=reader.bounds)
 
 
 FRAMES = {
@@ -96,20 +96,20 @@ BOUNDS = {
 def test_corners(steps, bounds):
     """At each corner a patch inside, and one that passes the edge, equal what QuPath shows."""
     reader = MemoryReader(SLIDE, bounds=bounds, background=BACKGROUND)
-    frame = reading(wrapped(steps), reader)
+    coordinates = reading(wrapped(steps), reader)
     base = SLIDE if bounds is None else cut(SLIDE, *bounds)
     image = shown(steps, base)
     height, width = image.shape[:2]
-    assert frame.size == (width, height)
+    assert coordinates.size == (width, height)
     # Where the file has pixels, of what QuPath shows.
     has = shown(steps, cut(np.ones_like(SLIDE), *(bounds or (0, 0, *SIZE)), fill=0))[..., 0] == 1
     for x in (0, width - 5):
         for y in (0, height - 3):
-            one, _ = read_patch(reader, frame, Box(x, y, 1, 1), (1, 1))
+            one, _ = read_patch(reader, coordinates, Box(x, y, 1, 1), (1, 1))
             assert one[0, 0].tolist() == image[y, x].tolist()
             for dx, dy in ((0, 0), (-2, 1), (3, -2)):
                 box = Box(x + dx, y + dy, 5, 3)
-                pixels, mask = read_patch(reader, frame, box, (5, 3))
+                pixels, mask = read_patch(reader, coordinates, box, (5, 3))
                 np.testing.assert_array_equal(pixels, cut(image, *box))
                 valid = cut(np.repeat(has[..., None], 3, -1), *box, fill=0)[..., 0] == 1
                 np.testing.assert_array_equal(
@@ -120,9 +120,9 @@ def test_corners(steps, bounds):
 @pytest.mark.parametrize("steps", FRAMES.values(), ids=FRAMES)
 def test_no_crop_shows_the_whole_slide(steps):
     reader = MemoryReader(SLIDE, bounds=BOUNDS["inside"], background=BACKGROUND)
-    frame = reading(wrapped(steps, "--no-crop"), reader)
-    whole = Box(0, 0, *frame.size)
-    pixels, mask = read_patch(reader, frame, whole, frame.size)
+    coordinates = reading(wrapped(steps, "--no-crop"), reader)
+    whole = Box(0, 0, *coordinates.size)
+    pixels, mask = read_patch(reader, coordinates, whole, coordinates.size)
     assert mask is None
     np.testing.assert_array_equal(pixels, shown(steps))
 
@@ -156,10 +156,10 @@ def chains(draw):
 def test_any_nesting_equals_the_turned_array(chain):
     steps, box = chain
     reader = MemoryReader(SLIDE, background=BACKGROUND)
-    frame = reading(wrapped(steps), reader)
+    coordinates = reading(wrapped(steps), reader)
     image = shown(steps)
-    assert frame.size == (image.shape[1], image.shape[0])
-    pixels, mask = read_patch(reader, frame, box, (box.w, box.h))
+    assert coordinates.size == (image.shape[1], image.shape[0])
+    pixels, mask = read_patch(reader, coordinates, box, (box.w, box.h))
     np.testing.assert_array_equal(pixels, cut(image, *box))
     inside = cut(np.ones_like(image), *box, fill=0)[..., 0] == 1
     assert inside.all() if mask is None else np.array_equal(mask, inside)
@@ -185,9 +185,9 @@ def test_on_a_slide_on_disk(steps, tmp_path):
     path = write_slide(tmp_path / "slide.tif", marker_image(300, 200), tile=64)
     image = shown(steps, marker_image(300, 200))
     with open_reader(path) as reader:
-        frame = reading(wrapped(steps), reader)
+        coordinates = reading(wrapped(steps), reader)
         box = Box(3, 5, 20, 11)
-        pixels, _ = read_patch(reader, frame, box, (20, 11))
+        pixels, _ = read_patch(reader, coordinates, box, (20, 11))
     np.testing.assert_array_equal(pixels, cut(image, *box))
 
 
@@ -198,8 +198,8 @@ def test_background_is_white_where_the_reader_names_none():
         def read(self, box, size, plane):
             return np.zeros((size[1], size[0], 3), np.uint8), None
 
-    frame = reading(wrapped([("cropped", (10, 10, 20, 20))]), Plain())
-    pixels, mask = read_patch(Plain(), frame, Box(15, 0, 10, 5), (10, 5))
+    coordinates = reading(wrapped([("cropped", (10, 10, 20, 20))]), Plain())
+    pixels, mask = read_patch(Plain(), coordinates, Box(15, 0, 10, 5), (10, 5))
     assert (pixels[:, :5] == 0).all() and (pixels[:, 5:] == 255).all()
     np.testing.assert_array_equal(mask[0], [True] * 5 + [False] * 5)
 
@@ -207,21 +207,21 @@ def test_background_is_white_where_the_reader_names_none():
 def test_planes_reach_the_reader():
     stack = np.stack([SLIDE, 255 - SLIDE])[None]
     reader = MemoryReader(stack)
-    frame = reading(wrapped([("rotated", "ROTATE_90")]), reader)
-    pixels, _ = read_patch(reader, frame, Box(4, 2, 6, 5), (6, 5), Plane(1, 0))
+    coordinates = reading(wrapped([("rotated", "ROTATE_90")]), reader)
+    pixels, _ = read_patch(reader, coordinates, Box(4, 2, 6, 5), (6, 5), Plane(1, 0))
     np.testing.assert_array_equal(pixels, 255 - np.rot90(SLIDE, -1)[2:7, 4:10])
 
 
 @pytest.mark.parametrize("steps", FRAMES.values(), ids=FRAMES)
 def test_thumbnail(steps):
     reader = MemoryReader(SLIDE)
-    frame = reading(wrapped(steps), reader)
+    coordinates = reading(wrapped(steps), reader)
     image = shown(steps)
     height, width = image.shape[:2]
-    rgb, scale = read_thumbnail(reader, frame)
+    rgb, scale = read_thumbnail(reader, coordinates)
     assert scale == (1.0, 1.0)
     np.testing.assert_array_equal(rgb, image)
-    rgb, (sx, sy) = read_thumbnail(reader, frame, 20)
+    rgb, (sx, sy) = read_thumbnail(reader, coordinates, 20)
     assert max(rgb.shape[:2]) == 20
     assert (rgb.shape[1] / width, rgb.shape[0] / height) == (sx, sy)
 
@@ -265,12 +265,12 @@ AFFINE = {
 def test_affine_frames(transform, box):
     image = smooth()
     reader = MemoryReader(image, background=BACKGROUND)
-    frame = reading(wrapped([("affine", transform)]), reader)
-    pixels, mask = read_patch(reader, frame, box, (box.w, box.h))
+    coordinates = reading(wrapped([("affine", transform)]), reader)
+    pixels, mask = read_patch(reader, coordinates, box, (box.w, box.h))
     expected, inside = nearest(image, transform, box)
     v, u = np.mgrid[0 : box.h, 0 : box.w] + 0.5
     inside &= (u + box.x > 0) & (v + box.y > 0)
-    inside &= (u + box.x < frame.size[0]) & (v + box.y < frame.size[1])
+    inside &= (u + box.x < coordinates.size[0]) & (v + box.y < coordinates.size[1])
     mask = np.ones((box.h, box.w), bool) if mask is None else mask
     np.testing.assert_array_equal(mask, inside)
     # Half a pixel of a smooth image is the difference between interpolated and nearest.
@@ -284,14 +284,14 @@ def test_affine_frames_scaled_down(transform, levels):
     image = smooth(400, 320)
     lower = [image[k // 2 :: k, k // 2 :: k] for k in (2, 4)[: levels - 1]]
     reader = MemoryReader(image, levels=lower, background=BACKGROUND)
-    frame = reading(wrapped([("affine", transform)]), reader)
+    coordinates = reading(wrapped([("affine", transform)]), reader)
     box = Box(40, 48, 160, 128)
-    pixels, _ = read_patch(reader, frame, box, (40, 32))
+    pixels, _ = read_patch(reader, coordinates, box, (40, 32))
     expected, inside = nearest(image, transform, box, step=4)
     difference = np.abs(pixels.astype(int) - expected)[inside]
     assert difference.mean() <= 3
     assert difference.max() <= 16
-    rgb, scale = read_thumbnail(reader, frame, 50)
+    rgb, scale = read_thumbnail(reader, coordinates, 50)
     assert max(rgb.shape[:2]) == 50 and scale[0] == pytest.approx(scale[1], rel=0.05)
 
 
@@ -299,8 +299,8 @@ def test_affine_patches_are_averages_when_scaled_down():
     """Picking every eighth pixel of noise would be noise; its averages are nearly flat."""
     noise = np.random.default_rng(1).integers(0, 256, (400, 400, 3)).astype(np.uint8)
     reader = MemoryReader(noise)
-    frame = reading(wrapped([("affine", (0.8, 0.6, -0.6, 0.8, 150.0, 0.0))]), reader)
-    pixels, mask = read_patch(reader, frame, Box(90, 160, 160, 160), (20, 20))
+    coordinates = reading(wrapped([("affine", (0.8, 0.6, -0.6, 0.8, 150.0, 0.0))]), reader)
+    pixels, mask = read_patch(reader, coordinates, Box(90, 160, 160, 160), (20, 20))
     assert mask is None
     assert noise.std() > 70 and pixels.std() < 10
     assert pixels.mean() == pytest.approx(noise.mean(), abs=2)
@@ -319,16 +319,16 @@ def test_a_rotated_affine_frame():
 
 def test_a_whole_shift_is_exact():
     reader = MemoryReader(SLIDE, background=BACKGROUND)
-    frame = reading(wrapped([("affine", (1.0, 0.0, 0.0, 1.0, 4.0, -3.0))]), reader)
-    pixels, mask = read_patch(reader, frame, Box(0, 0, *SIZE), SIZE)
+    coordinates = reading(wrapped([("affine", (1.0, 0.0, 0.0, 1.0, 4.0, -3.0))]), reader)
+    pixels, mask = read_patch(reader, coordinates, Box(0, 0, *SIZE), SIZE)
     np.testing.assert_array_equal(pixels, cut(SLIDE, -4, 3, *SIZE))
     assert not mask[:, :4].any() and not mask[-3:].any() and mask[:-3, 4:].all()
 
 
 def test_half_a_pixel_is_the_mean_of_two():
     reader = MemoryReader(SLIDE)
-    frame = reading(wrapped([("affine", (1.0, 0.0, 0.0, 1.0, 0.5, 0.0))]), reader)
-    pixels, mask = read_patch(reader, frame, Box(10, 10, 30, 20), (30, 20))
+    coordinates = reading(wrapped([("affine", (1.0, 0.0, 0.0, 1.0, 0.5, 0.0))]), reader)
+    pixels, mask = read_patch(reader, coordinates, Box(10, 10, 30, 20), (30, 20))
     assert mask is None
     pair = SLIDE[10:30, 9:39].astype(int) + SLIDE[10:30, 10:40]
     np.testing.assert_array_equal(pixels, (pair + 1) // 2)
@@ -338,11 +338,11 @@ def test_half_a_pixel_is_the_mean_of_two():
 def test_affine_patches_fit_together(transform):
     """A patch is the same as its part of the whole image: neighbours are read past its edge."""
     reader = MemoryReader(SLIDE, background=BACKGROUND)
-    frame = reading(wrapped([("affine", transform)]), reader)
-    whole, _ = read_patch(reader, frame, Box(0, 0, *frame.size), frame.size)
-    for x in range(0, frame.size[0] - 16, 16):
-        for y in range(0, frame.size[1] - 16, 16):
-            pixels, _ = read_patch(reader, frame, Box(x, y, 16, 16), (16, 16))
+    coordinates = reading(wrapped([("affine", transform)]), reader)
+    whole, _ = read_patch(reader, coordinates, Box(0, 0, *coordinates.size), coordinates.size)
+    for x in range(0, coordinates.size[0] - 16, 16):
+        for y in range(0, coordinates.size[1] - 16, 16):
+            pixels, _ = read_patch(reader, coordinates, Box(x, y, 16, 16), (16, 16))
             np.testing.assert_allclose(
                 pixels.astype(int), whole[y : y + 16, x : x + 16].astype(int), atol=1
             )

@@ -19,13 +19,13 @@ import shapely
 
 from qupath_bridge.errors import MissingDependencyError, OutputError, ProjectError
 from qupath_bridge.model import Box, ImageData, ObjectType, Plane
-from qupath_bridge.project.comparing import differences, take_inventory, tile_hashes
-from qupath_bridge.project.editing import Editor
-from qupath_bridge.project.embedded.engine import EmbeddedEngine
-from qupath_bridge.project.geojson.tiles import Tile
-from qupath_bridge.project.paquo import engine as paquo_engine
-from qupath_bridge.project.paquo.engine import HEAP_VARIABLE, PaquoEngine
-from qupath_bridge.project.paquo.process import Child, EngineDiedError, probe, start
+from qupath_bridge.qupath.editing import Editor
+from qupath_bridge.qupath.geojson.tiles import Tile
+from qupath_bridge.qupath.jvm.process import Child, EngineDiedError, probe, start
+from qupath_bridge.roundtrip.comparing import differences, take_inventory, tile_hashes
+from qupath_bridge.sources import paquo as paquo_engine
+from qupath_bridge.sources.embedded import EmbeddedEngine
+from qupath_bridge.sources.paquo import HEAP_VARIABLE, PaquoEngine
 from qupath_bridge.testing.contracts.engine import CLASSES, images
 from qupath_bridge.testing.projects import Image, Region, build_project, tree_hashes
 
@@ -76,7 +76,7 @@ def started(code, **options):
         ("import sys; sys.stderr.write('first\\nno Java here\\n'); sys.exit(3)",
          r"exit status 3; its last words were 'no Java here'"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"signal 11 \(SIGSEGV\)"),
-        ("print('[main] INFO this is no frame', flush=True); input()", r"ended with exit status"),
+        ("print('[main] INFO this is no message', flush=True); input()", r"ended with exit status"),
         ("import sys; sys.stdout.buffer.write(b'\\0\\0\\0\\x09'); sys.exit(0)", "exit status 0"),
     ],
 )  # fmt: skip
@@ -149,7 +149,7 @@ def project(tmp_path):
 
 
 def the_child(project):
-    return project.closer.__self__._child
+    return project._close.__self__._child
 
 
 @pytest.mark.qupath
@@ -199,11 +199,11 @@ def test_a_child_that_hangs(installation, project):
 @pytest.mark.qupath
 def test_the_child_dies_with_its_parent(installation, project):
     code = (
-        "import os, sys\nfrom qupath_bridge.project.paquo.engine import PaquoEngine\n"
-        "from qupath_bridge.project.paquo.installation import find_qupath\n"
+        "import os, sys\nfrom qupath_bridge.sources.paquo import PaquoEngine\n"
+        "from qupath_bridge.qupath.jvm.installation import find_qupath\n"
         "engine = PaquoEngine(find_qupath({'QUPATH_BRIDGE_QUPATH': sys.argv[1]}))\n"
         "opened = engine.open(sys.argv[2])\n"
-        "print(opened.closer.__self__._child.pid, flush=True)\nos.kill(os.getpid(), 9)\n"
+        "print(opened._close.__self__._child.pid, flush=True)\nos.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(installation.installation.folder), str(project)],

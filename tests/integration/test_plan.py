@@ -168,7 +168,7 @@ def test_the_preview_shows_regions_and_patches(two_slides, wrappers):
     plain = np.asarray(
         render_preview(replace(plan, annotations=(), table=plan.table.take(slice(0))))
     )
-    width, height = plan.frame.size
+    width, height = plan.coordinates.size
     changed = (picture[:height, :width] != plain[:height, :width]).any(-1)
     assert changed[60:190, 60:190].mean() > 0.9, "patches are filled"
     assert changed[20, 30:200].all(), "the outline is drawn"
@@ -211,7 +211,7 @@ def test_the_digest_knows_what_decides(slide, two_slides):
     assert plan.digest_values() == qb.plan(slide, config).digest_values()
     other = replace(slide, load=lambda detections: qb.ImageData())
     assert qb.plan(other, config).digest_values() != plan.digest_values()
-    assert "tiff" not in str(plan.digest_values()["frame"]), "no path takes part"
+    assert "tiff" not in str(plan.digest_values()["coordinates"]), "no path takes part"
 
 
 def test_every_failure_is_one_of_ours(slide, tmp_path):

@@ -9,7 +9,7 @@ import qupath_bridge as qb
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import ObjectType
 from qupath_bridge.patches.ids import TILE_UUID_HIGH
-from qupath_bridge.pipeline.status import status
+from qupath_bridge.roundtrip.status import status
 from qupath_bridge.stores.local import LocalStore
 from qupath_bridge.testing.projects import Image, Region, tree_hashes
 from qupath_bridge.testing.projects import build_memory_project as memory
@@ -144,7 +144,7 @@ def test_a_run_is_current_until_something_changes(study, tmp_path, redrawn):
         if (before[name]["label"], before[name]["shares"])
         != (after[name]["label"], after[name]["shares"])
     }
-    assert set(entry.relabelled) == changed
+    assert set(entry.label_changed) == changed
     assert entry.changed > 0
     assert [run.state for run in state(study)] == ["superseded", "current"]
     assert state(study)[0].superseded_by == again.run_id
@@ -177,7 +177,7 @@ def test_pixel_size_and_slide_replaced(study, tmp_path, two_slides, draw):
     study.redraw(first, replace(second, pixel_size=0.25))
     (found,) = state(study)
     assert "replaced" in found.entries[0].reasons[0]
-    assert len(found.entries[0].repainted) > 50
+    assert len(found.entries[0].pixels_changed) > 50
     assert "the pixel size was changed" in found.entries[1].reasons
 
 

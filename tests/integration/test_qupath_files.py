@@ -10,8 +10,8 @@ import pytest
 import shapely
 
 from qupath_bridge.model import Box, ObjectType, Plane
-from qupath_bridge.project import open_project
-from qupath_bridge.project.geojson import Tile, dumps, load, tiles_geojson
+from qupath_bridge.qupath.geojson import Tile, dumps, load, tiles_geojson
+from qupath_bridge.sources import open_project
 from qupath_bridge.testing.contracts.engine import REGIONS
 from qupath_bridge.testing.projects import (
     Image,

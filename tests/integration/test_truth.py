@@ -10,13 +10,13 @@ from PIL import Image
 
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.geometry.calibration import resolve_pixel_size
-from qupath_bridge.geometry.frames import from_entry
+from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.model import Box
 from qupath_bridge.patches.grid import Grid
 from qupath_bridge.patches.planning import plan_patches
 from qupath_bridge.pipeline.pixels import read_patch, read_thumbnail
-from qupath_bridge.project import open_project
 from qupath_bridge.readers import open_reader
+from qupath_bridge.sources import open_project
 
 TESTS = Path(__file__).parents[1]
 TRUTH = TESTS / "data" / "qupath-truth"
@@ -42,8 +42,8 @@ def entry(request):
     version, entry_id = request.param
     slide = project(version).slide(entry_id)
     with open_reader(slide.path) as reader:
-        frame = from_entry(slide.frame, file_size=reader.size, bounds=reader.bounds)
-        yield slide, reader, frame, TRUTH / version / entry_id
+        coordinates = coordinate_map(slide.builder, file_size=reader.size, bounds=reader.bounds)
+        yield slide, reader, coordinates, TRUTH / version / entry_id
 
 
 def image(path):
@@ -56,31 +56,33 @@ def test_every_entry_has_truth():
 
 
 def test_frame_has_the_size_of_qupath(entry):
-    slide, reader, frame, folder = entry
+    slide, reader, coordinates, folder = entry
     facts = facts_of(folder.parent.name, folder.name)
-    assert frame.size == (facts["width"], facts["height"])
-    frame.check_size((slide.width, slide.height))
-    size, notes = resolve_pixel_size(None, slide.pixel_size, frame.pixel_size(reader.pixel_size))
+    assert coordinates.size == (facts["width"], facts["height"])
+    coordinates.check_size((slide.width, slide.height))
+    size, notes = resolve_pixel_size(
+        None, slide.pixel_size, coordinates.pixel_size(reader.pixel_size)
+    )
     assert (size.x, size.y) == (facts["pixel_width_um"], facts["pixel_height_um"])
     # The TCGA entries have a size that was set by hand, where the file says nearly the same.
     assert all("project" in note for note in notes)
 
 
 def test_patches_equal_the_tiles_of_qupath(entry):
-    _, reader, frame, folder = entry
+    _, reader, coordinates, folder = entry
     tiles = sorted(folder.glob("x*_y*_w256_h256.png"))
     assert len(tiles) == 4
     for tile in tiles:
         x, y = (int(part[1:]) for part in tile.stem.split("_")[:2])
-        pixels, mask = read_patch(reader, frame, Box(x, y, TILE, TILE), (TILE, TILE))
+        pixels, mask = read_patch(reader, coordinates, Box(x, y, TILE, TILE), (TILE, TILE))
         assert mask is None
         np.testing.assert_array_equal(pixels, image(tile)[..., :3], err_msg=tile.name)
 
 
 def test_thumbnail_is_the_view_of_qupath(entry):
     """The thumbnail at a tile's place is that tile, scaled down."""
-    _, reader, frame, folder = entry
-    rgb, (sx, sy) = read_thumbnail(reader, frame, 256)
+    _, reader, coordinates, folder = entry
+    rgb, (sx, sy) = read_thumbnail(reader, coordinates, 256)
     assert max(rgb.shape[:2]) == 256
     for tile in folder.glob("x*_y*_w256_h256.png"):
         x, y = (int(part[1:]) for part in tile.stem.split("_")[:2])
@@ -93,9 +95,9 @@ def test_thumbnail_is_the_view_of_qupath(entry):
 
 
 def test_shares_equal_the_painted_mask(entry):
-    slide, _, frame, folder = entry
+    slide, _, coordinates, folder = entry
     facts, mask = facts_of(folder.parent.name, folder.name), image(folder / "mask.png")
-    width, height = frame.size
+    width, height = coordinates.size
     assert mask.shape == (height, width)
     # QuPath paints in this order and the last one stays; a label to each name makes Ignore* an
     # ordinary one, and Region* is no label in the mask.

@@ -61,7 +61,7 @@ def test_what_is_wrong_is_found(out):
 
 def test_a_digest_that_was_edited_along_is_found_in_the_pixels(out, study):
     """Somebody swaps two patches and mends the index: only the slide itself tells."""
-    from qupath_bridge.sinks import index
+    from qupath_bridge.outputs import index
     from qupath_bridge.stores.local import LocalStore
 
     store = LocalStore(out)

@@ -19,15 +19,15 @@ from qupath_bridge.cli import main
 from qupath_bridge.errors import MissingDependencyError, OutputError, ProjectError
 from qupath_bridge.model import Box
 from qupath_bridge.patches.ids import tile_uuid
-from qupath_bridge.pipeline import write_back as module
-from qupath_bridge.pipeline.backups import backups_of, digest_of
-from qupath_bridge.pipeline.occupants import Process, occupants, processes
-from qupath_bridge.project.comparing import differences, take_inventory, tile_hashes
-from qupath_bridge.project.editing import is_ours
-from qupath_bridge.project.embedded.engine import EmbeddedEngine
-from qupath_bridge.project.embedded.splice import splice_tiles
-from qupath_bridge.project.geojson import Tile, read_tiles
-from qupath_bridge.project.paquo.engine import PaquoEngine
+from qupath_bridge.qupath.editing import is_ours
+from qupath_bridge.qupath.geojson import Tile, read_tiles
+from qupath_bridge.qupath.qpdata.splice import splice_tiles
+from qupath_bridge.roundtrip import write_back as module
+from qupath_bridge.roundtrip.backups import backups_of, content_digest
+from qupath_bridge.roundtrip.comparing import differences, take_inventory, tile_hashes
+from qupath_bridge.roundtrip.running_qupath import Process, occupants, processes
+from qupath_bridge.sources.embedded import EmbeddedEngine
+from qupath_bridge.sources.paquo import PaquoEngine
 from qupath_bridge.testing.projects import Image, build_project, tree_hashes
 
 from .faults import FULL, READ_ONLY, Steps, fail_with, injected
@@ -391,9 +391,9 @@ def test_a_copy_that_is_not_what_was_meant(study):
     run_id = export(study)
     problem = refused(study, run_id, "is not what was meant", editor=Careless())
     assert "is missing or changed" in problem
-    witness = Careless()
-    witness.read_file = lambda path, entry_id="": EmbeddedEngine().read_file(data_file(study))
-    refused(study, run_id, "is missing or changed", witnesses=[witness])
+    verifier = Careless()
+    verifier.read_file = lambda path, entry_id="": EmbeddedEngine().read_file(data_file(study))
+    refused(study, run_id, "is missing or changed", verifiers=[verifier])
 
 
 def test_a_run_that_is_not_there(study):
@@ -540,9 +540,9 @@ def test_backups_are_kept_and_pruned(study):
     assert (first.backup / "1.qpdata").read_bytes() == content
     (backup,) = backups_of(study.project.parent)
     assert (backup.action, backup.run_id, backup.engine) == ("write", run_id, "embedded")
-    now = digest_of(data_file(study).read_bytes())
+    now = content_digest(data_file(study).read_bytes())
     assert backup.state("1", now) == "in place"
-    assert backup.state("1", digest_of(content)) == "not written"
+    assert backup.state("1", content_digest(content)) == "not written"
     assert backup.state("1", None) == "changed since"
     undo(study, run_id)
     third = write(study, run_id, keep=2)
@@ -573,7 +573,7 @@ def test_damaged_records_of_backups_hide_nothing(study):
 
 
 def test_the_command_line(study, capsys, monkeypatch):
-    monkeypatch.setattr("qupath_bridge.pipeline.write_back.occupants", lambda *_: [])
+    monkeypatch.setattr("qupath_bridge.roundtrip.write_back.occupants", lambda *_: [])
     before = bytes_of(study)
     project, out = str(study.project), study.folder / "out"
 
@@ -755,7 +755,7 @@ def test_both_engines_write_what_both_read(installation, tmp_path, source, name)
     paquo = PaquoEngine(installation.installation)
     embedded = EmbeddedEngine()
     editors = {"embedded": embedded, "paquo": paquo}
-    editor, witness = editors.pop(name), *editors.values()
+    editor, verifier = editors.pop(name), *editors.values()
     place = tmp_path / "project" / "qupath_bridge" / "runs" / "R"
     place.mkdir(parents=True)
     (place / "run.json").write_text("{}", encoding="utf-8")
@@ -768,15 +768,15 @@ def test_both_engines_write_what_both_read(installation, tmp_path, source, name)
         old = {key: path.read_bytes() for key, path in data.items() if path.exists()}
         before = {key: take_inventory(embedded.read_file(data[key], entry_id=key)) for key in old}
         assert len(old) == 3
-        done = module.write_back(project, "R", editor, witnesses=[witness], running=())
+        done = module.write_back(project, "R", editor, verifiers=[verifier], running=())
         assert [(e.state, e.problem) for e in done.entries] == [("written", None)] * 4
         for entry_id, inventory in before.items():
-            for reader in (editor, witness):
+            for reader in (editor, verifier):
                 after = take_inventory(reader.read_file(data[entry_id], entry_id=entry_id))
                 assert_only(inventory, after, added=sample_tiles(entry_id, "R"))
-        again = module.write_back(project, "R", editor, witnesses=[witness], running=())
+        again = module.write_back(project, "R", editor, verifiers=[verifier], running=())
         assert {e.state for e in again.entries} == {"unchanged"}
-        module.undo(project, "R", editor, witnesses=[witness], running=())
+        module.undo(project, "R", editor, verifiers=[verifier], running=())
         assert {key: path.read_bytes() for key, path in data.items() if path.exists()} == old
     paquo.close()
 

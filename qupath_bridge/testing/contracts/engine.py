@@ -12,7 +12,7 @@ import shapely
 
 from qupath_bridge.errors import ProjectError, UsageError
 from qupath_bridge.model import ClassInfo, ImageData, ObjectType, PixelSize, Plane, RoiKind
-from qupath_bridge.project.engine import Engine, Project
+from qupath_bridge.sources.base import Engine, Project
 from qupath_bridge.testing.projects import Image, Region, cropped, rotated, tree_hashes
 
 __all__ = ["EngineContract"]
@@ -136,7 +136,7 @@ class EngineContract(ABC):
     def test_the_builder_is_as_it_stands(self, opened: Project) -> None:
         """And the size is that of the outermost image."""
         second = opened.slides[1]
-        builder = second.frame.builder
+        builder = second.builder.json
         assert builder["builderType"] == "cropped"
         assert builder["region"]["y"] == 20
         assert builder["builder"]["rotation"] == "ROTATE_90"

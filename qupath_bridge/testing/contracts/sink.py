@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from qupath_bridge.sinks.base import PatchFile, Sink
+from qupath_bridge.outputs.base import PatchFile, Sink
 
 __all__ = ["SinkContract"]
 

@@ -1,0 +1,1 @@
+"""QuPath's files: projects, data files, GeoJSON, and QuPath's own classes."""

@@ -1,0 +1,1 @@
+"""The project file and what it names: images, builders, URIs, classes."""

@@ -1,0 +1,342 @@
+"""``project.qpproj`` and the small JSON files around it, of QuPath 0.2.3 to 0.7.0.
+
+Only these are read; no image's own folder under ``data/`` is touched. Unknown keys are ignored,
+as QuPath does; keys that are used must be of the kind that QuPath writes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from qupath_bridge.errors import ProjectError
+from qupath_bridge.model import ClassInfo, PixelSize, ProjectInfo, ServerBuilder, Slide
+
+from .builders import builder_uris, freeze
+from .classes import normal_class_path
+
+__all__ = ["ProjectFile", "find_project_file", "read_json", "read_project"]
+
+OLDEST, NEWEST = (0, 2), (0, 7)
+"""Minor versions of QuPath whose projects are tested."""
+
+_MAX_BYTES = 1 << 30
+_PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds between looks at a file that QuPath may be writing
+_MICROMETRE = {"µm", "\u03bcm", "um"}  # micro sign, Greek mu, and plain letters
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectFile:
+    """What the JSON files of a project say.
+
+    The slides have neither ``path`` nor ``load`` yet: finding files and reading data is the
+    engine's work.
+    """
+
+    info: ProjectInfo
+    slides: tuple[Slide, ...]
+    problems: tuple[str, ...] = ()
+
+
+class _Json(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+class _Quantity(_Json):
+    value: float | None = None
+    unit: str | None = None
+
+
+class _Calibration(_Json):
+    width: _Quantity = Field(alias="pixelWidth", default=_Quantity())
+    height: _Quantity = Field(alias="pixelHeight", default=_Quantity())
+
+
+class _Level(_Json):
+    downsample: float
+    width: int
+    height: int
+
+
+class _Channel(_Json):
+    name: str | None = None
+
+
+class _ImageMetadata(_Json):
+    name: str | None = None
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    size_z: int = Field(alias="sizeZ", default=1, gt=0)
+    size_t: int = Field(alias="sizeT", default=1, gt=0)
+    is_rgb: bool | None = Field(alias="isRGB", default=None)
+    pixel_type: str | None = Field(alias="pixelType", default=None)
+    levels: list[_Level] | None = None
+    channels: list[_Channel] | None = None
+    calibration: _Calibration | None = Field(alias="pixelCalibration", default=None)
+    magnification: float | None = None
+
+
+class _Builder(_Json):
+    type: str = Field(alias="builderType")
+    metadata: _ImageMetadata | None = None
+
+
+class _Entry(_Json):
+    # Users' texts: QuPath reads a number there as its digits.
+    model_config = ConfigDict(strict=False, coerce_numbers_to_str=True)
+
+    id: int = Field(alias="entryID", strict=True)
+    builder: _Builder | None = Field(alias="serverBuilder", default=None)
+    name: str | None = Field(alias="imageName", default=None)
+    description: str | None = None
+    metadata: dict[str, str] | None = None
+    tags: list[str] | None = None
+
+
+class _Project(_Json):
+    version: str | None = None
+    last_id: int | None = Field(alias="lastID", default=None)
+    uri: str | None = None
+    images: list[_Entry] | None = None
+
+
+class _Class(_Json):
+    name: str
+    color: int | None = None
+
+
+class _Classes(_Json):
+    classes: list[_Class] | None = Field(alias="pathClasses", default=None)
+
+
+def find_project_file(path: Path) -> Path:
+    """Return the project file that a path means: itself, or the only one in a folder.
+
+    Raises
+    ------
+    ProjectError
+        If there is none, or if a folder holds several; they are listed.
+    """
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("*.qpproj"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ProjectError(
+            "there is no project file in this folder",
+            path=path,
+            expected="one file that ends in .qpproj",
+            hint="Name the folder that QuPath shows for the project, or the file itself.",
+        )
+    names = ", ".join(each.name for each in found)
+    raise ProjectError(
+        f"there are {len(found)} project files in this folder: {names}",
+        path=path,
+        hint="Name one of them.",
+    )
+
+
+def read_project(path: Path) -> ProjectFile:
+    """Read a project file, its classes and its metadata.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.qpproj`` file.
+
+    Raises
+    ------
+    ProjectError
+        If a file cannot be read as what it should be; the error names the file and the place.
+    """
+    raw = read_json(path)
+    project = _validate(_Project, raw, path)
+    if project.version is None and project.last_id is None:
+        raise ProjectError(
+            "this is no project of a QuPath that can be read",
+            path=path,
+            expected='a key "version" or "lastID"',
+        )
+    if project.version in {"v0.2.0-m1", "v0.2.0-m2"}:
+        raise ProjectError(
+            f"the project was saved by QuPath {project.version}, which no later QuPath can read",
+            path=path,
+        )
+    metadata, metadata_problems = _read_metadata(path.parent / "data" / "metadata.json")
+    info = ProjectInfo(
+        path=path,
+        name=path.parent.name if path.name == "project.qpproj" else path.stem,
+        version=project.version,
+        classes=_read_classes(path.parent / "classifiers" / "classes.json"),
+        uri=project.uri,
+        metadata=metadata,
+    )
+    entries = project.images or []
+    _check_ids([entry.id for entry in entries], path)
+    slides = tuple(
+        _slide(entry, raw["images"][index].get("serverBuilder") or {}, info)
+        for index, entry in enumerate(entries)
+    )
+    return ProjectFile(info, slides, (*_version_problems(project.version), *metadata_problems))
+
+
+def _slide(entry: _Entry, raw_builder: dict[str, Any], info: ProjectInfo) -> Slide:
+    builder = freeze(raw_builder, path=info.path, place=f"serverBuilder of image {entry.id}")
+    uri = next(builder_uris(builder), None)
+    metadata = entry.builder.metadata if entry.builder else None
+    names = (entry.name, metadata and metadata.name, uri and unquote(PurePosixPath(uri).name))
+    slide = Slide(
+        entry_id=str(entry.id),
+        name=next((name for name in names if name), f"image {entry.id}"),
+        project=info,
+        builder=ServerBuilder(builder),
+        uri=uri,
+        description=entry.description,
+        metadata=MappingProxyType(entry.metadata or {}),
+        tags=tuple(entry.tags or ()),
+    )
+    return slide if metadata is None else _with_metadata(slide, metadata)
+
+
+def _with_metadata(slide: Slide, metadata: _ImageMetadata) -> Slide:
+    return replace(
+        slide,
+        width=metadata.width,
+        height=metadata.height,
+        size_z=metadata.size_z,
+        size_t=metadata.size_t,
+        is_rgb=metadata.is_rgb,
+        pixel_type=metadata.pixel_type,
+        pixel_size=_pixel_size(metadata.calibration),
+        magnification=_positive(metadata.magnification),
+        channels=tuple(channel.name or "" for channel in metadata.channels or ()),
+        levels=tuple((lv.downsample, lv.width, lv.height) for lv in metadata.levels or ()),
+    )
+
+
+def _positive(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) and value > 0 else None
+
+
+def _pixel_size(calibration: _Calibration | None) -> PixelSize | None:
+    if calibration is None:
+        return None
+    sides = (calibration.width, calibration.height)
+    x, y = (_positive(side.value) if side.unit in _MICROMETRE else None for side in sides)
+    return None if x is None or y is None else PixelSize(x, y, "project")
+
+
+def _check_ids(ids: Sequence[int], path: Path) -> None:
+    twice = [str(entry_id) for entry_id, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise ProjectError(
+            f"several images have the same entryID: {', '.join(twice)}",
+            path=path,
+            hint=f"They would share one data folder. QuPath keeps its last state in {path}.backup.",
+        )
+
+
+def _version_problems(version: str | None) -> tuple[str, ...]:
+    match = re.match(r"v?(\d+)\.(\d+)", version or "")
+    minor = (int(match[1]), int(match[2])) if match else None
+    if minor is not None and OLDEST <= minor <= NEWEST:
+        return ()
+    return (
+        f"The project was saved by QuPath {version or 'of an unknown version'}; "
+        "0.2.3 to 0.7.0 are tested.",
+    )
+
+
+def _read_classes(path: Path) -> tuple[ClassInfo, ...]:
+    if not path.exists():
+        return ()
+    classes: dict[str, int | None] = {}
+    for each in _validate(_Classes, read_json(path), path).classes or ():
+        name = normal_class_path(each.name)
+        if name != "Unclassified":  # QuPath's word for no class
+            classes[name] = classes.get(name) if each.color is None else each.color
+    return tuple(ClassInfo(name, color) for name, color in classes.items())
+
+
+def _read_metadata(path: Path) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Read the project's own metadata; nothing depends on it, so trouble is only reported."""
+    if not path.exists():
+        return MappingProxyType({}), ()
+    try:
+        values = read_json(path)
+    except ProjectError as error:
+        return MappingProxyType({}), (str(error),)
+    if not isinstance(values, dict):
+        return MappingProxyType({}), (f"{path}: expected an object of keys and values.",)
+    return MappingProxyType({key: str(value) for key, value in values.items()}), ()
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a QuPath project; QuPath may be writing it at this moment.
+
+    ``NaN`` and ``Infinity`` are accepted, as QuPath writes them.
+
+    Raises
+    ------
+    ProjectError
+        If it is still no JSON after a short wait.
+    """
+    backup = path.with_name(f"{path.name}.backup")
+    pauses = iter(_PAUSES)
+    while True:
+        try:
+            return _parse(path)
+        except (OSError, ValueError, RecursionError) as error:
+            pause = next(pauses, None)
+            # While QuPath saves, there is a moment with a backup and no project file.
+            if pause is None or (isinstance(error, FileNotFoundError) and not backup.exists()):
+                raise ProjectError(
+                    f"cannot be read as JSON: {_cause(error)}",
+                    path=path,
+                    hint=f"QuPath's state before is in {backup}." if backup.exists() else None,
+                ) from error
+        time.sleep(pause)
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return _lower(str(error.strerror if isinstance(error, OSError) else error))
+
+
+def _parse(path: Path) -> Any:
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+        raise ValueError(f"it has {size} bytes, more than {_MAX_BYTES}")
+    return json.loads(path.read_text(encoding="utf-8-sig"))
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _validate(model: type[_Model], value: Any, path: Path) -> _Model:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False)
+        place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in faults[0]["loc"])
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise ProjectError(
+            f"{place.lstrip('.') or 'the file'}: {_lower(faults[0]['msg'])}{more}", path=path
+        ) from error
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,1 @@
+"""Java object streams, read and written. Knows nothing of QuPath."""

@@ -1,0 +1,151 @@
+"""What QuPath notes about an image besides its objects: stains, workflow, properties."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from qupath_bridge.qupath.javaio.descriptors import ClassDesc
+from qupath_bridge.qupath.javaio.grammar import OBJECT
+from qupath_bridge.qupath.javaio.stream import JavaObject, Ref
+
+from .values import MAX_SHOWN, Values
+
+__all__ = ["read_properties", "read_stains", "read_workflow", "stain_numbers"]
+
+_STEPS = "qupath.lib.plugins.workflow."
+_PLUGIN_STEP = ("name", "pluginClass", "arg", "scriptBefore", "scriptAfter")
+_TWO_INTS = struct.Struct(">ii")
+
+
+def read_stains(values: Values, desc: ClassDesc, offset: int) -> Mapping[str, Any]:
+    """Read opened ``ColorDeconvolutionStains``; see :func:`stain_numbers`."""
+    node = values.stream.read_rest(desc, offset)
+    nodes = node.nodes()
+    return stain_numbers(values.named(nodes[0] if nodes else None, "stains as text"))
+
+
+def stain_numbers(text: str) -> Mapping[str, Any]:
+    """Return QuPath's text about stains as numbers.
+
+    Parameters
+    ----------
+    text : str
+        As stored. A decimal comma, of files written under such a locale, is read too.
+
+    Returns
+    -------
+    mapping
+        ``text``; and where it can be read: ``name``, ``stains`` (each with ``name`` and
+        ``vector``, optical densities of red, green and blue, not normalised) and
+        ``background`` (red, green, blue).
+
+    Examples
+    --------
+    >>> stain_numbers('{"Name": "x", "Stain 1": "DAB", "Values 1": "0,5 0.5 0"}')["stains"]
+    ({'name': 'DAB', 'vector': (0.5, 0.5, 0.0)},)
+    """
+    try:
+        stored = json.loads(text)
+    except (ValueError, RecursionError):
+        stored = None
+    if not isinstance(stored, dict):
+        return {"text": text}
+    stains = [
+        {"name": str(stored.get(f"Stain {i}")), "vector": _numbers(stored[f"Values {i}"])}
+        for i in (1, 2, 3)
+        if f"Values {i}" in stored
+    ]
+    return {
+        "text": text,
+        "name": stored.get("Name"),
+        "stains": tuple(stains),
+        "background": _numbers(stored.get("Background", "")),
+    }
+
+
+def _numbers(text: object) -> tuple[float, ...]:
+    return tuple(_number(part.replace(",", ".")) for part in str(text).split())
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def read_workflow(values: Values) -> tuple[Mapping[str, Any], ...]:
+    """Read what an opened ``Workflow`` holds: one mapping for each step, nothing is run.
+
+    Each has ``class`` and, as QuPath's class stores them, ``name``, ``script``, ``map``,
+    ``pluginClass``, ``arg``, ``scriptBefore``, ``scriptAfter``, ``classifierPath``.
+    """
+    stream = values.stream
+    _, count = _TWO_INTS.unpack(stream.block(8))
+    if not 0 <= count <= stream.size - stream.pos:
+        raise stream.error(f"{count} workflow steps", "no more than the file has bytes")
+    steps: list[Mapping[str, Any]] = []
+    known: dict[int, Mapping[str, Any]] = {}
+    for _ in range(count):
+        if stream.peek() == OBJECT:
+            steps.append(_step(values))
+            continue
+        node = stream.read()
+        if not isinstance(node, Ref):
+            values.wrong(node, "a workflow step")
+        if node.handle not in known:
+            known[node.handle] = _shown_step(values, node)
+        steps.append(known[node.handle])
+    stream.end_object()
+    return tuple(steps)
+
+
+def _step(values: Values) -> Mapping[str, Any]:
+    stream = values.stream
+    start = stream.pos
+    handle, desc = stream.open_object()
+    stream.skip_remaining(desc)
+    if stream.pos - start > MAX_SHOWN:
+        return {"class": desc.name.removeprefix(_STEPS)}
+    return _shown_step(values, Ref(handle))
+
+
+def _shown_step(values: Values, ref: Ref) -> Mapping[str, Any]:
+    node = values.stream.resolve(ref)
+    if not isinstance(node, JavaObject):
+        values.wrong(node, "a workflow step")
+    shown: dict[str, Any] = {"class": node.desc.name.removeprefix(_STEPS)}
+    if node.desc.name == f"{_STEPS}SimplePluginWorkflowStep":
+        texts = (values.text(item) for item in node.nodes())
+        shown.update(zip(_PLUGIN_STEP, texts, strict=False))
+    else:
+        shown.update({name: values.plain(item) for name, item in node.fields.items()})
+    return shown
+
+
+def read_properties(values: Values, desc: ClassDesc) -> Mapping[str, Any]:
+    """Read an opened ``HashMap`` of an image's properties.
+
+    Texts, numbers, lists and maps come as Python's own; of anything else only the class is
+    named, as ``{"class": name}``.
+    """
+    stream = values.stream
+    found: dict[str, Any] = {}
+    for step in desc.steps:
+        if step.layout is not None:
+            stream.skip_bytes(step.layout.size)
+        elif step.names:
+            stream.skip()
+        else:
+            _, count = _TWO_INTS.unpack(stream.block(8))
+            if not 0 <= count <= stream.size - stream.pos:
+                raise stream.error(f"{count} properties", "no more than the file has bytes")
+            for _ in range(count):
+                key = values.shown()
+                found[str(key)] = values.shown()
+            stream.end_object()
+    return found

@@ -1,0 +1,228 @@
+"""Which runs a project knows of, and what of them is stale.
+
+A run is compared with the project of today: the plan is made again with the run's own
+configuration, and its patches are held against the tiles that the run laid into the project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qupath_bridge.config import ExportConfig
+from qupath_bridge.errors import BridgeError, OutputError
+from qupath_bridge.model import Slide
+from qupath_bridge.patches import ids
+from qupath_bridge.pipeline.plan import Plan, plan
+from qupath_bridge.pipeline.records import RUN_FILE, annotation_record, load_record
+from qupath_bridge.qupath.geojson import read_tiles
+from qupath_bridge.sources.base import Project
+from qupath_bridge.stores.local import LocalStore
+
+from .provenance import runs_of
+
+__all__ = ["EntryStatus", "RunStatus", "status"]
+
+
+@dataclass(frozen=True, slots=True)
+class EntryStatus:
+    """What became of one image of a run.
+
+    Attributes
+    ----------
+    state : str
+        ``current``, ``stale`` or ``unknown`` (the slide cannot be looked at now).
+    reasons : tuple of str
+        What changed, in words.
+    added, removed, label_changed, pixels_changed : tuple of str
+        Ids of the patches that a re-run would add, take away, give another label (or other
+        shares), or read other pixels for.
+    """
+
+    entry_id: str
+    slide_name: str
+    state: str
+    reasons: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    label_changed: tuple[str, ...] = ()
+    pixels_changed: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> int:
+        """Number of patches that a re-run would change."""
+        return len({*self.added, *self.removed, *self.label_changed, *self.pixels_changed})
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A run of the project, and how it stands today."""
+
+    run_id: str
+    finished: str | None
+    out: str
+    out_found: bool
+    folder: Path
+    entries: tuple[EntryStatus, ...] = ()
+    command: tuple[str, ...] = ()
+    superseded_by: str | None = None
+    problem: str | None = None
+
+    @property
+    def state(self) -> str:
+        """``unreadable``, ``superseded``, ``stale``, ``unknown`` or ``current``.
+
+        ``superseded``: another run went into the same output folder since. Otherwise ``stale`` if
+        any image is, else ``unknown`` if any is.
+        """
+        if self.problem:
+            return "unreadable"
+        if self.superseded_by:
+            return "superseded"
+        states = {entry.state for entry in self.entries}
+        return next((s for s in ("stale", "unknown") if s in states), "current")
+
+
+def status(project: Project) -> tuple[RunStatus, ...]:
+    """Return the runs of a project, oldest first, each compared with the project of today."""
+    return tuple(_readable(project, folder) for folder in runs_of(project.info))
+
+
+def _readable(project: Project, folder: Path) -> RunStatus:
+    """Return the status of a run; one whose record is damaged does not hide the others."""
+    try:
+        record = load_record(LocalStore(folder), RUN_FILE, required=KEYS)
+        return _run_status(project, folder, record)
+    except BridgeError as error:
+        return RunStatus(folder.name, None, "", False, folder, problem=str(error))
+
+
+KEYS = ("run_id", "finished", "out", "config", "slides", "command")
+
+
+def _run_in(out: Path) -> str | None:
+    """Return the id of the run that an output folder holds now; None where there is none."""
+    try:
+        return str(load_record(LocalStore(out), RUN_FILE, required=KEYS[:1])["run_id"])
+    except OutputError:
+        return None
+
+
+def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> RunStatus:
+    there = _run_in(Path(record["out"]))
+    config = ExportConfig.parse(record["config"], source=str(folder / "run.json"))
+    slides = {slide.entry_id: slide for slide in project.slides}
+    return RunStatus(
+        run_id=record["run_id"],
+        finished=record["finished"],
+        out=record["out"],
+        out_found=there is not None,
+        folder=folder,
+        command=tuple(record["command"]),
+        superseded_by=there if there not in (None, record["run_id"]) else None,
+        entries=tuple(
+            _entry_status(slides.get(old["entry_id"]), folder, old, config)
+            for old in record["slides"]
+        ),
+    )
+
+
+def _entry_status(
+    slide: Slide | None, folder: Path, old: Mapping[str, Any], config: ExportConfig
+) -> EntryStatus:
+    entry_id, name = old["entry_id"], old["slide_name"]
+    before = dict(_tiles(folder / f"{entry_id}.geojson.gz"))
+    if slide is None:
+        return EntryStatus(
+            entry_id, name, "stale", ("the image is no longer in the project",),
+            removed=tuple(sorted(before)),
+        )  # fmt: skip
+    try:
+        new = plan(slide, config)
+    except BridgeError as error:
+        return EntryStatus(entry_id, name, "unknown", (str(error),))
+    reasons = tuple(_reasons(new, old))
+    after = {
+        new.table.patch_id(new.slide_id, row): _shown(new, row) for row in range(len(new.table))
+    }
+    both = before.keys() & after.keys()
+    return EntryStatus(
+        entry_id,
+        slide.name,
+        "stale" if reasons or before != after else "current",
+        reasons,
+        added=tuple(sorted(after.keys() - both)),
+        removed=tuple(sorted(before.keys() - both)),
+        label_changed=tuple(sorted(patch for patch in both if before[patch] != after[patch])),
+        pixels_changed=tuple(sorted(both)) if _pixels_changed(new, old) else (),
+    )
+
+
+def _shown(new: Plan, row: int) -> object:
+    """Return what a tile shows of a patch: class and shares."""
+    shares = {f"qb: {name}": share for name, share in new.table.shares_of(row).items()}
+    return ": ".join(new.table.labels_of(row)) or None, shares
+
+
+def _tiles(path: Path) -> Iterator[tuple[str, object]]:
+    """Read the tiles that a run laid into the project: patch id to class and shares."""
+    if not path.is_file():
+        return
+    named = {"qb: label share", "qb: margin"}
+    for tile in read_tiles(path):
+        shares = {name: value for name, value in tile.measurements.items() if name not in named}
+        yield tile.name or tile.id, (tile.class_path, shares)
+
+
+def _pixels_changed(new: Plan, old: Mapping[str, Any]) -> bool:
+    fingerprint = old["fingerprint"]
+    return (
+        (new.fingerprint.size, new.fingerprint.digest)
+        != (fingerprint["size"], fingerprint["digest"])
+    ) or any(
+        new.coordinates.digest_values()[key] != old["coordinates"][key]
+        for key in ("size", "matrix")
+    )
+
+
+def _reasons(new: Plan, old: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is different from the run's record."""
+    if new.slide.name != old["slide_name"]:
+        yield f"the image was renamed from {old['slide_name']!r}"
+    if _pixels_changed(new, old):
+        yield "the slide file, or the way that QuPath opens it, was replaced"
+    size = new.pixel_size
+    if (None if size is None else {"x": size.x, "y": size.y, "origin": size.origin}) != old[
+        "coordinates"
+    ]["pixel_size"]:
+        yield "the pixel size was changed"
+    if new.annotation_digest != old["annotation_digest"]:
+        yield from _annotation_changes(new, old["annotations"])
+    elif ids.json_digest(new.digest_values()) != old["digest"]:
+        yield "the plan is another one"
+
+
+def _annotation_changes(new: Plan, before: Mapping[str, Any]) -> Iterator[str]:
+    after = {a.id: a for a in new.annotations}
+    for annotation_id in sorted({*before, *after}):
+        if annotation_id not in before:
+            yield f"annotation {_called(after[annotation_id])} was added"
+        elif annotation_id not in after:
+            yield f"annotation {annotation_id} ({before[annotation_id][0]}) was deleted"
+        else:
+            old_class, old_shape = before[annotation_id]
+            new_class, new_shape = annotation_record(after[annotation_id])
+            if old_class != new_class:
+                yield (
+                    f"annotation {_called(after[annotation_id])} changed its class "
+                    f"from {old_class} to {new_class}"
+                )
+            if old_shape != new_shape:
+                yield f"annotation {_called(after[annotation_id])} was moved or reshaped"
+
+
+def _called(annotation: Any) -> str:
+    name = f" {annotation.name!r}" if annotation.name else ""
+    return f"{annotation.id} ({annotation.class_path or 'unclassified'}{name})"

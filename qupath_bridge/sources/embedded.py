@@ -1,0 +1,253 @@
+"""The engine that reads QuPath's own files, without Java and without QuPath."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Protocol
+
+from qupath_bridge.errors import ProjectError
+from qupath_bridge.model import ImageData, Slide
+from qupath_bridge.qupath.files.builders import thaw
+from qupath_bridge.qupath.files.qpproj import (
+    ProjectFile,
+    find_project_file,
+    read_json,
+    read_project,
+)
+from qupath_bridge.qupath.files.uris import FileSearch, Resolution, resolve
+from qupath_bridge.qupath.geojson import Tile
+from qupath_bridge.qupath.qpdata.reading import read_bytes, read_image_data
+from qupath_bridge.qupath.qpdata.splice import WRITABLE, splice_tiles
+from qupath_bridge.qupath.qpdata.writing import encode_image_data
+
+from .base import Project, check_link
+
+__all__ = ["EmbeddedEngine", "ReadFile", "read_entry", "resolved_slides"]
+
+_PAUSES = (0.1, 0.3)  # seconds between looks at a data file that QuPath may be writing
+
+
+class EmbeddedEngine:
+    """Reads projects of QuPath 0.2.3 to 0.7.0 from their files."""
+
+    name = "embedded"
+
+    def open(
+        self,
+        path: Path,
+        *,
+        slide_map: Mapping[str, str] | None = None,
+        search: Sequence[Path] = (),
+    ) -> Project:
+        """Open a project file, or the folder that holds exactly one.
+
+        Parameters
+        ----------
+        path : Path
+            ``project.qpproj``, or its folder.
+        slide_map : mapping of str to str, optional
+            Beginnings of slide URIs or paths, and what to put in their place.
+        search : sequence of Path, optional
+            Folders in which to look for slides that are not found otherwise.
+
+        Raises
+        ------
+        ProjectError
+            If the project cannot be read.
+        """
+        file = read_project(find_project_file(Path(path)))
+        slides, problems = resolved_slides(file, slide_map=slide_map, search=search)
+        folder = file.info.folder.absolute() / "data"
+        slides = tuple(
+            replace(slide, load=partial(read_entry, folder / slide.entry_id, slide.entry_id))
+            for slide in slides
+        )
+        return Project(file.info, slides, self.name, problems)
+
+    def read_file(self, path: Path, *, entry_id: str = "") -> ImageData:
+        """Read all objects of one data file, wherever it lies."""
+        return read_image_data(path, entry_id=entry_id, detections=True)
+
+    def edit(
+        self,
+        source: Path | None,
+        target: Path,
+        *,
+        slide: Slide,
+        remove: Collection[str] = (),
+        add: Iterable[Tile] = (),
+    ) -> None:
+        """Write a copy of a data file with tiles taken out and added; see :class:`Editor`."""
+        if source is not None:
+            content = splice_tiles(read_bytes(source), remove=remove, add=add, path=source)
+        else:
+            content = splice_tiles(_new_file(slide), add=add, path=target)
+        target.write_bytes(content)
+
+    def start(self) -> None:
+        """Do nothing: it needs nothing."""
+
+    def close(self) -> None:
+        """Do nothing: it holds nothing."""
+
+
+def _new_file(slide: Slide) -> bytes:
+    """Return the data of an image that QuPath never saved."""
+    version = slide.project.version or ""
+    return encode_image_data(
+        ImageData(image_type="UNSET"),
+        server=thaw(slide.builder.json),
+        qupath_version=version if WRITABLE.match(version) else "0.7.0",
+    )
+
+
+def resolved_slides(
+    file: ProjectFile, *, slide_map: Mapping[str, str] | None, search: Sequence[Path]
+) -> tuple[tuple[Slide, ...], tuple[str, ...]]:
+    """Look for the files of a project's slides; return the slides, and the project's problems."""
+    folder = file.info.folder.absolute()
+    find = FileSearch(search) if search else None
+    slides, problems = [], list(file.problems)
+    for slide in file.slides:
+        found = (
+            Resolution()
+            if slide.uri is None
+            else resolve(
+                slide.uri,
+                project_folder=folder,
+                project_uri=file.info.uri,
+                slide_map=slide_map,
+                find=find,
+            )
+        )
+        if found.path is None:
+            problems.append(_not_found(slide, found))
+        slides.append(
+            replace(slide, path=_path(found.path), path_origin=found.origin, tried=found.tried)
+        )
+    return tuple(slides), tuple(problems)
+
+
+def _path(found: PurePath | None) -> Path | None:
+    return None if found is None else Path(found)
+
+
+def _not_found(slide: Slide, found: Resolution) -> str:
+    if slide.uri is None:
+        return f"Image {slide.entry_id} ({slide.name}): the project names no file for it."
+    return (
+        f"Image {slide.entry_id} ({slide.name}): the slide file was not found. "
+        f"Looked at {'; '.join(found.tried)}."
+    )
+
+
+class ReadFile(Protocol):
+    """Reads one data file, as :func:`~.qpdata.read_image_data` does."""
+
+    def __call__(self, path: Path, /, *, entry_id: str, detections: bool) -> ImageData:
+        """Return what the file holds."""
+        ...
+
+
+def read_entry(
+    folder: Path,
+    entry_id: str,
+    detections: bool = False,
+    *,
+    read_file: ReadFile = read_image_data,
+) -> ImageData:
+    """Read what QuPath stored for one image.
+
+    Parameters
+    ----------
+    folder : Path
+        The entry's folder, ``data/<entry id>``.
+    entry_id : str
+    detections : bool
+        Whether detections, cells and tiles are wanted too.
+    read_file : callable
+        How a data file is read; another engine has its own way.
+
+    Returns
+    -------
+    ImageData
+        Empty for an image that was never saved. ``problems`` says when QuPath's backup was read
+        in the place of a missing data file.
+
+    Raises
+    ------
+    ProjectError
+        If there is a data file that cannot be read, or one that has fewer annotations than QuPath
+        counted when it wrote that very file: never an empty result in their place.
+    """
+    data, backup = folder / "data.qpdata", folder / "data.qpdata.bkp"
+    pauses = iter(_PAUSES)
+    while True:
+        before = _modified(data)
+        try:
+            return _read(data, backup, partial(read_file, entry_id=entry_id, detections=detections))
+        except ProjectError as error:
+            pause = next(pauses, None)
+            # QuPath saves by moving the old file to .bkp and writing a new one in its place.
+            if pause is None or not (backup.exists() or _modified(data) != before):
+                raise _with_way_out(error, backup) from error
+        time.sleep(pause)
+
+
+def _read(data: Path, backup: Path, read: Callable[[Path], ImageData]) -> ImageData:
+    check_link(data)
+    if data.exists():
+        image = _counted(read(data), data)
+        problem = f"{backup} exists: QuPath is saving the image, or was cut off while it did."
+    elif backup.exists():
+        image = read(backup)
+        problem = f"{data} is missing; QuPath's backup {backup.name} was read in its place."
+    else:
+        return _counted(ImageData(), data)
+    return replace(image, problems=(*image.problems, problem)) if backup.exists() else image
+
+
+def _modified(path: Path) -> int | None:
+    """Return when a file was written, ms as QuPath counts them; None where there is none."""
+    return path.stat().st_mtime_ns // 1_000_000 if path.exists() else None
+
+
+def _counted(image: ImageData, data: Path) -> ImageData:
+    """Hold what was read against QuPath's own count, where that count is of this very file."""
+    summary = data.with_name("summary.json")
+    if not summary.exists():
+        return image
+    try:
+        stated = read_json(summary)
+        written = stated["timestamp"]
+        count = stated["hierarchy"]["objectTypeCounts"].get("Annotations", 0)
+        fewer = len(image.annotations) < count
+    except (ProjectError, LookupError, TypeError, AttributeError) as error:
+        problem = f"{summary} cannot be used to check the number of annotations: {error!r}"
+        return replace(image, problems=(*image.problems, problem))
+    if fewer and _modified(data) in {written, None}:
+        raise ProjectError(
+            f"QuPath saved {count} annotations here, of which {len(image.annotations)} are there",
+            path=data,
+            hint=f"See {summary.name} beside it. Open the image in QuPath and look before going "
+            "on; if it is meant to be so, save it there.",
+        )
+    return image
+
+
+def _with_way_out(error: ProjectError, backup: Path) -> ProjectError:
+    """Return the error with what to do about it when there is a backup."""
+    if not backup.exists():
+        return error
+    return ProjectError(
+        error.problem,
+        path=error.path,
+        offset=error.offset,
+        expected=error.expected,
+        hint=f"QuPath's backup {backup} is there: close QuPath, copy the folder, then put the "
+        "backup in the place of data.qpdata.",
+    )

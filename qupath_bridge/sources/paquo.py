@@ -1,0 +1,426 @@
+"""The engine that reads and edits data files through QuPath's own classes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from qupath_bridge.errors import MissingDependencyError, OutputError, ProjectError
+from qupath_bridge.model import ImageData, ObjectType, Slide, TmaGrid
+from qupath_bridge.qupath.files.builders import thaw
+from qupath_bridge.qupath.files.classes import default_rgb, pack_rgb
+from qupath_bridge.qupath.files.qpproj import ProjectFile, find_project_file, read_project
+from qupath_bridge.qupath.gc_pause import gc_paused
+from qupath_bridge.qupath.geojson.tiles import Tile
+from qupath_bridge.qupath.jvm.installation import Installation, find_installations, find_qupath
+from qupath_bridge.qupath.jvm.messages import pack
+from qupath_bridge.qupath.jvm.objects import build_objects
+from qupath_bridge.qupath.jvm.process import (
+    HEAP,
+    TIMEOUT,
+    Child,
+    ChildGoneError,
+    EngineDiedError,
+    RefusedError,
+    start,
+)
+from qupath_bridge.qupath.qpdata.history import stain_numbers
+from qupath_bridge.qupath.qpdata.reading import file_digest
+
+from .base import Project
+from .embedded import read_entry, resolved_slides
+
+__all__ = ["HEAP_VARIABLE", "PaquoEngine"]
+
+HEAP_VARIABLE = "QUPATH_BRIDGE_JAVA_MEMORY"
+"""Environment variable that may say how much memory Java gets, as ``2g``."""
+
+
+class PaquoEngine:
+    """Reads projects through QuPath's own classes, in a child process that has Java.
+
+    Parameters
+    ----------
+    installation : Installation, optional
+        The QuPath to use; the one that is found when not given.
+    qupath : path, optional
+        Its folder, in place of it.
+    max_heap : str
+        Most memory for Java's objects, in the words of ``-Xmx``; what the environment variable
+        QUPATH_BRIDGE_JAVA_MEMORY says, else 1 GiB, when not given.
+    timeout : float
+        Seconds that one answer of QuPath may take; a child that is silent for longer is ended.
+
+    Raises
+    ------
+    MissingDependencyError
+        If there is no QuPath that can be used.
+
+    Notes
+    -----
+    Each opened project has a child of its own, for QuPath keeps classes by name in each Java.
+    The child ends with :meth:`~qupath_bridge.sources.base.Project.close`, or when nobody has
+    the project's slides any more. The engine's own :meth:`edit` and :meth:`read_file` share one.
+    """
+
+    name = "paquo"
+
+    def __init__(
+        self,
+        installation: Installation | None = None,
+        *,
+        qupath: Path | str | None = None,
+        max_heap: str | None = None,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self.installation = installation or _installation(qupath)
+        self._max_heap = max_heap or os.environ.get(HEAP_VARIABLE) or HEAP
+        self._timeout = timeout
+        self._own = self._session()
+
+    def open(
+        self,
+        path: Path,
+        *,
+        slide_map: Mapping[str, str] | None = None,
+        search: Sequence[Path] = (),
+    ) -> Project:
+        """Open a project file, or the folder that holds exactly one.
+
+        The list of images is read from the project's JSON, as by the engine ``embedded``; QuPath
+        opens the project too, and what it sees differently is in ``problems``.
+
+        Raises
+        ------
+        ProjectError
+            If the project cannot be read, by us or by QuPath.
+        MissingDependencyError
+            If QuPath cannot be started.
+        """
+        file = read_project(find_project_file(Path(path)))
+        session = self._session()
+        try:
+            with _openable(file.info.path) as shown:
+                seen = session.open(shown, file.info.path)
+        except BaseException:
+            session.close()
+            raise
+        slides, problems = resolved_slides(file, slide_map=slide_map, search=search)
+        folder = file.info.folder.absolute() / "data"
+        slides = tuple(
+            replace(
+                slide,
+                load=partial(
+                    read_entry, folder / slide.entry_id, slide.entry_id, read_file=session.read
+                ),
+            )
+            for slide in slides
+        )
+        return Project(
+            file.info,
+            slides,
+            self.name,
+            (*problems, *_disagreements(file, seen)),
+            qupath_version=session.qupath_version,
+            _close=session.close,
+        )
+
+    def read_file(self, path: Path, *, entry_id: str = "", detections: bool = True) -> ImageData:
+        """Read one data file, wherever it lies.
+
+        Raises
+        ------
+        ProjectError
+            If it cannot be read, or changes while it is.
+        EngineDiedError
+            If the child process ended over it.
+        """
+        return self._own.read(path, entry_id=entry_id, detections=detections)
+
+    def edit(
+        self,
+        source: Path | None,
+        target: Path,
+        *,
+        slide: Slide,
+        remove: Collection[str] = (),
+        add: Iterable[Tile] = (),
+    ) -> None:
+        """Write a data file that has other tiles than ``source``, and is the same otherwise.
+
+        QuPath's classes read the objects and write them again. The children of a tile that is
+        removed take its place; the new tiles come last, below the root. The slide is not opened.
+
+        Parameters
+        ----------
+        source : Path or None
+            The data file to begin with; None for an image that was never saved, whose type is
+            then not set.
+        target : Path
+            The new file; must not exist.
+        slide : Slide
+            The image: its entry ID, and how it is opened.
+        remove : collection of str
+            Ids of the tiles to remove; those that are not there, or no tiles, are passed over.
+        add : iterable of Tile
+
+        Raises
+        ------
+        ProjectError
+            If ``source`` cannot be read.
+        OutputError
+            If ``target`` cannot be written.
+        EngineDiedError
+            If the child process ended over it.
+        """
+        ids: list[str] | None = None
+        if source is not None:
+            # QuPath < 0.4 stored no ids: QuPath has to be told the ones that we go by.
+            ids = self._derived_ids(source, slide.entry_id)
+        try:
+            target.open("xb").close()
+        except OSError as error:
+            raise OutputError(f"{target} cannot be written: {error.strerror or error}.") from error
+        try:
+            self._own.edit(source, target, slide=slide, ids=ids, remove=remove, add=tuple(add))
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+
+    def _derived_ids(self, source: Path, entry_id: str) -> list[str] | None:
+        few = self.read_file(source, entry_id=entry_id, detections=False)
+        if few.objects and few.objects[0].id_origin == "qupath":
+            return None
+        objects = self.read_file(source, entry_id=entry_id).objects
+        return [o.id for o in objects] if any(o.id_origin == "derived" for o in objects) else None
+
+    def start(self) -> None:
+        """Start Java now, rather than when something is first read or edited.
+
+        Raises
+        ------
+        MissingDependencyError
+            If it cannot be started.
+        """
+        self._own.start()
+
+    def close(self) -> None:
+        """End the child of :meth:`edit` and :meth:`read_file`, if there is one."""
+        self._own.close()
+        self._own = self._session()
+
+    def _session(self) -> _Session:
+        return _Session(self.installation, self._max_heap, self._timeout)
+
+
+def _installation(qupath: Path | str | None) -> Installation:
+    if qupath is None:
+        return find_qupath()
+    for candidate in find_installations(configured=qupath):
+        if candidate.installation is not None and candidate.problem is None:
+            return candidate.installation
+        raise MissingDependencyError(f"{qupath}: {candidate.problem}.")
+    raise MissingDependencyError(f"{qupath} is no QuPath installation.")
+
+
+@contextmanager
+def _openable(path: Path) -> Iterator[Path]:
+    """Yield a project file that QuPath can open without a change to the project.
+
+    QuPath makes the folder ``classifiers`` where it is missing; it is shown a copy then.
+    """
+    if (path.parent / "classifiers").is_dir():
+        yield path.absolute()
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        shutil.copyfile(path, copy)
+        yield copy
+
+
+def _disagreements(file: ProjectFile, seen: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Say what QuPath sees otherwise than we do."""
+    theirs = {each["id"]: each for each in seen}
+    ours = {slide.entry_id: slide for slide in file.slides}
+    for entry_id in ours.keys() ^ theirs.keys():
+        who = "QuPath" if entry_id in theirs else "this library"
+        yield f"Image {entry_id} is in the project's list for {who} alone."
+    for entry_id, each in theirs.items():
+        slide = ours.get(entry_id)
+        if slide is None:
+            continue
+        facts: dict[str, tuple[Any, Any]] = {
+            "description": (slide.description, each["description"]),
+            "metadata": (dict(slide.metadata), each["metadata"]),
+        }
+        if each["tags"] is not None:  # QuPath < 0.6 knows no tags
+            facts["tags"] = (list(slide.tags), each["tags"])
+        for what, (mine, other) in facts.items():
+            if (mine or None) != (other or None):
+                yield f"Image {entry_id} ({slide.name}): its {what} is {other!r} for QuPath."
+
+
+class _Session:
+    """A child that is started when it is needed, and again when it ended."""
+
+    def __init__(self, installation: Installation, max_heap: str, timeout: float) -> None:
+        self.folder = installation.folder
+        self._start = partial(start, installation, max_heap=max_heap, timeout=timeout)
+        self._lock = threading.Lock()
+        self._child: Child | None = None
+        self._closed = False
+        self.qupath_version: str | None = None
+
+    def open(self, shown: Path, path: Path) -> Sequence[Mapping[str, Any]]:
+        """Let QuPath open a project, and return its list of images."""
+        with self._asking(path) as child:
+            entries: list[Mapping[str, Any]] = child.ask({"do": "open", "path": str(shown)}).header[
+                "entries"
+            ]
+            return entries
+
+    def start(self) -> None:
+        """Start the child."""
+        with self._lock:
+            self._running(self.folder)
+
+    def read(self, path: Path, *, entry_id: str, detections: bool) -> ImageData:
+        """Read a data file, and hold that it did not change meanwhile."""
+        before = file_digest(path)
+        with self._asking(path, entry_id) as child:
+            question = {"do": "read", "path": str(path.absolute()), "detections": detections}
+            messages = child.ask_many(question)
+            about, more = next(messages).header, next(messages).header
+            with gc_paused():
+                objects = build_objects(messages, entry_id) if more["more"] else ()
+        if file_digest(path) != before:
+            raise ProjectError(
+                "the file was changed while it was read",
+                path=path,
+                hint="Wait until QuPath has saved, then try again.",
+            )
+        return _image_data(about, more, objects, before)
+
+    def edit(
+        self,
+        source: Path | None,
+        target: Path,
+        *,
+        slide: Slide,
+        ids: list[str] | None,
+        remove: Collection[str],
+        add: Sequence[Tile],
+    ) -> None:
+        """Write a data file with other tiles."""
+        question = {
+            "do": "edit",
+            "source": None if source is None else str(source.absolute()),
+            "target": str(target.absolute()),
+            "builder": thaw(slide.builder.json),
+            "ids": ids,
+            "remove": list(remove),
+        }
+        question |= _tile_texts(add)
+        boxes = np.array([(*tile.box, *tile.plane) for tile in add], np.int32)
+        message = pack(question, {"boxes": boxes.ravel()})
+        with self._asking(target, slide.entry_id) as child:
+            try:
+                child.ask(message.header, message.body)
+            except RefusedError as error:
+                raise OutputError(f"{target}: QuPath cannot write it: {error}.") from error
+
+    def close(self) -> None:
+        """End the child; there will be no other."""
+        with self._lock:
+            self._closed = True
+            if self._child is not None:
+                self._child.close()
+
+    @contextmanager
+    def _asking(self, path: Path, entry_id: str | None = None) -> Iterator[Child]:
+        """Yield the child, and say what its failures mean for the file that is read."""
+        of = "" if entry_id is None else f" (image {entry_id})"
+        with self._lock:
+            try:
+                child = self._running(path)
+                try:
+                    yield child
+                except BaseException as error:
+                    # What was not taken of an answer must not be taken for the next one.
+                    if not isinstance(error, RefusedError | OutputError):
+                        child.close(kill=True)
+                    raise
+            except RefusedError as error:
+                raise ProjectError(
+                    f"QuPath cannot read it{of}: {error}",
+                    path=path,
+                    hint="The engine 'embedded' says at which place a file is damaged.",
+                ) from error
+            except ChildGoneError as error:
+                raise EngineDiedError(
+                    f"the process with QuPath's classes {error}, while it had this file{of}",
+                    path=path,
+                    hint="Try `--engine embedded`, which needs no QuPath.",
+                ) from error
+
+    def _running(self, path: Path) -> Child:
+        if self._closed:
+            raise ProjectError("the project is closed", path=path, hint="Open it again.")
+        if self._child is None or not self._child.usable:
+            self._child, told = self._start()
+            self.qupath_version = told.qupath
+        return self._child
+
+
+def _image_data(
+    about: Mapping[str, Any], more: Mapping[str, Any], objects: tuple[Any, ...], digest: str
+) -> ImageData:
+    grid, stains = more["grid"], about["stains"]
+    return ImageData(
+        objects=objects,
+        skipped={ObjectType(kind): count for kind, count in more["skipped"].items()},
+        image_type=about["image_type"],
+        stains=None if stains is None else stain_numbers(stains),
+        workflow=tuple(about["workflow"]),
+        properties=about["properties"],
+        tma_grid=grid and TmaGrid(grid["width"], grid["height"], tuple(grid["cores"])),
+        digest=digest,
+        version=about["version"],
+        qupath_version=about["qupath_version"],
+        problems=tuple(about["problems"]),
+    )
+
+
+def _tile_texts(tiles: Sequence[Tile]) -> dict[str, Any]:
+    """Return what tiles have besides their boxes; classes come once, with their colours."""
+    classes: dict[tuple[str, int], int] = {}
+    index = []
+    for tile in tiles:
+        if tile.class_path is None:
+            index.append(-1)
+            continue
+        color = pack_rgb(*(tile.color or default_rgb(tile.class_path)))
+        index.append(classes.setdefault((tile.class_path, color), len(classes)))
+    return {
+        "id": [tile.id for tile in tiles],
+        "name": [tile.name or None for tile in tiles],
+        "classes": list(classes),
+        "class": index,
+        "measurements": [_finite(tile.measurements) for tile in tiles],
+        "metadata": [dict(tile.metadata) for tile in tiles],
+    }
+
+
+def _finite(measurements: Mapping[str, float]) -> dict[str, float]:
+    numbers = {name: float(value) for name, value in measurements.items()}
+    return {name: value for name, value in numbers.items() if np.isfinite(value)}

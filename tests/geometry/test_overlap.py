@@ -1,0 +1,111 @@
+"""Pieces that share no area, against sums over the faces of all outlines."""
+
+import numpy as np
+import shapely
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+
+from qupath_bridge.geometry import overlap
+from qupath_bridge.geometry.edges import as_array
+from qupath_bridge.geometry.overlap import resolve_overlaps
+from qupath_bridge.geometry.validity import repair
+from qupath_bridge.testing.faces import faces
+
+number = st.integers(0, 12)
+
+
+@st.composite
+def shapes(draw):
+    """A rectangle (often nested or touching), or any polygon; on a coarse grid."""
+    if draw(st.booleans()):
+        x, y = draw(number), draw(number)
+        return shapely.box(x, y, x + draw(st.integers(1, 8)), y + draw(st.integers(1, 8)))
+    ring = draw(st.lists(st.tuples(number, number), min_size=3, max_size=6))
+    shape = repair(shapely.Polygon(ring))[0]
+    return shape if shape.area else shapely.box(3, 3, 6, 5)
+
+
+def summed(outlines, count):
+    """Area of each region, from the polygons that add and take away."""
+    areas = np.zeros(count)
+    # The shoelace of an exterior that was turned round is negative.
+    for polygon, region in zip(outlines.polygons, outlines.region, strict=True):
+        for part in shapely.get_parts(polygon):
+            sign = 1 if part.exterior.is_ccw else -1
+            areas[region] += sign * part.area
+    return areas
+
+
+def trusted_faces(shapes):
+    """Leave out what the independent way itself gets wrong."""
+    try:
+        return faces(shapes)
+    except ArithmeticError:
+        reject()
+
+
+def top(holders):
+    return max(k for k, holds in enumerate(holders) if holds)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(shapes(), min_size=1, max_size=7))
+def test_pieces_are_what_is_seen(polygons):
+    seen = np.zeros(len(polygons))
+    for area, holders in trusted_faces(polygons):
+        seen[top(holders)] += area
+    areas = summed(resolve_overlaps(as_array(polygons)).visible_part(), len(polygons))
+    np.testing.assert_allclose(areas, seen, rtol=0, atol=1e-9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(shapes(), min_size=1, max_size=6), st.data())
+def test_groups_hide_only_their_own(polygons, data):
+    group = np.array([data.draw(st.integers(0, 1)) for _ in polygons])
+    seen = np.zeros(len(polygons))
+    for area, holders in trusted_faces(polygons):
+        for g in (0, 1):
+            own = np.array(holders) & (group == g)
+            if own.any():
+                seen[top(own)] += area
+    areas = summed(resolve_overlaps(as_array(polygons), group).visible_part(), len(polygons))
+    np.testing.assert_allclose(areas, seen, rtol=0, atol=1e-9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(shapes(), min_size=1, max_size=6), st.data())
+def test_seen_and_beneath_are_the_part_in_what_the_group_owns(polygons, data):
+    group = np.array([data.draw(st.integers(0, 1)) for _ in polygons])
+    expected = np.zeros(len(polygons))
+    for area, holders in trusted_faces(polygons):
+        expected[np.array(holders) & (group == group[top(holders)])] += area
+    painting = resolve_overlaps(as_array(polygons))
+    areas = summed(painting.visible_part(), len(polygons))
+    areas += summed(painting.hidden_part(group), len(polygons))
+    np.testing.assert_allclose(areas, expected, rtol=0, atol=1e-9)
+
+
+def test_nothing_is_computed_where_outlines_do_not_cross(monkeypatch):
+    """Nested and neighbouring regions: no union, no difference."""
+    field = shapely.box(0, 0, 100, 100)
+    islands = [shapely.box(10 * k, 0, 10 * k + 10, 10) for k in range(9)]
+    lakes = [shapely.box(10 * k + 2, 2, 10 * k + 4, 4) for k in range(9)]
+    polygons = as_array([field, *islands, *lakes])
+    monkeypatch.setattr(overlap, "split", None)
+    painting = resolve_overlaps(polygons)
+    areas = summed(painting.visible_part(), len(polygons))
+    assert areas.tolist() == [10_000 - 900] + [96] * 9 + [4] * 9
+    assert summed(painting.hidden_part(np.zeros(19, int)), 19).tolist() == [900] + [4] * 9 + [0] * 9
+
+
+def test_of_equal_polygons_the_last_is_seen():
+    square = shapely.box(0, 0, 4, 4)
+    polygons = as_array([square, square, shapely.box(-1, -1, 9, 9), square])
+    painting = resolve_overlaps(polygons)
+    assert painting.pieces[:2] == (None, None)
+    assert summed(painting.visible_part(), 4).tolist() == [0, 0, 100 - 16, 16]
+
+
+def test_nothing_to_paint():
+    assert resolve_overlaps(as_array([])).pieces == ()
+    assert len(resolve_overlaps(as_array([])).visible_part().polygons) == 0

@@ -1,0 +1,373 @@
+"""project.qpproj, classes.json and metadata.json: what is read and what is refused."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from qupath_bridge.errors import ProjectError
+from qupath_bridge.model import ClassInfo, PixelSize
+from qupath_bridge.qupath.files import qpproj
+from qupath_bridge.qupath.files.builders import image_metadata, rotated_builder, uri_builder
+from qupath_bridge.qupath.files.qpproj import find_project_file, read_project
+
+BUILDER = uri_builder(
+    "file:/s/My%20slide.svs",
+    image_metadata(
+        "My slide.svs",
+        400,
+        300,
+        pixel_size=(0.25, 0.2502),
+        levels=[(1, 400, 300), (4, 100, 75)],
+        magnification=40,
+        size_z=3,
+        size_t=2,
+    ),
+)
+
+
+def entry(entry_id=1, **keys):
+    return {"serverBuilder": BUILDER, "entryID": entry_id, "imageName": "A.svs", **keys}
+
+
+def project(*entries, **keys):
+    head = {"version": "0.7.0", "createTimestamp": 1, "modifyTimestamp": 1, "lastID": 9}
+    return {**head, **keys, "images": list(entries)}
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(qpproj, "_PAUSES", (0.001, 0.001))
+
+    def write(value, name="project.qpproj"):
+        path = tmp_path / "study" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_everything_of_an_entry(write):
+    path = write(
+        project(
+            entry(
+                7,
+                imageName="Gewebe ä 组",
+                randomizedName="never shown",
+                description="line 1\nline 2",
+                metadata={"patient": "P1", "number": 5},
+                tags=["a", "b c"],
+                unknown={"x": 1},
+            ),
+            uri="file:/old/study/project.qpproj",
+            unknown=[1],
+        )
+    )
+    file = read_project(path)
+    assert file.problems == ()
+    assert file.info.path == path
+    assert file.info.name == "study"
+    assert (file.info.version, file.info.uri) == ("0.7.0", "file:/old/study/project.qpproj")
+    (slide,) = file.slides
+    assert slide.project is file.info
+    assert (slide.entry_id, slide.name) == ("7", "Gewebe ä 组")
+    assert slide.description == "line 1\nline 2"
+    assert slide.metadata == {"patient": "P1", "number": "5"}
+    assert slide.tags == ("a", "b c")
+    assert slide.uri == "file:/s/My%20slide.svs"
+    assert slide.path is None
+    assert (slide.width, slide.height) == (400, 300)
+    assert (slide.size_z, slide.size_t) == (3, 2)
+    assert slide.pixel_size == PixelSize(0.25, 0.2502, "project")
+    assert slide.magnification == 40.0
+    assert slide.levels == ((1.0, 400, 300), (4.0, 100, 75))
+    assert slide.channels == ("Red", "Green", "Blue")
+    assert (slide.pixel_type, slide.is_rgb) == ("UINT8", True)
+
+
+def test_the_outermost_metadata_counts(write):
+    (slide,) = read_project(
+        write(project(entry(serverBuilder=rotated_builder(BUILDER, 90))))
+    ).slides
+    assert (slide.width, slide.height) == (300, 400)
+    assert slide.pixel_size == PixelSize(0.2502, 0.25, "project")
+    assert slide.uri == "file:/s/My%20slide.svs"
+
+
+def test_old_wrappers_without_metadata_have_no_size(write):
+    wrapped = {"builderType": "rotated", "builder": BUILDER, "rotation": "ROTATE_90"}
+    (slide,) = read_project(write(project(entry(serverBuilder=wrapped)))).slides
+    assert slide.width is None and slide.height is None
+    assert slide.pixel_size is None
+    assert (slide.size_z, slide.size_t, slide.levels, slide.channels) == (1, 1, (), ())
+    assert slide.uri == "file:/s/My%20slide.svs"
+
+
+def test_the_builder_is_kept_as_it_is_and_cannot_be_changed(write):
+    (slide,) = read_project(write(project(entry(serverBuilder={**BUILDER, "args": ["-x"]})))).slides
+    builder = slide.builder.json
+    assert builder["args"] == ("-x",)
+    with pytest.raises(TypeError):
+        builder["uri"] = "x"
+    with pytest.raises(TypeError):
+        builder["metadata"]["pixelCalibration"]["pixelWidth"]["value"] = 1
+    assert isinstance(builder["metadata"]["levels"][0], MappingProxyType)
+
+
+@pytest.mark.parametrize(
+    ("entry_keys", "name"),
+    [
+        ({"imageName": "x"}, "x"),
+        ({"imageName": None}, "My slide.svs"),
+        ({"imageName": ""}, "My slide.svs"),
+        ({"imageName": "", "serverBuilder": uri_builder("file:/s/b%20c.svs")}, "b c.svs"),
+        ({"imageName": "", "serverBuilder": None}, "image 1"),
+    ],
+)
+def test_name(write, entry_keys, name):
+    (slide,) = read_project(write(project(entry(**entry_keys)))).slides
+    assert slide.name == name
+
+
+def calibrated(x, y):
+    metadata = json.loads(json.dumps(BUILDER["metadata"]))
+    metadata["pixelCalibration"].update(pixelWidth=x, pixelHeight=y)
+    return {**BUILDER, "metadata": metadata}
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "expected"),
+    [
+        ({"value": 0.5, "unit": "µm"}, {"value": 0.4, "unit": "um"}, (0.5, 0.4)),
+        ({"value": 1, "unit": "\u03bcm"}, {"value": 1.0, "unit": "µm"}, (1.0, 1.0)),
+        ({"value": 0.5, "unit": "px"}, {"value": 0.5, "unit": "px"}, None),
+        ({"value": 0.5, "unit": "µm"}, {"value": 0.5, "unit": "px"}, None),
+        ({"value": 0.0, "unit": "µm"}, {"value": 0.5, "unit": "µm"}, None),
+        ({"value": float("nan"), "unit": "µm"}, {"value": 0.5, "unit": "µm"}, None),
+        ({"value": float("inf"), "unit": "µm"}, {"value": 0.5, "unit": "µm"}, None),
+        ({"unit": "µm"}, {"value": 0.5, "unit": "µm"}, None),
+        ({"value": 0.5}, {"value": 0.5, "unit": "µm"}, None),
+    ],
+)
+def test_pixel_size(write, x, y, expected):
+    (slide,) = read_project(write(project(entry(serverBuilder=calibrated(x, y))))).slides
+    assert slide.pixel_size == (expected and PixelSize(*expected, "project"))
+
+
+def test_no_calibration_at_all(write):
+    metadata = {key: v for key, v in BUILDER["metadata"].items() if key != "pixelCalibration"}
+    (slide,) = read_project(
+        write(project(entry(serverBuilder={**BUILDER, "metadata": metadata})))
+    ).slides
+    assert slide.pixel_size is None
+    assert slide.width == 400
+
+
+def test_bare_nan_tokens_are_accepted(write):
+    text = json.dumps(project(entry())).replace('"magnification": 40.0', '"magnification": NaN')
+    assert "NaN" in text
+    (slide,) = read_project(write(text)).slides
+    assert slide.magnification is None
+
+
+def test_classes(write):
+    path = write(project())
+    assert read_project(path).info.classes == ()
+    write(
+        {
+            "pathClasses": [
+                {"name": "Tumor", "color": -3670016},
+                {"name": "Tumor:Positive"},
+                {"name": "Region*", "color": None},
+                {"name": "Unclassified", "color": 1},
+                {"name": "Tumor", "color": 5},
+            ]
+        },
+        "classifiers/classes.json",
+    )
+    assert read_project(path).info.classes == (
+        ClassInfo("Tumor", 5),  # the last one sets it, as in QuPath
+        ClassInfo("Tumor: Positive", None),
+        ClassInfo("Region*", None),
+    )
+
+
+def test_project_metadata(write):
+    path = write(project())
+    assert read_project(path).info.metadata == {}
+    write({"site": "Lübeck"}, "data/metadata.json")
+    assert read_project(path).info.metadata == {"site": "Lübeck"}
+    for bad in ("[1]", "{"):
+        write(bad, "data/metadata.json")
+        file = read_project(path)
+        assert file.info.metadata == {}
+        assert "metadata.json" in file.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [
+        *((version, True) for version in ("0.2.3", "0.7.0", "0.5.1-SNAPSHOT", "v0.3.2")),
+        *((version, False) for version in ("0.8.0", "1.0.0", "0.1.2", "nightly", None)),
+    ],
+)
+def test_versions_outside_the_tested_ones_are_told(write, version, known):
+    file = read_project(write(project(version=version)))
+    assert (file.problems == ()) is known
+    if not known:
+        assert "0.2.3 to 0.7.0 are tested" in file.problems[0]
+
+
+REFUSED = {
+    "no object": ([1], "the file"),
+    "no QuPath project": ({"images": []}, 'expected a key "version"'),
+    "milestone": (project(version="v0.2.0-m2"), "v0.2.0-m2"),
+    "images no list": ({**project(), "images": {}}, "images: "),
+    "entry no object": (project(5), "images[0]: "),
+    "id missing": (project({"imageName": "x"}), "images[0].entryID: "),
+    "id a path": (project(entry("../../x")), "images[0].entryID: "),
+    "id a text": (project(entry("1")), "images[0].entryID: "),
+    "id a fraction": (project(entry(1.5)), "images[0].entryID: "),
+    "id a truth": (project(entry(True)), "images[0].entryID: "),
+    "id twice": (project(entry(3), entry(4), entry(3)), "same entryID: 3"),
+    "name a list": (project(entry(imageName=["x"])), "images[0].imageName: "),
+    "metadata nested": (project(entry(metadata={"a": {}})), "images[0].metadata.a: "),
+    "tags no list": (project(entry(tags="x")), "images[0].tags: "),
+    "builder a text": (project(entry(serverBuilder="x")), "images[0].serverBuilder: "),
+    "builder without type": (
+        project(entry(), entry(2, serverBuilder={"uri": "file:/x"})),
+        "images[1].serverBuilder.builderType: ",
+    ),
+    "width a text": (
+        project(entry(serverBuilder={**BUILDER, "metadata": {"width": "4", "height": 3}})),
+        "images[0].serverBuilder.metadata.width: ",
+    ),
+    "width zero": (
+        project(entry(serverBuilder={**BUILDER, "metadata": {"width": 0, "height": 3}})),
+        "images[0].serverBuilder.metadata.width: ",
+    ),
+    "level without size": (
+        project(
+            entry(
+                serverBuilder={
+                    **BUILDER,
+                    "metadata": {"width": 1, "height": 3, "levels": [{"downsample": 1.0}]},
+                }
+            )
+        ),
+        "images[0].serverBuilder.metadata.levels[0].width: ",
+    ),
+    "broken": ('{"version": "0.7.0", "images": [', "cannot be read as JSON"),
+    "empty": ("", "cannot be read as JSON"),
+    "a number of 5,000 digits": ('{"lastID": ' + "1" * 5000 + "}", "cannot be read as JSON"),
+}
+
+
+@pytest.mark.parametrize(("value", "place"), REFUSED.values(), ids=REFUSED)
+def test_refused_with_file_and_place(write, value, place):
+    path = write(value)
+    with pytest.raises(ProjectError) as caught:
+        read_project(path)
+    assert place in caught.value.message
+    assert caught.value.path == path
+    assert str(path) in str(caught.value)
+
+
+def test_faults_are_counted(write):
+    with pytest.raises(ProjectError, match=r"images\[0\]\.entryID.*\(and 1 more\)"):
+        read_project(write(project({"imageName": []})))
+
+
+@pytest.mark.parametrize("levels", [70, 3000, 100_000])
+def test_deep_nesting_is_refused(write, levels):
+    builder = '{"builderType":"rotated","builder":' * levels + "{}" + "}" * levels
+    text = json.dumps(project(entry(serverBuilder="HERE"))).replace('"HERE"', builder)
+    with pytest.raises(ProjectError, match="nested"):
+        read_project(write(text))
+
+
+def test_not_utf8(write):
+    path = write("")
+    path.write_bytes(b'{"version": "\xff"}')
+    with pytest.raises(ProjectError, match="cannot be read as JSON"):
+        read_project(path)
+
+
+def test_too_large(write, monkeypatch):
+    path = write(project())
+    monkeypatch.setattr(qpproj, "_MAX_BYTES", 10)
+    with pytest.raises(ProjectError, match="more than 10"):
+        read_project(path)
+
+
+def test_a_byte_order_mark_is_no_harm(write):
+    path = write(project(entry()))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_project(path).slides) == 1
+
+
+def test_a_file_in_the_making_is_read_when_done(write, monkeypatch):
+    path = write(json.dumps(project(entry()))[:-20])
+    whole = json.dumps(project(entry()))
+    monkeypatch.setattr(time, "sleep", lambda _: path.write_text(whole, encoding="utf-8"))
+    assert len(read_project(path).slides) == 1
+
+
+def test_between_backup_and_new_file(write, monkeypatch):
+    path = write(project(entry()))
+    backup = path.with_name("project.qpproj.backup")
+    path.rename(backup)
+    with pytest.raises(ProjectError, match=r"no such file") as caught:
+        read_project(path)
+    assert str(backup) in (caught.value.hint or "")
+    monkeypatch.setattr(time, "sleep", lambda _: write(project(entry())))
+    assert len(read_project(path).slides) == 1
+
+
+def test_a_file_that_is_not_there_is_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited"))
+    with pytest.raises(ProjectError, match="no such file"):
+        read_project(tmp_path / "project.qpproj")
+
+
+def test_find_project_file(tmp_path, write):
+    with pytest.raises(ProjectError, match="no project file"):
+        find_project_file(tmp_path)
+    one = write(project())
+    assert find_project_file(one) == one
+    assert find_project_file(one.parent) == one
+    write(project(), "part.qpproj")
+    with pytest.raises(ProjectError, match=r"2 project files.*part\.qpproj, project\.qpproj"):
+        find_project_file(one.parent)
+    assert read_project(one.with_name("part.qpproj")).info.name == "part"
+
+
+def calls_to_read(path):
+    """Return how many functions a reading calls, which no other work on the machine changes."""
+    calls = 0
+
+    def count(coordinates, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        read_project(path)
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def test_work_grows_only_as_the_number_of_entries(write):
+    entries = [entry(n, serverBuilder=rotated_builder(BUILDER, 90)) for n in range(1, 1001)]
+    some = write(project(*entries[:100]), "some.qpproj")
+    every = write(project(*entries), "every.qpproj")
+    calls_to_read(some)  # fills caches
+    assert calls_to_read(every) < 11 * calls_to_read(some)
+    assert len(read_project(every).slides) == 1000

@@ -1,0 +1,254 @@
+"""Where slides are: a table of URIs for Linux and Windows, and the order of the search."""
+
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import pytest
+
+from qupath_bridge.qupath.files.uris import FileSearch, local_path, parse_path, resolve
+
+# URI in a project -> the file that it means on Linux, and on Windows (None: none there).
+URIS = [
+    ("file:/home/lab/a.svs", "/home/lab/a.svs", None),
+    ("file:///home/lab/a.svs", "/home/lab/a.svs", None),
+    ("file://localhost/home/lab/a.svs", "/home/lab/a.svs", None),
+    ("FILE:/home/lab/a.svs", "/home/lab/a.svs", None),
+    ("file:/home/lab/My%20slides/a%20b.svs", "/home/lab/My slides/a b.svs", None),
+    ("file:/home/lab/a%5B1%5D.svs", "/home/lab/a[1].svs", None),
+    ("file:/home/lab/a%231%3F.svs", "/home/lab/a#1?.svs", None),
+    ("file:/home/lab/100%25.svs", "/home/lab/100%.svs", None),
+    ("file:/home/lab/Gewebe_%C3%A4_%E7%BB%84.mrxs", "/home/lab/Gewebe_ä_组.mrxs", None),
+    ("file:/home/lab/Gewebe_ä_组.mrxs", "/home/lab/Gewebe_ä_组.mrxs", None),
+    ("file:/home/lab/x/../a.svs", "/home/lab/a.svs", None),
+    ("file:/home/lab/./../a.svs", "/home/a.svs", None),
+    ("file:/../../a.svs", "/a.svs", None),
+    ("file:/home/lab/a+b&c=d.svs", "/home/lab/a+b&c=d.svs", None),
+    ("/home/lab/a 100%#1.svs", "/home/lab/a 100%#1.svs", None),
+    ("file:/C:/slides/a.svs", None, "C:/slides/a.svs"),
+    ("file:///C:/slides/a.svs", None, "C:/slides/a.svs"),
+    ("file:///c:/slides/a.svs", None, "c:/slides/a.svs"),
+    ("file://C:/slides/a.svs", None, "C:/slides/a.svs"),
+    ("file:/C:/My%20slides/%C3%A4.svs", None, "C:/My slides/ä.svs"),
+    ("file:/C:/slides/../a.svs", None, "C:/a.svs"),
+    ("file:/C:/../../a.svs", None, "C:/a.svs"),
+    ("C:\\slides\\a.svs", None, "C:/slides/a.svs"),
+    ("C:/slides/a.svs", None, "C:/slides/a.svs"),
+    ("file://server/share/a.svs", None, None),
+    ("file:////server/share/a.svs", None, None),
+    ("file:/%5C%5Cserver/share/a.svs", "/\\\\server/share/a.svs", None),
+    ("\\\\server\\share\\a.svs", None, None),
+    ("//server/share/a.svs", None, None),
+    ("http://example.org/a.svs", None, None),
+    ("https://example.org/a%20b.svs?image=1", None, None),
+    ("omero:image/1", None, None),
+    ("a.svs", None, None),
+    ("file:a.svs", None, None),
+    ("", None, None),
+]
+
+
+@pytest.mark.parametrize(("uri", "posix", "windows"), URIS, ids=[row[0] for row in URIS])
+def test_table_of_uris(uri, posix, windows):
+    assert len(URIS) >= 25
+    assert local_path(uri, "posix") == (posix and PurePosixPath(posix))
+    assert local_path(uri, "windows") == (windows and PureWindowsPath(windows))
+
+
+@pytest.mark.parametrize(
+    "uri", ["file://server/share/a.svs", "file:////server/share/a.svs", "//server/share/a.svs"]
+)
+def test_a_server_is_a_windows_path_and_never_opened(uri):
+    assert parse_path(uri) == PureWindowsPath("//server/share/a.svs")
+    for flavour, folder in (
+        ("posix", PurePosixPath("/p")),
+        ("windows", PureWindowsPath("C:/p")),
+    ):
+        asked = []
+        found = resolve(uri, project_folder=folder, exists=asked.append, flavour=flavour)
+        assert found.path is None
+        assert asked == []
+        assert "another computer" in found.tried[0]
+
+
+def test_http_is_never_opened_unless_mapped():
+    uri = "https://example.org/slides/a%20b.svs"
+    found = resolve(
+        uri, project_folder=PurePosixPath("/p"), exists=lambda p: True, find=lambda n: []
+    )
+    assert found.path is None
+    assert "not a file on this computer" in found.tried[0]
+    mapped = resolve(
+        uri,
+        project_folder=PurePosixPath("/p"),
+        slide_map={"https://example.org/slides": "/mnt"},
+        exists=lambda p: True,
+        flavour="posix",
+    )
+    assert (mapped.path, mapped.origin) == (PurePosixPath("/mnt/a b.svs"), "mapped")
+
+
+P, W = PurePosixPath, PureWindowsPath
+
+# URI, old project, folder today, map, system -> the places that are looked at, in order.
+PLACES = {
+    "as stored only": ("file:/a/s/x.svs", None, P("/p"), {}, "posix", [P("/a/s/x.svs")]),
+    "beside the project": (
+        "file:/a/s/x.svs", "file:/a/p/project.qpproj", P("/b/q"), {}, "posix",
+        [P("/a/s/x.svs"), P("/b/s/x.svs")],
+    ),
+    "inside the project": (
+        "file:/a/p/x%20y.svs", "file:/a/p/project.qpproj", P("/b/q"), {}, "posix",
+        [P("/a/p/x y.svs"), P("/b/q/x y.svs")],
+    ),
+    "project not moved": (
+        "file:/a/s/x.svs", "file:/a/p/project.qpproj", P("/a/p"), {}, "posix", [P("/a/s/x.svs")],
+    ),
+    "project of Windows on Linux": (
+        "file:/C:/lab/s/x.svs", "file:/c:/Lab/p/project.qpproj", P("/b/q"), {}, "posix",
+        [P("/b/s/x.svs")],
+    ),
+    "project of Linux on Windows": (
+        "file:/a/s/x.svs", "file:/a/p/project.qpproj", W("D:/q/p"), {}, "windows",
+        [W("D:/q/s/x.svs")],
+    ),
+    "other drive than the project": (
+        "file:/D:/s/x.svs", "file:/C:/p/project.qpproj", P("/b/q"), {}, "posix", [],
+    ),
+    "share, project on the same share": (
+        "file://h/d/s/x.svs", "file://h/d/p/project.qpproj", P("/mnt/d/p"), {}, "posix",
+        [P("/mnt/d/s/x.svs")],
+    ),
+    "more steps up than there are": (
+        "file:/x.svs", "file:/a/b/c/project.qpproj", P("/q"), {}, "posix", [P("/x.svs")],
+    ),
+    "drive map": (
+        "file:/Z:/s/x.svs", None, P("/p"), {"Z:\\": "/mnt/z"}, "posix", [P("/mnt/z/s/x.svs")],
+    ),
+    "drive map without slash, other case": (
+        "file:/Z:/s/x.svs", None, P("/p"), {"z:": "/mnt/z"}, "posix", [P("/mnt/z/s/x.svs")],
+    ),
+    "folder map with forward slashes": (
+        "file:/Z:/S/x.svs", None, P("/p"), {"Z:/s": "/mnt"}, "posix", [P("/mnt/x.svs")],
+    ),
+    "share map": (
+        "file://host/Share/x.svs", None, P("/p"), {"\\\\HOST\\share": "/mnt"}, "posix",
+        [P("/mnt/x.svs")],
+    ),
+    "share map on Windows": (
+        "file:////host/share/x.svs", None, W("C:/p"), {"//host/share": "\\\\host\\share"},
+        "windows", [W("//host/share/x.svs")],
+    ),
+    "path map": (
+        "file:/a/s/x.svs", None, P("/p"), {"/a": "/b"}, "posix", [P("/a/s/x.svs"), P("/b/s/x.svs")],
+    ),
+    "uri map": (
+        "file:/a/s/x%20y.svs", None, P("/p"), {"file:/a/": "file:///b%20c"}, "posix",
+        [P("/a/s/x y.svs"), P("/b c/s/x y.svs")],
+    ),
+    "map of Linux to Windows": (
+        "file:/a/s/x.svs", None, W("C:/p"), {"/a/s": "D:\\s"}, "windows", [W("D:/s/x.svs")],
+    ),
+    "map of one file": (
+        "file:/a/x.svs", None, P("/p"), {"/a/x.svs": "/b/y.svs"}, "posix",
+        [P("/a/x.svs"), P("/b/y.svs")],
+    ),
+    "map at whole names only": (
+        "file:/ab/x.svs", None, P("/p"), {"/a": "/b"}, "posix", [P("/ab/x.svs")],
+    ),
+    "http map at whole names only": (
+        "http://h/ab/x.svs", None, P("/p"), {"http://h/a": "/b"}, "posix", [],
+    ),
+    "Windows map for a Linux path": (
+        "file:/a/x.svs", None, P("/p"), {"Z:\\": "/b", "http://h": "/c"}, "posix",
+        [P("/a/x.svs")],
+    ),
+    "relative before map, maps in their order": (
+        "file:/a/s/x.svs", "file:/a/p/project.qpproj", P("/b/q"), {"/a/s": "/c", "/a": "/d"},
+        "posix", [P("/a/s/x.svs"), P("/b/s/x.svs"), P("/c/x.svs"), P("/d/s/x.svs")],
+    ),
+    "old place unknown": (
+        "file:/a/s/x.svs", "http://h/project.qpproj", P("/b"), {}, "posix", [P("/a/s/x.svs")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PLACES.values(), ids=PLACES)
+def test_places_in_order(case):
+    uri, project_uri, folder, slide_map, flavour, expected = case
+    asked = []
+    found = resolve(
+        uri,
+        project_folder=folder,
+        project_uri=project_uri,
+        slide_map=slide_map,
+        exists=lambda path: bool(asked.append(path)),
+        flavour=flavour,
+    )
+    assert asked == expected
+    assert found.path is None
+    assert found.candidates == ()
+    assert found.tried
+    for path in expected:
+        assert any(str(path) in line for line in found.tried)
+
+
+@pytest.mark.parametrize(
+    ("there", "origin"),
+    [("/a/s/x.svs", "as stored"), ("/b/s/x.svs", "relative"), ("/m/s/x.svs", "mapped")],
+)
+def test_the_first_that_exists_wins(there, origin):
+    found = resolve(
+        "file:/a/s/x.svs",
+        project_folder=P("/b/q"),
+        project_uri="file:/a/p/project.qpproj",
+        slide_map={"/a": "/m"},
+        exists=lambda path: str(path) == there,
+        find=lambda name: pytest.fail("searched although it was found"),
+        flavour="posix",
+    )
+    assert (str(found.path), found.origin) == (there, origin)
+    assert found.tried[-1] == f"{origin}: {there}"
+
+
+def _search(hits):
+    asked = []
+    found = resolve(
+        "file:/C:/s/x%20y.svs",
+        project_folder=P("/q"),
+        exists=lambda path: False,
+        find=lambda name: asked.append(name) or [P(hit) for hit in hits],
+        flavour="posix",
+    )
+    assert asked == ["x y.svs"]
+    return found
+
+
+def test_search_takes_only_the_only_one():
+    one = _search(["/d/x y.svs"])
+    assert (one.path, one.origin, one.candidates) == (P("/d/x y.svs"), "searched", ())
+    none = _search([])
+    assert none.path is None and "there is none" in none.tried[-1]
+    two = _search(["/d/x y.svs", "/e/x y.svs"])
+    assert two.path is None and two.origin is None
+    assert two.candidates == (P("/d/x y.svs"), P("/e/x y.svs"))
+    assert "there are 2: /d/x y.svs, /e/x y.svs" in two.tried[-1]
+
+
+def test_file_search_walks_once(tmp_path: Path, monkeypatch):
+    for name in (
+        "a/x.svs",
+        "a/deep/er/y.svs",
+        "b/y.svs",
+        "a/.cache/z.svs",
+        "a/caf\u0065\u0301.svs",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    search = FileSearch([tmp_path / "a", tmp_path / "b", tmp_path / "a" / "deep", tmp_path / "no"])
+    assert search("x.svs") == [tmp_path / "a" / "x.svs"]
+    # Reached by two of the folders, it is still one file.
+    assert search("y.svs") == [tmp_path / "a/deep/er/y.svs", tmp_path / "b/y.svs"]
+    assert search("z.svs") == []  # hidden
+    assert len(search("caf\u00e9.svs")) == 1  # composed and decomposed accents are one name
+    monkeypatch.setattr("os.walk", lambda *_: pytest.fail("walked again"))
+    assert search("nothing.svs") == []
