@@ -1,6 +1,8 @@
-"""The configuration of a run: one name everywhere, as flag, TOML key and Python argument.
+"""Options of a run: which slides, what to make of them, and how to run.
 
-Every fault is reported at once, each with its place (:class:`~qupath_bridge.errors.ConfigError`).
+Three models; each option stands in one of them, once: flags, keys of a TOML file, help texts and
+``config init`` are made from its field. Every fault is reported at once, each with its place
+(:class:`~qupath_bridge.errors.ConfigError`).
 """
 
 from __future__ import annotations
@@ -8,17 +10,22 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from .errors import ConfigError, Fault
-from .model import GridSpec, LabelRule, Plane
+from . import registry
+from .errors import ConfigError, Fault, UsageError
+from .frozen import FrozenDict, OneLine, one_line
 
-__all__ = ["GROUPS", "ExportConfig"]
+if TYPE_CHECKING:
+    from .model import GridSpec, LabelRule
+
+__all__ = ["ExportConfig", "Option", "RunOptions", "Selection", "Settings", "options"]
 
 
 def _as_tuple(value: object) -> object:
@@ -33,11 +40,11 @@ def _as_pair(value: object) -> object:
     if isinstance(value, str):
         parts = value.split(",")
         if len(parts) != 2:
-            raise ValueError("two whole numbers are wanted, as in 0,0")
+            raise ValueError("should be two whole numbers, as in 0,0")
         try:
             return tuple(int(part) for part in parts)
         except ValueError:
-            raise ValueError("two whole numbers are wanted, as in 0,0") from None
+            raise ValueError("should be two whole numbers, as in 0,0") from None
     return value
 
 
@@ -73,6 +80,23 @@ def _as_pairs(value: object) -> object:
     return value
 
 
+def _as_conditions(value: object) -> object:
+    """Read ["A=B", "A=C", ...] or {"A": "B"} as a mapping of names to all their values."""
+    if isinstance(value, str):
+        value = (value,)
+    if isinstance(value, Mapping):
+        return {key: _as_tuple(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        conditions: dict[str, tuple[str, ...]] = {}
+        for item in value:
+            left, sign, right = str(item).partition("=")
+            if not sign or not left.strip():
+                raise ValueError(f"{item!r} is not of the form KEY=VALUE")
+            conditions[left.strip()] = (*conditions.get(left.strip(), ()), right.strip())
+        return conditions
+    return value
+
+
 def _as_unclassified(value: object) -> object:
     """Read {"as": "Label"} as "as=Label"."""
     if isinstance(value, Mapping):
@@ -86,47 +110,133 @@ MAX_ORIGIN = 1 << 30
 """Pixels: boxes are written down with 32 bits."""
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
-Pairs = Annotated[dict[str, str], BeforeValidator(_as_pairs)]
+Pairs = Annotated[Mapping[str, str], BeforeValidator(_as_pairs), AfterValidator(FrozenDict)]
+Limits = Annotated[Mapping[str, float], BeforeValidator(_as_pairs), AfterValidator(FrozenDict)]
+Conditions = Annotated[
+    Mapping[str, tuple[str, ...]], BeforeValidator(_as_conditions), AfterValidator(FrozenDict)
+]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    "images": ("entry", "where", "tag"),
-    "patches": (
-        "size",
-        "mpp",
-        "magnification",
-        "level_zero",
-        "stride",
-        "edge",
-        "origin",
-        "plane",
-        "pixel_size",
-        "allow_upsampling",
-    ),
-    "regions": ("within", "min_within", "exclude", "max_excluded_share"),
-    "labels": (
-        "rule",
-        "min_share",
-        "overlap",
-        "priority",
-        "map",
-        "rollup",
-        "unclassified",
-        "background",
-        "all_planes",
-        "allow_repair",
-        "labels",
-    ),
-    "tissue": ("tissue", "min_tissue"),
-    "pixels": ("format", "quality", "stain"),
-    "files": ("slide_map", "search", "preview", "provenance"),
-    "running": ("workers", "engine", "qupath", "resume", "update", "progress"),
-}
-"""Option names by group; the digest of a plan leaves out ``files`` and ``running``."""
+_NO_PAIRS: FrozenDict[str, Any] = FrozenDict()
 
 
-class ExportConfig(BaseModel):
-    """What the user asked for: images, patches, labels, pixels, and how to run.
+@dataclass(frozen=True)
+class _Part:
+    """Accepts the name of an exchangeable part, with ``NAME:ARGUMENT`` where that is allowed."""
+
+    kind: str
+    besides: tuple[str, ...] = ()
+    argument: bool = False
+
+    def __call__(self, value: str) -> str:
+        name = registry.split_argument(value)[0] if self.argument else value
+        if value not in self.besides:
+            try:
+                registry.check(self.kind, name)
+            except UsageError as error:
+                known = ", ".join(self.names())
+                raise ValueError(f"no {self.kind} is called {name!r}; known: {known}") from error
+        return value
+
+    def names(self) -> tuple[str, ...]:
+        return (*self.besides, *registry.names(self.kind))
+
+
+def _part(kind: str, *, besides: Sequence[str] = (), argument: bool = False) -> AfterValidator:
+    return AfterValidator(_Part(kind, tuple(besides), argument))
+
+
+def _option(default: Any, description: str, *, show: str | None = None, **rest: Any) -> Any:
+    """Declare an option: its default, what help says, and how its value is shown (``N``, ...)."""
+    return Field(default=default, description=description, json_schema_extra={"show": show}, **rest)
+
+
+class _Model(BaseModel):
+    """Values that are checked once and never change; a fault is always a ConfigError."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True, validate_default=False
+    )
+    groups: ClassVar[Mapping[str, tuple[str, ...]]]
+    """Names of the options by the table of a TOML file in which they may stand."""
+
+    def __init__(self, **values: Any) -> None:
+        flat, places, faults = _flatten(values, self.groups)
+        try:
+            super().__init__(**flat)
+        except pydantic.ValidationError as error:
+            known = tuple(type(self).model_fields)
+            found = [_fault(detail, known) for detail in error.errors()]
+            faults += [_placed(fault, places) for fault in found]
+        if faults:
+            raise ConfigError(faults)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, source: str = "") -> Self:
+        """Check values and return them as options, or raise with every fault at once.
+
+        Parameters
+        ----------
+        values : mapping
+            Option names to values; groups as in a TOML file (``[labels]``) may stand as tables.
+        source : str
+            What the values come from, put before the place of each fault.
+
+        Raises
+        ------
+        ConfigError
+        """
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise error.within(source) from None
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some values changed, checked again."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all values as plain JSON values."""
+        values: dict[str, Any] = json.loads(self.model_dump_json())
+        return values
+
+    def __repr__(self) -> str:
+        """Return one line with the values that are not the default ones."""
+        fields = type(self).model_fields
+        values = {name: getattr(self, name) for name in fields}
+        changed = {name: v for name, v in values.items() if v != fields[name].default}
+        return one_line(type(self).__name__, **changed)
+
+    __str__ = __repr__
+
+
+class Selection(_Model):
+    """Options that select slides. Without any, all slides take part.
+
+    Raises
+    ------
+    ConfigError
+        With every fault and its place.
+    """
+
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {"slides": ("entry", "where", "tag")}
+
+    entry: Strings = _option(
+        (),
+        "entry ID, slide name or glob over names; id:1 and name:1 say which is meant; may be "
+        "repeated",
+        show="SLIDE",
+    )
+    where: Conditions = _option(
+        _NO_PAIRS,
+        "metadata that a slide must have; globs are allowed, several values of one key are "
+        "alternatives, and different keys must all fit",
+        show="KEY=VALUE",
+    )
+    tag: Strings = _option((), "tag that a slide must have; may be repeated", show="TAG")
+
+
+class ExportConfig(_Model):
+    """Options that decide the patches and their bytes: grid, regions, labels, tissue, files.
 
     All fields have the names of the command-line flags (``--min-share`` is ``min_share``).
     Values do not change; use :meth:`replace` for a changed copy.
@@ -134,129 +244,143 @@ class ExportConfig(BaseModel):
     Raises
     ------
     ConfigError
-        With every fault and its place, from :meth:`load` and :meth:`parse`.
+        With every fault and its place.
 
     Examples
     --------
-    >>> config = ExportConfig.parse({"size": 224, "mpp": 0.5, "map": ["Tumor: *=Tumor"]})
+    >>> config = ExportConfig(size=224, mpp=0.5, map=["Tumor: *=Tumor"])
     >>> config.grid_spec().mpp
     0.5
-    >>> ExportConfig.parse({"size": 0, "rule": "most"})
+    >>> ExportConfig(size=0, rule="most")
     Traceback (most recent call last):
     ...
     qupath_bridge.errors.ConfigError: size: should be greater than or equal to 1, not 0
     rule: should be 'majority', 'centre', 'threshold' or 'any', not 'most'
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "patches": (
+            "size",
+            "mpp",
+            "magnification",
+            "level_zero",
+            "stride",
+            "edge",
+            "origin",
+            "plane",
+            "pixel_size",
+            "allow_upsampling",
+        ),
+        "regions": ("within", "min_within", "exclude", "max_excluded_share"),
+        "labels": (
+            "rule",
+            "min_share",
+            "overlap",
+            "priority",
+            "map",
+            "rollup",
+            "unclassified",
+            "background",
+            "all_planes",
+            "allow_repair",
+            "labels",
+        ),
+        "tissue": ("tissue", "min_tissue"),
+        "pixels": ("qc_min", "stain", "format", "jpeg_quality"),
+        "files": ("layout", "container"),
+    }
 
-    entry: Strings = Field(
-        default=(), description="entry ID, image name or glob; all images when empty"
-    )
-    where: Pairs = Field(
-        default={}, description="entry metadata that an image must have, key = value"
-    )
-    tag: Strings = Field(default=(), description="tags that an image must have")
-
-    size: int = Field(default=256, ge=1, le=16384, description="side of a written patch, in pixels")
-    mpp: float | None = Field(default=None, ge=1e-4, le=1e4, description="µm per written pixel")
-    magnification: float | None = Field(
-        default=None,
+    size: int = _option(256, "side of a written patch, pixels", show="N", ge=1, le=16384)
+    mpp: float | None = _option(None, "µm per written pixel", show="UM", ge=1e-4, le=1e4)
+    magnification: float | None = _option(
+        None,
+        "objective magnification, from the slide's own objective power",
+        show="X",
         ge=1e-3,
         le=1e4,
-        description="objective magnification, from the slide's own objective power",
     )
-    level_zero: bool = Field(
-        default=False, description="a patch is size full-resolution pixels (the default)"
-    )
-    stride: int | None = Field(
-        default=None,
+    level_zero: bool = _option(False, "cut patches of SIZE full-resolution pixels (the default)")
+    stride: int | None = _option(
+        None,
+        "step between patches, written pixels; SIZE when not given",
+        show="N",
         ge=1,
         le=1 << 24,
-        description="step between patches in written pixels; size when not given",
     )
-    edge: Literal["drop", "pad"] = Field(
-        default="drop", description="patches that pass the image's edge"
+    edge: Literal["drop", "pad"] = _option("drop", "what happens to patches that cross the edge")
+    origin: Annotated[tuple[int, int], BeforeValidator(_as_pair)] = _option(
+        (0, 0), "where the grid starts, full-resolution pixels", show="X,Y"
     )
-    origin: Annotated[tuple[int, int], BeforeValidator(_as_pair)] = Field(
-        default=(0, 0), description="where the grid starts, full-resolution pixels"
+    plane: Annotated[tuple[tuple[int, int], ...], BeforeValidator(_as_planes)] = _option(
+        ((0, 0),), "plane to make patches on; may be repeated", show="Z,T", min_length=1
     )
-    plane: Annotated[tuple[tuple[int, int], ...], BeforeValidator(_as_planes)] = Field(
-        default=((0, 0),), description="planes to make patches on, Z,T", min_length=1
-    )
-    pixel_size: float | None = Field(
-        default=None,
+    pixel_size: float | None = _option(
+        None,
+        "µm per full-resolution pixel, instead of what project and slide say",
+        show="UM",
         ge=1e-4,
         le=1e4,
-        description="µm per full-resolution pixel, instead of what the slide says",
     )
-    allow_upsampling: bool = Field(default=False, description="allow patches finer than the slide")
+    allow_upsampling: bool = _option(False, "allow patches finer than the slide")
 
-    within: Strings = Field(
-        default=(), description='keep patches in these classes, or "any" annotation'
+    within: Strings = _option(
+        (), 'keep patches inside this class, or inside "any" annotation', show="CLASS"
     )
-    min_within: Share = Field(default=0.5, description="least share of a patch inside `within`")
-    exclude: Strings = Field(
-        default=(), description="classes that take patches away, besides Ignore*"
+    min_within: Share = _option(0.5, "least share of a patch inside WITHIN", show="SHARE")
+    exclude: Strings = _option(
+        (), "drop patches that overlap this class (Ignore* always drops)", show="CLASS"
     )
-    max_excluded_share: Share = Field(default=0.0, description="excluded share that is tolerated")
-
-    rule: Literal["majority", "centre", "threshold", "any"] = Field(
-        default="majority", description="how shares become a label"
-    )
-    min_share: Share = Field(default=0.5, description="least share of a label")
-    overlap: Literal["innermost", "priority", "independent"] = Field(
-        default="innermost", description="who owns area that several classes cover"
-    )
-    priority: Annotated[tuple[str, ...], BeforeValidator(_as_priority)] = Field(
-        default=(), description="labels in order, for ties and for overlap = priority"
-    )
-    map: Pairs = Field(default={}, description="rename classes: class path = label")
-    rollup: bool = Field(default=False, description="a derived class becomes its first level")
-    unclassified: Annotated[str, BeforeValidator(_as_unclassified)] = Field(
-        default="skip", description="regions without a class: skip, error or as=LABEL"
-    )
-    background: str = Field(
-        default="drop", description="patches without a label: drop, or the label that they get"
-    )
-    all_planes: bool = Field(
-        default=False, description="annotations of every plane act on every patch"
-    )
-    allow_repair: bool = Field(
-        default=False,
-        description="go on when repairing a polygon changes its area by more than 1 %",
-    )
-    labels: bool = Field(
-        default=True, description="give labels; false keeps every patch that passes"
+    max_excluded_share: Share = _option(
+        0.0, "share of excluded classes that a patch may have", show="SHARE"
     )
 
-    tissue: Literal["none", "saturation", "otsu"] = Field(default="none", description="tissue test")
-    min_tissue: Share = Field(default=0.5, description="least share of tissue")
+    rule: Literal["majority", "centre", "threshold", "any"] = _option(
+        "majority", "how the label is chosen from the shares of the classes"
+    )
+    min_share: Share = _option(0.5, "least share of a label", show="SHARE")
+    overlap: Literal["innermost", "priority", "independent"] = _option(
+        "innermost", "which class owns area that several classes cover"
+    )
+    priority: Annotated[tuple[str, ...], BeforeValidator(_as_priority)] = _option(
+        (), "labels in order, for ties and for OVERLAP priority", show="A,B"
+    )
+    map: Pairs = _option(_NO_PAIRS, "rename a class, as in 'Tumor: *=Tumor'", show="CLASS=LABEL")
+    rollup: bool = _option(False, "turn a derived class into its first level")
+    unclassified: Annotated[str, BeforeValidator(_as_unclassified)] = _option(
+        "skip", "regions without a class", show="skip|error|as=LABEL"
+    )
+    background: str = _option(
+        "drop", "patches without a label: drop, or the label that they get", show="drop|LABEL"
+    )
+    all_planes: bool = _option(False, "let annotations of every plane act on every patch")
+    allow_repair: bool = _option(
+        False, "accept repairs of a polygon that change its area by more than 1 %"
+    )
+    labels: bool = _option(True, "give labels; without them every patch is kept")
 
-    format: Literal["png", "jpeg", "tiff"] = Field(
-        default="png", description="file format of patches"
+    tissue: Annotated[str, _part("tissue", besides=("none",), argument=True)] = _option(
+        "none", "tissue test on the thumbnail", show="NAME[:ARGUMENT]"
     )
-    quality: int = Field(default=90, ge=1, le=100, description="JPEG quality")
-    stain: Literal["none"] = Field(default="none", description="stain normalisation")
+    min_tissue: Share = _option(0.5, "least share of tissue", show="SHARE")
 
-    slide_map: Pairs = Field(default={}, description="where slides moved: old place = new place")
-    search: Strings = Field(default=(), description="folders to look for slides that moved")
-    preview: Path | None = Field(default=None, description="picture of the plan to write")
-    provenance: bool = Field(default=True, description="lay the run's GeoJSON into the project")
+    qc_min: Limits = _option(
+        _NO_PAIRS, "least value of a quality measure; patches below are dropped", show="NAME=VALUE"
+    )
+    stain: Annotated[str, _part("stain", besides=("none",), argument=True)] = _option(
+        "none", "stain normalisation", show="NAME[:ARGUMENT]"
+    )
+    format: Annotated[str, _part("encoder")] = _option(
+        "png", "file format of a patch", show="FORMAT"
+    )
+    jpeg_quality: int = _option(90, "JPEG quality", show="1-100", ge=1, le=100)
 
-    workers: int | None = Field(
-        default=None, ge=1, description="threads; number of cores when not given"
+    layout: str = _option(
+        "patches/{slide_id}/{label}/{patch_id}",
+        "names of the patch files, without their ending",
+        show="TEMPLATE",
     )
-    engine: Literal["auto", "paquo", "embedded"] = Field(
-        default="auto", description="who reads QuPath"
-    )
-    qupath: Path | None = Field(
-        default=None, description="folder of the QuPath that the engine paquo uses"
-    )
-    resume: bool = Field(default=False, description="continue a run that was interrupted")
-    update: bool = Field(default=False, description="re-export only what has changed")
-    progress: Literal["auto", "jsonl", "none"] = Field(
-        default="auto", description="progress on stderr"
+    container: Annotated[str, _part("output", argument=True)] = _option(
+        "folder", "what holds the patches", show="NAME[:ARGUMENT]"
     )
 
     @model_validator(mode="after")
@@ -279,59 +403,25 @@ class ExportConfig(BaseModel):
         if self.overlap == "priority" and not self.priority:
             raise ValueError("overlap = priority needs priority, the labels in order")
         if max(map(abs, self.origin)) > MAX_ORIGIN:
-            raise ValueError(f"origin lies within {MAX_ORIGIN} pixels of the image's corner")
+            raise ValueError(f"origin is at most {MAX_ORIGIN} pixels from the image's corner")
         if any(z < 0 or t < 0 for z, t in self.plane):
             raise ValueError("plane counts from 0,0")
-        if self.resume and self.update:
-            raise ValueError("resume and update exclude each other; give one of them")
         for name in ("map", "priority", "within", "exclude"):
-            values: Iterable[str] = getattr(self, name)
-            if any(not str(value).strip() for value in values):
+            if any(not str(value).strip() for value in getattr(self, name)):
                 raise ValueError(f"{name} holds an empty name")
+        for name in self.qc_min:
+            try:
+                registry.check("quality", name)
+            except UsageError as error:
+                raise ValueError(f"qc_min: {error}") from error
+        if problem := layout_problem(self.layout):
+            raise ValueError(f"layout {problem}")
         return self
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], *, source: str = "") -> ExportConfig:
-        """Check values and return the configuration, or raise with every fault at once.
-
-        Parameters
-        ----------
-        values : mapping
-            Option names to values; groups as in a TOML file (``[labels]``) may stand as tables.
-        source : str
-            What the values come from, put before the place of each fault.
-        """
-        flat, faults = _flatten(values)
-        try:
-            config = cls.model_validate(flat)
-        except pydantic.ValidationError as error:
-            faults = [*faults, *(_fault(detail) for detail in error.errors())]
-        if faults:
-            prefix = f"{source}: " if source else ""
-            raise ConfigError([Fault(prefix + fault.place, fault.problem) for fault in faults])
-        return config
-
-    @classmethod
-    def load(cls, path: Path | str, overrides: Mapping[str, Any] | None = None) -> ExportConfig:
-        """Read a TOML file; ``overrides`` (from flags) win over it."""
-        path = Path(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConfigError([Fault(str(path), "no such file")]) from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError([Fault(str(path), str(error))]) from error
-        flat, faults = _flatten(values)
-        if faults:
-            raise ConfigError([Fault(f"{path}: {f.place}", f.problem) for f in faults])
-        return cls.parse({**flat, **(overrides or {})}, source=str(path))
-
-    def replace(self, **changes: Any) -> ExportConfig:
-        """Return a copy with some values changed, checked again."""
-        return self.parse({**self.model_dump(), **changes})
 
     def grid_spec(self) -> GridSpec:
         """Return the part that says which boxes."""
+        from .model import GridSpec, Plane
+
         return GridSpec(
             size=self.size,
             stride=self.stride,
@@ -346,13 +436,15 @@ class ExportConfig(BaseModel):
 
     def label_rule(self) -> LabelRule:
         """Return the part that says which labels."""
+        from .model import LabelRule
+
         kind, _, label = self.unclassified.partition("=")
         return LabelRule(
             rule=self.rule,
             min_share=self.min_share,
             overlap=self.overlap,
             priority=self.priority,
-            rename=dict(self.map),
+            rename=self.map,
             rollup=self.rollup,
             unclassified=kind,  # type: ignore[arg-type]  # the validator holds the values
             unclassified_as=label.strip() or None,
@@ -367,31 +459,258 @@ class ExportConfig(BaseModel):
             min_tissue=None if self.tissue == "none" else self.min_tissue,
         )
 
-    def digest_values(self) -> dict[str, Any]:
-        """Return the values that decide what is exported, as plain JSON values.
 
-        Paths and running options are left out: they change where and how, not what.
+class RunOptions(_Model):
+    """Options of running: engine, reader, places, workers. They never change a patch's bytes.
+
+    Raises
+    ------
+    ConfigError
+        With every fault and its place.
+    """
+
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "places": ("slide_map", "search", "preview", "provenance"),
+        "running": (
+            "workers",
+            "runner",
+            "engine",
+            "qupath",
+            "reader",
+            "resume",
+            "update",
+            "break_lock",
+            "progress",
+        ),
+    }
+
+    slide_map: Pairs = _option(_NO_PAIRS, "where slides moved; may be repeated", show="OLD=NEW")
+    search: Strings = _option((), "folder to look for slides that moved", show="DIR")
+    preview: Path | None = _option(
+        None, "picture of the plan; one per slide where there are several", show="FILE"
+    )
+    provenance: bool = _option(True, "write the run's tiles as GeoJSON into the project")
+
+    workers: int | None = _option(
+        None, "number of workers; the number of cores when not given", show="N", ge=1
+    )
+    runner: Annotated[str, _part("runner", argument=True)] = _option(
+        "threads", "what runs the work", show="NAME[:ARGUMENT]"
+    )
+    engine: Annotated[str, _part("source")] = _option(
+        "auto", "what reads and writes the project: QuPath's own classes or our reader", show="NAME"
+    )
+    qupath: Path | None = _option(
+        None, "folder of the QuPath that the engine paquo uses; the newest found", show="DIR"
+    )
+    reader: Annotated[str, _part("reader", besides=("auto",))] = _option(
+        "auto", "what reads the slide files", show="NAME"
+    )
+    resume: bool = _option(False, "finish a run that was interrupted")
+    update: bool = _option(False, "export again only what has changed")
+    break_lock: bool = _option(
+        False, "take an output over from a run that seems to be at work there"
+    )
+    progress: Literal["auto", "jsonl", "none"] = _option("auto", "progress on stderr")
+
+    def only(self, *names: str) -> RunOptions:
+        """Return a copy with the options of these names; all others have their default."""
+        return RunOptions(**{name: getattr(self, name) for name in names})
+
+    def changed(self, *besides: str) -> tuple[str, ...]:
+        """Return the names of the options that differ from their default, but for some."""
+        fields = type(self).model_fields
+        return tuple(
+            name
+            for name, field in fields.items()
+            if name not in besides and getattr(self, name) != field.default
+        )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.resume and self.update:
+            raise ValueError("resume and update exclude each other; give one of them")
+        return self
+
+
+_MODELS: tuple[type[_Model], ...] = (Selection, ExportConfig, RunOptions)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Option(OneLine):
+    """One option as its model declares it: for flags, help texts and files.
+
+    ``choices`` is empty where any value of the type is accepted; ``show`` is how help writes the
+    value; ``kind`` is ``flag``, ``number``, ``integer``, ``path`` or ``text``; ``part`` is the
+    kind of exchangeable part that the option names, None if it names none.
+    """
+
+    name: str
+    group: str
+    description: str
+    default: Any
+    kind: str
+    show: str
+    choices: tuple[str, ...]
+    repeated: bool
+    part: str | None = None
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names that the option accepts; empty where it accepts any value."""
+        if self.part is None:
+            return self.choices
+        return (*self.choices, *registry.names(self.part))
+
+
+def options() -> Iterator[Option]:
+    """Yield every option, in the order of the models and their groups."""
+    for model in _MODELS:
+        for group, names in model.groups.items():
+            for name in names:
+                yield _describe(name, group, model.model_fields[name])
+
+
+def _describe(name: str, group: str, field: Any) -> Option:
+    annotation, default = field.annotation, field.default
+    choices = getattr(annotation, "__args__", ()) if "Literal[" in str(annotation) else ()
+    checks = [getattr(each, "func", None) for each in field.metadata]
+    part = next((check for check in checks if isinstance(check, _Part)), None)
+    kinds = {bool: "flag", int: "integer", float: "number", Path: "path"}
+    plain = next((k for k in (annotation, *getattr(annotation, "__args__", ())) if k in kinds), str)
+    repeated = isinstance(default, tuple | Mapping) and name not in {"origin", "priority"}
+    return Option(
+        name=name,
+        group=group,
+        description=field.description,
+        default=default,
+        kind="text" if repeated or isinstance(default, tuple) else kinds.get(plain, "text"),
+        show=(field.json_schema_extra or {}).get("show") or "|".join(choices) or name.upper(),
+        choices=part.besides if part else choices,
+        repeated=repeated,
+        part=part.kind if part else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Settings(OneLine):
+    """All options of a command: which slides, what to make, how to run."""
+
+    selection: Selection
+    config: ExportConfig
+    options: RunOptions
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, source: str = "") -> Settings:
+        """Check values and share them out to the three models, or raise with every fault at once.
+
+        Raises
+        ------
+        ConfigError
         """
-        left_out = {*GROUPS["files"], *GROUPS["running"]}
-        values: dict[str, Any] = json.loads(self.model_dump_json(exclude=left_out))
-        return values
+        groups = {group: names for model in _MODELS for group, names in model.groups.items()}
+        flat, places, faults = _flatten(values, groups)
+        known = {name: model for model in _MODELS for name in model.model_fields}
+        faults += [Fault(name, _unknown(name, list(known))) for name in flat if name not in known]
+        made: list[Any] = []
+        for model in _MODELS:
+            try:
+                made.append(model(**{k: v for k, v in flat.items() if known.get(k) is model}))
+            except ConfigError as error:
+                faults += [_placed(fault, places) for fault in error.faults]
+        if faults:
+            raise ConfigError(faults).within(source)
+        return cls(*made)
+
+    @classmethod
+    def load(cls, path: Path | str, overrides: Mapping[str, Any] | None = None) -> Settings:
+        """Read a TOML file; ``overrides`` win over it, and None there unsets an option.
+
+        Raises
+        ------
+        ConfigError
+            With every fault of the file and its place.
+        """
+        path = Path(path)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        except FileNotFoundError:
+            raise ConfigError([Fault(str(path), "no such file")]) from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError([Fault(str(path), str(error))]) from error
+        settings = cls.parse(values, source=str(path))
+        return settings.replace(**overrides) if overrides else settings
+
+    def replace(self, **changes: Any) -> Settings:
+        """Return a copy with some options changed, whichever model they belong to.
+
+        None stands for the default.
+
+        Raises
+        ------
+        ConfigError
+        """
+        known = {name for model in _MODELS for name in model.model_fields}
+        values = {
+            name: value
+            for model in (self.selection, self.config, self.options)
+            for name, value in model.model_dump().items()
+        }
+        unset = {name for name, value in changes.items() if value is None and name in known}
+        merged = {**values, **changes}
+        return self.parse({name: v for name, v in merged.items() if name not in unset})
 
 
-def _flatten(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
-    """Lift the tables of a TOML file; a key may stand in its own group or at the top."""
+def layout_problem(template: str) -> str | None:
+    """Return what is wrong with a layout, None for one that gives every patch its own name.
+
+    >>> layout_problem("patches/{label}/{patch_id}"), layout_problem("{label}")
+    (None, 'must begin with patches/')
+    """
+    fields = re.findall(r"\{([^{}]*)\}", template)
+    unknown = [name for name in fields if name not in LAYOUT_FIELDS]
+    rest = re.sub(r"\{[^{}]*\}", "x", template)
+    if not template.startswith("patches/"):
+        return "must begin with patches/"
+    if "{" in rest or "}" in rest or unknown:
+        return f"may use {', '.join('{' + name + '}' for name in LAYOUT_FIELDS)} only"
+    if not template.endswith("{patch_id}"):
+        return "must end with {patch_id}, or patches would overwrite each other"
+    if not re.fullmatch(r"[A-Za-z0-9._/-]+", rest) or ".." in rest or "//" in rest:
+        return "may have letters, digits, '.', '_', '-' and '/' between the fields"
+    return None
+
+
+LAYOUT_FIELDS = ("slide_id", "entry_id", "project", "label", "patch_id")
+
+
+def _flatten(
+    values: Mapping[str, Any], groups: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Any], dict[str, str], list[Fault]]:
+    """Lift the tables of a TOML file; a key may stand in its own group or at the top.
+
+    The second value is the place of each key that stands in a group.
+    """
     flat: dict[str, Any] = {}
+    places: dict[str, str] = {}
     faults = []
     for key, value in values.items():
         # "labels" and "tissue" name a group and an option: a table is the group.
-        if key in GROUPS and isinstance(value, Mapping):
+        if key in groups and isinstance(value, Mapping):
             for inner, inner_value in value.items():
-                if inner not in GROUPS[key]:
-                    faults.append(Fault(f"{key}.{inner}", _unknown(inner, GROUPS[key])))
+                if inner not in groups[key]:
+                    faults.append(Fault(f"{key}.{inner}", _unknown(inner, groups[key])))
                 else:
                     flat[inner] = inner_value
+                    places[inner] = f"{key}.{inner}"
         else:
             flat[key] = value
-    return flat, faults
+    return flat, places, faults
+
+
+def _placed(fault: Fault, places: Mapping[str, str]) -> Fault:
+    """Return a fault with the group in which its option stands."""
+    name, dot, rest = fault.place.partition(".")
+    return Fault(places.get(name, name) + dot + rest, fault.problem)
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
@@ -401,12 +720,12 @@ def _unknown(name: str, known: Sequence[str]) -> str:
     return "no such option" + (f"; did you mean {close[0]}?" if close else "")
 
 
-def _fault(detail: Any) -> Fault:
+def _fault(detail: Any, known: Sequence[str]) -> Fault:
     """Turn one of pydantic's error details into a fault in plain words."""
     place = ".".join(str(part) for part in detail["loc"])
     kind, message, value = detail["type"], detail["msg"], detail.get("input")
     if kind == "extra_forbidden":
-        return Fault(place, _unknown(place, tuple(ExportConfig.model_fields)))
+        return Fault(place, _unknown(place, known))
     if kind == "value_error":
         text = str(detail["ctx"]["error"])
         return Fault(place or text.split(" ", 1)[0], text)

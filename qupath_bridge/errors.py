@@ -1,16 +1,16 @@
-"""Every error that this library raises on purpose.
+"""All errors that this library raises on purpose.
 
 ::
 
     BridgeError                   exit status
-    ├── UsageError                2    the call itself cannot be right
-    ├── ConfigError               3    configuration; all faults at once, each with its place
-    ├── ProjectError              4    a QuPath project or data file that cannot be read as it is
-    ├── SlideError                1    one slide cannot be used; the others go on
-    │   ├── CoordinateError            1    QuPath's coordinates cannot be mapped to the file
-    │   ├── PlanError             1    the patches asked for cannot be planned on this slide
+    ├── UsageError                2    invalid arguments of a call or command
+    ├── ConfigError               3    invalid configuration; all faults at once, with their places
+    ├── ProjectError              4    a QuPath project or data file that cannot be read
+    ├── SlideError                1    one slide cannot be used; the others continue
+    │   ├── CoordinateError       1    QuPath's coordinates cannot be mapped to the file
+    │   ├── PlanError             1    the requested patches cannot be planned on this slide
     │   └── ReadError             1    pixels cannot be read
-    ├── GeometryError             1    a box without area, a region that cannot be repaired
+    ├── GeometryError             1    a box without area, or an invalid region
     ├── OutputError               5    the output folder is refused or cannot be written
     ├── MissingDependencyError    6    something is not installed
     └── InterruptedRunError       130  stopped on request; the run can be resumed
@@ -65,14 +65,14 @@ class BridgeError(Exception):
 
 
 class UsageError(BridgeError):
-    """The call itself cannot be right."""
+    """The arguments of a call or command are invalid."""
 
     exit_code: ClassVar[int] = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault of a configuration: where it is and what is wrong with it."""
+    """One fault of a configuration: its place and the problem."""
 
     place: str
     problem: str
@@ -82,7 +82,7 @@ class Fault:
 
 
 class ConfigError(BridgeError):
-    """A configuration that cannot be used; ``faults`` has them all."""
+    """The configuration is invalid; ``faults`` lists every problem."""
 
     exit_code: ClassVar[int] = 3
 
@@ -91,12 +91,18 @@ class ConfigError(BridgeError):
         end = "." if hint else ""
         super().__init__("\n".join(str(fault) for fault in self.faults) + end, hint=hint)
 
+    def within(self, source: str) -> ConfigError:
+        """Return this error with the place of each fault inside a source, such as a file."""
+        prefix = f"{source}: " if source else ""
+        faults = [Fault(prefix + fault.place, fault.problem) for fault in self.faults]
+        return ConfigError(faults, hint=self.hint)
+
 
 class ProjectError(BridgeError):
-    """A file of a QuPath project that cannot be read.
+    """A file of a QuPath project cannot be read.
 
     ``path`` is the file, ``offset`` the byte at which reading stopped (None for JSON files),
-    ``expected`` what should have stood there.
+    ``expected`` the content that was expected there.
     """
 
     exit_code: ClassVar[int] = 4
@@ -121,7 +127,7 @@ class ProjectError(BridgeError):
 
 
 class SlideError(BridgeError):
-    """One slide cannot be used; the other slides of a run go on."""
+    """One slide cannot be used; the other slides of a run continue."""
 
 
 class CoordinateError(SlideError):
@@ -129,7 +135,7 @@ class CoordinateError(SlideError):
 
 
 class PlanError(SlideError):
-    """The patches that were asked for cannot be planned on this slide."""
+    """The requested patches cannot be planned on this slide."""
 
 
 class ReadError(SlideError):
@@ -137,7 +143,7 @@ class ReadError(SlideError):
 
 
 class GeometryError(BridgeError):
-    """A box without area, or a region that is not a valid polygon; ``index`` says which one."""
+    """A box has no area, or a region is not a valid polygon; ``index`` is its position."""
 
     def __init__(self, message: str, *, index: int | None = None, hint: str | None = None) -> None:
         self.index = index
@@ -151,12 +157,12 @@ class OutputError(BridgeError):
 
 
 class MissingDependencyError(BridgeError):
-    """Something that this needs is not installed."""
+    """A required program or package is not installed."""
 
     exit_code: ClassVar[int] = 6
 
 
 class InterruptedRunError(BridgeError):
-    """A run that was stopped on request; what is committed stays, the rest can be resumed."""
+    """A run was stopped on request; committed slides are kept, and the run can be resumed."""
 
     exit_code: ClassVar[int] = 130

@@ -1,4 +1,7 @@
-"""The nouns of the library: values that do not change.
+"""Domain model: immutable value types.
+
+Values can be pickled and compared. Mappings that are given to them are kept as
+:class:`~qupath_bridge.frozen.FrozenDict`.
 
 Coordinates are *QuPath pixels* (full resolution, as the image is shown in QuPath, y down) unless
 a name says ``slide``, which means the file's own level-0 pixels.
@@ -6,16 +9,20 @@ a name says ``slide``, which means the file's own level-0 pixels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
+
+from .errors import UsageError
+from .frozen import FrozenDict, OneLine, count, freeze, one_line
 
 __all__ = [
     "FIRST_PLANE",
@@ -39,6 +46,7 @@ __all__ = [
     "RoiKind",
     "ServerBuilder",
     "Slide",
+    "SourceRef",
     "TmaGrid",
 ]
 
@@ -49,7 +57,7 @@ IntArray = NDArray[np.int64]
 PixelArray = NDArray[np.uint8]
 """RGB pixels, shape (H, W, 3), uint8."""
 MaskArray = NDArray[np.bool_]
-"""True where a pixel lies in the image, shape (H, W)."""
+"""True where a pixel is in the image, shape (H, W)."""
 
 
 class Plane(NamedTuple):
@@ -94,7 +102,7 @@ class RoiKind(StrEnum):
     GEOMETRY = "Geometry"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Roi:
     """The shape of an object and the plane on which it was drawn.
 
@@ -116,17 +124,32 @@ class Roi:
 
     @property
     def has_area(self) -> bool:
-        """Whether this is a shape that can label: a polygon or several, not empty."""
+        """True for a shape that can label: one polygon or several, not empty."""
         return self.geometry.geom_type in {"Polygon", "MultiPolygon"} and not self.geometry.is_empty
 
+    def __repr__(self) -> str:
+        points = shapely.get_num_coordinates(self.geometry)
+        return one_line(
+            "Roi",
+            f"{self.kind}, {count(int(points), 'point')}",
+            f"area {self.geometry.area:.10g} px²" if self.has_area else None,
+            None if self.plane == FIRST_PLANE else f"z={self.plane.z}, t={self.plane.t}",
+            None if self.channel == -1 else f"channel={self.channel}",
+        )
 
-def _empty() -> Mapping[Any, Any]:
-    return MappingProxyType({})
+
+_EMPTY: FrozenDict[Any, Any] = FrozenDict()
 
 
-@dataclass(frozen=True, slots=True)
+def _freeze_fields(value: object, *names: str) -> None:
+    """Replace mappings that could be changed, while a frozen dataclass is made."""
+    for name in names:
+        object.__setattr__(value, name, freeze(getattr(value, name)))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class PathObject:
-    """One object of a QuPath image: an annotation, detection, cell, tile or TMA core.
+    """One object of a slide in QuPath: an annotation, detection, cell, tile or TMA core.
 
     Attributes
     ----------
@@ -145,7 +168,7 @@ class PathObject:
     missing : bool or None
         For TMA cores only.
     probability : float or None
-        Class probability, None where not set.
+        Class probability; None if it is not set.
     """
 
     id: str
@@ -158,16 +181,33 @@ class PathObject:
     locked: bool = False
     color: int | None = None
     class_color: int | None = None
-    measurements: Mapping[str, float] = field(default_factory=_empty)
-    metadata: Mapping[str, str] = field(default_factory=_empty)
+    measurements: Mapping[str, float] = field(default=_EMPTY, hash=False)
+    metadata: Mapping[str, str] = field(default=_EMPTY, hash=False)
     description: str | None = None
     nucleus: Roi | None = None
     missing: bool | None = None
     probability: float | None = None
     id_origin: Literal["qupath", "derived"] = "qupath"
 
+    def __post_init__(self) -> None:
+        # There are millions of objects: what cannot be changed stays as it is.
+        for name in ("measurements", "metadata"):
+            given = getattr(self, name)
+            if isinstance(given, dict) and type(given) is not FrozenDict:
+                object.__setattr__(self, name, FrozenDict(given))
 
-@dataclass(frozen=True, slots=True)
+    def __repr__(self) -> str:
+        shape = "no ROI" if self.roi is None else repr(self.roi)
+        return one_line(
+            "PathObject",
+            f"{self.object_type}, class={self.class_path!r}, {shape}",
+            count(len(self.measurements), "measurement") if self.measurements else None,
+            id=self.id,
+            name=self.name,
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class TmaGrid:
     """A tissue microarray: cores in row-major order, as indices into the object list."""
 
@@ -175,10 +215,13 @@ class TmaGrid:
     height: int
     cores: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        return one_line("TmaGrid", f"{self.width} x {self.height}")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class ImageData:
-    """What QuPath stores for one image.
+    """Everything that QuPath stores for one slide.
 
     Attributes
     ----------
@@ -187,26 +230,43 @@ class ImageData:
         annotations and TMA cores when detections were not asked for (``parent`` then points to
         the nearest ancestor that is listed).
     skipped : mapping of ObjectType to int
-        Objects that were parsed past, by type.
+        Objects that were skipped, by type.
     digest : str or None
-        ``xxh3_128:<hex>`` of the data file, None where the image has none.
+        ``xxh3_128:<hex>`` of the data file; None if the slide has none.
     stains, workflow, properties
         As stored; workflow steps are names and scripts as text, never run.
     problems : tuple of str
-        What is odd about the data, though it could be read.
+        Oddities of data that could be read.
     """
 
     objects: tuple[PathObject, ...] = ()
-    skipped: Mapping[ObjectType, int] = field(default_factory=_empty)
+    skipped: Mapping[ObjectType, int] = _EMPTY
     image_type: str | None = None
     stains: Mapping[str, Any] | None = None
     workflow: tuple[Mapping[str, Any], ...] = ()
-    properties: Mapping[str, Any] = field(default_factory=_empty)
+    properties: Mapping[str, Any] = _EMPTY
     tma_grid: TmaGrid | None = None
     digest: str | None = None
     version: int | None = None
     qupath_version: str | None = None
     problems: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _freeze_fields(self, "skipped", "stains", "workflow", "properties")
+
+    def __repr__(self) -> str:
+        counts = Counter(each.object_type for each in self.objects)
+        shown = ", ".join(count(number, kind) for kind, number in counts.items())
+        skipped = sum(self.skipped.values())
+        return one_line(
+            "ImageData",
+            shown or "no objects",
+            f"{skipped} skipped" if skipped else None,
+            count(len(self.problems), "problem") if self.problems else None,
+            image_type=self.image_type,
+            qupath_version=self.qupath_version,
+            digest=self.digest,
+        )
 
     @property
     def annotations(self) -> tuple[PathObject, ...]:
@@ -241,9 +301,9 @@ class PixelSize:
         return (self.x + self.y) / 2
 
 
-@dataclass(frozen=True, slots=True)
-class ServerBuilder:
-    """How QuPath says it opens an image: its builder chain, as stored in the project.
+@dataclass(frozen=True, slots=True, repr=False)
+class ServerBuilder(OneLine):
+    """The builder chain with which QuPath opens a slide file, as stored in the project.
 
     ``json`` is the JSON object as it stands (QuPath's ``serverBuilder``); it is interpreted
     by :mod:`qupath_bridge.geometry.coordinates` once the file's size and bounds are known.
@@ -251,13 +311,86 @@ class ServerBuilder:
 
     json: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        _freeze_fields(self, "json")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SourceRef(OneLine):
+    """The origin of slides, so that another process can open the same source.
+
+    ``open_source(ref)`` (:func:`qupath_bridge.sources.open_source`) opens it again.
+
+    Attributes
+    ----------
+    location : str
+        The project file, absolute; ``memory:...`` for a project in memory.
+    engine : str
+        Name of the source in the registry that read it: ``embedded``, ``paquo``, ``memory``.
+    qupath : str or None
+        Folder of the QuPath that the engine uses; None for an engine that uses none.
+    slide_map : mapping of str to str
+        Old place to new place of slides that moved.
+    search : tuple of str
+        Folders in which slides are looked for.
+    """
+
+    location: str
+    engine: str
+    qupath: str | None = None
+    slide_map: Mapping[str, str] = _EMPTY
+    search: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _freeze_fields(self, "slide_map", "search")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values.
+
+        >>> ref = SourceRef("/study/project.qpproj", "embedded", slide_map={"Z:": "/mnt/z"})
+        >>> SourceRef.from_json(ref.as_json()) == ref
+        True
+        """
+        values = asdict(self)
+        return {**values, "slide_map": dict(self.slide_map), "search": list(self.search)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Make it from what :meth:`as_json` returned.
+
+        Raises
+        ------
+        UsageError
+            If a key is missing or unknown.
+        """
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UsageError(
+                f"The source of the slides cannot be read from {dict(values)!r}.",
+                hint="It needs location and engine, and may have qupath, slide_map and search.",
+            ) from error
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class ProjectInfo:
-    """What all slides of a project share.
+    """The facts that all slides of a project share.
 
-    ``version`` is the QuPath that saved it last, ``uri`` where the project file was then, and
-    ``metadata`` the project's own key and values (QuPath >= 0.6).
+    Attributes
+    ----------
+    path : Path
+        The project file.
+    name : str
+    version : str or None
+        The QuPath that saved it last.
+    classes : tuple of ClassInfo
+        In the project's order.
+    uri : str or None
+        Place of the project file when it was saved.
+    metadata : mapping of str to str
+        The project's own keys and values (QuPath >= 0.6).
+    source : SourceRef or None
+        How the project was opened; not compared. None until a source has opened it.
     """
 
     path: Path
@@ -265,15 +398,37 @@ class ProjectInfo:
     version: str | None
     classes: tuple[ClassInfo, ...] = ()
     uri: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=_empty)
+    metadata: Mapping[str, str] = _EMPTY
+    source: SourceRef | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        _freeze_fields(self, "metadata")
 
     @property
     def folder(self) -> Path:
-        """The folder that holds the project file."""
-        return self.path.parent
+        """The folder that holds the project file; its whole path, so that it has a name."""
+        return self.path.absolute().parent
+
+    @property
+    def place(self) -> str:
+        """The project file as records name it: its whole path."""
+        return str(self.path.absolute())
+
+    def __repr__(self) -> str:
+        return one_line(
+            "ProjectInfo",
+            repr(self.name),
+            f"QuPath {self.version or 'of an unknown version'}",
+            count(len(self.classes), "class", "classes"),
+            path=str(self.path),
+        )
 
 
-@dataclass(frozen=True, slots=True)
+def _no_objects(detections: bool) -> ImageData:
+    return ImageData()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Slide:
     """One entry of a project.
 
@@ -283,17 +438,35 @@ class Slide:
         QuPath's entry ID, the folder name under ``data/``.
     name : str
         The image name as the user sees it (also when names are masked in QuPath).
+    project : ProjectInfo
+        What it shares with the other slides; ``project.source`` says how to open it again.
+    builder : ServerBuilder
+        The way in which QuPath opens the slide file.
     uri : str or None
         The image's URI as stored in the project; None for builders without one.
     path : Path or None
         Where the file was found on this machine; ``path_origin`` says how
         (``as stored``, ``relative``, ``mapped``, ``searched``), ``tried`` where it was looked for.
     width, height : int or None
-        Size recorded by QuPath, full resolution; None where it never stored one.
+        Size recorded by QuPath, full-resolution pixels; None if it never stored one.
     pixel_size : PixelSize or None
         As stored in the project; None when uncalibrated.
-    load : callable
-        ``load(detections)`` reads the entry's data file. Use :meth:`read`.
+    magnification : float or None
+        Objective power as stored in the project; None when unknown.
+    size_z, size_t : int
+        Number of z slices and time points.
+    channels : tuple of str
+        Names of the channels.
+    pixel_type : str or None
+        QuPath's word for it, as ``UINT8``.
+    is_rgb : bool or None
+    levels : tuple of (float, int, int)
+        Downsample, width and height of each level, finest first.
+    description : str or None
+    metadata : mapping of str to str
+        The image's own keys and values.
+    tags : tuple of str
+        QuPath >= 0.6.
     """
 
     entry_id: str
@@ -315,20 +488,38 @@ class Slide:
     is_rgb: bool | None = None
     levels: tuple[tuple[float, int, int], ...] = ()
     description: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=_empty)
+    metadata: Mapping[str, str] = _EMPTY
     tags: tuple[str, ...] = ()
-    load: Callable[[bool], ImageData] = field(
-        default=lambda detections: ImageData(), repr=False, compare=False
-    )
+    _load: Callable[[bool], ImageData] = field(default=_no_objects, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _freeze_fields(self, "metadata")
 
     def read(self, *, detections: bool = False) -> ImageData:
-        """Read the objects of this image; detections, cells and tiles only when asked for."""
-        return self.load(detections)
+        """Read the objects of this slide; detections, cells and tiles only when asked for.
+
+        Raises
+        ------
+        ProjectError
+            If its data file cannot be read.
+        """
+        return self._load(detections)
+
+    def __repr__(self) -> str:
+        known = self.width is not None and self.height is not None
+        return one_line(
+            "Slide",
+            f"{self.entry_id!r}, {self.name!r}",
+            f"{self.width} x {self.height} px" if known else None,
+            f"{self.pixel_size.mean:.4g} µm/px" if self.pixel_size else None,
+            "no file found" if self.path is None else None,
+            path=None if self.path is None else str(self.path),
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class GridSpec:
-    """Which patches the user asked for, before it meets a slide.
+@dataclass(frozen=True, slots=True, repr=False)
+class GridSpec(OneLine):
+    """The patches that the user asked for, independent of a slide.
 
     At most one of ``mpp`` (µm per output pixel) and ``magnification`` is set; with neither, a box
     is ``size`` full-resolution pixels.
@@ -345,8 +536,8 @@ class GridSpec:
     allow_upsampling: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LabelRule:
+@dataclass(frozen=True, slots=True, repr=False)
+class LabelRule(OneLine):
     """The label contract of a run (docs/labels.md).
 
     ``within_any`` stands for ``within = "any"``; ``background`` None means drop;
@@ -357,7 +548,7 @@ class LabelRule:
     min_share: float = 0.5
     overlap: Literal["innermost", "priority", "independent"] = "innermost"
     priority: tuple[str, ...] = ()
-    rename: Mapping[str, str] = field(default_factory=_empty)
+    rename: Mapping[str, str] = _EMPTY
     rollup: bool = False
     unclassified: Literal["skip", "error", "as"] = "skip"
     unclassified_as: str | None = None
@@ -371,14 +562,17 @@ class LabelRule:
     labels: bool = True
     min_tissue: float | None = None
 
+    def __post_init__(self) -> None:
+        _freeze_fields(self, "rename")
+
     @property
     def multi(self) -> bool:
-        """Whether a patch may carry several labels."""
+        """True if a patch may have several labels."""
         return self.rule in {"threshold", "any"}
 
 
 class Reason(StrEnum):
-    """Why a patch is not written; the first that holds, in this order."""
+    """Reasons for not writing a patch; the first one that holds, in this order."""
 
     EDGE = "edge"
     EXCLUDED = "excluded"

@@ -1,25 +1,57 @@
+"""Options: three models, each option in one of them, every fault at once with its place."""
+
+import pickle
 import tomllib
 
 import pytest
 
 from qupath_bridge.cli.config import commented_config
-from qupath_bridge.cli.options import OPTIONS
-from qupath_bridge.config import GROUPS, ExportConfig
+from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings, options
 from qupath_bridge.errors import ConfigError
+from qupath_bridge.frozen import MAX_LINE
 from qupath_bridge.model import Plane
 
+MODELS = (Selection, ExportConfig, RunOptions)
 
-def faults(values):
+
+def faults(values, model=ExportConfig):
     with pytest.raises(ConfigError) as caught:
-        ExportConfig.parse(values)
+        model.parse(values)
     return {fault.place: fault.problem for fault in caught.value.faults}
 
 
-def test_every_field_is_in_one_group_and_has_a_flag():
-    grouped = [name for names in GROUPS.values() for name in names]
-    assert sorted(grouped) == sorted(ExportConfig.model_fields)
-    flagged = [option.name for options in OPTIONS.values() for option in options]
-    assert sorted(flagged) == sorted(ExportConfig.model_fields)
+def test_every_field_is_one_option_in_one_group():
+    fields = [name for model in MODELS for name in model.model_fields]
+    grouped = [name for model in MODELS for names in model.groups.values() for name in names]
+    assert len(set(fields)) == len(fields)
+    assert sorted(grouped) == sorted(fields)
+    assert sorted(option.name for option in options()) == sorted(fields)
+    for option in options():
+        assert option.description, option.name
+        (model,) = [model for model in MODELS if option.name in model.model_fields]
+        assert option.name in model.groups[option.group]
+        assert option.default == getattr(model(), option.name)
+
+
+def test_no_option_is_in_a_model_that_does_not_use_it():
+    for model, name in ((ExportConfig, "entry"), (ExportConfig, "workers"), (RunOptions, "size")):
+        assert faults({name: 1}, model)[name].startswith("no such option")
+
+
+def test_options_know_the_names_that_they_accept():
+    known = {option.name: option for option in options()}
+    assert known["edge"].names() == ("drop", "pad")
+    assert known["tissue"].names() == ("none", "saturation", "otsu")
+    assert known["reader"].names() == ("auto", "openslide", "tiff")
+    assert known["size"].names() == ()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_call_raises_what_parse_raises(model):
+    values = {"nonsense": 1}
+    with pytest.raises(ConfigError) as called:
+        model(**values)
+    assert {fault.place: fault.problem for fault in called.value.faults} == faults(values, model)
 
 
 def test_all_faults_come_at_once():
@@ -39,7 +71,6 @@ def test_a_misspelt_option_is_recognised():
     [
         ({"mpp": 0.5, "level_zero": True}, "mpp", "exclude each other"),
         ({"mpp": 0.5, "magnification": 20}, "mpp", "exclude each other"),
-        ({"resume": True, "update": True}, "resume", "exclude each other"),
         ({"overlap": "priority"}, "overlap", "needs priority"),
         ({"unclassified": "as="}, "unclassified", "as=LABEL"),
         ({"unclassified": "maybe"}, "unclassified", "as=LABEL"),
@@ -56,6 +87,11 @@ def test_what_cannot_be_is_said(values, place, words):
     found = faults(values)
     assert any(key.startswith(place) for key in found), found
     assert words in " ".join(found.values())
+
+
+def test_resume_and_update_exclude_each_other():
+    found = faults({"resume": True, "update": True}, RunOptions)
+    assert "exclude each other" in found["resume"]
 
 
 def test_forms_of_values():
@@ -81,55 +117,121 @@ def test_forms_of_values():
     assert ExportConfig.parse({"plane": [1, 2]}).plane == ((1, 2),)
 
 
-def test_a_file_with_groups_and_flags_on_top(tmp_path):
+def test_a_file_with_groups_and_values_on_top(tmp_path):
     path = tmp_path / "export.toml"
     path.write_text(
-        'size = 512\n[labels]\nmin_share = 0.7\nlabels = false\n[tissue]\ntissue = "otsu"\n'
+        """size = 512
+        where = {patient = ["P1", "P2"]}
+        [labels]
+        min_share = 0.7
+        labels = false
+        [tissue]
+        tissue = "otsu"
+        [running]
+        workers = 3
+        """
     )
-    config = ExportConfig.load(path, {"size": 128})
+    settings = Settings.load(path, {"size": 128, "workers": None})
+    config = settings.config
     assert (config.size, config.min_share, config.labels, config.tissue) == (
         128,
         0.7,
         False,
         "otsu",
     )
+    assert settings.selection.where == {"patient": ("P1", "P2")}
+    assert settings.options.workers is None
+    assert Settings.load(path).options.workers == 3
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("size = ", "export.toml"), ("size = 'big'", "size"), ("[labels]\nsizes = 1", "labels.sizes")],
+    [
+        ("size = ", "export.toml"),
+        ("size = 'big'", "export.toml: size: "),
+        ("[labels]\nsizes = 1", "export.toml: labels.sizes: "),
+        ("[labels]\nmin_share = 3", "export.toml: labels.min_share: "),
+        ("[running]\nresume = true\nupdate = true", "export.toml: running.resume: resume and"),
+        ("[patches]\nplane = ['x']", "export.toml: patches.plane: should be two whole numbers"),
+    ],
 )
 def test_a_broken_file_names_its_place(tmp_path, text, words):
     path = tmp_path / "export.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=words) as caught:
-        ExportConfig.load(path)
-    assert str(path) in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(path)
+    assert str(caught.value).startswith(str(path))
+    assert words in str(caught.value)
+
+
+def test_faults_of_all_models_come_at_once(tmp_path):
+    path = tmp_path / "export.toml"
+    path.write_text("size = 0\nworkers = 0\nentries = 'x'\n[slides]\nwhere = 'x'\n")
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(path)
+    places = {fault.place.removeprefix(f"{path}: ") for fault in caught.value.faults}
+    assert places == {"size", "workers", "entries", "slides.where"}
 
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
-        ExportConfig.load(tmp_path / "none.toml")
+        Settings.load(tmp_path / "none.toml")
 
 
-def test_the_commented_file_holds_the_defaults():
-    lines = commented_config().splitlines()
-    settings = [line[2:] for line in lines if line.startswith("# ") and " = " in line]
-    values = tomllib.loads(
-        "\n".join(s for s in settings if s.split(" = ")[0] in ExportConfig.model_fields)
-    )
-    assert len(values) > 30
-    assert ExportConfig.parse(values) == ExportConfig()
+def test_the_commented_file_holds_every_option_at_its_default():
+    text = commented_config()
+    for option in options():
+        assert f"# {option.description}\n# {option.name} " in text
+    # What is not set has no value that a file could hold.
+    lines = [line for line in text.splitlines() if not line.endswith(" is not set")]
+    names = {option.name for option in options()}
+    lines = [line[2:] if line[2:].split(" = ")[0] in names else line for line in lines]
+    values = tomllib.loads("\n".join(lines))
+    assert sum(len(group) for group in values.values()) > 30
+    assert Settings.parse(values) == Settings.parse({})
 
 
-def test_the_digest_knows_what_matters():
-    config = ExportConfig()
-    assert config.replace(workers=7, search=["/x"], engine="embedded").digest_values() == (
-        config.digest_values()
-    )
-    assert config.replace(min_share=0.6).digest_values() != config.digest_values()
+def test_settings_with_an_unknown_name_are_refused():
+    with pytest.raises(ConfigError, match="sizes: no such option; did you mean size"):
+        Settings.parse({}).replace(sizes=None)
+
+
+def test_as_json_can_be_read_back():
+    config = ExportConfig(map={"A: *": "B"}, plane=["1,0"], priority="A,B", within="any", mpp=0.5)
+    assert ExportConfig.parse(config.as_json()) == config
+    choice = Selection(where=["a=b", "a=c"], entry="1")
+    assert Selection.parse(choice.as_json()) == choice
+
+
+VALUES = [
+    ExportConfig(),
+    ExportConfig(size=64, map={f"{'long ' * 30}{n}": "B" for n in range(20)}),
+    Selection(entry=["a\nb"] * 200),
+    RunOptions(search=["/x" * 300], workers=2),
+    Settings(Selection(entry="x" * 300), ExportConfig(), RunOptions(workers=2)),
+    *options(),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_options_are_values(value):
+    copy = pickle.loads(pickle.dumps(value))
+    assert copy == value
+    assert hash(copy) == hash(value)
+    assert len(repr(value)) <= MAX_LINE
+    assert "\n" not in repr(value)
+
+
+def test_repr_shows_what_is_not_the_default():
+    assert repr(ExportConfig(size=64, mpp=0.5)) == "ExportConfig(size=64, mpp=0.5)"
+    assert repr(Selection()) == "Selection()"
 
 
 def test_values_do_not_change():
+    config = ExportConfig()
     with pytest.raises(ValueError, match="frozen"):
-        ExportConfig().size = 3
+        config.size = 3
+    with pytest.raises(TypeError):
+        config.map["A"] = "B"
+    assert config.replace(size=3).size == 3
+    assert config.size == 256
