@@ -8,17 +8,13 @@ import warnings
 import numpy as np
 from PIL import Image
 
+from qupath_bridge import registry
 from qupath_bridge.errors import ReadError, UsageError
 from qupath_bridge.model import PixelArray
 
 from .base import Encoder
-from .jpeg import JpegEncoder
-from .png import PngEncoder
-from .tiff import TiffEncoder
 
-__all__ = ["FORMATS", "Encoder", "decode", "get_encoder"]
-
-FORMATS = ("png", "jpeg", "tiff")
+__all__ = ["Encoder", "decode", "get_encoder"]
 
 
 def get_encoder(format: str, *, quality: int = 90, mpp: float | None = None) -> Encoder:  # noqa: A002
@@ -27,24 +23,28 @@ def get_encoder(format: str, *, quality: int = 90, mpp: float | None = None) -> 
     Parameters
     ----------
     format : str
-        One of :data:`FORMATS`.
+        The name of a registered encoder: png, jpeg, tiff, or one of another package.
     quality : int
-        1 to 100, for JPEG.
+        1 to 100, for formats with loss.
     mpp : float, optional
-        µm per pixel, for TIFF's resolution.
+        µm per pixel, for formats that keep a resolution.
+
+    Raises
+    ------
+    UsageError
+        If there is no such encoder, or the quality is outside its range.
+    MissingDependencyError
+        If the encoder cannot be loaded.
 
     Examples
     --------
     >>> get_encoder("jpeg", quality=80).extension
     '.jpg'
     """
-    if format == "png":
-        return PngEncoder()
-    if format == "jpeg":
-        return JpegEncoder(quality)
-    if format == "tiff":
-        return TiffEncoder(mpp)
-    raise UsageError(f"There is no file format {format!r}.", hint=f"Use {', '.join(FORMATS)}.")
+    if not 1 <= quality <= 100:
+        raise UsageError(f"The quality {quality} is outside its range.", hint="Use 1 to 100.")
+    encoder: Encoder = registry.load("encoder", format)(quality=quality, mpp=mpp)
+    return encoder
 
 
 def decode(data: bytes) -> PixelArray:

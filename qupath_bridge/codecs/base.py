@@ -1,4 +1,4 @@
-"""What an encoder is."""
+"""The protocol of an encoder: pixels to the bytes of an image file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ __all__ = ["Encoder"]
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns RGB pixels into the bytes of an image file: the same bytes for the same pixels.
+    """Turns pixels into the bytes of an image file: the same bytes for the same pixels.
 
-    An encoder holds no state and may be used from several threads.
+    An encoder holds no state, may be used from several threads, and can be pickled. Its factory
+    is called as ``factory(quality=int, mpp=float or None)``: 1 to 100 for formats with loss, and
+    µm per pixel for formats that keep a resolution. A format that has no use for one ignores it.
     """
 
     @property
@@ -22,8 +24,13 @@ class Encoder(Protocol):
         ...
 
     @property
+    def media_type(self) -> str:
+        """MIME type of the files, as ``image/png``."""
+        ...
+
+    @property
     def lossless(self) -> bool:
-        """Whether decoding gives the very pixels back."""
+        """True if decoding gives exactly the same pixels."""
         ...
 
     def encode(self, pixels: PixelArray) -> bytes:
@@ -31,6 +38,7 @@ class Encoder(Protocol):
 
         Parameters
         ----------
-        pixels : array, shape (H, W, 3), uint8
+        pixels : array, shape (H, W, C)
+            Of the slide's type; RGB is C = 3 and uint8, the only one that is exported today.
         """
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import imagecodecs
 import numpy as np
@@ -12,13 +13,16 @@ from qupath_bridge.model import PixelArray
 __all__ = ["JpegEncoder"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JpegEncoder:
-    """JPEG files, YCbCr 4:2:0."""
+    """8-bit RGB JPEG files, YCbCr 4:2:0. ``mpp`` is not kept."""
+
+    extension: ClassVar[str] = ".jpg"
+    media_type: ClassVar[str] = "image/jpeg"
+    lossless: ClassVar[bool] = False
 
     quality: int = 90
-    extension: str = ".jpg"
-    lossless: bool = False
+    mpp: float | None = None
 
     def encode(self, pixels: PixelArray) -> bytes:
         """Return a JPEG file of pixels, shape (H, W, 3), uint8."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 import imagecodecs
 import numpy as np
@@ -24,12 +25,16 @@ FILTER_UP = 2
 LEVEL = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PngEncoder:
-    """8-bit RGB PNG files."""
+    """8-bit RGB PNG files. There is no ``quality`` to choose, and ``mpp`` is not kept."""
 
-    extension: str = ".png"
-    lossless: bool = True
+    extension: ClassVar[str] = ".png"
+    media_type: ClassVar[str] = "image/png"
+    lossless: ClassVar[bool] = True
+
+    quality: int = 90
+    mpp: float | None = None
 
     def encode(self, pixels: PixelArray) -> bytes:
         """Return a PNG file of pixels, shape (H, W, 3), uint8."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import ClassVar
 
 import tifffile
 
@@ -14,16 +15,19 @@ __all__ = ["TiffEncoder"]
 UM_PER_CM = 10_000.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TiffEncoder:
     """8-bit RGB TIFF files, deflate with horizontal prediction.
 
-    ``mpp``, where it is known, goes into the resolution tags.
+    ``mpp``, where it is known, goes into the resolution tags. There is no ``quality`` to choose.
     """
 
+    extension: ClassVar[str] = ".tif"
+    media_type: ClassVar[str] = "image/tiff"
+    lossless: ClassVar[bool] = True
+
+    quality: int = 90
     mpp: float | None = None
-    extension: str = ".tif"
-    lossless: bool = True
 
     def encode(self, pixels: PixelArray) -> bytes:
         """Return a TIFF file of pixels, shape (H, W, 3), uint8."""

@@ -59,7 +59,7 @@ def area_resize(
     """Scale a part of an image by area averaging.
 
     Each output pixel is the mean of the source area that it covers, pixels on its edges counted by
-    the part that lies inside, rounded half up. Whole factors are plain box means. Along an axis
+    the part that is inside, rounded half up. Whole factors are plain box means. Along an axis
     with a factor of at most 1.001 (the same resolution, or enlarging) it is the source pixel under
     the output pixel's centre, so the factor 1 returns the pixels as they are.
 
@@ -120,7 +120,7 @@ def _weights(edges: FloatArray) -> FloatArray:
 
 
 def _sum_rows(values: NDArray[Any], edges: FloatArray) -> NDArray[Any]:
-    """Return the sums of rows between edges, weighted by the part that lies between them."""
+    """Return the sums of rows between edges, weighted by the part between them."""
     count = len(edges) - 1
     if _is_native(edges):
         picked = np.floor((edges[:-1] + edges[1:]) / 2).astype(np.intp)

@@ -1,12 +1,12 @@
-"""How much of a box is tissue, judged on the slide's thumbnail.
+"""Share of tissue in boxes, judged on the slide's thumbnail.
 
-A method turns a thumbnail into a map of numbers from 0 to 1; the share of a box is the map's mean
-over it. A further method is one function and one line in :data:`METHODS`.
+A method turns a thumbnail into a map of probabilities; the share of a box is the map's mean over
+it. Methods are exchangeable parts, see :class:`~qupath_bridge.pixels.base.TissueMethod`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from qupath_bridge.errors import UsageError
 from qupath_bridge.model import BoxArray, FloatArray, MaskArray, PixelArray
 
-__all__ = ["METHODS", "otsu_mask", "otsu_threshold", "saturation", "tissue_shares"]
+from .base import TissueMethod, refuse_argument
+
+__all__ = [
+    "OtsuTissue",
+    "SaturationTissue",
+    "otsu_mask",
+    "otsu_threshold",
+    "saturation",
+    "tissue_shares",
+]
 
 _BINS = 256
 
@@ -24,11 +33,11 @@ def saturation(pixels: PixelArray) -> FloatArray:
 
     Parameters
     ----------
-    pixels : array, shape (H, W, 3), uint8
+    pixels : array, shape (..., 3), uint8
 
     Returns
     -------
-    array, shape (H, W), float64, 0 to 1
+    array, shape (...), float64, 0 to 1
     """
     high = pixels.max(axis=-1).astype(np.float64)
     low = pixels.min(axis=-1)
@@ -46,7 +55,7 @@ def otsu_threshold(values: NDArray[np.uint8]) -> int:
     -------
     int
         Values above it are the upper class. Of several equally good ones the middle one; with a
-        single value that value itself, so that nothing lies above it.
+        single value that value itself, so that nothing is above it.
     """
     counts = np.bincount(values.ravel(), minlength=_BINS).astype(np.float64)
     below = np.cumsum(counts)
@@ -77,15 +86,41 @@ def otsu_mask(thumbnail: PixelArray) -> MaskArray:
     return np.asarray(levels > otsu_threshold(levels), dtype=np.bool_)
 
 
-METHODS: Mapping[str, Callable[[PixelArray], NDArray[np.float64] | MaskArray]] = {
-    "otsu": otsu_mask,
-    "saturation": saturation,
-}
-"""Name of each method, and the map it makes."""
+@dataclass(frozen=True, slots=True)
+class SaturationTissue:
+    """The saturation itself as the probability of tissue. Takes no argument."""
+
+    argument: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        refuse_argument("tissue", "saturation", self.argument)
+
+    def __call__(self, thumbnail: PixelArray, mpp: float | None) -> FloatArray:
+        """Return the saturation of a thumbnail, shape (h, w), float64, 0 to 1."""
+        return saturation(thumbnail)
+
+
+@dataclass(frozen=True, slots=True)
+class OtsuTissue:
+    """1 where the saturation is above its Otsu threshold, else 0. Takes no argument."""
+
+    argument: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        refuse_argument("tissue", "otsu", self.argument)
+
+    def __call__(self, thumbnail: PixelArray, mpp: float | None) -> FloatArray:
+        """Return 0 or 1 per pixel of a thumbnail, shape (h, w), float64."""
+        return otsu_mask(thumbnail).astype(np.float64)
 
 
 def tissue_shares(
-    thumbnail: PixelArray, scale: float | tuple[float, float], boxes: BoxArray, method: str
+    thumbnail: PixelArray,
+    scale: float | tuple[float, float],
+    boxes: BoxArray,
+    method: TissueMethod,
+    *,
+    mpp: float | None = None,
 ) -> FloatArray:
     """Return the share of tissue of each box.
 
@@ -97,29 +132,26 @@ def tissue_shares(
         Thumbnail pixels per QuPath pixel, along x and y.
     boxes : array, shape (N, 4)
         x, y, width, height in QuPath pixels. Of a box that passes the edges the part inside counts.
-    method : str
-        ``"otsu"``: share of the box where the saturation is above Otsu's threshold;
-        ``"saturation"``: mean saturation of the box.
+    method : TissueMethod
+        What turns the thumbnail into probabilities, as :class:`OtsuTissue`.
+    mpp : float, optional
+        µm per thumbnail pixel.
 
     Returns
     -------
     array, shape (N,), float64, 0 to 1
-        Pixels of the thumbnail on a box's edge count by the part that lies inside; 0 for boxes
+        Pixels of the thumbnail on a box's edge count by the part that is inside; 0 for boxes
         that lie outside.
 
     Raises
     ------
     UsageError
-        If there is no such method.
+        If the method does not return probabilities of the thumbnail's shape.
     """
-    if method not in METHODS:
-        raise UsageError(
-            f"There is no tissue test {method!r}.", hint=f"The tests are {', '.join(METHODS)}."
-        )
-    values = METHODS[method](thumbnail)
+    values = _probabilities(thumbnail, method, mpp)
     height, width = values.shape
     table = np.zeros((height + 1, width + 1))
-    table[1:, 1:] = values.astype(np.float64).cumsum(axis=0).cumsum(axis=1)
+    table[1:, 1:] = values.cumsum(axis=0).cumsum(axis=1)
     places = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     x_scale, y_scale = np.broadcast_to(scale, (2,))
     x0, x1 = ((places[:, 0] + k * places[:, 2]) * x_scale for k in (0, 1))
@@ -130,6 +162,18 @@ def tissue_shares(
     areas = (x1 - x0) * (y1 - y0)
     shares = np.divide(sums, areas, out=np.zeros_like(sums), where=areas > 0)
     return np.asarray(np.clip(shares, 0, 1), dtype=np.float64)
+
+
+def _probabilities(thumbnail: PixelArray, method: TissueMethod, mpp: float | None) -> FloatArray:
+    values = np.asarray(method(thumbnail, mpp), dtype=np.float64)
+    if values.shape != thumbnail.shape[:2]:
+        raise UsageError(
+            f"The tissue method {method!r} returned a map of shape {values.shape} for a thumbnail "
+            f"of shape {thumbnail.shape[:2]}."
+        )
+    if not ((values >= 0) & (values <= 1)).all():
+        raise UsageError(f"The tissue method {method!r} returned values outside 0 to 1.")
+    return values
 
 
 def _at(table: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:

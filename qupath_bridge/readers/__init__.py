@@ -1,58 +1,24 @@
 """Pixels from slide files.
 
-:func:`open_reader` picks the reader; what a reader is stands in :mod:`qupath_bridge.readers.base`.
-Other packages add readers through the entry point group ``qupath_bridge.readers``: a name, and a
-class that is called with the path and raises :class:`~qupath_bridge.errors.ReadError` for files
-that it cannot read.
+:func:`open_reader` picks the reader. The protocol of a reader is in
+:mod:`qupath_bridge.readers.base`; other packages add readers to the registry
+(:mod:`qupath_bridge.registry`), and ``auto`` asks them like the built-in ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib import import_module
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, NamedTuple
 
-from qupath_bridge.errors import MissingDependencyError, ReadError, UsageError
+from qupath_bridge import registry
+from qupath_bridge.errors import BridgeError, ReadError
 
-from .base import Fingerprint, Level, Pixels, Reader
+from .base import RGB_CHANNELS, Fingerprint, Level, Pixels, Reader
 
-__all__ = [
-    "AUTO",
-    "READERS",
-    "Fingerprint",
-    "Level",
-    "Pixels",
-    "Reader",
-    "open_reader",
-    "reader_names",
-]
+__all__ = ["RGB_CHANNELS", "Fingerprint", "Level", "Pixels", "Reader", "open_reader", "reader_name"]
 
-READERS: Mapping[str, tuple[str, str]] = {
-    "openslide": (
-        "qupath_bridge.readers.openslide:OpenSlideReader",
-        "pip install openslide-python openslide-bin",
-    ),
-    "tiff": ("qupath_bridge.readers.tiff:TiffReader", "pip install tifffile imagecodecs"),
-}
-"""Name of each reader, where it is, and how to install what it needs."""
-
-AUTO = ("openslide", "tiff")
-"""What ``"auto"`` tries, in this order.
-
-TIFF files without a vendor's layout go to ``"tiff"`` alone. OpenSlide opens them too, but turns
-other pixels into 8-bit RGB without a word: of 16 bits it keeps the upper eight, of fluorescence
-the first channel. Of OME-TIFF it sees neither lower levels nor planes.
-"""
-
-ENTRY_POINTS = "qupath_bridge.readers"
-
-
-def reader_names() -> tuple[str, ...]:
-    """Return the names of all readers: built in, and added by other packages."""
-    others = {point.name for point in entry_points(group=ENTRY_POINTS)}
-    return (*READERS, *sorted(others - set(READERS)))
+Factory = Callable[[Path], Reader]
 
 
 def open_reader(path: Path | str, *, name: str = "auto") -> Reader:
@@ -62,8 +28,8 @@ def open_reader(path: Path | str, *, name: str = "auto") -> Reader:
     ----------
     path : path
     name : str
-        A reader's name; ``"auto"`` takes the first of :data:`AUTO` that can open the file.
-        The names are those of :func:`reader_names`.
+        A reader's name. ``"auto"`` asks every registered reader whether it can open the file,
+        and takes the first that does; those that know the format best come first.
 
     Returns
     -------
@@ -75,50 +41,99 @@ def open_reader(path: Path | str, *, name: str = "auto") -> Reader:
     ReadError
         If there is no such file, or it cannot be read; for ``"auto"`` with what each reader said.
     MissingDependencyError
-        If the reader's package is not installed.
+        If the reader that is named cannot be loaded.
     UsageError
         If there is no reader of that name.
     """
     path = Path(path)
     if not path.exists():
         raise ReadError(
-            f"{path}: there is no such file.",
+            f"{path}: no such file.",
             hint="Was the slide moved or renamed? Is the drive connected?",
         )
     if name != "auto":
-        return _reader(name)(path)
-    said = []
-    for each in AUTO:
+        reader: Reader = registry.load("reader", name)(path)
+        return reader
+    problems: list[_Problem] = []
+    for candidate in _rank(path, problems):
         try:
-            reader = _reader(each)(path)
-        except (ReadError, MissingDependencyError) as error:
-            said.append(f"{each}: {error.message}")
-            continue
-        if not getattr(reader, "is_plain_tiff", False):
-            return reader
-        reader.close()
-        said.append(f"{each}: {path}: TIFF without a vendor's layout, left to the reader 'tiff'.")
-    raise ReadError(
-        f"{path}: no reader can open it.\n  " + "\n  ".join(said),
-        hint="Is it a complete copy of a slide, 8-bit RGB?",
-    )
+            return candidate.factory(path)
+        except Exception as error:  # noqa: BLE001  # one reader's fault must not hide the others
+            problems.append(_Problem(candidate.name, error))
+    raise _refusal(path, problems)
 
 
-def _reader(name: str) -> Callable[[Path], Reader]:
-    if name not in READERS:
-        for point in entry_points(group=ENTRY_POINTS):
-            if point.name == name:
-                return cast("Callable[[Path], Reader]", point.load())
-        raise UsageError(
-            f"There is no reader {name!r}.",
-            hint=f"The readers are auto, {', '.join(reader_names())}.",
+def reader_name(reader: Reader) -> str:
+    """Return the name of the registered reader that a reader was made by; else that of its class.
+
+    For records, and for digests that change when another reader reads a slide.
+    """
+    kind = type(reader)
+    for part in registry.parts("reader"):
+        try:
+            if registry.load("reader", part.name) is kind:
+                return part.name
+        except BridgeError:
+            continue  # a part that cannot be loaded did not make it
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+class _Candidate(NamedTuple):
+    name: str
+    factory: Factory
+
+
+class _Problem(NamedTuple):
+    """A reader that cannot be used for a file, and why."""
+
+    name: str
+    error: Exception
+
+
+def _rank(path: Path, problems: list[_Problem]) -> Sequence[_Candidate]:
+    """Return the readers that may open a file, the best first; note those that cannot be asked."""
+    found = []
+    for name in registry.names("reader"):
+        try:
+            factory = registry.load("reader", name)
+            score = _score(factory, path)
+        except Exception as error:  # noqa: BLE001  # other packages raise what they like
+            problems.append(_Problem(name, error))
+        else:
+            if score > (0, 0):
+                found.append((score, _Candidate(name, factory)))
+    found.sort(key=lambda pair: pair[0], reverse=True)  # stable: ties stay in registry order
+    return [candidate for _, candidate in found]
+
+
+def _score(factory: Any, path: Path) -> tuple[int, int]:
+    """Return how well a factory knows a file, and whether it said so itself."""
+    can_open = getattr(factory, "can_open", None)
+    if can_open is None:
+        return 1, 0
+    rank = int(can_open(path))
+    return rank, int(rank > 0)
+
+
+def _refusal(path: Path, problems: Sequence[_Problem]) -> ReadError:
+    """Return the error for a file that no reader opens, with the advice of each."""
+    if not problems:
+        if path.is_dir():
+            return ReadError(f"{path}: a folder, not a slide file.", hint="Name the file in it.")
+        return ReadError(
+            f"{path}: no reader knows this format; asked: {', '.join(registry.names('reader'))}.",
+            hint="Is it a complete copy of a slide?",
         )
-    place, install = READERS[name]
-    module, _, attribute = place.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"The reader {name!r} cannot be loaded: {error}.", hint=f"Install it with: {install}"
-        ) from error
-    return cast("Callable[[Path], Reader]", found)
+    if len(problems) == 1 and isinstance(problems[0].error, ReadError):
+        return problems[0].error
+    lines = "".join(f"\n  {line}" for line in _lines(path, problems))
+    failure = ReadError(f"{path}: no reader can open it.{lines}")
+    failure.__cause__ = problems[0].error
+    return failure
+
+
+def _lines(path: Path, problems: Sequence[_Problem]) -> Iterator[str]:
+    for name, error in problems:
+        known = isinstance(error, BridgeError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        yield f"{name}: {text.removeprefix(f'{path}: ')}"

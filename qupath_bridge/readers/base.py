@@ -1,18 +1,27 @@
-"""What a reader of slide pixels is."""
+"""The protocol of a reader: pixels of one slide file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
 
 from qupath_bridge.model import FIRST_PLANE, Box, MaskArray, PixelArray, Plane
 
-__all__ = ["Fingerprint", "Level", "Pixels", "Reader"]
+__all__ = ["RGB_CHANNELS", "Fingerprint", "Level", "Pixels", "Reader"]
+
+RGB_CHANNELS = ("Red", "Green", "Blue")
+"""The channels of a slide that can be exported today, with values of type uint8."""
 
 Pixels = tuple[PixelArray, MaskArray | None]
-"""RGB pixels (H, W, 3) uint8, and the mask of valid pixels (H, W), None when all are valid."""
+"""Pixels (H, W, C) in the file's type, and the mask of valid pixels (H, W), bool.
+
+C is the number of channels; RGB has C = 3 and the type uint8. The mask is None when all pixels
+are valid.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +35,11 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What tells one slide file from another, whatever its name and place.
+    """Size and digest that identify the files of a slide, whatever their names and places.
 
-    ``size`` in bytes, ``digest`` an xxh3_128 over the first and the last MiB and the TIFF
-    directory; ``mtime_ns`` is a hint only and takes no part in comparisons of content.
+    ``size`` in bytes over all files, ``digest`` an xxh3_128 over samples of their content (see
+    :func:`~qupath_bridge.readers.fingerprints.file_fingerprint`); ``mtime_ns`` is the latest
+    time of change, a hint only, and takes no part in comparisons of content.
     """
 
     size: int
@@ -39,11 +49,20 @@ class Fingerprint:
 
 @runtime_checkable
 class Reader(Protocol):
-    """Reads RGB pixels of one slide file. Not for sharing between threads.
+    """Reads the pixels of one slide. Not for sharing between threads.
 
     All boxes are in the *file's* level-0 pixels, before QuPath's crop or rotation. A box may
-    pass the edges: what lies outside, is transparent or missing in the file comes back as the
-    slide's background colour (white where it names none) and False in the mask.
+    pass the edges: what is outside, transparent or missing in the file comes back as the
+    slide's background colour (white if it names none) and False in the mask.
+
+    The factory of a reader is called with the path, and raises
+    :class:`~qupath_bridge.errors.ReadError` for a file that it cannot read, with a hint that
+    says what to do. It may have a static method ``can_open(path) -> int``, which must be cheap
+    (the first bytes of the file): 0 for "no", 1 for "perhaps", 2 for "this is a format that I
+    know", 3 and more for a reader that was made for this very format. The reader ``auto`` tries
+    the highest number first. A factory without ``can_open`` counts as 1 and is tried last.
+
+    A reader can be pickled: the copy opens the file again.
     """
 
     @property
@@ -63,12 +82,22 @@ class Reader(Protocol):
 
     @property
     def pixel_size(self) -> tuple[float, float] | None:
-        """µm per level-0 pixel along x and y; None where the file does not say."""
+        """µm per level-0 pixel along x and y; None if the file does not say."""
         ...
 
     @property
     def objective_power(self) -> float | None:
-        """Nominal magnification; None where the file does not say."""
+        """Nominal magnification; None if the file does not say."""
+        ...
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the C channels, in the order of the pixels; RGB is :data:`RGB_CHANNELS`."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixel values; RGB is uint8."""
         ...
 
     @property
@@ -83,11 +112,21 @@ class Reader(Protocol):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What tells this file from another."""
+        """The fingerprint of all files of the slide as they are now.
+
+        It is read again each time, so that a slide that is replaced after it was opened is
+        noticed.
+        """
         ...
 
     def read(self, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE) -> Pixels:
         """Read a box and scale it to ``size`` (width, height) output pixels.
+
+        Returns
+        -------
+        pixels : array, shape (height, width, C), of type ``dtype``
+            The caller's own: changing it changes nothing that is read later.
+        mask : array, shape (height, width), bool, or None
 
         Raises
         ------
@@ -99,11 +138,15 @@ class Reader(Protocol):
     def read_many(
         self, boxes: Sequence[Box], size: tuple[int, int], plane: Plane = FIRST_PLANE
     ) -> Iterator[Pixels]:
-        """Read several boxes, in order. Batches and tile order come in here."""
+        """Read several boxes of one plane, each scaled to ``size``.
+
+        The results come in the order of the boxes, and are those of :meth:`read`. A reader may
+        read in batches, and in any order inside a batch.
+        """
         ...
 
     def close(self) -> None:
-        """Give the file back; may be called twice."""
+        """Close the file. Idempotent."""
         ...
 
     def __enter__(self) -> Self: ...

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from qupath_bridge.errors import UsageError
 from qupath_bridge.model import Box, MaskArray, Plane
 
-from ._common import WHITE, LevelReader
 from .base import Fingerprint, Pixels
+from .levels import WHITE, LevelReader
 
 __all__ = ["MemoryReader"]
 
 
 class MemoryReader(LevelReader):
-    """Reads arrays as if they were a slide.
+    """Reads arrays as if they were a slide. Pickles with its arrays.
 
     Parameters
     ----------
@@ -84,7 +84,9 @@ class MemoryReader(LevelReader):
             return pixels, None
         return np.where(mask[..., None], pixels, np.array(self._background, np.uint8)), mask
 
-    def _fingerprint(self) -> Fingerprint:
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of all pixels of all levels."""
         digest = xxhash.xxh3_128()
         for array in self._arrays:
             digest.update(repr(array.shape).encode())
@@ -100,7 +102,7 @@ def _stack(array: NDArray[np.uint8], name: str) -> NDArray[Any]:
         or not array.size
     ):
         raise UsageError(
-            f"{name}: {array.dtype} pixels of shape {array.shape} are no RGB image.",
+            f"{name}: {array.dtype} pixels of shape {array.shape} are not an RGB image.",
             hint="Give uint8 arrays of shape (H, W, 3) or (T, Z, H, W, 3).",
         )
     return array if array.ndim == 5 else array[None, None]

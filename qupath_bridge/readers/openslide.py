@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import openslide
@@ -11,8 +12,9 @@ import openslide
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box, Plane
 
-from ._common import PLAUSIBLE_MPP, WHITE, LevelReader, composite, file_fingerprint
 from .base import Fingerprint, Pixels
+from .fingerprints import file_fingerprint
+from .levels import PLAUSIBLE_MPP, WHITE, LevelReader, composite
 
 __all__ = ["OpenSlideReader"]
 
@@ -23,7 +25,7 @@ _HINT = "Is it a complete copy, in a format that OpenSlide reads?"
 class OpenSlideReader(LevelReader):
     """Reads a slide with OpenSlide.
 
-    The pixels are OpenSlide's own, with no colour profile applied, laid on the slide's background
+    The pixels are OpenSlide's own, with no colour profile applied, on the slide's background
     colour where they are transparent. OpenSlide interpolates between the pixels of a level whose
     downsample is not a whole number, by a quarter of a pixel at most.
 
@@ -56,12 +58,25 @@ class OpenSlideReader(LevelReader):
         )
         # OpenSlide takes places in level 0 and divides them by its own number.
         self._downsamples = tuple(self._slide.level_downsamples)
-        self._vendor = properties.get(openslide.PROPERTY_NAME_VENDOR)
+
+    @staticmethod
+    def can_open(path: Path) -> int:
+        """Return 2 for a vendor's format, 0 for others and for TIFF without a vendor's layout.
+
+        OpenSlide opens plain TIFF files too, but turns other pixels into 8-bit RGB without a
+        word: of 16 bits it keeps the upper eight, of fluorescence the first channel. Of OME-TIFF
+        it sees neither lower levels nor planes.
+        """
+        vendor = openslide.OpenSlide.detect_format(path)
+        return 0 if vendor in (None, _PLAIN_TIFF) else 2
 
     @property
-    def is_plain_tiff(self) -> bool:
-        """Whether the file is TIFF of no vendor, whose pixels may have been of another type."""
-        return self._vendor == _PLAIN_TIFF
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of all files of the slide as they are now; read again each time."""
+        return file_fingerprint(self._path)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self._path,)
 
     def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
         x, y, w, h = rectangle
@@ -77,9 +92,6 @@ class OpenSlideReader(LevelReader):
                 "opened again.",
             ) from error
         return composite(np.asarray(image), self._background)
-
-    def _fingerprint(self) -> Fingerprint:
-        return file_fingerprint(self._path)
 
     def _close(self) -> None:
         self._slide.close()
@@ -107,7 +119,7 @@ def _pixel_size(properties: Mapping[str, str]) -> tuple[float, float] | None:
 
 
 def _number(properties: Mapping[str, str], key: str) -> float | None:
-    """Return a positive number, None where there is none."""
+    """Return a positive number, None if there is none."""
     try:
         number = float(properties[key])
     except (KeyError, ValueError):

@@ -6,7 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tifffile
@@ -14,8 +14,9 @@ import tifffile
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box, PixelArray, Plane
 
-from ._common import PLAUSIBLE_MPP, LevelReader, file_fingerprint
 from .base import Fingerprint, Pixels
+from .fingerprints import file_fingerprint
+from .levels import PLAUSIBLE_MPP, LevelReader
 
 __all__ = ["TiffReader"]
 
@@ -39,6 +40,7 @@ _RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch and cm, in µm
 _JPEG = 7
 _APERIO_YCBCR = 33003
 _RGB, _YCBCR = 2, 6
+_HEADERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
 _VENDORS = ("bif", "ndpi", "philips", "scn", "vista")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 
@@ -58,14 +60,14 @@ class TiffReader(LevelReader):
     Raises
     ------
     ReadError
-        If it is no TIFF file, or its pixels are of another type; the message says what was found.
+        If it is not a TIFF file, or its pixels are of another type; the message says which.
     """
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
         self._cache: OrderedDict[tuple[int, int, int], PixelArray | None] = OrderedDict()
         self._cached_bytes = 0
-        self._file = _opened(self._path)
+        self._file = _open(self._path)
         try:
             self._pages, planes = _find_levels(self._file, str(path))
             pixel_size, power = _calibration(self._file)
@@ -84,6 +86,30 @@ class TiffReader(LevelReader):
             raise ReadError(
                 f"{path}: its TIFF directory cannot be read: {error}.", hint="Is the copy complete?"
             ) from error
+
+    @staticmethod
+    def can_open(path: Path) -> int:
+        """Return 2 for TIFF without a vendor's layout, 1 for Aperio's, 0 for other vendors'.
+
+        1 also for a TIFF file whose first directory cannot be read, so that opening it says why.
+        """
+        if not _has_tiff_header(path):
+            return 0
+        try:
+            with tifffile.TiffFile(path, _multifile=False) as file:
+                if _vendor(file) is not None:
+                    return 0
+                return 1 if file.is_svs else 2
+        except Exception:  # noqa: BLE001  # damaged files raise whatever they raise
+            return 1
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of the file as it is now; read again each time."""
+        return file_fingerprint(self._path)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self._path,)
 
     def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
         x, y, w, h = rectangle
@@ -111,7 +137,7 @@ class TiffReader(LevelReader):
         return pixels, mask
 
     def _segment(self, level: int, number: int, index: int) -> PixelArray | None:
-        """Return a decoded tile or strip, None where the file has none."""
+        """Return a decoded tile or strip, None if the file has none."""
         place = (level, number, index)
         if place in self._cache:
             self._cache.move_to_end(place)
@@ -149,15 +175,25 @@ class TiffReader(LevelReader):
             raise ValueError(f"it has {tile.shape} values, not {tuple(shape[1:])}")
         return tile
 
-    def _fingerprint(self) -> Fingerprint:
-        return file_fingerprint(self._path)
-
     def _close(self) -> None:
         self._cache.clear()
         self._file.close()
 
 
-def _opened(path: Path) -> tifffile.TiffFile:
+def _has_tiff_header(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in _HEADERS
+    except OSError:
+        return False
+
+
+def _vendor(file: tifffile.TiffFile) -> str | None:
+    """Return the vendor whose layout the file has, None for one that this reader reads."""
+    return next((name for name in _VENDORS if getattr(file, f"is_{name}", False)), None)
+
+
+def _open(path: Path) -> tifffile.TiffFile:
     try:
         return tifffile.TiffFile(path, _multifile=False)
     except OSError as error:
@@ -178,8 +214,8 @@ def _segment_size(page: Any) -> tuple[int, int]:
 def _find_levels(
     file: tifffile.TiffFile, label: str
 ) -> tuple[tuple[Sequence[Any], ...], tuple[int, int]]:
-    """Return the pages of each level, one a plane with z running fastest, and the plane counts."""
-    vendor = next((name for name in _VENDORS if getattr(file, f"is_{name}", False)), None)
+    """Return the pages of each level, one per plane with z running fastest, and the counts."""
+    vendor = _vendor(file)
     if vendor is not None:
         raise ReadError(
             f"{label}: a TIFF file of the vendor format {vendor!r}.",
@@ -237,7 +273,7 @@ def _plain_levels(file: tifffile.TiffFile) -> Iterator[Any]:
 
 
 def _is_reduced(page: Any, first: Any, last: Any) -> bool:
-    """Whether a page shows the whole first page, smaller than the last level found."""
+    """Return whether a page shows the whole first page, smaller than the last level found."""
     if page.imagewidth >= last.imagewidth or page.imagelength >= last.imagelength:
         return False
     across, down = first.imagewidth / page.imagewidth, first.imagelength / page.imagelength

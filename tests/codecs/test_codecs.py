@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, JpegImagePlugin
 
-from qupath_bridge.codecs import FORMATS, Encoder, decode, get_encoder
+from qupath_bridge import registry
+from qupath_bridge.codecs import Encoder, decode, get_encoder
 from qupath_bridge.errors import ReadError, UsageError
 
+BUILT_IN = ("png", "jpeg", "tiff")
 PIXELS = arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3)))
 
 
@@ -43,7 +45,7 @@ def test_jpeg_keeps_what_it_should():
     assert len(get_encoder("jpeg", quality=30).encode(smooth())) < len(encoder.encode(smooth()))
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", BUILT_IN)
 def test_views_are_encoded_like_copies(kind):
     pixels = np.random.default_rng(1).integers(0, 255, (60, 80, 3), np.uint8)
     view = pixels[5:45, ::-1][:, 10:50]
@@ -62,7 +64,7 @@ def test_tiff_holds_the_resolution():
         assert file.pages[0].tags["ResolutionUnit"].value == 1
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", BUILT_IN)
 def test_cut_off_files_are_refused(kind):
     data = get_encoder(kind).encode(smooth())
     for end in (0, 1, len(data) // 3, len(data) // 2):
@@ -70,9 +72,22 @@ def test_cut_off_files_are_refused(kind):
             decode(data[:end])
 
 
-def test_an_unknown_format_lists_the_known():
-    with pytest.raises(UsageError, match="png, jpeg, tiff"):
-        get_encoder("bmp")
+def test_an_unknown_encoder_is_refused_with_the_known():
+    with pytest.raises(UsageError, match="No encoder is called 'magic'. Known: png, jpeg, tiff"):
+        get_encoder("magic")
+
+
+@pytest.mark.parametrize("quality", [0, 101, -5])
+def test_an_encoder_quality_outside_its_range_is_refused(quality):
+    with pytest.raises(UsageError, match=f"quality {quality} is outside"):
+        get_encoder("jpeg", quality=quality)
+
+
+def test_registered_encoders_get_quality_and_pixel_size(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+    registry.register("encoder", "mine", lambda quality, mpp: (quality, mpp))
+    assert get_encoder("mine", quality=7, mpp=0.25) == (7, 0.25)
+    assert get_encoder("mine") == (90, None)
 
 
 def test_a_png_is_what_the_standard_says():

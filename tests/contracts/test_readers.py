@@ -5,7 +5,7 @@ from PIL import Image
 
 from qupath_bridge.errors import UsageError
 from qupath_bridge.model import Box, Plane
-from qupath_bridge.readers._common import composite
+from qupath_bridge.readers.levels import composite
 from qupath_bridge.readers.memory import MemoryReader
 from qupath_bridge.readers.openslide import OpenSlideReader
 from qupath_bridge.readers.tiff import TiffReader
@@ -97,8 +97,12 @@ class TestOpenSlide(ReaderContract):
         return Truth(marker_image(*SIZE), lossless=name != "jpeg")
 
     @pytest.fixture
-    def make(self, slide, name):
-        return lambda: OpenSlideReader(slide(name))
+    def make(self, path):
+        return lambda: OpenSlideReader(path)
+
+    @pytest.fixture
+    def path(self, slide, name):
+        return slide(name)
 
 
 class TestTiff(ReaderContract):
@@ -111,8 +115,12 @@ class TestTiff(ReaderContract):
         return Truth(marker_image(*SIZE), lossless=name not in {"jpeg", "strips, jpeg"})
 
     @pytest.fixture
-    def make(self, slide, name):
-        return lambda: TiffReader(slide(name))
+    def make(self, path):
+        return lambda: TiffReader(path)
+
+    @pytest.fixture
+    def path(self, slide, name):
+        return slide(name)
 
     def test_levels_of_a_pyramid(self, slide):
         for name in ("pyramid", "ome pyramid"):
@@ -151,7 +159,7 @@ def test_planes_of_a_stack():
                 np.testing.assert_array_equal(pixels, stack[t, z, 20:60, 10:40])
 
 
-def test_what_a_memory_reader_is_told_it_says():
+def test_a_memory_reader_reports_what_it_was_given():
     reader = MemoryReader(
         marker_image(50, 40),
         bounds=Box(-3, 4, 20, 20),
@@ -171,8 +179,8 @@ def test_what_a_memory_reader_is_told_it_says():
     ("arguments", "message"),
     [
         ({"pixels": np.zeros((5, 5, 3))}, r"float64 pixels of shape \(5, 5, 3\)"),
-        ({"pixels": np.zeros((5, 5), np.uint8)}, "no RGB image"),
-        ({"pixels": np.zeros((5, 0, 3), np.uint8)}, "no RGB image"),
+        ({"pixels": np.zeros((5, 5), np.uint8)}, "not an RGB image"),
+        ({"pixels": np.zeros((5, 0, 3), np.uint8)}, "not an RGB image"),
         (
             {"pixels": np.zeros((2, 1, 8, 8, 3), np.uint8), "levels": [marker_image(4, 4)]},
             "different numbers of planes",

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qupath_bridge import registry
 from qupath_bridge.errors import UsageError
 from qupath_bridge.pixels.tissue import (
-    METHODS,
+    OtsuTissue,
+    SaturationTissue,
     otsu_mask,
     otsu_threshold,
     saturation,
@@ -52,7 +54,7 @@ def two_halves():
     return thumbnail
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [OtsuTissue(), SaturationTissue()])
 def test_shares_of_two_halves(method):
     boxes = np.array(
         [
@@ -66,14 +68,14 @@ def test_shares_of_two_halves(method):
         ]
     )
     found = tissue_shares(two_halves(), (0.1, 0.1), boxes, method)
-    full = 1.0 if method == "otsu" else 0.5
+    full = 1.0 if method == OtsuTissue() else 0.5
     np.testing.assert_allclose(found, np.array([0, 1, 0.5, 0.7, 1, 0, 0]) * full, atol=1e-12)
     np.testing.assert_array_equal(found, tissue_shares(two_halves(), 0.1, boxes, method))
 
 
 def test_axes_have_their_own_scale():
     boxes = np.array([[290, 0, 20, 800]])
-    found = tissue_shares(two_halves(), (0.1, 0.05), boxes, "otsu")
+    found = tissue_shares(two_halves(), (0.1, 0.05), boxes, OtsuTissue())
     np.testing.assert_allclose(found, 0.5)
 
 
@@ -88,14 +90,43 @@ def test_shares_equal_a_plain_sum(box):
     scale = 1 / 3  # three QuPath pixels a thumbnail pixel: count them one by one
     values = saturation(NOISE).repeat(3, axis=0).repeat(3, axis=1)
     part = values[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
-    found = tissue_shares(NOISE, (scale, scale), np.array([box]), "saturation")
+    found = tissue_shares(NOISE, (scale, scale), np.array([box]), SaturationTissue())
     assert found[0] == pytest.approx(part.mean() if part.size else 0, abs=1e-9)
 
 
 def test_no_boxes_no_shares():
-    assert tissue_shares(NOISE, 1.0, np.empty((0, 4), np.int64), "otsu").shape == (0,)
+    assert tissue_shares(NOISE, 1.0, np.empty((0, 4), np.int64), OtsuTissue()).shape == (0,)
 
 
-def test_unknown_methods_are_refused():
-    with pytest.raises(UsageError, match="no tissue test 'magic'"):
-        tissue_shares(NOISE, 1.0, np.array([[0, 0, 1, 1]]), "magic")
+@pytest.mark.parametrize("name", ["otsu", "saturation"])
+def test_tissue_methods_come_from_the_registry(name):
+    assert isinstance(registry.create("tissue", name), OtsuTissue | SaturationTissue)
+    with pytest.raises(UsageError, match=f"tissue '{name}' takes no argument, '0.3' was given"):
+        registry.create("tissue", f"{name}:0.3")
+    with pytest.raises(UsageError, match="No tissue is called 'magic'"):
+        registry.create("tissue", "magic")
+
+
+def test_tissue_methods_are_told_the_pixel_size():
+    seen = []
+
+    def method(thumbnail, mpp):
+        seen.append(mpp)
+        return np.zeros(thumbnail.shape[:2])
+
+    for mpp in (8.0, None):
+        tissue_shares(NOISE, 1.0, np.array([[0, 0, 9, 9]]), method, mpp=mpp)
+    assert seen == [8.0, None]
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (np.zeros((43, 31)), r"shape \(43, 31\) for a thumbnail of shape \(31, 43\)"),
+        (np.full((31, 43), 1.01), "outside 0 to 1"),
+        (np.full((31, 43), np.nan), "outside 0 to 1"),
+    ],
+)
+def test_tissue_maps_that_are_not_probabilities_are_refused(returned, message):
+    with pytest.raises(UsageError, match=message):
+        tissue_shares(NOISE, 1.0, np.array([[0, 0, 9, 9]]), lambda thumbnail, mpp: returned)

@@ -7,18 +7,22 @@ import numpy as np
 import pytest
 import tifffile
 
-from qupath_bridge import readers
+from qupath_bridge import registry
 from qupath_bridge.errors import MissingDependencyError, ReadError, UsageError
 from qupath_bridge.model import Box, Plane
-from qupath_bridge.readers import _common, open_reader, reader_names
+from qupath_bridge.readers import levels, open_reader
 from qupath_bridge.readers import openslide as openslide_reader
+from qupath_bridge.readers.fingerprints import file_fingerprint, slide_files
 from qupath_bridge.readers.memory import MemoryReader
 from qupath_bridge.readers.openslide import OpenSlideReader
 from qupath_bridge.readers.tiff import TiffReader
 from qupath_bridge.testing.slides import marker_image, write_slide
 
 PIXELS = marker_image(301, 207)
-CMU = Path(__file__).parents[2] / "example_projects" / "skin" / "CMU-1-Small-Region.svs"
+ROOT = Path(__file__).parents[2]
+CMU = ROOT / "example_projects" / "skin" / "CMU-1-Small-Region.svs"
+SLIDES = ROOT / "tests" / "data" / "slides"
+DICOM = SLIDES / "openslide-python_boxes_0.dcm"
 APERIO = "Aperio Image Library v1\r\n301x207 (64x64)|AppMag = 40|MPP = 0.2527|Left = 1"
 
 
@@ -61,59 +65,240 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path):
         assert "moved" in caught.value.hint
 
 
-def test_the_error_has_what_each_reader_said(tmp_path):
-    path = tmp_path / "text.svs"
-    path.write_text("no slide")
-    with pytest.raises(ReadError) as caught:
+def test_auto_gives_the_message_and_hint_of_the_one_reader_that_tried(tmp_path, monkeypatch):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, PIXELS, photometric="rgb", compression="deflate", rowsperstrip=207)
+    monkeypatch.setattr("qupath_bridge.readers.tiff.MAX_SEGMENT_BYTES", 301 * 207 * 3 - 1)
+    with pytest.raises(ReadError) as alone:
+        open_reader(path, name="tiff")
+    with pytest.raises(ReadError) as auto:
         open_reader(path)
-    assert "openslide: " in caught.value.message
-    assert "tiff: " in caught.value.message
-    assert "text.svs" in caught.value.message
+    assert "Write it again in tiles" in auto.value.hint
+    assert (auto.value.message, auto.value.hint) == (alone.value.message, alone.value.hint)
 
 
-def test_folders_and_empty_files_are_no_slides(tmp_path):
+def test_auto_lists_what_each_reader_said_with_its_hint(tmp_path):
+    path = tmp_path / "a.svs"
+    tifffile.imwrite(
+        path, PIXELS.astype(np.uint16), tile=(64, 64), description=APERIO, metadata=None,
+        photometric="rgb", compression="jpeg2000",
+    )  # fmt: skip
+    said = {}
+    for name in ("openslide", "tiff"):
+        with pytest.raises(ReadError) as caught:
+            open_reader(path, name=name)
+        assert caught.value.hint
+        said[name] = str(caught.value).removeprefix(f"{path}: ")
+    with pytest.raises(ReadError, match="no reader can open it") as caught:
+        open_reader(path)
+    first, *lines = caught.value.message.splitlines()
+    assert first == f"{path}: no reader can open it."
+    assert lines == [f"  openslide: {said['openslide']}", f"  tiff: {said['tiff']}"]
+
+
+def test_auto_says_when_no_reader_knows_the_format(tmp_path, only_built_in):
+    text = tmp_path / "text.svs"
+    text.write_text("no slide")
     empty = tmp_path / "empty.tiff"
     empty.touch()
-    for path in (tmp_path, empty):
-        with pytest.raises(ReadError, match="no reader can open it"):
+    for path in (text, empty):
+        with pytest.raises(ReadError, match="knows this format; asked: openslide, tiff") as caught:
             open_reader(path)
+        assert path.name in caught.value.message
+        assert "complete copy" in caught.value.hint
+    with pytest.raises(ReadError, match="a folder, not a slide file"):
+        open_reader(tmp_path)
 
 
-def test_unknown_names_are_refused_with_the_known(tmp_path):
+def test_damaged_tiff_directories_are_named_by_auto(tmp_path):
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
-    with pytest.raises(UsageError, match="auto, openslide, tiff"):
+    path.write_bytes(path.read_bytes()[:6])
+    with pytest.raises(ReadError, match="not a TIFF file that can be read") as caught:
+        open_reader(path)
+    assert "copy complete" in caught.value.hint
+
+
+def test_unknown_readers_are_refused_with_the_known(tmp_path):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
+    with pytest.raises(UsageError, match=r"No reader is called 'magic'.*openslide, tiff"):
         open_reader(path, name="magic")
 
 
-class Plugin(MemoryReader):
-    def __init__(self, path):
-        super().__init__(PIXELS, name=str(path))
+@pytest.fixture
+def only_built_in(monkeypatch):
+    """Take out what other packages and tests have registered."""
+    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(registry, "_entry_points", lambda kind: ())
 
 
-def test_other_packages_add_readers(tmp_path, monkeypatch):
-    path = tmp_path / "a.any"
-    path.touch()
-    point = EntryPoint("mine", f"{__name__}:Plugin", readers.ENTRY_POINTS)
-    monkeypatch.setattr(EntryPoint, "load", lambda self: Plugin)
-    monkeypatch.setattr(readers, "entry_points", lambda group: [point])
-    assert reader_names() == ("openslide", "tiff", "mine")
-    with open_reader(path, name="mine") as reader:
-        assert reader.size == (301, 207)
-    with pytest.raises(UsageError, match="auto, openslide, tiff, mine"):
-        open_reader(path, name="other")
+@pytest.fixture
+def register(only_built_in):
+    """A function that registers a reader, which notes in a list that it was tried."""
+
+    def register(name, rank=None, error=None):
+        def factory(path):
+            tried.append(name)
+            if error is not None:
+                raise error
+            return MemoryReader(PIXELS, name=name)
+
+        if rank is not None:
+            factory.can_open = rank if callable(rank) else lambda path: rank
+        registry.register("reader", name, factory)
+
+    tried = register.tried = []
+    return register
 
 
-def test_what_is_not_installed_is_named_with_the_command(tmp_path, monkeypatch):
+def refusal(text):
+    return ReadError(text, hint=f"The hint of {text}.")
+
+
+def test_auto_tries_readers_by_can_open_highest_first(tmp_path, register):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)  # 2 of the reader tiff
+    register("silent", error=refusal("silent"))
+    register("one", 1, refusal("one"))
+    register("none", 0)
+    register("three", 3, refusal("three"))
+    register("also three", 3, refusal("also three"))
+    with open_reader(path) as reader:
+        assert type(reader) is TiffReader
+    assert register.tried == ["three", "also three"]
+    path.write_bytes(b"something else")
+    with pytest.raises(ReadError) as caught:
+        open_reader(path)
+    assert register.tried[2:] == ["three", "also three", "one", "silent"]
+    for name in ("three", "also three", "one", "silent"):
+        assert f"{name}: {name} The hint of {name}." in caught.value.message
+
+
+def test_auto_takes_a_dedicated_reader_before_the_built_in_ones(register):
+    register("mine", 3)
+    with open_reader(CMU) as reader:
+        assert repr(reader) == "MemoryReader('mine')"
+    with open_reader(CMU, name="openslide") as reader:
+        assert type(reader) is OpenSlideReader
+
+
+def test_auto_goes_on_when_a_reader_is_broken(tmp_path, register, monkeypatch):
+    def broken(path):
+        raise KeyError("broken can_open")
+
+    gone = EntryPoint("gone", "no_such_package:Reader", "qupath_bridge.reader")
+    monkeypatch.setattr(registry, "_entry_points", lambda kind: (gone,))
+    register("cannot be asked", broken)
+    register("raises", 3, ZeroDivisionError("by zero"))
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
-    gone = {"openslide": ("qupath_bridge.readers.gone:Reader", "pip install it")}
-    monkeypatch.setattr(readers, "READERS", {**readers.READERS, **gone})
+    with open_reader(path) as reader:
+        assert type(reader) is TiffReader
+    path.write_bytes(b"something else")
+    with pytest.raises(ReadError) as caught:
+        open_reader(path)
+    assert "cannot be asked: KeyError: 'broken can_open'" in caught.value.message
+    assert "raises: ZeroDivisionError: by zero" in caught.value.message
+    assert "gone: The reader 'gone'" in caught.value.message
+    assert "No module named 'no_such_package'" in caught.value.message
+
+
+def test_readers_that_are_not_installed_are_named_with_the_command(tmp_path, register, monkeypatch):
+    gone = registry.Part("reader", "openslide", "no_such:Reader", "built in", "pip install it")
+    monkeypatch.setattr(
+        registry, "_BUILT_IN", {**registry._BUILT_IN, ("reader", "openslide"): gone}
+    )
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
     with pytest.raises(MissingDependencyError, match="pip install it"):
         open_reader(path, name="openslide")
-    with open_reader(path) as reader:  # auto goes on to the next
+    with open_reader(path) as reader:
         assert type(reader) is TiffReader
+    path.write_bytes(b"something else")
+    with pytest.raises(ReadError, match="pip install it"):
+        open_reader(path)
+
+
+def test_can_open_of_the_built_in_readers(tmp_path):
+    plain = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
+    big = write_slide(tmp_path / "big.tiff", PIXELS, tile=64, bigtiff=True)
+    ome = write_slide(tmp_path / "b.ome.tif", PIXELS, tile=64, ome=True)
+    philips = tmp_path / "philips.tiff"
+    tifffile.imwrite(
+        philips, PIXELS, photometric="rgb", software="Philips DP v1.0", metadata=None,
+        description="<?xml version='1.0'?><DataObject></DataObject>",
+    )  # fmt: skip
+    found = {
+        path: (OpenSlideReader.can_open(path), TiffReader.can_open(path))
+        for path in (plain, big, ome, philips, CMU, DICOM, SLIDES, SLIDES / "README.md")
+    }
+    assert found == {
+        plain: (0, 2),
+        big: (0, 2),
+        ome: (0, 2),
+        philips: (0, 0),
+        CMU: (2, 1),
+        DICOM: (2, 0),
+        SLIDES: (0, 0),
+        SLIDES / "README.md": (0, 0),
+    }
 
 
 # ---- fingerprints
+
+
+def test_a_fingerprint_is_read_again_each_time(tmp_path):
+    path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
+    other = write_slide(tmp_path / "b.tiff", PIXELS // 2, tile=64)
+    for kind in (OpenSlideReader, TiffReader):
+        copy = tmp_path / f"{kind.__name__}.tiff"
+        copy.write_bytes(path.read_bytes())
+        with kind(copy) as reader:
+            before = reader.fingerprint
+            assert before.digest == file_fingerprint(path).digest
+            copy.unlink()
+            copy.write_bytes(other.read_bytes())
+            assert reader.fingerprint.digest == file_fingerprint(other).digest != before.digest
+
+
+def test_a_fingerprint_covers_the_folder_of_a_mirax_slide(tmp_path):
+    path = tmp_path / "a.mrxs"
+    path.write_bytes(b"JPEG")
+    alone = file_fingerprint(path)
+    (tmp_path / "a").mkdir()
+    for name in ("Slidedat.ini", "Data0000.dat"):
+        (tmp_path / "a" / name).write_bytes(name.encode() * 9)
+    (tmp_path / "other.dat").touch()
+    whole = file_fingerprint(path)
+    assert [file.name for file in slide_files(path)] == ["Data0000.dat", "Slidedat.ini", "a.mrxs"]
+    assert whole.size == 4 + 9 * 24
+    assert whole.digest != alone.digest
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    path.rename(moved / "b.mrxs")
+    (tmp_path / "a").rename(moved / "b")
+    assert file_fingerprint(moved / "b.mrxs").digest == whole.digest
+    with (moved / "b" / "Data0000.dat").open("r+b") as file:
+        file.write(b"x")
+    assert file_fingerprint(moved / "b.mrxs").digest != whole.digest
+
+
+def test_a_fingerprint_covers_the_series_of_a_dicom_slide(tmp_path):
+    data = DICOM.read_bytes()
+    uid = b"1.3.6.1.4.1.5962.99.1.1747645553.419656796.1689669825649.4.0"
+    assert data.count(uid) == 1
+    first = tmp_path / "1.dcm"
+    first.write_bytes(data)
+    assert slide_files(first) == (first,)
+    assert file_fingerprint(first).digest != file_fingerprint(CMU).digest
+    alone = file_fingerprint(first)
+    (tmp_path / "2.dcm").write_bytes(data.replace(uid, uid[:-1] + b"7"))
+    (tmp_path / "note.txt").write_text("not DICOM")
+    assert file_fingerprint(first) == alone  # another series
+    second = tmp_path / "3.dcm"
+    second.write_bytes(data + b"another level")
+    whole = file_fingerprint(first)
+    assert slide_files(first) == (first, second)
+    assert whole.size == 2 * len(data) + len("another level")
+    assert whole.digest != alone.digest
+    second.write_bytes(data + b"Another level")
+    assert file_fingerprint(first).digest != whole.digest
 
 
 def test_a_fingerprint_follows_the_content_not_the_name(tmp_path):
@@ -121,7 +306,7 @@ def test_a_fingerprint_follows_the_content_not_the_name(tmp_path):
     copy = tmp_path / "copy.tiff"
     copy.write_bytes(path.read_bytes())
     os.utime(copy, ns=(5, 5))
-    one, two = _common.file_fingerprint(path), _common.file_fingerprint(copy)
+    one, two = file_fingerprint(path), file_fingerprint(copy)
     assert (one.size, one.digest) == (two.size, two.digest)
     assert two.mtime_ns == 5
     with path.open("r+b") as file:
@@ -129,7 +314,7 @@ def test_a_fingerprint_follows_the_content_not_the_name(tmp_path):
         byte = file.read(1)
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte[0] ^ 1]))
-    assert _common.file_fingerprint(path).digest != one.digest
+    assert file_fingerprint(path).digest != one.digest
 
 
 @pytest.mark.parametrize("bigtiff", [False, True])
@@ -147,7 +332,7 @@ def test_a_fingerprint_sees_head_tail_and_directory_of_large_files(tmp_path, big
         if changed is not None:
             data[changed] ^= 1
         path.write_bytes(data)
-        return _common.file_fingerprint(path).digest
+        return file_fingerprint(path).digest
 
     same = digest()
     assert digest(100) != same
@@ -165,7 +350,7 @@ def test_other_heads_have_no_directory(tmp_path):
     ):
         path = tmp_path / "other"
         path.write_bytes(head)
-        assert _common.file_fingerprint(path).size == len(head)
+        assert file_fingerprint(path).size == len(head)
 
 
 def test_the_fingerprint_of_a_file_that_went(tmp_path):
@@ -549,7 +734,7 @@ def test_large_boxes_go_block_by_block(monkeypatch):
 
     monkeypatch.setattr(MemoryReader, "_read_rectangle", watched)
     for limit in (8000, 300):
-        monkeypatch.setattr(_common, "BLOCK_PIXELS", limit)
+        monkeypatch.setattr(levels, "BLOCK_PIXELS", limit)
         largest = 0
         for (box, size), (expected, valid) in zip(boxes, whole, strict=True):
             found, seen = reader.read(box, size)
@@ -587,7 +772,7 @@ def test_positions_hold_at_the_far_end_of_levels_cut_to_whole_pixels():
     ],
 )
 def test_factors_of_levels_cut_to_whole_pixels_are_whole(full, reduced, factor):
-    assert _common.axis_factor(full, reduced) == factor
+    assert levels.axis_factor(full, reduced) == factor
 
 
 def test_the_part_that_a_level_was_cut_by_is_no_background():

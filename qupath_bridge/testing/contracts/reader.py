@@ -1,24 +1,26 @@
-"""What every reader must do."""
+"""Contract of readers."""
 
 from __future__ import annotations
 
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box, MaskArray, PixelArray, Plane
-from qupath_bridge.readers.base import Pixels, Reader
+from qupath_bridge.readers.base import RGB_CHANNELS, Pixels, Reader
 
 __all__ = ["ReaderContract", "Truth", "crop"]
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What a slide holds: all of level 0, with the background where the mask is False."""
+    """Content of a slide: all of level 0, with the background where the mask is False."""
 
     pixels: PixelArray
     mask: MaskArray | None = None
@@ -43,7 +45,8 @@ def crop(truth: Truth, box: Box) -> tuple[PixelArray, MaskArray]:
 class ReaderContract(ABC):
     """Subclass it, and say how a reader is opened and what its slide holds.
 
-    The slide must be at least 100 pixels wide and high.
+    The slide must be at least 100 pixels wide and high. Where the slide is a file, the fixture
+    ``path`` names it.
     """
 
     @pytest.fixture
@@ -55,6 +58,11 @@ class ReaderContract(ABC):
     @abstractmethod
     def make(self, truth: Truth) -> Callable[[], Reader]:
         """Return a function that opens the slide."""
+
+    @pytest.fixture
+    def path(self) -> Path | None:
+        """Return the file of the slide, None for a slide without one."""
+        return None
 
     @staticmethod
     def check(truth: Truth, box: Box, found: Pixels) -> None:
@@ -71,8 +79,10 @@ class ReaderContract(ABC):
             assert mask.dtype == np.bool_
             np.testing.assert_array_equal(mask, valid)
 
-    def test_it_says_what_it_has(self, make: Callable[[], Reader], truth: Truth) -> None:
-        """Size, levels from fine to coarse, planes, fingerprint."""
+    def test_size_levels_planes_channels_and_fingerprint(
+        self, make: Callable[[], Reader], truth: Truth
+    ) -> None:
+        """Levels go from fine to coarse; the fingerprint is the same each time."""
         with make() as reader:
             assert isinstance(reader, Reader)
             height, width = truth.pixels.shape[:2]
@@ -83,13 +93,18 @@ class ReaderContract(ABC):
                 assert level.downsample > finer.downsample
                 assert level.downsample == pytest.approx(width / level.width, rel=0.02)
             assert min(reader.planes) >= 1
+            assert reader.channels == RGB_CHANNELS
+            assert reader.dtype == np.uint8
+            whole, _ = reader.read(Box(0, 0, 7, 5), (7, 5))
+            assert whole.dtype == reader.dtype
+            assert whole.shape == (5, 7, len(reader.channels))
             fingerprint = reader.fingerprint
             assert fingerprint.size > 0
             assert len(fingerprint.digest) == 32
         with make() as again:
             assert again.fingerprint == fingerprint
 
-    def test_a_box_equals_the_crop_of_the_whole(
+    def test_read_of_a_box_equals_the_crop_of_the_whole(
         self, make: Callable[[], Reader], truth: Truth
     ) -> None:
         """Inside, across each edge and corner, around all of it, and outside."""
@@ -113,7 +128,9 @@ class ReaderContract(ABC):
             for box in boxes:
                 self.check(truth, box, reader.read(box, (box.w, box.h)))
 
-    def test_whole_factors_are_box_means(self, make: Callable[[], Reader], truth: Truth) -> None:
+    def test_read_with_whole_factors_gives_box_means(
+        self, make: Callable[[], Reader], truth: Truth
+    ) -> None:
         """Rounded half up, from level 0 where no other level fits exactly."""
         with make() as reader:
             box = Box(15, 6, 3 * 24, 3 * 20)
@@ -124,7 +141,7 @@ class ReaderContract(ABC):
         sums = expected.reshape(20, 3, 24, 3, 3).astype(np.int64).sum(axis=(1, 3))
         np.testing.assert_array_equal(pixels, (2 * sums + 9) // 18)
 
-    def test_a_level_is_used_as_it_is(self, make: Callable[[], Reader]) -> None:
+    def test_read_at_the_size_of_a_level_uses_the_level(self, make: Callable[[], Reader]) -> None:
         """Asked for the whole at a level's size, near the mean of level 0, and in place."""
         with make() as reader:
             width, height = reader.size
@@ -135,7 +152,7 @@ class ReaderContract(ABC):
                 fine, _ = reader.read(Box(0, 0, width, height), (width, height))
                 assert np.abs(whole.mean(axis=(0, 1)) - fine.mean(axis=(0, 1))).max() < 3
 
-    def test_one_row_or_column_scales_alone(self, make: Callable[[], Reader]) -> None:
+    def test_read_of_odd_sizes(self, make: Callable[[], Reader]) -> None:
         """Odd shapes: one output pixel, other factors along x and y, and enlarging."""
         with make() as reader:
             width, height = reader.size
@@ -144,7 +161,9 @@ class ReaderContract(ABC):
                 assert pixels.shape == (size[1], size[0], 3)
                 assert mask is None or mask.shape == (size[1], size[0])
 
-    def test_outside_never_darkens(self, make: Callable[[], Reader], truth: Truth) -> None:
+    def test_read_across_the_edge_keeps_the_background(
+        self, make: Callable[[], Reader], truth: Truth
+    ) -> None:
         """Scaled down across the edge, background stays background."""
         with make() as reader:
             pixels, mask = reader.read(Box(-400, -400, 400, 400), (50, 50))
@@ -156,24 +175,27 @@ class ReaderContract(ABC):
             assert not mask[:, :4].any()
             np.testing.assert_array_equal(pixels[:, :4], np.full((4, 4, 3), truth.background))
 
-    def test_several_boxes_come_in_order(self, make: Callable[[], Reader]) -> None:
-        """As if they were read one by one."""
-        boxes = [Box(40, 0, 20, 20), Box(0, 0, 20, 20), Box(-5, 60, 20, 20)]
+    def test_read_many_gives_the_results_of_read_in_order(self, make: Callable[[], Reader]) -> None:
+        """Also for no box at all, and for boxes that come twice."""
+        boxes = [Box(40, 0, 20, 20), Box(0, 0, 20, 20), Box(-5, 60, 20, 20), Box(40, 0, 20, 20)]
         with make() as reader:
             found = list(reader.read_many(boxes, (20, 20)))
             for box, (pixels, mask) in zip(boxes, found, strict=True):
                 again, valid = reader.read(box, (20, 20))
                 np.testing.assert_array_equal(pixels, again)
                 assert (mask is None) == (valid is None)
+                if mask is not None and valid is not None:
+                    np.testing.assert_array_equal(mask, valid)
+            assert list(reader.read_many([], (20, 20))) == []
 
-    def test_what_it_returns_is_the_callers(self, make: Callable[[], Reader]) -> None:
-        """Changing it does not change what is read next."""
+    def test_pixels_that_were_returned_can_be_changed(self, make: Callable[[], Reader]) -> None:
+        """Changing them does not change what is read next."""
         box = Box(8, 8, 30, 30)
         with make() as reader:
             pixels, _ = reader.read(box, (30, 30))
-            kept = pixels.copy()
+            before = pixels.copy()
             pixels[:] = 7
-            np.testing.assert_array_equal(reader.read(box, (30, 30))[0], kept)
+            np.testing.assert_array_equal(reader.read(box, (30, 30))[0], before)
 
     @pytest.mark.parametrize(
         ("box", "size"),
@@ -183,14 +205,14 @@ class ReaderContract(ABC):
             (Box(0, 0, 5, 5), (0, 5)),
         ],
     )
-    def test_nothing_is_not_a_box(
+    def test_read_refuses_boxes_without_area(
         self, make: Callable[[], Reader], box: Box, size: tuple[int, int]
     ) -> None:
         """Width and height must be at least 1."""
         with make() as reader, pytest.raises(ReadError, match="at least 1"):
             reader.read(box, size)
 
-    def test_unknown_planes_are_refused(self, make: Callable[[], Reader]) -> None:
+    def test_read_refuses_planes_that_are_not_there(self, make: Callable[[], Reader]) -> None:
         """By name, with how many there are."""
         with make() as reader:
             z_count, t_count = reader.planes
@@ -198,8 +220,45 @@ class ReaderContract(ABC):
                 with pytest.raises(ReadError, match=f"no plane z={plane.z}, t={plane.t}"):
                     reader.read(Box(0, 0, 5, 5), (5, 5), plane)
 
-    def test_a_closed_reader_says_so(self, make: Callable[[], Reader]) -> None:
-        """Closing twice is fine, reading then is not."""
+    def test_a_pickled_reader_reads_the_same(self, make: Callable[[], Reader]) -> None:
+        """The copy is open, and closing one leaves the other open."""
+        box = Box(-3, 5, 40, 30)
+        with make() as reader:
+            copy = pickle.loads(pickle.dumps(reader))  # noqa: S301  # bytes of our own
+            with copy:
+                assert type(copy) is type(reader)
+                assert copy.size == reader.size
+                assert copy.levels == reader.levels
+                assert copy.fingerprint == reader.fingerprint
+                for found, expected in zip(
+                    copy.read(box, (40, 30)), reader.read(box, (40, 30)), strict=True
+                ):
+                    np.testing.assert_array_equal(found, expected)
+            reader.read(box, (40, 30))
+
+    def test_the_fingerprint_follows_the_file(
+        self, make: Callable[[], Reader], path: Path | None
+    ) -> None:
+        """A reader that is open sees a change of its file at once."""
+        if path is None:
+            return
+        content = path.read_bytes()
+        with make() as reader:
+            before = reader.fingerprint
+            path.write_bytes(content + b"more")
+            try:
+                after = reader.fingerprint
+            finally:
+                path.write_bytes(content)
+            assert after.size == before.size + 4
+            assert after.digest != before.digest
+            assert (reader.fingerprint.size, reader.fingerprint.digest) == (
+                before.size,
+                before.digest,
+            )
+
+    def test_a_closed_reader_refuses_to_read(self, make: Callable[[], Reader]) -> None:
+        """Closing is idempotent."""
         reader = make()
         reader.close()
         reader.close()

@@ -1,4 +1,4 @@
-"""What all readers share: boxes past the edge, choice of level, scaling, fingerprints.
+"""The base class of readers: boxes past the edge, choice of level, scaling.
 
 A concrete reader only says which levels it has and reads a rectangle inside one of them.
 """
@@ -6,22 +6,18 @@ A concrete reader only says which levels it has and reads a rectangle inside one
 from __future__ import annotations
 
 import math
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from functools import cached_property
-from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import numpy as np
-import xxhash
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import FIRST_PLANE, Box, FloatArray, MaskArray, PixelArray, Plane
 from qupath_bridge.pixels.resample import area_means, choose_level, pixel_edges
 
-from .base import Fingerprint, Level, Pixels
+from .base import RGB_CHANNELS, Fingerprint, Level, Pixels
 
 __all__ = [
     "PLAUSIBLE_MPP",
@@ -29,7 +25,6 @@ __all__ = [
     "LevelReader",
     "axis_factor",
     "composite",
-    "file_fingerprint",
     "make_levels",
 ]
 
@@ -38,9 +33,6 @@ PLAUSIBLE_MPP = (0.05, 10.0)
 """µm per pixel that a TIFF resolution tag is believed: many files say 72 dpi and mean nothing."""
 BLOCK_PIXELS = 2 << 20
 """Source pixels held at once when a large box is scaled down."""
-
-_MIB = 1 << 20
-_DIRECTORY_BYTES = 64 << 10
 
 
 def make_levels(sizes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
@@ -69,7 +61,7 @@ def axis_factor(full: int, reduced: int) -> float:
 
 
 def composite(rgba: PixelArray, background: tuple[int, int, int]) -> Pixels:
-    """Lay pixels with transparency on the background.
+    """Put pixels with transparency on the background.
 
     Parameters
     ----------
@@ -92,7 +84,9 @@ def composite(rgba: PixelArray, background: tuple[int, int, int]) -> Pixels:
 
 
 class LevelReader(ABC):
-    """A reader that is built of rectangles of levels; the base of the concrete ones.
+    """A reader of RGB slides that is built of rectangles of levels; the base of concrete ones.
+
+    A subclass has ``_read_rectangle`` and ``fingerprint``, and ``_close`` where it holds a file.
 
     Parameters
     ----------
@@ -100,6 +94,8 @@ class LevelReader(ABC):
         What messages call the slide: its path.
     sizes : sequence of (int, int)
         Width and height of each level, finest first.
+    bounds, pixel_size, objective_power, planes, background
+        What the reader reports, see :class:`~qupath_bridge.readers.base.Reader`.
     """
 
     def __init__(
@@ -126,13 +122,23 @@ class LevelReader(ABC):
 
     @abstractmethod
     def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
-        """Read a rectangle that lies in the level, in the level's pixels."""
+        """Read a rectangle inside the level, in the level's pixels.
 
+        Returns
+        -------
+        pixels : array, shape (h, w, 3), uint8
+            The background's colour where there are no pixels. It is not changed afterwards.
+        mask : array, shape (h, w), bool, or None
+            False where there are no pixels; None if that is nowhere so.
+        """
+
+    @property
     @abstractmethod
-    def _fingerprint(self) -> Fingerprint: ...
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of all files of the slide as they are now; read again each time."""
 
-    def _close(self) -> None:  # noqa: B027 - most have a file to give back, not all
-        """Give the file back; called once."""
+    def _close(self) -> None:  # noqa: B027 - most hold a file, not all
+        """Close the file; called once."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -146,17 +152,17 @@ class LevelReader(ABC):
 
     @property
     def bounds(self) -> Box | None:
-        """The non-empty part of the slide, None where the file names none."""
+        """The non-empty part of the slide, None if the file names none."""
         return self._bounds
 
     @property
     def pixel_size(self) -> tuple[float, float] | None:
-        """µm per level-0 pixel along x and y; None where the file does not say."""
+        """µm per level-0 pixel along x and y; None if the file does not say."""
         return self._pixel_size
 
     @property
     def objective_power(self) -> float | None:
-        """Nominal magnification; None where the file does not say."""
+        """Nominal magnification; None if the file does not say."""
         return self._objective_power
 
     @property
@@ -165,14 +171,19 @@ class LevelReader(ABC):
         return self._planes
 
     @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels: red, green and blue."""
+        return RGB_CHANNELS
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        """Type of the pixel values: uint8."""
+        return np.dtype(np.uint8)
+
+    @property
     def background(self) -> tuple[int, int, int]:
         """The colour of what is outside, transparent or missing."""
         return self._background
-
-    @cached_property
-    def fingerprint(self) -> Fingerprint:
-        """What tells this file from another; computed when it is first asked for."""
-        return self._fingerprint()
 
     def read(self, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE) -> Pixels:
         """Read a box and scale it to a size.
@@ -193,7 +204,7 @@ class LevelReader(ABC):
         -------
         pixels : array, shape (height, width, 3), uint8
         mask : array, shape (height, width), or None
-            False where at least half of a pixel is outside, transparent or missing; None where
+            False where at least half of a pixel is outside, transparent or missing; None if
             that is nowhere so.
 
         Raises
@@ -226,12 +237,12 @@ class LevelReader(ABC):
     def read_many(
         self, boxes: Sequence[Box], size: tuple[int, int], plane: Plane = FIRST_PLANE
     ) -> Iterator[Pixels]:
-        """Read several boxes, in order."""
+        """Read several boxes; the results come in the order of the boxes."""
         for box in boxes:
             yield self.read(box, size, plane)
 
     def close(self) -> None:
-        """Give the file back; may be called twice."""
+        """Close the file. Idempotent."""
         if not self._closed:
             self._closed = True
             self._close()
@@ -313,42 +324,3 @@ def _block_shape(x_edges: FloatArray, y_edges: FloatArray) -> tuple[int, int]:
     rows = min(max(int(BLOCK_PIXELS / row), 1), height)
     columns = min(max(int(BLOCK_PIXELS / (rows * x_step * y_step)), 1), width)
     return rows, columns
-
-
-def file_fingerprint(path: Path) -> Fingerprint:
-    """Return the fingerprint of a file: a few reads, whatever its size.
-
-    Raises
-    ------
-    ReadError
-        If it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            state = path.stat()
-            digest = xxhash.xxh3_128(file.read(_MIB))
-            file.seek(max(state.st_size - _MIB, 0))
-            digest.update(file.read(_MIB))
-            digest.update(_first_directory(file))
-    except OSError as error:
-        raise ReadError(f"{path}: {error.strerror}.", hint="Is the file still there?") from error
-    return Fingerprint(state.st_size, digest.hexdigest(), state.st_mtime_ns)
-
-
-def _first_directory(file: BinaryIO) -> bytes:
-    """Return what stands at a TIFF file's first directory; nothing for other files."""
-    file.seek(0)
-    head = file.read(16)
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
-    if order is None or len(head) < 16:
-        return b""
-    (version,) = struct.unpack_from(f"{order}H", head, 2)
-    if version not in (42, 43):
-        return b""
-    (offset,) = struct.unpack_from(
-        f"{order}{'I' if version == 42 else 'Q'}", head, 4 * (version - 41)
-    )
-    if offset >= file.seek(0, 2):
-        return b""
-    file.seek(offset)
-    return file.read(_DIRECTORY_BYTES)

@@ -1,0 +1,122 @@
+"""Fingerprints: what tells the files of one slide from those of another, in a few reads."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+import xxhash
+
+from qupath_bridge.errors import ReadError
+
+from .base import Fingerprint
+
+__all__ = ["file_fingerprint", "slide_files"]
+
+_MIB = 1 << 20
+_DIRECTORY_BYTES = 64 << 10
+_COMPANION_BYTES = 64 << 10
+_DICOM_MARK = (128, b"DICM")
+_SERIES_TAG = b"\x20\x00\x0e\x00UI"
+"""SeriesInstanceUID in the explicit little-endian form that compressed DICOM files have."""
+
+
+def file_fingerprint(path: Path) -> Fingerprint:
+    """Return the fingerprint of a slide from all its files, as they are now.
+
+    Parameters
+    ----------
+    path : path
+        The file that is opened.
+
+    Returns
+    -------
+    Fingerprint
+        Of one file: its size, and an xxh3_128 over the first and the last MiB and the TIFF
+        directory. Of several (see :func:`slide_files`): the sum of the sizes, and an xxh3_128
+        over the sorted digests of all, so that their names do not count.
+
+    Raises
+    ------
+    ReadError
+        If a file cannot be read.
+    """
+    path = Path(path)
+    try:
+        files = slide_files(path)
+        found = [_fingerprint(path, _MIB)]
+        found += [_fingerprint(file, _COMPANION_BYTES) for file in files if file != path]
+    except OSError as error:
+        raise ReadError(f"{path}: {error.strerror}.", hint="Is the file still there?") from error
+    if len(found) == 1:
+        return found[0]
+    digest = xxhash.xxh3_128("".join(sorted(one.digest for one in found)).encode())
+    return Fingerprint(
+        sum(one.size for one in found),
+        digest.hexdigest(),
+        max(one.mtime_ns for one in found),
+    )
+
+
+def slide_files(path: Path) -> tuple[Path, ...]:
+    """Return all files of a slide, sorted.
+
+    A MIRAX slide has a folder of its name, and a DICOM slide the other files of its series in
+    the same folder. Every other slide is the one file.
+
+    Raises
+    ------
+    OSError
+        If a file or folder cannot be read.
+    """
+    if path.suffix.lower() == ".mrxs" and path.with_suffix("").is_dir():
+        inside = path.with_suffix("").iterdir()
+        return tuple(sorted([path, *(file for file in inside if file.is_file())]))
+    series = _dicom_series(path)
+    if series is None:
+        return (path,)
+    beside = (file for file in path.parent.iterdir() if file.is_file() and file != path)
+    return tuple(sorted([path, *(file for file in beside if _dicom_series(file) == series)]))
+
+
+def _fingerprint(path: Path, piece: int) -> Fingerprint:
+    with path.open("rb") as file:
+        state = path.stat()
+        digest = xxhash.xxh3_128(file.read(piece))
+        file.seek(max(state.st_size - piece, 0))
+        digest.update(file.read(piece))
+        digest.update(_first_directory(file))
+    return Fingerprint(state.st_size, digest.hexdigest(), state.st_mtime_ns)
+
+
+def _first_directory(file: BinaryIO) -> bytes:
+    """Return the bytes at a TIFF file's first directory; nothing for other files."""
+    file.seek(0)
+    head = file.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None or len(head) < 16:
+        return b""
+    (version,) = struct.unpack_from(f"{order}H", head, 2)
+    if version not in (42, 43):
+        return b""
+    (offset,) = struct.unpack_from(
+        f"{order}{'I' if version == 42 else 'Q'}", head, 4 * (version - 41)
+    )
+    if offset >= file.seek(0, 2):
+        return b""
+    file.seek(offset)
+    return file.read(_DIRECTORY_BYTES)
+
+
+def _dicom_series(path: Path) -> bytes | None:
+    """Return the series that a DICOM file belongs to, None for other files."""
+    with path.open("rb") as file:
+        head = file.read(_DIRECTORY_BYTES)
+    place, mark = _DICOM_MARK
+    tag = head.find(_SERIES_TAG)
+    if head[place : place + len(mark)] != mark or tag < 0:
+        return None
+    start = tag + len(_SERIES_TAG) + 2
+    (length,) = struct.unpack_from("<H", head, start - 2)
+    return head[start : start + length].rstrip(b"\0 ")

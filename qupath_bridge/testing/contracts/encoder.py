@@ -1,0 +1,88 @@
+"""Contract of encoders."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from qupath_bridge import codecs
+from qupath_bridge.codecs.base import Encoder
+from qupath_bridge.model import PixelArray
+
+__all__ = ["EncoderContract"]
+
+
+class EncoderContract(ABC):
+    """Subclass it, and say what the factory of an encoder is."""
+
+    tolerance = 40
+    """Largest difference of a value of a smooth picture, for lossy formats."""
+
+    @abstractmethod
+    def factory(self) -> Callable[..., Encoder]:
+        """Return the factory, which is called with ``quality`` and ``mpp``."""
+
+    def decode(self, data: bytes) -> PixelArray:
+        """Return the pixels of an encoded file; override it for formats that Pillow lacks."""
+        return codecs.decode(data)
+
+    @pytest.fixture(params=[(90, None), (1, 0.25), (100, 8.0)])
+    def encoder(self, request: pytest.FixtureRequest) -> Encoder:
+        """Return the encoder at a quality and pixel size."""
+        quality, mpp = request.param
+        return self.factory()(quality=quality, mpp=mpp)
+
+    def test_extension_and_media_type(self, encoder: Encoder) -> None:
+        """An ending with its dot, without further ones, and a MIME type."""
+        assert isinstance(encoder, Encoder)
+        assert re.fullmatch(r"\.[a-z0-9]+", encoder.extension)
+        assert re.fullmatch(r"[a-z]+/[a-z0-9.+-]+", encoder.media_type)
+        assert isinstance(encoder.lossless, bool)
+
+    @pytest.mark.parametrize("shape", [(1, 1), (1, 37), (23, 1), (48, 64)])
+    def test_decoding_gives_the_pixels_back(self, encoder: Encoder, shape: tuple[int, int]) -> None:
+        """To the last bit where the encoder is lossless."""
+        pixels = _noise(*shape)
+        found = self.decode(encoder.encode(pixels))
+        assert found.shape == pixels.shape
+        if encoder.lossless:
+            np.testing.assert_array_equal(found, pixels)
+
+    def test_good_quality_is_close_to_the_pixels(self) -> None:
+        """A smooth picture at quality 100."""
+        x, y = np.meshgrid(np.arange(64), np.arange(48))
+        pixels = np.stack([x * 4, y * 5, 255 - x - y], -1).astype(np.uint8)
+        found = self.decode(self.factory()(quality=100, mpp=None).encode(pixels))
+        assert np.abs(found.astype(np.int64) - pixels).max() <= self.tolerance
+
+    def test_same_pixels_give_the_same_bytes(self, encoder: Encoder) -> None:
+        """From a view as from a copy, and from another encoder of the same factory."""
+        pixels = _noise(60, 80)
+        view = pixels[5:45, ::-1][:, 10:50]
+        data = encoder.encode(view)
+        assert isinstance(data, bytes)
+        assert encoder.encode(np.ascontiguousarray(view)) == data
+        assert encoder.encode(view) == data
+
+    def test_a_pickled_encoder_gives_the_same_bytes(self, encoder: Encoder) -> None:
+        """As other processes use it."""
+        pixels = _noise(20, 30)
+        copy = pickle.loads(pickle.dumps(encoder))  # noqa: S301  # bytes of our own
+        assert copy.encode(pixels) == encoder.encode(pixels)
+        assert copy.extension == encoder.extension
+
+    def test_pixels_are_not_changed(self, encoder: Encoder) -> None:
+        """Not even where they could be."""
+        pixels = _noise(20, 30)
+        before = pixels.copy()
+        encoder.encode(pixels)
+        np.testing.assert_array_equal(pixels, before)
+
+
+def _noise(height: int, width: int) -> PixelArray:
+    return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)

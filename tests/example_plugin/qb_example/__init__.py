@@ -1,0 +1,1 @@
+"""Exchangeable parts for qupath-bridge, as another package would add them."""
