@@ -1,39 +1,194 @@
-"""What a sink is: where patches go."""
+"""The protocol of an output: where patches and their index go, and how they are read back."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["PatchFile", "Sink"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from qupath_bridge.model import PixelArray
+    from qupath_bridge.stores.base import Data
+
+__all__ = ["Location", "LockHolder", "Output", "PatchRef"]
 
 
-class PatchFile(NamedTuple):
-    """Where one patch goes: its id, and its place relative to the output."""
+class PatchRef(NamedTuple):
+    """A patch to be written, with the file name that the layout gives it.
 
+    ``name`` is relative to the output, with ``/`` separators and the encoder's ending. An output
+    other than a folder uses what it needs of it. ``record`` is what a patch carries with it where
+    the index is not at hand, as JSON values: label, shares, box, resolution and the like.
+    """
+
+    slide_id: str
     patch_id: str
+    name: str
+    record: Mapping[str, Any] | None = None
+
+
+class Location(NamedTuple):
+    """The place of a patch's bytes, as in the index.
+
+    ``offset`` and ``length`` are set where the bytes are a part of the file ``path``.
+    """
+
     path: str
+    offset: int | None = None
+    length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """The run that writes to an output, and the process that coordinates it.
+
+    ``process_started`` tells a process from a later one with the same number; ``since`` is the
+    time at which the lock was taken, ISO 8601.
+    """
+
+    run_id: str
+    host: str
+    process: int
+    process_started: float
+    since: str
 
 
 @runtime_checkable
-class Sink(Protocol):
-    """Takes the encoded patches of one slide after the other.
+class Output(Protocol):
+    """Takes the patches of one slide after the other, and reads back what it took.
 
-    Between ``begin`` and ``commit`` nothing counts as written; ``abort`` takes back what was
-    written since ``begin``. ``write`` may be called from several threads.
+    A slide counts once :meth:`commit` has returned: its rows and its patches are there then, or
+    neither is. Until then an earlier commit of the same slide stays as it was, as far as the
+    output can hold both; what cannot be kept must fail the digests of the earlier rows rather
+    than pass for them. Errors of the place (full, read-only, gone) come as OutputError.
+
+    An output can be pickled: it opens its place again. One in the memory of a process refuses that
+    with UsageError.
     """
 
+    accepts: Literal["bytes", "array"]
+    """Payload of :meth:`write`: encoded files or pixels."""
+
+    @property
+    def url(self) -> str:
+        """The place, as ``open_output`` takes it."""
+        ...
+
+    def describe(self) -> str:
+        """Return what messages call it: the folder or URL."""
+        ...
+
+    def is_empty(self) -> bool:
+        """Return whether there is nothing in it but what killed writers left."""
+        ...
+
+    def lock(self, run_id: str, *, break_lock: bool = False) -> AbstractContextManager[None]:
+        """Keep other runs out while the block runs; workers of the same run may write.
+
+        A lock whose process on this host is gone is taken over. ``break_lock`` takes over any.
+
+        Raises
+        ------
+        OutputError
+            If another run holds it; the message names the run, the process, the host and since
+            when.
+        """
+        ...
+
+    def holder(self) -> LockHolder | None:
+        """Return who holds the lock, None if nobody does."""
+        ...
+
     def begin(self, slide_id: str) -> None:
-        """Get ready for a slide."""
+        """Get ready for the patches of a slide."""
         ...
 
-    def write(self, patch: PatchFile, payload: bytes) -> None:
-        """Write one encoded patch, all or nothing."""
+    def write(self, patch: PatchRef, payload: bytes | PixelArray) -> Location:
+        """Write one patch of a slide that was begun. Called in plan order, by one thread.
+
+        The location is for the slide's rows. An output may give a path that :meth:`commit`
+        replaces in them; the patch can be read with the location that the committed rows have.
+
+        A patch that the committed rows already have at a location that stays (that of a folder
+        is ``Location(patch.name)``) need not be written again: it is enough to list it.
+        """
         ...
 
-    def commit(self, slide_id: str) -> None:
-        """Make the patches of the slide last: all of them are written."""
+    def commit(self, slide_id: str, table: pa.Table, dropped: pa.Table | None = None) -> None:
+        """Make the slide count: its rows, and those of the patches that reading dropped.
+
+        Patches of an earlier commit of the slide that ``table`` does not list are removed, and
+        those written since :meth:`begin`.
+        """
         ...
 
     def abort(self, slide_id: str) -> None:
-        """Leave nothing of a failed slide that could be taken for its result."""
+        """Forget what was written since :meth:`begin`; an earlier commit stays.
+
+        Nothing happens where the slide was not begun.
+        """
+        ...
+
+    def remove(self, slide_id: str) -> None:
+        """Take a committed slide out: its rows first, then its patches."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Return how many bytes fit in, None if that is not known."""
+        ...
+
+    def slides(self) -> list[str]:
+        """Return the ids of the committed slides, sorted."""
+        ...
+
+    def table(self, slide_id: str) -> pa.Table | None:
+        """Return the rows of a slide, None if it is not committed.
+
+        Raises
+        ------
+        OutputError
+            If they are damaged, or of a version that this one does not know.
+        """
+        ...
+
+    def dropped(self, slide_id: str) -> pa.Table | None:
+        """Return the rows of the patches that reading dropped, None if there are none."""
+        ...
+
+    def read(self, location: Location) -> bytes:
+        """Return the bytes of a patch."""
+        ...
+
+    def exists(self, location: Location) -> bool:
+        """Return whether the bytes of a patch can be there: the file, and room for its part."""
+        ...
+
+    def unlisted(self) -> Iterator[str]:
+        """Yield the names of files below ``patches/`` that no committed slide lists, sorted.
+
+        Files of a slide whose rows are damaged are not among them.
+        """
+        ...
+
+    def sweep(self) -> int:
+        """Remove what killed writers left, patches without rows included; return how many files.
+
+        Only what this library writes is ever removed. Patches that are being written would go
+        too: call it with the lock held, before the first slide is begun or after the last.
+        """
+        ...
+
+    def put(self, name: str, data: Data, *, durable: bool = False) -> None:
+        """Write a record or side file, whole or not at all."""
+        ...
+
+    def get(self, name: str) -> bytes:
+        """Return the bytes of a record or side file; OutputError where there is none."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Return whether a record or side file is there."""
         ...

@@ -1,37 +1,115 @@
-"""One file a patch, through a store."""
+"""One file per patch."""
 
 from __future__ import annotations
 
-from qupath_bridge.stores.base import Store
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .base import PatchFile
+from qupath_bridge.config import ExportConfig, layout_problem
+from qupath_bridge.errors import OutputError
+from qupath_bridge.patches.ids import slide_of_patch
 
-__all__ = ["FolderSink"]
+from .base import Location, PatchRef
+from .stored import StoredOutput, no_argument
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from qupath_bridge.stores.base import Store
+
+__all__ = ["FolderOutput"]
 
 
-class FolderSink:
-    """Writes each patch as a file of its own."""
+@dataclass(slots=True)
+class _Slide:
+    files: list[str] = field(default_factory=list)
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._written: list[str] = []
 
-    def begin(self, slide_id: str) -> None:
-        """Get ready for a slide."""
-        self._written = []
+class FolderOutput(StoredOutput[_Slide]):
+    """Writes each patch as a file of its own, under the name that the layout gives it.
 
-    def write(self, patch: PatchFile, payload: bytes) -> None:
-        """Write one patch."""
-        # Noted first: a write that fails half-way is taken back with the others.
-        self._written.append(patch.path)
-        self._store.put(patch.path, payload)
+    Parameters
+    ----------
+    place : str, Path or Store
+        A folder, a URL, or a store.
+    argument : None
+        The output ``folder`` takes none.
 
-    def commit(self, slide_id: str) -> None:
-        """Let the written files stand."""
-        self._written = []
+    Raises
+    ------
+    UsageError
+        If there is an argument.
+    """
 
-    def abort(self, slide_id: str) -> None:
-        """Remove the files of this slide."""
-        for path in self._written:
-            self._store.delete(path)
-        self._written = []
+    name = "folder"
+
+    def __init__(self, place: str | Path | Store, argument: str | None = None) -> None:
+        no_argument(self.name, argument)
+        super().__init__(place)
+
+    def _start(self, slide_id: str) -> _Slide:
+        return _Slide()
+
+    def _write(self, pending: _Slide, patch: PatchRef, payload: bytes) -> Location:
+        pending.files.append(patch.name)  # first: a write that fails half-way is taken back too
+        self.store.put(patch.name, payload)
+        return Location(patch.name)
+
+    def _finish(self, pending: _Slide, table: pa.Table) -> pa.Table:
+        return table
+
+    def _cancel(self, pending: _Slide) -> None:
+        pass
+
+    def _files(self, pending: _Slide) -> list[str]:
+        return pending.files
+
+    def _slide_of(self, name: str) -> str | None:
+        return slide_of_patch(name.rpartition("/")[2])
+
+    def _own_names(self) -> re.Pattern[str]:
+        return layout_pattern(_layout_of(self.store))
+
+
+def layout_pattern(template: str) -> re.Pattern[str]:
+    """Return a pattern of the file names of a layout.
+
+    Examples
+    --------
+    >>> pattern = layout_pattern("patches/{slide_id}/{label}/{patch_id}")
+    >>> bool(pattern.fullmatch("patches/3_a.svs/Tumor/3_a.svs_x0_y-9.png"))
+    True
+    >>> bool(pattern.fullmatch("patches/3_a.svs/Tumor/4_b.svs_x0_y0.png"))
+    False
+    """
+    seen: set[str] = set()
+
+    def group(field: re.Match[str]) -> str:
+        name = field[1]
+        if name in seen:
+            return f"(?P={name})"
+        seen.add(name)
+        if name != "patch_id":
+            return rf"(?P<{name}>[^/\s]+)"
+        # A slide ID is an entry ID and a name, with "_" between them.
+        slide = "(?P=slide_id)" if "slide_id" in seen else r"[^/\s]+_[^/\s]+"
+        return f"(?P<patch_id>{slide}{_POSITION})"
+
+    text = re.sub(r"\\\{([a-z_]+)\\\}", group, re.escape(template))
+    return re.compile(rf"{text}(\.[A-Za-z0-9]+)+")
+
+
+_POSITION = r"_x-?[0-9]+_y-?[0-9]+(?:_z[0-9]+_t[0-9]+)?"
+
+
+def _layout_of(store: Store) -> str:
+    """Return the layout of the run that is in a store, the default where none is said."""
+    try:
+        layout = json.loads(store.get("run.json"))["config"]["layout"]
+    except (OutputError, ValueError, KeyError, TypeError):
+        layout = None
+    known = isinstance(layout, str) and layout_problem(layout) is None
+    return layout if known else str(ExportConfig.model_fields["layout"].default)

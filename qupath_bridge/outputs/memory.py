@@ -1,36 +1,49 @@
-"""Patches kept in memory: for tests, and for results that are used at once."""
+"""An output in memory: for tests, and for results that are used in the same process."""
 
 from __future__ import annotations
 
-import threading
+from typing import NoReturn
 
-from .base import PatchFile
+from qupath_bridge.errors import UsageError
+from qupath_bridge.stores.memory import SCHEME, MemoryStore
 
-__all__ = ["MemorySink"]
+from .folder import FolderOutput
+
+__all__ = ["MemoryOutput"]
 
 
-class MemorySink:
-    """Keeps committed patches by path in ``patches``."""
+class MemoryOutput(FolderOutput):
+    """The files of the output ``folder``, in memory.
 
-    def __init__(self) -> None:
-        self.patches: dict[str, bytes] = {}
-        self._open: dict[str, bytes] = {}
-        self._lock = threading.Lock()
+    What is written stays until the process ends, or until ``output.store.forget()``.
 
-    def begin(self, slide_id: str) -> None:
-        """Get ready for a slide."""
-        self._open = {}
+    Parameters
+    ----------
+    url : str or MemoryStore, optional
+        ``memory://NAME``, or a store; a new name when not given.
+    argument : None
+        The output ``memory`` takes none.
 
-    def write(self, patch: PatchFile, payload: bytes) -> None:
-        """Keep one patch until the slide is committed."""
-        with self._lock:
-            self._open[patch.path] = payload
+    Raises
+    ------
+    UsageError
+        If the URL is that of another place, or there is an argument.
+    """
 
-    def commit(self, slide_id: str) -> None:
-        """Count the patches of the slide as written."""
-        self.patches.update(self._open)
-        self._open = {}
+    name = "memory"
+    in_process = True
+    """Other processes cannot open it; runners that use some refuse it."""
 
-    def abort(self, slide_id: str) -> None:
-        """Forget the patches of this slide."""
-        self._open = {}
+    def __init__(self, url: str | MemoryStore | None = None, argument: str | None = None) -> None:
+        if isinstance(url, str) and not url.lower().startswith(SCHEME):
+            raise UsageError(
+                f"The output 'memory' does not write to {url}.",
+                hint=f"Name {SCHEME}NAME, or use the output 'folder'.",
+            )
+        super().__init__(url if isinstance(url, MemoryStore) else MemoryStore(url), argument)
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            f"The memory output {self.url} cannot be used by another process.",
+            hint="Use threads, or the output 'folder'.",
+        )

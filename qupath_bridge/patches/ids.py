@@ -1,4 +1,4 @@
-"""Names and digests: the same thing has the same id in every run, on every machine."""
+"""Ids, names and digests that are the same in every run and on every machine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 import re
 import secrets
 import time
+import unicodedata
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,14 @@ __all__ = [
     "TILE_UUID_HIGH",
     "annotation_digest",
     "canonical_annotation",
+    "comparable_name",
     "json_digest",
     "label_folders",
     "patch_id",
+    "patch_name",
     "run_id",
     "slide_id",
+    "slide_of_patch",
     "slug",
     "tile_uuid",
     "tile_uuids",
@@ -40,24 +45,32 @@ _VARIANT_MASK, _VARIANT = 0xC << 60, 0x8 << 60
 TILE_UUID_HIGH = (
     int.from_bytes(hashlib.sha256(b"qupath-bridge/patches/1").digest()[:8], "big") & ~_VERSION_MASK
 ) | _VERSION_8
-"""The high 64 bits of every tile that we put into QuPath; scripts recognise our tiles by them."""
+"""The high 64 bits of the id of every tile of this library, by which scripts recognise them."""
 
 TILE_ID_BEGINNING = str(uuid.UUID(int=TILE_UUID_HIGH << 64))[:19]
-"""The same as the beginning of the text of such an id."""
+"""The same bits as the beginning of the text of such an id."""
 
 SLUG_LENGTH = 40
 """Longest slug: ``patches/<slide>/<label>/<patch>.png`` leaves 100 of Windows' 260 characters."""
 
+SLUG_BYTES = 64
+"""Longest slug in UTF-8: a patch's file name has up to three, and file systems take 255 bytes."""
+
 _WITH_DIGEST = re.compile(r".*-[0-9a-f]{16}")
 
-_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(10))}
-"""Names that Windows keeps for devices, with any extension."""
+_RESERVED = {
+    *("CON", "PRN", "AUX", "NUL"),
+    *(f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"),
+}
+"""Names that Windows reserves for devices, with any extension."""
+
+_PATCH_ID = re.compile(r"(?P<slide>.+)_x-?\d+_y-?\d+(_z\d+_t\d+)?", re.ASCII)
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def tile_uuid(entry_id: str, x: int, y: int, w: int, h: int, z: int = 0, t: int = 0) -> str:
-    """Return the id of the QuPath tile object of a patch box.
+    """Return the id of a patch box's tile object in QuPath.
 
     Parameters
     ----------
@@ -70,7 +83,7 @@ def tile_uuid(entry_id: str, x: int, y: int, w: int, h: int, z: int = 0, t: int 
     Returns
     -------
     str
-        UUID of version 8; the same box has the same one in every run.
+        UUID of version 8; a box has the same id in every run.
 
     Examples
     --------
@@ -85,33 +98,60 @@ def tile_uuid(entry_id: str, x: int, y: int, w: int, h: int, z: int = 0, t: int 
 def tile_uuids(
     entry_id: str, boxes: BoxArray, z: NDArray[np.integer], t: NDArray[np.integer]
 ) -> list[str]:
-    """Return :func:`tile_uuid` of many boxes, shape (N, 4), and their planes, shape (N,)."""
+    """Return :func:`tile_uuid` for many boxes, shape (N, 4), and their planes, shape (N,)."""
     return [
         tile_uuid(entry_id, x, y, w, h, zi, ti)
         for (x, y, w, h), zi, ti in zip(boxes.tolist(), z.tolist(), t.tolist(), strict=True)
     ]
 
 
+@lru_cache(maxsize=4096)
 def slug(text: str) -> str:
-    """Return a name that every file system takes: ASCII letters, digits, ``.``, ``-``, ``_``.
+    """Return a name that every file system takes.
 
-    Never empty, at most 40 characters, no dot at either end, no name that Windows reserves.
-    Different texts may have one slug; see :func:`label_folders`.
+    Letters (with their marks) and digits of every script, ``.``, ``-`` and ``_``, as NFC; all
+    else becomes ``-``. Never empty, at most 40 characters and 64 bytes of UTF-8, no dot at either
+    end, no name that Windows reserves. Different texts may have one slug; see
+    :func:`label_folders`.
 
     Examples
     --------
     >>> slug("Tumor: Positive"), slug("Größe/1"), slug("..."), slug("NUL.svs")
-    ('Tumor-Positive', 'Gr-e-1', '_', '_NUL.svs')
+    ('Tumor-Positive', 'Größe-1', '_', '_NUL.svs')
     """
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
-    name = name.strip("-.")[:SLUG_LENGTH].rstrip("-.")
+    plain = "".join(c if _is_plain(c) else "-" for c in unicodedata.normalize("NFC", text))
+    name = _shortened(re.sub("-{2,}", "-", plain).strip("-."))
     if name.split(".", 1)[0].upper() in _RESERVED:
-        name = f"_{name}"[:SLUG_LENGTH].rstrip("-.")
+        name = _shortened(f"_{name}")
     return name or "_"
 
 
+def _is_plain(character: str) -> bool:
+    return character in "._-" or unicodedata.category(character)[0] in "LMN"
+
+
+def _shortened(name: str) -> str:
+    cut = name[:SLUG_LENGTH].encode()[:SLUG_BYTES].decode(errors="ignore")
+    return cut.rstrip("-.")
+
+
+def comparable_name(name: str) -> str:
+    """Return what is the same for two names that somewhere cannot stand beside each other.
+
+    Case and ways of writing a letter do not count: file systems of Windows and macOS take such
+    names for one. Nor does ``.`` for ``-``, which keys in tar shards are written with.
+
+    Examples
+    --------
+    >>> comparable_name("1_A.svs") == comparable_name("1_a-svs")
+    True
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return unicodedata.normalize("NFKC", folded).replace(".", "-")
+
+
 def label_folders(labels: Iterable[str]) -> dict[str, str]:
-    """Return a folder name for each label of a run, no two alike even where case is ignored.
+    """Return a folder name for each label of a run, no two alike (:func:`comparable_name`).
 
     A label whose slug would meet another's gets a digest of its text behind it, so that the
     names do not depend on order. ``_`` is kept for patches without a single label.
@@ -122,25 +162,27 @@ def label_folders(labels: Iterable[str]) -> dict[str, str]:
     {'Stroma': 'Stroma', 'Tumor': 'Tumor'}
     """
     slugs = {label: slug(label) for label in sorted(set(labels))}
-    uses = Counter(name.lower() for name in slugs.values())
+    uses = Counter(comparable_name(name) for name in slugs.values())
     return {
         # What looks like a name with a digest gets one too, so that it cannot meet a real one.
-        label: f"{name}-{xxhash.xxh3_64_hexdigest(label.encode())}"
-        if uses[name.lower()] > 1 or name == "_" or _WITH_DIGEST.fullmatch(name.lower())
+        label: f"{name}-{xxhash.xxh3_64_hexdigest(label.encode('utf-8', 'surrogatepass'))}"
+        if uses[comparable_name(name)] > 1 or name == "_" or _WITH_DIGEST.fullmatch(name.lower())
         else name
         for label, name in slugs.items()
     }
 
 
-def slide_id(entry_id: str, name: str) -> str:
+def slide_id(entry_id: str, name: str, project: str | None = None) -> str:
     """Return the id of a slide in file names: entry ID and a slug of the image name.
+
+    ``project`` is put before them in a run over several projects.
 
     Examples
     --------
     >>> slide_id("3", "CMU-1 (copy).svs")
     '3_CMU-1-copy-.svs'
     """
-    return f"{slug(entry_id)}_{slug(name)}"
+    return "_".join(slug(part) for part in (project, entry_id, name) if part is not None)
 
 
 def patch_id(slide_id: str, x: int, y: int, z: int = 0, t: int = 0) -> str:
@@ -155,10 +197,59 @@ def patch_id(slide_id: str, x: int, y: int, z: int = 0, t: int = 0) -> str:
     return f"{slide_id}_x{x}_y{y}{plane}"
 
 
-def canonical_annotation(annotation: PathObject) -> bytes:
-    """Return the bytes that stand for what an annotation means to a plan.
+def slide_of_patch(name: str) -> str | None:
+    """Return the slide ID of a patch ID, which an ending may follow; None for other names.
 
-    Id, class, plane and geometry. Where a ring starts and which way it turns does not count.
+    >>> slide_of_patch("3_CMU-1.svs_x512_y-256"), slide_of_patch("3_a_x0_y0_z1_t0.ome.tif")
+    ('3_CMU-1.svs', '3_a')
+    >>> slide_of_patch("notes.txt")
+    """
+    match = _PATCH_ID.match(name)
+    ends = match is not None and name[match.end() :][:1] in {"", "."}
+    return match["slide"] if match and ends else None
+
+
+def patch_name(
+    template: str,
+    *,
+    slide_id: str,
+    entry_id: str,
+    project: str,
+    label_folder: str,
+    patch_id: str,
+) -> str:
+    """Return the file name of a patch by a layout, without an ending.
+
+    Parameters
+    ----------
+    template : str
+        As :func:`qupath_bridge.config.layout_problem` accepts it.
+    slide_id, patch_id : str
+        As :func:`slide_id` and :func:`patch_id` make them.
+    entry_id, project : str
+        QuPath's entry ID, and the name of the project's folder.
+    label_folder : str
+        From :func:`label_folders`, ``_`` for patches without a single label.
+
+    Examples
+    --------
+    >>> patch_name("patches/{project}/{label}/{patch_id}", slide_id="3_a", entry_id="3",
+    ...            project="my study", label_folder="Tumor", patch_id="3_a_x0_y0")
+    'patches/my-study/Tumor/3_a_x0_y0'
+    """
+    return template.format(
+        slide_id=slide_id,
+        entry_id=slug(entry_id),
+        project=slug(project),
+        label=label_folder,
+        patch_id=patch_id,
+    )
+
+
+def canonical_annotation(annotation: PathObject) -> bytes:
+    """Return the bytes of everything of an annotation that affects a plan.
+
+    Id, class, plane and geometry; not the first point and direction of its rings.
     """
     roi = annotation.roi
     head = [annotation.id, annotation.class_path, None if roi is None else [*roi.plane]]
@@ -169,7 +260,7 @@ def canonical_annotation(annotation: PathObject) -> bytes:
 
 
 def annotation_digest(annotations: Sequence[PathObject]) -> str:
-    """Return the digest of a set of annotations, whatever their order.
+    """Return the digest of a set of annotations, independent of their order.
 
     Returns
     -------
@@ -183,7 +274,7 @@ def annotation_digest(annotations: Sequence[PathObject]) -> str:
 
 
 def json_digest(values: Mapping[str, Any]) -> str:
-    """Return the digest of JSON values, whatever the order of their keys.
+    """Return the digest of JSON values, independent of the order of their keys.
 
     Examples
     --------

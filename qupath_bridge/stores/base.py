@@ -1,17 +1,34 @@
-"""What a store is: a place for bytes under names, each written whole or not at all."""
+"""The protocol of a store: a place for bytes under names, each written whole or not at all."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Protocol, runtime_checkable
 
 from qupath_bridge.errors import OutputError
 
-__all__ = ["Data", "Store", "checked_name", "chunks_of"]
+__all__ = ["BufferedDraft", "Data", "Draft", "Store", "checked_name", "chunks_of"]
 
 Data = bytes | memoryview | Iterable[bytes]
-"""What can be put: bytes, or pieces of them one after the other."""
+"""Content of a file: bytes, or pieces of them one after the other."""
+
+
+class Draft(Protocol):
+    """A file that is being written and gets its name only when it is whole."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        ...
+
+    def publish(self, name: str, *, durable: bool = False) -> None:
+        """Put the file under ``name``, as :meth:`Store.put` does. It cannot be written after."""
+        ...
+
+    def discard(self) -> None:
+        """Forget the file. Idempotent, and without effect on one that was published."""
+        ...
 
 
 @runtime_checkable
@@ -20,18 +37,45 @@ class Store(Protocol):
 
     ``put`` is all or nothing: whatever happens, a name shows its old bytes, its new bytes or
     nothing, never a part. Errors of the place (full, read-only, gone) come as OutputError.
+
+    A store can be pickled, and opens its place again; one in the memory of a process refuses that
+    with UsageError.
     """
 
-    def put(self, name: str, data: Data, *, durable: bool = False) -> None:
-        """Write ``data`` under ``name``, replacing what stands there.
+    @property
+    def url(self) -> str:
+        """The place, as ``open_store`` takes it."""
+        ...
 
-        A killed process loses nothing that was put. ``durable`` also holds it against a power
-        cut, which costs a wait for the disk: meant for the records that say what is finished.
+    def put(self, name: str, data: Data, *, durable: bool = False) -> None:
+        """Write ``data`` under ``name``, replacing earlier content.
+
+        A killed process loses nothing that was put. ``durable`` also protects it against a power
+        cut, which costs a wait for the disk: for records that say what is finished.
         """
+        ...
+
+    def create(self, name: str, data: Data) -> bool:
+        """Write ``data`` under ``name`` unless it exists; return False if it does.
+
+        Of several that create one name at the same time exactly one gets True.
+        """
+        ...
+
+    def draft(self, folder: str) -> Draft:
+        """Begin a file that will get a name in ``folder`` (``""`` for the top)."""
         ...
 
     def get(self, name: str) -> bytes:
         """Return the bytes under ``name``; OutputError when there are none."""
+        ...
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset`` on; OutputError when there are fewer."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Return the number of bytes under ``name``; OutputError when there is nothing."""
         ...
 
     def exists(self, name: str) -> bool:
@@ -39,20 +83,57 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Yield all names that start with ``prefix``, sorted; half-written ones never."""
+        """Yield all names that start with ``prefix``, sorted, without unfinished files.
+
+        Names may be deleted while they are listed.
+        """
         ...
 
     def delete(self, name: str) -> None:
         """Remove ``name``; nothing happens where it does not exist."""
         ...
 
+    def free_bytes(self) -> int | None:
+        """Return how many bytes fit in, None if that is not known."""
+        ...
+
     def sweep(self) -> int:
-        """Remove what killed writers left behind; return how many pieces that were."""
+        """Remove files of killed writers; return their number.
+
+        Unfinished files of running writers would be removed too: call it while nobody else writes.
+        """
         ...
 
 
+class BufferedDraft:
+    """A draft in memory, for stores that cannot write a file without its name.
+
+    Parameters
+    ----------
+    store : Store
+        Where it is put when it is published.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._buffer = io.BytesIO()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        self._buffer.write(data)
+
+    def publish(self, name: str, *, durable: bool = False) -> None:
+        """Put the file under ``name``."""
+        self._store.put(name, self._buffer.getvalue(), durable=durable)
+        self._buffer.close()
+
+    def discard(self) -> None:
+        """Forget the file."""
+        self._buffer.close()
+
+
 def chunks_of(data: Data) -> Iterable[bytes | memoryview]:
-    """Return the pieces of what is put."""
+    """Return the pieces of some content."""
     return (data,) if isinstance(data, bytes | memoryview) else data
 
 
@@ -64,5 +145,5 @@ def checked_name(name: str) -> str:
     """
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
-        raise OutputError(f"{name!r} is no name inside the output.")
+        raise OutputError(f"Invalid path {name!r}: must stay inside the output.")
     return name

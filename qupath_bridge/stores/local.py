@@ -10,21 +10,57 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote_to_bytes
+from urllib.request import url2pathname
 
 from qupath_bridge.errors import OutputError
 
-from .base import Data, checked_name, chunks_of
+from .base import Data, Draft, checked_name, chunks_of
 
-__all__ = ["LocalStore"]
+__all__ = ["LocalStore", "path_from_url"]
 
 TEMPORARY = ".qb-tmp-"
 """Beginning of the names of files that are being written."""
 
 
+ATTEMPTS = 5
+
 PAUSES = (0.05, 0.2, 0.5, 1.0, None)  # seconds between attempts to rename on Windows
 
 FOLDERS_CAN_BE_SYNCED = os.name != "nt"
 """Windows has no call for it, and does it by itself."""
+
+
+def path_from_url(url: str) -> Path:
+    """Return the path that a ``file:`` URL names.
+
+    Raises
+    ------
+    OutputError
+        If it names a place on another computer, or a path that is not absolute.
+
+    Examples
+    --------
+    >>> path_from_url("file:///data/run%20%231").as_posix()
+    '/data/run #1'
+    """
+    rest = url[len("file:") :]
+    host, path = "", rest
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        path = f"{slash}{path}"
+    if url[:5].lower() != "file:" or not path.startswith("/"):
+        raise OutputError(
+            f"{url!r} does not name a folder.", hint="Write file:///folder, or the plain path."
+        )
+    if os.name == "nt":
+        return Path(url2pathname(path if host in {"", "localhost"} else f"//{host}{path}"))
+    if host not in {"", "localhost"}:
+        raise OutputError(
+            f"{url!r} is a place on another computer.", hint="Mount it, and name its path here."
+        )
+    return Path(os.fsdecode(unquote_to_bytes(path)))
 
 
 class LocalStore:
@@ -42,10 +78,33 @@ class LocalStore:
         self.root = root
         self._made: set[Path] = set()
 
+    @classmethod
+    def from_url(cls, url: str) -> LocalStore:
+        """Return the store of a ``file:`` URL."""
+        return cls(path_from_url(url))
+
+    @property
+    def url(self) -> str:
+        """The place, as ``open_store`` takes it."""
+        return self.root.absolute().as_uri()
+
+    def __repr__(self) -> str:
+        return f"LocalStore({str(self.root)!r})"
+
+    def __reduce__(self) -> tuple[type[LocalStore], tuple[Path]]:
+        return type(self), (self.root,)
+
     def put(self, name: str, data: Data, *, durable: bool = False) -> None:
         """Write ``data`` under ``name``, whole or not at all."""
-        with self.staged(name, durable=durable) as temporary, temporary.open("xb") as file:
-            file.writelines(chunks_of(data))
+        target = self.root / checked_name(name)
+        draft = _LocalDraft(self, target.parent, shown=target)
+        try:
+            for piece in chunks_of(data):
+                draft.write(piece)
+            draft.publish(name, durable=durable)
+        except BaseException:
+            draft.discard()
+            raise
 
     @contextmanager
     def staged(
@@ -55,17 +114,15 @@ class LocalStore:
         durable: bool = False,
         last_check: Callable[[], None] | None = None,
     ) -> Iterator[Path]:
-        """Give a temporary path beside ``name``, and rename it to that in the end.
+        """Give a temporary path beside ``name``, and rename it to that at the end.
 
-        For what writes files itself, and for looking at what was written before it counts. When
-        the block fails, or ``last_check``, which comes right before, the name keeps what it had.
+        For code that writes files itself, or checks a file before it counts. If the block or
+        ``last_check``, which runs right before the rename, fails, the name keeps its content.
         """
         target = self.root / checked_name(name)
-        temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+        temporary = _temporary(target.parent)
         with _errors_of(target, "written"):
-            if target.parent not in self._made:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._made.add(target.parent)
+            self._make_folder(target.parent)
             try:
                 yield temporary
                 if durable:
@@ -80,11 +137,43 @@ class LocalStore:
             if durable:
                 _sync_folder(target.parent)
 
+    def create(self, name: str, data: Data) -> bool:
+        """Write ``data`` under ``name`` where nothing is; return False where something is."""
+        target = self.root / checked_name(name)
+        draft = _LocalDraft(self, target.parent, shown=target)
+        try:
+            for piece in chunks_of(data):
+                draft.write(piece)
+            return draft.publish_new(name)
+        finally:
+            draft.discard()
+
+    def draft(self, folder: str) -> Draft:
+        """Begin a file that gets its name when it is whole."""
+        place = self.root / checked_name(folder) if folder else self.root
+        return _LocalDraft(self, place, shown=place)
+
     def get(self, name: str) -> bytes:
         """Return the bytes under ``name``."""
         path = self.root / checked_name(name)
         with _errors_of(path, "read"):
             return path.read_bytes()
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset`` on."""
+        path = self.root / checked_name(name)
+        with _errors_of(path, "read"), path.open("rb") as file:
+            file.seek(offset)
+            part = file.read(length)
+        if len(part) < length:
+            raise OutputError(f"{path} ends before byte {offset + length}.")
+        return part
+
+    def size(self, name: str) -> int:
+        """Return the number of bytes under ``name``."""
+        path = self.root / checked_name(name)
+        with _errors_of(path, "read"):
+            return path.stat().st_size
 
     def exists(self, name: str) -> bool:
         """Return whether there is a file under ``name``."""
@@ -100,16 +189,12 @@ class LocalStore:
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Yield all names that start with ``prefix``, sorted."""
-        # Only the folder that the prefix names is walked: an output has very many patches.
+        # An output has very many patches: only the folder that the prefix names is walked, and
+        # the names of one folder at a time are held.
         folder = prefix.rpartition("/")[0]
-        with _errors_of(self.root, "listed"):
-            names = sorted(
-                name
-                for path in _files(self.root / folder)
-                if not path.name.startswith(TEMPORARY)
-                and (name := path.relative_to(self.root).as_posix()).startswith(prefix)
-            )
-        yield from names
+        for name in self._names(f"{folder}/" if folder else ""):
+            if name.startswith(prefix) and not name.rpartition("/")[2].startswith(TEMPORARY):
+                yield name
 
     def delete(self, name: str) -> None:
         """Remove ``name``, and its folder when that was the last file in it."""
@@ -125,25 +210,130 @@ class LocalStore:
                 break  # not empty, or not there: the one that remains is as it should be
             self._made.discard(folder)
 
+    def free_bytes(self) -> int | None:
+        """Return the free space of the disk, as far as the system says it."""
+        place = self.root.absolute()
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        try:
+            return shutil.disk_usage(place).free
+        except OSError:
+            return None
+
     def sweep(self) -> int:
         """Remove the temporary files of killed writers."""
-        with _errors_of(self.root, "swept"):
-            left = [path for path in _files(self.root) if path.name.startswith(TEMPORARY)]
-            for path in left:
-                path.unlink(missing_ok=True)
-        return len(left)
+        count = 0
+        for name in self._names(""):
+            if name.rpartition("/")[2].startswith(TEMPORARY):
+                self.delete(name)
+                count += 1
+        return count
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder not in self._made:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._made.add(folder)
+
+    def _open_temporary(self, folder: Path) -> tuple[Path, BinaryIO]:
+        for _ in range(ATTEMPTS):
+            temporary = _temporary(folder)
+            try:
+                self._make_folder(folder)
+                return temporary, temporary.open("xb")
+            except FileNotFoundError:
+                # Another process deleted the last file of this folder, and the folder with it.
+                self._made.discard(folder)
+        raise FileNotFoundError(f"{folder} disappeared")
+
+    def _names(self, folder: str) -> Iterator[str]:
+        """Yield the names of all files below a folder in the order of their whole names."""
+        path = self.root / folder
+        try:
+            with _errors_of(path, "listed"), os.scandir(path) as entries:
+                found = [
+                    (f"{entry.name}/" if entry.is_dir() else entry.name, entry.is_symlink())
+                    for entry in entries
+                ]
+        except OutputError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return  # nothing was put yet, or its last file was just deleted
+            raise
+        for name, linked in sorted(found):
+            if not name.endswith("/"):
+                yield f"{folder}{name}"
+            elif not linked:
+                yield from self._names(f"{folder}{name}")
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder):
-        for name in names:
-            yield Path(place, name)
+class _LocalDraft:
+    """A temporary file in the folder in which it gets its name; errors name ``shown``."""
+
+    def __init__(self, store: LocalStore, folder: Path, *, shown: Path) -> None:
+        self._store = store
+        self._shown = shown
+        with _errors_of(shown, "written"):
+            self._path, self._file = store._open_temporary(folder)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        with _errors_of(self._shown, "written"):
+            self._file.write(data)
+
+    def publish(self, name: str, *, durable: bool = False) -> None:
+        """Rename the file to ``name``."""
+        target = self._store.root / checked_name(name)
+        with _errors_of(target, "written"):
+            self._file.close()
+            if durable:
+                _sync_file(self._path)
+            _replace(self._path, target)
+            if durable:
+                _sync_folder(target.parent)
+
+    def publish_new(self, name: str) -> bool:
+        """Give the file its name where nothing has it; return False where something has."""
+        target = self._store.root / checked_name(name)
+        with _errors_of(target, "written"):
+            self._file.close()
+            return _link(self._path, target)
+
+    def discard(self) -> None:
+        """Remove the file."""
+        with contextlib.suppress(OSError):
+            self._file.close()  # writes what is left, and the disk may be full
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+def _temporary(folder: Path) -> Path:
+    return folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+
+
+def _link(temporary: Path, target: Path) -> bool:
+    """Give a file a second name where nothing has it; return False where something has."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError:
+        # No links here. Others may see the file before it is whole, but only one makes it.
+        try:
+            file = target.open("xb")
+        except FileExistsError:
+            return False
+        try:
+            with file:
+                file.write(temporary.read_bytes())
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+    return True
 
 
 def _replace(temporary: Path, target: Path) -> None:
-    """Rename a file over another, which keeps its rights.
+    """Rename a file over another, which keeps its permissions.
 
-    On Windows that fails for as long as somebody, a virus scanner for example, has the other open.
+    On Windows that fails while somebody, for example a virus scanner, has the other open.
     """
     with contextlib.suppress(FileNotFoundError):
         shutil.copymode(target, temporary)
@@ -176,13 +366,13 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _errors_of(path: Path, done: str) -> Iterator[None]:
-    """Turn the system's errors into ours, with the place and what to do."""
+    """Translate errors of the system into OutputError, with place and hint."""
     try:
         yield
     except FileNotFoundError as error:
-        raise OutputError(f"{path} cannot be {done}: it is not there.") from error
+        raise OutputError(f"{path} cannot be {done}: it does not exist.") from error
     except OSError as error:
         raise OutputError(
             f"{path} cannot be {done}: {error.strerror or error}.",
-            hint="Make room or set the rights, or name another folder.",
+            hint="Free disk space, fix permissions, or choose another folder.",
         ) from error

@@ -1,51 +1,135 @@
-"""A store in memory: for tests, and for results that are handed on."""
+"""Stores in memory: for tests, and for results that are used in the same process."""
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NoReturn
 
-from qupath_bridge.errors import OutputError
+from qupath_bridge.errors import OutputError, UsageError
 
-from .base import Data, checked_name, chunks_of
+from .base import BufferedDraft, Data, Draft, checked_name, chunks_of
 
-__all__ = ["MemoryStore"]
+__all__ = ["SCHEME", "MemoryStore"]
+
+SCHEME = "memory://"
+
+
+@dataclass(slots=True)
+class _Place:
+    """The files that all stores of one URL share."""
+
+    data: dict[str, bytes] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_places: dict[str, _Place] = {}
 
 
 class MemoryStore:
-    """Bytes by name, gone with the process."""
+    """Bytes by name, lost with the process. Stores of one URL share their content.
 
-    def __init__(self) -> None:
-        self._data: dict[str, bytes] = {}
-        self._lock = threading.Lock()
+    Parameters
+    ----------
+    url : str, optional
+        ``memory://NAME``; a new name when not given.
+
+    Raises
+    ------
+    OutputError
+        If the URL has no name.
+
+    Examples
+    --------
+    >>> MemoryStore("memory://a").put("x", b"1")
+    >>> MemoryStore("memory://a").get("x")
+    b'1'
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        url = f"{SCHEME}{secrets.token_hex(8)}" if url is None else url
+        if url[: len(SCHEME)].lower() != SCHEME or not url[len(SCHEME) :].strip("/"):
+            raise OutputError(
+                f"{url!r} does not name a place in memory.", hint="Write memory://NAME."
+            )
+        self._url = f"{SCHEME}{url[len(SCHEME) :].strip('/')}"
+        self._place = _places.setdefault(self._url, _Place())
+
+    @property
+    def url(self) -> str:
+        """The place, as ``open_store`` takes it."""
+        return self._url
+
+    def __repr__(self) -> str:
+        return f"MemoryStore({self._url!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            f"{self._url} exists in this process only; another process cannot use it.",
+            hint="Use threads, or a folder.",
+        )
+
+    def forget(self) -> None:
+        """Free the content of this URL. The next store of the URL is empty."""
+        _places.pop(self._url, None)
 
     def put(self, name: str, data: Data, *, durable: bool = False) -> None:
         """Keep ``data`` under ``name``."""
         whole = b"".join(chunks_of(data))
-        with self._lock:
-            self._data[checked_name(name)] = whole
+        with self._place.lock:
+            self._place.data[checked_name(name)] = whole
+
+    def create(self, name: str, data: Data) -> bool:
+        """Keep ``data`` under ``name`` where nothing is; return False where something is."""
+        whole = b"".join(chunks_of(data))
+        with self._place.lock:
+            if checked_name(name) in self._place.data:
+                return False
+            self._place.data[name] = whole
+            return True
+
+    def draft(self, folder: str) -> Draft:
+        """Begin a file that gets its name when it is whole."""
+        return BufferedDraft(self)
 
     def get(self, name: str) -> bytes:
         """Return the bytes under ``name``."""
         try:
-            return self._data[checked_name(name)]
+            return self._place.data[checked_name(name)]
         except KeyError:
-            raise OutputError(f"There is nothing under {name}.") from None
+            raise OutputError(f"No file {name} in {self._url}.") from None
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset`` on."""
+        part = self.get(name)[offset : offset + length]
+        if len(part) < length:
+            raise OutputError(f"{name} ends before byte {offset + length}.")
+        return part
+
+    def size(self, name: str) -> int:
+        """Return the number of bytes under ``name``."""
+        return len(self.get(name))
 
     def exists(self, name: str) -> bool:
         """Return whether there is something under ``name``."""
-        return checked_name(name) in self._data
+        return checked_name(name) in self._place.data
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Yield all names that start with ``prefix``, sorted."""
-        with self._lock:
-            names = sorted(name for name in self._data if name.startswith(prefix))
+        with self._place.lock:
+            names = sorted(name for name in self._place.data if name.startswith(prefix))
         yield from names
 
     def delete(self, name: str) -> None:
         """Remove ``name``."""
-        with self._lock:
-            self._data.pop(checked_name(name), None)
+        with self._place.lock:
+            self._place.data.pop(checked_name(name), None)
+
+    def free_bytes(self) -> int | None:
+        """Return None: memory is not counted."""
+        return None
 
     def sweep(self) -> int:
         """Find nothing: a write in memory cannot be cut off."""

@@ -2,10 +2,13 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from qupath_bridge import registry
 from qupath_bridge.errors import OutputError
+from qupath_bridge.stores import open_store
 from qupath_bridge.stores.base import Store
 from qupath_bridge.stores.local import TEMPORARY, LocalStore
 from qupath_bridge.stores.memory import MemoryStore
@@ -37,6 +40,36 @@ class TestLocal(StoreContract):
         (store.root / "x").write_bytes(b"")
         assert not store.is_empty()
 
+    def test_create_where_links_are_not_possible(self, store, monkeypatch):
+        def fail(*values):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", fail)
+        assert store.create("a/lock", b"first")
+        assert not store.create("a/lock", b"second")
+        assert store.get("a/lock") == b"first"
+        assert [p.name for p in (store.root / "a").iterdir()] == ["lock"]
+
+    def test_a_folder_that_another_process_removed_is_made_again(self, store):
+        store.put("a/b/x", b"1")
+        LocalStore(store.root).delete("a/b/x")
+        assert not (store.root / "a").exists()
+        store.put("a/b/y", b"2")
+        assert store.get("a/b/y") == b"2"
+
+    def test_a_folder_that_cannot_be_listed(self, store):
+        store.root.parent.mkdir(exist_ok=True)
+        store.root.write_bytes(b"a file")
+        with pytest.raises(OutputError, match="cannot be listed"):
+            list(store.list())
+
+    def test_links_to_folders_are_not_followed(self, store, tmp_path):
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "x").write_bytes(b"")
+        store.put("a", b"")
+        (store.root / "link").symlink_to(tmp_path / "other")
+        assert list(store.list()) == ["a"]
+
     @pytest.mark.parametrize("durable", [False, True])
     @pytest.mark.parametrize("call", ["replace", "fsync"])
     def test_a_write_that_fails_leaves_the_old_bytes(self, store, monkeypatch, call, durable):
@@ -49,7 +82,7 @@ class TestLocal(StoreContract):
         if call == "replace" or durable:
             with pytest.raises(OutputError, match="No space left") as caught:
                 store.put("a/x", b"new", durable=durable)
-            assert "Make room" in caught.value.hint
+            assert "Free disk space" in caught.value.hint
             assert store.get("a/x") == b"old"
         assert [p.name for p in (store.root / "a").iterdir()] == ["x"]
 
@@ -94,6 +127,61 @@ class TestLocal(StoreContract):
         assert sorted(p.name for p in (store.root / "a").iterdir()) == ["d"]
         store.delete("a/d")
         assert list(store.root.iterdir()) == []
+
+
+class TestOpenStore:
+    @pytest.mark.parametrize("path", ["out", "./s3:x", "a/b:c", "C:\\x", "D:/x", "x.y"])
+    def test_paths(self, path):
+        assert open_store(path).root == Path(path)
+        assert open_store(Path(path)).root == Path(path)
+
+    def test_file_urls(self, tmp_path):
+        folder = tmp_path / "a b#1%20 é?"
+        store = open_store(folder.as_uri())
+        assert store.root == folder
+        assert store.url == folder.as_uri()
+        assert open_store(f"FILE://localhost{folder.as_uri()[7:]}").root == folder
+
+    @pytest.mark.parametrize("url", ["file:x", "file://", "file://server/share", "file:"])
+    def test_file_urls_without_a_folder_of_this_computer(self, url):
+        if os.name == "nt" and url == "file://server/share":
+            return  # a share
+        with pytest.raises(OutputError, match="file:"):
+            open_store(url)
+
+    def test_memory_urls_share_what_they_hold(self):
+        open_store("memory://shared").put("a", b"1")
+        store = open_store("memory://shared/")
+        assert store.get("a") == b"1"
+        assert store.url == "memory://shared"
+        assert not open_store("memory://other").exists("a")
+        store.forget()
+        assert not open_store("memory://shared").exists("a")
+
+    @pytest.mark.parametrize("url", ["memory://", "memory:x", "memory:///"])
+    def test_memory_urls_without_a_name(self, url):
+        with pytest.raises(OutputError, match="does not name a place"):
+            open_store(url)
+
+    @pytest.mark.parametrize(
+        "url", ["s3://bucket/x", "gs://b", "s3:bucket", "S3://x", "http://x", Path("s3://b/x")]
+    )
+    def test_unknown_schemes_are_refused(self, url, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(OutputError, match=r"No store opens .*Known: file, memory"):
+            open_store(url)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("url", ["", "  "])
+    def test_an_empty_place_is_refused(self, url):
+        with pytest.raises(OutputError, match="empty"):
+            open_store(url)
+
+    def test_a_registered_store_is_opened_by_its_scheme(self, monkeypatch):
+        monkeypatch.setattr(registry, "_registered", {})
+        registry.register("store", "bucket", lambda url: ("opened", url))
+        assert open_store("bucket://a/b") == ("opened", "bucket://a/b")
+        assert open_store(Path("bucket://a/b")) == ("opened", "bucket://a/b")
 
 
 def test_a_full_disk_is_met_with_a_real_limit(tmp_path):

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-import string
+import unicodedata
 import uuid
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qupath_bridge.config import LAYOUT_FIELDS, ExportConfig, layout_problem
 from qupath_bridge.model import ObjectType, PathObject, Plane, Roi, RoiKind
 from qupath_bridge.patches import ids
 
@@ -27,7 +28,7 @@ def annotation(name="a", ring=SQUARE, class_path="Tumor", plane=(0, 0)):
 # --- tile ids ---
 
 
-def test_tile_uuid_by_the_recipe_of_the_contract():
+def test_tile_uuid_follows_its_definition():
     """High 64 bits from SHA-256 of the namespace, low 64 from xxh3_64 of the box, then the bits."""
     high = hashlib.sha256(b"qupath-bridge/patches/1").digest()[:8]
     low = xxhash.xxh3_64_digest(b"7|1024|-256|512|512|3|1")
@@ -46,7 +47,7 @@ def test_tile_uuid_never_changes():
     assert ids.TILE_UUID_HIGH == 0x9E0725BFE8AF8F43
 
 
-def test_every_part_of_a_box_counts():
+def test_tile_uuid_depends_on_every_part_of_a_box():
     boxes = [("1", 0, 0, 9, 9, 0, 0)]
     boxes += [
         ("1", *(9 if k == j else v for j, v in enumerate((0, 0, 8, 8, 0, 0)))) for k in range(6)
@@ -55,7 +56,7 @@ def test_every_part_of_a_box_counts():
     assert len({ids.tile_uuid(*box) for box in boxes}) == len(set(boxes)) == len(boxes)
 
 
-def test_many_at_once_are_the_same():
+def test_tile_uuids_equal_tile_uuid():
     count = 100_000
     boxes = np.column_stack(
         [np.arange(count), np.arange(count) % 777, np.full((count, 2), 256)]
@@ -68,18 +69,22 @@ def test_many_at_once_are_the_same():
 
 # --- names of files and folders ---
 
-ALLOWED = set(string.ascii_letters + string.digits + ".-_")
+
+def allowed(name):
+    return all(c in ".-_" or unicodedata.category(c)[0] in "LMN" for c in name)
 
 
 @given(st.text(max_size=200))
-def test_a_slug_is_a_safe_name_whatever_the_text(text):
+def test_slug_of_any_text_is_a_safe_name(text):
     name = ids.slug(text)
     assert 0 < len(name) <= 40
-    assert set(name) <= ALLOWED
+    assert len(name.encode()) <= 64
+    assert allowed(name)
+    assert unicodedata.is_normalized("NFC", name)
     assert not name.startswith(".")
     assert not name.endswith(".")
     stem = name.split(".")[0].upper()
-    assert not re.fullmatch(r"CON|PRN|AUX|NUL|(COM|LPT)[0-9]", stem)
+    assert not re.fullmatch(r"CON|PRN|AUX|NUL|(COM|LPT)[0-9¹²³]", stem)
     assert ids.slug(name) == name
 
 
@@ -93,8 +98,15 @@ def test_a_slug_is_a_safe_name_whatever_the_text(text):
         ("  spaces  ", "spaces"),
         ("", "_"),
         ("...", "_"),
-        ("日本", "_"),
+        ("日本", "日本"),
+        ("Größe 1/2", "Größe-1-2"),
+        ("Gro\u0308ße", "Größe"),
+        ("हिन्दी", "हिन्दी"),
+        ("π≈3", "π-3"),
+        ("日" * 40, "日" * 21),
+        ("😀", "_"),
         ("nul", "_nul"),
+        ("com¹", "_com¹"),
         ("COM1.svs", "_COM1.svs"),
         ("console", "console"),
         ("x" * 39 + ".y", "x" * 39),
@@ -105,21 +117,42 @@ def test_slugs(text, name):
     assert ids.slug(text) == name
 
 
-LABELS = st.lists(st.text(max_size=6) | st.sampled_from(["A", "a", "A b", "A-b", "_", "日", "本"]))
+SIMILAR = [
+    "A",
+    "a",
+    "A b",
+    "A-b",
+    "A.b",
+    "_",
+    "日",
+    "本",
+    "é",
+    "e\u0301",
+    "É",
+    "ß",
+    "ss",
+    "ﬁ",
+    "fi",
+]
+LABELS = st.lists(st.text(max_size=6) | st.sampled_from(SIMILAR))
 
 
 @given(LABELS)
-def test_folders_of_labels_never_meet(labels):
+def test_label_folders_are_all_different(labels):
     folders = ids.label_folders(labels)
     assert set(folders) == set(labels)
-    names = [name.lower() for name in folders.values()]
-    assert len(set(names)) == len(names)
+    names = list(folders.values())
+    # As a file system sees them that ignores case, composed or decomposed.
+    for form in ("NFC", "NFD", "NFKC"):
+        for same_case in (str.lower, str.upper, str.casefold):
+            seen = [unicodedata.normalize(form, same_case(name)) for name in names]
+            assert len(set(seen)) == len(names)
     assert "_" not in names
-    assert all(set(name) <= ALLOWED for name in names)
+    assert all(map(allowed, names))
     assert folders == ids.label_folders(labels[::-1])
 
 
-def test_a_folder_keeps_its_plain_name_where_nothing_meets_it():
+def test_label_folders_keep_the_plain_slug_if_it_is_unique():
     folders = ids.label_folders(["Tumor", "tumor", "Stroma"])
     assert folders["Stroma"] == "Stroma"
     digest = xxhash.xxh3_64_hexdigest(b"Tumor")
@@ -138,6 +171,48 @@ def test_slide_and_patch_ids():
     assert len(ids.patch_id(ids.slide_id("1" * 99, "x" * 99), -123456, -123456, 99, 99)) < 128
 
 
+def test_slides_of_several_projects_have_the_project_in_their_id():
+    assert ids.slide_id("1", "x.svs", "My study") == "My-study_1_x.svs"
+    longest = ids.slide_id("日" * 99, "é" * 99, "x" * 99)
+    assert len(f"{ids.patch_id(longest, -(10**9), -(10**9), 99, 99)}.ome.tif".encode()) <= 255
+
+
+SLIDE_IDS = st.tuples(st.text(max_size=9), st.text(max_size=9)).map(lambda t: ids.slide_id(*t))
+NUMBERS = st.integers(-(10**9), 10**9)
+
+
+@given(SLIDE_IDS, NUMBERS, NUMBERS, st.integers(0, 9), st.integers(0, 9))
+def test_the_slide_of_a_patch_id(slide, x, y, z, t):
+    name = ids.patch_id(slide, x, y, z, t)
+    for ending in ("", ".png", ".ome.tif"):
+        assert ids.slide_of_patch(f"{name}{ending}") == slide
+    assert ids.slide_of_patch(f"{name}-copy.png") is None
+    assert ids.slide_of_patch(f"{name}2x.png") is None
+
+
+def test_names_of_patches_by_layout():
+    values = {
+        "slide_id": "7_a.svs",
+        "entry_id": "7",
+        "project": "Größe & so",
+        "label_folder": "Tumor",
+        "patch_id": "7_a.svs_x0_y0",
+    }
+    default = ExportConfig().layout
+    assert ids.patch_name(default, **values) == "patches/7_a.svs/Tumor/7_a.svs_x0_y0"
+    every = "patches/{project}/{entry_id}/{slide_id}-{label}/{patch_id}"
+    assert layout_problem(every) is None
+    assert ids.patch_name(every, **values) == "patches/Größe-so/7/7_a.svs-Tumor/7_a.svs_x0_y0"
+
+
+def test_a_layout_may_use_every_field_that_the_configuration_allows():
+    template = "patches/" + "/".join(f"{{{name}}}" for name in LAYOUT_FIELDS)
+    name = ids.patch_name(
+        template, slide_id="s", entry_id="e", project="p", label_folder="l", patch_id="i"
+    )
+    assert sorted(name.split("/")) == sorted(["patches", "s", "e", "p", "l", "i"])
+
+
 # --- digests ---
 
 
@@ -149,7 +224,7 @@ def test_annotation_digest_does_not_depend_on_order():
     assert ids.annotation_digest(some[:1] * 2) != ids.annotation_digest(some[:1])
 
 
-def test_annotation_digest_does_not_depend_on_where_a_ring_begins_or_how_it_turns():
+def test_annotation_digest_does_not_depend_on_first_point_or_direction_of_rings():
     turned = SQUARE[2:] + SQUARE[:2]
     same = {
         ids.annotation_digest([annotation(ring=ring)]) for ring in (SQUARE, turned, turned[::-1])
@@ -169,11 +244,11 @@ def test_annotation_digest_does_not_depend_on_where_a_ring_begins_or_how_it_turn
         PathObject("a", ObjectType.ANNOTATION, "Tumor"),
     ],
 )
-def test_annotation_digest_sees_what_matters(other):
+def test_annotation_digest_depends_on_id_class_plane_and_geometry(other):
     assert ids.annotation_digest([other]) != ids.annotation_digest([annotation()])
 
 
-def test_annotation_digest_does_not_see_what_does_not_matter():
+def test_annotation_digest_ignores_other_values():
     """A lock, a colour or a measurement decides nothing, and a third dimension does not exist."""
     dressed = replace(annotation(), locked=True, color=5, measurements={"x": 1.0}, name="other")
     assert ids.annotation_digest([dressed]) == ids.annotation_digest([annotation()])
@@ -204,6 +279,6 @@ def test_run_ids_sort_by_time(a, b, noise):
     assert re.fullmatch(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", first)
 
 
-def test_run_ids_of_now_differ():
+def test_run_ids_of_the_same_time_differ():
     assert len({ids.run_id() for _ in range(100)}) == 100
     assert ids.run_id(1_700_000_000.0) < ids.run_id()

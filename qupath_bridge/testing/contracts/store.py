@@ -1,13 +1,15 @@
-"""What every store must do."""
+"""Contract suite of stores."""
 
 from __future__ import annotations
 
+import pickle
 import threading
 from abc import ABC, abstractmethod
 
 import pytest
 
-from qupath_bridge.errors import OutputError
+from qupath_bridge.errors import OutputError, UsageError
+from qupath_bridge.stores import open_store
 from qupath_bridge.stores.base import Store
 
 __all__ = ["StoreContract"]
@@ -35,9 +37,9 @@ class StoreContract(ABC):
 
     def test_names_are_listed_in_order(self, store: Store) -> None:
         """By prefix, which need not end at a folder."""
-        for name in ("b/2", "a", "b/10", "b/1/x", "bc"):
+        for name in ("b/2", "a", "b/10", "b/1/x", "bc", "b-", "b.d/x"):
             store.put(name, b"")
-        assert list(store.list()) == ["a", "b/1/x", "b/10", "b/2", "bc"]
+        assert list(store.list()) == ["a", "b-", "b.d/x", "b/1/x", "b/10", "b/2", "bc"]
         assert list(store.list("b/")) == ["b/1/x", "b/10", "b/2"]
         assert list(store.list("b/1")) == ["b/1/x", "b/10"]
         assert list(store.list("c")) == []
@@ -63,8 +65,107 @@ class StoreContract(ABC):
     @pytest.mark.parametrize("name", ["", "/a", "../a", "a/../b", "a\\b", "C:/a", "."])
     def test_names_stay_inside(self, store: Store, name: str) -> None:
         """Whatever a file says, nothing outside is touched."""
-        with pytest.raises(OutputError, match="no name inside"):
+        with pytest.raises(OutputError, match="must stay inside"):
             store.put(name, b"")
+
+    def test_names_may_be_deleted_while_they_are_listed(self, store: Store) -> None:
+        """And all of them are still listed."""
+        names = [f"{folder}/{number}" for folder in ("a", "a/b", "c") for number in range(3)]
+        for name in names:
+            store.put(name, b"")
+        listed = []
+        for name in store.list():
+            store.delete(name)
+            listed.append(name)
+        assert listed == sorted(names)
+        assert list(store.list()) == []
+
+    @pytest.mark.parametrize("name", ["Größe/日本語.bin", "a b/c,d", "हिन्दी"])
+    def test_unicode_names(self, store: Store, name: str) -> None:
+        """Come back as they were."""
+        store.put(name, b"1")
+        assert list(store.list()) == [name]
+        assert store.get(name) == b"1"
+
+    def test_a_part_of_what_was_put(self, store: Store) -> None:
+        """Is exactly the bytes that were asked for, or an error."""
+        store.put("a/x", bytes(range(100)))
+        assert store.size("a/x") == 100
+        assert store.get_range("a/x", 0, 100) == bytes(range(100))
+        assert store.get_range("a/x", 40, 3) == bytes([40, 41, 42])
+        assert store.get_range("a/x", 100, 0) == b""
+        with pytest.raises(OutputError, match="x ends before byte 101"):
+            store.get_range("a/x", 99, 2)
+        for read in (store.size, lambda name: store.get_range(name, 0, 1)):
+            with pytest.raises(OutputError, match="nobody"):
+                read("nobody")
+
+    def test_create_makes_a_name_only_once(self, store: Store) -> None:
+        """What is there stays."""
+        assert store.create("a/lock", b"first")
+        assert not store.create("a/lock", b"second")
+        assert store.get("a/lock") == b"first"
+        assert list(store.list()) == ["a/lock"]
+        store.delete("a/lock")
+        assert store.create("a/lock", b"third")
+        store.put("a/other", b"")
+        assert not store.create("a/other", b"x")
+
+    def test_of_many_that_create_exactly_one_wins(self, store: Store) -> None:
+        """And its bytes are those that are there."""
+        for attempt in range(20):
+            start, won = threading.Barrier(8), []
+
+            def create(number: int) -> None:
+                start.wait()  # noqa: B023  # joined within the loop
+                if store.create(f"lock{attempt}", b"%d" % number):  # noqa: B023
+                    won.append(b"%d" % number)  # noqa: B023
+
+            threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert won == [store.get(f"lock{attempt}")]
+        assert store.sweep() == 0
+
+    def test_a_draft_gets_its_name_when_it_is_published(self, store: Store) -> None:
+        """Nothing is listed before; a discarded one leaves nothing."""
+        draft = store.draft("a")
+        draft.write(b"one ")
+        draft.write(memoryview(b"two"))
+        assert list(store.list()) == []
+        draft.publish("a/x", durable=True)
+        assert store.get("a/x") == b"one two"
+        draft.discard()
+        assert store.get("a/x") == b"one two"
+        again = store.draft("a")
+        again.write(b"three")
+        again.publish("a/x")
+        assert store.get("a/x") == b"three"
+        other = store.draft("")
+        other.write(b"1")
+        other.discard()
+        other.discard()
+        assert list(store.list()) == ["a/x"]
+        assert store.sweep() == 0
+
+    def test_the_url_opens_the_same_place(self, store: Store) -> None:
+        """In this process at least."""
+        store.put("a", b"1")
+        again = open_store(store.url)
+        assert again.get("a") == b"1"
+        assert again.url == store.url
+
+    def test_pickling(self, store: Store) -> None:
+        """Opens the same place, or is refused by name where that lives in one process."""
+        store.put("a", b"1")
+        try:
+            packed = pickle.dumps(store)
+        except UsageError as error:
+            assert store.url in error.message  # not every store raises
+            return
+        assert pickle.loads(packed).get("a") == b"1"  # noqa: S301  # its own bytes
 
     def test_many_threads(self, store: Store) -> None:
         """May write at once."""

@@ -1,0 +1,261 @@
+"""The base of outputs that keep everything in one store: index, records, lock, patch files."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Self, TypeVar
+
+from qupath_bridge.errors import OutputError, UsageError
+from qupath_bridge.stores import open_store
+from qupath_bridge.stores.local import LocalStore
+
+from . import index, lock
+from .base import Location, LockHolder, PatchRef
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from qupath_bridge.model import PixelArray
+    from qupath_bridge.stores.base import Data, Store
+
+__all__ = ["PATCHES", "StoredOutput"]
+
+PATCHES = "patches/"
+
+Pending = TypeVar("Pending")
+"""State of a slide between ``begin`` and ``commit``."""
+
+
+class StoredOutput(ABC, Generic[Pending]):
+    """Base of outputs over a store. A subclass says how patches become files.
+
+    The partition of a slide is its commit: it is written when the files are there, and files
+    that only the earlier partition listed are deleted after it.
+
+    Parameters
+    ----------
+    place : str, Path or Store
+        The store, or what ``open_store`` takes.
+    argument : str, optional
+        What stands behind the name of the output, as in ``tar:1GB``.
+    """
+
+    accepts: Literal["bytes", "array"] = "bytes"
+    name: ClassVar[str]
+
+    def __init__(self, place: str | Path | Store, argument: str | None = None) -> None:
+        self.store = open_store(place) if isinstance(place, str | Path) else place
+        self.argument = argument
+        self._pending: dict[str, Pending] = {}
+
+    # --- what a subclass says ---
+
+    @abstractmethod
+    def _start(self, slide_id: str) -> Pending:
+        """Return what is held about a slide that is begun."""
+
+    @abstractmethod
+    def _write(self, pending: Pending, patch: PatchRef, payload: bytes) -> Location:
+        """Write one patch."""
+
+    @abstractmethod
+    def _finish(self, pending: Pending, table: pa.Table) -> pa.Table:
+        """Complete all files of a slide, and return its rows with their final paths."""
+
+    @abstractmethod
+    def _cancel(self, pending: Pending) -> None:
+        """Give up what is not a file yet."""
+
+    @abstractmethod
+    def _files(self, pending: Pending) -> Iterable[str]:
+        """Return the names of the files that were written for a slide."""
+
+    @abstractmethod
+    def _slide_of(self, name: str) -> str | None:
+        """Return the slide of a file below ``patches/``, None if it cannot be one of ours."""
+
+    @abstractmethod
+    def _own_names(self) -> re.Pattern[str]:
+        """Return what the names of files below ``patches/`` look like that we write."""
+
+    # --- the protocol ---
+
+    @property
+    def url(self) -> str:
+        """The place, as ``open_output`` takes it."""
+        return self.store.url
+
+    def __repr__(self) -> str:
+        argument = "" if self.argument is None else f", {self.argument!r}"
+        return f"{type(self).__name__}({self.url!r}{argument})"
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Store, str | None]]:
+        return type(self), (self.store, self.argument)
+
+    def describe(self) -> str:
+        """Return what messages call it: the folder or URL."""
+        return str(self.store.root) if isinstance(self.store, LocalStore) else self.url
+
+    def is_empty(self) -> bool:
+        """Return whether there is nothing in it but a lock and cut-off writes."""
+        return all(map(lock.is_lock, self.store.list()))
+
+    def lock(self, run_id: str, *, break_lock: bool = False) -> AbstractContextManager[None]:
+        """Keep other runs out while the block runs."""
+        return lock.hold_lock(self.store, self.describe(), run_id, break_lock=break_lock)
+
+    def holder(self) -> LockHolder | None:
+        """Return who holds the lock, None if nobody does."""
+        return lock.read_holder(self.store)
+
+    def begin(self, slide_id: str) -> None:
+        """Get ready for the patches of a slide; what was begun before is given up."""
+        self.abort(slide_id)
+        self._pending[slide_id] = self._start(slide_id)
+
+    def write(self, patch: PatchRef, payload: bytes | PixelArray) -> Location:
+        """Write one patch of a slide that was begun."""
+        if not isinstance(payload, bytes):
+            raise UsageError(f"The output {self.name!r} takes encoded files, not pixels.")
+        return self._write(self._begun(patch.slide_id), patch, payload)
+
+    def commit(self, slide_id: str, table: pa.Table, dropped: pa.Table | None = None) -> None:
+        """Make the slide count."""
+        pending = self._begun(slide_id)
+        table = self._finish(pending, table)
+        earlier = self._listed(slide_id) or set()
+        index.write_partition(self.store, slide_id, table, dropped)
+        listed = set(table.column("path").to_pylist())
+        for name in sorted(earlier.union(self._files(pending)) - listed):
+            self.store.delete(name)
+        del self._pending[slide_id]
+
+    def abort(self, slide_id: str) -> None:
+        """Forget what was written since :meth:`begin`; an earlier commit stays.
+
+        A file that took the place of an earlier one stays too: with the same bytes it is what
+        the earlier rows say, and with others it fails their digest.
+        """
+        pending = self._pending.pop(slide_id, None)
+        if pending is None:
+            return
+        self._cancel(pending)
+        listed = self._listed(slide_id)
+        for name in self._files(pending):
+            if listed is not None and name not in listed:
+                self.store.delete(name)
+
+    def remove(self, slide_id: str) -> None:
+        """Take a committed slide out: its rows first, then its patches."""
+        listed = self._listed(slide_id) or set()
+        index.delete_partition(self.store, slide_id)
+        for name in sorted(listed):
+            self.store.delete(name)
+
+    def free_bytes(self) -> int | None:
+        """Return how many bytes fit in, None if that is not known."""
+        return self.store.free_bytes()
+
+    def slides(self) -> list[str]:
+        """Return the ids of the committed slides, sorted."""
+        return index.list_partitions(self.store)
+
+    def table(self, slide_id: str) -> pa.Table | None:
+        """Return the rows of a slide, None if it is not committed."""
+        return index.read_partition(self.store, slide_id)
+
+    def dropped(self, slide_id: str) -> pa.Table | None:
+        """Return the rows of the patches that reading dropped, None if there are none."""
+        return index.read_dropped(self.store, slide_id)
+
+    def read(self, location: Location) -> bytes:
+        """Return the bytes of a patch."""
+        path, offset, length = location
+        if offset is None or length is None:
+            return self.store.get(path)
+        return self.store.get_range(path, offset, length)
+
+    def exists(self, location: Location) -> bool:
+        """Return whether the bytes of a patch can be there."""
+        path, offset, length = location
+        if not self.store.exists(path):
+            return False
+        return offset is None or length is None or offset + length <= self.store.size(path)
+
+    def unlisted(self) -> Iterator[str]:
+        """Yield the names of files below ``patches/`` that no committed slide lists, sorted."""
+        # Files of a slide mostly stand together: the rows of two slides at a time are enough.
+        listed = lru_cache(maxsize=2)(self._listed)
+        for name in self.store.list(PATCHES):
+            slide_id = self._slide_of(name)
+            names = set[str]() if slide_id is None else listed(slide_id)
+            if names is not None and name not in names:
+                yield name
+
+    def sweep(self) -> int:
+        """Remove what killed writers left, patches without rows included."""
+        count = self.store.sweep()
+        for name in (*self._abandoned_dropped(), *lock.stale_claims(self.store)):
+            self.store.delete(name)
+            count += 1
+        own = self._own_names()
+        for name in self.unlisted():
+            if own.fullmatch(name):
+                self.store.delete(name)
+                count += 1
+        return count
+
+    def put(self, name: str, data: Data, *, durable: bool = False) -> None:
+        """Write a record or side file, whole or not at all."""
+        self.store.put(name, data, durable=durable)
+
+    def get(self, name: str) -> bytes:
+        """Return the bytes of a record or side file."""
+        return self.store.get(name)
+
+    def has(self, name: str) -> bool:
+        """Return whether a record or side file is there."""
+        return self.store.exists(name)
+
+    # --- helpers ---
+
+    def _begun(self, slide_id: str) -> Pending:
+        try:
+            return self._pending[slide_id]
+        except KeyError:
+            raise UsageError(f"The slide {slide_id} was not begun in {self.describe()}.") from None
+
+    def _listed(self, slide_id: str) -> set[str] | None:
+        """Return the files that the rows of a slide list, None if the rows are damaged."""
+        try:
+            table = index.read_partition(self.store, slide_id, ["path"])
+        except OutputError:
+            return None
+        return set() if table is None else set(table.column("path").to_pylist())
+
+    def _abandoned_dropped(self) -> Iterator[str]:
+        slides = {
+            name.removeprefix(index.DROPPED_PREFIX).partition("/")[0]
+            for name in self.store.list(index.DROPPED_PREFIX)
+        }
+        for slide_id in sorted(slides):
+            try:
+                yield from index.unused_dropped(self.store, slide_id)
+            except OutputError:
+                continue  # damaged rows do not say which are used
+
+
+def no_argument(name: str, argument: str | None) -> None:
+    """Refuse an argument.
+
+    Raises
+    ------
+    UsageError
+    """
+    if argument is not None:
+        raise UsageError(f"The output {name!r} takes no argument, but got {argument!r}.")

@@ -1,0 +1,241 @@
+"""Shards: tar files as WebDataset reads them, each patch with its record behind it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import xxhash
+
+from qupath_bridge.errors import OutputError, UsageError
+
+from .base import Location, PatchRef
+from .stored import PATCHES, StoredOutput
+
+if TYPE_CHECKING:
+    from qupath_bridge.stores.base import Draft, Store
+
+__all__ = ["DEFAULT_SIZE", "TarOutput", "parse_size", "sample_key"]
+
+DEFAULT_SIZE = 256 * 10**6
+"""Bytes of a shard, when nothing else is said."""
+
+_BLOCK = tarfile.BLOCKSIZE
+_END = bytes(2 * _BLOCK)
+_SHARD = re.compile(rf"{PATCHES}(?P<slide>[^/]+)-[0-9a-f]{{16}}-[0-9]{{6,}}\.tar")
+_UNITS = {
+    "": 1,
+    "b": 1,
+    **{f"{sign}b": 1000 ** (power + 1) for power, sign in enumerate("kmgt")},
+    **{f"{sign}ib": 1024 ** (power + 1) for power, sign in enumerate("kmgt")},
+}
+
+
+@dataclass(slots=True)
+class _Shard:
+    """A shard that is being written."""
+
+    draft: Draft
+    placeholder: str
+    size: int = 0
+    digest: xxhash.xxh3_64 = field(default_factory=xxhash.xxh3_64)
+
+    def write(self, data: bytes) -> None:
+        self.draft.write(data)
+        self.digest.update(data)
+        self.size += len(data)
+
+
+@dataclass(slots=True)
+class _Slide:
+    """A slide that is being written; ``final`` has the names of its complete shards."""
+
+    slide_id: str
+    shard: _Shard | None = None
+    final: dict[str, str] = field(default_factory=dict)
+    broken: bool = False
+
+
+class TarOutput(StoredOutput[_Slide]):
+    """Writes the patches of a slide into shards ``patches/<slide>-<digest>-<number>.tar``.
+
+    A sample is two members, ``<key>.<ending>`` with the patch and ``<key>.json`` with its record;
+    both stand in one shard. The bytes of a shard depend on what is in it only (no times, no
+    owners), and its name has their digest: other contents never take the place of a shard that
+    committed rows list. As the digest is known at the end, ``write`` gives a placeholder for the
+    path, which ``commit`` replaces.
+
+    Parameters
+    ----------
+    place : str, Path or Store
+        A folder, a URL, or a store.
+    argument : str, optional
+        Largest size of a shard: ``256MB`` (default), ``1GB``, ``64MiB``. A sample that is larger
+        gets a shard of its own.
+
+    Raises
+    ------
+    UsageError
+        If the argument is not a size.
+    """
+
+    name = "tar"
+
+    def __init__(self, place: str | Path | Store, argument: str | None = None) -> None:
+        self.shard_size = DEFAULT_SIZE if argument is None else parse_size(argument)
+        super().__init__(place, argument)
+
+    def _start(self, slide_id: str) -> _Slide:
+        return _Slide(slide_id)
+
+    def _write(self, pending: _Slide, patch: PatchRef, payload: bytes) -> Location:
+        key = sample_key(patch.slide_id, patch.patch_id)
+        head, gap = _header(f"{key}{_ending(patch)}", len(payload)), _padding(len(payload))
+        record = _member(f"{key}.json", _record(patch))
+        sample = len(head) + len(payload) + len(gap) + len(record)
+        _check_whole(pending)
+        pending.broken = True  # until all of this is done
+        shard = pending.shard
+        if shard is not None and shard.size + sample + len(_END) > self.shard_size:
+            self._complete(pending)
+            shard = None
+        if shard is None:
+            shard = pending.shard = self._new_shard(pending)
+        offset = shard.size + len(head)
+        for piece in (head, payload, gap, record):
+            shard.write(piece)
+        pending.broken = False
+        return Location(shard.placeholder, offset, len(payload))
+
+    def _new_shard(self, pending: _Slide) -> _Shard:
+        placeholder = f"{PATCHES}{pending.slide_id}-unfinished-{len(pending.final):06d}.tar"
+        return _Shard(self.store.draft(PATCHES.rstrip("/")), placeholder)
+
+    def _complete(self, pending: _Slide) -> None:
+        """Give the shard that is being written its name."""
+        if pending.shard is None:
+            return
+        shard = pending.shard
+        shard.write(_END)
+        number = len(pending.final)
+        name = f"{PATCHES}{pending.slide_id}-{shard.digest.hexdigest()}-{number:06d}.tar"
+        pending.final[shard.placeholder] = name  # first: a rename that fails is taken back too
+        shard.draft.publish(name, durable=True)
+        pending.shard = None
+
+    def _finish(self, pending: _Slide, table: pa.Table) -> pa.Table:
+        _check_whole(pending)
+        pending.broken = True
+        self._complete(pending)
+        pending.broken = False
+        paths = table.column("path")
+        final = [pending.final.get(path, path) for path in paths.to_pylist()]
+        at = table.schema.get_field_index("path")
+        return table.set_column(at, table.schema.field(at), pa.array(final, paths.type))
+
+    def _cancel(self, pending: _Slide) -> None:
+        if pending.shard is not None:
+            pending.shard.draft.discard()
+
+    def _files(self, pending: _Slide) -> list[str]:
+        return list(pending.final.values())
+
+    def _slide_of(self, name: str) -> str | None:
+        match = _SHARD.fullmatch(name)
+        return match["slide"] if match else None
+
+    def _own_names(self) -> re.Pattern[str]:
+        return _SHARD
+
+
+def _check_whole(pending: _Slide) -> None:
+    if pending.broken:
+        raise OutputError(
+            f"A shard of {pending.slide_id} was not written completely.",
+            hint="Export this slide again.",
+        )
+
+
+def sample_key(slide_id: str, patch_id: str) -> str:
+    """Return the key of a patch in a shard: its id with ``-`` for ``.``.
+
+    WebDataset cuts member names at the first dot. A patch ID that does not continue the slide
+    ID without dots gets a digest, so that no two patches of a slide have one key.
+
+    Examples
+    --------
+    >>> sample_key("3_CMU-1.svs", "3_CMU-1.svs_x512_y-256")
+    '3_CMU-1-svs_x512_y-256'
+    """
+    key = patch_id.replace(".", "-")
+    if patch_id.startswith(slide_id) and "." not in patch_id[len(slide_id) :]:
+        return key
+    return f"{key}-{xxhash.xxh3_64_hexdigest(patch_id.encode())}"
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size names: ``256MB``, ``1.5 GB``, ``64MiB`` or a plain number.
+
+    Raises
+    ------
+    UsageError
+        If it is not a size of at least one byte.
+
+    Examples
+    --------
+    >>> parse_size("256MB"), parse_size("1.5 kib"), parse_size("99")
+    (256000000, 1536, 99)
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", text.lower())
+    size = int(float(match[1]) * _UNITS.get(match[2], 0)) if match else 0
+    if size < 1:
+        raise UsageError(
+            f"{text!r} is not the size of a shard.", hint="Write tar:256MB, tar:1GB or tar:64MiB."
+        )
+    return size
+
+
+def _ending(patch: PatchRef) -> str:
+    """Return the ending of a patch's file name; its id may have dots too."""
+    file = patch.name.rpartition("/")[2]
+    if file.startswith(f"{patch.patch_id}."):
+        return file[len(patch.patch_id) :]
+    return PurePosixPath(file).suffix or ".bin"
+
+
+def _record(patch: PatchRef) -> bytes:
+    values = {**(patch.record or {}), "patch_id": patch.patch_id, "slide_id": patch.slide_id}
+    return json.dumps(_finite(values), ensure_ascii=False, sort_keys=True).encode()
+
+
+def _finite(value: Any) -> Any:
+    """Return JSON values with null for numbers that JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _member(name: str, data: bytes) -> bytes:
+    return _header(name, len(data)) + data + _padding(len(data))
+
+
+def _header(name: str, size: int) -> bytes:
+    """Return the header of a member: no time and no owner, whoever writes it."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % _BLOCK)
