@@ -1,64 +1,35 @@
-"""QuPath projects: read, listed, written."""
+"""Sources of slides: QuPath projects, read by one of several engines."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qupath_bridge.errors import MissingDependencyError, UsageError
+from qupath_bridge import registry
 
 if TYPE_CHECKING:
-    from .base import Engine, Project
+    from qupath_bridge.model import SourceRef
 
-__all__ = ["engine_names", "get_engine", "open_project"]
+    from .base import Project, Source
 
-_ENGINES = {
-    "auto": "qupath_bridge.sources.auto:AutoEngine",
-    "embedded": "qupath_bridge.sources.embedded:EmbeddedEngine",
-    "paquo": "qupath_bridge.sources.paquo:PaquoEngine",
-}
-"""Name of an engine: its class."""
-
-_GROUP = "qupath_bridge.engines"
+__all__ = ["get_source", "open_project", "open_source"]
 
 
-def engine_names() -> tuple[str, ...]:
-    """Return the names of all engines, those of other packages too, sorted."""
-    return tuple(sorted({*_ENGINES, *(point.name for point in entry_points(group=_GROUP))}))
+def get_source(name: str = "auto", qupath: Path | str | None = None) -> Source:
+    """Return a source by its name in the registry; ``auto`` chooses.
 
-
-def get_engine(name: str = "auto", *, qupath: Path | str | None = None) -> Engine:
-    """Return an engine by its name; ``auto`` chooses.
-
-    ``qupath`` is the folder of the QuPath that it should use, if it uses one.
+    ``qupath`` is the folder of the QuPath that it uses, if it uses one.
 
     Raises
     ------
     UsageError
-        If there is no engine of that name.
+        If there is no source of that name.
     MissingDependencyError
-        If something that the engine needs is not installed.
+        If something that the source needs is not installed.
     """
-    if name in _ENGINES:
-        module, _, attribute = _ENGINES[name].partition(":")
-        kind = getattr(import_module(module), attribute)
-        engine: Engine = kind() if name == "embedded" else kind(qupath=qupath)
-        return engine
-    for point in entry_points(group=_GROUP, name=name):
-        try:
-            found: Engine = point.load()()
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"The engine {name!r} cannot be loaded: {error}.",
-                hint=f"Reinstall the package that provides it ({point.value}).",
-            ) from error
-        return found
-    raise UsageError(
-        f"There is no engine {name!r}.", hint=f"The engines are {', '.join(engine_names())}."
-    )
+    source: Source = registry.load("source", name)(qupath=qupath)
+    return source
 
 
 def open_project(
@@ -76,7 +47,7 @@ def open_project(
     path : path
         The ``.qpproj`` file, or the folder that holds exactly one.
     engine : str
-        ``auto``, or the name of an engine.
+        ``auto``, or the name of an engine: a source in the registry.
     qupath : path, optional
         Folder of the QuPath that the engine uses, where it uses one; the newest that is found
         when not given.
@@ -89,9 +60,24 @@ def open_project(
     Raises
     ------
     ProjectError
-        If the project cannot be read. Slides that are not found are no error: they are in
+        If the project cannot be read. Slides that are not found are not an error: they are in
         ``problems``, and their ``path`` is None.
     """
-    return get_engine(engine, qupath=qupath).open(
-        Path(path), slide_map=slide_map, search=[Path(folder) for folder in search]
+    return get_source(engine, qupath).open(path, slide_map=slide_map, search=search)
+
+
+def open_source(ref: SourceRef) -> Project:
+    """Open again what a project was opened from (``project.ref``), also in another process.
+
+    Raises
+    ------
+    ProjectError
+        If the project cannot be read any more.
+    UsageError
+        If it is a project in memory that another process made.
+    MissingDependencyError
+        If something that its engine needs is not installed here.
+    """
+    return get_source(ref.engine, ref.qupath).open(
+        ref.location, slide_map=ref.slide_map, search=ref.search
     )

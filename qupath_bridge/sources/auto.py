@@ -1,4 +1,4 @@
-"""The choice of an engine: QuPath's own classes where a QuPath can be started, else our reader."""
+"""Choice of an engine: QuPath's own classes if a QuPath can be started, else our reader."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from qupath_bridge.qupath.jvm.installation import (
     first_usable,
 )
 
-from .base import Engine, Project
+from .base import Project, Source
 
-__all__ = ["AutoEngine", "EngineChoice", "choose"]
+__all__ = ["AutoSource", "EngineChoice", "choose"]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """Which engine is used, and why; ``installation`` is the QuPath that it uses, if any."""
+    """The engine that is used, and why; ``installation`` is the QuPath that it uses, if any."""
 
     name: str
     reason: str
@@ -49,24 +49,24 @@ def choose(candidates: Sequence[Candidate] | None = None) -> EngineChoice:
     return EngineChoice("paquo", f"{reason} ({usable.source}){notes}", usable.installation)
 
 
-def _paquo(installation: Installation) -> Engine:
-    from .paquo import PaquoEngine
+def _paquo(installation: Installation) -> Source:
+    from .paquo import PaquoSource
 
-    return PaquoEngine(installation)
-
-
-def _embedded() -> Engine:
-    from .embedded import EmbeddedEngine
-
-    return EmbeddedEngine()
+    return PaquoSource(installation)
 
 
-class AutoEngine:
-    """Reads through QuPath where it can, and by itself where that fails: a run is never lost.
+def _embedded() -> Source:
+    from .embedded import EmbeddedSource
 
-    Java that cannot be started is one line in ``Project.problems``. When it ends over an image,
-    that image and those that are read after it are read by the engine embedded, and each says so
-    in ``ImageData.problems``.
+    return EmbeddedSource()
+
+
+class AutoSource:
+    """Reads through QuPath if possible, else with the engine embedded: a run is never lost.
+
+    If Java cannot be started, ``Project.problems`` says so. If it ends while it reads a slide,
+    this slide and all later ones are read by the engine embedded, and each says so in
+    ``ImageData.problems``.
 
     Parameters
     ----------
@@ -85,8 +85,8 @@ class AutoEngine:
         *,
         qupath: Path | str | None = None,
         candidates: Sequence[Candidate] | None = None,
-        paquo: Callable[[Installation], Engine] = _paquo,
-        embedded: Callable[[], Engine] = _embedded,
+        paquo: Callable[[Installation], Source] = _paquo,
+        embedded: Callable[[], Source] = _embedded,
     ) -> None:
         self.choice = choose(
             find_installations(configured=qupath) if candidates is None else candidates
@@ -97,10 +97,10 @@ class AutoEngine:
 
     def open(
         self,
-        path: Path,
+        location: Path | str,
         *,
         slide_map: Mapping[str, str] | None = None,
-        search: Sequence[Path] = (),
+        search: Sequence[Path | str] = (),
     ) -> Project:
         """Open a project; the result names the engine that reads it, and why it does.
 
@@ -109,29 +109,30 @@ class AutoEngine:
         ProjectError
             If the project cannot be read without QuPath: then it cannot be with it either.
         """
-        ours = self._embedded().open(path, slide_map=slide_map, search=search)
+        plain = self._embedded().open(location, slide_map=slide_map, search=search)
         installation = self.choice.installation
         if installation is None:
-            # Whoever names a QuPath has to hear that it is not used.
-            told = (self.choice.reason,) if self._named else ()
-            return replace(ours, problems=(*ours.problems, *told), reason=self.choice.reason)
+            # Whoever names a QuPath has to know that it is not used.
+            notes = (self.choice.reason,) if self._named else ()
+            return replace(plain, problems=(*plain.problems, *notes), reason=self.choice.reason)
         try:
-            theirs = self._paquo(installation).open(path, slide_map=slide_map, search=search)
+            project = self._paquo(installation).open(location, slide_map=slide_map, search=search)
         except BridgeError as error:
             reason = f"QuPath could not be used: {error}"
-            return replace(ours, problems=(*ours.problems, reason), reason=reason)
+            return replace(plain, problems=(*plain.problems, reason), reason=reason)
         read = _Reading()
+        spares = {slide.entry_id: slide for slide in plain.slides}
         slides = tuple(
-            replace(slide, load=partial(read, slide, ours.slide(slide.entry_id)))
-            for slide in theirs.slides
+            replace(slide, _load=partial(read, slide, spares[slide.entry_id]))
+            for slide in project.slides
         )
-        return replace(theirs, slides=slides, reason=self.choice.reason)
+        return replace(project, slides=slides, reason=self.choice.reason)
 
 
 class _Reading:
-    """Reads through QuPath until it ends over an image, and by ourselves from then on.
+    """Reads through QuPath until its process ends, and with the engine embedded from then on.
 
-    A Java that crashed once would crash, or be waited for, at every other image too.
+    A Java that crashed once would crash, or time out, at every other slide too.
     """
 
     def __init__(self) -> None:
@@ -142,9 +143,9 @@ class _Reading:
 
         if self._ended is None:
             try:
-                return slide.load(detections)
+                return slide.read(detections=detections)
             except (EngineDiedError, MissingDependencyError) as error:
                 self._ended = str(error)
-        image = spare.load(detections)
-        problem = f"It was read by the engine embedded, for QuPath's classes ended: {self._ended}"
+        image = spare.read(detections=detections)
+        problem = f"Read by the engine embedded, because QuPath's process ended: {self._ended}"
         return replace(image, problems=(*image.problems, problem))

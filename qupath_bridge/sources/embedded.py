@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 from typing import Protocol
 
 from qupath_bridge.errors import ProjectError
+from qupath_bridge.frozen import thaw
 from qupath_bridge.model import ImageData, Slide
-from qupath_bridge.qupath.files.builders import thaw
 from qupath_bridge.qupath.files.qpproj import (
     ProjectFile,
     find_project_file,
@@ -24,34 +24,40 @@ from qupath_bridge.qupath.qpdata.reading import read_bytes, read_image_data
 from qupath_bridge.qupath.qpdata.splice import WRITABLE, splice_tiles
 from qupath_bridge.qupath.qpdata.writing import encode_image_data
 
-from .base import Project, check_link
+from .base import Project, check_link, file_ref
 
-__all__ = ["EmbeddedEngine", "ReadFile", "read_entry", "resolved_slides"]
+__all__ = ["EmbeddedSource", "ReadFile", "read_entry", "resolved_slides"]
 
 _PAUSES = (0.1, 0.3)  # seconds between looks at a data file that QuPath may be writing
 
 
-class EmbeddedEngine:
-    """Reads projects of QuPath 0.2.3 to 0.7.0 from their files."""
+class EmbeddedSource:
+    """Reads projects of QuPath 0.2.3 to 0.7.0 from their files.
+
+    ``qupath`` is taken as by every source; this one needs no QuPath.
+    """
 
     name = "embedded"
 
+    def __init__(self, *, qupath: Path | str | None = None) -> None:
+        pass
+
     def open(
         self,
-        path: Path,
+        location: Path | str,
         *,
         slide_map: Mapping[str, str] | None = None,
-        search: Sequence[Path] = (),
+        search: Sequence[Path | str] = (),
     ) -> Project:
         """Open a project file, or the folder that holds exactly one.
 
         Parameters
         ----------
-        path : Path
+        location : path
             ``project.qpproj``, or its folder.
         slide_map : mapping of str to str, optional
             Beginnings of slide URIs or paths, and what to put in their place.
-        search : sequence of Path, optional
+        search : sequence of paths, optional
             Folders in which to look for slides that are not found otherwise.
 
         Raises
@@ -59,17 +65,18 @@ class EmbeddedEngine:
         ProjectError
             If the project cannot be read.
         """
-        file = read_project(find_project_file(Path(path)))
+        file = read_project(find_project_file(Path(location)))
         slides, problems = resolved_slides(file, slide_map=slide_map, search=search)
         folder = file.info.folder.absolute() / "data"
         slides = tuple(
-            replace(slide, load=partial(read_entry, folder / slide.entry_id, slide.entry_id))
+            replace(slide, _load=partial(read_entry, folder / slide.entry_id, slide.entry_id))
             for slide in slides
         )
-        return Project(file.info, slides, self.name, problems)
+        ref = file_ref(file.info.path, self.name, slide_map=slide_map, search=search)
+        return Project(file.info, slides, ref, problems)
 
     def read_file(self, path: Path, *, entry_id: str = "") -> ImageData:
-        """Read all objects of one data file, wherever it lies."""
+        """Read all objects of one data file, in any folder."""
         return read_image_data(path, entry_id=entry_id, detections=True)
 
     def edit(
@@ -81,7 +88,7 @@ class EmbeddedEngine:
         remove: Collection[str] = (),
         add: Iterable[Tile] = (),
     ) -> None:
-        """Write a copy of a data file with tiles taken out and added; see :class:`Editor`."""
+        """Write a copy of a data file with tiles removed and added; see :class:`Editor`."""
         if source is not None:
             content = splice_tiles(read_bytes(source), remove=remove, add=add, path=source)
         else:
@@ -89,14 +96,14 @@ class EmbeddedEngine:
         target.write_bytes(content)
 
     def start(self) -> None:
-        """Do nothing: it needs nothing."""
+        """Do nothing: no process has to start."""
 
     def close(self) -> None:
-        """Do nothing: it holds nothing."""
+        """Do nothing: no process is running."""
 
 
 def _new_file(slide: Slide) -> bytes:
-    """Return the data of an image that QuPath never saved."""
+    """Return the data of a slide that QuPath never saved."""
     version = slide.project.version or ""
     return encode_image_data(
         ImageData(image_type="UNSET"),
@@ -106,11 +113,11 @@ def _new_file(slide: Slide) -> bytes:
 
 
 def resolved_slides(
-    file: ProjectFile, *, slide_map: Mapping[str, str] | None, search: Sequence[Path]
+    file: ProjectFile, *, slide_map: Mapping[str, str] | None, search: Sequence[Path | str]
 ) -> tuple[tuple[Slide, ...], tuple[str, ...]]:
     """Look for the files of a project's slides; return the slides, and the project's problems."""
     folder = file.info.folder.absolute()
-    find = FileSearch(search) if search else None
+    find = FileSearch([Path(place) for place in search]) if search else None
     slides, problems = [], list(file.problems)
     for slide in file.slides:
         found = (
@@ -138,9 +145,9 @@ def _path(found: PurePath | None) -> Path | None:
 
 def _not_found(slide: Slide, found: Resolution) -> str:
     if slide.uri is None:
-        return f"Image {slide.entry_id} ({slide.name}): the project names no file for it."
+        return f"Slide {slide.entry_id} ({slide.name}): the project names no file for it."
     return (
-        f"Image {slide.entry_id} ({slide.name}): the slide file was not found. "
+        f"Slide {slide.entry_id} ({slide.name}): the slide file was not found. "
         f"Looked at {'; '.join(found.tried)}."
     )
 
@@ -149,7 +156,7 @@ class ReadFile(Protocol):
     """Reads one data file, as :func:`~.qpdata.read_image_data` does."""
 
     def __call__(self, path: Path, /, *, entry_id: str, detections: bool) -> ImageData:
-        """Return what the file holds."""
+        """Return the contents of the file."""
         ...
 
 
@@ -160,7 +167,7 @@ def read_entry(
     *,
     read_file: ReadFile = read_image_data,
 ) -> ImageData:
-    """Read what QuPath stored for one image.
+    """Read what QuPath stored for one slide.
 
     Parameters
     ----------
@@ -170,13 +177,13 @@ def read_entry(
     detections : bool
         Whether detections, cells and tiles are wanted too.
     read_file : callable
-        How a data file is read; another engine has its own way.
+        Reads a data file; another engine has its own way.
 
     Returns
     -------
     ImageData
-        Empty for an image that was never saved. ``problems`` says when QuPath's backup was read
-        in the place of a missing data file.
+        Empty for a slide that was never saved. ``problems`` says if QuPath's backup was read in
+        the place of a missing data file.
 
     Raises
     ------
@@ -202,7 +209,7 @@ def _read(data: Path, backup: Path, read: Callable[[Path], ImageData]) -> ImageD
     check_link(data)
     if data.exists():
         image = _counted(read(data), data)
-        problem = f"{backup} exists: QuPath is saving the image, or was cut off while it did."
+        problem = f"{backup} exists: QuPath is saving the slide, or was interrupted while it did."
     elif backup.exists():
         image = read(backup)
         problem = f"{data} is missing; QuPath's backup {backup.name} was read in its place."
@@ -212,12 +219,12 @@ def _read(data: Path, backup: Path, read: Callable[[Path], ImageData]) -> ImageD
 
 
 def _modified(path: Path) -> int | None:
-    """Return when a file was written, ms as QuPath counts them; None where there is none."""
+    """Return when a file was written, ms as QuPath counts them; None if there is no file."""
     return path.stat().st_mtime_ns // 1_000_000 if path.exists() else None
 
 
 def _counted(image: ImageData, data: Path) -> ImageData:
-    """Hold what was read against QuPath's own count, where that count is of this very file."""
+    """Compare the number of annotations with QuPath's own count, if that is of this very file."""
     summary = data.with_name("summary.json")
     if not summary.exists():
         return image
@@ -231,16 +238,16 @@ def _counted(image: ImageData, data: Path) -> ImageData:
         return replace(image, problems=(*image.problems, problem))
     if fewer and _modified(data) in {written, None}:
         raise ProjectError(
-            f"QuPath saved {count} annotations here, of which {len(image.annotations)} are there",
+            f"QuPath saved {count} annotations here, but only {len(image.annotations)} were found",
             path=data,
-            hint=f"See {summary.name} beside it. Open the image in QuPath and look before going "
-            "on; if it is meant to be so, save it there.",
+            hint=f"See {summary.name} beside it. Open the slide in QuPath and check it; if it is "
+            "right, save it there.",
         )
     return image
 
 
 def _with_way_out(error: ProjectError, backup: Path) -> ProjectError:
-    """Return the error with what to do about it when there is a backup."""
+    """Return the error with a hint if there is a backup."""
     if not backup.exists():
         return error
     return ProjectError(

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from qupath_bridge.errors import MissingDependencyError, OutputError, ProjectError
+from qupath_bridge.frozen import thaw
 from qupath_bridge.model import ImageData, ObjectType, Slide, TmaGrid
-from qupath_bridge.qupath.files.builders import thaw
 from qupath_bridge.qupath.files.classes import default_rgb, pack_rgb
 from qupath_bridge.qupath.files.qpproj import ProjectFile, find_project_file, read_project
 from qupath_bridge.qupath.gc_pause import gc_paused
 from qupath_bridge.qupath.geojson.tiles import Tile
 from qupath_bridge.qupath.jvm.installation import Installation, find_installations, find_qupath
 from qupath_bridge.qupath.jvm.messages import pack
-from qupath_bridge.qupath.jvm.objects import build_objects
+from qupath_bridge.qupath.jvm.objects import objects_from_messages
 from qupath_bridge.qupath.jvm.process import (
     HEAP,
     TIMEOUT,
@@ -37,16 +37,16 @@ from qupath_bridge.qupath.jvm.process import (
 from qupath_bridge.qupath.qpdata.history import stain_numbers
 from qupath_bridge.qupath.qpdata.reading import file_digest
 
-from .base import Project
+from .base import Project, file_ref
 from .embedded import read_entry, resolved_slides
 
-__all__ = ["HEAP_VARIABLE", "PaquoEngine"]
+__all__ = ["HEAP_VARIABLE", "PaquoSource"]
 
 HEAP_VARIABLE = "QUPATH_BRIDGE_JAVA_MEMORY"
-"""Environment variable that may say how much memory Java gets, as ``2g``."""
+"""Environment variable for the memory that Java gets, as ``2g``."""
 
 
-class PaquoEngine:
+class PaquoSource:
     """Reads projects through QuPath's own classes, in a child process that has Java.
 
     Parameters
@@ -90,14 +90,14 @@ class PaquoEngine:
 
     def open(
         self,
-        path: Path,
+        location: Path | str,
         *,
         slide_map: Mapping[str, str] | None = None,
-        search: Sequence[Path] = (),
+        search: Sequence[Path | str] = (),
     ) -> Project:
         """Open a project file, or the folder that holds exactly one.
 
-        The list of images is read from the project's JSON, as by the engine ``embedded``; QuPath
+        The list of slides is read from the project's JSON, as by the engine ``embedded``; QuPath
         opens the project too, and what it sees differently is in ``problems``.
 
         Raises
@@ -107,7 +107,7 @@ class PaquoEngine:
         MissingDependencyError
             If QuPath cannot be started.
         """
-        file = read_project(find_project_file(Path(path)))
+        file = read_project(find_project_file(Path(location)))
         session = self._session()
         try:
             with _openable(file.info.path) as shown:
@@ -120,7 +120,7 @@ class PaquoEngine:
         slides = tuple(
             replace(
                 slide,
-                load=partial(
+                _load=partial(
                     read_entry, folder / slide.entry_id, slide.entry_id, read_file=session.read
                 ),
             )
@@ -129,21 +129,27 @@ class PaquoEngine:
         return Project(
             file.info,
             slides,
-            self.name,
+            file_ref(
+                file.info.path,
+                self.name,
+                qupath=self.installation.folder,
+                slide_map=slide_map,
+                search=search,
+            ),
             (*problems, *_disagreements(file, seen)),
             qupath_version=session.qupath_version,
             _close=session.close,
         )
 
     def read_file(self, path: Path, *, entry_id: str = "", detections: bool = True) -> ImageData:
-        """Read one data file, wherever it lies.
+        """Read one data file, in any folder.
 
         Raises
         ------
         ProjectError
             If it cannot be read, or changes while it is.
         EngineDiedError
-            If the child process ended over it.
+            If the child process ended.
         """
         return self._own.read(path, entry_id=entry_id, detections=detections)
 
@@ -156,7 +162,7 @@ class PaquoEngine:
         remove: Collection[str] = (),
         add: Iterable[Tile] = (),
     ) -> None:
-        """Write a data file that has other tiles than ``source``, and is the same otherwise.
+        """Write a data file that is equal to ``source`` apart from its tiles.
 
         QuPath's classes read the objects and write them again. The children of a tile that is
         removed take its place; the new tiles come last, below the root. The slide is not opened.
@@ -164,14 +170,14 @@ class PaquoEngine:
         Parameters
         ----------
         source : Path or None
-            The data file to begin with; None for an image that was never saved, whose type is
-            then not set.
+            The data file to start from; None for a slide that was never saved, whose image type
+            is then not set.
         target : Path
             The new file; must not exist.
         slide : Slide
-            The image: its entry ID, and how it is opened.
+            The slide: its entry ID, and how its file is opened.
         remove : collection of str
-            Ids of the tiles to remove; those that are not there, or no tiles, are passed over.
+            Ids of the tiles to remove; others are skipped.
         add : iterable of Tile
 
         Raises
@@ -181,11 +187,11 @@ class PaquoEngine:
         OutputError
             If ``target`` cannot be written.
         EngineDiedError
-            If the child process ended over it.
+            If the child process ended.
         """
         ids: list[str] | None = None
         if source is not None:
-            # QuPath < 0.4 stored no ids: QuPath has to be told the ones that we go by.
+            # QuPath < 0.4 stored no ids: QuPath has to use the ones that we derive.
             ids = self._derived_ids(source, slide.entry_id)
         try:
             target.open("xb").close()
@@ -230,7 +236,7 @@ def _installation(qupath: Path | str | None) -> Installation:
         if candidate.installation is not None and candidate.problem is None:
             return candidate.installation
         raise MissingDependencyError(f"{qupath}: {candidate.problem}.")
-    raise MissingDependencyError(f"{qupath} is no QuPath installation.")
+    raise MissingDependencyError(f"{qupath} is not a QuPath installation.")
 
 
 @contextmanager
@@ -249,14 +255,14 @@ def _openable(path: Path) -> Iterator[Path]:
 
 
 def _disagreements(file: ProjectFile, seen: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Say what QuPath sees otherwise than we do."""
-    theirs = {each["id"]: each for each in seen}
-    ours = {slide.entry_id: slide for slide in file.slides}
-    for entry_id in ours.keys() ^ theirs.keys():
-        who = "QuPath" if entry_id in theirs else "this library"
-        yield f"Image {entry_id} is in the project's list for {who} alone."
-    for entry_id, each in theirs.items():
-        slide = ours.get(entry_id)
+    """Say where QuPath's list of slides differs from ours."""
+    qupath = {each["id"]: each for each in seen}
+    listed = {slide.entry_id: slide for slide in file.slides}
+    for entry_id in listed.keys() ^ qupath.keys():
+        who = "QuPath" if entry_id in qupath else "this library"
+        yield f"Slide {entry_id} is in the project's list for {who} alone."
+    for entry_id, each in qupath.items():
+        slide = listed.get(entry_id)
         if slide is None:
             continue
         facts: dict[str, tuple[Any, Any]] = {
@@ -267,22 +273,29 @@ def _disagreements(file: ProjectFile, seen: Sequence[Mapping[str, Any]]) -> Iter
             facts["tags"] = (list(slide.tags), each["tags"])
         for what, (mine, other) in facts.items():
             if (mine or None) != (other or None):
-                yield f"Image {entry_id} ({slide.name}): its {what} is {other!r} for QuPath."
+                yield f"Slide {entry_id} ({slide.name}): its {what} is {other!r} for QuPath."
 
 
 class _Session:
-    """A child that is started when it is needed, and again when it ended."""
+    """A child that is started when it is needed, and again when it ended.
+
+    A copy in another process (pickle) is open, and starts a child of its own when it is asked.
+    """
 
     def __init__(self, installation: Installation, max_heap: str, timeout: float) -> None:
         self.folder = installation.folder
+        self._arguments = (installation, max_heap, timeout)
         self._start = partial(start, installation, max_heap=max_heap, timeout=timeout)
         self._lock = threading.Lock()
         self._child: Child | None = None
         self._closed = False
         self.qupath_version: str | None = None
 
+    def __reduce__(self) -> tuple[type[_Session], tuple[Installation, str, float]]:
+        return type(self), self._arguments
+
     def open(self, shown: Path, path: Path) -> Sequence[Mapping[str, Any]]:
-        """Let QuPath open a project, and return its list of images."""
+        """Let QuPath open a project, and return its list of slides."""
         with self._asking(path) as child:
             entries: list[Mapping[str, Any]] = child.ask({"do": "open", "path": str(shown)}).header[
                 "entries"
@@ -302,7 +315,7 @@ class _Session:
             messages = child.ask_many(question)
             about, more = next(messages).header, next(messages).header
             with gc_paused():
-                objects = build_objects(messages, entry_id) if more["more"] else ()
+                objects = objects_from_messages(messages, entry_id) if more["more"] else ()
         if file_digest(path) != before:
             raise ProjectError(
                 "the file was changed while it was read",
@@ -349,7 +362,7 @@ class _Session:
     @contextmanager
     def _asking(self, path: Path, entry_id: str | None = None) -> Iterator[Child]:
         """Yield the child, and say what its failures mean for the file that is read."""
-        of = "" if entry_id is None else f" (image {entry_id})"
+        of = "" if entry_id is None else f" (slide {entry_id})"
         with self._lock:
             try:
                 child = self._running(path)
@@ -370,15 +383,15 @@ class _Session:
                 raise EngineDiedError(
                     f"the process with QuPath's classes {error}, while it had this file{of}",
                     path=path,
-                    hint="Try `--engine embedded`, which needs no QuPath.",
+                    hint="Try the engine embedded, which needs no QuPath.",
                 ) from error
 
     def _running(self, path: Path) -> Child:
         if self._closed:
             raise ProjectError("the project is closed", path=path, hint="Open it again.")
         if self._child is None or not self._child.usable:
-            self._child, told = self._start()
-            self.qupath_version = told.qupath
+            self._child, versions = self._start()
+            self.qupath_version = versions.qupath
         return self._child
 
 

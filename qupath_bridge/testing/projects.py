@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ import shapely
 import tifffile
 from shapely.geometry.base import BaseGeometry
 
+from qupath_bridge.frozen import FrozenDict, OneLine
 from qupath_bridge.model import (
     FIRST_PLANE,
     ClassInfo,
@@ -57,28 +58,41 @@ Wrapper = Callable[[Builder], Builder]
 """Something that QuPath does to an image before it shows it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Wrap:
+    """A wrapper as a value: the function that makes the builder, and what it is called with."""
+
+    make: Callable[..., Builder]
+    options: FrozenDict[str, Any]
+
+    def __call__(self, builder: Builder) -> Builder:
+        return self.make(builder, **self.options)
+
+
 def rotated(degrees: Literal[90, 180, 270]) -> Wrapper:
     """Turn an image clockwise by 90, 180 or 270 degrees."""
-    return lambda builder: builders.rotated_builder(builder, degrees)
+    return _Wrap(builders.rotated_builder, FrozenDict(degrees=degrees))
 
 
 def flipped(flip: Literal["HORIZONTAL", "VERTICAL", "BOTH"]) -> Wrapper:
     """Mirror an image: ``HORIZONTAL``, ``VERTICAL`` or ``BOTH`` (QuPath >= 0.7)."""
-    return lambda builder: builders.flipped_builder(builder, flip)
+    return _Wrap(builders.flipped_builder, FrozenDict(flip=flip))
 
 
 def cropped(x: int, y: int, width: int, height: int) -> Wrapper:
     """Show a part of an image only."""
-    return lambda builder: builders.cropped_builder(builder, x, y, width, height)
+    return _Wrap(builders.cropped_builder, FrozenDict(x=x, y=y, width=width, height=height))
 
 
 def affine(matrix: Sequence[float], width: int, height: int) -> Wrapper:
     """Move an image by (m00, m10, m01, m11, m02, m12)."""
-    return lambda builder: builders.affine_builder(builder, matrix, width, height)
+    return _Wrap(
+        builders.affine_builder, FrozenDict(matrix=tuple(matrix), width=width, height=height)
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+@dataclass(frozen=True, slots=True, repr=False)
+class Region(OneLine):
     """An object of a synthetic image, an annotation unless ``object_type`` says otherwise.
 
     Attributes
@@ -105,14 +119,14 @@ class Region:
     object_type: ObjectType = ObjectType.ANNOTATION
     color: int | None = None
     description: str | None = None
-    measurements: Mapping[str, float] = field(default_factory=dict)
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    measurements: Mapping[str, float] = FrozenDict()
+    metadata: Mapping[str, str] = FrozenDict()
     nucleus: BaseGeometry | None = None
     missing: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+@dataclass(frozen=True, slots=True, repr=False)
+class Image(OneLine):
     """An image of a synthetic project.
 
     Attributes
@@ -145,7 +159,7 @@ class Image:
     provider: str | None = builders.OPENSLIDE
     entry_id: int | None = None
     description: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = FrozenDict()
     tags: Sequence[str] = ()
     image_type: str | None = "BRIGHTFIELD_H_E"
     tma_grid: TmaGrid | None = None
@@ -212,7 +226,7 @@ def build_memory_project(
     slides = []
     for entry_id, image in _numbered(images):
         uri = _uri(image, Path(path).parent, None)
-        builder = builders.freeze(_builder(image, uri))
+        builder = _builder(image, uri)
         shown = builder["metadata"]
         slide = memory_slide(
             str(entry_id),
@@ -229,7 +243,7 @@ def build_memory_project(
                 uri=uri,
                 tried=(f"as stored: {image.slide}",),
                 description=image.description,
-                metadata=dict(image.metadata),
+                metadata=image.metadata,
                 tags=tuple(image.tags),
                 size_z=image.size_z,
                 size_t=image.size_t,
@@ -261,8 +275,8 @@ def image_data(image: Image, entry_id: int = 1) -> ImageData:
                 locked=region.locked,
                 color=region.color,
                 class_color=None if region.class_path is None else _color(region.class_path),
-                measurements=dict(region.measurements),
-                metadata=dict(region.metadata),
+                measurements=FrozenDict(region.measurements),
+                metadata=FrozenDict(region.metadata),
                 description=region.description,
                 nucleus=None if region.nucleus is None else make_roi(region.nucleus),
                 missing=region.missing,

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from qupath_bridge.cli import doctor, main
-from qupath_bridge.cli.doctor import checks
-from qupath_bridge.config import ExportConfig
+from qupath_bridge.cli import main
+from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import MissingDependencyError, ProjectError
+from qupath_bridge.pipeline import doctor
+from qupath_bridge.pipeline.doctor import checks
 from qupath_bridge.pipeline.plan import plan_slides
-from qupath_bridge.pipeline.records import plan_digest
 from qupath_bridge.qupath.jvm.installation import Candidate, Installation, find_installations
 from qupath_bridge.qupath.jvm.process import EngineDiedError, Probe, start
-from qupath_bridge.sources.auto import AutoEngine, choose
-from qupath_bridge.sources.embedded import EmbeddedEngine
+from qupath_bridge.sources.auto import AutoSource, choose
+from qupath_bridge.sources.embedded import EmbeddedSource
 
 FOUND = Installation(Path("/q"), Path("/q/lib/app"), version="0.7.0")
 THERE = Candidate("usual place", Path("/q"), FOUND)
@@ -26,7 +26,7 @@ OLD = Candidate("PAQUO_QUPATH_DIR", Path("/o"), FOUND, "QuPath 0.3.2 was not tes
 TOLD = Probe("0.7.0", "25", "1.6.0", "0.9.0", "amd64", "x86_64")
 
 
-class Stand(EmbeddedEngine):
+class Stand(EmbeddedSource):
     """Stands in for the engine paquo: reads, dies, or does not start."""
 
     name = "paquo"
@@ -44,7 +44,7 @@ class Stand(EmbeddedEngine):
         def die(detections):
             raise self.error
 
-        return replace(project, slides=tuple(replace(s, load=die) for s in project.slides))
+        return replace(project, slides=tuple(replace(s, _load=die) for s in project.slides))
 
 
 def install(folder, library):
@@ -65,7 +65,7 @@ def install(folder, library):
 
 
 def auto(candidates=(THERE,), **options):
-    return AutoEngine(candidates=candidates, paquo=lambda found: Stand(**options))
+    return AutoSource(candidates=candidates, paquo=lambda found: Stand(**options))
 
 
 def test_what_is_chosen():
@@ -76,7 +76,7 @@ def test_what_is_chosen():
 
 
 def test_without_a_qupath(study):
-    project = AutoEngine(candidates=[]).open(study.project)
+    project = AutoSource(candidates=[]).open(study.project)
     assert (project.engine, project.reason) == ("embedded", "no QuPath is found on this machine")
     assert project.problems == ()
 
@@ -84,7 +84,7 @@ def test_without_a_qupath(study):
 def test_with_one(study):
     project = auto().open(study.project)
     assert project.engine == "paquo"
-    assert project.slides[0].read() == EmbeddedEngine().open(study.project).slides[0].read()
+    assert project.slides[0].read() == EmbeddedSource().open(study.project).slides[0].read()
 
 
 def test_java_that_does_not_start_is_one_line(study):
@@ -115,13 +115,13 @@ def test_what_ended_once_is_not_asked_again(study):
                 raise EngineDiedError("the child was killed by signal 9 (SIGKILL)", path="x")
 
             return replace(
-                project, slides=tuple(replace(s, load=partial(die, s)) for s in project.slides)
+                project, slides=tuple(replace(s, _load=partial(die, s)) for s in project.slides)
             )
 
-    engine = AutoEngine(candidates=[THERE], paquo=lambda found: Dying())
+    engine = AutoSource(candidates=[THERE], paquo=lambda found: Dying())
     first, second = (slide.read() for slide in engine.open(study.project).slides)
     assert asked == ["1"]
-    embedded = EmbeddedEngine().open(study.project).slides
+    embedded = EmbeddedSource().open(study.project).slides
     for image, slide in ((first, embedded[0]), (second, embedded[1])):
         assert "engine embedded" in image.problems[-1]
         assert "SIGKILL" in image.problems[-1]
@@ -138,22 +138,22 @@ def test_closing_closes_the_child(study):
         def open(self, path, **options):
             return replace(super().open(path, **options), _close=lambda: closed.append(1))
 
-    with AutoEngine(candidates=[THERE], paquo=lambda found: Closing()).open(study.project):
+    with AutoSource(candidates=[THERE], paquo=lambda found: Closing()).open(study.project):
         assert not closed
     assert closed == [1]
 
 
 def test_a_qupath_that_is_named_and_not_used_is_told(study, tmp_path):
-    project = AutoEngine(qupath=tmp_path / "no QuPath é").open(study.project)
+    project = AutoSource(qupath=tmp_path / "no QuPath é").open(study.project)
     assert project.engine == "embedded"
     assert project.problems == (project.reason,)
-    assert "is not in a QuPath installation" in project.reason
+    assert "it contains no qupath-core jar" in project.reason
 
 
 def test_a_java_that_is_none(study, tmp_path):
-    """The real child process meets a library that is no library."""
+    """The real child process meets a library that is not a library."""
     folder = install(tmp_path / "QuPath é 中", library=b"no library at all")
-    project = AutoEngine(qupath=folder).open(study.project)
+    project = AutoSource(qupath=folder).open(study.project)
     assert project.engine == "embedded"
     (problem,) = project.problems
     assert str(folder) in problem
@@ -177,27 +177,33 @@ def test_a_run_says_who_read_and_why(study, capsys):
         out = study.folder / engine
         words = ["export", str(study.project), "--out", str(out), "--engine", engine]
         assert main([*words, "--size", "50", "--no-provenance"]) == 0
-        assert json.loads((out / "run.json").read_text(encoding="utf-8"))["engine"] == {
-            "name": "embedded", "asked": engine, "reason": reason,
-            "project_version": "0.7.0", "qupath_version": None,
-        }  # fmt: skip
+        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        assert record["options"]["engine"] == engine
+        assert record["projects"] == [
+            {
+                "path": str(study.project), "name": "embedded", "reason": reason,
+                "project_version": "0.7.0", "qupath_version": None,
+            }
+        ]  # fmt: skip
 
 
 def test_digests_do_not_depend_on_the_engine(study):
     config = ExportConfig(size=50)
     dying = auto(error=EngineDiedError("was killed", path="x"))
-    projects = [e.open(study.project) for e in (EmbeddedEngine(), auto(), dying)]
-    named = config.replace(engine="paquo", qupath="/some/where")
-    plans = [plan_slides(project.slides, config)[0] for project in projects]
-    assert len({plan_digest(each, named) for each in plans} | {plan_digest(plans[0], config)}) == 1
+    projects = [e.open(study.project) for e in (EmbeddedSource(), auto(), dying)]
+    named = RunOptions(engine="paquo", qupath="/some/where")
+    plans = [plan_slides(project.slides, config) for project in projects]
+    plans.append(plan_slides(projects[0].slides, config, named))
+    assert len({tuple(one.digest for one in each) for each in plans}) == 1
     assert len({tuple(one.annotation_digest for one in each) for each in plans}) == 1
+    assert all(each == plans[0] for each in plans)
     assert any("was killed" in text for text in plans[2][0].warnings)
 
 
 @pytest.mark.qupath
 def test_a_real_qupath(study, installation):
-    engine = AutoEngine(qupath=installation.installation.folder)
-    with engine.open(study.project) as project, EmbeddedEngine().open(study.project) as ours:
+    engine = AutoSource(qupath=installation.installation.folder)
+    with engine.open(study.project) as project, EmbeddedSource().open(study.project) as ours:
         assert project.engine == "paquo"
         assert project.problems == ()
         assert project.qupath_version == installation.version
@@ -222,7 +228,7 @@ def test_the_command_line_says_which(study, capsys):
     assert main(["inspect", str(study.project), "--json"]) == 0
     assert '"engine_reason": "no QuPath is found on this machine"' in capsys.readouterr().out
     assert main(["inspect", str(study.project), "--engine", "paquo", "--qupath", "/no"]) == 6
-    assert "is not in a QuPath installation" in capsys.readouterr().err
+    assert "it contains no qupath-core jar" in capsys.readouterr().err
 
 
 # --- doctor --------------------------------------------------------------------------------------
@@ -322,4 +328,4 @@ def test_doctor_never_fails(capsys):
     assert main(["doctor"]) == 0
     assert "no QuPath is found" in capsys.readouterr().out
     assert main(["doctor", "--qupath", "/nowhere", "--json"]) == 0
-    assert "is not in a QuPath installation" in capsys.readouterr().out
+    assert "it contains no qupath-core jar" in capsys.readouterr().out

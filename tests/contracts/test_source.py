@@ -1,41 +1,77 @@
-"""The engines that ship, held by one contract; and how one is chosen."""
+"""The sources that ship, held by one contract; and how one is chosen."""
 
 import builtins
+import gc
 import io
 import json
 import os
-from importlib.metadata import EntryPoint
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import shapely
 
-import qupath_bridge.sources
+from qupath_bridge import registry
 from qupath_bridge.errors import MissingDependencyError, ProjectError, UsageError
-from qupath_bridge.sources import embedded, engine_names, get_engine, open_project
-from qupath_bridge.sources.embedded import EmbeddedEngine, read_entry
-from qupath_bridge.sources.memory import MemoryEngine, memory_project, memory_slide
-from qupath_bridge.testing.contracts.engine import EngineContract
+from qupath_bridge.model import PixelSize
+from qupath_bridge.qupath.jvm.installation import Candidate, Installation
+from qupath_bridge.sources import embedded, get_source, open_project, open_source
+from qupath_bridge.sources.auto import AutoSource
+from qupath_bridge.sources.base import Source
+from qupath_bridge.sources.embedded import EmbeddedSource, read_entry
+from qupath_bridge.sources.memory import MemorySource, memory_project, memory_slide
+from qupath_bridge.testing.contracts.source import ProjectFileContract, SourceContract
 from qupath_bridge.testing.projects import Image, build_memory_project, build_project
 
 
-class TestEmbedded(EngineContract):
+class TestEmbedded(ProjectFileContract):
     def make(self, folder, images, classes):
-        return EmbeddedEngine(), build_project(folder, images, classes)
+        return EmbeddedSource(), build_project(folder, images, classes)
 
 
-class TestMemory(EngineContract):
+class TestAuto(ProjectFileContract):
+    """Without a QuPath: it reads as the source embedded does."""
+
     def make(self, folder, images, classes):
-        path = folder / "project.qpproj"
-        return MemoryEngine([build_memory_project(images, classes, path=path)]), path
+        return _Auto(), build_project(folder, images, classes)
+
+
+class _Auto(AutoSource):
+    name = "embedded"  # what the project says of who read it
+
+
+class TestAutoWithPaquo(ProjectFileContract):
+    """With a stand-in for the source paquo: what joins the two readers is a value too."""
+
+    def make(self, folder, images, classes):
+        source = AutoSource(candidates=[FOUND], paquo=lambda found: _StandIn())
+        source.name = "embedded"
+        return source, build_project(folder, images, classes)
+
+
+class _StandIn(EmbeddedSource):
+    pass
+
+
+FOUND = Candidate("usual place", Path("/q"), Installation(Path("/q"), Path("/q/lib/app")))
+
+
+class TestMemory(SourceContract):
+    def make(self, folder, images, classes):
+        self.kept = build_memory_project(images, classes, path=folder / "project.qpproj")
+        return MemorySource(), self.kept.ref.location
 
 
 # --- choosing -------------------------------------------------------------------------------
 
 
-def test_names():
-    assert engine_names() == ("auto", "embedded", "paquo")
-    assert get_engine("embedded").name == "embedded"
+def test_names_of_sources():
+    assert set(registry.names("source")) >= {"auto", "embedded", "paquo", "memory"}
+    for name in ("auto", "embedded", "memory"):
+        assert get_source(name).name == name
+        assert isinstance(get_source(name, "/no/qupath"), Source)
 
 
 def test_paquo_needs_a_qupath(tmp_path):
@@ -43,25 +79,119 @@ def test_paquo_needs_a_qupath(tmp_path):
         open_project(tmp_path, engine="paquo")
 
 
-def test_an_unknown_engine():
-    with pytest.raises(UsageError, match=r"no engine 'x'.*embedded, paquo"):
-        get_engine("x")
+def test_an_unknown_source():
+    with pytest.raises(UsageError, match=r"No source is called 'x'.*embedded, paquo"):
+        get_source("x")
 
 
-def test_other_packages_bring_engines(monkeypatch):
-    def points(*, group, name=None):
-        assert group == "qupath_bridge.engines"
-        found = [
-            EntryPoint("mine", "qupath_bridge.sources.embedded:EmbeddedEngine", group),
-            EntryPoint("broken", "no_such_package:Engine", group),
-        ]
-        return [each for each in found if name in {None, each.name}]
+def test_registered_source_is_used(tmp_path, monkeypatch):
+    made = []
 
-    monkeypatch.setattr(qupath_bridge.sources, "entry_points", points)
-    assert engine_names() == ("auto", "broken", "embedded", "mine", "paquo")
-    assert isinstance(get_engine("mine"), EmbeddedEngine)
-    with pytest.raises(MissingDependencyError, match="'broken' cannot be loaded"):
-        get_engine("broken")
+    class Own(EmbeddedSource):
+        name = "own"
+
+        def __init__(self, *, qupath=None):
+            made.append(qupath)
+
+    monkeypatch.setattr(registry, "_registered", {})
+    registry.register("source", "own", Own)
+    path = build_project(tmp_path / "study", [Image("a.svs", size=(20, 10))])
+    project = open_project(path, engine="own", qupath="/some/where")
+    assert (project.engine, made) == ("own", ["/some/where"])
+    assert open_source(project.ref) == project
+
+
+# --- projects in memory ---------------------------------------------------------------------
+
+
+def elsewhere(code, value):
+    """Run code in a process of its own; it finds ``value``, pickled, on its standard input."""
+    start = "import pickle, sys\nvalue = pickle.load(sys.stdin.buffer)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", start + code],
+        input=pickle.dumps(value), capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().strip()
+
+
+OPEN = """
+from qupath_bridge.errors import UsageError
+from qupath_bridge.sources import open_source
+try:
+    open_source(value)
+except UsageError as error:
+    print(error)
+"""
+
+
+def test_memory_project_cannot_be_opened_by_another_process():
+    project = memory_project([memory_slide("1", "a")])
+    assert open_source(project.ref) is project
+    said = elsewhere(OPEN, project.ref)
+    assert "this project is in memory and cannot be opened by another process" in said
+
+
+@pytest.mark.parametrize("kind", ["embedded", "memory"])
+def test_slide_is_read_in_another_process(tmp_path, kind):
+    image = Image("a.svs", [("Tumor", shapely.box(0, 0, 9, 9))], size=(20, 10))
+    project = (
+        build_memory_project([image])
+        if kind == "memory"
+        else open_project(build_project(tmp_path / "study", [image]))
+    )
+    code = "print(value.name, value.project.source.engine, value.read().annotations[0].class_path)"
+    assert elsewhere(code, project.slides[0]) == f"a.svs {kind} Tumor"
+
+
+def test_memory_project_lives_as_long_as_its_slides():
+    location = (slide := memory_project([memory_slide("1", "a")]).slides[0]).project.source.location
+    gc.collect()
+    assert MemorySource().open(location).slides[0] is slide
+    del slide
+    gc.collect()
+    with pytest.raises(UsageError, match="is in memory"):
+        MemorySource().open(location)
+
+
+def test_two_memory_projects_have_two_locations():
+    one, other = (memory_project([memory_slide("1", "a")]) for _ in range(2))
+    assert one.ref.location != other.ref.location
+    assert open_source(other.ref) is other
+
+
+# --- lookup and display ---------------------------------------------------------------------
+
+
+def test_lookup_says_when_an_id_is_also_a_name():
+    project = memory_project(
+        [memory_slide("1", "a"), memory_slide("2", "1"), memory_slide("3", "3")]
+    )
+    with pytest.raises(UsageError, match=r"'1' is the ID of the slide 'a' .*id:1 or name:1"):
+        project["1"]
+    assert project["id:1"].name == "a"
+    assert project["name:1"].entry_id == "2"
+    assert project[1].name == "a"
+    assert project["3"].name == "3"
+    with pytest.raises(UsageError, match="has the ID or name 'id:3x'"):
+        project["id:3x"]
+
+
+def test_html_of_a_project_is_a_short_table(tmp_path):
+    (tmp_path / "a.svs").write_bytes(b"")
+    slides = [
+        memory_slide(f"{i}", f"<b>{i}</b>", path=tmp_path / "a.svs" if i else None,
+                     size=(2000, 1000), pixel_size=PixelSize(0.25, 0.25, "project"))
+        for i in range(23)
+    ]  # fmt: skip
+    html = memory_project(slides, name="<script>")._repr_html_()
+    assert html.count("<tr>") == 21  # with the head
+    assert "and 3 more" in html
+    assert "<td>2000 × 1000</td><td>0.25</td><td>found</td>" in html
+    assert "<td>not found</td>" in html
+    assert "&lt;b&gt;1&lt;/b&gt;" in html
+    assert "<b>" not in html and "<script>" not in html
+    assert "more" not in memory_project(slides[:3])._repr_html_()
 
 
 # --- slides that moved ----------------------------------------------------------------------
@@ -107,7 +237,7 @@ def test_mapped_and_searched(moved):
     assert slide.path is None
     assert slide.path_origin is None
     (problem,) = project.problems
-    assert "Image 1 (a b.svs): the slide file was not found" in problem
+    assert "Slide 1 (a b.svs): the slide file was not found" in problem
     assert str(moved / "old" / "slides" / "a b.svs") in problem
 
     old, new = str(moved / "old" / "slides"), str(moved / "old" / "pictures")
@@ -121,7 +251,7 @@ def test_mapped_and_searched(moved):
     other.write_bytes(b"")
     project, slide = opened(moved / "old" / "study", search=[moved])
     assert slide.path is None
-    assert "there are 2" in project.problems[0]
+    assert "found 2 files" in project.problems[0]
 
 
 def test_an_image_without_a_file(tmp_path):
@@ -221,7 +351,7 @@ def test_data_in_the_making_are_read_when_done(entry, monkeypatch):
 
 def test_data_that_are_gone_though_there_were_annotations(entry):
     (entry / "data.qpdata").unlink()
-    with pytest.raises(ProjectError, match=r"saved 2 annotations here, of which 0 are there"):
+    with pytest.raises(ProjectError, match=r"saved 2 annotations here, but only 0 were found"):
         read_entry(entry, "1")
     (entry / "summary.json").unlink()
     assert read_entry(entry, "1").objects == ()
@@ -232,7 +362,7 @@ def test_a_link_to_data_that_are_not_there(entry, tmp_path, link):
     assert len(read_entry(entry, "1").annotations) == 2
     (tmp_path / "elsewhere.qpdata").unlink()
     (entry / "summary.json").unlink()
-    with pytest.raises(ProjectError, match=r"a link to .*elsewhere.qpdata, which is not there"):
+    with pytest.raises(ProjectError, match=r"a link to .*elsewhere.qpdata, which does not exist"):
         read_entry(entry, "1")
 
 
@@ -245,7 +375,7 @@ def set_count(entry, count):
 
 def test_fewer_annotations_than_qupath_counted(entry):
     set_count(entry, 3)
-    with pytest.raises(ProjectError, match="saved 3 annotations here, of which 2 are there"):
+    with pytest.raises(ProjectError, match="saved 3 annotations here, but only 2 were found"):
         read_entry(entry, "1")
 
 
@@ -279,4 +409,4 @@ def test_memory_projects_have_what_they_are_given(tmp_path):
     assert project.slides[0].builder.json["uri"] == project.slides[0].uri
     assert (project.slides[0].width, project.slides[0].height) == (20, 10)
     with pytest.raises(ProjectError, match="no project in memory"):
-        MemoryEngine([project]).open(Path("other"))
+        MemorySource().open(Path("other"))

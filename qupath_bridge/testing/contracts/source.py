@@ -1,21 +1,31 @@
-"""What every engine must do."""
+"""Contract of sources: every one lists the same slides and reads the same objects."""
 
 from __future__ import annotations
 
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import shapely
 
 from qupath_bridge.errors import ProjectError, UsageError
-from qupath_bridge.model import ClassInfo, ImageData, ObjectType, PixelSize, Plane, RoiKind
-from qupath_bridge.sources.base import Engine, Project
+from qupath_bridge.model import (
+    ClassInfo,
+    ImageData,
+    ObjectType,
+    PixelSize,
+    Plane,
+    RoiKind,
+    Slide,
+    SourceRef,
+)
+from qupath_bridge.sources import open_source
+from qupath_bridge.sources.base import Project, Source
 from qupath_bridge.testing.projects import Image, Region, cropped, rotated, tree_hashes
 
-__all__ = ["EngineContract"]
+__all__ = ["ProjectFileContract", "SourceContract"]
 
 REGIONS = (
     Region("Tumor", shapely.box(10, 10, 500, 400), name="Region é 中", locked=True),
@@ -86,18 +96,22 @@ def images(slide: Path) -> list[Image]:
     ]
 
 
-class EngineContract(ABC):
-    """Subclass it, and say how a project of some images is made for the engine."""
+class SourceContract(ABC):
+    """Subclass it, and say how a project of some images is made for the source.
+
+    The source is in the registry under its ``name`` (entry point or ``registry.register``): the
+    suite opens projects again by their :class:`~qupath_bridge.model.SourceRef`.
+    """
 
     @abstractmethod
     def make(
         self, folder: Path, images: Sequence[Image], classes: Sequence[ClassInfo]
-    ) -> tuple[Engine, Path]:
-        """Return an engine, and the path under which it opens the project."""
+    ) -> tuple[Source, Path | str]:
+        """Return a source, and the location under which it opens the project."""
 
     @pytest.fixture
     def slide(self, tmp_path: Path) -> Path:
-        """Return a file that stands for a slide; engines do not look into it."""
+        """Return a file that stands for a slide; sources do not look into it."""
         path = tmp_path / "slides" / "A slide [1] ä.tiff"
         path.parent.mkdir()
         path.write_bytes(b"no pixels")
@@ -106,10 +120,10 @@ class EngineContract(ABC):
     @pytest.fixture
     def opened(self, tmp_path: Path, slide: Path) -> Project:
         """Return the opened project."""
-        engine, path = self.make(tmp_path / "project", images(slide), CLASSES)
-        return engine.open(path)
+        source, location = self.make(tmp_path / "project", images(slide), CLASSES)
+        return source.open(location)
 
-    def test_the_images_are_listed(self, opened: Project) -> None:
+    def test_slides_are_listed(self, opened: Project) -> None:
         """In the project's order, with all that can be said without reading data."""
         assert [slide.entry_id for slide in opened.slides] == ["3", "7", "8", "9", "10"]
         first = opened.slides[0]
@@ -126,12 +140,72 @@ class EngineContract(ABC):
         assert first.channels == ("Red", "Green", "Blue")
         assert (first.pixel_type, first.is_rgb) == ("UINT8", True)
 
-    def test_images_are_told_apart_by_their_id(self, opened: Project) -> None:
-        """Two may have one name."""
+    def test_lookup_by_id_or_name(self, opened: Project) -> None:
+        """Two slides may have one name; an ID is unique."""
         assert [slide.name for slide in opened.slides[:2]] == ["one", "one"]
-        assert opened.slide("7") is opened.slides[1]
-        with pytest.raises(UsageError, match="'99'"):
-            opened.slide("99")
+        assert len(opened) == 5
+        assert list(opened) == list(opened.slides)
+        assert opened["7"] is opened[7] is opened["id:7"] is opened.slides[1]
+        assert opened["never saved"] is opened.slides[3]
+        with pytest.raises(UsageError, match=r"2 slides of .* have the name 'one'.*IDs: 3, 7"):
+            opened["one"]
+        with pytest.raises(UsageError, match="'never save'; there is 'never saved'"):
+            opened["never save"]
+
+    def test_source_reference(self, opened: Project) -> None:
+        """A slide alone says where it comes from, and that can be opened again."""
+        assert opened.ref.engine == opened.engine
+        assert all(slide.project.source == opened.ref for slide in opened)
+        ref = SourceRef.from_json(opened.ref.as_json())
+        assert ref == opened.ref
+        with open_source(ref) as again:
+            assert (again.info, again.slides, again.ref) == (opened.info, opened.slides, ref)
+            assert again.slides[0].read() == opened.slides[0].read()
+
+    def test_project_can_be_pickled(self, opened: Project) -> None:
+        """The copy is equal, and reads the same, also before and after the first was closed."""
+        before = [slide.read(detections=True) for slide in opened]
+        with pickle.loads(pickle.dumps(opened)) as copy:  # noqa: S301
+            assert copy == opened
+            assert [slide.read(detections=True) for slide in copy] == before
+        data = pickle.dumps(opened)
+        opened.close()
+        with pickle.loads(data) as copy:  # noqa: S301
+            assert copy.slides[0].read(detections=True) == before[0]
+
+    def test_slide_can_be_pickled(self, opened: Project) -> None:
+        """Alone, without its project."""
+        copy: Slide = pickle.loads(pickle.dumps(opened.slides[0]))  # noqa: S301
+        assert copy == opened.slides[0]
+        assert hash(copy) == hash(opened.slides[0])
+        assert copy.project.source == opened.ref
+        assert copy.read(detections=True) == opened.slides[0].read(detections=True)
+
+    def test_image_data_can_be_pickled(self, opened: Project) -> None:
+        """What was read is a value."""
+        for slide in opened:
+            data = slide.read(detections=True)
+            assert pickle.loads(pickle.dumps(data)) == data  # noqa: S301
+
+    def test_reprs_are_one_short_line(self, opened: Project) -> None:
+        """Of a project and of everything in it."""
+        data = opened.slides[0].read(detections=True)
+        rois = [each.roi for each in data.objects]
+        parts = (slide.builder for slide in opened)
+        for value in (opened, opened.info, opened.ref, *opened, *parts, data, *data.objects, *rois):
+            assert len(repr(value)) <= 200
+            assert "\n" not in repr(value)
+        assert "'A slide" not in repr(opened)
+
+    def test_values_cannot_be_changed(self, opened: Project) -> None:
+        """Neither their fields nor the mappings in them."""
+        slide = opened.slides[0]
+        with pytest.raises(AttributeError):
+            slide.name = "x"  # type: ignore[misc]
+        (first, *_) = [o for o in slide.read().objects if o.measurements]
+        for mapping in (slide.metadata, opened.info.metadata, first.metadata, first.measurements):
+            with pytest.raises(TypeError):
+                mapping["x"] = "y"  # type: ignore[index]
 
     def test_the_builder_is_as_it_stands(self, opened: Project) -> None:
         """And the size is that of the outermost image."""
@@ -229,30 +303,50 @@ class EngineContract(ABC):
 
     def test_a_project_without_images(self, tmp_path: Path) -> None:
         """Is a project."""
-        engine, path = self.make(tmp_path / "project", [], ())
-        with engine.open(path) as project:
+        source, location = self.make(tmp_path / "project", [], ())
+        with source.open(location) as project:
             assert project.slides == ()
             assert project.info.classes == ()
-            assert project.engine == engine.name
-
-    def test_the_folder_will_do(self, tmp_path: Path, slide: Path) -> None:
-        """Where it holds one project."""
-        engine, path = self.make(tmp_path / "project", images(slide), CLASSES)
-        by_folder = engine.open(path.parent)
-        assert by_folder.info == replace(engine.open(path).info)
+            assert project.engine == source.name
 
     def test_no_project_there(self, tmp_path: Path) -> None:
         """Is an error that names the place."""
-        engine, _ = self.make(tmp_path / "project", [], ())
+        source, _ = self.make(tmp_path / "project", [], ())
         with pytest.raises(ProjectError, match="nowhere") as caught:
-            engine.open(tmp_path / "nowhere.qpproj")
+            source.open(tmp_path / "nowhere.qpproj")
         assert caught.value.path == tmp_path / "nowhere.qpproj"
 
     def test_nothing_is_changed(self, tmp_path: Path, slide: Path) -> None:
         """By opening and reading everything."""
-        engine, path = self.make(tmp_path / "project", images(slide), CLASSES)
+        source, location = self.make(tmp_path / "project", images(slide), CLASSES)
         before = tree_hashes(tmp_path)
-        with engine.open(path, slide_map={"/a": "/b"}, search=[tmp_path]) as project:
+        with source.open(location, slide_map={"/a": "/b"}, search=[tmp_path]) as project:
             for each in project.slides:
                 each.read(detections=True)
         assert tree_hashes(tmp_path) == before
+
+
+class ProjectFileContract(SourceContract):
+    """Contract of sources that open QuPath's project files; ``make`` returns such a file."""
+
+    def test_folder_stands_for_its_project(self, tmp_path: Path, slide: Path) -> None:
+        """Where it holds one project."""
+        source, path = self.make(tmp_path / "project", images(slide), CLASSES)
+        with source.open(Path(path).parent) as by_folder, source.open(path) as by_file:
+            assert by_folder.info == by_file.info
+            assert by_folder.ref == by_file.ref
+
+    def test_source_reference_keeps_places(self, tmp_path: Path, slide: Path) -> None:
+        """What was needed to find the slides is needed again."""
+        source, path = self.make(tmp_path / "project", images(slide), CLASSES)
+        found = slide.rename(tmp_path / slide.name)
+        with source.open(str(path), slide_map={"/a": "/b"}, search=[tmp_path]) as project:
+            assert project.slides[0].path == found
+            assert project.ref.location == str(path)
+            assert (project.ref.slide_map, project.ref.search) == ({"/a": "/b"}, (str(tmp_path),))
+            with open_source(project.ref) as again:
+                assert (again.info, again.slides, again.ref) == (
+                    project.info,
+                    project.slides,
+                    project.ref,
+                )

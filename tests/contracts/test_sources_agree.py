@@ -16,8 +16,8 @@ from qupath_bridge.qupath.qpdata.reading import decode_image_data
 from qupath_bridge.qupath.qpdata.splice import splice_tiles
 from qupath_bridge.qupath.qpdata.writing import encode_image_data
 from qupath_bridge.roundtrip.comparing import differences, take_inventory, tile_hashes
-from qupath_bridge.sources.embedded import EmbeddedEngine
-from qupath_bridge.sources.paquo import PaquoEngine
+from qupath_bridge.sources.embedded import EmbeddedSource
+from qupath_bridge.sources.paquo import PaquoSource
 from qupath_bridge.testing.data_files import cell_file
 from qupath_bridge.testing.projects import Image, build_project
 from qupath_bridge.testing.strategies import images
@@ -43,6 +43,7 @@ def assert_same(one, other):
     assert list(differences(take_inventory(one), take_inventory(other))) == []
 
 
+@pytest.mark.slow
 @given(images(), st.integers(0, 3), st.data())
 def test_embedded_reads_what_it_wrote_and_edits_it(image, count, data):
     content = encode_image_data(image)
@@ -64,7 +65,7 @@ def test_embedded_reads_what_it_wrote_and_edits_it(image, count, data):
 
 @pytest.fixture(scope="module")
 def paquo(installation):
-    engine = PaquoEngine(installation.installation)
+    engine = PaquoSource(installation.installation)
     yield engine
     engine.close()
 
@@ -75,11 +76,11 @@ def paquo(installation):
 def test_both_read_every_image_alike(paquo, drawn):
     with tempfile.TemporaryDirectory() as folder:
         slide = build_project(Path(folder, "s"), [Image(Path(folder, "a.svs"), size=(9000, 9000))])
-        builder = EmbeddedEngine().open(slide).slides[0].builder.json
+        builder = EmbeddedSource().open(slide).slides[0].builder.json
         entries = [NewEntry(f"{i}", builder, image) for i, image in enumerate(drawn)]
         path = create_project(Path(folder, "project"), entries)
         with paquo.open(path) as theirs:
-            for mine, other in zip(EmbeddedEngine().open(path).slides, theirs.slides, strict=True):
+            for mine, other in zip(EmbeddedSource().open(path).slides, theirs.slides, strict=True):
                 assert other == mine
                 assert_same(mine.read(detections=True), other.read(detections=True))
                 assert mine.read().skipped == other.read().skipped
@@ -93,14 +94,14 @@ def test_both_edit_every_image_alike(paquo, image, count, data):
     gone = data.draw(st.sets(st.sampled_from(own))) if own else set()
     with tempfile.TemporaryDirectory() as folder:
         path = build_project(Path(folder, "p"), [Image(Path(folder, "a.svs"), size=(900, 900))])
-        slide = EmbeddedEngine().open(path).slides[0]
+        slide = EmbeddedSource().open(path).slides[0]
         source = Path(folder, "data.qpdata")
         source.write_bytes(encode_image_data(image, server={"builderType": "uri"}))
-        before = take_inventory(EmbeddedEngine().read_file(source))
-        for editor in (EmbeddedEngine(), paquo):
+        before = take_inventory(EmbeddedSource().read_file(source))
+        for editor in (EmbeddedSource(), paquo):
             target = Path(folder, editor.name)
             editor.edit(source, target, slide=slide, remove=gone, add=some_tiles(count))
-            for reader in (EmbeddedEngine(), paquo):
+            for reader in (EmbeddedSource(), paquo):
                 after = take_inventory(reader.read_file(target))
                 found = differences(
                     before, after, removed=gone, added=tile_hashes(some_tiles(count))
@@ -116,7 +117,7 @@ def test_very_many_objects(paquo, tmp_path, count):
         path.write_bytes(cell_file(count, measurements=3))
     else:
         path.write_bytes(encode_image_data(decode_image_data(cell_file(0, annotations=0))))
-    ours, theirs = (e.read_file(path, entry_id="1") for e in (EmbeddedEngine(), paquo))
+    ours, theirs = (e.read_file(path, entry_id="1") for e in (EmbeddedSource(), paquo))
     assert len(ours.objects) == len(theirs.objects) >= count
     assert take_inventory(ours).hashes == take_inventory(theirs).hashes
     assert all(
