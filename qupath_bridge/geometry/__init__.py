@@ -1,1 +1,1 @@
-"""Arrays and shapely in, arrays out."""
+"""Exact geometry: functions from arrays and shapely geometries to arrays."""

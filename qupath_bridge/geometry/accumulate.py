@@ -1,4 +1,4 @@
-"""Exact area accumulation: how much of each box of a grid polygons cover.
+"""Exact area accumulation: the share of each box of a grid that polygons cover.
 
 As in anti-aliased font rasterisers. Each edge of a polygon is split at the lines of the grid.
 Each piece adds, to its cell, the area between itself and the cell's right side, and its height
@@ -6,9 +6,9 @@ Each piece adds, to its cell, the area between itself and the cell's right side,
 with the length of boundaries, not with area times boxes, and nothing is approximated.
 
 The grid has a line at each start and each end of a box, so that boxes may overlap or leave gaps;
-a box is the sum of its cells. Each region is worked on in its own window of the grid, and all
-windows lie one behind the other in flat arrays: 10,000 small regions cost as much as a few
-large ones with as many vertices.
+a box is the sum of its cells. Each region has its own window of the grid, and all windows are
+stored one after the other in flat arrays: 10,000 small regions cost as much as a few large ones
+with as many vertices.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from .lattice import Lattice, Windows, ragged
 __all__ = ["DECIMALS", "box_shares", "tidy"]
 
 DECIMALS = 12
-"""Shares carry no more; rounding takes away the noise of the sums, so that inside is 1.0."""
+"""Precision of shares; rounding removes the noise of the sums, so that an inner box has 1.0."""
 
 
 def box_shares(outlines: Outlines, lattice: Lattice) -> Iterator[tuple[Windows, FloatArray]]:
-    """Yield, batch by batch, the share of each box that each region covers.
+    """Yield the share of each box that each region covers, in batches.
 
     Parameters
     ----------
     outlines : Outlines
-        The polygons of regions 0, 1, …; of one region they do not overlap.
+        The polygons of regions 0, 1, …; those of one region do not overlap.
     lattice : Lattice
 
     Yields
@@ -54,12 +54,12 @@ def box_shares(outlines: Outlines, lattice: Lattice) -> Iterator[tuple[Windows, 
 
 
 def tidy(shares: FloatArray) -> FloatArray:
-    """Take the noise of arithmetic from shares: in [0, 1], to 12 decimals. Changes the array."""
+    """Clip shares to [0, 1] and round them to 12 decimals, in place."""
     return np.round(np.clip(shares, 0.0, 1.0, out=shares), DECIMALS, out=shares)
 
 
 def _box_windows(outlines: Outlines, lattice: Lattice) -> Windows:
-    """Return the boxes that the bounding box of each region meets, in bands of bounded size."""
+    """Return the boxes that intersect each region's bounding box, in bands of bounded size."""
     limits = outlines.bounds() - [*lattice.origin, *lattice.origin]
     col, col_end = lattice.x.touched(limits[:, 0], limits[:, 2])
     row, row_end = lattice.y.touched(limits[:, 1], limits[:, 3])
@@ -70,7 +70,7 @@ def _box_windows(outlines: Outlines, lattice: Lattice) -> Windows:
 
 
 def _cell_windows(boxes: Windows, lattice: Lattice) -> Windows:
-    """Return the cells of windows of boxes, with one spare cell behind each row."""
+    """Return the cells of windows of boxes, with one spare cell after each row."""
     x, y = lattice.x, lattice.y
     row, col = y.first[boxes.row], x.first[boxes.col]
     height = y.last[boxes.row + boxes.height - 1] - row
@@ -85,8 +85,8 @@ def _cell_areas(outlines: Outlines, lattice: Lattice, cells: Windows) -> FloatAr
     for chain in chains(polygons, slots, lattice.origin):
         whole = _add_whole(chain, cells, lattice, area, cover)
         _add_split(chain.edges(chain.real & ~whole), cells, lattice, area, cover)
-    # A ring comes back to where it began: covers of a row sum to 0. What lies right of the
-    # window was left out; it goes to the spare cell, so that one sum runs through all rows.
+    # A ring is closed, so covers of a row sum to 0. The part right of the window was left out;
+    # its cover goes to the spare cell, so that one sum runs through all rows.
     starts = cells.row_starts
     ends = np.append(starts[1:], cells.size) - 1
     cover[ends] = -np.add.reduceat(cover, starts)
@@ -99,7 +99,7 @@ def _cell_areas(outlines: Outlines, lattice: Lattice, cells: Windows) -> FloatAr
 def _add_whole(
     chain: Chain, cells: Windows, lattice: Lattice, area: FloatArray, cover: FloatArray
 ) -> NDArray[np.bool_]:
-    """Add the edges that lie in one cell of their window; return which ones those are."""
+    """Add the edges that lie in one cell of their window; return a mask of these edges."""
     col = lattice.x.lines.searchsorted(chain.x, "right") - 1
     row = lattice.y.lines.searchsorted(chain.y, "right") - 1
     whole: NDArray[np.bool_] = chain.real & (col[1:] == col[:-1]) & (row[1:] == row[:-1])
@@ -110,7 +110,7 @@ def _add_whole(
     edges, col, row = chain.edges(whole), col[whole], row[whole]
     rise = edges.y0 - edges.y1
     right = lattice.x.lines[col + 1] - (edges.x0 + edges.x1) / 2
-    _add(cells, edges.slot, row, col, rise, rise * right, area, cover)
+    _add_pieces(cells, edges.slot, row, col, rise, rise * right, area, cover)
     return whole
 
 
@@ -131,7 +131,7 @@ def _add_split(
         row = first[edge] + step
         x0, y0, x1, y1 = edges.x0[edge], edges.y0[edge], edges.x1[edge], edges.y1[edge]
         low, high = np.maximum(y0, lines[row]), np.minimum(y1, lines[row + 1])
-        at_low, at_high = _between(low, y0, y1, x0, x1), _between(high, y0, y1, x0, x1)
+        at_low, at_high = _interpolate(low, y0, y1, x0, x1), _interpolate(high, y0, y1, x0, x1)
         parts = Edges(at_low, low, at_high, high, edges.slot[edge])
         _add_row_parts(parts, row, sign[edge], cells, lattice, area, cover)
 
@@ -150,8 +150,8 @@ def _add_row_parts(
     right = edges.x1 >= edges.x0
     x0, x1 = np.where(right, edges.x0, edges.x1), np.where(right, edges.x1, edges.x0)
     y0, y1 = np.where(right, edges.y0, edges.y1), np.where(right, edges.y1, edges.y0)
-    # One column left of the window stands for all: it counts as if on the window's left line.
-    # What lies right of the window is left out.
+    # All columns left of the window count as one: as if on the window's left line. Pieces right
+    # of the window are left out.
     least, most = cells.col[edges.slot] - 1, (cells.col + cells.width)[edges.slot] - 1
     first = np.maximum(lines.searchsorted(x0, "right") - 1, least)
     last = np.maximum(lines.searchsorted(x1, "left") - 1, first)
@@ -163,15 +163,15 @@ def _add_row_parts(
         a, b, ya, yb = x0[edge], x1[edge], y0[edge], y1[edge]
         from_x = np.where(step == 0, a, lines[np.maximum(col, 0)])
         to_x = np.where(col == last[edge], b, lines[col + 1])
-        rise = np.abs(_between(to_x, a, b, ya, yb) - _between(from_x, a, b, ya, yb))
+        rise = np.abs(_interpolate(to_x, a, b, ya, yb) - _interpolate(from_x, a, b, ya, yb))
         rise = np.where(a == b, np.abs(yb - ya), rise) * sign[edge]
         middle = np.where(col < cells.col[edges.slot[edge]], lines[col + 1], (from_x + to_x) / 2)
         col = np.maximum(col, cells.col[edges.slot[edge]])
         share = rise * (lines[col + 1] - middle)
-        _add(cells, edges.slot[edge], row[edge], col, rise, share, area, cover)
+        _add_pieces(cells, edges.slot[edge], row[edge], col, rise, share, area, cover)
 
 
-def _between(
+def _interpolate(
     at: FloatArray, a: FloatArray, b: FloatArray, value_a: FloatArray, value_b: FloatArray
 ) -> FloatArray:
     """Interpolate from (a, value_a) to (b, value_b); exact at both ends."""
@@ -180,7 +180,7 @@ def _between(
     return np.where(at == b, value_b, value_a + part * (value_b - value_a))
 
 
-def _add(
+def _add_pieces(
     cells: Windows,
     slot: IntArray,
     row: IntArray,
@@ -190,7 +190,7 @@ def _add(
     area: FloatArray,
     cover: FloatArray,
 ) -> None:
-    """Add heights and the areas to the right of pieces to the cells where they lie."""
+    """Add heights, and the areas to the right, of pieces to their cells."""
     if not len(slot):
         return
     stride = cells.stride
@@ -203,7 +203,7 @@ def _add(
 
 
 def _cell_widths(cells: Windows, lattice: Lattice) -> FloatArray | float:
-    """Return the width of each cell of some windows, flat; the spare ones count for nothing."""
+    """Return the width of each cell of some windows, flat; 0 for spare cells."""
     widths = np.diff(lattice.x.lines)
     if (widths == widths[0]).all():
         return float(widths[0])
@@ -240,7 +240,7 @@ def _sum_rows(areas: FloatArray, boxes: Windows, cells: Windows, lattice: Lattic
     row += boxes.row[window]
     base = np.cumsum(cells.height * boxes.stride) - cells.height * boxes.stride
     stride = boxes.stride[window]
-    # Row of a box: where its first row of cells begins, and how many rows there are.
+    # Per row of boxes: the start of its first row of cells, and the number of rows of cells.
     start = base[window] + (axis.first[row] - cells.row[window]) * stride
     count = axis.last[row] - axis.first[row]
     line, step = ragged(stride)

@@ -1,4 +1,4 @@
-"""Which pixel size holds for an image, of those that the user, QuPath and the slide give."""
+"""Choice of an image's pixel size among those of the user, QuPath and the slide file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qupath_bridge.model import PixelSize
 __all__ = ["TOLERANCE", "resolve_pixel_size"]
 
 TOLERANCE = 0.01
-"""Pixel sizes that differ by more than this part are reported."""
+"""Relative difference of two pixel sizes above which it is reported."""
 
 
 def resolve_pixel_size(
@@ -26,14 +26,14 @@ def resolve_pixel_size(
     project : PixelSize or None
         As stored in the project, for QuPath's view of the image.
     slide : (x, y) or None
-        What the file says, seen through the same view (:meth:`CoordinateMap.pixel_size`).
+        From the slide file, in QuPath's view of the image (:meth:`CoordinateMap.pixel_size`).
 
     Returns
     -------
     pixel_size : PixelSize or None
-        With its origin; None where nobody says.
+        With its origin; None if it is unknown.
     notes : tuple of str
-        What is odd: sizes that differ by more than 1 %, pixels that are not square.
+        Remarks: sizes that differ by more than 1 %, pixels that are not square.
 
     Examples
     --------
@@ -44,12 +44,12 @@ def resolve_pixel_size(
     if slide is not None and all(math.isfinite(side) and side > 0 for side in slide):
         own = PixelSize(*slide, origin="slide")
     if user is not None:
-        return PixelSize(user, user, origin="user"), _overruled(user, project or own)
+        return PixelSize(user, user, origin="user"), _compare_with_user(user, project or own)
     notes = []
     if project and own and (_differ(project.x, own.x) or _differ(project.y, own.y)):
         notes.append(
             f"Pixel size: the project says {_text(project)} µm, the slide says {_text(own)} µm; "
-            "the project's is used (--pixel-size gives another)."
+            "the project's is used (the option pixel_size sets another)."
         )
     chosen = project or own
     if chosen and _differ(chosen.x, chosen.y):
@@ -60,7 +60,7 @@ def resolve_pixel_size(
     return chosen, tuple(notes)
 
 
-def _overruled(user: float, other: PixelSize | None) -> tuple[str, ...]:
+def _compare_with_user(user: float, other: PixelSize | None) -> tuple[str, ...]:
     if other is None or not (_differ(user, other.x) or _differ(user, other.y)):
         return ()
     return (
@@ -70,7 +70,7 @@ def _overruled(user: float, other: PixelSize | None) -> tuple[str, ...]:
 
 
 def _differ(one: float, other: float) -> bool:
-    # The last digits of 1.01 × a number are no reason to report it.
+    # Rounding in the last digits of 1.01 × a number is not reported.
     return abs(one - other) > TOLERANCE * min(one, other) * (1 + 1e-9)
 
 

@@ -10,7 +10,7 @@ from qupath_bridge.model import FloatArray
 __all__ = ["GRID", "round_coordinates"]
 
 GRID = 0.01
-"""Size of one step of the grid, pixels."""
+"""Step of the grid, pixels."""
 
 _SCALE = 100.0
 
@@ -25,11 +25,12 @@ def round_coordinates(coordinates: ArrayLike) -> FloatArray:
     Returns
     -------
     array, same shape, float64, pixels
-        ``floor(v * 100 + 0.5) / 100``: halves go up, also below zero. NaN and infinities stay.
+        ``floor(v * 100 + 0.5) / 100``: halves round up, also below zero. NaN and infinities are
+        kept.
 
     Notes
     -----
-    Rounding twice changes nothing. NumPy's own ``round`` differs: it takes halves to even.
+    Rounding twice changes nothing. NumPy's own ``round`` differs: it rounds halves to even.
 
     Examples
     --------

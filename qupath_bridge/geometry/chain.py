@@ -1,14 +1,14 @@
-"""QuPath's server builders: the chain by which it opens an image, checked and in plain values."""
+"""Steps by which QuPath opens an image: its server builders, checked and as plain values."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from qupath_bridge.errors import CoordinateError
+from qupath_bridge.frozen import OneLine, freeze, thaw
 
 __all__ = ["AFFINE_KEYS", "FLIPS", "ROTATIONS", "BuilderStep", "read_chain", "to_builder"]
 
@@ -21,14 +21,14 @@ FLIPS = {
     "VERTICAL": (False, True),
     "BOTH": (True, True),
 }
-"""QuPath's names, and whether left and right, top and bottom change places."""
+"""QuPath's names, and whether each exchanges left and right, top and bottom."""
 
 AFFINE_KEYS = ("m00", "m10", "m01", "m11", "m02", "m12")
 """In the order of ``java.awt.geom.AffineTransform``."""
 
 _MAX_STEPS = 64
 _OPENSLIDE = {"openslideserverbuilder", "openslideimageserver", "openslide"}
-# Arguments of Bio-Formats that choose another image of the file, or swap its axes.
+# Arguments of Bio-Formats that select another image of the file, or swap its axes.
 _OTHER_IMAGE = ("--name", "-n", "--dims")
 _REFUSED = {
     "channels": "joins channels of several images",
@@ -44,8 +44,8 @@ _REFUSED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class BuilderStep:
+@dataclass(frozen=True, slots=True, repr=False)
+class BuilderStep(OneLine):
     """One builder of a chain.
 
     Attributes
@@ -62,9 +62,12 @@ class BuilderStep:
     values: Mapping[str, Any]
     recorded: tuple[int, int] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", freeze(self.values))
+
     @property
     def crops_to_bounds(self) -> bool | None:
-        """For a ``uri`` step, whether QuPath crops the slide to its bounds; None if unknown."""
+        """True if QuPath crops the slide of this ``uri`` step to its bounds; None if unknown."""
         provider = self.values.get("providerClassName")
         if provider is None:
             return None
@@ -73,7 +76,7 @@ class BuilderStep:
 
     @property
     def has_icc(self) -> bool:
-        """For a ``uri`` step, whether QuPath applies a colour profile."""
+        """True if QuPath applies a colour profile to the slide of this ``uri`` step."""
         return "--icc-profile" in self.values["args"]
 
 
@@ -88,8 +91,8 @@ def read_chain(builder: Mapping[str, Any]) -> tuple[BuilderStep, ...]:
     Returns
     -------
     tuple of BuilderStep
-        The file first (``uri``), the outermost step last; ``pyramidize``, which changes no
-        coordinate, is a step too.
+        The slide file first (``uri``), the outermost step last; ``pyramidize``, which changes no
+        coordinate, is included.
 
     Raises
     ------
@@ -113,11 +116,11 @@ def read_chain(builder: Mapping[str, Any]) -> tuple[BuilderStep, ...]:
 
 
 def to_builder(steps: Sequence[BuilderStep]) -> dict[str, Any]:
-    """Return the chain as QuPath stores it, without what does not matter to coordinates."""
+    """Return the chain as QuPath stores it, without the keys that do not affect coordinates."""
     builder: dict[str, Any] = {}
     for step in steps:
         inner = {"builder": builder} if builder else {}
-        builder = {"builderType": step.kind, **inner, **copy.deepcopy(dict(step.values))}
+        builder = {"builderType": step.kind, **inner, **thaw(step.values)}
         if step.recorded is not None:
             builder["metadata"] = dict(zip(("width", "height"), step.recorded, strict=True))
     return builder
@@ -131,7 +134,7 @@ def _refusal(kind: object) -> CoordinateError:
             "add the slide itself to the project and draw there.",
         )
     return CoordinateError(
-        f"QuPath opens this image with the step {kind!r}, which is not known here.",
+        f"QuPath opens this image with the step {kind!r}, which is unknown.",
         hint="Add the slide to the project without it; an extension of QuPath may have made it.",
     )
 
@@ -165,7 +168,7 @@ def _read_uri(builder: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_args(args: list[str]) -> None:
-    """Refuse arguments with which QuPath shows another image of the file than the first."""
+    """Refuse arguments with which QuPath shows another image than the first of the file."""
     # Both forms that QuPath's readers take: "--series 2" and "--series=2".
     words = [word for arg in args for word in arg.split("=", 1)]
     for place, word in enumerate(words):

@@ -1,8 +1,8 @@
-"""How QuPath's pixel coordinates of an image map to the level-0 pixels of its file.
+"""Map between QuPath's pixel coordinates of an image and the level-0 pixels of its slide file.
 
-QuPath shows an image through a chain of servers: the file, perhaps cropped to the slide's bounds,
-then rotated, flipped, cropped or transformed. Objects are stored in pixels of the outermost one.
-Each step is an affine map and a size, so the whole chain is one too.
+QuPath shows an image through a chain of servers: the file, possibly cropped to the slide's
+bounds, then rotated, flipped, cropped or transformed. Objects are stored in pixels of the
+outermost server. Each step is an affine map and a size, so the whole chain is one too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qupath_bridge.errors import CoordinateError
+from qupath_bridge.frozen import count, one_line
 from qupath_bridge.model import Box, BoxArray, FloatArray, ServerBuilder
 
 from .chain import AFFINE_KEYS, FLIPS, ROTATIONS, BuilderStep, read_chain, to_builder
@@ -28,10 +29,10 @@ Size = tuple[int, int]
 
 
 class Orientation(NamedTuple):
-    """How to turn a block of the file into QuPath's view: first mirror, then turn.
+    """Steps that turn a block of the file into QuPath's view: first mirror, then turn.
 
-    ``turns`` is the number of clockwise quarter turns (0 to 3), ``mirror`` says that left and
-    right change places before that.
+    ``turns`` is the number of clockwise quarter turns (0 to 3); with ``mirror``, left and right
+    are exchanged before.
     """
 
     turns: int
@@ -43,11 +44,11 @@ _NOISE = 1e-9  # a matrix entry this near to a whole number is meant as one
 _DIGITS = 6  # of a pixel: takes the float noise off before boxes are rounded outwards
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CoordinateMap:
-    """The map between QuPath's pixels of one image and the pixels of its file.
+    """Map between QuPath's pixels of one image and the pixels of its slide file.
 
-    Made by :func:`coordinate_map`. Coordinates are those of edges: pixel 3 reaches from 3 to 4.
+    Made by :func:`coordinate_map`. Coordinates are those of edges: pixel 3 spans from 3 to 4.
 
     Attributes
     ----------
@@ -56,9 +57,9 @@ class CoordinateMap:
     matrix : 2 x 3
         From QuPath's pixels to the file's level-0 pixels.
     source : Box
-        The part of the file that QuPath reads, level-0 pixels; it can pass the file's edges.
+        The part of the file that QuPath reads, level-0 pixels; it can extend past the file.
     notes : tuple of str
-        What makes QuPath's pixels differ from those read here.
+        Reasons why QuPath's pixels differ from those read here.
     """
 
     size: Size
@@ -69,6 +70,15 @@ class CoordinateMap:
     _sizes: tuple[Size, ...] = field(default=(), repr=False)
     _other_sizes: tuple[Size, ...] | None = field(default=None, repr=False)
     _bounds_offset: tuple[int, int] | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        rows = ("(" + ", ".join(f"{value:.10g}" for value in row) + ")" for row in self.matrix)
+        return one_line(
+            "CoordinateMap",
+            f"{self.size[0]} x {self.size[1]} px",
+            f"matrix=({', '.join(rows)}), source={self.source}",
+            count(len(self.notes), "note") if self.notes else None,
+        )
 
     def to_slide(self, points: FloatArray) -> FloatArray:
         """Map points, shape (N, 2), from QuPath's pixels to the file's level-0 pixels."""
@@ -99,21 +109,21 @@ class CoordinateMap:
 
     @property
     def visible(self) -> Box:
-        """The part of QuPath's image that lies in :attr:`source`, in QuPath's pixels.
+        """The part of QuPath's image that is inside :attr:`source`, in QuPath's pixels.
 
         The smallest box around it where the map is not at a right angle; its width or height is
-        0 where nothing is left.
+        0 where no part is inside.
         """
         return _intersection(_map_box(_inverse(self.matrix), self.source), Box(0, 0, *self.size))
 
     @property
     def is_right_angle(self) -> bool:
-        """Whether each of QuPath's pixels is exactly one pixel of the file."""
+        """True if each of QuPath's pixels is exactly one pixel of the file."""
         return _is_right_angle(self.matrix)
 
     @property
     def orientation(self) -> Orientation:
-        """How to turn a block of the file into QuPath's view.
+        """Mirror and turns that bring a block of the file into QuPath's view.
 
         Raises
         ------
@@ -131,13 +141,13 @@ class CoordinateMap:
         Parameters
         ----------
         recorded : (width, height)
-            Of the image, as stored in the project. The sizes stored for the steps below, what
-            was rotated or cropped, are compared too: a crop has the same size over any file.
+            Size of the image, as stored in the project. The sizes stored for the inner steps
+            are compared too: a crop has the same size over any file.
 
         Raises
         ------
         CoordinateError
-            With both sizes, where they differ.
+            If the sizes differ; the message has both.
         """
         width, height = recorded
         wanted = (*(step.recorded for step in self._steps[:-1]), (width, height))
@@ -161,7 +171,7 @@ class CoordinateMap:
         )
 
     def pixel_size(self, slide: tuple[float, float] | None) -> tuple[float, float] | None:
-        """Return the slide's own pixel size as seen through the coordinates.
+        """Return the slide file's own pixel size in QuPath's view of the image.
 
         Parameters
         ----------
@@ -199,7 +209,7 @@ class CoordinateMap:
         }
 
     def digest_values(self) -> dict[str, Any]:
-        """Return what decides the pixels, as JSON values: no name, no place."""
+        """Return the values that determine the pixels, for digests: no names, no paths."""
         return {
             "size": list(self.size),
             "matrix": [list(row) for row in self.matrix],
@@ -209,7 +219,7 @@ class CoordinateMap:
 
 
 def coordinate_map(builder: ServerBuilder, *, file_size: Size, bounds: Box | None) -> CoordinateMap:
-    """Make the coordinate map of an image from QuPath's builder chain and what its file says.
+    """Make the coordinate map of an image from QuPath's builder chain and its slide file.
 
     Parameters
     ----------
@@ -218,14 +228,14 @@ def coordinate_map(builder: ServerBuilder, *, file_size: Size, bounds: Box | Non
     file_size : (width, height)
         Level 0 of the file, pixels.
     bounds : Box or None
-        The slide's bounds (``openslide.bounds-*``), as they are: negative or past the edge too.
+        The slide's bounds (``openslide.bounds-*``), unchanged, even if negative or past the edge.
         QuPath's OpenSlide reader crops to them unless the entry has the argument ``--no-crop``;
         its other readers never do.
 
     Raises
     ------
     CoordinateError
-        If the chain holds a step that does more than move pixels, or is malformed.
+        If the chain has a step that changes more than coordinates, or is malformed.
 
     Examples
     --------
@@ -239,7 +249,7 @@ def coordinate_map(builder: ServerBuilder, *, file_size: Size, bounds: Box | Non
     """
     steps = read_chain(builder.json)
     whole = Box(0, 0, *file_size)
-    cropped = bounds is not None and _crops(steps[0], file_size, bounds)
+    cropped = bounds is not None and _is_cropped(steps[0], file_size, bounds)
     layout = _chain_map(steps, bounds if bounds is not None and cropped else whole)
     other = None
     if bounds is not None:
@@ -256,7 +266,7 @@ def coordinate_map(builder: ServerBuilder, *, file_size: Size, bounds: Box | Non
     )
 
 
-def _crops(first: BuilderStep, file_size: Size, bounds: Box) -> bool:
+def _is_cropped(first: BuilderStep, file_size: Size, bounds: Box) -> bool:
     choice = first.crops_to_bounds
     if choice is None:  # no reader named: QuPath takes the first that can; its size tells which
         return first.recorded == (bounds.w, bounds.h) != file_size
@@ -290,13 +300,13 @@ class _ChainMap(NamedTuple):
 
 
 def _chain_map(steps: Sequence[BuilderStep], base: Box) -> _ChainMap:
-    """Follow the chain outwards from the part of the file that the innermost server shows."""
+    """Compose the steps outwards, from the part of the file that the innermost server shows."""
     matrix: Matrix = ((1.0, 0.0, float(base.x)), (0.0, 1.0, float(base.y)))
     size, source = (base.w, base.h), base
     sizes = [size]
     for step in steps[1:]:
         if step.kind == "affine":
-            # QuPath's affine server reads no pixel outside the image below; the others do.
+            # QuPath's affine server reads no pixel outside the inner image; the others do.
             if not _is_right_angle(matrix):
                 raise CoordinateError(
                     "QuPath opens this image with one affine transformation over another.",
@@ -304,15 +314,15 @@ def _chain_map(steps: Sequence[BuilderStep], base: Box) -> _ChainMap:
                 )
             source = _intersection(source, _map_box(matrix, Box(0, 0, *size)))
         inward, size = _MAPS[step.kind](step.values, size)
-        matrix = _clean(_compose(matrix, inward))
+        matrix = _remove_noise(_compose(matrix, inward))
         sizes.append(size)
     return _ChainMap(matrix, tuple(sizes), source)
 
 
-# One function a kind of step: (its values, size below) -> (map from above to below, size above).
+# One function per kind of step: (values, inner size) -> (map from outer to inner, outer size).
 
 
-def _rotated(values: Mapping[str, Any], size: Size) -> tuple[Matrix, Size]:
+def _map_rotated(values: Mapping[str, Any], size: Size) -> tuple[Matrix, Size]:
     width, height = size
     turns = ROTATIONS[values["rotation"]]
     maps: tuple[Matrix, ...] = (
@@ -324,7 +334,7 @@ def _rotated(values: Mapping[str, Any], size: Size) -> tuple[Matrix, Size]:
     return maps[turns], (height, width) if turns % 2 else size
 
 
-def _flipped(values: Mapping[str, Any], size: Size) -> tuple[Matrix, Size]:
+def _map_flipped(values: Mapping[str, Any], size: Size) -> tuple[Matrix, Size]:
     across, down = FLIPS[values["flip"]]
     return (
         (-1.0 if across else 1.0, 0.0, float(size[0]) if across else 0.0),
@@ -332,7 +342,7 @@ def _flipped(values: Mapping[str, Any], size: Size) -> tuple[Matrix, Size]:
     ), size
 
 
-def _cropped(values: Mapping[str, Any], _: Size) -> tuple[Matrix, Size]:
+def _map_cropped(values: Mapping[str, Any], _: Size) -> tuple[Matrix, Size]:
     region = values["region"]
     return (
         ((1.0, 0.0, float(region["x"])), (0.0, 1.0, float(region["y"]))),
@@ -340,9 +350,9 @@ def _cropped(values: Mapping[str, Any], _: Size) -> tuple[Matrix, Size]:
     )
 
 
-def _transformed(values: Mapping[str, Any], size: Size) -> tuple[Matrix, Size]:
-    # The origin is not moved: a pixel of the result is the transformed pixel below, and only the
-    # size is that of the bounding box.
+def _map_transformed(values: Mapping[str, Any], size: Size) -> tuple[Matrix, Size]:
+    # The origin does not move: a pixel of the result is the transformed inner pixel, and only
+    # the size is that of the bounding box.
     m00, m10, m01, m11, m02, m12 = (values["transform"][key] for key in AFFINE_KEYS)
     corners = [(x, y) for x in (0, size[0]) for y in (0, size[1])]
     xs = [m00 * x + m01 * y + m02 for x, y in corners]
@@ -351,17 +361,17 @@ def _transformed(values: Mapping[str, Any], size: Size) -> tuple[Matrix, Size]:
     return _inverse(((m00, m01, m02), (m10, m11, m12))), bounding
 
 
-def _unchanged(_: Mapping[str, Any], size: Size) -> tuple[Matrix, Size]:
+def _map_unchanged(_: Mapping[str, Any], size: Size) -> tuple[Matrix, Size]:
     return _IDENTITY, size
 
 
 _IDENTITY: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 _MAPS = {
-    "rotated": _rotated,
-    "flipped": _flipped,
-    "cropped": _cropped,
-    "affine": _transformed,
-    "pyramidize": _unchanged,
+    "rotated": _map_rotated,
+    "flipped": _map_flipped,
+    "cropped": _map_cropped,
+    "affine": _map_transformed,
+    "pyramidize": _map_unchanged,
 }
 
 
@@ -392,8 +402,8 @@ def _inverse(matrix: Matrix) -> Matrix:
     return (a, b, -(a * tx + b * ty)), (c, d, -(c * tx + d * ty))
 
 
-def _clean(matrix: Matrix) -> Matrix:
-    """Take the float noise off: cosines of 90 degrees become 0, and there is no minus zero."""
+def _remove_noise(matrix: Matrix) -> Matrix:
+    """Remove float noise: cosines of 90 degrees become 0, and minus zero becomes zero."""
 
     def clean(value: float, noise: float) -> float:
         whole = float(round(value))
@@ -414,7 +424,7 @@ def _direction(matrix: Matrix) -> tuple[float, float, bool]:
     """Return cosine and sine of the clockwise turn from file to view, and whether it mirrors."""
     (a, _, _), (c, _, _) = _inverse(matrix)
     mirror = _determinant(matrix) < 0
-    # Where the view points to when the file points to the right, before the mirroring.
+    # Direction in the view of the file's x axis, before mirroring.
     sign, length = (-1 if mirror else 1), math.hypot(a, c)
     return sign * a / length, sign * c / length, mirror
 
@@ -441,3 +451,7 @@ def _intersection(one: Box, other: Box) -> Box:
     x, y = max(one.x, other.x), max(one.y, other.y)
     right, bottom = min(one.x + one.w, other.x + other.w), min(one.y + one.h, other.y + other.h)
     return Box(x, y, max(right - x, 0), max(bottom - y, 0))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,4 +1,4 @@
-"""How much of each patch box each region covers, exactly."""
+"""Exact shares of patch boxes that regions cover."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .lattice import Entries, Lattice
 __all__ = ["coverage", "grid_coverage", "grid_entries"]
 
 SPARSE = 4
-"""A grid is used for boxes that fill at least one in so many of its places."""
+"""A grid is used for boxes that fill at least one in this many of its cells."""
 
 
 def coverage(boxes: ArrayLike, regions: Sequence[Polygon | MultiPolygon]) -> FloatArray:
@@ -44,18 +44,18 @@ def coverage(boxes: ArrayLike, regions: Sequence[Polygon | MultiPolygon]) -> Flo
 
     Notes
     -----
-    Boxes of one size that lie on a regular grid, or on a good part of one: exact area
-    accumulation over grid cells, as in anti-aliased font rasterisers; cost grows with boundary
-    length, not with N × area. Other boxes: a tree finds those that a region meets; those inside
-    have share 1, and only those on its border are clipped.
+    Boxes of one size that fill a regular grid, or a good part of one: exact area accumulation
+    over grid cells, as in anti-aliased font rasterisers; cost grows with boundary length, not
+    with N × area. Other boxes: a tree finds those that intersect a region; those inside have
+    share 1, and only those on its border are clipped.
 
     Examples
     --------
     >>> coverage([[0, 0, 20, 20], [30, 0, 20, 20]], [shapely.box(0, 0, 40, 20)]).tolist()
     [[1.0], [0.5]]
     """
-    checked = _checked_boxes(boxes)
-    polygons = _checked_regions(regions)
+    checked = _check_boxes(boxes)
+    polygons = _check_regions(regions)
     if not len(checked) or not len(polygons):
         return np.zeros((len(checked), len(polygons)))
     (w, h), sizes = checked[0, 2:], checked[:, 2:]
@@ -96,7 +96,7 @@ def grid_coverage(
     >>> grid_coverage([0, 10, 20], [0], 10, 10, [shapely.box(5, 0, 20, 10)]).tolist()
     [[[0.5, 1.0, 0.0]]]
     """
-    return _grid_coverage(_starts(xs), _starts(ys), w, h, _checked_regions(regions))
+    return _grid_coverage(_check_starts(xs), _check_starts(ys), w, h, _check_regions(regions))
 
 
 def _grid_coverage(
@@ -123,10 +123,10 @@ def _grid_coverage(
 
 
 def grid_entries(xs: IntArray, ys: IntArray, w: int, h: int, outlines: Outlines) -> Entries:
-    """Return the shares that are not 0 of many regions in the boxes of a grid.
+    """Return the non-zero shares of many regions in the boxes of a grid.
 
     As :func:`grid_coverage`, for more regions than a dense array could hold, made of polygons
-    that add and take away. The polygons are not checked.
+    that add and subtract. The polygons are not checked.
     """
     if not len(xs) or not len(ys):
         return Entries.concatenate([])
@@ -141,7 +141,7 @@ def _lattice(xs: IntArray, ys: IntArray, w: int, h: int) -> Lattice:
 
 
 def box_coverage(boxes: BoxArray, polygons: GeometryArray) -> FloatArray:
-    """Return the shares of any boxes: a tree, prepared tests, and clipping at borders only.
+    """Return the shares of arbitrary boxes: a tree, prepared tests, and clipping at borders only.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def box_coverage(boxes: BoxArray, polygons: GeometryArray) -> FloatArray:
     -------
     array, shape (N, K)
     """
-    # Coordinates stay as they are: a shift rounds them, which can break a valid polygon.
+    # Coordinates are not shifted: a shift rounds them, which can make a valid polygon invalid.
     x, y, w, h = boxes.T
     rectangles = shapely.box(x, y, x + w, y + h)
     # Parts of a multipolygon share no area, so that their shares add up.
@@ -174,7 +174,7 @@ def box_coverage(boxes: BoxArray, polygons: GeometryArray) -> FloatArray:
     return tidy(shares.astype(np.float64)).reshape(len(boxes), len(polygons))
 
 
-def _checked_boxes(boxes: ArrayLike) -> BoxArray:
+def _check_boxes(boxes: ArrayLike) -> BoxArray:
     array = np.asarray(boxes)
     if array.size == 0:
         return np.zeros((0, 4), np.int64)
@@ -191,7 +191,7 @@ def _checked_boxes(boxes: ArrayLike) -> BoxArray:
     return array.astype(np.int64)
 
 
-def _checked_regions(regions: Sequence[Polygon | MultiPolygon]) -> GeometryArray:
+def _check_regions(regions: Sequence[Polygon | MultiPolygon]) -> GeometryArray:
     polygons = as_array(list(regions))
     kinds = shapely.get_type_id(polygons)
     other = np.flatnonzero(~np.isin(kinds, (3, 6)))
@@ -209,7 +209,7 @@ def _checked_regions(regions: Sequence[Polygon | MultiPolygon]) -> GeometryArray
     return polygons
 
 
-def _starts(values: ArrayLike) -> IntArray:
+def _check_starts(values: ArrayLike) -> IntArray:
     starts = np.asarray(values, np.int64).reshape(-1)
     if (np.diff(starts) <= 0).any():
         raise GeometryError("The starts of a grid's columns and rows ascend, none twice.")

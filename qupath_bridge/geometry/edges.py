@@ -18,11 +18,11 @@ __all__ = ["Chain", "Edges", "GeometryArray", "Outlines", "as_array", "chains", 
 GeometryArray = NDArray[np.object_]
 
 EDGES = 1 << 17
-"""Edges, or pieces of edges, worked on at once."""
+"""Number of edges, or pieces of edges, that are processed at once."""
 
 
 def as_array(geometries: Sequence[BaseGeometry]) -> GeometryArray:
-    """Return geometries as an array of objects, which NumPy must not look into."""
+    """Return geometries as an array of objects, which NumPy must not convert."""
     array = np.empty(len(geometries), dtype=object)
     array[:] = geometries
     return array
@@ -30,12 +30,12 @@ def as_array(geometries: Sequence[BaseGeometry]) -> GeometryArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outlines:
-    """Polygons that belong to regions, each adding to its region or taking away from it.
+    """Polygons that belong to regions, each added to its region or subtracted from it.
 
     Attributes
     ----------
     polygons : array of Polygon and MultiPolygon, shape (P,)
-        Valid. Exteriors turn one way where they add, the other way where they take away.
+        Valid. Exteriors turn one way if added, the other way if subtracted.
     region : array, shape (P,), int64
         Ascending.
     """
@@ -47,7 +47,7 @@ class Outlines:
     def of(
         cls, polygons: GeometryArray, region: IntArray, negative: NDArray[np.bool_] | None = None
     ) -> Self:
-        """Orient polygons; those where ``negative`` is true take away."""
+        """Orient polygons; those where ``negative`` is true are subtracted."""
         turned = shapely.orient_polygons(polygons)
         if negative is not None and negative.any():
             turned[negative] = shapely.orient_polygons(polygons[negative], exterior_cw=True)
@@ -64,7 +64,7 @@ class Outlines:
         return limits
 
     def slotted(self, regions: IntArray) -> tuple[GeometryArray, IntArray]:
-        """Return the polygons of some regions (ascending), and for each its region's place."""
+        """Return the polygons of some regions (ascending), and each one's place in ``regions``."""
         start, stop = self.region.searchsorted([regions[0], regions[-1] + 1])
         polygons, region = self.polygons[start:stop], self.region[start:stop]
         slot = regions.searchsorted(region)
@@ -74,7 +74,7 @@ class Outlines:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edges:
-    """Edges from (x0, y0) to (x1, y1), none of them horizontal, and the slot each belongs to."""
+    """Edges from (x0, y0) to (x1, y1), none of them horizontal, and the slot of each."""
 
     x0: FloatArray
     y0: FloatArray
@@ -83,10 +83,10 @@ class Edges:
     slot: IntArray
 
     def upward(self) -> tuple[Self, FloatArray]:
-        """Turn all edges towards larger y; also return -1 where an edge went that way, else 1.
+        """Turn all edges towards larger y; also return -1 for edges that were upward, else 1.
 
-        An edge that two polygons share is then one edge, whichever way they run along it: what
-        is computed from it is the same number to the last bit.
+        An edge that two polygons share is then the same edge for both, so that results computed
+        from it agree to the last bit.
         """
         up = self.y1 > self.y0
         edges = type(self)(
@@ -103,7 +103,7 @@ class Edges:
 class Chain:
     """Points of rings one after the other; edge i runs from point i to point i + 1.
 
-    ``real`` is false where that would lead from ring to ring, and for horizontal edges, which
+    ``real`` is false for edges that would connect two rings, and for horizontal edges, which
     bound no area in their row.
     """
 
@@ -122,9 +122,9 @@ class Chain:
 def chains(
     polygons: GeometryArray, slots: IntArray, origin: tuple[float, float]
 ) -> Iterator[Chain]:
-    """Yield the outlines of polygons, some points at a time.
+    """Yield the outlines of polygons in parts of bounded size.
 
-    ``slots`` has the slot of each polygon, shape (P,); coordinates come relative to ``origin``.
+    ``slots`` has the slot of each polygon, shape (P,); coordinates are relative to ``origin``.
     """
     _, points, offsets = shapely.to_ragged_array(polygons, include_z=False)
     slot = np.repeat(slots, shapely.get_num_coordinates(polygons))
@@ -138,7 +138,7 @@ def chains(
 
 
 def chunks(counts: IntArray) -> Iterator[slice]:
-    """Yield runs of items whose counts sum to ``EDGES`` at most, but one item at least."""
+    """Yield runs of at least one item whose counts sum to ``EDGES`` at most."""
     ends = np.cumsum(counts)
     start = 0
     while start < len(counts):

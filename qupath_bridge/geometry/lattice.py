@@ -1,4 +1,4 @@
-"""Regular grids of boxes, and the windows of them that regions meet."""
+"""Regular box grids and the index ranges that intersect a region."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qupath_bridge.model import FloatArray, IntArray
 __all__ = ["Axis", "Entries", "Lattice", "Windows"]
 
 CELLS = 1 << 20
-"""Cells worked on at once: what bounds the memory, and near what a processor's cache holds."""
+"""Cells that are processed at once: bounds the memory, and nearly fits a processor's cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +27,7 @@ class Axis:
     lines : array, shape (m + 1,)
         The limits of m cells. Some lie in gaps between boxes.
     first, last : array, shape (n,), int64
-        First cell of each box, and the one behind its last.
+        First cell of each box, and the one after its last.
     """
 
     starts: FloatArray
@@ -45,11 +45,11 @@ class Axis:
 
     @property
     def seamless(self) -> bool:
-        """Whether each box is one cell, and each cell a box."""
+        """True if each box is one cell, and each cell a box."""
         return len(self.lines) == len(self.starts) + 1
 
     def touched(self, low: FloatArray, high: FloatArray) -> tuple[IntArray, IntArray]:
-        """Return the range of boxes that share length with each interval."""
+        """Return the range of boxes that overlap each interval."""
         return self.ends.searchsorted(low, "right"), self.starts.searchsorted(high, "left")
 
 
@@ -61,9 +61,9 @@ class Lattice:
     ----------
     x, y : Axis
     origin : (float, float)
-        What is taken from coordinates first, so that small numbers keep their digits.
+        Subtracted from coordinates first, so that they are small and keep their digits.
     area : float
-        Of a box.
+        Area of a box.
     """
 
     x: Axis
@@ -80,7 +80,7 @@ class Lattice:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
-    """Rectangular parts of a grid, one region each, that lie one behind the other in flat arrays.
+    """Rectangular parts of a grid, one region each, stored one after the other in flat arrays.
 
     Window k covers rows ``row[k] : row[k] + height[k]`` and columns
     ``col[k] : col[k] + width[k]``. Its element at (r, c) is at
@@ -97,27 +97,27 @@ class Windows:
 
     @property
     def stride(self) -> IntArray:
-        """Elements a row, spare ones included."""
+        """Elements per row, spare ones included."""
         return self.width + self.pad
 
     @property
     def sizes(self) -> IntArray:
-        """Elements a window."""
+        """Elements per window."""
         return self.height * self.stride
 
     @property
     def base(self) -> IntArray:
-        """Where each window begins."""
+        """Offset of each window."""
         return np.cumsum(self.sizes) - self.sizes
 
     @property
     def size(self) -> int:
-        """Elements of all windows."""
+        """Number of elements of all windows."""
         return int(self.sizes.sum())
 
     @property
     def row_starts(self) -> IntArray:
-        """Where each row of each window begins."""
+        """Offset of each row of each window."""
         window, row = ragged(self.height)
         return self.base[window] + row * self.stride[window]
 
@@ -144,7 +144,7 @@ class Windows:
         return replace(self.take(window), row=self.row[window] + start, height=height)
 
     def batches(self) -> Iterator[Self]:
-        """Yield runs of windows of about ``CELLS`` elements in all, of each region one at most."""
+        """Yield runs of windows of about ``CELLS`` elements in all, with one per region at most."""
         sizes, regions = self.sizes.tolist(), self.region.tolist()
         start, total = 0, 0
         for k, size in enumerate(sizes):
@@ -158,7 +158,7 @@ class Windows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entries:
-    """Values other than 0 of regions in boxes, sorted by region, row and column.
+    """Non-zero values of regions in boxes, sorted by region, row and column.
 
     Attributes
     ----------
@@ -174,7 +174,7 @@ class Entries:
 
     @classmethod
     def of(cls, windows: Windows, values: FloatArray) -> Self:
-        """Pick what is not 0 from the flat array of some windows."""
+        """Select the non-zero values of the flat array of some windows."""
         where = np.flatnonzero(values)
         window = windows.base.searchsorted(where, "right") - 1
         row, col = np.divmod(where - windows.base[window], windows.stride[window])
@@ -187,7 +187,7 @@ class Entries:
 
     @classmethod
     def concatenate(cls, parts: list[Self]) -> Self:
-        """Put the entries of several batches together."""
+        """Concatenate the entries of several batches."""
         if not parts:
             nothing = np.zeros(0, np.int64)
             return cls(nothing, nothing, nothing, np.zeros(0))

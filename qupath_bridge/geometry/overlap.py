@@ -1,9 +1,9 @@
-"""From polygons that lie over one another to pieces that share no area.
+"""Resolution of overlaps: from polygons that overlap to pieces that share no area.
 
-Painted one after the other, a later polygon hides what it covers of earlier ones. A piece is its
-polygon less the parts that are hidden, as a difference of areas: the polygon itself is never cut.
-Most often what is on top lies wholly inside, or nothing overlaps at all, and then no geometry is
-computed. Only where outlines cross is the common part worked out.
+A later polygon hides the parts of earlier ones that it covers. A piece is its polygon minus the
+hidden parts, as a difference of areas: the polygon itself is never cut. Most often the upper
+polygon is wholly inside the lower one, or nothing overlaps at all, and then no geometry is
+computed. Only where outlines cross, the common part is computed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["OverlapResolution", "Piece", "resolve_overlaps"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """What is seen of a polygon: a base, less polygons inside it that share no area."""
+    """The visible part of a polygon: a base, minus polygons inside it that share no area."""
 
     base: Polygonal
     holes: tuple[Polygonal, ...] = ()
@@ -34,9 +34,9 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Overlaps:
-    """Pairs of polygons that share area, ``below`` painted before ``above``.
+    """Pairs of polygons that share area, ``above`` on top of ``below``.
 
-    ``inside``: above lies wholly in below. ``hidden``: below lies wholly in above.
+    ``inside``: above is wholly in below. ``hidden``: below is wholly in above.
     """
 
     below: IntArray
@@ -46,7 +46,7 @@ class _Overlaps:
 
     @classmethod
     def of(cls, polygons: GeometryArray, group: IntArray | None) -> _Overlaps:
-        """Find the pairs, of one group only where groups are given."""
+        """Find the pairs; with groups, only pairs of one group."""
         shapely.prepare(polygons)
         below, above = shapely.STRtree(polygons).query(polygons, predicate="intersects")
         limits = shapely.bounds(polygons)
@@ -67,13 +67,13 @@ class _Overlaps:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OverlapResolution:
-    """Polygons in the order they were painted, and what is seen of each.
+    """Polygons in order, later ones on top, and the visible part of each.
 
     Attributes
     ----------
     polygons : array of valid Polygon and MultiPolygon, shape (K,)
     pieces : tuple of K Piece or None
-        None where nothing is seen. They share no area; together they have that of the union.
+        None if no part is visible. They share no area; together they have that of the union.
     """
 
     polygons: GeometryArray
@@ -81,13 +81,13 @@ class OverlapResolution:
     overlaps: _Overlaps
 
     def visible_part(self) -> Outlines:
-        """Return the pieces as outlines; region k is what is seen of polygon k."""
+        """Return the pieces as outlines; region k is the visible part of polygon k."""
         return _outlines((k, piece) for k, piece in enumerate(self.pieces) if piece)
 
     def hidden_part(self, group: IntArray) -> Outlines:
-        """Return what lies of each polygon beneath pieces of its own group.
+        """Return the part of each polygon beneath pieces of its own group.
 
-        What is seen of polygon k and what this returns for it are together
+        The visible part and the hidden part of polygon k are together
         polygon k ∩ (union of all pieces of its group).
         """
         return _outlines(self._hidden_part(group))
@@ -111,7 +111,7 @@ class OverlapResolution:
 
 
 def resolve_overlaps(polygons: GeometryArray, group: IntArray | None = None) -> OverlapResolution:
-    """Paint polygons one after the other, later ones on top.
+    """Find the visible part of each polygon, later ones on top.
 
     Parameters
     ----------
@@ -150,8 +150,8 @@ def resolve_overlaps(polygons: GeometryArray, group: IntArray | None = None) -> 
         if k in hidden:
             return None
         covering = set(above[k])
-        # Of those on top, one that lies in another hides nothing more. Of two equal ones the
-        # later stays.
+        # An upper polygon inside another upper one hides nothing more. Of two equal ones the
+        # later counts.
         for j in above[k]:
             if any(
                 (i, j) in contents and (i > j or (j, i) not in contents)
@@ -161,7 +161,7 @@ def resolve_overlaps(polygons: GeometryArray, group: IntArray | None = None) -> 
         holes = []
         for j in sorted(covering):
             part = polygons[j] if (k, j) in contents else split(polygons[j], polygons[k])[0]
-            # What two on top have in common is hidden once.
+            # The common part of two upper polygons is hidden once.
             for i in sorted(neighbours[j] & covering):
                 part = split(part, polygons[i])[1] if i < j else part
             holes.append(part)

@@ -1,9 +1,9 @@
-"""Which points of a grid lie in which polygons, exactly, boundaries included.
+"""Exact test of grid points against polygons, boundaries included.
 
-A point on a boundary belongs to the side on which the interior lies towards +x, then +y:
-half-open, as pixels are, so that a point on a border that two polygons share is in one of them.
-Each edge turns the points right of it on or off, row by row, by the sign of an orientation
-that is exact where rounding could change it.
+A point on a boundary is inside if the interior is towards +x, then +y: half-open, as pixels are,
+so that a point on a border that two polygons share is in one of them. Each edge switches the
+points right of it on or off, row by row, by the sign of an orientation that is exact where
+rounding could change it.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from .lattice import Entries, Windows, ragged
 __all__ = ["points_inside"]
 
 UNCERTAIN = 8 * np.finfo(np.float64).eps
-"""Relative error that a difference of two products may have; below it, fractions decide."""
+"""Relative error that a difference of two products may have; below it, fractions are used."""
 
 
 def points_inside(xs: FloatArray, ys: FloatArray, outlines: Outlines) -> Entries:
-    """Return which points of a grid lie in which regions.
+    """Return the points of a grid that are inside each region.
 
     Parameters
     ----------
     xs, ys : array, shape (C,) and (R,), float64, QuPath pixels
         Ascending coordinates of the columns and rows of points.
     outlines : Outlines
-        Polygons of one region do not overlap.
+        Polygons of one region must not overlap.
 
     Returns
     -------
     Entries
-        One of value 1 for each point in each region.
+        One entry of value 1 for each point in each region.
 
     Examples
     --------
@@ -67,14 +67,14 @@ def _point_windows(xs: FloatArray, ys: FloatArray, outlines: Outlines) -> Window
 
 
 def _inside(xs: FloatArray, ys: FloatArray, outlines: Outlines, windows: Windows) -> FloatArray:
-    """Return 1.0 for each point of the windows that lies in its region, flat."""
+    """Return 1.0 for each point of the windows that is in its region, flat."""
     turns = np.zeros(windows.size, np.int64)
     polygons, slots = outlines.slotted(windows.region)
     stride = windows.stride
     shift = windows.base - windows.row * stride - windows.col
     for chain in chains(polygons, slots, (0.0, 0.0)):
         for slot, row, col, sign in _crossings(chain.edges(chain.real), xs, ys, windows):
-            # What lies right of the window turns its spare element.
+            # Edges right of the window switch its spare element.
             most = windows.col[slot] + windows.width[slot]
             col = np.clip(col, windows.col[slot], most)
             index = shift[slot] + row * stride[slot] + col
@@ -86,7 +86,7 @@ def _inside(xs: FloatArray, ys: FloatArray, outlines: Outlines, windows: Windows
 def _crossings(
     edges: Edges, xs: FloatArray, ys: FloatArray, windows: Windows
 ) -> Iterator[tuple[IntArray, IntArray, IntArray, FloatArray]]:
-    """Yield slot, row, first column at or right of the edge, and direction, for each row met."""
+    """Yield slot, row, first column at or right of the edge, and direction, for each row."""
     edges, sign = edges.upward()
     first = np.maximum(ys.searchsorted(edges.y0), windows.row[edges.slot])
     last = np.minimum(ys.searchsorted(edges.y1), (windows.row + windows.height)[edges.slot])
@@ -105,7 +105,7 @@ def _first_right(
     xs: FloatArray, y: FloatArray, x0: FloatArray, y0: FloatArray, x1: FloatArray, y1: FloatArray
 ) -> IntArray:
     """Return the first column whose point at height y is on or right of an upward edge."""
-    # Interpolation may be off by one column at most: exact tests of both neighbours settle it.
+    # Interpolation may be off by one column at most: both neighbours are tested exactly.
     at = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
     col = xs.searchsorted(at)
     left = np.maximum(col - 1, 0)

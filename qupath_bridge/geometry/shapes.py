@@ -1,8 +1,8 @@
 """Shapes from plain coordinates: pure functions on arrays, many shapes at once.
 
-All coordinates that come out are on the 0.01 px grid. Rings stay as they were drawn: closed and
-without repeated points, but neither repaired nor turned; self-intersections are dealt with where
-shapes are used.
+All resulting coordinates are on the 0.01 px grid. Rings are kept as drawn: closed and without
+repeated points, but neither repaired nor reoriented; self-intersections are handled where shapes
+are used.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .canonical import round_coordinates
 __all__ = ["ELLIPSE_POINTS", "area_by_winding", "box_corners", "ellipse_points", "ring_polygons"]
 
 ELLIPSE_POINTS = 100
-"""Points of the polygon that QuPath makes of an ellipse."""
+"""Number of points of the polygon that QuPath makes from an ellipse."""
 
 
 def ring_polygons(points: FloatArray, counts: IntArray) -> NDArray[np.object_]:
-    """Make one polygon without holes of each ring.
+    """Make one polygon without holes from each ring.
 
     Parameters
     ----------
     points : array, shape (N, 2), float64, pixels
-        The points of all rings in a row; rings may be closed or not.
+        The points of all rings, one ring after the other; rings may be closed or not.
     counts : array, shape (K,), int
         Number of points of each ring; sums to N.
 
@@ -50,17 +50,17 @@ def ring_polygons(points: FloatArray, counts: IntArray) -> NDArray[np.object_]:
     ring = np.repeat(np.arange(len(counts)), counts)
     same = (points[1:, 0] == points[:-1, 0]) & (points[1:, 1] == points[:-1, 1])
     repeated = np.flatnonzero(same & (ring[1:] == ring[:-1])) + 1
-    points, ring, counts = _without(repeated, points, ring, counts)
+    points, ring, counts = _remove_points(repeated, points, ring, counts)
 
     last = np.cumsum(counts) - 1
     first = last - counts + 1
     long = np.flatnonzero(counts > 1)
     closed = last[long][(points[last[long]] == points[first[long]]).all(axis=1)]
-    points, ring, counts = _without(closed, points, ring, counts)
+    points, ring, counts = _remove_points(closed, points, ring, counts)
 
     first = np.cumsum(counts) - counts
     good = counts > 2
-    # The third point differs from the second; where it is the first one again, look at all.
+    # The third point differs from the second; if it equals the first one, check all points.
     long = np.flatnonzero(good)
     doubtful = long[(points[first[long] + 2] == points[first[long]]).all(axis=1)]
     for i in doubtful:
@@ -76,10 +76,10 @@ def ring_polygons(points: FloatArray, counts: IntArray) -> NDArray[np.object_]:
     return polygons
 
 
-def _without(
+def _remove_points(
     places: IntArray, points: FloatArray, ring: IntArray, counts: IntArray
 ) -> tuple[FloatArray, IntArray, IntArray]:
-    """Take points out of their rings."""
+    """Remove points from their rings."""
     if not len(places):
         return points, ring, counts
     ring = np.delete(ring, places)
@@ -87,7 +87,7 @@ def _without(
 
 
 def box_corners(boxes: FloatArray) -> FloatArray:
-    """Return the corners of boxes given by two opposite ones, shape (K, 4) to (K, 4, 2)."""
+    """Return all corners of boxes given by two opposite corners, shape (K, 4) to (K, 4, 2)."""
     low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
     corners = [low, np.stack([low[:, 0], high[:, 1]], axis=1), high]
     corners.append(np.stack([high[:, 0], low[:, 1]], axis=1))
@@ -97,7 +97,7 @@ def box_corners(boxes: FloatArray) -> FloatArray:
 def ellipse_points(boxes: FloatArray) -> FloatArray:
     """Return QuPath's polygons for ellipses in boxes, shape (K, 4) to (K, 100, 2).
 
-    The points stand at equal angles, the first one in the direction of +x.
+    The points are at equal angles, the first one in the direction of +x.
     """
     low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
     half = (high - low) / 2
@@ -108,7 +108,7 @@ def ellipse_points(boxes: FloatArray) -> FloatArray:
 
 
 def area_by_winding(rings: Sequence[FloatArray]) -> BaseGeometry:
-    """Assemble a shape from rings by the non-zero rule: the old form of QuPath's areas.
+    """Assemble a shape from rings by the non-zero rule, as in the old form of QuPath's areas.
 
     Parameters
     ----------
@@ -136,6 +136,6 @@ def area_by_winding(rings: Sequence[FloatArray]) -> BaseGeometry:
     ]
     parts.sort(key=lambda part: part[0].area, reverse=True)
     shape: BaseGeometry = shapely.Polygon()
-    for part, is_ccw in parts:  # the largest first: islands come after the holes they lie in
+    for part, is_ccw in parts:  # the largest first: islands come after the holes that contain them
         shape = shape.union(part) if is_ccw == parts[0][1] else shape.difference(part)
     return shape

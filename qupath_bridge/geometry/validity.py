@@ -1,4 +1,4 @@
-"""Polygons only, and valid ones: repaired by structure, with the change of area told."""
+"""Repair of polygons by their structure, and the change of area that it causes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["Polygonal", "area_change", "clip", "polygons_only", "repair", "split
 Polygonal: TypeAlias = Polygon | MultiPolygon
 
 FINE = 1e-9
-"""Grid that coordinates are rounded to where GEOS fails without one, pixels."""
+"""Grid to which coordinates are rounded if GEOS fails without one, pixels."""
 
 LOST, LOST_SHARE = 1e-6, 1e-12
-"""Area in px², and as a share, by which parts may miss their whole."""
+"""Area in px², and as a share, by which the sum of parts may differ from the whole."""
 
 
 def repair(geometry: BaseGeometry) -> tuple[Polygonal, float, float]:
-    """Return a valid polygon in the place of one that may not be, and both areas.
+    """Return a valid polygon in place of a possibly invalid one, and both areas.
 
     Parameters
     ----------
@@ -35,10 +35,10 @@ def repair(geometry: BaseGeometry) -> tuple[Polygonal, float, float]:
     Returns
     -------
     polygonal : Polygon or MultiPolygon
-        The same object where it is valid; may be empty.
+        The same object if it is valid; may be empty.
     area_before : float, px²
-        What the outline *as drawn* encloses by its own turn: the sum over polygons of the
-        exterior's shoelace area less those of its holes, which is also what QuPath shows. Where
+        Area that the outline *as drawn* encloses, with its sign: the sum over polygons of the
+        exterior's shoelace area minus those of its holes, which is also what QuPath shows. Where
         an outline crosses itself, lobes that turn opposite ways cancel and area wound twice
         counts twice; so a bow-tie of two equal halves has 0.
     area_after : float, px²
@@ -46,12 +46,12 @@ def repair(geometry: BaseGeometry) -> tuple[Polygonal, float, float]:
     Raises
     ------
     GeometryError
-        If it is no polygon, or a coordinate is not finite.
+        If it is not a polygon, or a coordinate is not finite.
 
     Notes
     -----
-    ``make_valid(method="structure")``: rings are made valid, shells united, holes taken away.
-    Lines and points that are left over are dropped. Never ``buffer(0)``, which loses lobes.
+    ``make_valid(method="structure")``: rings are made valid, shells united, holes subtracted.
+    Remaining lines and points are dropped. Never ``buffer(0)``, which loses lobes.
 
     Examples
     --------
@@ -70,20 +70,20 @@ def repair(geometry: BaseGeometry) -> tuple[Polygonal, float, float]:
     before = float(geometry.area)
     if geometry.is_valid:
         return geometry, before, before
-    shape = _made_valid(geometry)
+    shape = _make_valid(geometry)
     if not shape.is_valid:
-        # GEOS leaves parts side by side that share an edge; united they are one valid part.
-        parts = [_made_valid(part) for part in shapely.get_parts(shape)]
+        # GEOS returns parts that share an edge; united they are one valid part.
+        parts = [_make_valid(part) for part in shapely.get_parts(shape)]
         shape = polygons_only(reduce(shapely.union, parts))
     return shape, before, float(shape.area)
 
 
-def _made_valid(geometry: BaseGeometry) -> Polygonal:
+def _make_valid(geometry: BaseGeometry) -> Polygonal:
     return polygons_only(shapely.make_valid(geometry, method="structure", keep_collapsed=False))
 
 
 def area_change(before: float, after: float) -> float:
-    """Return how much a repair changed an area, as a share of the larger of the two, in [0, 1].
+    """Return the change of area by a repair, as a share of the larger area, in [0, 1].
 
     Examples
     --------
@@ -104,14 +104,14 @@ def polygons_only(geometry: BaseGeometry) -> Polygonal:
     """
     if isinstance(geometry, Polygon | MultiPolygon):
         return geometry
-    # A multipolygon is one part of a collection: taken apart twice.
+    # A multipolygon is one part of a collection: split twice.
     parts = shapely.get_parts(shapely.get_parts(geometry))
     parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
     return parts[0] if len(parts) == 1 else MultiPolygon(list(parts))
 
 
 def split(polygon: Polygonal, other: Polygonal) -> tuple[Polygonal, Polygonal]:
-    """Return what of a polygon lies inside another one, and what lies outside it.
+    """Return the parts of a polygon inside and outside another one.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def split(polygon: Polygonal, other: Polygonal) -> tuple[Polygonal, Polygonal]:
     Raises
     ------
     GeometryError
-        If the two together are not the polygon, as happens in GEOS where points nearly meet.
+        If both parts together are not the polygon, as happens in GEOS if points nearly coincide.
 
     Examples
     --------
@@ -135,14 +135,14 @@ def split(polygon: Polygonal, other: Polygonal) -> tuple[Polygonal, Polygonal]:
         if abs(inside.area + outside.area - area) <= LOST + LOST_SHARE * area:
             return inside, outside
     raise GeometryError(
-        f"Two regions cannot be told apart: of {area:.2f} px² there are "
+        f"Two regions cannot be separated: of {area:.2f} px² there are "
         f"{inside.area:.2f} inside and {outside.area:.2f} outside the other.",
         hint="Simplify or redraw the regions that cross one another in QuPath.",
     )
 
 
 def clip(polygons: GeometryArray, width: float, height: float) -> GeometryArray:
-    """Return polygons cut off at the sides of an image, ``[0, width] x [0, height]``.
+    """Clip polygons to an image, ``[0, width] x [0, height]``.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def clip(polygons: GeometryArray, width: float, height: float) -> GeometryArray:
     Returns
     -------
     array, shape (K,)
-        The same objects where nothing is cut; empty where nothing is left.
+        The same objects where nothing is cut; empty where no part is inside.
     """
     limits = shapely.bounds(polygons)
     outside = (limits < 0).any(axis=1) | (limits[:, 2] > width) | (limits[:, 3] > height)

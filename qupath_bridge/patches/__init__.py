@@ -1,1 +1,1 @@
-"""Pure decisions: which boxes, which labels, which ids."""
+"""Pure functions for boxes, labels and ids of patches."""

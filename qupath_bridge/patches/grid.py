@@ -1,4 +1,4 @@
-"""Which boxes: a regular grid of whole pixels over an image."""
+"""Patch boxes: a regular grid of whole pixels over an image."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Literal
 import numpy as np
 
 from qupath_bridge.errors import PlanError
+from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import BoxArray, FloatArray, GridSpec, IntArray, PixelSize
 
 __all__ = ["Grid", "resolve_grid", "round_half_up"]
 
 
 LARGEST_BOX = 1 << 30
-"""Pixels; boxes are written down with 32 bits."""
+"""Pixels; boxes are stored with 32 bits."""
 
 
 def round_half_up(value: float) -> int:
-    """Round as the contract says: floor(value + 0.5).
+    """Round halves up: floor(value + 0.5).
 
     Examples
     --------
@@ -29,8 +30,8 @@ def round_half_up(value: float) -> int:
     return math.floor(value + 0.5)
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+@dataclass(frozen=True, slots=True, repr=False)
+class Grid(OneLine):
     """Boxes that start at ``origin + k * step`` for whole k, also negative.
 
     Attributes
@@ -44,9 +45,9 @@ class Grid:
         ``drop`` keeps boxes that lie wholly inside the image, ``pad`` those that share area
         with it.
     size : int or None
-        Side of a written patch in pixels; None stands for the box itself.
+        Side of a written patch in pixels; None means the size of the box.
     mpp_x, mpp_y : float or None
-        Effective µm per *written* pixel; None where no pixel size is known.
+        Effective µm per *written* pixel; None if the pixel size is unknown.
 
     Examples
     --------
@@ -75,7 +76,7 @@ class Grid:
         if min(lengths) < 1:
             raise PlanError(
                 f"A box of {self.box_width} x {self.box_height} px every {self.step_x} x "
-                f"{self.step_y} px cannot be: each must be 1 px at least."
+                f"{self.step_y} px is invalid: each must be 1 px at least."
             )
 
     @property
@@ -93,12 +94,12 @@ class Grid:
     @property
     def cols(self) -> IntArray:
         """Column numbers k of the boxes that the edge policy keeps, ascending."""
-        return _kept(self.origin_x, self.step_x, self.box_width, self.width, self.edge)
+        return _box_numbers(self.origin_x, self.step_x, self.box_width, self.width, self.edge)
 
     @property
     def rows(self) -> IntArray:
         """Row numbers k of the boxes that the edge policy keeps, ascending."""
-        return _kept(self.origin_y, self.step_y, self.box_height, self.height, self.edge)
+        return _box_numbers(self.origin_y, self.step_y, self.box_height, self.height, self.edge)
 
     @property
     def xs(self) -> IntArray:
@@ -115,10 +116,10 @@ class Grid:
 
     @property
     def edge_dropped(self) -> int:
-        """Number of boxes that share area with the image but are dropped at its edge."""
-        touching = len(_kept(self.origin_x, self.step_x, self.box_width, self.width, "pad")) * len(
-            _kept(self.origin_y, self.step_y, self.box_height, self.height, "pad")
-        )
+        """Number of boxes that overlap the image but are dropped at its edge."""
+        touching = len(
+            _box_numbers(self.origin_x, self.step_x, self.box_width, self.width, "pad")
+        ) * len(_box_numbers(self.origin_y, self.step_y, self.box_height, self.height, "pad"))
         return touching - len(self)
 
     def boxes(self) -> BoxArray:
@@ -130,14 +131,14 @@ class Grid:
         return boxes.reshape(-1, 4)
 
     def valid_share(self) -> FloatArray:
-        """Return the share of each box that lies inside the image, shape (N,)."""
+        """Return the share of each box that is inside the image, shape (N,)."""
         inside_x = _overlap(self.xs, self.box_width, self.width)
         inside_y = _overlap(self.ys, self.box_height, self.height)
         share = np.outer(inside_y, inside_x) / (self.box_width * self.box_height)
         return share.reshape(-1)
 
 
-def _kept(origin: int, step: int, length: int, size: int, edge: str) -> IntArray:
+def _box_numbers(origin: int, step: int, length: int, size: int, edge: str) -> IntArray:
     if edge == "drop":
         # start >= 0 and start + length <= size
         first, last = -(origin // step), (size - length - origin) // step
@@ -158,12 +159,12 @@ def resolve_grid(
     pixel_size: PixelSize | None = None,
     magnification: float | None = None,
 ) -> Grid:
-    """Turn what was asked into boxes of whole pixels on one image.
+    """Convert a grid specification into boxes of whole pixels on one image.
 
     Parameters
     ----------
     spec : GridSpec
-        ``spec.pixel_size``, where set, stands above ``pixel_size``.
+        ``spec.pixel_size``, if set, replaces ``pixel_size``.
     image_size : (int, int), QuPath pixels
         Width and height.
     pixel_size : PixelSize or None
@@ -174,13 +175,13 @@ def resolve_grid(
     Returns
     -------
     Grid
-        With the effective ``mpp`` of its boxes, which differs from the one asked for by the
+        With the effective ``mpp`` of its boxes, which differs from the requested one by the
         rounding to whole pixels.
 
     Raises
     ------
     PlanError
-        If a pixel size or an objective power is needed and not known, if patches would be
+        If a pixel size or an objective power is needed and unknown, if patches would be
         finer than the slide and that is not allowed, or if a box would be smaller than 1 px.
 
     Examples
@@ -202,20 +203,20 @@ def resolve_grid(
     if min(box_width, box_height, step_x, step_y) < 1:
         raise PlanError(
             f"A patch of {spec.size} px every {stride} px would be a box of {box_width} x "
-            f"{box_height} px every {step_x} x {step_y} px of the slide: nothing.",
-            hint="Ask for a larger --mpp, a smaller --magnification, or larger patches.",
+            f"{box_height} px every {step_x} x {step_y} px of the slide, which is empty.",
+            hint="Use a larger mpp, a smaller magnification, or larger patches.",
         )
     if max(box_width, box_height, step_x, step_y) > LARGEST_BOX:
         raise PlanError(
             f"A patch of {spec.size} px would be a box of {box_width} x {box_height} px of the "
             "slide, far larger than any slide.",
-            hint="Ask for a smaller --mpp or --stride, or correct the pixel size.",
+            hint="Use a smaller mpp or stride, or correct the pixel size.",
         )
     if min(box_width, box_height) < spec.size and not spec.allow_upsampling:
         raise PlanError(
             f"A patch of {spec.size} px would be made from {box_width} x {box_height} px of the "
-            f"slide{_resolution(pixel_size, magnification)}: finer than the slide is.",
-            hint="Ask for a coarser resolution, or allow it with --allow-upsampling.",
+            f"slide{_resolution(pixel_size, magnification)}, finer than the slide itself.",
+            hint="Use a coarser resolution, or allow it with allow_upsampling.",
         )
     return Grid(
         box_width,
@@ -238,17 +239,17 @@ def _scales(
     if spec.mpp is not None:
         if pixel_size is None:
             raise PlanError(
-                f"{spec.mpp:g} µm per pixel is asked for, but the image has no pixel size.",
+                f"{spec.mpp:g} µm per pixel is requested, but the slide has no pixel size.",
                 hint="Set it in QuPath (Image tab, double-click on pixel width), give it with "
-                "--pixel-size, or cut full-resolution pixels with --level-zero.",
+                "pixel_size, or use full-resolution pixels with level_zero.",
             )
         return spec.mpp / pixel_size.x, spec.mpp / pixel_size.y
     if spec.magnification is not None:
         if magnification is None:
             raise PlanError(
-                f"Magnification {spec.magnification:g} is asked for, but the slide does not say "
-                "what its own is.",
-                hint="Use --mpp, which is also exact, or --level-zero.",
+                f"Magnification {spec.magnification:g} is requested, but the slide does not state "
+                "its own.",
+                hint="Use mpp, which is also more exact, or level_zero.",
             )
         return magnification / spec.magnification, magnification / spec.magnification
     return 1.0, 1.0

@@ -1,4 +1,4 @@
-"""From shares to labels: the decision rules of the label contract, on arrays."""
+"""Label rules: from shares of classes to labels of boxes, on arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Number = TypeVar("Number", np.float64, np.int64)
 __all__ = ["EPSILON", "Decision", "check_class_names", "decide"]
 
 EPSILON = 1e-9
-"""A share below it is zero; limits and ties give way by it."""
+"""Shares below it count as zero; limits and ties are compared with this tolerance."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,20 +33,20 @@ class Decision:
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
-        """Which boxes got a label, from the rule or as background."""
+        """Mask of boxes that have a label, from the rule or as background."""
         return self.source >= 0
 
 
 def decide(
     rule: LabelRule, names: tuple[str, ...], shares: Ragged, owners: Ragged | None = None
 ) -> Decision:
-    """Give labels to boxes.
+    """Assign labels to boxes.
 
     Parameters
     ----------
     rule : LabelRule
     names : tuple of str
-        The labels, sorted; codes count into it. ``rule.background`` is among them, if set.
+        The labels, sorted; codes are indices into it. ``rule.background`` is included, if set.
     shares : Ragged, N rows
         Labels with a share > ε and that share, codes ascending in each row.
     owners : Ragged, N rows, optional
@@ -64,15 +64,17 @@ def decide(
     ranks = np.array(label_ranks(names, rule), np.int64)
     by_rank = np.argsort(ranks)
     if rule.rule == "majority":
-        decision = _single(_largest(shares, ranks, by_rank, rule.min_share), shares)
+        decision = _single_label(_largest(shares, ranks, by_rank, rule.min_share), shares)
     elif rule.rule == "centre":
-        decision = _single(_first(owners or Ragged.empty(len(shares)), ranks, by_rank), shares)
+        decision = _single_label(
+            _lowest_rank(owners or Ragged.empty(len(shares)), ranks, by_rank), shares
+        )
     else:
         least = rule.min_share - EPSILON if rule.rule == "threshold" else 0.0
-        decision = _several(shares, ranks, least)
+        decision = _multi_label(shares, ranks, least)
     if rule.background is None:
         return decision
-    return _with_background(decision, names.index(rule.background))
+    return _add_background(decision, names.index(rule.background))
 
 
 def _per_row(
@@ -86,24 +88,24 @@ def _per_row(
     return result
 
 
-def _first(lists: Ragged, ranks: IntArray, by_rank: IntArray) -> IntArray:
-    """Return the code of lowest rank in each row, -1 where there is none."""
+def _lowest_rank(lists: Ragged, ranks: IntArray, by_rank: IntArray) -> IntArray:
+    """Return the code of lowest rank in each row, -1 for empty rows."""
     best = _per_row(np.minimum, lists, ranks[lists.codes], len(ranks))
     codes: IntArray = np.append(by_rank, -1)[best]
     return codes
 
 
 def _largest(shares: Ragged, ranks: IntArray, by_rank: IntArray, least: float) -> IntArray:
-    """Return the code with the largest share in each row, -1 where it is too small."""
+    """Return the code with the largest share in each row, -1 if it is too small."""
     values = shares.amounts
     most = _per_row(np.maximum, shares, values, 0.0)
     tied = most[shares.rows] - values < EPSILON
     candidates = Ragged.of(shares.rows[tied], shares.codes[tied], len(shares))
-    return np.where(most >= least - EPSILON, _first(candidates, ranks, by_rank), -1)
+    return np.where(most >= least - EPSILON, _lowest_rank(candidates, ranks, by_rank), -1)
 
 
-def _single(winner: IntArray, shares: Ragged) -> Decision:
-    """Make the columns of one label a row: its share, and how far the next one is behind."""
+def _single_label(winner: IntArray, shares: Ragged) -> Decision:
+    """Make the columns of one label per row: its share, and the margin to the next one."""
     values, won = shares.amounts, shares.codes == winner[shares.rows]
     share = _per_row(np.maximum, shares, np.where(won, values, 0.0), 0.0)
     others = _per_row(np.maximum, shares, np.where(won, 0.0, values), 0.0)
@@ -118,8 +120,8 @@ def _single(winner: IntArray, shares: Ragged) -> Decision:
     )
 
 
-def _several(shares: Ragged, ranks: IntArray, least: float) -> Decision:
-    """Make the columns of lists of labels, in the order of rank."""
+def _multi_label(shares: Ragged, ranks: IntArray, least: float) -> Decision:
+    """Make the columns of several labels per row, in the order of rank."""
     enough = shares.amounts >= least
     rows, codes = shares.rows[enough], shares.codes[enough]
     order = np.lexsort((ranks[codes], rows))
@@ -129,13 +131,13 @@ def _several(shares: Ragged, ranks: IntArray, least: float) -> Decision:
     return Decision(labels, source, nothing, nothing)
 
 
-def _with_background(decision: Decision, code: int) -> Decision:
-    """Give the background's label to rows without one."""
-    labels, bare = decision.labels, ~decision.labelled
-    rows = np.concatenate([labels.rows, np.flatnonzero(bare)])
-    codes = np.concatenate([labels.codes, np.full(int(bare.sum()), code)])
+def _add_background(decision: Decision, code: int) -> Decision:
+    """Assign the background's label to rows without a label."""
+    labels, unlabelled = decision.labels, ~decision.labelled
+    rows = np.concatenate([labels.rows, np.flatnonzero(unlabelled)])
+    codes = np.concatenate([labels.codes, np.full(int(unlabelled.sum()), code)])
     order = np.argsort(rows, kind="stable")
     source = decision.source.copy()
-    source[bare] = LABEL_SOURCES.index("background")
+    source[unlabelled] = LABEL_SOURCES.index("background")
     labels = Ragged.of(rows[order], codes[order], len(labels))
     return Decision(labels, source, decision.share, decision.margin)

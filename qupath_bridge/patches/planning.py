@@ -1,7 +1,7 @@
-"""Which patches of an image are kept, with which labels, and why the others are not.
+"""Plan of an image's patches: the kept ones with their labels, and counts of the dropped ones.
 
-Pure: annotations, a grid and a rule in; a table and counts out. The same for any order of the
-annotations.
+Pure: from annotations, a grid and a rule to a table and counts. The result does not depend on the
+order of the annotations.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from qupath_bridge.errors import GeometryError, PlanError
+from qupath_bridge.frozen import FrozenDict, OneLine
 from qupath_bridge.geometry.edges import as_array
 from qupath_bridge.geometry.validity import repair
 from qupath_bridge.model import (
@@ -29,7 +30,7 @@ from qupath_bridge.model import (
 
 from .grid import Grid
 from .labels import EPSILON, Decision, decide
-from .regions import PlanReport, Region, Repair, select_regions
+from .regions import ActiveRegion, PlanReport, Repair, select_regions
 from .shares import cores_at_centres, label_shares, union_shares
 from .table import PatchTable, Ragged
 
@@ -39,23 +40,26 @@ TissueTest = Callable[[BoxArray], FloatArray]
 """From boxes (N, 4) in QuPath pixels to the share of tissue in each, (N,)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PlannedPatches:
-    """What was decided for one image.
+@dataclass(frozen=True, slots=True, repr=False)
+class PlannedPatches(OneLine):
+    """Result of planning one image.
 
     Attributes
     ----------
     table : PatchTable
         The kept patches, sorted by z, t, row, col.
     dropped : mapping of Reason to int
-        The others by the first reason that holds; every reason is there.
+        Number of dropped patches by the first reason that applies; every reason is a key.
     report : PlanReport
-        What became of the annotations.
+        Use of the annotations.
     """
 
     table: PatchTable
     dropped: Mapping[Reason, int]
     report: PlanReport
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dropped", FrozenDict(self.dropped))
 
     @property
     def by_label(self) -> dict[str, int]:
@@ -72,7 +76,7 @@ def plan_patches(
     tissue: TissueTest | None = None,
     tma_cores: Sequence[PathObject] = (),
 ) -> PlannedPatches:
-    """Decide which boxes of a grid become patches, and what their labels are.
+    """Select the boxes of a grid that become patches, and assign their labels.
 
     Parameters
     ----------
@@ -81,22 +85,23 @@ def plan_patches(
     grid : Grid
     rule : LabelRule
     planes : sequence of Plane
-        Planes to make patches on.
+        Planes of the patches.
     tissue : callable, optional
-        Asked once a plane, for the boxes that are neither excluded nor outside. Boxes with less
-        than ``rule.min_tissue`` are dropped; None keeps them all.
+        Called once per plane, with the boxes that are neither excluded nor outside. Boxes with
+        less than ``rule.min_tissue`` are dropped; None keeps all.
     tma_cores : sequence of PathObject
-        A box belongs to the core that holds its centre. One in a missing core is ``outside``.
+        A box belongs to the core that contains its centre. Boxes in a missing core are
+        ``outside``.
 
     Raises
     ------
     PlanError
-        If unclassified regions are an error, or polygons are beyond repair.
+        If unclassified regions are an error, or polygons cannot be repaired.
 
     Notes
     -----
-    Polygons that are not valid are always repaired here; ``report.repairs`` says how much that
-    changed, and whoever calls decides what is too much.
+    Invalid polygons are always repaired here; ``report.repairs`` has the change of area, and the
+    caller decides how much is too much.
     """
     try:
         return _plan(annotations, grid, rule, sorted(set(planes)), tissue, tma_cores)
@@ -121,7 +126,7 @@ def _plan(
     names = {region.role.label for region in regions if region.role.label}
     if rule.background is not None and rule.labels:
         names.add(rule.background)
-    scene = _PlaneContext(
+    context = _PlaneContext(
         grid,
         rule,
         tuple(sorted(names)) if rule.labels else (),
@@ -130,11 +135,11 @@ def _plan(
         tissue,
     )
     tables, dropped = [], Counter({Reason.EDGE: grid.edge_dropped * len(planes)})
-    everywhere = scene.plan(regions) if rule.all_planes else None
+    everywhere = context.plan(regions) if rule.all_planes else None
     for plane in planes:
         here = [region for region in regions if region.plane == plane]
-        table, reasons = everywhere or scene.plan(here)
-        tables.append(_on_plane(table, plane))
+        table, reasons = everywhere or context.plan(here)
+        tables.append(_set_plane(table, plane))
         dropped.update(reasons)
     return PlannedPatches(
         PatchTable.concatenate(tables), {reason: dropped[reason] for reason in Reason}, report
@@ -151,21 +156,21 @@ class _Cores:
 
     @classmethod
     def of(cls, cores: Sequence[PathObject]) -> _Cores:
-        drawn = sorted(
+        with_area = sorted(
             (core.name or core.id, core.id, bool(core.missing), core.roi.geometry)
             for core in cores
             if core.roi and core.roi.has_area
         )
         return cls(
-            tuple(name for name, _, _, _ in drawn),
-            np.array([missing for _, _, missing, _ in drawn], np.bool_),
-            as_array([repair(geometry)[0] for _, _, _, geometry in drawn]),
+            tuple(name for name, _, _, _ in with_area),
+            np.array([missing for _, _, missing, _ in with_area], np.bool_),
+            as_array([repair(geometry)[0] for _, _, _, geometry in with_area]),
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _PlaneContext:
-    """What all planes of an image share."""
+    """Values that all planes of an image share."""
 
     grid: Grid
     rule: LabelRule
@@ -174,16 +179,16 @@ class _PlaneContext:
     cores: _Cores
     tissue: TissueTest | None
 
-    def plan(self, regions: Sequence[Region]) -> tuple[PatchTable, Counter[Reason]]:
-        """Plan the boxes of one plane, on which these regions act."""
+    def plan(self, regions: Sequence[ActiveRegion]) -> tuple[PatchTable, Counter[Reason]]:
+        """Plan the boxes of one plane with the regions that act on it."""
         rule, grid, boxes = self.rule, self.grid, self.grid.boxes()
         reasons: Counter[Reason] = Counter()
         unknown = np.full(len(grid), np.nan)
-        kept = np.ones(len(grid), np.bool_)
+        keep = np.ones(len(grid), np.bool_)
 
-        def drop(reason: Reason, which: NDArray[np.bool_]) -> None:
-            reasons[reason] += int((kept & which).sum())
-            np.logical_and(kept, ~which, out=kept)
+        def drop(reason: Reason, boxes_to_drop: NDArray[np.bool_]) -> None:
+            reasons[reason] += int((keep & boxes_to_drop).sum())
+            np.logical_and(keep, ~boxes_to_drop, out=keep)
 
         excluded = union_shares([r for r in regions if r.role.kind == "excluded"], grid)
         drop(Reason.EXCLUDED, excluded > rule.max_excluded_share + EPSILON)
@@ -193,20 +198,20 @@ class _PlaneContext:
             within = union_shares([r for r in regions if r.role.within], grid)
             drop(Reason.OUTSIDE, within < rule.min_within - EPSILON)
         core = cores_at_centres(self.cores.polygons, grid)
-        # Boxes of no core have -1, which is the False at the end.
+        # Boxes outside all cores have -1, which selects the False at the end.
         drop(Reason.OUTSIDE, np.append(self.cores.missing, False)[core])
 
         tissue = unknown.copy()
         if self.tissue is not None:
-            tissue[kept] = self.tissue(boxes[kept])
+            tissue[keep] = self.tissue(boxes[keep])
             if rule.min_tissue is not None:
                 drop(Reason.NO_TISSUE, ~(tissue >= rule.min_tissue - EPSILON))
 
-        decision, shares, contributions = self._labels(regions)
+        decision, shares, contributions = self._label_boxes(regions)
         if rule.labels:
             drop(Reason.NO_LABEL, ~decision.labelled)
 
-        rows = np.flatnonzero(kept)
+        rows = np.flatnonzero(keep)
         row, col = np.divmod(rows, max(len(grid.cols), 1))
         zeros = np.zeros(len(rows), np.int32)
         table = PatchTable(
@@ -233,19 +238,21 @@ class _PlaneContext:
         )
         return table, reasons
 
-    def _labels(self, regions: Sequence[Region]) -> tuple[Decision, Ragged, Ragged]:
-        """Label all boxes; nothing where no labels are asked for."""
+    def _label_boxes(self, regions: Sequence[ActiveRegion]) -> tuple[Decision, Ragged, Ragged]:
+        """Return labels and shares of all boxes; empty without labelling."""
         if not self.rule.labels:
             nothing = np.full(len(self.grid), np.nan)
             none = Ragged.empty(len(self.grid), values=True)
-            bare = Ragged.empty(len(self.grid))
-            return Decision(bare, np.full(len(bare), -1, np.int8), nothing, nothing), none, none
+            unlabelled = Ragged.empty(len(self.grid))
+            source = np.full(len(unlabelled), -1, np.int8)
+            return Decision(unlabelled, source, nothing, nothing), none, none
         labelling = [region for region in regions if region.role.kind == "label"]
-        held = label_shares(labelling, self.grid, self.rule, self.names, self.region_names)
-        return decide(self.rule, self.names, held.shares, held.owners), held.shares, held.regions
+        result = label_shares(labelling, self.grid, self.rule, self.names, self.region_names)
+        decision = decide(self.rule, self.names, result.shares, result.owners)
+        return decision, result.shares, result.regions
 
 
-def _on_plane(table: PatchTable, plane: Plane) -> PatchTable:
+def _set_plane(table: PatchTable, plane: Plane) -> PatchTable:
     return replace(
         table,
         z=np.full(len(table), plane.z, np.int32),

@@ -1,22 +1,23 @@
-"""Which annotations act on a plan, as what, and why the others do not."""
+"""Selection of the annotations that affect a plan, with their roles."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
 
 from qupath_bridge.errors import GeometryError, PlanError
+from qupath_bridge.frozen import FrozenDict, OneLine
 from qupath_bridge.geometry.edges import GeometryArray, as_array
 from qupath_bridge.geometry.validity import Polygonal, area_change, clip, repair
 from qupath_bridge.model import LabelRule, PathObject, Plane, Roi
 
 from .roles import Role, role_of
 
-__all__ = ["PlanReport", "Region", "Repair", "select_regions"]
+__all__ = ["ActiveRegion", "PlanReport", "Repair", "select_regions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +30,21 @@ class Repair:
 
     @property
     def change(self) -> float:
-        """How much the area changed, as a share of the larger one."""
+        """Change of the area, as a share of the larger area."""
         return area_change(self.area_before, self.area_after)
 
 
-@dataclass(frozen=True, slots=True)
-class PlanReport:
-    """What became of the annotations of an image.
+@dataclass(frozen=True, slots=True, repr=False)
+class PlanReport(OneLine):
+    """Use of the annotations of an image.
 
     Attributes
     ----------
     used : int
         Regions that label, exclude, or count for ``within``.
     skipped : mapping of str to int
-        The others by cause: ``points``, ``lines``, ``empty``, ``outside image``,
+        Number of annotations that are not used, by cause: ``points``, ``lines``, ``empty``,
+        ``outside image``,
         ``other plane``, ``unclassified``, ``context``, and ``ignored: <class>``.
     repairs : tuple of Repair
         By annotation id.
@@ -50,12 +52,15 @@ class PlanReport:
     """
 
     used: int = 0
-    skipped: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = FrozenDict()
     repairs: tuple[Repair, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "skipped", FrozenDict(self.skipped))
+
     def as_dict(self) -> dict[str, object]:
-        """Return it as plain JSON values."""
+        """Return the report as plain JSON values."""
         return {
             "used": self.used,
             "skipped": dict(self.skipped),
@@ -70,9 +75,9 @@ class PlanReport:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
-    """An annotation that acts: its role, its plane, and its shape, valid and in the image."""
+@dataclass(frozen=True, slots=True, repr=False)
+class ActiveRegion(OneLine):
+    """An annotation that affects a plan: its role, plane, and valid shape inside the image."""
 
     id: str
     role: Role
@@ -86,13 +91,13 @@ def select_regions(
     rule: LabelRule,
     planes: Sequence[Plane],
     image_size: tuple[int, int],
-) -> tuple[tuple[Region, ...], PlanReport]:
-    """Pick the annotations that act, repair them and clip them to the image.
+) -> tuple[tuple[ActiveRegion, ...], PlanReport]:
+    """Select the annotations that affect a plan, repair them and clip them to the image.
 
     Returns
     -------
-    regions : tuple of Region
-        Sorted by id: nothing after this depends on the order of the annotations.
+    regions : tuple of ActiveRegion
+        Sorted by id, so that no later result depends on the order of the annotations.
     report : PlanReport
 
     Raises
@@ -104,9 +109,9 @@ def select_regions(
     skipped: Counter[str] = Counter()
     chosen: list[tuple[PathObject, Roi, Role]] = []
     nameless: list[str] = []
-    for annotation in _canonical_order(annotations):
+    for annotation in _sort_canonically(annotations):
         role = role_of(annotation.class_path, rule)
-        cause = _no_region(annotation.roi, rule, planes)
+        cause = _skip_cause(annotation.roi, rule, planes)
         if annotation.roi is None or cause:
             skipped[cause or "empty"] += 1
             continue
@@ -120,16 +125,16 @@ def select_regions(
     if nameless and rule.unclassified == "error":
         raise PlanError(
             f"{len(nameless)} region(s) have no class, the first is {nameless[0]}.",
-            hint="Give them a class in QuPath, or use --unclassified skip or as=LABEL.",
+            hint="Give them a class in QuPath, or set unclassified to skip or as=LABEL.",
         )
 
-    polygons, repairs = _repaired(
+    polygons, repairs = _repair_polygons(
         as_array([roi.geometry for _, roi, _ in chosen]), [a.id for a, _, _ in chosen]
     )
     clipped = clip(polygons, *image_size)
     areas = shapely.area(clipped)
     regions = tuple(
-        Region(annotation.id, role, roi.plane, polygon, area)
+        ActiveRegion(annotation.id, role, roi.plane, polygon, area)
         for (annotation, roi, role), polygon, area in zip(
             chosen, clipped, areas.tolist(), strict=True
         )
@@ -142,7 +147,7 @@ def select_regions(
     return regions, PlanReport(len(regions), counts, repairs)
 
 
-def _repaired(
+def _repair_polygons(
     polygons: GeometryArray, names: Sequence[str]
 ) -> tuple[GeometryArray, tuple[Repair, ...]]:
     repairs = []
@@ -155,8 +160,8 @@ def _repaired(
     return polygons, tuple(repairs)
 
 
-def _canonical_order(annotations: Sequence[PathObject]) -> list[PathObject]:
-    """Sort by id; what else there is decides only between annotations that share one."""
+def _sort_canonically(annotations: Sequence[PathObject]) -> list[PathObject]:
+    """Sort by id; the other values decide only between annotations with the same id."""
     uses = Counter(annotation.id for annotation in annotations)
 
     def key(annotation: PathObject) -> tuple[str, str, bytes]:
@@ -169,8 +174,8 @@ def _canonical_order(annotations: Sequence[PathObject]) -> list[PathObject]:
     return sorted(annotations, key=key)
 
 
-def _no_region(roi: Roi | None, rule: LabelRule, planes: Sequence[Plane]) -> str | None:
-    """Say why an object is no region of these planes; None where it is one."""
+def _skip_cause(roi: Roi | None, rule: LabelRule, planes: Sequence[Plane]) -> str | None:
+    """Return why an object is not a region of these planes; None if it is one."""
     if roi is None or roi.geometry.is_empty:
         return "empty"
     if not roi.has_area:

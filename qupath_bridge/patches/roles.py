@@ -1,4 +1,4 @@
-"""What a class means to a run: a label, an exclusion, a context, or nothing."""
+"""Roles of classes in a run: label, exclusion, context, or no effect."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CONTEXT = "Region*"
 """The class that never labels unless it is renamed. A literal name."""
 
 CHILDREN = ": *"
-"""What ends the only wildcard: the children of a class, not the class itself."""
+"""Suffix of a wildcard, which matches the children of a class, but not the class itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What the regions of a class do.
+    """Effect of the regions of a class.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Role:
     label : str or None
         For kind ``label`` only.
     within : bool
-        Whether the region counts for ``within``, whatever its kind.
+        True if the region counts for ``within``, for any kind.
     """
 
     kind: Literal["label", "excluded", "context", "ignored", "unclassified"]
@@ -43,15 +43,15 @@ class Role:
 
     @property
     def acts(self) -> bool:
-        """Whether the region has any effect."""
+        """True if the region has any effect."""
         return self.within or self.kind in {"label", "excluded"}
 
 
 def role_of(class_path: str | None, rule: LabelRule) -> Role:
-    """Return the role of a class path; None stands for unclassified.
+    """Return the role of a class path; None means unclassified.
 
-    Unclassified regions that get a label by ``unclassified = as`` are from then on treated as
-    if that were their class.
+    Unclassified regions that get a label by ``unclassified = as`` are treated as if this label
+    were their class.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def role_of(class_path: str | None, rule: LabelRule) -> Role:
 def label_of(class_path: str, rule: LabelRule) -> str:
     """Return the label of an ordinary class: exact name, then wildcard, then roll-up.
 
-    Of several wildcards that match, the longest counts.
+    If several wildcards match, the longest one is used.
 
     Examples
     --------
@@ -98,9 +98,9 @@ def _is_child(class_path: str, wildcard: str) -> bool:
 
 
 def label_ranks(labels: Sequence[str], rule: LabelRule) -> list[int]:
-    """Return the place of each label: the ``priority`` order, then by code point.
+    """Return the rank of each label: the ``priority`` order, then by code point.
 
-    ``priority`` may name a label, or a class, which stands for its label.
+    ``priority`` may name a label, or a class, which means its label.
 
     Examples
     --------
@@ -132,13 +132,13 @@ def check_class_names(
     Returns
     -------
     tuple of str
-        Warnings: names that the project knows but no selected image holds; names in ``priority``
-        that are neither a class nor a label.
+        Warnings: names of the project's classes without an annotation in any selected image;
+        names in ``priority`` that are neither a class nor a label.
 
     Raises
     ------
     ConfigError
-        With one fault for each name that is neither held nor known, close matches listed.
+        With one fault for each unknown name; it lists close matches.
 
     Examples
     --------
@@ -147,22 +147,22 @@ def check_class_names(
     >>> check_class_names(LabelRule(within=("Tumour",)), ["Tumor", "Stroma"])
     Traceback (most recent call last):
     ...
-    qupath_bridge.errors.ConfigError: within: there is no class 'Tumour'; did you mean 'Tumor'?
+    qupath_bridge.errors.ConfigError: within: no class 'Tumour'; did you mean 'Tumor'?
     """
-    held = set(present)
-    listed = held | set(known)
+    used = set(present)
+    listed = used | set(known)
     faults, warnings = [], []
     named = (("map", rule.rename), ("exclude", rule.exclude), ("within", rule.within))
     for place, names in named:
         for name in names:
-            if _matches(name, held, wildcard=place == "map"):
+            if _matches(name, used, wildcard=place == "map"):
                 continue
             if _matches(name, listed, wildcard=place == "map"):
                 warnings.append(
                     f"{place}: no selected image has an annotation of the class {name!r}."
                 )
             elif name != rule.unclassified_as:
-                faults.append(Fault(place, f"there is no class {name!r}{_suggest(name, listed)}"))
+                faults.append(Fault(place, f"no class {name!r}{_suggest(name, listed)}"))
     if faults:
         raise ConfigError(faults)
     labels = {label_of(name, rule) for name in listed} | {rule.background, rule.unclassified_as}
@@ -184,5 +184,5 @@ def _suggest(name: str, classes: set[str]) -> str:
     if close:
         return f"; did you mean {' or '.join(repr(lowered[key]) for key in close)}?"
     if not classes:
-        return "; there are no classes at all"
+        return "; no classes are defined"
     return f"; the classes are {', '.join(map(repr, sorted(classes)))}"

@@ -1,4 +1,4 @@
-"""From regions and a grid to shares: of labels, of annotations, of unions, of box centres."""
+"""Shares of grid boxes: of labels, annotations and unions; and the owners of box centres."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from qupath_bridge.model import FloatArray, IntArray, LabelRule
 
 from .grid import Grid
 from .labels import EPSILON
-from .regions import Region
+from .regions import ActiveRegion
 from .roles import label_ranks
 from .table import Ragged
 
 __all__ = ["LabelShares", "cores_at_centres", "label_shares", "union_shares"]
 
 AREA_DECIMALS = 6
-"""Areas of regions are compared to so many decimals: equal shapes tie, wherever they begin."""
+"""Decimals to which areas of regions are compared: equal shapes tie, whatever point is first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelShares:
-    """What each of N boxes of a grid holds.
+    """Shares of labels and annotations in each of N boxes of a grid.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class LabelShares:
         Labels with a share > ε, and that share.
     regions : Ragged
         Annotations with a contribution > ε, largest first, and the contribution: the share of
-        the box that the annotation has of what its label owns.
+        the box that the annotation covers and whose area its label owns.
     owners : Ragged or None
         Labels that own the centre of the box, for rule ``centre``.
     """
@@ -47,61 +47,64 @@ class LabelShares:
     owners: Ragged | None
 
 
-def union_shares(regions: Sequence[Region], grid: Grid) -> FloatArray:
+def union_shares(regions: Sequence[ActiveRegion], grid: Grid) -> FloatArray:
     """Return the share of each box that the union of regions covers, shape (N,)."""
-    painting = resolve_overlaps(as_array([region.polygon for region in regions]))
-    entries = _entries(painting.visible_part(), grid)
+    overlaps = resolve_overlaps(as_array([region.polygon for region in regions]))
+    entries = _entries(overlaps.visible_part(), grid)
     shares = np.bincount(_boxes(entries, grid), entries.value, minlength=len(grid))
     return tidy(shares.astype(np.float64))
 
 
 def label_shares(
-    regions: Sequence[Region],
+    regions: Sequence[ActiveRegion],
     grid: Grid,
     rule: LabelRule,
     names: Sequence[str],
     region_names: Sequence[str],
 ) -> LabelShares:
-    """Return what each box holds of labels and of annotations, overlaps resolved.
+    """Return the shares of labels and annotations in each box, with overlaps resolved.
 
     Parameters
     ----------
-    regions : sequence of Region
-        Those that label, all on one plane.
+    regions : sequence of ActiveRegion
+        Regions of kind ``label``, all on one plane.
     names : sequence of str
         All labels, sorted.
     region_names : sequence of str
         Ids of all annotations, sorted.
     """
-    painted = _paint_order(regions, rule, names)
-    polygons = as_array([region.polygon for region in painted])
+    ordered = _sort_bottom_up(regions, rule, names)
+    polygons = as_array([region.polygon for region in ordered])
     label_code = {name: code for code, name in enumerate(names)}
     region_code = {name: code for code, name in enumerate(region_names)}
-    labels = np.array([label_code[region.role.label or ""] for region in painted], np.int64)
-    ids = np.array([region_code[region.id] for region in painted], np.int64)
+    labels = np.array([label_code[region.role.label or ""] for region in ordered], np.int64)
+    ids = np.array([region_code[region.id] for region in ordered], np.int64)
 
-    painting = resolve_overlaps(polygons, labels if rule.overlap == "independent" else None)
-    seen = _entries(painting.visible_part(), grid)
-    shares = _by_box(seen, labels, grid)
-    own = Entries.concatenate([seen, _entries(painting.hidden_part(labels), grid)])
-    contributions = _largest_first(_by_box(own, ids, grid))
+    overlaps = resolve_overlaps(polygons, labels if rule.overlap == "independent" else None)
+    visible = _entries(overlaps.visible_part(), grid)
+    shares = _sum_by_box(visible, labels, grid)
+    hidden = _entries(overlaps.hidden_part(labels), grid)
+    own = Entries.concatenate([visible, hidden])
+    contributions = _sort_by_value(_sum_by_box(own, ids, grid))
     owners = _centre_owners(polygons, labels, grid, rule) if rule.rule == "centre" else None
     return LabelShares(shares, contributions, owners)
 
 
 def cores_at_centres(cores: GeometryArray, grid: Grid) -> IntArray:
-    """Return the first core that holds the centre of each box, -1 where none does, shape (N,)."""
+    """Return the first core that contains each box's centre, -1 without a core, shape (N,)."""
     found = np.full(len(grid), len(cores))
     entries = _centres(cores, grid)
     np.minimum.at(found, _boxes(entries, grid), entries.region)
     return np.where(found < len(cores), found, -1)
 
 
-def _paint_order(regions: Sequence[Region], rule: LabelRule, names: Sequence[str]) -> list[Region]:
-    """Sort regions from the first painted to the last, which owns what it covers."""
+def _sort_bottom_up(
+    regions: Sequence[ActiveRegion], rule: LabelRule, names: Sequence[str]
+) -> list[ActiveRegion]:
+    """Sort regions from the lowest to the topmost one, which owns the area that it covers."""
     rank = dict(zip(names, label_ranks(names, rule), strict=True))
 
-    def key(region: Region) -> tuple[float, float, str, str]:
+    def key(region: ActiveRegion) -> tuple[float, float, str, str]:
         area, label = -round(region.area, AREA_DECIMALS), region.role.label or ""
         by_label = -rank[label] if rule.overlap == "priority" else 0
         return by_label, area, label, region.id
@@ -121,12 +124,12 @@ def _centres(polygons: GeometryArray, grid: Grid) -> Entries:
 
 
 def _boxes(entries: Entries, grid: Grid) -> IntArray:
-    """Return the number of the box of each entry, row by row."""
+    """Return the number of each entry's box, counted row by row."""
     return entries.row * len(grid.cols) + entries.col
 
 
-def _by_box(entries: Entries, code_of_region: IntArray, grid: Grid) -> Ragged:
-    """Sum what regions of one code have in a box; leave out what is not above ε."""
+def _sum_by_box(entries: Entries, code_of_region: IntArray, grid: Grid) -> Ragged:
+    """Sum the values of regions with the same code in each box; leave out sums up to ε."""
     if not len(entries):
         return Ragged.empty(len(grid), values=True)
     codes = int(code_of_region.max()) + 1
@@ -140,7 +143,7 @@ def _by_box(entries: Entries, code_of_region: IntArray, grid: Grid) -> Ragged:
     return Ragged.of(rows, found, len(grid), sums[real])
 
 
-def _largest_first(lists: Ragged) -> Ragged:
+def _sort_by_value(lists: Ragged) -> Ragged:
     """Sort each row by its values, descending, then by code."""
     order = np.lexsort((lists.codes, -lists.amounts, lists.rows))
     return Ragged(lists.offsets, lists.codes[order], lists.amounts[order])

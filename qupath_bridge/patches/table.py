@@ -1,4 +1,4 @@
-"""The table of planned patches: a million patches are a few arrays, never a million objects."""
+"""Table of planned patches: a few arrays, so that a million patches are not a million objects."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from qupath_bridge.frozen import count, one_line
 from qupath_bridge.model import BoxArray, FloatArray, IntArray, Plane
 
 from .ids import patch_id
@@ -19,12 +20,43 @@ __all__ = ["LABEL_SOURCES", "PatchTable", "Ragged"]
 CodeArray = NDArray[np.int32]
 
 LABEL_SOURCES = ("rule", "background")
-"""What ``PatchTable.label_source`` counts into; -1 is null."""
+"""Names for the codes of ``PatchTable.label_source``; -1 is null."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ragged:
-    """A list of codes, and perhaps of numbers, for each row: offsets into flat arrays.
+class _Columns:
+    """Base of dataclasses of arrays: read-only arrays, compared by content (NaN is NaN)."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]  # it is for dataclasses
+            column = getattr(self, field.name)
+            if isinstance(column, np.ndarray):
+                view = column.view()  # the caller's own array stays as it is
+                view.setflags(write=False)
+                object.__setattr__(self, field.name, view)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        return all(_equal(getattr(self, name), getattr(other, name)) for name in names)
+
+    __hash__ = None  # type: ignore[assignment]  # tables of arrays cannot be keys
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    return bool(one == other)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Ragged(_Columns):
+    """A list of codes, and optionally of numbers, per row: offsets into flat arrays.
 
     Row ``i`` is ``codes[offsets[i]:offsets[i + 1]]``, as in Arrow's lists.
 
@@ -47,7 +79,7 @@ class Ragged:
         count: int,
         values: FloatArray | None = None,
     ) -> Self:
-        """Make lists from entries that are sorted by row already."""
+        """Make lists from entries that are sorted by row."""
         offsets = np.zeros(count + 1, np.int64)
         np.cumsum(np.bincount(rows, minlength=count), out=offsets[1:])
         return cls(offsets, codes.astype(np.int32), values)
@@ -60,7 +92,7 @@ class Ragged:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Ragged]) -> Self:
-        """Put the rows of several one after the other."""
+        """Concatenate the rows of several."""
         ends = np.cumsum([0, *(len(part.codes) for part in parts)])
         offsets = [part.offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
         values = [part.values for part in parts if part.values is not None]
@@ -72,6 +104,9 @@ class Ragged:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def __repr__(self) -> str:
+        return one_line("Ragged", count(len(self), "row"), count(len(self.codes), "code"))
 
     @property
     def lengths(self) -> IntArray:
@@ -85,7 +120,7 @@ class Ragged:
 
     @property
     def amounts(self) -> FloatArray:
-        """The numbers, shape (M,); 0 where there are none."""
+        """The numbers, shape (M,); 0 if there are no numbers."""
         return np.zeros(len(self.codes)) if self.values is None else self.values
 
     def row(self, index: int) -> CodeArray:
@@ -97,21 +132,21 @@ class Ragged:
         return self.amounts[self.offsets[index] : self.offsets[index + 1]]
 
     def take(self, rows: IntArray) -> Self:
-        """Return the lists of some rows, in the order asked for."""
+        """Return the lists of some rows, in the order of ``rows``."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        # Where each entry stands in the old arrays: its row's start plus its place in the row.
+        # Index of each entry in the old arrays: its row's start plus its place in the row.
         index = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         values = None if self.values is None else self.values[index]
         return replace(self, offsets=offsets, codes=self.codes[index], values=values)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PatchTable:
-    """The kept patches of one slide, one row each, sorted by z, t, row, col.
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PatchTable(_Columns):
+    """The kept patches of one slide, one row per patch, sorted by z, t, row, col.
 
-    Names stand once, in ``label_names``, ``region_names`` and ``core_names``; columns hold codes
-    that count into them, -1 for null. In columns of shares NaN is null.
+    Names are stored once, in ``label_names``, ``region_names`` and ``core_names``; columns hold
+    indices into them (codes), -1 for null. In columns of shares NaN is null.
 
     Attributes
     ----------
@@ -140,7 +175,7 @@ class PatchTable:
         Ids of annotations, sorted.
     core_names : tuple of str
     multi : bool
-        Whether labels are lists (rules ``threshold`` and ``any``).
+        True if labels are lists (rules ``threshold`` and ``any``).
     """
 
     boxes: BoxArray
@@ -167,6 +202,10 @@ class PatchTable:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __repr__(self) -> str:
+        counts = (f"{name!r}: {number}" for name, number in self.label_counts().items())
+        return one_line("PatchTable", count(len(self), "patch", "patches"), *counts)
+
     def take(self, rows: slice | IntArray | NDArray[np.bool_]) -> Self:
         """Return a table of some rows: a slice, a mask, or their numbers."""
         index = np.arange(len(self))[rows]
@@ -179,7 +218,7 @@ class PatchTable:
 
     @classmethod
     def concatenate(cls, parts: Sequence[PatchTable]) -> Self:
-        """Put tables that share their names one after the other; there is at least one."""
+        """Concatenate tables that share their names; at least one."""
         columns: dict[str, Any] = {}
         for field in fields(cls):
             values = [getattr(part, field.name) for part in parts]
@@ -200,19 +239,19 @@ class PatchTable:
         return [self.label_names[code] for code in self.labels.row(row)]
 
     def label_of(self, row: int) -> str | list[str] | None:
-        """Return what the index shows: a list for multi-label rules, else a name or None."""
+        """Return the label as in the index: a list for multi-label rules, else a name or None."""
         names = self.labels_of(row)
         if self.multi:
             return names
         return names[0] if names else None
 
     def shares_of(self, row: int) -> dict[str, float]:
-        """Return label to share of one patch."""
+        """Return the shares of one patch by label."""
         codes, values = self.shares.row(row).tolist(), self.shares.row_values(row).tolist()
         return {self.label_names[code]: value for code, value in zip(codes, values, strict=True)}
 
     def regions_of(self, row: int) -> list[str]:
-        """Return the ids of the annotations that one patch is made of, largest part first."""
+        """Return the ids of the annotations in one patch, largest contribution first."""
         return [self.region_names[code] for code in self.regions.row(row)]
 
     def core_of(self, row: int) -> str | None:
@@ -221,7 +260,7 @@ class PatchTable:
         return self.core_names[code] if code >= 0 else None
 
     def label_source_of(self, row: int) -> str | None:
-        """Return where the label of one patch comes from."""
+        """Return the origin of one patch's label."""
         code = int(self.label_source[row])
         return LABEL_SOURCES[code] if code >= 0 else None
 

@@ -1,1 +1,1 @@
-"""QuPath's files: projects, data files, GeoJSON, and QuPath's own classes."""
+"""QuPath's files: projects, data files and GeoJSON; and QuPath's own Java classes."""

@@ -1,4 +1,4 @@
-"""What an editor is: a way to put tiles into an image's data file."""
+"""Protocol of an editor: an exchangeable part that writes tiles into a copy of a data file."""
 
 from __future__ import annotations
 
@@ -16,39 +16,38 @@ __all__ = ["Editor", "is_ours", "tile_of"]
 
 
 def is_ours(identity: str) -> bool:
-    """Return whether an id is that of a tile which this library made."""
+    """Return whether an id is that of a tile made by this library."""
     return identity.startswith(TILE_ID_BEGINNING)
 
 
-def tile_of(each: PathObject) -> Tile:
-    """Return a tile object, one of ours, as the tile that it was made from.
+def tile_of(item: PathObject) -> Tile:
+    """Return a tile object of this library as the tile that it was made from.
 
     Raises
     ------
     ValueError
         If it has no ROI.
     """
-    if each.roi is None:
-        raise ValueError(f"the tile {each.id} has no ROI")
-    x, y, x2, y2 = (round(value) for value in each.roi.geometry.bounds)
+    if item.roi is None:
+        raise ValueError(f"the tile {item.id} has no ROI")
+    x, y, x2, y2 = (round(value) for value in item.roi.geometry.bounds)
     return Tile(
-        id=each.id,
+        id=item.id,
         box=Box(x, y, x2 - x, y2 - y),
-        plane=each.roi.plane,
-        name=each.name or "",
-        class_path=each.class_path,
-        color=None if each.class_color is None else unpack_rgb(each.class_color),
-        measurements=each.measurements,
-        metadata=each.metadata,
+        plane=item.roi.plane,
+        name=item.name or "",
+        class_path=item.class_path,
+        color=None if item.class_color is None else unpack_rgb(item.class_color),
+        measurements=item.measurements,
+        metadata=item.metadata,
     )
 
 
 @runtime_checkable
 class Editor(Protocol):
-    """Makes changed copies of data files; engines that write are editors too.
+    """Writes changed copies of data files; engines that write are editors too.
 
-    It never changes a file that is there: who takes the copy into use decides that when it was
-    looked at.
+    An editor never changes an existing file: the caller checks the copy, then replaces the file.
     """
 
     name: str
@@ -62,32 +61,32 @@ class Editor(Protocol):
         remove: Collection[str] = (),
         add: Iterable[Tile] = (),
     ) -> None:
-        """Write a copy of a data file, from which tiles are gone and to which others were added.
+        """Write a copy of a data file in which tiles are removed and others are added.
 
         Parameters
         ----------
         source : Path or None
-            The data file; None for an image that has none, which gets a new one.
+            The data file; None for an image without one, which gets a new file.
         target : Path
-            The copy; it does not exist yet.
+            The copy; must not exist.
         slide : Slide
-            Whose data they are.
+            The slide of the data file.
         remove : collection of str
-            Ids of tiles; what lies below one moves up to its parent.
+            Ids of tiles; the children of a removed tile move up to its parent.
         add : iterable of Tile
-            Come below the root, behind all others.
+            Added below the root, after all other objects.
 
         Raises
         ------
         ProjectError
             If the file cannot be read.
         OutputError
-            If it cannot be changed safely, or the copy cannot be written.
+            If the file cannot be changed safely, or the copy cannot be written.
         """
         ...
 
     def read_file(self, path: Path, *, entry_id: str = "") -> ImageData:
-        """Read all objects of one data file, wherever it lies.
+        """Read all objects of one data file, in any folder.
 
         Raises
         ------
@@ -97,15 +96,15 @@ class Editor(Protocol):
         ...
 
     def start(self) -> None:
-        """Make ready what it needs.
+        """Start the programs that the editor needs.
 
         Raises
         ------
         MissingDependencyError
-            If that is not there.
+            If one is not installed.
         """
         ...
 
     def close(self) -> None:
-        """Give back what it holds; it may be used again."""
+        """Release all resources. Idempotent; the editor may be used again."""
         ...

@@ -1,4 +1,4 @@
-"""The garbage collector, kept from going through very many new objects over and over again."""
+"""Pause of the garbage collector, which would scan many new objects over and over again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["gc_paused"]
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Let the collector rest while a block makes many objects that hold no cycles."""
+    """Disable the garbage collector inside the block; for blocks that make no cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:

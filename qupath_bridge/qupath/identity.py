@@ -1,4 +1,4 @@
-"""Ids for objects that have none: QuPath stores ids from version 0.4 on."""
+"""Ids for objects without an id: QuPath stores ids from version 0.4 on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KEEP = ~(0xF << 76 | 0b11 << 62) & (1 << 128) - 1
 
 
 class DerivedIds:
-    """Makes ids out of what objects are, the same ones at each reading of one image.
+    """Derives ids from the content of objects; each reading of an image gives the same ids.
 
     Parameters
     ----------
@@ -35,13 +35,14 @@ class DerivedIds:
 
     def __init__(self, entry_id: str) -> None:
         self._entry_id = entry_id
-        self._seen: Counter[bytes] = Counter()
+        self._counts: Counter[bytes] = Counter()
 
     def make(self, object_type: ObjectType, class_path: str | None, roi: Roi | None) -> str:
         """Return a UUID text (version 8) for the next object of an image.
 
-        It is the hash of entry ID, type, class, plane, canonical geometry (rings turned and
-        begun alike) and a running number among equals, so equal objects need a fixed order.
+        It is the hash of entry ID, type, class, plane, canonical geometry (rings with a fixed
+        direction and first point) and a running number among equals, so equal objects need a
+        fixed order.
         """
         plane = roi.plane if roi else FIRST_PLANE
         facts = (self._entry_id, object_type.value, class_path or "", f"{plane.z}", f"{plane.t}")
@@ -49,7 +50,7 @@ class DerivedIds:
         if roi is not None:
             shape = shapely.to_wkb(shapely.normalize(roi.geometry), byte_order=1)
         content = xxhash.xxh3_128("\0".join(facts).encode() + b"\0" + shape).digest()
-        number = self._seen[content]
-        self._seen[content] += 1
+        number = self._counts[content]
+        self._counts[content] += 1
         value = xxhash.xxh3_128(content + number.to_bytes(8, "little")).intdigest()
         return str(uuid.UUID(int=value & _KEEP | _VERSION_8 | _VARIANT))

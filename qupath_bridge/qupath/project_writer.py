@@ -1,6 +1,6 @@
-"""Writes new QuPath projects, as QuPath 0.6 and 0.7 would have written them.
+"""Writes new QuPath projects as QuPath 0.6 and 0.7 write them.
 
-Only new ones: nothing here changes a project that exists.
+New projects only: no function here changes an existing project.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
 from qupath_bridge.errors import OutputError, UsageError
+from qupath_bridge.frozen import FrozenDict, OneLine, thaw
 from qupath_bridge.model import ClassInfo, ImageData, ObjectType
-from qupath_bridge.qupath.files.builders import thaw
 from qupath_bridge.qupath.files.classes import class_problem
 from qupath_bridge.qupath.qpdata.writing import encode_image_data
 from qupath_bridge.stores.local import LocalStore
@@ -25,7 +24,7 @@ from qupath_bridge.stores.local import LocalStore
 __all__ = ["CREATED", "NewEntry", "create_project", "stored_uri"]
 
 CREATED = 1735689600000
-"""Time stamp of a project that names none, ms since 1970: the first second of 2025, UTC."""
+"""Default time stamp of a project, ms since 1970: the first second of 2025, UTC."""
 
 _COUNTED = {
     ObjectType.ROOT: "Root objects",
@@ -35,21 +34,21 @@ _COUNTED = {
     ObjectType.TILE: "Tiles",
     ObjectType.TMA_CORE: "TMA cores",
 }
-"""QuPath's words in summary.json."""
+"""Keys of object counts in QuPath's summary.json."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewEntry:
+@dataclass(frozen=True, slots=True, repr=False)
+class NewEntry(OneLine):
     """An image of a new project.
 
     Attributes
     ----------
     name : str
-        As the user sees it.
+        Name that QuPath shows.
     builder : mapping
         QuPath's ``serverBuilder`` (see :mod:`~qupath_bridge.qupath.files.builders`).
     data : ImageData or None
-        Objects and image type; None for an image that was added and never saved.
+        Objects and image type; None for an image that was never saved.
     entry_id : int or None
         The next free number when not given.
     """
@@ -59,7 +58,7 @@ class NewEntry:
     data: ImageData | None = None
     entry_id: int | None = None
     description: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, str] = FrozenDict()
     tags: Sequence[str] = ()
 
 
@@ -78,43 +77,43 @@ def create_project(
     Parameters
     ----------
     folder : path
-        Made when it does not exist; must be empty otherwise.
+        Created if it does not exist; must be empty otherwise.
     entries : iterable of NewEntry
     classes : sequence of ClassInfo
         The class list that QuPath shows.
     metadata : mapping of str to str, optional
         The project's own key and values.
     stored_at : str, optional
-        Absolute folder that the project claims to have been saved in, with ``/``; its real one
-        when not given. With slides placed relative to it (:func:`stored_uri`) the files are the
-        same on every machine, and QuPath finds the slides relative to the project.
+        Absolute folder, with ``/``, that the project states as its place; its real folder when
+        not given. With slides placed relative to it (:func:`stored_uri`) the files are the same
+        on every machine, and QuPath finds the slides relative to the project.
     version : str
-        QuPath version that the files claim to be of.
+        QuPath version that the files state.
     created : int
-        Time stamp, ms since 1970; goes into the files and their modification times.
+        Time stamp, ms since 1970; written into the files and their modification times.
 
     Raises
     ------
     OutputError
         If the folder is not empty, or cannot be written.
     UsageError
-        If entries or classes are not what QuPath can open.
+        If QuPath cannot open the entries or classes.
     """
     folder = Path(folder).absolute()
     if folder.exists() and (not folder.is_dir() or not LocalStore(folder).is_empty()):
         raise OutputError(
-            f"{folder} is not empty; a new project needs a folder of its own.",
-            hint="Choose another folder, or remove this one.",
+            f"{folder} is not empty; a new project needs an empty folder.",
+            hint="Choose another folder, or delete this one.",
         )
     place = stored_at.rstrip("/") if stored_at else folder.as_posix()
-    numbered = _numbered(entries)
+    numbered = _assign_entry_ids(entries)
     files: dict[str, bytes] = {}
     for entry_id, entry in numbered:
         files |= _entry_files(entry_id, entry, f"{place}/project.qpproj", version, created)
     if classes:
         files["classifiers/classes.json"] = _classes(classes)
     files["data/metadata.json"] = _json(dict(metadata or {}), indent=None)
-    # The project file comes last: without it there is no project, whatever happened before.
+    # The project file comes last: an interrupted write leaves no project.
     files["project.qpproj"] = _json(
         {
             "version": version,
@@ -129,7 +128,7 @@ def create_project(
     for name, content in files.items():
         store.put(name, content, durable=name == "project.qpproj")
         if name.endswith("data.qpdata"):
-            # summary.json holds this time; a later one would mean that others wrote the file.
+            # summary.json has this time; a later one would mean that another program wrote it.
             os.utime(folder / name, ns=(created * 1_000_000,) * 2)
     return folder / "project.qpproj"
 
@@ -137,8 +136,8 @@ def create_project(
 def stored_uri(slide: Path | str, folder: Path | str, stored_at: str | None = None) -> str:
     """Return the URI under which a project in ``folder`` stores a slide.
 
-    With ``stored_at`` (see :func:`create_project`) it is where the slide would lie if the project
-    were there: readers resolve it relative to the project.
+    With ``stored_at`` (see :func:`create_project`) it is the place of the slide if the project
+    were in that folder: readers resolve it relative to the project.
 
     >>> stored_uri("/home/me/slides/My slide.svs", "/home/me/project", "/example/project")
     'file:/example/slides/My%20slide.svs'
@@ -162,17 +161,17 @@ def stored_uri(slide: Path | str, folder: Path | str, stored_at: str | None = No
 
 
 def _file_uri(path: str) -> str:
-    """Spell a path as Java does: ``file:/C:/a%20b``, and ``file:////server/share``."""
+    """Return a URI as Java writes it: ``file:/C:/a%20b``, and ``file:////server/share``."""
     return f"file:{'' if path.startswith('/') else '/'}{quote(path, safe='/:')}"
 
 
-def _numbered(entries: Iterable[NewEntry]) -> list[tuple[int, NewEntry]]:
+def _assign_entry_ids(entries: Iterable[NewEntry]) -> list[tuple[int, NewEntry]]:
     entries = list(entries)
-    given = [entry.entry_id for entry in entries if entry.entry_id is not None]
-    if len(set(given)) < len(given):
-        raise UsageError(f"Two images have one entry ID: {sorted(given)}.")
+    fixed_ids = [entry.entry_id for entry in entries if entry.entry_id is not None]
+    if len(set(fixed_ids)) < len(fixed_ids):
+        raise UsageError(f"Two images have the same entry ID: {sorted(fixed_ids)}.")
     numbered = []
-    last = max(given, default=0)
+    last = max(fixed_ids, default=0)
     for entry in entries:
         last += entry.entry_id is None
         numbered.append((last if entry.entry_id is None else entry.entry_id, entry))
@@ -208,7 +207,7 @@ def _entry_files(
 
 
 def _summary(entry: NewEntry, created: int) -> dict[str, Any]:
-    """Return what QuPath notes about an image when it saves it."""
+    """Return the summary that QuPath writes when it saves an image."""
     data = entry.data or ImageData()
     metadata = entry.builder.get("metadata") or {}
     objects = data.objects

@@ -1,4 +1,4 @@
-"""From plain geometry to QuPath's kinds of ROI."""
+"""Conversion of plain geometry to QuPath's kinds of ROI."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make_roi(
     channel: int = -1,
     ellipse: bool = False,
 ) -> Roi:
-    """Return the ROI that QuPath would make of a geometry, rounded to 0.01 px.
+    """Return the ROI that QuPath makes from a geometry, rounded to 0.01 px.
 
     With ``ellipse`` only the bounding box counts, as in QuPath.
     """
@@ -44,14 +44,14 @@ def canonical_roi(
     channel: int = -1,
     ellipse: bool = False,
 ) -> Roi:
-    """Do the same with a geometry whose coordinates are rounded already."""
+    """Return the ROI that QuPath makes from a geometry with rounded coordinates."""
     if ellipse and not geometry.is_empty:
         return Roi(RoiKind.ELLIPSE, ellipse_polygon(*geometry.bounds), plane, channel)
     return Roi(roi_kind(geometry), geometry, plane, channel)
 
 
 def roi_kind(geometry: BaseGeometry) -> RoiKind:
-    """Return the kind of ROI that QuPath makes of a geometry.
+    """Return the kind of ROI that QuPath makes from a geometry.
 
     >>> roi_kind(shapely.box(0, 0, 2, 1)), roi_kind(shapely.Point(1, 2))
     (<RoiKind.RECTANGLE: 'Rectangle'>, <RoiKind.POINTS: 'Points'>)
@@ -72,19 +72,19 @@ def roi_kind(geometry: BaseGeometry) -> RoiKind:
 
 def is_rectangle(ring: Sequence[Sequence[float]]) -> bool:
     """Return whether a closed ring of five points is a box along the axes."""
-    # Each side moves along one axis, and neighbours along different ones.
+    # Each side is along one axis, and neighbours are along different axes.
     moves = [(x1 != x0, y1 != y0) for (x0, y0), (x1, y1) in pairwise(ring)]
     return moves in ([_X, _Y, _X, _Y], [_Y, _X, _Y, _X])
 
 
 def ellipse_polygon(x0: float, y0: float, x1: float, y1: float) -> shapely.Polygon:
-    """Return QuPath's own polygon of an ellipse: 100 points from +x on, rounded to 0.01 px."""
+    """Return QuPath's polygon of an ellipse: 100 points from +x on, rounded to 0.01 px."""
     (points,) = ellipse_points(np.array([[x0, y0, x1, y1]]))
     return shapely.Polygon(round_coordinates(points))
 
 
 def is_uuid(text: object) -> bool:
-    """Return whether something is a UUID as this library writes it: in lower case.
+    """Return whether a value is a UUID as this library writes it: in lower case.
 
     >>> is_uuid("fc346334-6401-4816-988d-7d3950b5c9dd"), is_uuid("PathTileObject")
     (True, False)

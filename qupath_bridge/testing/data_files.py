@@ -1,4 +1,4 @@
-"""Data files for tests and benchmarks: one with everything in it, and large ones."""
+"""Data files for tests and benchmarks: one with all kinds of objects, and large ones."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def _id(number: int) -> str:
 
 
 def _with_ids(objects: Iterable[PathObject]) -> tuple[PathObject, ...]:
-    """Give ids to objects, and to each its parent's."""
-    made: list[PathObject] = []
+    """Return objects with ids, and each with its parent's id."""
+    result: list[PathObject] = []
     for i, each in enumerate(objects):
-        parent = made[each.parent].id if each.parent >= 0 else None
-        made.append(replace(each, id=_id(i), parent_id=parent))
-    return tuple(made)
+        parent = result[each.parent].id if each.parent >= 0 else None
+        result.append(replace(each, id=_id(i), parent_id=parent))
+    return tuple(result)
 
 
 def every_kind() -> ImageData:
@@ -86,7 +86,7 @@ def every_kind() -> ImageData:
 
 
 def tissue_microarray() -> ImageData:
-    """Return an image with a grid of 3 × 2 cores: one is missing, one has a region in it."""
+    """Return an image with a grid of 3 × 2 cores: one is missing, one contains a region."""
     cores = []
     for place in range(6):
         row, column = divmod(place, 3)
@@ -110,14 +110,14 @@ def tissue_microarray() -> ImageData:
 def cell_file(
     count: int, *, measurements: int = 30, distinct: int = 400, annotations: int = 10, seed: int = 0
 ) -> bytes:
-    """Return a data file with many cells: two outlines, a class of three, measurements each.
+    """Return a data file with many cells, each with two outlines, a class and measurements.
 
     Parameters
     ----------
     count : int
-        Cells; as many of ``distinct`` as fit in are repeated, ids included.
+        Number of cells; blocks of ``distinct`` cells are repeated, including their ids.
     measurements : int
-        Of each cell.
+        Number of measurements of each cell.
     annotations : int
         Polygons of 200 points, half before and half after the cells.
     """
@@ -134,8 +134,8 @@ def cell_file(
     ]
     cells = [_cell(rng, i, names) for i in range(3 + distinct)]
     before, after = regions[: annotations // 2], regions[annotations // 2 :]
-    # The first three cells bring all classes and names; what the others refer to stands before
-    # them, so that their bytes can be repeated.
+    # The first three cells have all classes and names; the others refer only to these, so that
+    # their bytes can be repeated.
     head = encode_image_data(ImageData((*before, *cells[:3])))
     short = encode_image_data(ImageData((*before, *cells[:3], *after)))
     whole = encode_image_data(ImageData((*before, *cells, *after)))

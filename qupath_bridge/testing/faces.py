@@ -1,8 +1,8 @@
-"""Areas of overlapping shapes without overlays: the faces of all their outlines together.
+"""Areas of overlapping shapes without overlay operations: from the faces of all their outlines.
 
-GEOS's unions and differences of shapes whose points nearly meet can lose area, silently. Faces
-into which all outlines cut the plane are found from lines alone; whatever is asked of overlapping
-shapes is a sum over them, and that they add up to the shapes is checked.
+GEOS's unions and differences of shapes whose points nearly coincide can lose area silently. The
+faces into which all outlines divide the plane are found from lines alone; areas of overlaps are
+sums over faces. The sum of a shape's faces is compared with its area.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["faces"]
 
 
 def faces(shapes: Sequence[BaseGeometry]) -> list[tuple[float, tuple[bool, ...]]]:
-    """Return the area of each face, and which of the shapes hold it.
+    """Return the area of each face, and for each shape whether it contains the face.
 
     Raises
     ------
     ArithmeticError
-        If the faces of a shape do not add up to it: this case proves nothing.
+        If the faces of a shape do not add up to its area, so that the case is not usable.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Damages data files and reads them: each must be read whole, or be refused with one error.
+"""Damages data files and reads them: each must be read completely or refused with one error.
 
-Run ``python -m qupath_bridge.testing.fuzz --seconds 600`` for a long search; folders or files may
-be named whose ``data.qpdata`` are damaged too. A case that fails is written to ``--out`` with its
+Run ``python -m qupath_bridge.testing.fuzz --seconds 600`` for a long search; the ``data.qpdata``
+files of given folders are damaged too. A case that fails is written to ``--out`` with its
 traceback, and the exit status is 1. The test suite does the same for a short time.
 """
 
@@ -17,22 +17,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import shapely
-
 from qupath_bridge.errors import OutputError, ProjectError
-from qupath_bridge.model import Box, ImageData
+from qupath_bridge.model import Box
 from qupath_bridge.qupath.geojson import Tile
 from qupath_bridge.qupath.qpdata.reading import decode_image_data
 from qupath_bridge.qupath.qpdata.splice import splice_tiles
 from qupath_bridge.qupath.qpdata.writing import encode_image_data
 from qupath_bridge.roundtrip.comparing import differences, take_inventory, tile_hashes
 
+from .content import full_text
 from .data_files import cell_file, every_kind, tissue_microarray
 
-__all__ = ["check", "damage", "main", "seeds"]
+__all__ = ["check_damaged", "damage", "main", "seeds"]
 
 SLOW = 10.0
-"""Seconds after which the reading of a small file counts as a hang."""
+"""Seconds after which reading a small file counts as a hang."""
 
 _TILE = Tile(id="9e0725bf-e8af-8f43-8000-000000000000", box=Box(0, 0, 5, 5), class_path="Fuzz")
 _TAGS = bytes(range(0x70, 0x7F))
@@ -40,7 +39,7 @@ _LENGTHS = (0, 1, 0x7FFFFFFF, -1, -0x80000000, 0x00FFFFFF, 0x007E0000)
 
 
 def seeds() -> list[bytes]:
-    """Return small files to damage: all kinds of objects, a TMA grid, cells in a row."""
+    """Return small files to damage: all kinds of objects, a TMA grid, consecutive cells."""
     return [
         encode_image_data(every_kind()),
         encode_image_data(tissue_microarray()),
@@ -87,7 +86,7 @@ _DAMAGES: tuple[Callable[[random.Random, bytearray, int], None], ...] = (
 
 
 def damage(rng: random.Random, data: bytes) -> bytes:
-    """Return a file with one to four places damaged."""
+    """Return a copy of a file with one to four damaged places."""
     damaged = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         if damaged:
@@ -95,30 +94,30 @@ def damage(rng: random.Random, data: bytes) -> bytes:
     return bytes(damaged)
 
 
-def check(data: bytes) -> str:
+def check_damaged(data: bytes) -> str:
     """Read a damaged file in all ways; return ``read`` or ``refused``.
 
     Raises
     ------
     AssertionError
-        If the fast way reads another thing than the step-by-step one, reading takes too long,
-        or the error does not name a place.
+        If the fast and the step-by-step way differ, reading takes too long, or the error does
+        not name a place.
     Exception
-        Whatever reading raises that it must not.
+        Any other error of the reader.
     """
     outcomes = []
     for detections in (False, True):
         results = []
         for fast in (True, False):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             try:
                 image = decode_image_data(data, detections=detections, fast=fast)
-                results.append(repr(image) + _shapes(image))
+                results.append(full_text(image))
             except ProjectError as error:
                 if error.offset is None or not 0 <= error.offset <= len(data):
                     raise AssertionError(f"no place in {error!r}") from error
                 results.append("refused")
-            if time.perf_counter() - begun > SLOW:
+            if time.perf_counter() - start > SLOW:
                 raise AssertionError(f"reading {len(data)} bytes took more than {SLOW} s")
         if results[0] != results[1]:
             raise AssertionError("the fast and the step-by-step way differ")
@@ -128,7 +127,7 @@ def check(data: bytes) -> str:
 
 
 def _check_splicing(data: bytes) -> None:
-    """Put a tile in and take it out: a file that lets this be done must be none the worse."""
+    """Add a tile and remove it again: if the file allows this, all other content must be equal."""
     try:
         before = decode_image_data(data, detections=True)
         after = decode_image_data(splice_tiles(data, add=[_TILE]), detections=True)
@@ -139,12 +138,6 @@ def _check_splicing(data: bytes) -> None:
     )
     if faults or splice_tiles(splice_tiles(data, add=[_TILE]), remove={_TILE.id}) != data:
         raise AssertionError(f"a tile put in changes something: {faults[:3]}")
-
-
-def _shapes(image: ImageData) -> str:
-    """Return all shapes of an image, which its own repr shortens."""
-    rois = (roi for each in image.objects for roi in (each.roi, each.nucleus) if roi is not None)
-    return " ".join(shapely.to_wkb(roi.geometry, hex=True) for roi in rois)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,8 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     while time.monotonic() < end:
         case = damage(rng, rng.choice(files))
         try:
-            counts[check(case)] += 1
-        except Exception:  # noqa: BLE001 (to report whatever comes is what this is for)
+            counts[check_damaged(case)] += 1
+        except Exception:  # noqa: BLE001 (any error is reported)
             options.out.write_bytes(case)
             traceback.print_exc()
             print(f"seed {seed}, case {sum(counts.values())}, written to {options.out}")

@@ -1,6 +1,6 @@
 """Runs Groovy scripts with the classes of a real QuPath.
 
-Tests that are marked ``qupath`` prove against QuPath itself what all others prove without it.
+Tests marked ``qupath`` compare with QuPath itself; all others run without it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["QuPath", "real_qupath"]
 
 @dataclass(frozen=True, slots=True)
 class QuPath:
-    """A QuPath that can be run; ``java`` is the program that runs it."""
+    """A QuPath installation, and the ``java`` program that runs it."""
 
     installation: Installation
     java: Path
@@ -34,7 +34,7 @@ class QuPath:
 
     @property
     def version(self) -> str | None:
-        """As its jar is named."""
+        """Version in the name of its jar."""
         return self.installation.version
 
     def groovy(
@@ -69,12 +69,12 @@ class QuPath:
 
 
 def real_qupath() -> QuPath:
-    """Return the QuPath that is found on this machine.
+    """Return the QuPath found on this machine.
 
     Raises
     ------
     MissingDependencyError
-        If there is none, or no Java to run it with.
+        If no QuPath, or no Java for it, is found.
     """
     found = find_qupath()
     return QuPath(found, found.java())

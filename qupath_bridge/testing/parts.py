@@ -1,6 +1,6 @@
-"""Data files part by part: tests say exactly what stands in one, also what QuPath never writes.
+"""Data files composed of parts, so that tests can also make files that QuPath never writes.
 
-A part is a function that writes itself. ``key`` names a part, :func:`ref` refers to it later.
+A part is a function that writes its bytes. ``key`` names a part, :func:`ref` refers to it later.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from qupath_bridge.qupath.javaio.writer import JavaWriter
 from qupath_bridge.qupath.qpdata import schema
 from qupath_bridge.qupath.qpdata.reading import decode_image_data
 
+from .content import full_text
+
 __all__ = [
     "COLL_SER",
     "I32",
@@ -30,17 +32,17 @@ __all__ = [
     "array_list",
     "boolean",
     "box",
-    "decode",
+    "decode_object",
+    "decode_objects",
     "hash_map",
     "hierarchy",
     "integer",
     "item",
-    "make",
+    "make_file",
     "metadata",
     "null",
     "numbers",
     "numeric_list",
-    "one",
     "path_class",
     "plain",
     "ref",
@@ -90,12 +92,12 @@ def ref(key: str) -> Part:
 
 
 def text(value: str | None) -> Part:
-    """Write a text, or a reference to an equal one before."""
+    """Write a text, or a reference to an equal earlier one."""
     return lambda w: w.text(value)
 
 
 def plain(spec: ClassSpec, raw: bytes = b"", *contents: Part, key: str | None = None) -> Part:
-    """Write an object whose numbers come first, then contents."""
+    """Write an object: first its numbers, then its contents."""
 
     def write(w: JavaWriter) -> None:
         w.begin(spec, key and ("key", key))
@@ -157,7 +159,7 @@ def array_list(*contents: Part, key: str | None = None) -> Part:
 
 
 def hash_map(*contents: Part) -> Part:
-    """Write a ``HashMap`` of keys and values in turn."""
+    """Write a ``HashMap`` of alternating keys and values."""
     return written(schema.HASH_MAP, I32(16) + I32(len(contents) // 2), *contents, raw=bytes(8))
 
 
@@ -215,7 +217,7 @@ def numeric_list(
     code: str = "d",
     key: str | None = None,
 ) -> Part:
-    """Write a ``DoubleList`` or ``FloatList``; ``values`` may be a part of its own."""
+    """Write a ``DoubleList`` or ``FloatList``; ``values`` may be a part."""
     spec, of = schema.DOUBLE_LIST, schema.DOUBLES
     if code == "f":
         name = spec.name.replace("Double", "Float")
@@ -245,8 +247,8 @@ def item(
 ) -> Part:
     """Write an object of the hierarchy, part by part.
 
-    ``head`` is name and colour, ``count`` the number of children that it claims to have, ``tail``
-    the block data at its end, ``after`` what a subclass adds.
+    ``head`` is name and colour, ``count`` the stated number of children, ``tail`` the block data
+    at its end, ``after`` the parts of a subclass.
     """
     parts: list[Part | bytes] = [*head, *([] if meta is None else [meta]), measured]
     parts += [I32(len(children) if count is None else count), *children]
@@ -267,11 +269,11 @@ def hierarchy(*children: Part, grid: Part = null, top: Part | None = None) -> Pa
 
 
 STANDARD = (hash_map(), text("EOF"))
-"""What comes behind a hierarchy."""
+"""Items after a hierarchy."""
 
 
-def make(*items: Part, header: bytes = b"Data file version 3", server: str = "{}") -> bytes:
-    """Return a file of these items behind header and server."""
+def make_file(*items: Part, header: bytes = b"Data file version 3", server: str = "{}") -> bytes:
+    """Return a file of these items after header and server."""
     w = JavaWriter()
     w.block(struct.pack(">H", len(header)) + header)
     w.text(server)
@@ -280,8 +282,8 @@ def make(*items: Part, header: bytes = b"Data file version 3", server: str = "{}
     return w.getvalue()
 
 
-def decode(*children: Part, **options: Any) -> ImageData:
-    """Read a file with these objects, with and without the fast ways, which must agree.
+def decode_objects(*children: Part, **options: Any) -> ImageData:
+    """Read a file with these objects in the fast and the step-by-step way, which must agree.
 
     Raises
     ------
@@ -290,19 +292,19 @@ def decode(*children: Part, **options: Any) -> ImageData:
     AssertionError
         If they differ.
     """
-    data = make(hierarchy(*children), *STANDARD)
+    data = make_file(hierarchy(*children), *STANDARD)
     try:
         slow = decode_image_data(data, fast=False, **options)
     except ProjectError:
         decode_image_data(data, **options)
         raise AssertionError("only the step-by-step way refuses the file") from None
     image = decode_image_data(data, **options)
-    if repr(image) != repr(slow):
+    if full_text(image) != full_text(slow):
         raise AssertionError(f"{image} is not {slow}")
     return image
 
 
-def one(child: Part, **options: Any) -> PathObject:
+def decode_object(child: Part, **options: Any) -> PathObject:
     """Read a file with one object, and return it."""
-    (found,) = decode(child, **options).objects
+    (found,) = decode_objects(child, **options).objects
     return found

@@ -13,7 +13,7 @@ __all__ = ["marker_image", "write_slide"]
 
 
 def marker_image(width: int, height: int) -> PixelArray:
-    """Make an image where every pixel has a colour of its own.
+    """Make an image in which all pixels have different colours.
 
     Parameters
     ----------
@@ -23,8 +23,8 @@ def marker_image(width: int, height: int) -> PixelArray:
     Returns
     -------
     array, shape (height, width, 3), uint8
-        The pixel at (x, y) is the number ``y * width + x``, scrambled so that neighbours differ
-        much, as three bytes.
+        The pixel at (x, y) is the number ``y * width + x``, permuted so that neighbours differ
+        strongly, as three bytes.
     """
     if not 0 < width * height <= 1 << 24:
         raise ValueError(f"a marker image has 1 to {1 << 24} pixels, not {width} x {height}")
@@ -46,12 +46,12 @@ def write_slide(
     ome: bool = False,
     bigtiff: bool = False,
 ) -> Path:
-    """Write pixels as a slide that OpenSlide (unless ``ome``), tifffile and QuPath read.
+    """Write pixels as a slide file that OpenSlide (unless ``ome``), tifffile and QuPath read.
 
     Parameters
     ----------
     path : path
-        Where to write it; OME-TIFF files should end in ``.ome.tif``.
+        Path of the new file; OME-TIFF files should end in ``.ome.tif``.
     pixels : array, shape (H, W, 3), uint8
         Level 0.
     mpp : float, optional
@@ -82,7 +82,7 @@ def write_slide(
     with tifffile.TiffWriter(path, bigtiff=bigtiff, ome=ome) as writer:
         for index in range(levels):
             if index:
-                pixels = _halved(pixels)
+                pixels = _halve(pixels)
             scale = 2**index
             writer.write(
                 pixels,
@@ -100,7 +100,7 @@ def write_slide(
     return path
 
 
-def _halved(pixels: PixelArray) -> PixelArray:
+def _halve(pixels: PixelArray) -> PixelArray:
     height, width = (side // 2 for side in pixels.shape[:2])
     boxes = pixels[: height * 2, : width * 2].reshape(height, 2, width, 2, 3).astype(np.uint16)
     means = (boxes.sum(axis=(1, 3)) + 2) // 4

@@ -1,6 +1,6 @@
-"""Hypothesis strategies for what QuPath stores of an image.
+"""Hypothesis strategies for the content of QuPath's data files.
 
-Needs ``hypothesis``, which is not among the library's own dependencies.
+Needs ``hypothesis``, which is not a dependency of the library.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from qupath_bridge.model import ImageData, ObjectType, PathObject, Plane, Roi, RoiKind, TmaGrid
 from qupath_bridge.qupath.rois import make_roi
 
-__all__ = ["images", "names", "rois"]
+__all__ = ["images", "rois", "text_values"]
 
 _CLASSES = (
     None,
@@ -38,14 +38,14 @@ _KINDS = (
 )
 
 
-def names(**options: Any) -> st.SearchStrategy[str]:
-    """Return texts of every script, without line breaks and what cannot be encoded."""
+def text_values(**options: Any) -> st.SearchStrategy[str]:
+    """Return texts in all scripts, without line breaks and surrogates."""
     return st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), **options)
 
 
 @st.composite
 def rois(draw: st.DrawFn) -> Roi:
-    """Draw a ROI of any kind on any plane, of coordinates that QuPath keeps exactly."""
+    """Draw a ROI of any kind on any plane, with coordinates that QuPath stores exactly."""
     x, y = draw(st.integers(0, 4000)) / 4, draw(st.integers(0, 4000)) / 4
     size = draw(st.integers(4, 400)) / 2
     plane = Plane(draw(st.integers(0, 3)), draw(st.integers(0, 3)))
@@ -78,7 +78,7 @@ def _shape(kind: str, x: float, y: float, size: float) -> BaseGeometry:
 
 @st.composite
 def images(draw: st.DrawFn, most: int = 12) -> ImageData:
-    """Draw what QuPath stores of an image: up to ``most`` objects, nested in any way."""
+    """Draw the content of a data file: up to ``most`` objects, nested in any way."""
     count = draw(st.integers(0, most))
     deep = draw(st.booleans())  # one below the other, as deep as they are many
     objects: list[PathObject] = []
@@ -88,9 +88,9 @@ def images(draw: st.DrawFn, most: int = 12) -> ImageData:
     cores = draw(st.integers(0, 4)) if draw(st.booleans()) else 0
     ordered = _depth_first(objects)
     grid = TmaGrid(cores, 1, tuple(range(count, count + cores))) if cores else None
-    made = tuple(ordered) + tuple(draw(_core(count + i)) for i in range(cores))
+    all_objects = tuple(ordered) + tuple(draw(_core(count + i)) for i in range(cores))
     return ImageData(
-        objects=made,
+        objects=all_objects,
         image_type=draw(st.sampled_from(["BRIGHTFIELD_H_E", "FLUORESCENCE", "OTHER", "UNSET"])),
         tma_grid=grid,
     )
@@ -103,21 +103,25 @@ def _identity(i: int) -> str:
 @st.composite
 def _objects(draw: st.DrawFn, i: int, parent_id: str | None) -> PathObject:
     kind = draw(st.sampled_from(_KINDS))
-    texts = st.dictionaries(names(min_size=1, max_size=6), names(max_size=6), max_size=2)
+    texts = st.dictionaries(
+        text_values(min_size=1, max_size=6), text_values(max_size=6), max_size=2
+    )
     metadata = draw(texts)
     if kind is ObjectType.ANNOTATION and draw(st.booleans()):
-        metadata[_DESCRIPTION] = draw(names(min_size=1, max_size=9))
+        metadata[_DESCRIPTION] = draw(text_values(min_size=1, max_size=9))
     return PathObject(
         id=_identity(i),
         object_type=kind,
         class_path=draw(st.sampled_from(_CLASSES)),
-        name=draw(st.none() | names(min_size=1, max_size=9)),
+        name=draw(st.none() | text_values(min_size=1, max_size=9)),
         roi=draw(rois()),
         parent_id=parent_id,
         locked=draw(st.booleans()),
         color=draw(st.none() | st.integers(-(1 << 31), (1 << 31) - 1)),
         measurements=draw(
-            st.dictionaries(names(min_size=1, max_size=6), st.sampled_from(_NUMBERS), max_size=3)
+            st.dictionaries(
+                text_values(min_size=1, max_size=6), st.sampled_from(_NUMBERS), max_size=3
+            )
         ),
         metadata=metadata,
         description=metadata.get(_DESCRIPTION),
@@ -132,14 +136,14 @@ def _core(draw: st.DrawFn, i: int) -> PathObject:
     return PathObject(
         id=_identity(i),
         object_type=ObjectType.TMA_CORE,
-        name=draw(st.none() | names(min_size=1, max_size=5)),
+        name=draw(st.none() | text_values(min_size=1, max_size=5)),
         roi=Roi(RoiKind.ELLIPSE, make_roi(shape, ellipse=True).geometry),
         missing=draw(st.booleans()),
     )
 
 
 def _depth_first(objects: list[PathObject]) -> list[PathObject]:
-    """Return the objects with each one's children right behind it, as QuPath lists them."""
+    """Return the objects with each one's children directly after it, as QuPath lists them."""
     order: list[PathObject] = []
 
     def below(parent_id: str | None, parent: int) -> None:

@@ -23,7 +23,7 @@ PROJECT = PixelSize(0.25, 0.25, "project")
         (None, PROJECT, (-1.0, 0.5), PROJECT),
     ],
 )
-def test_user_then_project_then_slide(user, project, slide, expected):
+def test_pixel_size_is_the_users_then_the_projects_then_the_slides(user, project, slide, expected):
     assert resolve_pixel_size(user, project, slide)[0] == expected
 
 
@@ -39,7 +39,7 @@ def test_user_then_project_then_slide(user, project, slide, expected):
         ((0.5, 0.5), True),
     ],
 )
-def test_disagreement_is_reported(slide, reported):
+def test_pixel_sizes_that_differ_are_reported(slide, reported):
     size, notes = resolve_pixel_size(None, PROJECT, slide)
     assert size == PROJECT
     assert len(notes) == reported
@@ -56,7 +56,7 @@ def test_disagreement_is_reported(slide, reported):
         (None, None, None),
     ],
 )
-def test_what_the_user_overrules_is_reported(project, slide, reported):
+def test_pixel_size_of_the_user_is_reported_if_it_differs(project, slide, reported):
     size, notes = resolve_pixel_size(0.3, project, slide)
     assert size == PixelSize(0.3, 0.3, "user")
     assert len(notes) == (reported is not None)
@@ -64,7 +64,7 @@ def test_what_the_user_overrules_is_reported(project, slide, reported):
 
 
 @pytest.mark.parametrize("origin", ["project", "slide"])
-def test_pixels_that_are_not_square_are_reported(origin):
+def test_pixel_sizes_that_are_not_square_are_reported(origin):
     pair = (0.25, 0.26)
     project = PixelSize(*pair, "project") if origin == "project" else None
     size, notes = resolve_pixel_size(None, project, pair)

@@ -11,7 +11,7 @@ from qupath_bridge.geometry.canonical import GRID, round_coordinates
 
 
 @given(st.lists(st.floats(-1e6, 1e6), max_size=20))
-def test_halves_go_up(values):
+def test_round_coordinates_rounds_halves_up(values):
     rounded = round_coordinates(values)
     for value, found in zip(values, rounded.tolist(), strict=True):
         step = math.floor(value * 100 + 0.5)  # the rule, in the arithmetic that JTS uses
@@ -20,20 +20,20 @@ def test_halves_go_up(values):
     assert (round_coordinates(rounded) == rounded).all()
 
 
-def test_shapes_and_types():
+def test_round_coordinates_keeps_shape_and_returns_floats():
     points = np.array([[1, 2], [3, 4]], dtype=np.int32)
     rounded = round_coordinates(points)
     assert (rounded.shape, rounded.dtype) == ((2, 2), np.float64)
     assert GRID == 0.01
 
 
-def test_the_argument_is_left_alone():
+def test_round_coordinates_does_not_change_its_argument():
     values = np.array([0.123])
     round_coordinates(values)
     assert values[0] == 0.123
 
 
-def test_what_is_not_finite_stays():
+def test_round_coordinates_keeps_nan_and_infinity():
     rounded = round_coordinates([math.nan, math.inf, -math.inf])
     assert math.isnan(rounded[0])
     assert rounded[1:].tolist() == [math.inf, -math.inf]

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from qupath_bridge.errors import CoordinateError
+from qupath_bridge.geometry.chain import read_chain
 from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.model import Box, ServerBuilder
+from tests.support.builders import affine, cropped, flipped, rotated
 
 OPENSLIDE = "qupath.lib.images.servers.openslide.OpenslideServerBuilder"
 BIOFORMATS = "qupath.lib.images.servers.bioformats.BioFormatsServerBuilder"
@@ -16,24 +18,6 @@ BOUNDS = Box(30, 20, 120, 90)
 def uri(provider=OPENSLIDE, args=(), **more):
     named = {} if provider is None else {"providerClassName": provider}
     return {"builderType": "uri", **named, "uri": "file:/secret/a.svs", "args": list(args), **more}
-
-
-def rotated(builder, degrees):
-    return {"builderType": "rotated", "builder": builder, "rotation": f"ROTATE_{degrees}"}
-
-
-def flipped(builder, flip):
-    return {"builderType": "flipped", "builder": builder, "flip": flip}
-
-
-def cropped(builder, x, y, width, height):
-    region = {"x": x, "y": y, "width": width, "height": height, "z": 0, "t": 0}
-    return {"builderType": "cropped", "builder": builder, "region": region}
-
-
-def affine(builder, m00=1.0, m10=0.0, m01=0.0, m11=1.0, m02=0.0, m12=0.0):
-    numbers = {"m00": m00, "m10": m10, "m01": m01, "m11": m11, "m02": m02, "m12": m12}
-    return {"builderType": "affine", "builder": builder, "transform": numbers}
 
 
 def turn(builder, degrees, scale=1.0, x=0.0, y=0.0):
@@ -52,7 +36,7 @@ def frame_of(builder, size=SIZE, bounds=None):
 @pytest.mark.parametrize(
     ("builder", "size", "box"),
     [
-        # Where the box (10, 20) + 5 x 7 of QuPath's image lies in a file of 300 x 200.
+        # Where the box (10, 20) + 5 x 7 of QuPath's image is in a file of 300 x 200.
         (uri(), (300, 200), (10, 20, 5, 7)),
         (rotated(uri(), "NONE"), (300, 200), (10, 20, 5, 7)),
         (rotated(uri(), 90), (200, 300), (20, 200 - 10 - 5, 7, 5)),
@@ -76,7 +60,7 @@ def frame_of(builder, size=SIZE, bounds=None):
         (flipped(rotated(uri(), 90), "VERTICAL"), (200, 300), (300 - 20 - 7, 200 - 10 - 5, 7, 5)),
     ],
 )
-def test_each_step(builder, size, box):
+def test_coordinate_map_of_each_builder_step(builder, size, box):
     coordinates = frame_of(builder)
     assert coordinates.size == size
     assert coordinates.slide_box(Box(10, 20, 5, 7)) == Box(*box)
@@ -102,7 +86,7 @@ def test_each_step(builder, size, box):
         (None, (), None),
     ],
 )
-def test_only_openslide_crops_to_bounds(provider, args, offset):
+def test_bounds_crop_only_with_openslide(provider, args, offset):
     coordinates = frame_of(uri(provider, args), bounds=BOUNDS)
     x, y = offset or (0, 0)
     assert coordinates.size == ((120, 90) if offset else SIZE)
@@ -117,7 +101,7 @@ def test_bounds_are_not_clipped(bounds):
     assert coordinates.slide_box(Box(0, 0, 1, 1)) == Box(bounds.x, bounds.y, 1, 1)
 
 
-def test_without_a_named_reader_the_recorded_size_tells_whether_it_cropped():
+def test_bounds_crop_without_a_named_reader_follows_the_recorded_size():
     with_crop = recorded(uri(None), 120, 90)
     assert frame_of(with_crop, bounds=BOUNDS).slide_box(Box(0, 0, 1, 1))[:2] == (30, 20)
     assert "names no reader" in frame_of(with_crop, bounds=BOUNDS).notes[0]
@@ -134,7 +118,7 @@ def test_without_a_named_reader_the_recorded_size_tells_whether_it_cropped():
      "sparse", "sliced", "z_projected", "z_concatenated", "my.extension", None, 7],
 )  # fmt: skip
 @pytest.mark.parametrize("wrap", [lambda builder: builder, lambda builder: rotated(builder, 90)])
-def test_other_steps_are_refused_by_name(kind, wrap):
+def test_builder_steps_that_change_pixels_are_refused_by_name(kind, wrap):
     with pytest.raises(CoordinateError, match=repr(kind)) as caught:
         frame_of(wrap({"builderType": kind, "builder": uri()}))
     assert caught.value.hint
@@ -151,13 +135,13 @@ def test_other_steps_are_refused_by_name(kind, wrap):
         (("--dims", "YXC"), "--dims"),
     ],
 )
-def test_other_images_of_a_file_are_refused(args, named):
+def test_series_other_than_the_first_are_refused(args, named):
     with pytest.raises(CoordinateError, match=named.replace("?", r"\?")):
         frame_of(uri(BIOFORMATS, args))
 
 
 @pytest.mark.parametrize("args", [("--series", "0"), ("--series=0",), ("-s", "0"), ()])
-def test_the_first_series_is_read(args):
+def test_series_0_is_accepted(args):
     assert frame_of(uri(BIOFORMATS, args)).size == SIZE
     assert frame_of({**uri(BIOFORMATS), "args": None}).size == SIZE
 
@@ -185,24 +169,30 @@ def test_the_first_series_is_read(args):
         (turn(turn(uri(), 30), 20), "one affine transformation over another"),
     ],
 )
-def test_malformed_chains_are_refused(builder, named):
+def test_malformed_builder_chains_are_refused(builder, named):
     with pytest.raises(CoordinateError, match=named):
         frame_of(builder)
 
 
-def test_missing_rotation_and_flip_are_none_as_in_qupath():
+def test_missing_rotation_and_flip_mean_no_change_as_in_qupath():
     builder = {"builderType": "rotated", "builder": {"builderType": "flipped", "builder": uri()}}
     assert frame_of(builder).slide_box(Box(1, 2, 3, 4)) == Box(1, 2, 3, 4)
 
 
-def test_endless_chains_are_refused():
+def test_too_long_builder_chains_are_refused():
     endless = {"builderType": "pyramidize"}
     endless["builder"] = endless
     with pytest.raises(CoordinateError, match="more than 64 steps"):
-        frame_of(endless)
+        read_chain(endless)
+    chain = uri()
+    for _ in range(64):
+        chain = {"builderType": "pyramidize", "builder": chain}
+    with pytest.raises(CoordinateError, match="more than 64 steps"):
+        frame_of(chain)
+    assert frame_of(chain["builder"]).size == frame_of(uri()).size
 
 
-def test_check_size():
+def test_check_size_accepts_only_the_recorded_size():
     frame_of(uri()).check_size(SIZE)
     with pytest.raises(CoordinateError, match=r"301 x 200 pixels.* 300 x 200") as caught:
         frame_of(uri()).check_size((301, 200))
@@ -211,7 +201,7 @@ def test_check_size():
         frame_of(rotated(uri(), 90)).check_size(SIZE)
 
 
-def test_check_size_says_when_the_other_choice_of_bounds_would_fit():
+def test_check_size_names_the_other_choice_of_bounds():
     with pytest.raises(CoordinateError, match=r"300 x 200.* 120 x 90") as caught:
         frame_of(uri(), bounds=BOUNDS).check_size(SIZE)
     assert "without the crop" in caught.value.hint
@@ -223,8 +213,8 @@ def test_check_size_says_when_the_other_choice_of_bounds_would_fit():
     assert "bounds" not in caught.value.hint
 
 
-def test_check_size_looks_below_a_crop():
-    """A crop has the same size over any file, so what lies below it must fit too."""
+def test_check_size_compares_the_size_inside_a_crop():
+    """A crop has the same size over any file, so what is below it must fit too."""
     builder = cropped(recorded(uri(), *SIZE), 0, 0, 50, 50)
     frame_of(builder).check_size((50, 50))
     with pytest.raises(CoordinateError, match=r"300 x 200 pixels for the step 'uri'.* 299 x 200"):
@@ -250,7 +240,7 @@ def test_check_size_looks_below_a_crop():
         (turn(uri(), 90), (1, False)),
     ],
 )
-def test_orientation(builder, expected):
+def test_orientation_of_turned_and_mirrored_images(builder, expected):
     coordinates = frame_of(builder)
     assert coordinates.is_right_angle
     assert coordinates.orientation == expected
@@ -264,7 +254,7 @@ def test_orientation(builder, expected):
     [turn(uri(), 30), affine(uri(), 2, 0, 0, 2), affine(uri(), m02=0.5), affine(uri(), m01=0.1),
      affine(uri(), 1, 0, 0, -2)],
 )  # fmt: skip
-def test_other_affine_frames_are_not_right_angles(builder):
+def test_affine_maps_that_are_not_right_angles(builder):
     coordinates = frame_of(builder)
     assert not coordinates.is_right_angle
     assert "affine" in coordinates.notes[0]
@@ -292,7 +282,7 @@ def test_affine_boxes_are_rounded_outwards():
     assert coordinates.describe()["rotation"] == pytest.approx(30)
 
 
-def test_what_can_be_seen():
+def test_visible_part_of_the_image():
     assert frame_of(rotated(uri(), 90), bounds=BOUNDS).visible == Box(0, 0, 90, 120)
     assert frame_of(cropped(uri(), -10, 190, 50, 60)).visible == Box(10, 0, 40, 10)
     assert frame_of(cropped(uri(), 500, 0, 50, 60)).visible[2] == 0
@@ -316,12 +306,12 @@ def test_what_can_be_seen():
         (affine(uri(), 1, 0, 0.5, 1), (0.25, math.hypot(0.125, 0.5))),
     ],
 )
-def test_pixel_size_through_the_frame(builder, expected):
+def test_pixel_size_in_the_view_of_the_coordinate_map(builder, expected):
     assert frame_of(builder).pixel_size((0.25, 0.5)) == pytest.approx(expected)
     assert frame_of(builder).pixel_size(None) is None
 
 
-def test_description_makes_the_same_frame_again():
+def test_description_makes_the_same_coordinate_map_again():
     import json
 
     builder = recorded(
@@ -339,8 +329,8 @@ def test_description_makes_the_same_frame_again():
     assert coordinates.describe() == described
 
 
-def test_digest_tells_apart_what_is_seen_through_one_map():
-    # An affine step hides what lies around the crop below it; a shift of the whole file does not.
+def test_digest_values_differ_for_different_content_of_equal_maps():
+    # An affine step hides what is around the crop below it; a shift of the whole file does not.
     moved = affine(cropped(uri(), 0, 0, *SIZE), m02=40.0)
     whole = cropped(affine(cropped(uri(), 0, 0, 300, 100), m02=40.0), 0, 0, *SIZE)
     assert frame_of(moved).matrix == frame_of(whole).matrix
@@ -348,7 +338,7 @@ def test_digest_tells_apart_what_is_seen_through_one_map():
     assert frame_of(moved).digest_values() != frame_of(whole).digest_values()
 
 
-def test_digest_has_no_places():
+def test_digest_values_have_no_paths():
     coordinates = frame_of(uri(args=["--icc-profile"]), bounds=BOUNDS)
     assert coordinates.digest_values() == {
         "size": [120, 90],

@@ -92,7 +92,7 @@ def grids(draw):
 
 @settings(max_examples=100, deadline=None)
 @given(grids(), st.lists(polygons(), min_size=1, max_size=3), st.sampled_from([0, 100_000, -7]))
-def test_both_ways_equal_shapely(grid, regions, offset):
+def test_grid_and_box_coverage_equal_shapely(grid, regions, offset):
     xs, ys, w, h = grid
     xs, ys = xs + offset, ys + offset
     # The shift rounds coordinates: what is measured, and what the truth is made of, is the same.
@@ -110,8 +110,8 @@ def test_both_ways_equal_shapely(grid, regions, offset):
 
 @settings(max_examples=60, deadline=None)
 @given(grids(), st.lists(polygons(), min_size=1, max_size=4), st.data())
-def test_entries_equal_the_dense_grid(grid, regions, data):
-    """Sparse entries, regions of several polygons that add and take away."""
+def test_grid_entries_equal_grid_coverage(grid, regions, data):
+    """Sparse entries, regions of several polygons that add and subtract."""
     xs, ys, w, h = grid
     whole = shapely.box(-30, -30, 130, 130)
     take_away = data.draw(st.lists(st.booleans(), min_size=len(regions), max_size=len(regions)))
@@ -127,7 +127,7 @@ def test_entries_equal_the_dense_grid(grid, regions, data):
         np.array([owner[k] for k in shuffled]),
         np.array([negative[k] for k in shuffled]),
     )
-    # GEOS can leave a ring that touches itself, which is no truth to compare with.
+    # GEOS can leave a ring that touches itself, which cannot be compared with.
     assume(all(shape.is_valid for shape in wanted))
     entries = grid_entries(xs, ys, w, h, outlines)
     found = np.zeros((len(regions), len(ys), len(xs)))
@@ -139,7 +139,7 @@ def test_entries_equal_the_dense_grid(grid, regions, data):
 
 @settings(max_examples=40, deadline=None)
 @given(grids(), st.lists(polygons(), min_size=1, max_size=4), st.integers(1, 40))
-def test_how_the_work_is_cut_changes_nothing(grid, regions, cells):
+def test_coverage_does_not_depend_on_batch_sizes(grid, regions, cells):
     """Bands, batches and chunks of any size give the same numbers."""
     xs, ys, w, h = grid
     whole = grid_coverage(xs, ys, w, h, regions)
@@ -152,7 +152,7 @@ def test_how_the_work_is_cut_changes_nothing(grid, regions, cells):
 
 @settings(max_examples=60, deadline=None)
 @given(polygons(), st.integers(0, 2**32 - 1))
-def test_irregular_boxes_equal_shapely(region, seed):
+def test_coverage_of_irregular_boxes_equals_shapely(region, seed):
     rng = np.random.default_rng(seed)
     boxes = np.column_stack([rng.integers(-30, 120, (20, 2)), rng.integers(1, 60, (20, 2))])
     truth = shapely_shares(boxes, [region])
@@ -161,8 +161,8 @@ def test_irregular_boxes_equal_shapely(region, seed):
 
 @settings(max_examples=60, deadline=None)
 @given(polygons(), grids())
-def test_a_partition_fills_every_box(region, grid):
-    """What a region covers and what it leaves are together the whole box, never more than it."""
+def test_coverage_of_a_partition_sums_to_1(region, grid):
+    """The covered and the remaining share of a box sum to exactly 1."""
     xs, ys, w, h = grid
     around = shapely.box(xs[0] - 50, ys[0] - 50, xs[-1] + w + 50, ys[-1] + h + 50)
     rest = polygons_only(shapely.difference(around, region))
@@ -174,7 +174,7 @@ def test_a_partition_fills_every_box(region, grid):
 # --- single promises ---
 
 
-def test_inside_is_exactly_one_and_outside_exactly_zero():
+def test_coverage_is_exactly_1_inside_and_0_outside():
     region = wobbly(500, 500, 400, 2000, seed=1)
     xs = ys = np.arange(0, 1000, 20)
     dense = grid_coverage(xs, ys, 20, 20, [region])[0]
@@ -184,19 +184,19 @@ def test_inside_is_exactly_one_and_outside_exactly_zero():
     assert (shapely.covers(region, rectangles)).sum() > 100
 
 
-def test_a_box_without_a_vertex_near_it_and_a_polygon_inside_a_box():
+def test_coverage_of_a_box_inside_a_polygon_and_a_polygon_inside_a_box():
     huge, tiny = shapely.box(0, 0, 100_000, 100_000), shapely.box(140, 140, 160, 160)
     assert coverage([[45_000, 45_000, 10, 10]], [huge]).tolist() == [[1.0]]
     assert coverage([[100, 100, 100, 100]], [tiny]).tolist() == [[0.04]]
 
 
-def test_touching_an_edge_or_a_corner_is_no_share():
+def test_coverage_is_0_if_an_edge_or_corner_only_touches():
     boxes = grid_boxes([0, 100], [0, 100], 100, 100)
     assert coverage(boxes, [shapely.box(100, 0, 200, 100)]).ravel().tolist() == [0, 1, 0, 0]
 
 
 @pytest.mark.parametrize("turn", ["shell", "hole", "both", "none"])
-def test_the_way_rings_turn_does_not_count(turn):
+def test_coverage_does_not_depend_on_ring_direction(turn):
     shell = [(0, 0), (90, 0), (90, 90), (0, 90)][:: -1 if turn in {"shell", "both"} else 1]
     hole = [(30, 30), (60, 30), (60, 60), (30, 60)][:: -1 if turn in {"hole", "both"} else 1]
     region = shapely.Polygon(shell, [hole])
@@ -204,19 +204,19 @@ def test_the_way_rings_turn_does_not_count(turn):
     assert shares.tolist() == [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
 
 
-def test_a_slope_that_two_regions_share_is_shared_out_to_the_last_bit():
+def test_coverage_of_two_regions_along_a_shared_slope_sums_to_exactly_1():
     left = shapely.Polygon([(0, 0), (37.37, 0), (61.13, 97.01), (0, 97.01)])
     right = shapely.Polygon([(37.37, 0), (99, 0), (99, 97.01), (61.13, 97.01)])
     shares = grid_coverage(np.arange(0, 90, 9), np.arange(0, 97, 9)[:-1], 9, 9, [left, right])
     np.testing.assert_allclose(shares.sum(axis=0), 1.0, rtol=0, atol=2e-12)
 
 
-def test_a_third_dimension_is_left_out():
+def test_coverage_ignores_a_third_dimension():
     flat, tall = shapely.box(0, 0, 5, 10), shapely.force_3d(shapely.box(0, 0, 5, 10), 7.0)
     assert coverage([[0, 0, 10, 10]], [flat, tall]).tolist() == [[0.5, 0.5]]
 
 
-def test_no_boxes_no_regions_empty_regions():
+def test_coverage_without_boxes_or_regions_is_empty():
     region = shapely.box(0, 0, 5, 5)
     assert coverage([], [region]).shape == (0, 1)
     assert coverage(np.zeros((0, 4), int), [region]).shape == (0, 1)
@@ -229,7 +229,7 @@ def test_no_boxes_no_regions_empty_regions():
     assert len(grid_entries(np.arange(0), np.arange(3), 1, 1, nothing)) == 0
 
 
-def test_regions_beside_the_grid_on_every_side():
+def test_coverage_of_regions_beside_the_grid_on_every_side():
     xs, ys = np.array([0, 10, 20]), np.array([0, 10])
     sides = [
         shapely.box(-50, 0, 0, 20),
@@ -243,7 +243,7 @@ def test_regions_beside_the_grid_on_every_side():
     assert (grid_coverage(xs, ys, 10, 10, [shapely.box(-50, -50, 80, 70)]) == 1.0).all()
 
 
-def test_boxes_of_a_grid_in_any_order_and_number():
+def test_coverage_of_grid_boxes_in_any_order_and_number():
     region = wobbly(50, 50, 45, 60, seed=3)
     boxes = grid_boxes(np.arange(0, 100, 10), np.arange(0, 100, 10), 10, 10)
     rng = np.random.default_rng(0)
@@ -253,13 +253,13 @@ def test_boxes_of_a_grid_in_any_order_and_number():
     np.testing.assert_allclose(coverage(some, [region]), expected, rtol=0, atol=EXACT)
 
 
-def test_a_few_boxes_far_apart_do_not_span_a_grid(monkeypatch):
+def test_coverage_of_a_few_distant_boxes_makes_no_large_grid(monkeypatch):
     boxes = [[k * 1000, k * 1000, 10, 10] for k in range(50)]
     monkeypatch.setattr("qupath_bridge.geometry.coverage._grid_coverage", None)
     assert coverage(boxes, [shapely.box(0, 0, 20_005, 20_005)]).sum() == 20.25
 
 
-def test_a_large_number_of_overlaps():
+def test_coverage_of_many_overlapping_boxes():
     """A step of one pixel: each box is many cells of two axes."""
     region = wobbly(40, 40, 30, 50, seed=5)
     xs = ys = np.arange(0, 60)
@@ -284,13 +284,13 @@ def test_a_large_number_of_overlaps():
         ),
     ],
 )
-def test_what_cannot_be_measured_is_refused(boxes, regions, index, text):
+def test_boxes_without_area_and_invalid_regions_are_refused(boxes, regions, index, text):
     with pytest.raises(GeometryError, match=text) as error:
         coverage(boxes, regions)
     assert error.value.index == index
 
 
-def test_a_grid_that_is_none_is_refused():
+def test_grid_starts_that_do_not_ascend_are_refused():
     region = shapely.box(0, 0, 5, 5)
     with pytest.raises(GeometryError, match="ascend"):
         grid_coverage([0, 10, 10], [0], 10, 10, [region])
@@ -298,7 +298,7 @@ def test_a_grid_that_is_none_is_refused():
         grid_coverage([0, 10], [0], 10, 0, [region])
 
 
-def test_memory_is_bounded_for_a_huge_polygon_on_a_fine_grid():
+def test_coverage_memory_is_bounded_for_a_huge_polygon_on_a_fine_grid():
     """A comb of 100,000 vertices whose teeth cross the whole grid: 10 million crossings."""
     teeth = 100_000
     x = np.linspace(0, 4000, teeth).round(2)
@@ -315,7 +315,7 @@ def test_memory_is_bounded_for_a_huge_polygon_on_a_fine_grid():
     assert peak < 150e6
 
 
-def test_a_failure_inside_geos_is_our_error(monkeypatch):
+def test_coverage_reports_a_geos_failure_as_geometry_error(monkeypatch):
     def fail(*_):
         raise shapely.errors.GEOSException("TopologyException: side location conflict")
 

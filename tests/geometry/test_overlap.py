@@ -2,14 +2,14 @@
 
 import numpy as np
 import shapely
-from hypothesis import given, reject, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qupath_bridge.geometry import overlap
 from qupath_bridge.geometry.edges import as_array
 from qupath_bridge.geometry.overlap import resolve_overlaps
 from qupath_bridge.geometry.validity import repair
-from qupath_bridge.testing.faces import faces
+from tests.support.faces import trusted_faces
 
 number = st.integers(0, 12)
 
@@ -26,7 +26,7 @@ def shapes(draw):
 
 
 def summed(outlines, count):
-    """Area of each region, from the polygons that add and take away."""
+    """Area of each region, from the polygons that add and subtract."""
     areas = np.zeros(count)
     # The shoelace of an exterior that was turned round is negative.
     for polygon, region in zip(outlines.polygons, outlines.region, strict=True):
@@ -36,21 +36,13 @@ def summed(outlines, count):
     return areas
 
 
-def trusted_faces(shapes):
-    """Leave out what the independent way itself gets wrong."""
-    try:
-        return faces(shapes)
-    except ArithmeticError:
-        reject()
-
-
 def top(holders):
     return max(k for k, holds in enumerate(holders) if holds)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(shapes(), min_size=1, max_size=7))
-def test_pieces_are_what_is_seen(polygons):
+def test_overlap_pieces_are_the_visible_parts(polygons):
     seen = np.zeros(len(polygons))
     for area, holders in trusted_faces(polygons):
         seen[top(holders)] += area
@@ -60,7 +52,7 @@ def test_pieces_are_what_is_seen(polygons):
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(shapes(), min_size=1, max_size=6), st.data())
-def test_groups_hide_only_their_own(polygons, data):
+def test_overlap_groups_hide_only_their_own_polygons(polygons, data):
     group = np.array([data.draw(st.integers(0, 1)) for _ in polygons])
     seen = np.zeros(len(polygons))
     for area, holders in trusted_faces(polygons):
@@ -74,38 +66,38 @@ def test_groups_hide_only_their_own(polygons, data):
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(shapes(), min_size=1, max_size=6), st.data())
-def test_seen_and_beneath_are_the_part_in_what_the_group_owns(polygons, data):
+def test_visible_and_hidden_part_are_the_part_inside_the_groups_pieces(polygons, data):
     group = np.array([data.draw(st.integers(0, 1)) for _ in polygons])
     expected = np.zeros(len(polygons))
     for area, holders in trusted_faces(polygons):
         expected[np.array(holders) & (group == group[top(holders)])] += area
-    painting = resolve_overlaps(as_array(polygons))
-    areas = summed(painting.visible_part(), len(polygons))
-    areas += summed(painting.hidden_part(group), len(polygons))
+    resolved = resolve_overlaps(as_array(polygons))
+    areas = summed(resolved.visible_part(), len(polygons))
+    areas += summed(resolved.hidden_part(group), len(polygons))
     np.testing.assert_allclose(areas, expected, rtol=0, atol=1e-9)
 
 
-def test_nothing_is_computed_where_outlines_do_not_cross(monkeypatch):
+def test_overlaps_without_crossing_outlines_compute_no_geometry(monkeypatch):
     """Nested and neighbouring regions: no union, no difference."""
     field = shapely.box(0, 0, 100, 100)
     islands = [shapely.box(10 * k, 0, 10 * k + 10, 10) for k in range(9)]
     lakes = [shapely.box(10 * k + 2, 2, 10 * k + 4, 4) for k in range(9)]
     polygons = as_array([field, *islands, *lakes])
     monkeypatch.setattr(overlap, "split", None)
-    painting = resolve_overlaps(polygons)
-    areas = summed(painting.visible_part(), len(polygons))
+    resolved = resolve_overlaps(polygons)
+    areas = summed(resolved.visible_part(), len(polygons))
     assert areas.tolist() == [10_000 - 900] + [96] * 9 + [4] * 9
-    assert summed(painting.hidden_part(np.zeros(19, int)), 19).tolist() == [900] + [4] * 9 + [0] * 9
+    assert summed(resolved.hidden_part(np.zeros(19, int)), 19).tolist() == [900] + [4] * 9 + [0] * 9
 
 
-def test_of_equal_polygons_the_last_is_seen():
+def test_overlap_of_equal_polygons_shows_the_last():
     square = shapely.box(0, 0, 4, 4)
     polygons = as_array([square, square, shapely.box(-1, -1, 9, 9), square])
-    painting = resolve_overlaps(polygons)
-    assert painting.pieces[:2] == (None, None)
-    assert summed(painting.visible_part(), 4).tolist() == [0, 0, 100 - 16, 16]
+    resolved = resolve_overlaps(polygons)
+    assert resolved.pieces[:2] == (None, None)
+    assert summed(resolved.visible_part(), 4).tolist() == [0, 0, 100 - 16, 16]
 
 
-def test_nothing_to_paint():
+def test_overlaps_of_no_polygons_are_empty():
     assert resolve_overlaps(as_array([])).pieces == ()
     assert len(resolve_overlaps(as_array([])).visible_part().polygons) == 0

@@ -16,7 +16,7 @@ from qupath_bridge.geometry.validity import repair
 
 
 def inside(xs, ys, polygons):
-    """Which points are in which polygon: bool (K, R, C)."""
+    """Return whether each point is in each polygon: bool (K, R, C)."""
     outlines = Outlines.of(as_array(polygons), np.arange(len(polygons)))
     found = np.zeros((len(polygons), len(ys), len(xs)), bool)
     entries = points_inside(np.asarray(xs, float), np.asarray(ys, float), outlines)
@@ -49,11 +49,11 @@ SQUARE = shapely.box(2, 2, 4, 4)
         *[(1, 3, False), (5, 3, False)],
     ],
 )
-def test_a_square_is_half_open(x, y, expected):
+def test_points_in_a_square_are_half_open(x, y, expected):
     assert inside([x], [y], [SQUARE])[0, 0, 0] == expected
 
 
-def test_the_boundary_of_a_hole_belongs_to_the_hole_where_the_square_would_own_it():
+def test_points_on_the_boundary_of_a_hole_are_half_open():
     region = shapely.box(0, 0, 9, 9).difference(SQUARE)
     xs = ys = np.arange(10.0)
     assert not (inside(xs, ys, [region]) & inside(xs, ys, [SQUARE])).any()
@@ -71,7 +71,7 @@ tenth = st.integers(0, 80).map(lambda v: v / 10)
     ),
     st.integers(-2, 3),
 )
-def test_equals_the_textbook_test(ring, start):
+def test_points_inside_equals_the_textbook_test(ring, start):
     polygon = repair(shapely.Polygon(ring))[0]
     xs, ys = start + 0.5 * np.arange(14), start + np.arange(8.0)
     expected = [[by_ray(Fraction(x), Fraction(y), polygon) for x in xs] for y in ys]
@@ -80,8 +80,8 @@ def test_equals_the_textbook_test(ring, start):
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(tenth, tenth), min_size=3, max_size=7))
-def test_each_point_is_in_a_region_or_in_the_rest(ring):
-    """Whatever lies on a border that two polygons share is in exactly one of them."""
+def test_points_are_in_a_region_or_in_its_complement(ring):
+    """Whatever is on a border that two polygons share is in exactly one of them."""
     region = repair(shapely.Polygon(ring))[0]
     around = shapely.box(-1, -1, 9, 9)
     # A polygon with the region's rings as holes: no vertex is computed anew.
@@ -95,7 +95,7 @@ def test_each_point_is_in_a_region_or_in_the_rest(ring):
     assert (holed ^ found[1] == found[0]).all()
 
 
-def test_how_the_work_is_cut_changes_nothing(monkeypatch):
+def test_points_inside_does_not_depend_on_batch_sizes(monkeypatch):
     rng = np.random.default_rng(7)
     polygons = [repair(shapely.Polygon(rng.uniform(0, 50, (9, 2)).round(1)))[0] for _ in range(12)]
     xs, ys = np.arange(5, 40, 0.5), np.arange(-5, 45, 0.5)
@@ -108,25 +108,25 @@ def test_how_the_work_is_cut_changes_nothing(monkeypatch):
     assert (whole == truth)[~border].all()
 
 
-def test_rounding_does_not_decide():
+def test_points_inside_is_exact_where_rounding_fails():
     """Points exactly on a slope whose products do not fit a float."""
     big = 2.0**40 + 1
     triangle = shapely.Polygon([(0, 0), (3 * big, big), (0, big)])
     xs = 3.0 * np.array([big - 2**20, big - 1])
     ys = np.array([big - 2**20, big - 1])
-    # On the slope the interior lies towards -x: out. One step to the left: in.
+    # On the slope the interior is towards -x: out. One step to the left: in.
     assert inside(xs, ys, [triangle])[0].diagonal().tolist() == [False, False]
     assert inside(np.nextafter(xs, 0), ys, [triangle])[0].diagonal().tolist() == [True, True]
 
 
-def test_fractions_are_asked_only_where_rounding_could_decide(monkeypatch):
+def test_points_inside_uses_fractions_only_where_rounding_could_fail(monkeypatch):
     monkeypatch.setattr(points, "Fraction", None)
     assert inside([3.0], [3.0], [SQUARE]).all()
     with pytest.raises(TypeError):
         inside([3.0], [3.0], [shapely.Polygon([(0, 0), (6, 6), (0, 6)])])
 
 
-def test_no_points_no_polygons():
+def test_points_inside_without_points_or_polygons_is_empty():
     assert inside([], [1.0], [SQUARE]).shape == (1, 1, 0)
     assert inside([1.0], [1.0], []).shape == (0, 1, 1)
     assert not inside([1.0], [1.0], [shapely.Polygon()]).any()

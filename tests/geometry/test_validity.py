@@ -65,12 +65,12 @@ def test_repair_by_structure(name):
         assert area_change(area_before, area_after) == pytest.approx(change)
 
 
-def test_the_bow_tie_is_more_than_the_one_percent_that_needs_permission():
+def test_repair_of_a_bow_tie_changes_the_area_by_more_than_1_percent():
     _, before, after = repair(shapely.from_wkt(CASES["bow-tie"][0]))
     assert area_change(before, after) > 0.01
 
 
-def test_a_small_slip_of_the_pen_is_less():
+def test_repair_of_a_small_slip_changes_the_area_by_less_than_1_percent():
     """A loop of 0.5 px² at the corner of a region of 10,000 px²."""
     slip = [(0, 0), (100, 0), (100, 100), (0, 100), (0, 0), (-1, 1), (-1, 0), (0, 1)]
     shape, before, after = repair(shapely.Polygon(slip))
@@ -78,7 +78,7 @@ def test_a_small_slip_of_the_pen_is_less():
     assert 0 < area_change(before, after) < 0.01
 
 
-def test_what_is_valid_is_the_same_object():
+def test_repair_returns_a_valid_polygon_itself():
     ring = shapely.Polygon([(0, 0), (9, 0), (9, 9)], [[(5, 1), (8, 1), (8, 3)]])
     shape, before, after = repair(ring)
     assert shape is ring
@@ -88,7 +88,7 @@ def test_what_is_valid_is_the_same_object():
 @settings(max_examples=200, deadline=None)
 @example([(2, 0), (1, 0), (1, 1), (0, 0), (1, 0), (1, 1)])
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=12))
-def test_any_ring_becomes_valid_and_stays_so(ring):
+def test_repair_makes_any_ring_valid(ring):
     # The example: GEOS 3.14 makes two parts of it that share an edge, which is not valid.
     geometry = shapely.Polygon(ring)
     shape, _, after = repair(geometry)
@@ -100,20 +100,20 @@ def test_any_ring_becomes_valid_and_stays_so(ring):
     assert after <= geometry.convex_hull.area + 1e-9
 
 
-def test_what_is_no_polygon_is_refused():
+def test_repair_refuses_other_geometries():
     with pytest.raises(GeometryError, match="A LineString is not a polygon"):
         repair(shapely.LineString([(0, 0), (1, 1)]))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_coordinates_that_are_no_numbers_are_refused(value):
+def test_repair_refuses_coordinates_that_are_not_finite(value):
     with np.errstate(invalid="ignore"):
         broken = shapely.Polygon([(0, 0), (value, 0), (5, 5)])
     with pytest.raises(GeometryError, match="not a finite number"):
         repair(broken)
 
 
-def test_polygons_only():
+def test_polygons_only_drops_lines_and_points():
     square, other = shapely.box(0, 0, 1, 1), shapely.box(5, 5, 6, 6)
     line = shapely.LineString([(0, 0), (9, 9)])
     assert polygons_only(square) is square
@@ -126,7 +126,7 @@ def test_polygons_only():
 
 @settings(max_examples=150, deadline=None)
 @given(*[st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=9)] * 2)
-def test_split_loses_nothing(ring, other):
+def test_split_keeps_the_whole_area(ring, other):
     polygon, other = repair(shapely.Polygon(ring))[0], repair(shapely.Polygon(other))[0]
     inside, outside = split(polygon, other)
     assert inside.area + outside.area == pytest.approx(polygon.area, abs=1e-6)
@@ -158,7 +158,7 @@ def test_split_tries_again_on_a_fine_grid_where_area_is_lost(monkeypatch):
         split(*squares)
 
 
-def test_clip_cuts_only_what_passes_the_image():
+def test_clip_cuts_only_polygons_beyond_the_image():
     inside, past = shapely.box(0, 0, 100, 50), shapely.box(-10, 20, 60, 80)
     beside, touching = shapely.box(200, 0, 300, 10), shapely.box(100, 0, 120, 10)
     two = shapely.MultiPolygon([shapely.box(90, 40, 110, 60), shapely.box(100, 0, 120, 10)])

@@ -27,7 +27,7 @@ def sample(request):
     return request.param, open_project(DATA / "qupath-samples" / f"v{request.param}" / "project")
 
 
-def test_samples_are_listed(sample):
+def test_sample_projects_are_listed(sample):
     version, project = sample
     assert project.info.version == version
     assert [c.path for c in project.info.classes] == ["Tumor", "Stroma", "Tumor: Positive"]
@@ -56,7 +56,7 @@ def test_samples_are_listed(sample):
     assert all("slide 1.svs" in problem for problem in project.problems)
 
 
-def test_samples_are_read(sample):
+def test_sample_projects_are_read(sample):
     _, project = sample
     full, unsaved, tma, empty = (s.read(detections=True) for s in project.slides)
     types = [o.object_type for o in full.objects]
@@ -122,7 +122,7 @@ def shape_distance(ours, theirs):
     [p for v in VERSIONS for p in exports(v) if p.suffix == ".geojson"],
     ids=lambda p: f"{p.parent.name}-{p.name}",
 )
-def test_exports_are_read_as_they_stand(path):
+def test_sample_geojson_exports_are_read(path):
     objects, features = load(path), raw_features(path)
     assert len(objects) == len(features) == 15
     for each, raw in zip(objects, features, strict=True):
@@ -148,15 +148,15 @@ def test_exports_are_read_as_they_stand(path):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_all_exports_of_a_version_say_the_same(version):
+def test_sample_geojson_exports_of_a_version_agree(version):
     first, *others = (load(path) for path in exports(version))
     for other in others:
         assert str(other) == str(first)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_data_equal_the_exports(version):
-    """What is read from data.qpdata is what QuPath wrote as GeoJSON of it."""
+def test_sample_data_files_equal_their_geojson_exports(version):
+    """Objects read from data.qpdata equal QuPath's GeoJSON export of them."""
     slide = open_project(DATA / "qupath-samples" / f"v{version}" / "project").slides[0]
     objects = [o for o in slide.read(detections=True).objects if o.object_type != ObjectType.CELL]
     exported = load(exports(version)[-1])
@@ -216,8 +216,8 @@ def test_real_projects_are_listed(real):
 
 
 @pytest.mark.parametrize(("version", "entry_id"), TRUTH)
-def test_annotations_are_those_of_qupath(version, entry_id):
-    slide = open_project(DATA / "real" / f"qupath-{version}-project").slide(entry_id)
+def test_real_project_annotations_equal_qupaths(version, entry_id):
+    slide = open_project(DATA / "real" / f"qupath-{version}-project")[entry_id]
     truth = DATA / "qupath-truth" / version / entry_id
     facts = json.loads((truth / "facts.json").read_text(encoding="utf-8"))
     assert slide.name == facts["name"]

@@ -1,4 +1,4 @@
-"""What is read from the samples' data files, against QuPath's own GeoJSON exports of them.
+"""Comparison of the samples' data files with QuPath's own GeoJSON exports of them.
 
 The exports are read here as plain JSON, by nothing of ours.
 """
@@ -70,7 +70,7 @@ def distance(ours, theirs):
 
 
 @pytest.mark.parametrize("version", EXPORTS)
-def test_every_exported_feature_is_read(version):
+def test_data_files_have_every_exported_feature(version):
     image = read_image_data(SAMPLES / version / "project/data/1/data.qpdata", detections=True)
     left = list(image.objects)
     exported = features(version)
@@ -105,7 +105,7 @@ def test_every_exported_feature_is_read(version):
 
 
 @pytest.mark.parametrize("version", EXPORTS)
-def test_ids_are_the_same_with_and_without_detections(version):
+def test_data_file_ids_are_the_same_with_and_without_detections(version):
     path = SAMPLES / version / "project/data/1/data.qpdata"
     full = read_image_data(path, entry_id="1", detections=True)
     regions = read_image_data(path, entry_id="1")

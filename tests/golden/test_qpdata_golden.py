@@ -1,4 +1,4 @@
-"""What is read from data files, against what QuPath's own classes read from them.
+"""Comparison of data files as read here and as read by QuPath's own classes.
 
 ``tests/data/golden`` holds what QuPath 0.7.0 says of each sample and real file.
 """
@@ -38,11 +38,11 @@ def number(value):
     return None if value is None else float(value)
 
 
-def test_there_are_goldens_for_all_files():
+def test_golden_values_exist_for_all_data_files():
     assert len(GOLDEN) == 28
 
 
-def test_facts_of_the_image(pair):
+def test_golden_image_values(pair):
     image, wanted = pair
     assert image.image_type == wanted["imageType"]
     assert image.qupath_version == wanted.get("qupathVersion")
@@ -57,7 +57,7 @@ def test_facts_of_the_image(pair):
     assert image.problems == ()
 
 
-def test_stains(pair):
+def test_golden_stains(pair):
     image, wanted = pair
     if wanted["stains"] is None:
         assert image.stains is None
@@ -72,7 +72,7 @@ def test_stains(pair):
         assert [v / length for v in ours["vector"]] == pytest.approx(theirs["vector"], abs=1e-6)
 
 
-def test_tma_grid(pair):
+def test_golden_tma_grid(pair):
     image, wanted = pair
     if wanted["tma"] is None:
         assert image.tma_grid is None
@@ -82,7 +82,7 @@ def test_tma_grid(pair):
     assert list(grid.cores) == [core["index"] for core in wanted["tma"]["cores"]]
 
 
-def test_objects(pair):
+def test_golden_objects(pair):
     """Every field of every object but its shapes, ids and parents included."""
     image, wanted = pair
     for each, theirs in zip(image.objects, wanted["objects"], strict=True):
@@ -106,7 +106,7 @@ def test_objects(pair):
         assert each.probability == (None if math.isnan(probability) else probability)
 
 
-def test_shapes(pair):
+def test_golden_shapes(pair):
     """Every ROI and nucleus: kind, plane, and not 0.01 px² a vertex of difference."""
     image, wanted = pair
     for each, theirs in zip(image.objects, wanted["objects"], strict=True):

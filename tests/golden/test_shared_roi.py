@@ -11,7 +11,7 @@ FILE = Path(__file__).parents[1] / "data" / "shared-roi" / "data.qpdata"
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_objects_may_share_a_roi(fast):
+def test_shared_roi_is_read_for_each_object(fast):
     data = decode_image_data(FILE.read_bytes(), detections=True, fast=fast)
     (detection,) = [o for o in data.objects if o.object_type is ObjectType.DETECTION]
     twins = [
@@ -23,7 +23,7 @@ def test_objects_may_share_a_roi(fast):
     assert len({o.id for o in data.objects}) == len(data.objects) == 88
 
 
-def test_annotations_of_such_a_file_are_read():
+def test_shared_roi_file_annotations_are_read():
     data = read_image_data(FILE)
     assert len(data.annotations) == 6
     assert data.skipped == {ObjectType.TILE: 81, ObjectType.DETECTION: 1}

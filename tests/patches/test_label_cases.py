@@ -42,7 +42,7 @@ def boxes():
             yield pytest.param(case, box, case["expected"][number], id=f"{case['name']}-{number}")
 
 
-def test_all_cases_are_here():
+def test_label_cases_are_complete():
     assert len(CASES) == 30
     assert all(len(case["boxes"]) == len(case["expected"]) for case in CASES)
 

@@ -45,7 +45,7 @@ def labels(rule, rows, names=("A", "B", "C"), owners=None):
 # --- majority ---
 
 
-def test_majority():
+def test_majority_rule():
     rows = [{"A": 0.2, "B": 0.6, "C": 0.1}, {"C": 0.5}, {"A": 0.4, "B": 0.4}, {}]
     assert labels(LabelRule(), rows) == (
         [["B"], ["C"], [], []],
@@ -59,7 +59,7 @@ def test_majority():
     ("share", "enough"),
     [(0.5, True), (0.5 - EPSILON / 2, True), (0.5 - 2 * EPSILON, False), (0.49, False)],
 )
-def test_limits_give_way_by_epsilon(share, enough):
+def test_label_limits_have_a_tolerance_of_epsilon(share, enough):
     for rule in ("majority", "threshold"):
         named, *_ = labels(LabelRule(rule=rule), [{"A": share}])
         assert named == [["A"] if enough else []]
@@ -68,7 +68,7 @@ def test_limits_give_way_by_epsilon(share, enough):
 @pytest.mark.parametrize(
     ("difference", "winner"), [(0, "A"), (EPSILON / 2, "A"), (2 * EPSILON, "B")]
 )
-def test_a_difference_below_epsilon_is_a_tie(difference, winner):
+def test_label_shares_that_differ_by_less_than_epsilon_tie(difference, winner):
     named, _, share, margin = labels(
         LabelRule(min_share=0.4), [{"A": 0.45, "B": 0.45 + difference}]
     )
@@ -77,7 +77,7 @@ def test_a_difference_below_epsilon_is_a_tie(difference, winner):
     assert abs(margin[0]) <= 3 * EPSILON
 
 
-def test_ties_go_to_the_priority_then_to_the_code_point():
+def test_label_ties_are_resolved_by_priority_then_code_point():
     rows = [{"a": 0.5, "B": 0.5}, {"B": 0.5, "é": 0.5}, {"a": 0.5, "é": 0.5}]
     names = ("B", "a", "é")
     assert labels(LabelRule(), rows, names)[0] == [["B"], ["B"], ["a"]]
@@ -85,11 +85,11 @@ def test_ties_go_to_the_priority_then_to_the_code_point():
     assert labels(rule, rows, names)[0] == [["a"], ["é"], ["é"]]
 
 
-def test_priority_decides_ties_only():
+def test_label_priority_decides_only_ties():
     assert labels(LabelRule(priority=("A",)), [{"A": 0.2, "B": 0.7}])[0] == [["B"]]
 
 
-def test_a_least_share_of_nothing_still_needs_a_share():
+def test_min_share_0_still_needs_a_share():
     assert labels(LabelRule(min_share=0.0), [{"C": 1e-6}, {}])[0] == [["C"], []]
     assert labels(LabelRule(min_share=0.0, rule="threshold"), [{"C": 1e-6}, {}])[0] == [["C"], []]
 
@@ -97,7 +97,7 @@ def test_a_least_share_of_nothing_still_needs_a_share():
 # --- centre ---
 
 
-def test_centre_ignores_shares_and_may_have_a_negative_margin():
+def test_centre_rule_ignores_shares_and_may_have_a_negative_margin():
     rows = [{"A": 0.1, "B": 0.8}, {"A": 0.1}, {}, {"B": 0.9}]
     owners = [["A"], ["A"], ["C"], []]
     assert labels(LabelRule(rule="centre"), rows, owners=owners) == (
@@ -108,7 +108,7 @@ def test_centre_ignores_shares_and_may_have_a_negative_margin():
     )
 
 
-def test_several_owners_of_a_centre_are_a_tie():
+def test_centre_rule_with_several_owners_is_a_tie():
     rows, owners = [{"B": 0.9, "C": 1.0}], [["B", "C"]]
     assert labels(LabelRule(rule="centre"), rows, owners=owners)[0] == [["B"]]
     rule = LabelRule(rule="centre", priority=("C",))
@@ -118,7 +118,7 @@ def test_several_owners_of_a_centre_are_a_tie():
 # --- lists ---
 
 
-def test_threshold_and_any_give_lists_in_the_order_of_rank():
+def test_threshold_and_any_rules_give_lists_in_the_order_of_rank():
     rows = [{"A": 0.3, "B": 0.1, "C": 0.6}, {"B": 0.01}, {}]
     assert labels(LabelRule(rule="threshold", min_share=0.3), rows) == (
         [["A", "C"], [], []],
@@ -134,7 +134,7 @@ def test_threshold_and_any_give_lists_in_the_order_of_rank():
 
 
 @pytest.mark.parametrize("rule", ["majority", "centre", "threshold", "any"])
-def test_background_is_the_label_of_what_has_none(rule):
+def test_background_is_the_label_of_unlabelled_boxes(rule):
     rows, owners = [{"A": 0.9}, {}, {"C": 0.8}], [["A"], [], ["C"]]
     named, source, share, margin = labels(LabelRule(rule=rule, background="B"), rows, owners=owners)
     assert named == [["A"], ["B"], ["C"]]
@@ -153,7 +153,7 @@ def test_background_may_be_the_name_of_a_class():
     st.floats(0, 1),
     st.permutations("ABC").map(lambda p: tuple(p[:2])),
 )
-def test_rules_by_their_words(rows, rule, least, priority):
+def test_label_rules_equal_their_plain_definition(rows, rule, least, priority):
     """The sentences of the contract, one box at a time."""
     order = [*priority, *sorted(set("ABC") - set(priority))]
     expected = []
@@ -168,7 +168,7 @@ def test_rules_by_their_words(rows, rule, least, priority):
     assert labels(LabelRule(rule=rule, min_share=least, priority=priority), rows)[0] == expected
 
 
-def test_no_boxes():
+def test_label_rules_without_boxes():
     for rule in ("majority", "centre", "threshold", "any"):
         assert labels(LabelRule(rule=rule, background="A"), [])[0] == []
 
@@ -208,7 +208,7 @@ def test_no_boxes():
         ("Tumor: Edge*", {"rename": {"Tumor: *": "T"}}, "ignored", None),
     ],
 )
-def test_roles(path, rule, kind, label):
+def test_roles_of_classes(path, rule, kind, label):
     role = role_of(path, LabelRule(**rule))
     assert (role.kind, role.label) == (kind, label)
 
@@ -227,14 +227,14 @@ def test_roles(path, rule, kind, label):
         (None, {"unclassified": "as", "unclassified_as": "X", "within": ("X",)}, True),
     ],
 )
-def test_within(path, rule, within):
+def test_within_classes(path, rule, within):
     role = role_of(path, LabelRule(**rule))
     assert role.within is within
     if within:
         assert role.acts
 
 
-def test_an_ordinary_class_in_within_still_labels():
+def test_within_class_still_labels():
     assert role_of("Tumor", LabelRule(within=("Tumor",))).label == "Tumor"
 
 
@@ -251,16 +251,16 @@ def test_an_ordinary_class_in_within_still_labels():
         ("B", "B"),
     ],
 )
-def test_exact_beats_wildcard_beats_rollup(path, label):
+def test_map_prefers_exact_name_then_wildcard_then_rollup(path, label):
     rename = {"A: *": "wild", "A: B": "exact", "A: L: *": "longer"}
     assert label_of(path, LabelRule(rename=rename, rollup=True)) == label
 
 
-def test_without_rollup_a_class_that_is_not_named_keeps_its_path():
+def test_map_keeps_the_class_path_without_rollup():
     assert label_of("B: C", LabelRule(rename={"A": "X"})) == "B: C"
 
 
-def test_ranks():
+def test_label_ranks():
     assert label_ranks(["a", "B", "Z"], LabelRule()) == [2, 0, 1]
     assert label_ranks(["B", "Z", "a"], LabelRule(priority=("Z", "nowhere"))) == [1, 0, 2]
     # priority may name a class: its label is meant
@@ -281,14 +281,14 @@ def test_unknown_classes_are_all_named_at_once_with_close_matches():
     with pytest.raises(ConfigError) as error:
         check_class_names(rule, ["Tumor", "Stroma"], ["Fold", "Region*"])
     assert [str(fault) for fault in error.value.faults] == [
-        "map: there is no class 'Tumour'; did you mean 'Tumor'?",
-        "map: there is no class 'Immune: *'; the classes are 'Fold', 'Region*', 'Stroma', 'Tumor'",
-        "exclude: there is no class 'Folds'; did you mean 'Fold'?",
-        "within: there is no class 'Regoin*'; did you mean 'Region*'?",
+        "map: no class 'Tumour'; did you mean 'Tumor'?",
+        "map: no class 'Immune: *'; the classes are 'Fold', 'Region*', 'Stroma', 'Tumor'",
+        "exclude: no class 'Folds'; did you mean 'Fold'?",
+        "within: no class 'Regoin*'; did you mean 'Region*'?",
     ]
 
 
-def test_a_class_that_only_the_project_knows_is_a_warning():
+def test_unused_classes_of_the_project_are_a_warning():
     rule = LabelRule(rename={"A: *": "X"}, exclude=("Fold",), within=("Tumor",))
     assert check_class_names(rule, ["Tumor"], ["Fold", "A: B"]) == (
         "map: no selected image has an annotation of the class 'A: *'.",
@@ -296,7 +296,7 @@ def test_a_class_that_only_the_project_knows_is_a_warning():
     )
 
 
-def test_labels_need_no_class_of_that_name():
+def test_check_class_names_accepts_labels_without_a_class():
     rule = LabelRule(
         rename={"Tumor": "T", "A: *": "Any A"},
         unclassified="as",
@@ -308,15 +308,15 @@ def test_labels_need_no_class_of_that_name():
     assert check_class_names(rule, ["Tumor", "A: B"]) == ()
 
 
-def test_a_priority_that_names_nothing_is_a_warning():
+def test_unknown_names_in_priority_are_a_warning():
     (warning,) = check_class_names(LabelRule(priority=("Tumour",)), ["Tumor"])
     assert warning == "priority: 'Tumour' is neither a class nor a label; did you mean 'Tumor'?"
 
 
-def test_the_only_wildcard_is_for_map():
-    with pytest.raises(ConfigError, match="exclude: there is no class 'A: \\*'"):
+def test_wildcards_are_refused_outside_map():
+    with pytest.raises(ConfigError, match="exclude: no class 'A: \\*'"):
         check_class_names(LabelRule(exclude=("A: *",)), ["A: B"])
-    with pytest.raises(ConfigError, match="there are no classes at all"):
+    with pytest.raises(ConfigError, match="no classes are defined"):
         check_class_names(LabelRule(rename={"A: *": "A"}), [])
     with pytest.raises(ConfigError):  # the children, not the parent
         check_class_names(LabelRule(rename={"A: *": "A"}), ["A"])

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, reject, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qupath_bridge.errors import GeometryError, PlanError
@@ -16,7 +16,7 @@ from qupath_bridge.model import LabelRule, ObjectType, PathObject, Plane, Reason
 from qupath_bridge.patches.grid import Grid
 from qupath_bridge.patches.planning import plan_patches
 from qupath_bridge.patches.table import PatchTable, Ragged
-from qupath_bridge.testing.faces import faces
+from tests.support.faces import trusted_faces
 
 EPSILON = 1e-9
 
@@ -62,14 +62,6 @@ def rows(table):
 # --- the contract, slowly ---
 
 
-def trusted_faces(shapes):
-    """Leave out what the independent way itself gets wrong."""
-    try:
-        return faces(shapes)
-    except ArithmeticError:
-        reject()
-
-
 def slow_plan(annotations, a_grid, rule):
     """Labels.md by its words, one face of all outlines at a time, one box at a time."""
     image = shapely.box(0, 0, a_grid.width, a_grid.height)
@@ -84,7 +76,7 @@ def slow_plan(annotations, a_grid, rule):
     def rank(name):
         return (place.get(name, len(place)), name)
 
-    # In the order of painting: the last is on top.
+    # From the bottom up: the last is on top.
     regions.sort(key=lambda region: (-round(region[2], 6), region[1], region[0]))
     if rule.overlap == "priority":
         regions.sort(key=lambda region: rank(region[1]), reverse=True)
@@ -174,7 +166,7 @@ small_grids = st.builds(
 
 @settings(max_examples=80, deadline=None)
 @given(drawings(), small_grids, rules)
-def test_equals_the_contract_written_out(annotations, a_grid, rule):
+def test_plan_equals_the_plain_definition(annotations, a_grid, rule):
     planned = plan_patches(annotations, a_grid, rule)
     table = planned.table
     kept, reasons = slow_plan(annotations, a_grid, rule)
@@ -193,7 +185,7 @@ def test_equals_the_contract_written_out(annotations, a_grid, rule):
 
 
 def same_bytes(a, b):
-    """Whether two tables are the same to the last byte."""
+    """Return whether two tables have the same bytes."""
     for field in fields(PatchTable):
         x, y = getattr(a, field.name), getattr(b, field.name)
         if isinstance(x, Ragged):
@@ -211,7 +203,7 @@ def same_bytes(a, b):
 
 @settings(max_examples=80, deadline=None)
 @given(drawings(), rules, st.sampled_from(["majority", "centre"]), st.randoms())
-def test_the_order_of_annotations_changes_no_byte(annotations, rule, name, chance):
+def test_plan_does_not_depend_on_the_order_of_annotations(annotations, rule, name, chance):
     rule = replace(rule, rule=name)
     # Two annotations may share an id, as copies of an object do.
     annotations += [replace(a, id="id-0", class_path="A") for a in annotations[1:3]]
@@ -223,7 +215,7 @@ def test_the_order_of_annotations_changes_no_byte(annotations, rule, name, chanc
     assert (first.dropped, first.report) == (second.dropped, second.report)
 
 
-def test_the_order_of_many_annotations_changes_no_byte():
+def test_plan_does_not_depend_on_the_order_of_many_annotations():
     rng = np.random.default_rng(11)
     annotations = []
     for k in range(400):
@@ -242,7 +234,7 @@ def test_the_order_of_many_annotations_changes_no_byte():
     assert len(first.table) > 500
 
 
-def test_area_that_geos_loses_in_unions_is_not_lost():
+def test_plan_shares_keep_area_that_geos_loses_in_unions():
     """GEOS 3.14: the union of what is seen of these regions is 28 px² too small."""
     shapes = [
         annotation("0", shapely.Polygon([(0, 27), (18, 0), (36, 42)]), "B"),
@@ -255,10 +247,10 @@ def test_area_that_geos_loses_in_unions_is_not_lost():
     assert shares[16, 28] == {"B": 1.0}
 
 
-# --- painting order ---
+# --- order of regions ---
 
 
-def test_of_two_annotations_of_one_area_the_later_label_is_on_top():
+def test_overlap_of_equal_areas_shows_the_later_label():
     both = [box("1", "B", 0, 0, 20, 20), box("2", "A", 0, 0, 20, 20)]
     assert plan_patches(both, grid(), LabelRule()).table.label_counts() == {"B": 4}
     # of one label, the later id
@@ -268,7 +260,7 @@ def test_of_two_annotations_of_one_area_the_later_label_is_on_top():
     assert table.shares_of(0) == {"A": 1.0}
 
 
-def test_equal_shapes_tie_wherever_their_rings_begin():
+def test_overlap_of_equal_shapes_does_not_depend_on_their_first_point():
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     reach = 40 + 9 * np.sin(5 * angle)
     ring = np.column_stack([50 + reach * np.cos(angle), 50 + reach * np.sin(angle)]).round(2)
@@ -282,20 +274,20 @@ def test_equal_shapes_tie_wherever_their_rings_begin():
         assert set(plan_patches(both, grid(), LabelRule()).table.label_counts()) == {"B"}
 
 
-def test_the_area_that_counts_is_what_lies_in_the_image():
-    """A large annotation of which little is inside lies on top of a smaller one."""
+def test_overlap_order_uses_the_area_inside_the_image():
+    """A large annotation of which little is inside is on top of a smaller one."""
     sliver, patch = box("1", "A", -5000, 0, 10, 10), box("2", "B", 0, 0, 20, 20)
     assert plan_patches([sliver, patch], grid(), LabelRule()).table.label_of(0) == "A"
 
 
-def test_priority_by_labels_and_their_order():
+def test_overlap_priority_uses_labels_in_their_order():
     shapes = [box("1", "A", 0, 0, 10, 10), box("2", "B", 0, 0, 10, 10), box("3", "C", 0, 0, 10, 10)]
     for order, winner in ((("B",), "B"), (("C", "A"), "C"), (("nothing",), "A")):
         rule = LabelRule(overlap="priority", priority=order)
         assert plan_patches(shapes, grid(), rule).table.label_of(0) == winner
 
 
-def test_everything_after_mapping_uses_labels():
+def test_rules_after_map_use_labels():
     """Two classes of one label do not compete, and count once where they overlap."""
     rule = LabelRule(rename={"A": "X", "B": "X"})
     shapes = [box("1", "A", 0, 0, 8, 10), box("2", "B", 2, 0, 10, 10)]
@@ -310,7 +302,7 @@ def test_everything_after_mapping_uses_labels():
 # --- centre ---
 
 
-def test_the_centre_belongs_to_what_is_painted_last_there():
+def test_centre_rule_takes_the_topmost_annotation():
     shapes = [box("1", "Tumor", 0, 0, 100, 100), box("2", "Necrosis", 4, 4, 7, 7)]
     table = plan_patches(shapes, grid(), LabelRule(rule="centre")).table
     assert table.label_of(0) == "Necrosis"
@@ -325,7 +317,7 @@ def test_the_centre_belongs_to_what_is_painted_last_there():
     assert plan_patches(shapes, grid(), rule).table.label_of(0) == "Tumor"
 
 
-def test_a_centre_on_a_border_of_two_has_one_owner():
+def test_centre_on_a_shared_border_has_one_owner():
     """Columns of regions whose borders all run through centres of boxes."""
     shapes = [box(str(k), "AB"[k % 2], 10 * k - 5, 0, 10 * k + 5, 100) for k in range(11)]
     table = plan_patches(shapes, grid(), LabelRule(rule="centre")).table
@@ -333,7 +325,7 @@ def test_a_centre_on_a_border_of_two_has_one_owner():
     assert [table.label_of(k) for k in range(10)] == ["B", "A"] * 5
 
 
-def test_a_centre_in_half_pixels():
+def test_centre_in_half_pixels():
     table = plan_patches(
         [box("1", "A", 2.5, 2.5, 9, 9)], grid(5, (10, 10)), LabelRule(rule="centre")
     ).table
@@ -343,7 +335,7 @@ def test_a_centre_in_half_pixels():
 # --- reasons ---
 
 
-def test_the_first_reason_counts():
+def test_dropped_patches_count_for_their_first_reason():
     """One box for each reason, and each of those would also fail all later ones."""
     shapes = [
         box("1", "Ignore*", 10, 0, 20, 10),
@@ -375,7 +367,7 @@ def test_the_first_reason_counts():
     assert planned.by_label == {"Tumor": 1}
 
 
-def test_limits_give_way_by_epsilon():
+def test_plan_limits_have_a_tolerance_of_epsilon():
     shapes = [
         box("1", "Tumor", 0, 0, 10, 10),
         box("2", "Ignore*", 0, 0, 3, 10),
@@ -394,7 +386,7 @@ def test_limits_give_way_by_epsilon():
         assert kept(**{**limits, name: limits[name] + sign * 2e-9}) == 0
 
 
-def test_tissue_that_is_not_a_number_is_no_tissue():
+def test_tissue_share_nan_counts_as_no_tissue():
     planned = plan_patches(
         [box("1", "A", 0, 0, 10, 10)],
         grid(10, (10, 10)),
@@ -404,7 +396,7 @@ def test_tissue_that_is_not_a_number_is_no_tissue():
     assert dropped(planned) == {"no_tissue": 1}
 
 
-def test_tissue_without_a_limit_is_only_recorded():
+def test_tissue_share_without_a_limit_is_only_recorded():
     planned = plan_patches(
         [box("1", "A", 0, 0, 10, 10)],
         grid(10, (10, 10)),
@@ -414,7 +406,7 @@ def test_tissue_without_a_limit_is_only_recorded():
     assert planned.table.tissue_share.tolist() == [0.01]
 
 
-def test_columns_that_were_not_asked_for_are_null():
+def test_plan_columns_are_null_if_not_requested():
     table = plan_patches([box("1", "A", 0, 0, 10, 10)], grid(), LabelRule()).table
     assert np.isnan(table.within_share).all()
     assert np.isnan(table.tissue_share).all()
@@ -424,7 +416,7 @@ def test_columns_that_were_not_asked_for_are_null():
     assert table.core_of(0) is None
 
 
-def test_shares_are_not_reduced_by_exclusions():
+def test_label_shares_are_not_reduced_by_exclusions():
     shapes = [box("1", "A", 0, 0, 10, 10), box("2", "Ignore*", 0, 0, 4, 10)]
     rule = LabelRule(max_excluded_share=0.5)
     table = plan_patches(shapes, grid(), rule).table
@@ -433,7 +425,7 @@ def test_shares_are_not_reduced_by_exclusions():
     assert table.regions_of(0) == ["1"]
 
 
-def test_exclusions_over_one_another_count_once():
+def test_excluded_share_counts_overlapping_exclusions_once():
     shapes = [
         box("1", "A", 0, 0, 10, 10),
         box("2", "Ignore*", 0, 0, 4, 10),
@@ -444,7 +436,7 @@ def test_exclusions_over_one_another_count_once():
     assert plan_patches(shapes, grid(), rule).table.excluded_share.tolist() == [0.6]
 
 
-def test_within_any_is_the_union_of_everything_with_area():
+def test_within_any_is_the_union_of_all_areas():
     shapes = [
         box("1", None, 0, 0, 10, 10),
         box("2", "Ignore*", 10, 0, 20, 10),
@@ -460,7 +452,7 @@ def test_within_any_is_the_union_of_everything_with_area():
     assert planned.by_label == {"Rest": 4, "A": 1}
 
 
-def test_min_within_of_nothing_keeps_all():
+def test_min_within_0_keeps_all_patches():
     rule = LabelRule(within=("Region*",), min_within=0.0, background="Rest")
     planned = plan_patches([], grid(), rule)
     assert planned.table.within_share.tolist() == [0.0] * 100
@@ -469,7 +461,7 @@ def test_min_within_of_nothing_keeps_all():
 # --- no labels, background ---
 
 
-def test_without_labels_every_patch_that_passes_is_kept():
+def test_plan_without_labels_keeps_every_patch_that_passes():
     shapes = [box("1", "A", 0, 0, 10, 10), box("2", "Ignore*", 10, 0, 20, 10)]
     planned = plan_patches(shapes, grid(10, (40, 10)), LabelRule(labels=False, background="B"))
     table = planned.table
@@ -485,7 +477,7 @@ def test_without_labels_every_patch_that_passes_is_kept():
     assert (table.label_names, table.region_names) == ((), ())
 
 
-def test_background():
+def test_background_label_in_a_plan():
     shapes = [box("1", "A", 0, 0, 12, 10)]
     table = plan_patches(shapes, grid(10, (30, 10)), LabelRule(background="Rest")).table
     assert [r["label"] for r in rows(table)] == ["A", "Rest", "Rest"]
@@ -501,7 +493,7 @@ def test_background():
 # --- planes ---
 
 
-def test_planes():
+def test_planes_of_a_plan():
     shapes = [
         box("1", "A", 0, 0, 10, 10),
         box("2", "B", 0, 0, 10, 10, plane=(1, 0)),
@@ -522,7 +514,7 @@ def test_planes():
     assert table.label_names == ("A", "B", "C")
 
 
-def test_all_planes():
+def test_all_planes_option():
     shapes = [box("1", "A", 0, 0, 10, 10, plane=(7, 7)), box("2", "B", 10, 0, 20, 10)]
     calls = []
     planned = plan_patches(
@@ -541,7 +533,7 @@ def test_all_planes():
     assert planned.report.skipped == {}
 
 
-def test_rows_are_sorted_by_plane_row_and_column():
+def test_plan_rows_are_sorted_by_plane_row_and_column():
     everywhere = [box(str(z), "A", 0, 0, 40, 40, plane=(z, t)) for z in (0, 1) for t in (0, 1)]
     planes = [Plane(z, t) for z in (1, 0) for t in (1, 0)]
     table = plan_patches(everywhere, grid(10, (40, 40), origin_x=20, origin_y=20), LabelRule(),
@@ -557,7 +549,7 @@ def test_rows_are_sorted_by_plane_row_and_column():
 # --- report ---
 
 
-def test_every_annotation_is_accounted_for():
+def test_plan_report_counts_every_annotation():
     shapes = [
         box("01", "A", 0, 0, 10, 10),
         box("02", "Ignore*", 50, 0, 60, 10),
@@ -591,7 +583,7 @@ def test_every_annotation_is_accounted_for():
     assert report.as_dict()["skipped"] == report.skipped
 
 
-def test_repairs_tell_area_before_and_after():
+def test_plan_report_has_areas_before_and_after_repair():
     bow_tie = shapely.Polygon([(0, 0), (100, 100), (100, 0), (0, 100)])
     fold = shapely.Polygon([(0, 0), (100, 100), (100, 0), (0, 100)])
     shapes = [
@@ -611,7 +603,7 @@ def test_repairs_tell_area_before_and_after():
     }
 
 
-def test_a_polygon_beyond_repair_is_named():
+def test_polygon_that_cannot_be_repaired_is_named():
     with np.errstate(invalid="ignore"):
         broken = shapely.Polygon([(0, 0), (np.inf, 0), (5, 5)])
     with pytest.raises(PlanError, match="Annotation the-one: .*not a finite number") as error:
@@ -620,13 +612,13 @@ def test_a_polygon_beyond_repair_is_named():
     assert error.value.hint
 
 
-def test_regions_that_cannot_be_told_apart_are_an_error_of_the_slide(monkeypatch):
+def test_regions_that_cannot_be_separated_are_a_plan_error(monkeypatch):
     def lose(*_, **__):
         return shapely.Polygon()
 
     monkeypatch.setattr("qupath_bridge.geometry.validity.shapely.difference", lose)
     crossing = [box("1", "A", 0, 0, 10, 10), box("2", "B", 5, 5, 15, 14)]
-    with pytest.raises(PlanError, match="cannot be told apart") as error:
+    with pytest.raises(PlanError, match="cannot be separated") as error:
         plan_patches(crossing, grid(), LabelRule())
     assert "redraw" in error.value.hint
 
@@ -644,7 +636,7 @@ def test_unclassified_regions():
     assert plan_patches(shapes, grid(), rule).by_label == {"Unknown": 1}
 
 
-def test_a_failure_inside_geos_is_an_error_of_the_slide(monkeypatch):
+def test_geos_failure_is_a_plan_error(monkeypatch):
     def fail(*_, **__):
         raise shapely.errors.GEOSException("TopologyException: side location conflict")
 
@@ -657,7 +649,7 @@ def test_a_failure_inside_geos_is_an_error_of_the_slide(monkeypatch):
 # --- tissue microarrays ---
 
 
-def test_cores():
+def test_tma_cores_of_a_plan():
     cores = [
         core("A-1", 0, 0, 30, 30, core_id="x"),
         core("A-2", 30, 0, 60, 30, missing=True, core_id="y"),
@@ -670,14 +662,14 @@ def test_cores():
     table = planned.table
     assert dropped(planned) == {"outside": 9}
     names = Counter(table.core_of(k) for k in range(len(table)))
-    # The centre at x = 75 lies on the right border of the core: it is not in it.
+    # The centre at x = 75 is on the right border of the core: it is not in it.
     assert names == {"A-1": 9, "unnamed": 3, None: 9}
     assert table.core_names == ("A-1", "A-2", "unnamed")
     again = plan_patches(everywhere, a_grid, LabelRule(), tma_cores=cores[::-1])
     same_bytes(table, again.table)
 
 
-def test_a_box_in_two_cores_has_the_first_by_name():
+def test_tma_core_of_a_box_in_two_cores_is_the_first_by_name():
     cores = [core("B", 0, 0, 20, 20), core("A", 0, 0, 10, 20)]
     table = plan_patches([box("1", "T", 0, 0, 20, 20)], grid(), LabelRule(), tma_cores=cores).table
     assert [table.core_of(k) for k in range(4)] == ["A", "B", "A", "B"]
@@ -691,7 +683,7 @@ def some_table():
     return plan_patches(shapes, grid(), LabelRule(rule="any")).table
 
 
-def test_take_by_slice_mask_and_numbers():
+def test_patch_table_take_by_slice_mask_and_numbers():
     table = some_table()
     all_rows = rows(table)
     assert rows(table.take(slice(2, 5))) == all_rows[2:5]
@@ -702,13 +694,13 @@ def test_take_by_slice_mask_and_numbers():
     assert table.take(slice(0, 0)).label_counts() == {}
 
 
-def test_concatenate_puts_back_what_take_parts():
+def test_patch_table_concatenate_inverts_take():
     table = some_table()
     parts = [table.take(slice(0, 3)), table.take(slice(3, 3)), table.take(slice(3, None))]
     same_bytes(PatchTable.concatenate(parts), table)
 
 
-def test_counts_and_ids():
+def test_patch_table_counts_and_ids():
     table = some_table()
     assert table.label_counts() == {"B": 12, "A": 9}
     assert table.patch_id("s", 1) == "s_x10_y0"
@@ -717,7 +709,7 @@ def test_counts_and_ids():
     assert list(tied.label_counts()) == ["A", "B"]
 
 
-def test_lists_without_numbers():
+def test_ragged_lists_without_numbers():
     lists = Ragged.of(np.array([0, 2, 2]), np.array([5, 6, 7]), 3)
     assert len(lists) == 3
     assert lists.row(2).tolist() == [6, 7]
@@ -726,7 +718,7 @@ def test_lists_without_numbers():
     assert lists.take(np.array([2, 1])).offsets.tolist() == [0, 2, 2]
 
 
-def test_an_image_without_boxes_or_annotations():
+def test_plan_of_an_image_without_boxes_or_annotations():
     empty = plan_patches([], grid(10, (5, 5)), LabelRule())
     assert len(empty.table) == 0
     assert dropped(empty) == {"edge": 1}

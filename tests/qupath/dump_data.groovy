@@ -1,6 +1,6 @@
 // dump_data.groovy OUT.json DATA.qpdata
 // Writes what QuPath's own classes read from a data file, for comparison with ours.
-import groovy.json.JsonGenerator
+import com.google.gson.GsonBuilder
 import java.util.Locale
 import org.locationtech.jts.io.WKTWriter
 import qupath.lib.io.PathIO
@@ -68,4 +68,4 @@ def result = [
         grid.getTMACoreList().collect { it.getID().toString() }],
     objects: objects,
 ]
-new File(args[0]).setText(new JsonGenerator.Options().build().toJson(result), 'UTF-8')
+new File(args[0]).setText(new GsonBuilder().serializeNulls().create().toJson(result), 'UTF-8')

@@ -8,16 +8,15 @@ import pytest
 import shapely
 
 from qupath_bridge.errors import OutputError, UsageError
+from qupath_bridge.frozen import freeze, thaw
 from qupath_bridge.model import ClassInfo, ImageData, ObjectType, PathObject
 from qupath_bridge.qupath.files.builders import (
     affine_builder,
     builder_uris,
     cropped_builder,
     flipped_builder,
-    freeze,
     image_metadata,
     rotated_builder,
-    thaw,
     uri_builder,
 )
 from qupath_bridge.qupath.project_writer import CREATED, NewEntry, create_project, stored_uri
@@ -60,7 +59,7 @@ def read(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_the_files_are_those_of_qupath(tmp_path):
+def test_create_project_writes_the_files_of_qupath(tmp_path):
     entries = [
         NewEntry("é", BUILDER, ImageData((annotation(),), image_type="OTHER"), description="d"),
         NewEntry("new", BUILDER, metadata={"patient": "P1"}, tags=["t"]),
@@ -103,7 +102,7 @@ def test_the_files_are_those_of_qupath(tmp_path):
     }
 
 
-def test_the_summary_counts_as_qupath_does(tmp_path):
+def test_create_project_summary_counts_as_qupath(tmp_path):
     objects = (
         annotation(),
         annotation(id="00000000-0000-4000-8000-000000000002", class_path=None, parent=0),
@@ -135,7 +134,7 @@ def test_the_summary_counts_as_qupath_does(tmp_path):
     assert (folder / "data.qpdata").stat().st_mtime_ns == CREATED * 1_000_000
 
 
-def test_it_says_where_it_was_saved(tmp_path):
+def test_create_project_states_where_it_was_saved(tmp_path):
     path = create_project(tmp_path / "my study", [NewEntry("a", BUILDER, ImageData())])
     assert read(path)["uri"] == stored_uri(path, path.parent)
     assert read(path)["uri"].endswith("/my%20study/project.qpproj")
@@ -159,11 +158,11 @@ def test_it_says_where_it_was_saved(tmp_path):
         ("a.svs", "C:/x/p", "file:/C:/a.svs"),
     ],
 )
-def test_slides_relative_to_a_project(tmp_path, slide, stored_at, uri):
+def test_stored_uri_of_slides_relative_to_a_project(tmp_path, slide, stored_at, uri):
     assert stored_uri(tmp_path / slide, tmp_path / "study" / "p", stored_at) == uri
 
 
-def test_a_slide_on_another_drive_cannot_be_relative(monkeypatch):
+def test_stored_uri_refuses_a_slide_on_another_drive(monkeypatch):
     def fails(path, start):
         raise ValueError("path is on mount 'D:', start on mount 'C:'")
 
@@ -172,7 +171,7 @@ def test_a_slide_on_another_drive_cannot_be_relative(monkeypatch):
         stored_uri("a.svs", "p", "/x")
 
 
-def test_the_same_values_give_the_same_bytes(tmp_path):
+def test_create_project_of_the_same_values_writes_the_same_bytes(tmp_path):
     images = [
         Image("/s/a.svs", [Region("Tumor", shapely.box(0, 0, 9, 9))], size=(20, 10)),
         Image("/s/b.svs", size=(20, 10), wrappers=[rotated(90)], pixel_size=None),
@@ -183,17 +182,17 @@ def test_the_same_values_give_the_same_bytes(tmp_path):
     assert all(str(tmp_path) not in p.read_text("utf-8") for p in first.rglob("*.json"))
 
 
-def test_ids_are_given_and_kept(tmp_path):
+def test_create_project_assigns_missing_entry_ids(tmp_path):
     entries = [NewEntry("a", BUILDER, entry_id=i) for i in (None, 5, None, 2)]
     path = create_project(tmp_path / "p", entries)
     assert [each["entryID"] for each in read(path)["images"]] == [6, 5, 7, 2]
     assert read(path)["lastID"] == 7
-    with pytest.raises(UsageError, match="Two images have one entry ID"):
+    with pytest.raises(UsageError, match="Two images have the same entry ID"):
         create_project(tmp_path / "q", [NewEntry("a", BUILDER, entry_id=5)] * 2)
     assert not (tmp_path / "q").exists()
 
 
-def test_only_a_folder_of_its_own_will_do(tmp_path):
+def test_create_project_refuses_a_folder_that_is_not_empty(tmp_path):
     folder = tmp_path / "p"
     folder.mkdir()
     (folder / "note.txt").write_text("mine", encoding="utf-8")
@@ -216,13 +215,13 @@ def test_only_a_folder_of_its_own_will_do(tmp_path):
         (NewEntry("a", BUILDER), (ClassInfo("A:B"), ClassInfo("C")), UsageError),
     ],
 )
-def test_nothing_is_written_when_something_cannot_be(tmp_path, entry, classes, error):
+def test_create_project_writes_nothing_if_an_entry_is_invalid(tmp_path, entry, classes, error):
     with pytest.raises(error):
         create_project(tmp_path / "p", [NewEntry("good", BUILDER, ImageData()), entry], classes)
     assert not (tmp_path / "p").exists()
 
 
-def test_a_write_that_fails_leaves_no_project(tmp_path, monkeypatch):
+def test_create_project_leaves_no_project_after_a_failed_write(tmp_path, monkeypatch):
     from qupath_bridge.qupath import project_writer as writer
 
     real = writer.LocalStore.put
@@ -242,7 +241,7 @@ def test_a_write_that_fails_leaves_no_project(tmp_path, monkeypatch):
 # --- builders -------------------------------------------------------------------------------
 
 
-def test_metadata_of_an_image():
+def test_image_metadata_of_a_builder():
     assert METADATA["pixelCalibration"]["pixelWidth"] == {"value": 0.25, "unit": "µm"}
     assert METADATA["pixelCalibration"]["pixelHeight"] == {"value": 0.5, "unit": "µm"}
     assert METADATA["magnification"] == 40.0
@@ -275,7 +274,7 @@ def test_metadata_of_an_image():
         ),
     ],
 )
-def test_wrapped_builders_say_what_comes_out(builder, size, pixel_size, levels):
+def test_builders_that_wrap_state_the_resulting_size(builder, size, pixel_size, levels):
     metadata = builder["metadata"]
     calibration = metadata["pixelCalibration"]
     assert (metadata["width"], metadata["height"]) == size
@@ -289,7 +288,7 @@ def test_wrapped_builders_say_what_comes_out(builder, size, pixel_size, levels):
     assert inner == BUILDER
 
 
-def test_keys_of_wrappers():
+def test_builders_that_wrap_have_qupaths_keys():
     assert flipped_builder(BUILDER, "VERTICAL")["flip"] == "VERTICAL"
     assert rotated_builder(BUILDER, 270)["rotation"] == "ROTATE_270"
     assert cropped_builder(BUILDER, 1, 2, 3, 4)["region"] == {
@@ -300,14 +299,14 @@ def test_keys_of_wrappers():
     }  # fmt: skip
 
 
-def test_wrapping_needs_a_size():
+def test_builders_that_wrap_need_a_size():
     bare = uri_builder("file:/s/a.svs", provider=None)
     assert bare == {"builderType": "uri", "uri": "file:/s/a.svs", "args": []}
     with pytest.raises(UsageError, match="without metadata"):
         rotated_builder(bare, 90)
 
 
-def test_frozen_and_thawed():
+def test_builders_are_frozen_and_thawed():
     builder = rotated_builder(BUILDER, 90)
     frozen = freeze(builder)
     assert frozen["builder"]["args"] == ("--no-crop",)
@@ -315,7 +314,7 @@ def test_frozen_and_thawed():
     assert json.loads(json.dumps(thaw(frozen))) == builder
 
 
-def test_files_of_a_builder_of_several():
+def test_builder_uris_of_several_files():
     parts = {
         "builderType": "z_concatenated",
         "builders": [{"builderType": "uri", "uri": "1"}, {"builderType": "uri", "uri": "2"}],
@@ -331,7 +330,7 @@ def test_files_of_a_builder_of_several():
 # --- the builders of test projects ----------------------------------------------------------
 
 
-def test_a_project_on_disk_is_the_one_in_memory(tmp_path):
+def test_synthetic_project_on_disk_equals_the_one_in_memory(tmp_path):
     images = [
         Image(
             "/s/a.svs",
@@ -358,7 +357,7 @@ def drawn(item):
     return item.id, item.roi.kind, item.roi.plane, shapely.normalize(item.roi.geometry)
 
 
-def test_the_size_of_a_slide_is_read_from_it(tmp_path):
+def test_synthetic_project_reads_the_size_of_a_slide(tmp_path):
     import numpy as np
 
     from qupath_bridge.testing.slides import write_slide
@@ -372,7 +371,7 @@ def test_the_size_of_a_slide_is_read_from_it(tmp_path):
         assert project.slides[0].path == Path(slide)
 
 
-def test_children_follow_their_parents(tmp_path):
+def test_synthetic_project_children_follow_their_parents(tmp_path):
     box = shapely.box(0, 0, 5, 5)
     regions = [
         Region("a", box, parent=2),

@@ -1,1 +1,1 @@
-"""The project file and what it names: images, builders, URIs, classes."""
+"""The project file and its parts: images, builders, URIs, classes."""

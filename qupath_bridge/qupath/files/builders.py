@@ -1,28 +1,27 @@
-"""QuPath's ``serverBuilder``: the chain that says how an image is opened, as plain JSON.
+"""QuPath's ``serverBuilder``: the chain of steps that opens an image, as plain JSON.
 
-Read-only values come in from project files; the functions that end in ``_builder`` make new
-ones, with the metadata that QuPath itself would write.
+Values read from project files are read-only; the functions that end in ``_builder`` make new
+ones, with the metadata that QuPath itself writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 from qupath_bridge.errors import ProjectError, UsageError
+from qupath_bridge.frozen import thaw
 
 __all__ = [
     "OPENSLIDE",
     "affine_builder",
     "builder_uris",
+    "check_depth",
     "cropped_builder",
     "flipped_builder",
-    "freeze",
     "image_metadata",
     "rotated_builder",
-    "thaw",
     "uri_builder",
 ]
 
@@ -30,41 +29,28 @@ OPENSLIDE = "qupath.lib.images.servers.openslide.OpenslideServerBuilder"
 """Java class with which QuPath opens slides through OpenSlide."""
 
 MAX_DEPTH = 64
-"""Levels of JSON in a builder; QuPath's own chains have fewer than ten."""
+"""Largest number of JSON levels in a builder; QuPath's own chains have fewer than ten."""
 
 _RGB = (("Red", -65536), ("Green", -16711936), ("Blue", -16776961))
 
 
-def freeze(value: Any, *, path: Path | None = None, place: str = "", depth: int = 0) -> Any:
-    """Make JSON deeply read-only: objects become mapping views, arrays tuples.
+def check_depth(value: Any, *, path: Path | None = None, place: str = "", depth: int = 0) -> None:
+    """Refuse JSON that is nested deeper than any builder of QuPath.
 
     Raises
     ------
     ProjectError
-        If it is nested deeper than any builder of QuPath.
+        With the file and the place in it.
     """
     if depth > MAX_DEPTH:
         raise ProjectError(f"{place}: nested more than {MAX_DEPTH} levels deep", path=path)
-    if isinstance(value, dict):
-        return MappingProxyType(
-            {k: freeze(v, path=path, place=place, depth=depth + 1) for k, v in value.items()}
-        )
-    if isinstance(value, list):
-        return tuple(freeze(v, path=path, place=place, depth=depth + 1) for v in value)
-    return value
-
-
-def thaw(value: Any) -> Any:
-    """Return frozen JSON as dictionaries and lists, for ``json.dumps``."""
-    if isinstance(value, Mapping):
-        return {key: thaw(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [thaw(each) for each in value]
-    return value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in inner:
+        check_depth(item, path=path, place=place, depth=depth + 1)
 
 
 def builder_uris(builder: Any) -> Iterator[str]:
-    """Yield the URI of every file that a builder reads, wrapped ones included."""
+    """Yield the URI of every file that a builder reads, including wrapped builders."""
     if isinstance(builder, Mapping):
         if isinstance(builder.get("uri"), str):
             yield builder["uri"]
@@ -95,7 +81,7 @@ def image_metadata(
     pixel_size : float or (float, float), optional
         µm per pixel, along x and y; uncalibrated when not given.
     levels : sequence of (downsample, width, height)
-        Finest first; the full resolution alone when not given.
+        Finest first; only the full resolution when not given.
     """
     unit = "px" if pixel_size is None else "µm"
     size = 1.0 if pixel_size is None else pixel_size
@@ -174,7 +160,9 @@ def cropped_builder(
     """Return a builder that shows a part of an image; the box is in the inner image's pixels."""
     metadata = _inner(builder)
     region = {"x": x, "y": y, "width": width, "height": height, "z": 0, "t": 0}
-    return _finish(_wrap("cropped", builder, region=region), _resized(metadata, width, height))
+    return _finish(
+        _wrap("cropped", builder, region=region), _resize_metadata(metadata, width, height)
+    )
 
 
 def affine_builder(
@@ -190,11 +178,12 @@ def affine_builder(
     names = ("m00", "m10", "m01", "m11", "m02", "m12")
     transform = dict(zip(names, map(float, matrix), strict=True))
     return _finish(
-        _wrap("affine", builder, transform=transform), _resized(_inner(builder), width, height)
+        _wrap("affine", builder, transform=transform),
+        _resize_metadata(_inner(builder), width, height),
     )
 
 
-def _resized(metadata: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
+def _resize_metadata(metadata: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
     levels = [lv["downsample"] for lv in metadata["levels"]]
     return {
         **metadata,

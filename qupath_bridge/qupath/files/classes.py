@@ -1,4 +1,4 @@
-"""QuPath's classes as text and its colours as numbers."""
+"""QuPath's classes as texts, and its colours as numbers."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ _QUPATH_COLORS = {
     "Positive": (200, 50, 50),
     "Negative": (90, 90, 180),
 }
-"""Colours of the classes that a new QuPath project begins with."""
+"""Colours of the classes in a new QuPath project."""
 
 
 PALETTE = (
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
     (140, 86, 75), (227, 119, 194), (188, 189, 34), (23, 190, 207),
 )  # fmt: skip
-"""Colours for labels that the project has no class for."""
+"""Colours for labels without a class in the project."""
 
 
 def split_class(path: str) -> list[str]:
-    """Return the names in a class path, base class first, as QuPath splits them.
+    """Split a class path into its names, base class first, as QuPath does.
 
     >>> split_class("Tumor: Positive")
     ['Tumor', 'Positive']
@@ -59,7 +59,7 @@ def class_path(names: Iterable[str]) -> str:
 
 
 def normal_class_path(path: str) -> str:
-    """Return a class path as QuPath would print it.
+    """Return a class path as QuPath prints it.
 
     >>> normal_class_path("Tumor:Positive ")
     'Tumor: Positive'
@@ -68,7 +68,7 @@ def normal_class_path(path: str) -> str:
 
 
 def class_problem(path: str) -> str | None:
-    """Return why QuPath would refuse or change a class path, None when it keeps it as it is.
+    """Return why QuPath would refuse or change a class path; None if it keeps it unchanged.
 
     >>> class_problem("Tumor: ")
     "class 'Tumor: ' has an empty name in it"
@@ -103,7 +103,7 @@ def unpack_rgb(packed: int) -> tuple[int, int, int]:
 
 
 def default_rgb(path: str) -> tuple[int, int, int]:
-    """Return a colour for a class that has none: QuPath's own, or one made from the name.
+    """Return a colour for a class without one: QuPath's own, or one derived from the name.
 
     >>> default_rgb("Tumor")
     (200, 0, 0)
@@ -115,10 +115,10 @@ def default_rgb(path: str) -> tuple[int, int, int]:
 
 
 def class_colors(classes: Sequence[ClassInfo]) -> dict[str, tuple[int, int, int]]:
-    """Return the colour of each class that has one, as red, green and blue."""
+    """Return the colours of the classes that have one, as red, green and blue."""
     return {c.path: unpack_rgb(c.color) for c in classes if c.color is not None}
 
 
 def label_color(label: str, colors: Mapping[str, tuple[int, int, int]]) -> tuple[int, int, int]:
-    """Return the project's colour of a label, or a stable one of our own."""
+    """Return the project's colour of a label, or one derived from its name."""
     return colors.get(label) or PALETTE[zlib.crc32(label.encode("utf-8")) % len(PALETTE)]

@@ -1,7 +1,7 @@
-"""``project.qpproj`` and the small JSON files around it, of QuPath 0.2.3 to 0.7.0.
+"""Reader of ``project.qpproj`` and the small JSON files around it, of QuPath 0.2.3 to 0.7.0.
 
-Only these are read; no image's own folder under ``data/`` is touched. Unknown keys are ignored,
-as QuPath does; keys that are used must be of the kind that QuPath writes.
+Only these are read; the images' folders under ``data/`` are not. Unknown keys are ignored, as in
+QuPath; keys that are used must have the type that QuPath writes.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qupath_bridge.errors import ProjectError
+from qupath_bridge.frozen import FrozenDict, OneLine
 from qupath_bridge.model import ClassInfo, PixelSize, ProjectInfo, ServerBuilder, Slide
 
-from .builders import builder_uris, freeze
+from .builders import builder_uris, check_depth
 from .classes import normal_class_path
 
 __all__ = ["ProjectFile", "find_project_file", "read_json", "read_project"]
@@ -36,11 +36,11 @@ _PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds between looks at a file that QuPath m
 _MICROMETRE = {"µm", "\u03bcm", "um"}  # micro sign, Greek mu, and plain letters
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectFile:
-    """What the JSON files of a project say.
+@dataclass(frozen=True, slots=True, repr=False)
+class ProjectFile(OneLine):
+    """Content of the JSON files of a project.
 
-    The slides have neither ``path`` nor ``load`` yet: finding files and reading data is the
+    The slides have no ``path`` and cannot be read yet: finding files and reading data is the
     engine's work.
     """
 
@@ -121,12 +121,12 @@ class _Classes(_Json):
 
 
 def find_project_file(path: Path) -> Path:
-    """Return the project file that a path means: itself, or the only one in a folder.
+    """Return the project file at a path: the file itself, or the only one in a folder.
 
     Raises
     ------
     ProjectError
-        If there is none, or if a folder holds several; they are listed.
+        If a folder contains no project file, or several; they are listed.
     """
     if not path.is_dir():
         return path
@@ -135,16 +135,16 @@ def find_project_file(path: Path) -> Path:
         return found[0]
     if not found:
         raise ProjectError(
-            "there is no project file in this folder",
+            "no project file found in this folder",
             path=path,
-            expected="one file that ends in .qpproj",
-            hint="Name the folder that QuPath shows for the project, or the file itself.",
+            expected="one .qpproj file",
+            hint="Pass the folder that QuPath shows for the project, or the file itself.",
         )
-    names = ", ".join(each.name for each in found)
+    names = ", ".join(file.name for file in found)
     raise ProjectError(
-        f"there are {len(found)} project files in this folder: {names}",
+        f"found {len(found)} project files in this folder: {names}",
         path=path,
-        hint="Name one of them.",
+        hint="Pass one of these files.",
     )
 
 
@@ -159,13 +159,13 @@ def read_project(path: Path) -> ProjectFile:
     Raises
     ------
     ProjectError
-        If a file cannot be read as what it should be; the error names the file and the place.
+        If a file does not have the expected content; the error names the file and the place.
     """
     raw = read_json(path)
     project = _validate(_Project, raw, path)
     if project.version is None and project.last_id is None:
         raise ProjectError(
-            "this is no project of a QuPath that can be read",
+            "not a QuPath project, or of a version that cannot be read",
             path=path,
             expected='a key "version" or "lastID"',
         )
@@ -186,25 +186,25 @@ def read_project(path: Path) -> ProjectFile:
     entries = project.images or []
     _check_ids([entry.id for entry in entries], path)
     slides = tuple(
-        _slide(entry, raw["images"][index].get("serverBuilder") or {}, info)
+        _make_slide(entry, raw["images"][index].get("serverBuilder") or {}, info)
         for index, entry in enumerate(entries)
     )
     return ProjectFile(info, slides, (*_version_problems(project.version), *metadata_problems))
 
 
-def _slide(entry: _Entry, raw_builder: dict[str, Any], info: ProjectInfo) -> Slide:
-    builder = freeze(raw_builder, path=info.path, place=f"serverBuilder of image {entry.id}")
-    uri = next(builder_uris(builder), None)
+def _make_slide(entry: _Entry, raw_builder: dict[str, Any], info: ProjectInfo) -> Slide:
+    check_depth(raw_builder, path=info.path, place=f"serverBuilder of image {entry.id}")
+    uri = next(builder_uris(raw_builder), None)
     metadata = entry.builder.metadata if entry.builder else None
     names = (entry.name, metadata and metadata.name, uri and unquote(PurePosixPath(uri).name))
     slide = Slide(
         entry_id=str(entry.id),
         name=next((name for name in names if name), f"image {entry.id}"),
         project=info,
-        builder=ServerBuilder(builder),
+        builder=ServerBuilder(raw_builder),
         uri=uri,
         description=entry.description,
-        metadata=MappingProxyType(entry.metadata or {}),
+        metadata=FrozenDict(entry.metadata or {}),
         tags=tuple(entry.tags or ()),
     )
     return slide if metadata is None else _with_metadata(slide, metadata)
@@ -220,13 +220,13 @@ def _with_metadata(slide: Slide, metadata: _ImageMetadata) -> Slide:
         is_rgb=metadata.is_rgb,
         pixel_type=metadata.pixel_type,
         pixel_size=_pixel_size(metadata.calibration),
-        magnification=_positive(metadata.magnification),
+        magnification=_positive_or_none(metadata.magnification),
         channels=tuple(channel.name or "" for channel in metadata.channels or ()),
         levels=tuple((lv.downsample, lv.width, lv.height) for lv in metadata.levels or ()),
     )
 
 
-def _positive(value: float | None) -> float | None:
+def _positive_or_none(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) and value > 0 else None
 
 
@@ -234,7 +234,7 @@ def _pixel_size(calibration: _Calibration | None) -> PixelSize | None:
     if calibration is None:
         return None
     sides = (calibration.width, calibration.height)
-    x, y = (_positive(side.value) if side.unit in _MICROMETRE else None for side in sides)
+    x, y = (_positive_or_none(side.value) if side.unit in _MICROMETRE else None for side in sides)
     return None if x is None or y is None else PixelSize(x, y, "project")
 
 
@@ -244,7 +244,7 @@ def _check_ids(ids: Sequence[int], path: Path) -> None:
         raise ProjectError(
             f"several images have the same entryID: {', '.join(twice)}",
             path=path,
-            hint=f"They would share one data folder. QuPath keeps its last state in {path}.backup.",
+            hint=f"They would share one data folder. QuPath's last backup is {path}.backup.",
         )
 
 
@@ -271,27 +271,27 @@ def _read_classes(path: Path) -> tuple[ClassInfo, ...]:
 
 
 def _read_metadata(path: Path) -> tuple[Mapping[str, str], tuple[str, ...]]:
-    """Read the project's own metadata; nothing depends on it, so trouble is only reported."""
+    """Read the project's own metadata; it is not essential, so problems are only reported."""
     if not path.exists():
-        return MappingProxyType({}), ()
+        return FrozenDict(), ()
     try:
         values = read_json(path)
     except ProjectError as error:
-        return MappingProxyType({}), (str(error),)
+        return FrozenDict(), (str(error),)
     if not isinstance(values, dict):
-        return MappingProxyType({}), (f"{path}: expected an object of keys and values.",)
-    return MappingProxyType({key: str(value) for key, value in values.items()}), ()
+        return FrozenDict(), (f"{path}: expected an object of keys and values.",)
+    return FrozenDict({key: str(value) for key, value in values.items()}), ()
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of a QuPath project; QuPath may be writing it at this moment.
+    """Read a JSON file of a QuPath project, which QuPath may be writing at this moment.
 
     ``NaN`` and ``Infinity`` are accepted, as QuPath writes them.
 
     Raises
     ------
     ProjectError
-        If it is still no JSON after a short wait.
+        If it is still not valid JSON after a short wait.
     """
     backup = path.with_name(f"{path.name}.backup")
     pauses = iter(_PAUSES)
@@ -300,12 +300,12 @@ def read_json(path: Path) -> Any:
             return _parse(path)
         except (OSError, ValueError, RecursionError) as error:
             pause = next(pauses, None)
-            # While QuPath saves, there is a moment with a backup and no project file.
+            # While QuPath saves, for a moment only the backup exists.
             if pause is None or (isinstance(error, FileNotFoundError) and not backup.exists()):
                 raise ProjectError(
                     f"cannot be read as JSON: {_cause(error)}",
                     path=path,
-                    hint=f"QuPath's state before is in {backup}." if backup.exists() else None,
+                    hint=f"QuPath's last backup is {backup}." if backup.exists() else None,
                 ) from error
         time.sleep(pause)
 

@@ -1,11 +1,11 @@
-"""Where a slide is today: from the URI in a project to a file on this machine.
+"""Search of slide files: from the URI in a project to a file on this machine.
 
-QuPath stores absolute URIs, so every project that moved, or that comes from another system, has
-to be read with care. The order is fixed: the URI as it is, its place relative to where the
-project used to be, the user's map, then a search by file name. Nothing is ever written back.
+QuPath stores absolute URIs, which are wrong after a project was moved or copied from another
+system. Places are tried in a fixed order: the URI as stored, its place relative to the project's
+former folder, the user's map, then a search by file name. The project is never changed.
 
-Everything here but :class:`FileSearch` is free of file access: ``exists`` is handed in, and
-``flavour`` says for which system the answer is meant.
+Only :class:`FileSearch` accesses files: ``exists`` is a parameter, and ``flavour`` is the system
+of the result.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from urllib.parse import unquote
 __all__ = ["NATIVE", "FileSearch", "Flavour", "Resolution", "local_path", "parse_path", "resolve"]
 
 Flavour = Literal["posix", "windows"]
-"""The system for which a path is meant."""
+"""Operating system of a path."""
 
 NATIVE: Flavour = "windows" if os.name == "nt" else "posix"
-"""The system that this runs on."""
+"""The system of this machine."""
 
 # RFC 3986, appendix B: scheme, authority, path; query and fragment take no part in file names.
 _URI = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)")
@@ -36,18 +36,18 @@ _SHARE = re.compile(r"[/\\]{2}[^/\\]")
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """Where a slide was found, or where it was looked for.
+    """Place where a slide file was found, or the places that were tried.
 
     Attributes
     ----------
     path : PurePath or None
-        None when it was not found, or when a search found several.
+        None if no file was found, or if a search found several.
     origin : str or None
         ``as stored``, ``relative``, ``mapped`` or ``searched``.
     tried : tuple of str
-        Each place that was looked at, with how it was arrived at, or why it was not looked at.
+        Each place, with its origin, or the reason why it was not tried.
     candidates : tuple of PurePath
-        Files of that name when a search found more than one.
+        Files of that name if a search found several.
     """
 
     path: PurePath | None = None
@@ -57,9 +57,9 @@ class Resolution:
 
 
 def parse_path(text: str) -> PurePath | None:
-    r"""Return the absolute path that a ``file:`` URI or a plain path means, on whatever system.
+    r"""Return the absolute path of a ``file:`` URI or a plain path, of any system.
 
-    A drive letter or a server name makes it a Windows path; None for anything that is no file
+    A drive letter or a server name makes it a Windows path; None for anything that is not a file
     (``http:``) or not absolute. Dots are resolved, ``%20`` and UTF-8 escapes decoded.
 
     >>> parse_path("file:/C:/My%20slides/a.svs")
@@ -72,28 +72,28 @@ def parse_path(text: str) -> PurePath | None:
     True
     """
     if _DRIVE.match(text) or _SHARE.match(text):
-        return _windows(text)
+        return _parse_windows(text)
     scheme, host, path = _URI.findall(text)[0]
     if not scheme:
-        # A plain path: nothing is escaped, and '#' or '?' are letters of a name.
-        return _posix(text) if text.startswith("/") else None
+        # A plain path has no escapes, and '#' or '?' are part of a name.
+        return _parse_posix(text) if text.startswith("/") else None
     if scheme.lower() != "file":
         return None
     host, path = unquote(host), unquote(path)
     if host and _DRIVE.fullmatch(host):  # "file://C:/a.svs", a common slip
-        return _windows(f"{host}{path}")
+        return _parse_windows(f"{host}{path}")
     if host and host.lower() != "localhost":
-        return _windows(f"//{host}{path}")
+        return _parse_windows(f"//{host}{path}")
     if _DRIVE.match(path) or _SHARE.match(path):
-        return _windows(path)
-    return _posix(path) if path.startswith("/") else None
+        return _parse_windows(path)
+    return _parse_posix(path) if path.startswith("/") else None
 
 
-def _posix(text: str) -> PurePosixPath:
+def _parse_posix(text: str) -> PurePosixPath:
     return PurePosixPath("/", *_without_dots(text.split("/")))
 
 
-def _windows(text: str) -> PureWindowsPath:
+def _parse_windows(text: str) -> PureWindowsPath:
     if _DRIVE.match(text):
         text = text.lstrip("/\\")
     root, rest = ntpath.splitdrive(text)
@@ -102,25 +102,25 @@ def _windows(text: str) -> PureWindowsPath:
 
 def _without_dots(parts: Sequence[str]) -> list[str]:
     """Resolve ``.`` and ``..`` by name, as URIs do; the root is its own parent."""
-    kept: list[str] = []
+    result: list[str] = []
     for part in parts:
         if part == "..":
-            del kept[-1:]
+            del result[-1:]
         elif part not in {"", "."}:
-            kept.append(part)
-    return kept
+            result.append(part)
+    return result
 
 
 def is_remote(path: PurePath) -> bool:
-    """Return whether a path names another computer (``//server/share``)."""
+    """Return whether a path is on another computer (``//server/share``)."""
     return path.drive.startswith("\\\\")
 
 
 def local_path(text: str, flavour: Flavour = NATIVE) -> PurePath | None:
-    """Return the path of a URI on one system, None where it cannot be a file there.
+    """Return the path of a URI on one system; None if it cannot be a file there.
 
-    A path of another system is none here, and a server's share is none anywhere: Windows would
-    send the user's credentials to whatever server a project names.
+    Paths of another system give None, and network shares always do: Windows would send the
+    user's credentials to any server that a project names.
 
     >>> local_path("file:/C:/a.svs", "posix") is None
     True
@@ -128,12 +128,12 @@ def local_path(text: str, flavour: Flavour = NATIVE) -> PurePath | None:
     PureWindowsPath('C:/a.svs')
     """
     path = parse_path(text)
-    if path is None or is_remote(path) or not isinstance(path, _pure(flavour)):
+    if path is None or is_remote(path) or not isinstance(path, _path_type(flavour)):
         return None
     return path
 
 
-def _pure(flavour: Flavour) -> type[PurePosixPath | PureWindowsPath]:
+def _path_type(flavour: Flavour) -> type[PurePosixPath | PureWindowsPath]:
     return PureWindowsPath if flavour == "windows" else PurePosixPath
 
 
@@ -154,31 +154,33 @@ def resolve(
     uri : str
         As stored in the project.
     project_folder : PurePath
-        Folder of the project today.
+        Current folder of the project.
     project_uri : str, optional
-        Where the project file was when QuPath last saved it (its ``uri`` key).
+        URI of the project file when QuPath last saved it (its ``uri`` key).
     slide_map : mapping of str to str, optional
-        Beginnings of URIs or paths, and what to put in their place (``{"Z:\": "/mnt/z"}``),
-        tried in this order.
+        Prefixes of URIs or paths, and their replacements (``{"Z:\": "/mnt/z"}``), tried in this
+        order.
     find : callable, optional
-        File name to the files of that name, for the search.
+        Returns the files with a given name, for the search.
     exists : callable
-        Whether something stands at a path.
+        Returns whether a path exists.
     flavour : ``"posix"`` or ``"windows"``
-        For which system.
+        System of the result.
 
     Returns
     -------
     Resolution
-        The first place where there is a file. A search that finds several is no answer; they are
-        in ``candidates``.
+        The first place with a file. If a search finds several files, ``path`` is None and they
+        are in ``candidates``.
     """
     tried: list[str] = []
-    seen: set[PurePath] = set()
-    for path, origin in _places(uri, project_folder, project_uri, slide_map or {}, flavour, tried):
-        if path in seen:
+    done: set[PurePath] = set()
+    for path, origin in _list_places(
+        uri, project_folder, project_uri, slide_map or {}, flavour, tried
+    ):
+        if path in done:
             continue
-        seen.add(path)
+        done.add(path)
         tried.append(f"{origin}: {path}")
         if exists(path):
             return Resolution(path, origin, tuple(tried))
@@ -188,12 +190,13 @@ def resolve(
     found = tuple(find(target.name))
     if len(found) == 1:
         return Resolution(found[0], "searched", (*tried, f"searched: {found[0]}"))
-    several = f" are {len(found)}: {', '.join(map(str, found))}" if found else " is none"
-    tried.append(f"searched: of files named {target.name!r} there{several}")
+    matches = f"{len(found)} files" if found else "no file"
+    listed = f": {', '.join(map(str, found))}" if found else ""
+    tried.append(f"searched: found {matches} named {target.name!r}{listed}")
     return Resolution(tried=tuple(tried), candidates=found)
 
 
-def _places(
+def _list_places(
     uri: str,
     project_folder: PurePath,
     project_uri: str | None,
@@ -201,7 +204,7 @@ def _places(
     flavour: Flavour,
     tried: list[str],
 ) -> Iterator[tuple[PurePath, str]]:
-    """Yield the places to look at, in order; what cannot be looked at is noted in ``tried``."""
+    """Yield the places to try, in order; places that cannot be tried are noted in ``tried``."""
     target = parse_path(uri)
     stored = local_path(uri, flavour)
     if stored is not None:
@@ -214,48 +217,48 @@ def _places(
         tried.append(f"as stored: {target} (a path of another system)")
     old_project = None if project_uri is None else parse_path(project_uri)
     if target is not None and old_project is not None:
-        steps = _steps(old_project.parent, target)
+        steps = _relative_steps(old_project.parent, target)
         if steps is not None:
-            yield _walk(project_folder, steps), "relative"
+            yield _join_steps(project_folder, steps), "relative"
     for old, new in slide_map.items():
-        mapped = _map(uri, target, old, new, flavour)
+        mapped = _replace_prefix(uri, target, old, new, flavour)
         if mapped is not None:
             yield mapped, "mapped"
 
 
-def _key(path: PurePath) -> tuple[str, ...]:
-    """Return the parts as the path's own system compares them."""
+def _comparison_key(path: PurePath) -> tuple[str, ...]:
+    """Return the parts of a path for comparison: without case on Windows."""
     parts = path.parts
     return tuple(p.casefold() for p in parts) if isinstance(path, PureWindowsPath) else parts
 
 
-def _steps(base: PurePath, target: PurePath) -> list[str] | None:
-    """Return the way from a folder to a file, None where no relative way leads there."""
-    if type(base) is not type(target) or _key(base)[:1] != _key(target)[:1]:
+def _relative_steps(base: PurePath, target: PurePath) -> list[str] | None:
+    """Return the relative path from a folder to a file; None if there is no relative path."""
+    if type(base) is not type(target) or _comparison_key(base)[:1] != _comparison_key(target)[:1]:
         return None
     common = 0
-    for ours, theirs in zip(_key(base), _key(target), strict=False):
-        if ours != theirs:
+    for base_part, target_part in zip(_comparison_key(base), _comparison_key(target), strict=False):
+        if base_part != target_part:
             break
         common += 1
     return [".."] * (len(base.parts) - common) + list(target.parts[common:])
 
 
-def _walk(folder: PurePath, steps: Sequence[str]) -> PurePath:
+def _join_steps(folder: PurePath, steps: Sequence[str]) -> PurePath:
     parts = folder.parts
     return type(folder)(folder.anchor, *_without_dots([*parts[1:], *steps]))
 
 
-def _map(
+def _replace_prefix(
     uri: str, target: PurePath | None, old: str, new: str, flavour: Flavour
 ) -> PurePath | None:
-    """Put ``new`` in the place of the beginning ``old`` of a URI or path, at whole names only."""
+    """Replace the prefix ``old`` of a URI or path by ``new``; only at the end of a name."""
     # "Z:" alone means the whole drive.
     start = parse_path(f"{old}\\" if re.fullmatch("[A-Za-z]:", old) else old)
     if start is not None:
         if target is None or type(start) is not type(target):
             return None
-        head, whole = _key(start), _key(target)
+        head, whole = _comparison_key(start), _comparison_key(target)
         if whole[: len(head)] != head:
             return None
         rest = list(target.parts[len(head) :])
@@ -267,16 +270,16 @@ def _map(
             return None
         rest = _without_dots(unquote(tail).split("/"))
     place = parse_path(new)
-    base = place if isinstance(place, _pure(flavour)) else _pure(flavour)(new)
+    base = place if isinstance(place, _path_type(flavour)) else _path_type(flavour)(new)
     return base.joinpath(*rest)
 
 
 @dataclass
 class FileSearch:
-    """Files by name below some folders; the folders are walked once, when first asked.
+    """Search of files by name below some folders, which are listed once, at the first call.
 
-    Hidden folders are left out and links to folders are not followed. Names are compared as
-    the eye reads them (composed and decomposed accents are one), on Windows without case.
+    Hidden folders are left out and links to folders are not followed. Composed and decomposed
+    accents in names are equal; on Windows case is ignored.
     """
 
     folders: Sequence[Path]
@@ -288,11 +291,11 @@ class FileSearch:
             self._names = {}
             for folder in self.folders:
                 for path in _files_below(folder):
-                    self._names.setdefault(self._fold(path.name), []).append(path)
-        return sorted({path.resolve() for path in self._names.get(self._fold(name), ())})
+                    self._names.setdefault(self._normalize_name(path.name), []).append(path)
+        return sorted({path.resolve() for path in self._names.get(self._normalize_name(name), ())})
 
     @staticmethod
-    def _fold(name: str) -> str:
+    def _normalize_name(name: str) -> str:
         return os.path.normcase(unicodedata.normalize("NFC", name))
 
 

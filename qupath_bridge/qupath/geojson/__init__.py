@@ -1,4 +1,4 @@
-"""QuPath's dialect of GeoJSON: every version's is read, one that 0.4 to 0.7 accept is written."""
+"""QuPath's dialect of GeoJSON: reads that of every version, writes one that 0.4 to 0.7 accept."""
 
 from __future__ import annotations
 
@@ -19,3 +19,7 @@ __all__ = [
     "to_feature",
     "write_tiles",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,7 +1,7 @@
-"""The gate before GeoJSON is written: what QuPath would refuse never passes.
+"""Checks of features before GeoJSON is written: QuPath must not refuse, change or lose any.
 
-One bad feature makes QuPath refuse a whole file, and some faults lose an object without a word.
-The rules are those of QuPath 0.4 to 0.7 together.
+One invalid feature makes QuPath refuse a whole file, and some faults lose an object without a
+message. The rules are those of QuPath 0.4 to 0.7 together.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _GEOMETRY = {"type", "coordinates", "plane", "isEllipse"}
 
 
 def check_feature(feature: Mapping[str, Any]) -> None:
-    """Let a feature pass, or refuse it.
+    """Refuse a feature that has problems.
 
     Raises
     ------
     OutputError
-        With everything that QuPath would refuse, change or lose.
+        If QuPath would refuse, change or lose a part; all problems are listed.
     """
     problems = feature_problems(feature)
     if problems:
@@ -48,7 +48,7 @@ def check_feature(feature: Mapping[str, Any]) -> None:
 
 
 def feature_problems(feature: Mapping[str, Any]) -> list[str]:
-    """Return what QuPath would refuse, change or lose in a feature; empty when it is fine.
+    """Return the problems of a feature that QuPath would refuse, change or lose; may be empty.
 
     >>> feature_problems({"type": "Feature", "id": None})[0]
     'id is null'
@@ -72,7 +72,7 @@ def _feature(feature: Mapping[str, Any]) -> Iterator[str]:
     if feature.get("type") != "Feature":
         yield f"its type is {feature.get('type')!r}, not 'Feature'"
     if not is_uuid(feature.get("id")):
-        yield f"its id {feature.get('id')!r} is no UUID in lower case"
+        yield f"its id {feature.get('id')!r} is not a UUID in lower case"
     properties = feature.get("properties")
     if isinstance(properties, Mapping):
         yield from _unknown(properties, _PROPERTIES, "properties")
@@ -102,7 +102,7 @@ def _object_type(value: Any) -> Iterator[str]:
 
 def _name(value: Any) -> Iterator[str]:
     if not isinstance(value, str) or not value:
-        yield f"name {value!r} is no text"
+        yield f"name {value!r} is not text"
     elif not _is_unicode(value):
         yield f"name {value!r} cannot be written as UTF-8"
 
@@ -112,7 +112,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def color_problem(color: Any) -> str | None:
-    """Return what is wrong with a colour, None if it is three whole numbers from 0 to 255."""
+    """Return the problem of a colour; None if it is three whole numbers from 0 to 255."""
     if (
         isinstance(color, Sequence)
         and len(color) == 3
@@ -130,14 +130,14 @@ def _color(value: Any) -> Iterator[str]:
 
 def _classification(value: Any) -> Iterator[str]:
     if not isinstance(value, Mapping):
-        yield f"classification {value!r} is no object"
+        yield f"classification {value!r} is not an object"
         return
     yield from _unknown(value, {"name", "names", "color"}, "classification")
     names = value.get("names", [value["name"]] if "name" in value else [])
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         yield "classification has no name"
     elif any(":" in name for name in names):
-        yield f"class name {names!r} has a ':' in it, which QuPath splits"
+        yield f"class name {names!r} contains a ':', at which QuPath splits it"
     else:
         problem = class_problem(class_path(names))
         if problem:
@@ -155,24 +155,24 @@ def _locked(value: Any) -> Iterator[str]:
 
 def _measurements(value: Any) -> Iterator[str]:
     if not isinstance(value, Mapping):
-        yield "measurements are no object"
+        yield "measurements are not an object"
         return
     for name, number in value.items():
         if not name:
             yield "a measurement has no name"
         if isinstance(number, bool) or not isinstance(number, int | float):
-            yield f"measurement {name!r} is {number!r}, no number"
+            yield f"measurement {name!r} is {number!r}, not a number"
         elif not math.isfinite(number) or abs(number) > MAX_MEASUREMENT:
             yield f"measurement {name!r} is {number}, not finite in QuPath"
 
 
 def _metadata(value: Any) -> Iterator[str]:
     if not isinstance(value, Mapping):
-        yield "metadata is no object"
+        yield "metadata is not an object"
         return
     for key, text in value.items():
         if not isinstance(text, str) or not _is_unicode(text):
-            yield f"metadata {key!r} is {text!r}, no text"
+            yield f"metadata {key!r} is {text!r}, not text"
 
 
 _CHECKS: Mapping[str, Callable[[Any], Iterator[str]]] = {
@@ -197,7 +197,7 @@ def _geometry(geometry: Mapping[str, Any]) -> Iterator[str]:
         return
     depth, check = _SHAPES[kind]
     if not _is_nested(coordinates, depth):
-        yield f"coordinates of a {kind} are not nested as they should be, or not finite"
+        yield f"coordinates of a {kind} are not nested correctly, or not finite"
     elif not _is_on_grid(coordinates, depth):
         yield "coordinates are finer than 0.01 px, to which QuPath rounds"
     else:
@@ -210,11 +210,11 @@ def _plane(plane: Any) -> Iterator[str]:
         return
     yield from _unknown(plane, {"c", "z", "t"}, "plane")
     if plane.get("c", -1) < -1 or plane.get("z", 0) < 0 or plane.get("t", 0) < 0:
-        yield f"plane {dict(plane)!r} is not in any image"
+        yield f"plane {dict(plane)!r} has a negative index"
 
 
 def _is_nested(value: Any, depth: int) -> bool:
-    """Return whether there are pairs of finite numbers, ``depth`` lists deep, none empty."""
+    """Return whether a value is pairs of finite numbers, ``depth`` lists deep, none empty."""
     if not isinstance(value, list | tuple) or not value:
         return False
     if depth:
@@ -253,7 +253,7 @@ def _multi_polygon(parts: Any) -> Iterator[str]:
         return
     polygons = [shapely.Polygon(part[0], part[1:]) for part in parts]
     shape = polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)
-    # A ring without area is not valid either, so nothing passes that QuPath would make empty.
+    # A ring without area is not valid either, so shapes that QuPath would empty are refused too.
     if not shape.is_valid:
         yield f"it is not valid: {shapely.is_valid_reason(shape)}"
 
@@ -265,4 +265,4 @@ _SHAPES: Mapping[str, tuple[int, Callable[[Any], Iterator[str]]]] = {
     "Polygon": (2, _polygon),
     "MultiPolygon": (3, _multi_polygon),
 }
-"""Shapes that come back from QuPath as they went in: nesting of coordinates, further rules."""
+"""Shapes that QuPath imports and exports unchanged: nesting of coordinates, further rules."""

@@ -1,4 +1,4 @@
-"""Reads what QuPath 0.2 to 0.7 write as GeoJSON."""
+"""Reader of the GeoJSON that QuPath 0.2 to 0.7 write."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from qupath_bridge.errors import ProjectError
+from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.geometry.canonical import round_coordinates
 from qupath_bridge.model import FIRST_PLANE, ObjectType, PathObject, Plane, Roi
 from qupath_bridge.qupath.files.classes import class_path, normal_class_path, pack_rgb
@@ -25,7 +25,7 @@ from qupath_bridge.qupath.rois import canonical_roi, is_uuid
 __all__ = ["MAX_BYTES", "load", "loads"]
 
 MAX_BYTES = 1 << 32
-"""Largest text that is read, after unpacking; in bytes."""
+"""Largest text that is read, after decompression, bytes."""
 
 _TYPES = {
     "annotation": ObjectType.ANNOTATION,
@@ -42,7 +42,7 @@ _TYPES = {
     "root": ObjectType.ROOT,
     "PathRootObject": ObjectType.ROOT,
 }
-"""Every name that a version gives a type; those in Java's style are ids of features in 0.2."""
+"""Names of object types in all versions; those in Java's style are ids of features in 0.2."""
 
 DESCRIPTION = "ANNOTATION_DESCRIPTION"
 """Metadata key of an annotation's description."""
@@ -59,9 +59,9 @@ def load(
     ----------
     path : path
     entry_id : str, optional
-        Of the image; goes into the ids of objects that have none.
+        Entry ID of the image; part of the ids that are derived for objects without an id.
     max_bytes : int
-        Largest text to unpack.
+        Largest text after decompression.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def load(
     Raises
     ------
     ProjectError
-        If it is not what QuPath writes; the error names the file and the place.
+        If QuPath does not write such content; the error names the file and the place.
     """
     path = Path(path)
     try:
@@ -87,7 +87,7 @@ def loads(text: str | bytes, *, entry_id: str = "") -> tuple[PathObject, ...]:
     Raises
     ------
     ProjectError
-        If it is not what QuPath writes; the error names the place.
+        If QuPath does not write such content; the error names the place.
     """
     return _objects([_parse(text, None)], None, entry_id)
 
@@ -114,14 +114,14 @@ def _texts(path: Path, max_bytes: int) -> Iterator[bytes]:
 def _read(stream: _Readable, max_bytes: int) -> bytes:
     data = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise ValueError(f"there are more than {max_bytes} bytes of text in it")
+        raise ValueError(f"it contains more than {max_bytes} bytes of text")
     return data
 
 
 def _parse(text: str | bytes, path: Path | None) -> Any:
     try:
-        # Of a key that stands twice in an object (QuPath >= 0.6 writes "metadata" so), the last
-        # counts. Bare NaN and Infinity are what QuPath < 0.5 writes.
+        # If an object has a key twice (QuPath >= 0.6 writes "metadata" so), the last one counts.
+        # QuPath < 0.5 writes bare NaN and Infinity.
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         cause = "it is nested too deeply" if isinstance(error, RecursionError) else error
@@ -129,7 +129,7 @@ def _parse(text: str | bytes, path: Path | None) -> Any:
 
 
 class _Pending(NamedTuple):
-    """A feature that waits for its turn, and where it stands."""
+    """A feature that is still to be read, and its place in the file."""
 
     raw: Any
     place: str
@@ -209,13 +209,13 @@ def _object(
 def _object_type(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> ObjectType:
     for key in ("objectType", "object_type", "type"):
         if key in properties:
-            # What QuPath does not know becomes an annotation, as in QuPath.
+            # An unknown type becomes an annotation, as in QuPath.
             return _TYPES.get(str(properties[key]), ObjectType.ANNOTATION)
     return _TYPES.get(str(feature.get("id")), ObjectType.ANNOTATION)
 
 
 def _classification(raw: Any) -> tuple[str | None, int | None]:
-    """Return class path and colour of every form that a version writes."""
+    """Return class path and colour, from the forms of all versions."""
     if raw is None or raw == {}:
         return None, None
     if isinstance(raw, str):
@@ -254,16 +254,14 @@ def _measurements(raw: Any) -> Mapping[str, float]:
     else:
         pairs = list(_dict(raw or {}, "measurements").items())
     try:
-        return MappingProxyType(
-            {str(name): float(value) for name, value in pairs if value is not None}
-        )
+        return FrozenDict({str(name): float(value) for name, value in pairs if value is not None})
     except (TypeError, ValueError) as error:
         raise ValueError(f"measurements: {error}") from error
 
 
 def _metadata(raw: Any) -> Mapping[str, str]:
     pairs = _dict(raw or {}, "metadata").items()
-    return MappingProxyType(
+    return FrozenDict(
         {
             key: value if isinstance(value, str) else json.dumps(value)
             for key, value in pairs
@@ -307,7 +305,7 @@ def _polygon(rings: Any) -> shapely.Polygon:
 
 
 def _positions(raw: Any) -> Any:
-    """Round positions to the canonical grid; a third coordinate is no plane of QuPath."""
+    """Round positions to the canonical grid; a third coordinate is ignored, as in QuPath."""
     positions = round_coordinates(raw)
     if not np.isfinite(positions).all():
         raise ValueError("a coordinate is not finite")

@@ -1,7 +1,7 @@
-"""The fast way to write many tiles: one feature after the other, gzip, constant memory.
+"""Fast writer and reader of many tiles: one feature after the other, gzip, constant memory.
 
-The text is put together by hand. The ``geojson`` package's model makes several objects a tile
-and takes more than the whole time that 100,000 tiles may take; a test holds both ways together.
+The text is composed directly. The ``geojson`` package's model makes several objects per tile and
+is too slow for 100,000 tiles; a test checks that both give the same result.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from functools import lru_cache
 from itertools import islice
 from json import JSONEncoder
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, Any, NamedTuple
 
 from qupath_bridge.errors import OutputError, ProjectError
+from qupath_bridge.frozen import FrozenDict, one_line
 from qupath_bridge.model import FIRST_PLANE, Box, Plane
 from qupath_bridge.qupath.files.classes import SEPARATOR, class_problem, default_rgb
 from qupath_bridge.qupath.rois import is_uuid
@@ -49,9 +49,9 @@ class Tile(NamedTuple):
     class_path : str or None
         None for an unclassified tile.
     color : (int, int, int) or None
-        Red, green and blue of the class; made from its name when not given.
+        Red, green and blue of the class; derived from its name when not given.
     measurements : mapping of str to float
-        Those that are not finite are left out.
+        Values that are not finite are left out.
     metadata : mapping of str to str
     """
 
@@ -61,8 +61,11 @@ class Tile(NamedTuple):
     name: str = ""
     class_path: str | None = None
     color: tuple[int, int, int] | None = None
-    measurements: Mapping[str, float] = MappingProxyType({})
-    metadata: Mapping[str, str] = MappingProxyType({})
+    measurements: Mapping[str, float] = FrozenDict()
+    metadata: Mapping[str, str] = FrozenDict()
+
+    def __repr__(self) -> str:
+        return one_line("Tile", f"{self.class_path!r}, {self.box}", id=self.id, name=self.name)
 
 
 def tiles_geojson(tiles: Iterable[Tile]) -> bytes:
@@ -73,16 +76,16 @@ def tiles_geojson(tiles: Iterable[Tile]) -> bytes:
 
 
 def write_tiles(stream: IO[bytes], tiles: Iterable[Tile]) -> int:
-    """Write a gzipped FeatureCollection of tiles, one feature a line.
+    """Write a gzipped FeatureCollection of tiles, one feature per line.
 
-    The bytes depend on the tiles alone: no time and no file name goes into them.
+    The bytes depend only on the tiles: they contain no time and no file name.
 
     Parameters
     ----------
     stream : binary stream
-        Stays open.
+        Not closed.
     tiles : iterable of Tile
-        Taken one by one; their ids must differ.
+        Read one by one; their ids must differ.
 
     Returns
     -------
@@ -92,8 +95,7 @@ def write_tiles(stream: IO[bytes], tiles: Iterable[Tile]) -> int:
     Raises
     ------
     OutputError
-        If QuPath would refuse or lose a tile; it is named. What the stream then holds is not to
-        be kept.
+        If QuPath would refuse or lose a tile; it is named. The stream is then incomplete.
     """
     features = _features(tiles)
     count = 0
@@ -110,13 +112,13 @@ def write_tiles(stream: IO[bytes], tiles: Iterable[Tile]) -> int:
 def read_tiles(path: Path) -> Iterator[Tile]:
     """Read the tiles of a file of :func:`write_tiles`, one by one.
 
-    For these files only, whose lines are one feature each: any other is refused, as is one that
-    is damaged anywhere before the tile that comes next.
+    Only for these files, which have one feature per line: other files are refused, and so are
+    files that are damaged before the next tile.
 
     Raises
     ------
     ProjectError
-        If the file is not such a file; it says behind which tile.
+        If the file is not such a file; the message has the number of the last tile read.
     """
     number = 0
     try:
@@ -125,7 +127,7 @@ def read_tiles(path: Path) -> Iterator[Tile]:
             while batch := list(islice(lines, _BATCH)):
                 last = batch[-1]
                 features = batch[:-1] if last == "]}\n" else batch
-                # One call for many lines: most of the time of a call is its beginning.
+                # One call for many lines, because each call has a large fixed cost.
                 for feature in json.loads(f"[{''.join(features).strip().strip(',')}]"):
                     number += 1
                     yield _tile(feature)
@@ -136,9 +138,9 @@ def read_tiles(path: Path) -> Iterator[Tile]:
         raise ProjectError(problem, path=path) from error
     except (ValueError, EOFError, zlib.error, LookupError, TypeError) as error:
         raise ProjectError(
-            f"is no file of tiles of qupath-bridge, or damaged behind tile {number}: {error}",
+            f"not a tile file of qupath-bridge, or damaged after tile {number}: {error}",
             path=path,
-            hint="Run the export again, which writes it anew.",
+            hint="Run the export again to write a new file.",
         ) from error
 
 
@@ -148,15 +150,15 @@ def _tile(feature: Mapping[str, Any]) -> Tile:
     if properties["objectType"] != "tile":
         raise ValueError(f"an object of type {properties['objectType']}")
     plane = geometry.get("plane")
-    classified = properties.get("classification", {})
-    names = classified.get("names") or [classified["name"]] if classified else []
+    class_member = properties.get("classification", {})
+    names = class_member.get("names") or [class_member["name"]] if class_member else []
     return Tile(
         id=feature["id"],
         box=Box(x, y, x2 - x, y2 - y),
         plane=Plane(plane["z"], plane["t"]) if plane else FIRST_PLANE,
         name=properties.get("name", ""),
         class_path=SEPARATOR.join(names) or None,
-        color=tuple(classified["color"]) if classified else None,
+        color=tuple(class_member["color"]) if class_member else None,
         measurements=properties.get("measurements", {}),
         metadata=properties.get("metadata", {}),
     )
@@ -173,24 +175,24 @@ def _utf8(text: str) -> bytes:
 
 
 def _features(tiles: Iterable[Tile]) -> Iterator[str]:
-    seen: set[str] = set()
+    ids: set[str] = set()
     for tile in tiles:
         try:
-            if tile.id in seen:
+            if tile.id in ids:
                 raise ValueError("another tile has this id")
             text = _feature(tile)
         except ValueError as problem:
             raise OutputError(
                 f"The tile {tile.id} ({tile.name}) cannot be written: {problem}."
             ) from problem
-        seen.add(tile.id)
+        ids.add(tile.id)
         yield text
 
 
 def _feature(tile: Tile) -> str:
-    """Return one feature; ValueError says what QuPath would refuse or lose of it."""
+    """Return one feature; raise ValueError if QuPath would refuse or lose a part of it."""
     if not is_uuid(tile.id):
-        raise ValueError("its id is no UUID in lower case")
+        raise ValueError("its id is not a UUID in lower case")
     name = f',"name":{_encode(tile.name)}' if tile.name else ""
     return (
         f'{{"type":"Feature","id":"{tile.id}","geometry":{_geometry(tile.box, tile.plane)},'
@@ -215,7 +217,7 @@ def _geometry(box: Box, plane: Plane) -> str:
 
 def _plane(plane: Plane) -> str:
     if min(plane) < 0:
-        raise ValueError(f"its plane {tuple(plane)} is not in any image")
+        raise ValueError(f"its plane {tuple(plane)} has a negative index")
     return f',"plane":{_encode(plane_member(plane))}'
 
 

@@ -1,4 +1,4 @@
-"""Writes objects as GeoJSON that QuPath 0.4 to 0.7 import, checked before."""
+"""Writer of objects as GeoJSON that QuPath 0.4 to 0.7 import, with checks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["classification", "dumps", "plane_member", "to_feature"]
 def to_feature(item: PathObject) -> geojson.Feature:
     """Return the GeoJSON feature of an object.
 
-    A class without a colour gets one made from its name, since QuPath refuses a file with a
+    A class without a colour gets one derived from its name, since QuPath refuses a file with a
     colourless class. Measurements that are not finite are left out: QuPath 0.4 refuses them.
 
     Raises
     ------
     OutputError
-        If QuPath would refuse it, or lose a part of it.
+        If QuPath would refuse the object, or lose a part of it.
     """
     properties: dict[str, Any] = {"objectType": item.object_type.value}
     if item.name:
@@ -65,7 +65,7 @@ def dumps(objects: Iterable[PathObject], *, indent: int | None = None) -> str:
     Raises
     ------
     OutputError
-        If QuPath would refuse or lose something, or if two objects have one id.
+        If QuPath would refuse or lose a part, or if two objects have the same id.
     """
     features = [to_feature(item) for item in objects]
     ids = [feature["id"] for feature in features]
@@ -78,10 +78,10 @@ def dumps(objects: Iterable[PathObject], *, indent: int | None = None) -> str:
 
 
 def classification(path: str, rgb: tuple[int, int, int]) -> dict[str, Any]:
-    """Return the member of a class, as QuPath >= 0.4 writes it.
+    """Return the GeoJSON member of a class, as QuPath >= 0.4 writes it.
 
-    A derived class is written as its list of names. QuPath also splits a name with ``:`` in it,
-    but only the list says what is meant.
+    A derived class is written as its list of names. QuPath also splits a name at ``:``, but only
+    the list is unambiguous.
 
     >>> classification("Tumor", (200, 0, 0))
     {'name': 'Tumor', 'color': [200, 0, 0]}
@@ -94,7 +94,7 @@ def classification(path: str, rgb: tuple[int, int, int]) -> dict[str, Any]:
 
 
 def plane_member(plane: Plane, channel: int = -1) -> dict[str, int]:
-    """Return the member that says on which plane a shape lies."""
+    """Return the GeoJSON member of a shape's plane."""
     return {"c": channel, "z": plane.z, "t": plane.t}
 
 

@@ -1,1 +1,1 @@
-"""Java object streams, read and written. Knows nothing of QuPath."""
+"""Reader and writer of Java object streams, independent of QuPath."""

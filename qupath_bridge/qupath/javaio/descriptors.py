@@ -1,7 +1,7 @@
-"""Class descriptors of Java streams, and the text in them: what the parser learns from a file.
+"""Class descriptors and texts of Java streams.
 
-A descriptor says how the bytes of an object are laid out. Nothing is known beforehand: fields
-come in the order in which the file lists them.
+A descriptor is the layout of an object's bytes. It comes from the file alone: fields are in the
+order in which the file lists them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ ITEM_SIZES = {"B": 1, "C": 2, "D": 8, "F": 4, "I": 4, "J": 8, "S": 2, "Z": 1}
 """Bytes of a primitive value, by type code."""
 
 OBJECT_STEP, ANNOTATION = -1, -2
-"""What :attr:`ClassDesc.skips` says besides numbers of bytes: one content; contents up to the
-end of block data."""
+"""Steps of :attr:`ClassDesc.skips` besides numbers of bytes: one content; contents up to the end
+of block data."""
 
 _FORMATS = {"B": "b", "C": "H", "D": "d", "F": "f", "I": "i", "J": "q", "S": "h", "Z": "?"}
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]")
@@ -51,10 +51,9 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class ReadStep:
-    """One step of reading an object: numbers in a row, or one content, or an annotation.
+    """One step of reading an object: consecutive numbers, one content, or an annotation.
 
-    ``layout`` is set for numbers, which belong to ``names``; a content has one name, an
-    annotation none.
+    ``layout`` is set for numbers, one per name; a content has one name, an annotation has none.
     """
 
     layout: struct.Struct | None
@@ -63,7 +62,7 @@ class ReadStep:
 
 @dataclass(slots=True, eq=False)
 class ClassDesc:
-    """One class as the file describes it.
+    """Class of a Java stream, as described in the file.
 
     Attributes
     ----------
@@ -78,12 +77,12 @@ class ClassDesc:
     lineage : tuple of str
         Names of the class and its super classes, the class itself first.
     steps : tuple of ReadStep
-        How to read an object of the class, from the topmost super class down.
+        Steps that read an object of the class, from the topmost super class down.
     skips : tuple of int
-        The same for parsing past it, last first: a number of bytes, ``OBJECT_STEP`` or
+        Steps that skip such an object, last first: a number of bytes, ``OBJECT_STEP`` or
         ``ANNOTATION``.
     item_size : int or None
-        For arrays: bytes of one item, 0 when the items are contents; None for other classes.
+        For arrays: bytes of one item, 0 if the items are contents; None for other classes.
     end : int
         Offset of the first byte after the descriptor and its super classes.
     """
@@ -101,13 +100,13 @@ class ClassDesc:
 
     @property
     def readable(self) -> bool:
-        """Whether the length of an object of this class can be known from the file."""
+        """True if the file determines the length of an object of this class."""
         return bool(self.flags & SERIALIZABLE) or self.flags & (EXTERNALIZABLE | BLOCK_DATA) == (
             EXTERNALIZABLE | BLOCK_DATA
         )
 
     def link(self, parent: ClassDesc | None) -> None:
-        """Set the super class, and with it how objects of this class are read."""
+        """Set the super class, which completes the steps that read objects of this class."""
         self.parent = parent
         self.lineage = (self.name, *(parent.lineage if parent else ()))
         if self.name.startswith("["):
@@ -115,10 +114,10 @@ class ClassDesc:
         if self.flags & EXTERNALIZABLE:
             self.steps = (ReadStep(None, ()),)
         else:
-            self.steps = (*(parent.steps if parent else ()), *self._own_steps())
+            self.steps = (*(parent.steps if parent else ()), *self._make_steps())
         self.skips = tuple(_skip(step) for step in reversed(self.steps))
 
-    def _own_steps(self) -> list[ReadStep]:
+    def _make_steps(self) -> list[ReadStep]:
         steps: list[ReadStep] = []
         numbers: list[Field] = []
         for item in self.fields:
@@ -151,8 +150,8 @@ def _skip(step: ReadStep) -> int:
 class ClassSpec:
     """A class descriptor to write.
 
-    ``fields`` are name and type signature, in the order of the stream: numbers first, each
-    group by name.
+    ``fields`` are names and type signatures, in the order of the stream: numbers first, both
+    groups sorted by name.
     """
 
     name: str

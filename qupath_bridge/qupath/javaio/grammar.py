@@ -1,7 +1,7 @@
-"""The pieces of Java's stream grammar: tags, lengths, texts, class descriptors.
+"""Elements of Java's stream grammar: tags, lengths, texts, class descriptors.
 
-Everything is checked before it is used: a length against the bytes that are left, a reference
-against the contents that were met. Errors name the file, the offset and what was expected.
+Every value is checked before it is used: a length against the remaining bytes, a reference
+against the contents read so far. Errors name the file, the offset and the expected content.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _I64 = struct.Struct(">q").unpack_from
 
 
 class Grammar:
-    """A stream's bytes, the position in them, and the classes and handles that were met.
+    """A stream's bytes, the position in them, and the classes and handles read so far.
 
     Parameters
     ----------
@@ -51,21 +51,21 @@ class Grammar:
     pos : int
         Offset of the next byte.
     handles : array of int
-        Offset of each numbered content, numbered from 0. After a run of contents that were
-        skipped by their shape, all of one shape have the offset of its first byte.
+        Offset of each numbered content, numbered from 0. For objects that were skipped by their
+        layout, all contents of an object have the offset of its first byte.
     references : array of int or None
-        Set it to have each reference noted that is met for the first time: its offset, shifted by
-        :data:`NOTED` bits, and how many contents were numbered before it.
+        If set, each reference is recorded when it is first read: its offset, shifted by
+        :data:`NOTED` bits, and the number of contents before it.
 
     Raises
     ------
     ProjectError
-        Every method, where the bytes are not what the grammar allows.
+        By every method, if the bytes violate the grammar.
 
     Notes
     -----
-    ``sink`` takes the offsets of numbered contents: :attr:`handles` when bytes are met for the
-    first time, a scratch array when they are read again.
+    ``sink`` collects the offsets of numbered contents: :attr:`handles` when bytes are read for
+    the first time, a temporary array when they are read again.
     """
 
     def __init__(self, data: bytes, path: Path | str | None = None) -> None:
@@ -85,17 +85,17 @@ class Grammar:
     def error(
         self, problem: str, expected: str | None = None, offset: int | None = None
     ) -> ProjectError:
-        """Return the error to raise for what stands at ``offset`` (the current one if None)."""
+        """Return the error to raise for the bytes at ``offset`` (the current one if None)."""
         at = min(self.pos if offset is None else offset, self.size)
         return ProjectError(problem, path=self.path, offset=at, expected=expected)
 
     def truncated(self) -> ProjectError:
-        """Return the error for bytes that are missing."""
+        """Return the error for missing bytes."""
         return self.error("the file ends too early", "more bytes", self.size)
 
     @property
     def at_end(self) -> bool:
-        """Whether all bytes are used up."""
+        """True if all bytes are read."""
         return self.pos >= self.size
 
     def peek(self) -> int:
@@ -112,17 +112,17 @@ class Grammar:
             raise self.truncated()
         handle: int = _I32(self.data, pos + 1)[0] - BASE
         if not 0 <= handle < len(self.handles):
-            raise self.error("reference to something that was not yet met", None, pos)
+            raise self.error("reference to an unknown content", None, pos)
         if self.references is not None:
             self.references.append(pos << NOTED | len(self.handles))
         return handle
 
     def desc_of(self, handle: int) -> ClassDesc | None:
-        """Return the class descriptor that has this handle, if it is one."""
+        """Return the class descriptor with this handle; None for other contents."""
         return self._descs.get(handle)
 
     def class_desc(self, pos: int, sink: array[int]) -> tuple[ClassDesc | None, int]:
-        """Read a class descriptor; return it and the offset behind it."""
+        """Read a class descriptor; return it and the offset after it."""
         chain: list[ClassDesc] = []
         start = pos
         while True:
@@ -145,7 +145,7 @@ class Grammar:
                 raise self.error(f"tag {tag:02X}", "a class descriptor", pos)
             if len(chain) == MAX_SUPER or len(self._descs) == MAX_CLASSES:
                 raise self.error("too many classes", None, pos)
-            desc, pos = self._one_desc(pos, tag, sink)
+            desc, pos = self._read_desc(pos, tag, sink)
             chain.append(desc)
         for desc in reversed(chain):
             self._link(desc, parent, start)
@@ -161,9 +161,9 @@ class Grammar:
             raise self.error("too many fields", None, offset)
         desc.link(parent)
 
-    def _one_desc(self, pos: int, tag: int, sink: array[int]) -> tuple[ClassDesc, int]:
+    def _read_desc(self, pos: int, tag: int, sink: array[int]) -> tuple[ClassDesc, int]:
         if sink is not self.handles:
-            raise self.error("reference to something that is not complete", None, pos)
+            raise self.error("reference to an incomplete content", None, pos)
         offset, handle = pos, len(self.handles)
         fields: list[Field] = []
         pos += 1
@@ -205,7 +205,7 @@ class Grammar:
         return Field(code, name), pos
 
     def _class_annotation(self, pos: int, sink: array[int]) -> int:
-        """Parse past what a class descriptor was annotated with: nothing, or plain leaves."""
+        """Skip the annotation of a class descriptor, which is empty or has only leaves."""
         while True:
             if pos >= self.size:
                 raise self.truncated()
@@ -264,7 +264,7 @@ class Grammar:
             raise self.truncated()
         count: int = (_U16 if width == 2 else _I64)(self.data, pos + 1)[0]
         if not 0 <= count <= self.size - start:
-            raise self.error(f"a text of {count} bytes", "no more than are left", pos)
+            raise self.error(f"a text of {count} bytes", "no more than remain", pos)
         return start, count
 
     def block_at(self, pos: int) -> tuple[int, int]:
@@ -274,7 +274,7 @@ class Grammar:
             raise self.truncated()
         count = self.data[pos + 1] if start == pos + 2 else self._int(pos + 1)
         if not 0 <= count <= self.size - start:
-            raise self.error(f"a block of {count} bytes", "no more than are left", pos)
+            raise self.error(f"a block of {count} bytes", "no more than remain", pos)
         return start, count
 
     def array_at(self, pos: int, desc: ClassDesc | None, tag: int) -> tuple[ClassDesc, int, int]:
@@ -283,11 +283,11 @@ class Grammar:
             raise self.error("array without an array class", "one", tag)
         count = self._int(pos)
         if not 0 <= count * (desc.item_size or 1) <= self.size - pos - 4:
-            raise self.error(f"an array of {count} values", "no more than are left", tag)
+            raise self.error(f"an array of {count} values", "no more than remain", tag)
         return desc, count, pos + 4
 
     def object_class(self, desc: ClassDesc | None, tag: int) -> ClassDesc:
-        """Return the class of an object at ``tag``, if the object's length can be known."""
+        """Return the class of an object at ``tag``; refuse one of unknown length."""
         if desc is None or desc.item_size is not None or not desc.readable:
             name = "none" if desc is None else desc.name
             raise self.error(f"object of class {name}", "a class whose length is known", tag)

@@ -1,12 +1,12 @@
-"""A bounded reader of Java Object Serialization streams: grammar only, nothing is interpreted.
+"""Bounded reader of Java Object Serialization streams: grammar only, no interpretation.
 
-Two ways through a stream: :meth:`JavaStream.skip` parses past one content, and
-:meth:`JavaStream.read` builds plain nodes from it. References stay :class:`Ref` nodes until
-:meth:`JavaStream.resolve` is asked, so that node graphs are trees, whatever the file says. Only
-the offset of each numbered content is kept; what a reference means is read again from there.
+:meth:`JavaStream.skip` skips one content, and :meth:`JavaStream.read` builds plain nodes from it.
+References stay :class:`Ref` nodes until :meth:`JavaStream.resolve` is called, so that node graphs
+are trees for any file. Only the offset of each numbered content is stored; the target of a
+reference is read again from there.
 
-The bytes may come from anyone: no recursion on their nesting, no allocation from a length that
-was not compared with the bytes that are left, and no class is ever looked up by its name.
+The bytes are not trusted: no recursion on their nesting, no allocation of a length that was not
+compared with the remaining bytes, and no class is looked up by its name.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ __all__ = ["BASE", "MAGIC", "JavaArray", "JavaObject", "JavaStream", "Node", "Re
 
 MAX_DEPTH = 500  # contents within contents, in one that is read
 MAX_NODES = 200_000  # in one content that is read
-MAX_PENDING = 1 << 17  # steps that wait while what is nested is parsed past
-MAX_SHARED = 1 << 20  # bytes whose meaning is kept, for references to them
+MAX_PENDING = 1 << 17  # steps that wait while nested contents are skipped
+MAX_SHARED = 1 << 20  # bytes of cached reference targets
 
 _U16 = struct.Struct(">H").unpack_from
 _I32 = struct.Struct(">i").unpack_from
@@ -58,10 +58,10 @@ class Ref:
 
 @dataclass(slots=True, eq=False)
 class JavaObject:
-    """An object: field values by name, and what its class wrote besides, in order.
+    """An object: field values by name, and the additional contents of its class, in order.
 
-    ``contents`` mixes nodes with ``bytes`` (block data, whose boundaries mean nothing).
-    ``constant`` is the name of an enum's constant, or of the class when this is a class.
+    ``contents`` has nodes and ``bytes`` (block data, whose boundaries have no meaning).
+    ``constant`` is the name of an enum's constant, or of the class if this is a class.
     """
 
     desc: ClassDesc
@@ -75,13 +75,13 @@ class JavaObject:
         return b"".join(item for item in self.contents if isinstance(item, bytes))
 
     def nodes(self) -> list[Node]:
-        """Return what it wrote besides block data."""
+        """Return the contents that are not block data."""
         return [item for item in self.contents if not isinstance(item, bytes)]
 
 
 @dataclass(slots=True, eq=False)
 class JavaArray:
-    """An array: ``items`` for objects; for numbers where their ``count`` values ``start``."""
+    """An array: ``items`` for objects; offset ``start`` and ``count`` of values for numbers."""
 
     desc: ClassDesc
     offset: int
@@ -98,7 +98,7 @@ _NEXT = Ref(-2)  # a composite waits for its next content
 
 
 class _OpenNode:
-    """A composite that is being read."""
+    """An object or array that is partly read."""
 
     __slots__ = ("annotation", "left", "name", "node", "steps")
 
@@ -110,7 +110,7 @@ class _OpenNode:
         self.annotation = False  # inside one
 
     def put(self, value: Node) -> None:
-        """Take the next content."""
+        """Add the next content."""
         if isinstance(self.node, JavaArray):
             self.node.items.append(value)
         elif self.name is not None:
@@ -121,7 +121,7 @@ class _OpenNode:
 
 
 class JavaStream(Grammar):
-    """A stream that is read from its beginning to its end.
+    """Reader of one stream, from its beginning to its end.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ class JavaStream(Grammar):
     Raises
     ------
     ProjectError
-        Every method, where the bytes are not what the grammar allows.
+        By every method, if the bytes violate the grammar.
     """
 
     def __init__(self, data: bytes, path: Path | str | None = None) -> None:
@@ -143,31 +143,31 @@ class JavaStream(Grammar):
         self._again = 2 * self.size + (1 << 20)  # bytes that resolving may still read again
         self._block = 0  # bytes left of the current block of data
 
-    # --- parsing past -----------------------------------------------------------------------
+    # --- skipping ---------------------------------------------------------------------------
 
     def skip(self) -> None:
-        """Parse past one content."""
-        self._drained()
+        """Skip one content."""
+        self._check_block_end()
         self._skip([OBJECT_STEP], self.handles)
 
     def skip_remaining(self, desc: ClassDesc) -> None:
-        """Parse past what follows :meth:`open_object`."""
+        """Skip the remaining content of an object after :meth:`open_object`."""
         self._skip(list(desc.skips), self.handles)
 
     def skip_bytes(self, count: int) -> None:
-        """Parse past the numbers in an object's fields."""
+        """Skip the numbers in an object's fields."""
         self._skip([count], self.handles)
 
     def end_object(self) -> None:
-        """Parse past what is left of an annotation, its end mark included."""
+        """Skip the remaining annotation of an object, including its end mark."""
         self.pos += self._block
         self._block = 0
         self._skip([ANNOTATION], self.handles)
 
     def _skip(self, pending: list[int], sink: array[int]) -> None:
-        """Do the steps of ``pending``, last first; what they meet adds more."""
+        """Do the steps of ``pending``, last first; nested contents add more steps."""
         data, handles, descs, pos = self.data, self.handles, self._descs, self.pos
-        noted = self.references
+        references = self.references
         try:
             while pending:
                 step = pending.pop()
@@ -189,16 +189,16 @@ class JavaStream(Grammar):
                 if tag == REFERENCE:
                     if not 0 <= _I32(data, pos + 1)[0] - BASE < len(handles):
                         self._reference(pos)
-                    if noted is not None:
-                        noted.append(pos << NOTED | len(handles))
+                    if references is not None:
+                        references.append(pos << NOTED | len(handles))
                     pos += 5
                 elif tag == NULL:
                     pos += 1
                 elif tag == OBJECT:
                     if data[pos + 1] == REFERENCE:
                         desc, end = descs.get(_I32(data, pos + 2)[0] - BASE), pos + 6
-                        if noted is not None:
-                            noted.append(pos + 1 << NOTED | len(handles))
+                        if references is not None:
+                            references.append(pos + 1 << NOTED | len(handles))
                     else:
                         desc, end = self.class_desc(pos + 1, sink)
                     pending += self.object_class(desc, pos).skips
@@ -239,12 +239,12 @@ class JavaStream(Grammar):
 
     def read(self) -> Node:
         """Read one content as nodes."""
-        self._drained()
+        self._check_block_end()
         return self._read(self.handles, [])
 
     def open_object(self) -> tuple[int, ClassDesc]:
-        """Begin an object; return its handle and its class. What it holds comes next."""
-        self._drained()
+        """Read the beginning of an object; return its handle and class. Its content comes next."""
+        self._check_block_end()
         if self.peek() != OBJECT:
             raise self.error(f"tag {self.peek():02X}", "an object")
         offset = self.pos
@@ -254,7 +254,7 @@ class JavaStream(Grammar):
         return len(self.handles) - 1, desc
 
     def read_rest(self, desc: ClassDesc, offset: int) -> JavaObject:
-        """Read what follows :meth:`open_object` of the object at ``offset``."""
+        """Read the remaining content of the object at ``offset`` after :meth:`open_object`."""
         node = JavaObject(desc, offset)
         self._read(self.handles, [_OpenNode(node, iter(desc.steps), 0)])
         return node
@@ -275,7 +275,7 @@ class JavaStream(Grammar):
         return parts
 
     def resolve(self, node: Node) -> Node:
-        """Return what a reference means, or the node itself when it is none."""
+        """Return the target of a reference, or the node itself if it is not a reference."""
         if not isinstance(node, Ref):
             return node
         if node.handle not in self._shared:
@@ -283,34 +283,34 @@ class JavaStream(Grammar):
         return self._shared[node.handle]
 
     def extent(self, handle: int) -> tuple[int, int]:
-        """Return the offsets of the first byte of a content that was met, and behind its last."""
-        start, (here, noted) = self.handles[handle], (self.pos, self.references)
+        """Return the offsets of a content's first byte and after its last one."""
+        start, (here, references) = self.handles[handle], (self.pos, self.references)
         if (desc := self._descs.get(handle)) is not None:
             return start, desc.end
         self.pos, self.references = start, None
         self._skip([OBJECT_STEP], array("Q"))
-        end, self.pos, self.references = self.pos, here, noted
+        end, self.pos, self.references = self.pos, here, references
         return start, end
 
     def class_of(self, ref: Ref) -> str | None:
-        """Return the class of the object or array that a reference means, None for others."""
+        """Return the class of a reference's target; None if it is not an object or array."""
         offset = self.handles[ref.handle]
         if self.data[offset] not in (OBJECT, ARRAY):
             return None
         desc, _ = self.class_desc(offset + 1, array("Q"))
         return None if desc is None else desc.name
 
-    def _drained(self) -> None:
+    def _check_block_end(self) -> None:
         if self._block:
-            raise self.error("block data where an object was to come", "an object")
+            raise self.error("block data in place of an object", "an object")
 
     def _read_again(self, handle: int) -> Node:
-        here, block, noted = self.pos, self._block, self.references
+        here, block, references = self.pos, self._block, self.references
         self._block, self.references = 0, None
         self._renumber(handle)
         self.pos = self.handles[handle]
         node = self._read(array("Q"), [])
-        self.references = noted
+        self.references = references
         count = self.pos - self.handles[handle]
         self._spend(count)
         self._shared_size += count
@@ -318,12 +318,12 @@ class JavaStream(Grammar):
             self._shared.clear()
             self._shared_size = count
         if self.pos > here:
-            raise self.error("reference to something that is not complete", None, here)
+            raise self.error("reference to an incomplete content", None, here)
         self.pos, self._block = here, block
         return node
 
     def _renumber(self, handle: int) -> None:
-        """Give each handle of an object that was skipped by its shape its own offset."""
+        """Set the own offset of each handle in an object that was skipped by its layout."""
         handles, offset = self.handles, self.handles[handle]
         if offset not in (handles[handle - 1], handles[(handle + 1) % len(handles)]):
             return
@@ -341,7 +341,7 @@ class JavaStream(Grammar):
             raise self.error("the file refers to its own contents too often")
 
     def _read(self, sink: array[int], stack: list[_OpenNode]) -> Node:
-        """Read one content, or what is missing of the one object on the stack."""
+        """Read one content, or the remaining content of the one object on the stack."""
         left = MAX_NODES
         node: Node = self._advance(stack[-1]) if stack else _NEXT
         while True:
@@ -361,7 +361,7 @@ class JavaStream(Grammar):
             node = self._advance(stack[-1])
 
     def _open(self, stack: list[_OpenNode], sink: array[int]) -> Node:
-        """Read a leaf, or push a composite."""
+        """Read a leaf, or push an object or array."""
         pos, tag = self.pos, self.peek()
         if tag == NULL:
             self.pos = pos + 1
@@ -412,14 +412,14 @@ class JavaStream(Grammar):
         return text
 
     def _advance(self, opened: _OpenNode) -> Node:
-        """Read numbers and block data up to the next content of a composite, or its end."""
+        """Read numbers and block data up to the next content of an object or array, or its end."""
         node = opened.node
         if isinstance(node, JavaArray):
             opened.left -= 1
             return _NEXT if opened.left >= 0 else node
         while True:
             if opened.annotation:
-                if not self._blocks(node):
+                if not self._read_blocks(node):
                     return _NEXT
                 opened.annotation = False
             step = next(opened.steps, None)
@@ -438,8 +438,8 @@ class JavaStream(Grammar):
             else:
                 opened.annotation = True
 
-    def _blocks(self, node: JavaObject) -> bool:
-        """Take block data up to a content; return whether the annotation ends instead."""
+    def _read_blocks(self, node: JavaObject) -> bool:
+        """Read block data up to a content; return True if the annotation ends instead."""
         while (tag := self.peek()) in (BLOCK, LONG_BLOCK):
             start, count = self.block_at(self.pos)
             self.pos = start + count

@@ -1,4 +1,4 @@
-"""A writer of Java Object Serialization streams: what Java's own stream would write."""
+"""Writer of Java Object Serialization streams, as Java itself writes them."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ _U16, _I32, _I64 = struct.Struct(">H"), struct.Struct(">i"), struct.Struct(">q")
 
 
 class JavaWriter:
-    """Writes contents one after the other; the caller keeps to what the classes say.
+    """Writes contents one after the other, in the layout of their classes.
 
-    Texts, class descriptors and what has a ``key`` are written once, then referred to.
+    Texts, class descriptors and contents with a ``key`` are written once, then referred to.
 
     Parameters
     ----------
-    behind : int, optional
-        Write a piece of a stream, in which so many contents were numbered before.
+    preceding : int, optional
+        Write a part of a stream with this number of contents before it.
     """
 
-    def __init__(self, behind: int | None = None) -> None:
-        self._out = bytearray(MAGIC if behind is None else b"")
-        self._count = behind or 0  # handles given
+    def __init__(self, preceding: int | None = None) -> None:
+        self._out = bytearray(MAGIC if preceding is None else b"")
+        self._count = preceding or 0  # handles given
         self._known: dict[Hashable, bytes] = {}
         self._descs: dict[str, bytes] = {}
 
     @property
     def count(self) -> int:
-        """Number of contents that were numbered, those of the stream before included."""
+        """Number of numbered contents, including those before this part."""
         return self._count
 
     def getvalue(self) -> bytes:
-        """Return what was written."""
+        """Return the written bytes."""
         return bytes(self._out)
 
     def _number(self) -> bytes:
-        """Give the next handle; return a reference to it."""
+        """Assign the next handle; return a reference to it."""
         self._count += 1
         return bytes([REFERENCE]) + _I32.pack(BASE + self._count - 1)
 
     def raw(self, data: bytes, contents: int = 0) -> None:
-        """Write bytes as they are, in which so many contents are numbered."""
+        """Write bytes unchanged, with this number of numbered contents in them."""
         self._out += data
         self._count += contents
 
@@ -76,7 +76,7 @@ class JavaWriter:
         self._out.append(END)
 
     def reference(self, key: Hashable) -> bool:
-        """Write a reference to what was begun with this key; False if nothing was."""
+        """Write a reference to the content with this key; return False if there is none."""
         known = self._known.get(key)
         if known is None:
             return False
@@ -84,15 +84,15 @@ class JavaWriter:
         return True
 
     def reference_to(self, key: Hashable) -> bytes:
-        """Return a reference to what was begun with this key, or a text that was written."""
+        """Return a reference to the content with this key, or to a text."""
         return self._known[key]
 
     def reference_to_class(self, spec: ClassSpec) -> bytes:
-        """Return a reference to a class that was written."""
+        """Return a reference to a class descriptor."""
         return self._descs[spec.name]
 
     def text(self, text: str | None, *, once: bool = False) -> None:
-        """Write a text or null; ``once`` for a text that will not come again."""
+        """Write a text or null; ``once`` for a text that is not used again."""
         if text is None:
             self.null()
             return
@@ -109,7 +109,7 @@ class JavaWriter:
             self._out += bytes([STRING]) + _U16.pack(len(raw)) + raw
 
     def begin(self, spec: ClassSpec, key: Hashable = None) -> None:
-        """Begin an object; its fields and annotation come next."""
+        """Write the beginning of an object; its fields and annotation come next."""
         self._out.append(OBJECT)
         self._desc(spec)
         reference = self._number()
@@ -117,7 +117,7 @@ class JavaWriter:
             self._known[key] = reference
 
     def array(self, spec: ClassSpec, count: int, data: bytes = b"") -> None:
-        """Write an array of numbers, or begin one of objects, which come next."""
+        """Write an array of numbers, or the beginning of one of objects, which come next."""
         self._out.append(ARRAY)
         self._desc(spec)
         self._number()

@@ -1,1 +1,1 @@
-"""QuPath's own classes, reached through paquo, in a child process."""
+"""QuPath's own Java classes, used through paquo in a child process."""

@@ -1,7 +1,7 @@
-"""The child process: Java and QuPath's classes live here, and answer one question at a time.
+"""The child process: runs Java with QuPath's classes and answers one question at a time.
 
 Run as ``python -m qupath_bridge.qupath.jvm.child`` by :mod:`.process`. It ends when its input
-ends, which is also when the parent dies.
+ends, which also happens when the parent dies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Answer until the input ends."""
-    requests, results = _own_pipes()
+    requests, results = _take_pipes()
     questions: queue.Queue[Message] = queue.Queue()
     threading.Thread(target=_listen, args=(requests, questions), daemon=True).start()
     while True:
@@ -30,12 +30,12 @@ def main() -> None:
                 write_message(results, message)
         except BrokenPipeError:
             os._exit(0)
-        except Exception as error:  # noqa: BLE001 (whatever Java throws; the parent says it)
+        except Exception as error:  # noqa: BLE001 (whatever Java throws; the parent reports it)
             write_message(results, Message({"refused": _cause(error)}))
 
 
-def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:
-    """Take standard input and output for ourselves: Java logs to what was the output."""
+def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
+    """Keep standard input and output for messages: what Java logs goes to standard error."""
     requests = os.fdopen(os.dup(0), "rb")
     results = os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -46,7 +46,7 @@ def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _listen(requests: IO[bytes], questions: queue.Queue[Message]) -> None:
-    """Take questions as they come. Whatever Java is at: without a parent this process ends."""
+    """Queue questions as they come. At the end of the input, end this process at once."""
     while True:
         try:
             message = read_message(requests)
@@ -58,30 +58,34 @@ def _listen(requests: IO[bytes], questions: queue.Queue[Message]) -> None:
 
 
 def _answer(question: Message) -> Iterator[Message]:
-    """Do what is asked. The first import of ``qupath_java`` starts Java."""
+    """Answer one question. The first import of :mod:`.java` starts Java."""
     header = question.header
     if header["do"] == "hello":
         yield Message(_hello())
         return
-    from . import qupath_java
+    from .java_data import entries, metadata_values, read_stored
+    from .java_objects import object_messages
+    from .java_writing import edit
 
     if header["do"] == "open":
-        yield Message({"entries": qupath_java.entries(header["path"])})
+        yield Message({"entries": entries(header["path"])})
     elif header["do"] == "read":
-        stored = qupath_java.read_stored(header["path"])
-        yield Message({"more": True, **qupath_java.metadata_values(stored)})
-        yield from qupath_java.object_messages(stored, header["detections"])
+        stored = read_stored(header["path"])
+        yield Message({"more": True, **metadata_values(stored)})
+        yield from object_messages(stored, header["detections"])
     elif header["do"] == "edit":
-        qupath_java.edit(question)
+        edit(question)
         yield Message({})
     else:
-        raise ValueError(f"no such question: {header['do']}")
+        raise ValueError(f"unknown question: {header['do']}")
 
 
 def _hello() -> dict[str, str]:
     from importlib.metadata import version
 
-    from .qupath_java import versions
+    # Loads every class of QuPath that is used, so that a QuPath without one is refused here.
+    from . import java_writing  # noqa: F401
+    from .java import versions
 
     return {
         **versions(),

@@ -1,4 +1,4 @@
-"""Finds the QuPath installations of this machine, and says which of them can be used."""
+"""Finds the QuPath installations of this machine, and decides which of them can be used."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = [
 ]
 
 TESTED = ("0.4", "0.5", "0.6", "0.7")
-"""Versions of QuPath with which the engine paquo was really run."""
+"""Versions of QuPath with which the engine paquo was tested."""
 
 CONFIGURED = "configuration"
-"""The source of a candidate that the user named for this very run."""
+"""The source of a candidate that the user named for this run."""
 
 VARIABLES = ("QUPATH_BRIDGE_QUPATH", "PAQUO_QUPATH_DIR")
 """Environment variables that may name the folder of QuPath, or its launcher."""
@@ -46,8 +46,8 @@ _LIBRARIES = ("lib/server/libjvm.so", "bin/server/jvm.dll", "lib/libjli.dylib")
 _LAUNCHERS = ("bin/QuPath", "QuPath*.exe", "Contents/MacOS/QuPath*")
 _CORE = re.compile(r"qupath-core-(\d+\.\d+[\w.-]*)\.jar")
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(.*)")
-_HEADER = 4096  # bytes of a library that tell its architecture
-_OLDEST = (0, 2)  # of which paquo 0.9 says that it is supported; it warns of older ones
+_HEADER = 4096  # bytes at the beginning of a library, which hold its architecture
+_OLDEST = (0, 2)  # oldest version that paquo 0.9 supports; it warns of older ones
 
 _ELF = {0x3E: "x86_64", 0xB7: "aarch64", 0x03: "x86"}
 _MACHO = {0x01000007: "x86_64", 0x0100000C: "aarch64"}
@@ -65,11 +65,11 @@ class Installation:
     jars : Path
         The folder of its jar files.
     library : Path or None
-        Its Java, as the library that is loaded; None where it comes without.
+        Its Java, as the library that is loaded; None if it comes without Java.
     launcher : Path or None
         The program that users start.
     version : str or None
-        As its jar is named.
+        As in the name of its jar.
     """
 
     folder: Path
@@ -80,16 +80,16 @@ class Installation:
 
     @property
     def architecture(self) -> str | None:
-        """For which processors its Java was built: ``x86_64``, ``aarch64``, …; None if unknown."""
+        """Architecture of its Java: ``x86_64``, ``aarch64``, …; None if unknown."""
         return None if self.library is None else _architecture_of(self.library)
 
     def java(self, environ: Mapping[str, str] | None = None) -> Path:
-        """Return a ``java`` program that can run it: its own, or another one of the machine.
+        """Return a ``java`` program that can run it: its own, or another one on the machine.
 
         Raises
         ------
         MissingDependencyError
-            If there is none.
+            If no such program is found.
         """
         environ = os.environ if environ is None else environ
         program = "java.exe" if sys.platform == "win32" else "java"
@@ -102,7 +102,7 @@ class Installation:
         on_path = shutil.which(program, path=environ.get("PATH"))
         if on_path is None:
             raise MissingDependencyError(
-                f"{self.folder} has no java program, and there is none on the path.",
+                f"No java program found in {self.folder} or on the PATH.",
                 hint="Install a Java of the version that this QuPath needs.",
             )
         return Path(on_path)
@@ -110,18 +110,18 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A place where a QuPath was looked for.
+    """A place where QuPath was searched for.
 
     Attributes
     ----------
     source : str
-        Who named it: :data:`CONFIGURED`, a variable, or ``usual place``.
+        Where the path comes from: :data:`CONFIGURED`, a variable, or ``usual place``.
     path : Path
-        As it was named.
+        As it was given.
     installation : Installation or None
-        What is there.
+        The installation found there; None if there is no QuPath.
     problem : str or None
-        Why it cannot be used, and what to do; None where nothing is known against it.
+        Why it cannot be used, and what to do; None if no problem is known.
     """
 
     source: str
@@ -135,14 +135,14 @@ def find_installations(
     places: Sequence[str] | None = None,
     configured: Path | str | None = None,
 ) -> list[Candidate]:
-    """Return every place that may hold a QuPath, each once, the one to ask first at the top.
+    """Return every place that may hold a QuPath, each once, the preferred one first.
 
     Parameters
     ----------
     environ : mapping of str to str, optional
         The environment; this process's when not given. The variables of :data:`VARIABLES` count.
     places : sequence of str, optional
-        Patterns of folders to look at; the platform's usual ones when not given. Of these the
+        Patterns of folders to search; the platform's usual ones when not given. Of these the
         newest version comes first.
     configured : path, optional
         The folder that the configuration names; it comes before all others.
@@ -150,16 +150,15 @@ def find_installations(
     environ = os.environ if environ is None else environ
     named = [(CONFIGURED, str(configured))] if configured else []
     named += [(name, environ[name]) for name in VARIABLES if environ.get(name)]
-    found = [_candidate(source, Path(path)) for source, path in named]
-    usual = [_candidate("usual place", path) for path in _usual(places)]
-    return _each_once([*found, *sorted(usual, key=_newest, reverse=True)])
+    found = [_check_place(source, Path(path)) for source, path in named]
+    usual = [_check_place("usual place", path) for path in _find_usual_folders(places)]
+    return _without_repeats([*found, *sorted(usual, key=_version_key, reverse=True)])
 
 
 def first_usable(candidates: Iterable[Candidate]) -> Candidate | None:
-    """Return the candidate to use; None where there is none.
+    """Return the candidate to use; None if no candidate can be used.
 
-    What the configuration names counts, or nothing does: another QuPath in its place would be a
-    surprise.
+    A QuPath that the configuration names is never replaced by another one.
     """
     for candidate in candidates:
         if candidate.installation is not None and candidate.problem is None:
@@ -179,16 +178,17 @@ def find_qupath(
     Raises
     ------
     MissingDependencyError
-        If there is none, or the one that the configuration names cannot be used; the message says
-        of every one why not.
+        If none can be used, or the one that the configuration names cannot be used; the message
+        gives the reason for each.
     """
     found = find_installations(environ, places, configured)
     candidate = first_usable(found)
     if candidate is not None and candidate.installation is not None:
         return candidate.installation
     if found:
-        asked = found[:1] if configured else found
-        raise MissingDependencyError("\n".join(f"{each.source}: {each.problem}" for each in asked))
+        refused = found[:1] if configured else found
+        problems = "\n".join(f"{each.source}: {each.problem}" for each in refused)
+        raise MissingDependencyError(problems)
     raise MissingDependencyError(
         "no QuPath is found on this machine.",
         hint=f"{VARIABLES[0]} can name the folder of one. The engine embedded needs none.",
@@ -196,9 +196,9 @@ def find_qupath(
 
 
 def architecture(header: bytes) -> str | None:
-    """Return for which processors a program or library was built, from its first bytes.
+    """Return the architecture of a program or library, from its first bytes.
 
-    Knows ELF (Linux), Mach-O (macOS) and PE (Windows); None for everything else.
+    Reads ELF (Linux), Mach-O (macOS) and PE (Windows); None for all other formats.
     """
     if header[:4] == b"\x7fELF" and len(header) >= 20:
         order = "little" if header[5] == 1 else "big"
@@ -215,7 +215,7 @@ def architecture(header: bytes) -> str | None:
 
 
 def same_architecture(one: str, other: str) -> bool:
-    """Return whether two names mean the same processors.
+    """Return whether two names mean the same architecture.
 
     >>> same_architecture("amd64", "x86_64")
     True
@@ -225,7 +225,7 @@ def same_architecture(one: str, other: str) -> bool:
 
 
 def python_architecture() -> str:
-    """Return for which processors this Python was built, which need not be the machine's own."""
+    """Return the architecture of this Python, which can differ from the machine's own."""
     built_for = _architecture_of(Path(sys.executable).resolve())
     return platform.machine() if built_for in (None, "universal") else built_for
 
@@ -238,8 +238,8 @@ def _architecture_of(path: Path) -> str | None:
         return None
 
 
-def _each_once(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Leave out what was named before: a variable often names one of the usual places."""
+def _without_repeats(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Leave out repeated folders: a variable often names one of the usual places."""
     found: dict[Path, Candidate] = {}
     for each in candidates:
         folder = each.path if each.installation is None else each.installation.folder
@@ -247,14 +247,14 @@ def _each_once(candidates: Iterable[Candidate]) -> list[Candidate]:
     return list(found.values())
 
 
-def _usual(places: Sequence[str] | None) -> Iterator[Path]:
+def _find_usual_folders(places: Sequence[str] | None) -> Iterator[Path]:
     for pattern in _PLACES.get(platform.system(), ()) if places is None else places:
         path = Path(pattern).expanduser()
-        yield from (each for each in path.parent.glob(path.name) if _jars(each))
+        yield from (each for each in path.parent.glob(path.name) if _find_jars(each))
 
 
-def _newest(candidate: Candidate) -> tuple[tuple[int, ...], bool, str]:
-    """Order by version: 0.10 is newer than 0.9, and a release than its candidates."""
+def _version_key(candidate: Candidate) -> tuple[tuple[int, ...], bool, str]:
+    """Return a sort key: 0.10 is newer than 0.9, and a release is newer than its candidates."""
     version = candidate.installation.version if candidate.installation else None
     match = _VERSION.fullmatch(version or "")
     if match is None:
@@ -262,7 +262,7 @@ def _newest(candidate: Candidate) -> tuple[tuple[int, ...], bool, str]:
     return tuple(int(number or 0) for number in match.groups()[:3]), not match[4], match[4]
 
 
-def _jars(folder: Path) -> Path | None:
+def _find_jars(folder: Path) -> Path | None:
     if folder.name == "Contents":  # of a macOS bundle, which is found as a whole
         return None
     for place in _JARS:
@@ -271,27 +271,27 @@ def _jars(folder: Path) -> Path | None:
     return None
 
 
-def _candidate(source: str, named: Path) -> Candidate:
-    """Look at a folder, or around the launcher in it."""
+def _check_place(source: str, named: Path) -> Candidate:
+    """Check a folder and the folders above it, so that a launcher can be named too."""
     place = named.expanduser().absolute()
     try:
         for folder in (place, *place.parents):
-            jars = _jars(folder)
+            jars = _find_jars(folder)
             if jars is not None:
-                installation = _installation(folder, jars)
-                return Candidate(source, named, installation, _problem(installation))
+                installation = _read_installation(folder, jars)
+                return Candidate(source, named, installation, _find_problem(installation))
     except OSError as error:
-        problem = f"{named} cannot be looked at: {error.strerror}. Name another folder."
+        problem = f"{named} cannot be read: {error.strerror}. Name another folder."
         return Candidate(source, named, problem=problem)
     return Candidate(
         source,
         named,
-        problem=f"{named} is not in a QuPath installation: no qupath-core jar is near it. Name "
+        problem=f"No QuPath found in {named}: it contains no qupath-core jar. Name "
         "the folder that has lib/app (Linux), app (Windows) or Contents (macOS).",
     )
 
 
-def _installation(folder: Path, jars: Path) -> Installation:
+def _read_installation(folder: Path, jars: Path) -> Installation:
     names = (_CORE.fullmatch(path.name) for path in sorted(jars.iterdir()))
     launchers = (path for place in _LAUNCHERS for path in sorted(folder.glob(place)))
     libraries = (folder / home / name for home in _RUNTIMES for name in _LIBRARIES)
@@ -304,23 +304,23 @@ def _installation(folder: Path, jars: Path) -> Installation:
     )
 
 
-def _problem(installation: Installation) -> str | None:
-    """Return why the engine paquo cannot use an installation; None if nothing is known."""
+def _find_problem(installation: Installation) -> str | None:
+    """Return why the engine paquo cannot use an installation; None if no problem is known."""
     version, built_for, python = (
         installation.version,
         installation.architecture,
         python_architecture(),
     )
-    if not _tested(version):
+    if not _is_tested(version):
         return (
-            f"QuPath {version or 'of an unknown version'} {_untested(version)}. Install QuPath "
-            f"{_listed('or')} beside it, or use `--engine embedded`, which needs no QuPath "
-            "and reads projects of 0.2.3 to 0.7.0."
+            f"QuPath {version or 'of an unknown version'} {_explain_untested(version)}. Install "
+            f"QuPath {_list_tested('or')} beside it, or use the engine embedded, which needs no "
+            "QuPath and reads projects of 0.2.3 to 0.7.0."
         )
     if installation.library is None:
         return (
-            f"QuPath {version} in {installation.folder} comes without a Java, which paquo needs. "
-            "Install the package of QuPath that has one."
+            f"QuPath {version} in {installation.folder} comes without Java, which paquo needs. "
+            "Install the package of QuPath that includes Java."
         )
     if built_for is not None and not same_architecture(built_for, python):
         return (
@@ -330,18 +330,18 @@ def _problem(installation: Installation) -> str | None:
     return None
 
 
-def _tested(version: str | None) -> bool:
-    """Return whether a version is a release of a tested series; candidates of one are not."""
+def _is_tested(version: str | None) -> bool:
+    """Return whether a version is a release of a tested series; release candidates are not."""
     match = _VERSION.fullmatch(version or "")
     return match is not None and not match[4] and f"{match[1]}.{match[2]}" in TESTED
 
 
-def _listed(word: str) -> str:
+def _list_tested(word: str) -> str:
     return f"{', '.join(TESTED[:-1])} {word} {TESTED[-1]}"
 
 
-def _untested(version: str | None) -> str:
+def _explain_untested(version: str | None) -> str:
     match = _VERSION.fullmatch(version or "")
     if match and (int(match[1]), int(match[2])) < _OLDEST:
         return "was not tested with the engine paquo, and is older than what paquo supports"
-    return f"was not tested with the engine paquo, only {_listed('and')} were"
+    return f"was not tested with the engine paquo, only {_list_tested('and')} were"

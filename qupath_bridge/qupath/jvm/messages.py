@@ -1,7 +1,7 @@
-"""Frames: how parent and child talk over a pipe, a JSON header and raw bytes, each with its length.
+"""Messages between parent and child over a pipe: a JSON header and raw bytes, with their lengths.
 
-No pickle: what comes in is data, whoever wrote it. Texts go into the header; numbers go into the
-body, as arrays in a row that the header names.
+No pickle: what comes in is only data. Texts go into the header; numbers go into the body, as
+arrays one after the other that the header names.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 __all__ = ["Arrays", "Message", "pack", "read_message", "unpack", "write_message"]
 
 _LENGTHS = struct.Struct(">IQ")
-_MAX_HEADER = 1 << 30  # bytes; what a program prints begins with a larger number
+_MAX_HEADER = 1 << 30  # bytes; text that a program prints is read as a larger number
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 class Message(NamedTuple):
-    """One message: a JSON object, and bytes or none."""
+    """One message: a JSON object, and bytes that may be empty."""
 
     header: Mapping[str, Any]
     body: bytes = b""
 
 
 def write_message(stream: IO[bytes], message: Message) -> None:
-    """Write a message and send it off."""
+    """Write a message and flush the stream."""
     header = json.dumps(message.header).encode("ascii")
     stream.write(_LENGTHS.pack(len(header), len(message.body)) + header)
     stream.write(message.body)
@@ -38,25 +38,28 @@ def write_message(stream: IO[bytes], message: Message) -> None:
 
 
 def read_message(stream: IO[bytes]) -> Message | None:
-    """Read the next message, None at the end of the stream.
+    """Read the next message; return None at the end of the stream.
 
     Raises
     ------
     EOFError
         If the stream ends within a message.
     ValueError
-        If this is no message.
+        If the bytes are not a message.
     """
     start = stream.read(_LENGTHS.size)
     if not start:
         return None
-    header, body = _LENGTHS.unpack(_whole(start, _LENGTHS.size))
+    header, body = _LENGTHS.unpack(_check_length(start, _LENGTHS.size))
     if header > _MAX_HEADER:
         raise ValueError(f"a header of {header} bytes")
-    return Message(json.loads(_whole(stream.read(header), header)), _whole(stream.read(body), body))
+    return Message(
+        json.loads(_check_length(stream.read(header), header)),
+        _check_length(stream.read(body), body),
+    )
 
 
-def _whole(content: bytes, size: int) -> bytes:
+def _check_length(content: bytes, size: int) -> bytes:
     if len(content) < size:
         raise EOFError("the stream ends within a message")
     return content

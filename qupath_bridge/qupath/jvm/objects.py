@@ -1,4 +1,4 @@
-"""From the child's messages to the objects of an image: pure functions on arrays."""
+"""Converts the child's messages to the objects of an image: pure functions on arrays."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.geometry.canonical import round_coordinates
 from qupath_bridge.geometry.shapes import (
     area_by_winding,
@@ -27,28 +28,28 @@ from qupath_bridge.qupath.qpdata.records import DESCRIPTION
 
 from .messages import Message, unpack
 
-__all__ = ["build_objects"]
+__all__ = ["objects_from_messages"]
 
 _Arrays = Mapping[str, NDArray[Any]]
 
 _NONE: Mapping[str, float] = Measurements(Names(()), array("d"))
 
 
-def build_objects(messages: Iterable[Message], entry_id: str) -> tuple[PathObject, ...]:
-    """Make the objects of an image of the messages that hold them, in their order.
+def objects_from_messages(messages: Iterable[Message], entry_id: str) -> tuple[PathObject, ...]:
+    """Make the objects of an image from the messages that hold them, in their order.
 
-    ``entry_id`` is for the ids of objects that have none.
+    ``entry_id`` is used for the ids of objects that have no id.
     """
     ids = DerivedIds(entry_id)
     names: dict[tuple[str, ...], Names] = {}
-    made: list[PathObject] = []
+    objects: list[PathObject] = []
     for message in messages:
-        _append(made, message.header, unpack(message), ids, names)
-    return tuple(made)
+        _append(objects, message.header, unpack(message), ids, names)
+    return tuple(objects)
 
 
 def _append(
-    made: list[PathObject],
+    objects: list[PathObject],
     header: Mapping[str, Any],
     arrays: _Arrays,
     ids: DerivedIds,
@@ -57,12 +58,12 @@ def _append(
     count = len(header["type"])
     rois, nuclei = _rois(arrays, "roi", count), _rois(arrays, "nucleus", count)
     measurements = _measurements(header, arrays, count, shared)
-    metadata: list[Mapping[str, str]] = [{}] * count
+    metadata: list[Mapping[str, str]] = [FrozenDict()] * count
     for place, texts in zip(arrays["has_metadata"].tolist(), header["metadata"], strict=True):
         metadata[place] = texts
     missing = dict(zip(arrays["is_core"].tolist(), header["missing"], strict=True))
     classes = [each or (None, None) for each in header["classes"]]
-    # A file of QuPath < 0.4 has no ids but those of tiles that were put into it since.
+    # A file of QuPath < 0.4 has no ids except those of tiles that were added later.
     stored = [
         identity if header["stored"] or is_ours(identity) else None for identity in header["id"]
     ]
@@ -74,7 +75,7 @@ def _append(
     for i, (kind, name, color, locked, of_class, parent, probability) in enumerate(rows):
         path, class_color = classes[of_class]
         object_type = ObjectType(kind)
-        made.append(
+        objects.append(
             PathObject(
                 id=stored[i] or ids.make(object_type, path, rois[i]),
                 object_type=object_type,
@@ -82,7 +83,7 @@ def _append(
                 name=name,
                 roi=rois[i],
                 parent=parent,
-                parent_id=made[parent].id if parent >= 0 else None,
+                parent_id=objects[parent].id if parent >= 0 else None,
                 locked=locked,
                 color=color,
                 class_color=class_color,
@@ -112,9 +113,9 @@ def _measurements(
         arrays["measurement_counts"].tolist(),
         strict=True,
     )
-    for place, which, size in rows:
-        own = array("d", values[start : start + size].tobytes())
-        measurements[place] = Measurements(names[which], own)
+    for place, name_list, size in rows:
+        numbers = array("d", values[start : start + size].tobytes())
+        measurements[place] = Measurements(names[name_list], numbers)
         start += size
     return measurements
 
@@ -123,12 +124,12 @@ def _rois(arrays: _Arrays, name: str, count: int) -> list[Roi | None]:
     rois: list[Roi | None] = [None] * count
     of = arrays[f"{name}.of"].tolist()
     z, t, c = (arrays[f"{name}.{axis}"].tolist() for axis in "ztc")
-    for each, (kind, make) in _SHAPES.items():
-        own = f"{name}.{each}"
-        if f"{own}.at" not in arrays:
+    for java_kind, (kind, make) in _SHAPES.items():
+        prefix = f"{name}.{java_kind}"
+        if f"{prefix}.at" not in arrays:
             continue
-        shapes = make(arrays, own)
-        for at, shape in zip(arrays[f"{own}.at"].tolist(), shapes, strict=True):
+        shapes = make(arrays, prefix)
+        for at, shape in zip(arrays[f"{prefix}.at"].tolist(), shapes, strict=True):
             rois[of[at]] = Roi(kind, shape, Plane(z[at], t[at]), c[at])
     return rois
 
@@ -161,21 +162,22 @@ def _polygons(arrays: _Arrays, name: str) -> Sequence[BaseGeometry]:
     return list(ring_polygons(_points(arrays, name), counts))
 
 
-def _each(arrays: _Arrays, name: str) -> list[FloatArray]:
+def _split_points(arrays: _Arrays, name: str) -> list[FloatArray]:
     points = round_coordinates(_points(arrays, name)).reshape(-1, 2)
     return np.split(points, np.cumsum(arrays[f"{name}.counts"])[:-1])
 
 
 def _polylines(arrays: _Arrays, name: str) -> Sequence[BaseGeometry]:
     return [
-        shapely.LineString(points if len(points) > 1 else None) for points in _each(arrays, name)
+        shapely.LineString(points if len(points) > 1 else None)
+        for points in _split_points(arrays, name)
     ]
 
 
 def _point_sets(arrays: _Arrays, name: str) -> Sequence[BaseGeometry]:
     return [
         shapely.Point(points[0]) if len(points) == 1 else shapely.MultiPoint(points)
-        for points in _each(arrays, name)
+        for points in _split_points(arrays, name)
     ]
 
 
@@ -208,4 +210,4 @@ _SHAPES = {
     "Geometry": (RoiKind.GEOMETRY, _geometries),
     "Area": (RoiKind.GEOMETRY, _areas),
 }
-"""Kinds of ROI as the child calls them; what they are here, and what makes their shapes."""
+"""By the child's name of a kind of ROI: the kind here, and the function that makes its shapes."""

@@ -1,7 +1,7 @@
-"""The child process in which Java runs, seen from ours.
+"""Starts the child process in which Java runs, and talks to it.
 
-The JVM takes over signals, logs to standard output, survives no fork and ends the process when it
-crashes. So it never lives in our process: a child has it, and answers over a pipe.
+The JVM takes over signals, logs to standard output, does not work after a fork and ends the
+process when it crashes. So it never runs in this process, but in a child that answers over a pipe.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ __all__ = [
 ]
 
 HEAP = "1g"
-"""Java heap of the child, in the words of ``-Xmx``."""
+"""Java heap of the child, as ``-Xmx`` takes it."""
 TIMEOUT = 600.0
-"""Seconds that one reply may take, unless told otherwise."""
+"""Seconds that one reply may take, unless another timeout is given."""
 START_TIMEOUT = 60.0
 
 _COMMAND = (sys.executable, "-P", "-m", "qupath_bridge.qupath.jvm.child")
-_KEPT_LINES = 50
-_WAITING_FRAMES = 2  # what the child sent and nobody has taken yet; each holds a batch of objects
-_PATIENCE = 5.0  # seconds that a child has for its end
+_LOG_LINES = 50
+_QUEUE_SIZE = 2  # messages that wait to be read; each holds a batch of objects
+_END_TIMEOUT = 5.0  # seconds that a child has to end by itself
 
 
 class _Folder(Protocol):
-    """What this needs of an installation."""
+    """The part of an installation that is needed here."""
 
     @property
     def folder(self) -> Path: ...
@@ -58,7 +58,7 @@ class _Folder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a child says about itself: versions, and for which processors things were built."""
+    """Versions and architectures, as reported by a child."""
 
     qupath: str
     java: str
@@ -69,18 +69,18 @@ class Probe:
 
 
 class EngineDiedError(ProjectError):
-    """The child process with QuPath's classes ended, or was ended, while it worked.
+    """The child process with QuPath's classes ended, or was killed, during its work.
 
-    Nothing of the image that it worked on was returned. The next reading starts a new child.
+    No part of the image was returned. The next reading starts a new child.
     """
 
 
 class RefusedError(Exception):
-    """The child lives, and says that it cannot do what it was asked; the text says why."""
+    """The child still runs, but refused a question; the text says why."""
 
 
 class ChildGoneError(Exception):
-    """The child ended or was silent for too long; the text says how, and its last words."""
+    """The child ended or did not answer in time; the text has its last line of output."""
 
 
 class Child:
@@ -91,25 +91,25 @@ class Child:
     command : sequence of str
     environment : mapping of str to str
     timeout : float
-        Seconds for each reply. A child that is silent for longer is killed.
+        Seconds for each reply. A child that needs longer is killed.
 
     Raises
     ------
     ChildGoneError
-        By every method that asks, when the child ended or was ended. It is not usable then.
+        By every method that sends or receives, if the child ended or was killed.
     """
 
     def __init__(
         self, command: tuple[str, ...], environment: Mapping[str, str], timeout: float
     ) -> None:
         self.timeout = timeout
-        self._errors: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._replies: queue.Queue[Message | None] = queue.Queue(_WAITING_FRAMES)
-        # Ctrl+C in a terminal goes to its whole process group: ours only, then.
-        apart: dict[str, Any] = {"start_new_session": True}
+        self._errors: deque[str] = deque(maxlen=_LOG_LINES)
+        self._replies: queue.Queue[Message | None] = queue.Queue(_QUEUE_SIZE)
+        # Ctrl+C in a terminal goes to a whole process group: the child gets its own.
+        new_group: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-            apart = {"creationflags": flags}
+            new_group = {"creationflags": flags}
         try:
             self._process = subprocess.Popen(  # noqa: S603 (a list, no shell, our own program)
                 list(command),
@@ -117,19 +117,19 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=dict(environment),
-                **apart,
+                **new_group,
             )
         except OSError as error:
             raise ChildGoneError(f"could not be started: {error.strerror or error}") from error
-        # The threads know the pipes and not this object, which is so given back when nobody has
-        # it any more; and its child ends with it.
+        # The threads hold the pipes and not this object, so that it is freed when it is no
+        # longer used; its child ends with it.
         self._stop = threading.Event()
         self._threads = (
             threading.Thread(
-                target=_keep_lines, args=(self._process.stderr, self._errors), daemon=True
+                target=_collect_lines, args=(self._process.stderr, self._errors), daemon=True
             ),
             threading.Thread(
-                target=_keep_frames,
+                target=_collect_messages,
                 args=(self._process.stdout, self._replies, self._stop),
                 daemon=True,
             ),
@@ -147,7 +147,7 @@ class Child:
 
     @property
     def usable(self) -> bool:
-        """Whether it still runs, as far as is known."""
+        """True if the child still runs, as far as is known."""
         return self._finalizer.alive and self._process.poll() is None
 
     def ask(self, header: Mapping[str, Any], body: bytes = b"") -> Message:
@@ -156,14 +156,14 @@ class Child:
         Raises
         ------
         RefusedError
-            If the child says that it cannot.
+            If the child refuses the question.
         ChildGoneError
         """
         self.send(header, body)
         return self.reply()
 
     def ask_many(self, header: Mapping[str, Any], body: bytes = b"") -> Iterator[Message]:
-        """Send a question and yield the messages of its answer, up to the one without ``more``."""
+        """Send a question and yield the messages of the answer, up to one without ``more``."""
         self.send(header, body)
         while True:
             message = self.reply()
@@ -177,7 +177,7 @@ class Child:
         try:
             write_message(self._process.stdin, Message(dict(header), body))
         except (OSError, ValueError):  # a broken or closed pipe
-            raise self._gone() from None
+            raise self._close_with_error() from None
 
     def reply(self) -> Message:
         """Wait for the next message."""
@@ -186,27 +186,27 @@ class Child:
         except queue.Empty:
             self.close(kill=True)
             raise ChildGoneError(
-                f"did not answer within {self.timeout:g} s and was ended{self._last_words()}"
+                f"did not answer within {self.timeout:g} s and was killed{self._last_line()}"
             ) from None
         if message is None:
-            raise self._gone()
+            raise self._close_with_error()
         if "refused" in message.header:
             raise RefusedError(message.header["refused"])
         return message
 
     def close(self, *, kill: bool = False) -> None:
-        """End the child; at once, without waiting for it to go by itself, where asked to."""
+        """End the child; with ``kill``, at once, without waiting for it to end by itself."""
         if kill:
             self._process.kill()
         self._finalizer()
 
-    def _gone(self) -> ChildGoneError:
+    def _close_with_error(self) -> ChildGoneError:
         self.close()
-        return ChildGoneError(f"{_status(self._process.returncode)}{self._last_words()}")
+        return ChildGoneError(f"{_status(self._process.returncode)}{self._last_line()}")
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         lines = [line for line in self._errors if line.strip()]
-        return f"; its last words were {lines[-1]!r}" if lines else ""
+        return f"; its last line of output was {lines[-1]!r}" if lines else ""
 
 
 def _status(code: int) -> str:
@@ -219,20 +219,20 @@ def _status(code: int) -> str:
     return f"was killed by signal {-code} ({name})"
 
 
-def _keep_lines(stream: IO[bytes], lines: deque[str]) -> None:
+def _collect_lines(stream: IO[bytes], lines: deque[str]) -> None:
     with stream:
         for line in stream:
             lines.append(line.decode("utf-8", "replace").rstrip())
 
 
-def _keep_frames(
+def _collect_messages(
     stream: IO[bytes], replies: queue.Queue[Message | None], stop: threading.Event
 ) -> None:
     with stream:
         while not stop.is_set():
             try:
                 message = read_message(stream)
-            except (EOFError, OSError, ValueError):  # no message: it died within one
+            except (EOFError, OSError, ValueError):  # not a message: the child died within one
                 message = None
             replies.put(message)
             if message is None:
@@ -245,18 +245,18 @@ def _end(
     replies: queue.Queue[Message | None],
     stop: threading.Event,
 ) -> None:
-    """End a child: it goes by itself when its input ends, else it is killed."""
+    """End a child: it ends by itself when its input ends, otherwise it is killed."""
     stop.set()
     assert process.stdin is not None  # noqa: S101 (it is a pipe)
-    with suppress(OSError):  # what was still to be sent has no reader any more
+    with suppress(OSError):  # data still in the buffer has no reader
         process.stdin.close()
     try:
-        process.wait(_PATIENCE)
+        process.wait(_END_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
     while any(thread.is_alive() for thread in threads):
-        with suppress(queue.Empty):  # a thread may be waiting for a place
+        with suppress(queue.Empty):  # a thread may wait for room in the queue
             replies.get(timeout=0.05)
     replies.put(None)
 
@@ -276,7 +276,7 @@ def start(
     installation : Installation
         Where QuPath is.
     max_heap : str
-        Most memory for Java's objects, in the words of ``-Xmx``.
+        Most memory for Java's objects, as ``-Xmx`` takes it.
     timeout, start_timeout : float
         Seconds for each reply, and for the first one.
     command : tuple of str
@@ -285,27 +285,27 @@ def start(
     Raises
     ------
     MissingDependencyError
-        If Java cannot be started in it, ends it, or is not there in time.
+        If Java cannot be started, crashes, or does not answer in time.
     """
     folder = installation.folder
     try:
         child = Child(command, _environment(folder, max_heap), start_timeout)
         try:
-            about = child.ask({"do": "hello"}).header
-            told = Probe(**{field.name: str(about[field.name]) for field in fields(Probe)})
+            answer = child.ask({"do": "hello"}).header
+            result = Probe(**{field.name: str(answer[field.name]) for field in fields(Probe)})
         except BaseException:
             child.close(kill=True)
             raise
     except (ChildGoneError, RefusedError, KeyError) as error:
-        gone = isinstance(error, ChildGoneError)
-        problem = f"its process {error}" if gone else f"Java does not start: {error}"
+        ended = isinstance(error, ChildGoneError)
+        problem = f"its process {error}" if ended else f"Java does not start: {error}"
         raise MissingDependencyError(
             f"QuPath in {folder} cannot be used through paquo: {problem}.",
             hint="`qupath-bridge doctor` shows what was found; the engine 'embedded' needs no "
             "QuPath.",
         ) from error
     child.timeout = timeout
-    return child, told
+    return child, result
 
 
 def probe(installation: _Folder, *, timeout: float = START_TIMEOUT) -> Probe:
@@ -321,17 +321,17 @@ def probe(installation: _Folder, *, timeout: float = START_TIMEOUT) -> Probe:
     Raises
     ------
     MissingDependencyError
-        If Java cannot be started, dies (the signal is named), or is not there in time.
+        If Java cannot be started, crashes (the signal is named), or does not answer in time.
     """
-    child, told = start(installation, start_timeout=timeout)
+    child, result = start(installation, start_timeout=timeout)
     child.close()
-    return told
+    return result
 
 
 def _environment(folder: Path, max_heap: str) -> dict[str, str]:
     options = [
         f"-Xmx{max_heap}",
-        "-XX:+UseSerialGC",  # the least memory; nothing else goes on beside it
+        "-XX:+UseSerialGC",  # the least memory; no other thread works at the same time
         "-Djava.awt.headless=true",
         "--enable-native-access=ALL-UNNAMED",  # as JPype needs it, from Java 24 on with a warning
     ]

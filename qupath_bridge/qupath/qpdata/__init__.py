@@ -1,1 +1,1 @@
-"""QuPath's own files, read and written without Java."""
+"""QuPath's data files (``data.qpdata``), read and written without Java."""

@@ -1,4 +1,4 @@
-"""What QuPath notes about an image besides its objects: stains, workflow, properties."""
+"""Stains, workflow and properties of an image."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def stain_numbers(text: str) -> Mapping[str, Any]:
     Parameters
     ----------
     text : str
-        As stored. A decimal comma, of files written under such a locale, is read too.
+        As stored. Decimal commas, which some locales write, are read too.
 
     Returns
     -------
     mapping
-        ``text``; and where it can be read: ``name``, ``stains`` (each with ``name`` and
+        ``text``; and if it can be read: ``name``, ``stains`` (each with ``name`` and
         ``vector``, optical densities of red, green and blue, not normalised) and
         ``background`` (red, green, blue).
 
@@ -55,7 +55,7 @@ def stain_numbers(text: str) -> Mapping[str, Any]:
     if not isinstance(stored, dict):
         return {"text": text}
     stains = [
-        {"name": str(stored.get(f"Stain {i}")), "vector": _numbers(stored[f"Values {i}"])}
+        {"name": str(stored.get(f"Stain {i}")), "vector": _parse_numbers(stored[f"Values {i}"])}
         for i in (1, 2, 3)
         if f"Values {i}" in stored
     ]
@@ -63,15 +63,15 @@ def stain_numbers(text: str) -> Mapping[str, Any]:
         "text": text,
         "name": stored.get("Name"),
         "stains": tuple(stains),
-        "background": _numbers(stored.get("Background", "")),
+        "background": _parse_numbers(stored.get("Background", "")),
     }
 
 
-def _numbers(text: object) -> tuple[float, ...]:
-    return tuple(_number(part.replace(",", ".")) for part in str(text).split())
+def _parse_numbers(text: object) -> tuple[float, ...]:
+    return tuple(_parse_number(part.replace(",", ".")) for part in str(text).split())
 
 
-def _number(text: str) -> float:
+def _parse_number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
@@ -79,9 +79,9 @@ def _number(text: str) -> float:
 
 
 def read_workflow(values: Values) -> tuple[Mapping[str, Any], ...]:
-    """Read what an opened ``Workflow`` holds: one mapping for each step, nothing is run.
+    """Read the steps of an opened ``Workflow``, one mapping per step; no step is run.
 
-    Each has ``class`` and, as QuPath's class stores them, ``name``, ``script``, ``map``,
+    Each mapping has ``class`` and, as QuPath's class stores them, ``name``, ``script``, ``map``,
     ``pluginClass``, ``arg``, ``scriptBefore``, ``scriptAfter``, ``classifierPath``.
     """
     stream = values.stream
@@ -92,29 +92,29 @@ def read_workflow(values: Values) -> tuple[Mapping[str, Any], ...]:
     known: dict[int, Mapping[str, Any]] = {}
     for _ in range(count):
         if stream.peek() == OBJECT:
-            steps.append(_step(values))
+            steps.append(_read_step(values))
             continue
         node = stream.read()
         if not isinstance(node, Ref):
             values.wrong(node, "a workflow step")
         if node.handle not in known:
-            known[node.handle] = _shown_step(values, node)
+            known[node.handle] = _read_small_step(values, node)
         steps.append(known[node.handle])
     stream.end_object()
     return tuple(steps)
 
 
-def _step(values: Values) -> Mapping[str, Any]:
+def _read_step(values: Values) -> Mapping[str, Any]:
     stream = values.stream
     start = stream.pos
     handle, desc = stream.open_object()
     stream.skip_remaining(desc)
     if stream.pos - start > MAX_SHOWN:
         return {"class": desc.name.removeprefix(_STEPS)}
-    return _shown_step(values, Ref(handle))
+    return _read_small_step(values, Ref(handle))
 
 
-def _shown_step(values: Values, ref: Ref) -> Mapping[str, Any]:
+def _read_small_step(values: Values, ref: Ref) -> Mapping[str, Any]:
     node = values.stream.resolve(ref)
     if not isinstance(node, JavaObject):
         values.wrong(node, "a workflow step")
@@ -130,8 +130,8 @@ def _shown_step(values: Values, ref: Ref) -> Mapping[str, Any]:
 def read_properties(values: Values, desc: ClassDesc) -> Mapping[str, Any]:
     """Read an opened ``HashMap`` of an image's properties.
 
-    Texts, numbers, lists and maps come as Python's own; of anything else only the class is
-    named, as ``{"class": name}``.
+    Texts, numbers, lists and maps become Python values; for any other value, only the class is
+    returned, as ``{"class": name}``.
     """
     stream = values.stream
     found: dict[str, Any] = {}

@@ -1,10 +1,10 @@
-"""Parsing past detections quickly: by their layout, once it is known.
+"""Fast skipping of detections by their layout.
 
-A whole-slide image has 100,000 cells and more, and most are laid out alike: the same classes and
-texts of the same lengths at the same places, only numbers and arrays differ. From one that was
-parsed past step by step a pattern is made for the bytes between its arrays; the next ones that
-match are parsed past with a few matches each. What matches is exactly what the step-by-step way
-would accept, with the same handles; what does not match goes that way.
+A whole-slide image has 100,000 cells and more, and most have the same layout: the same classes and
+texts of the same lengths at the same places; only numbers and arrays differ. From an object that
+was skipped step by step, patterns are made for the bytes between its arrays; the next objects that
+match are skipped with a few matches each. Exactly those match that the step-by-step way would
+accept, with the same handles; all others are skipped step by step.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _FIRST = BASE.to_bytes(4, "big")
 class _Layout:
     """The layout of one kind of object.
 
-    ``parts`` are patterns, each with the size of the items of the array behind it, 0 for the
-    last. ``handles`` is the number of handles that such an object takes.
+    ``parts`` are patterns, each with the item size of the array after it, 0 for the last.
+    ``handles`` is the number of handles of such an object.
     """
 
     kind: ObjectType
@@ -57,9 +57,9 @@ class _Layout:
     references: set[tuple[bytes, ...]] = field(default_factory=set)
 
     def end(self, data: bytes, pos: int, limit: bytes) -> int:
-        """Return the offset behind an object at ``pos``, 0 if it is laid out otherwise.
+        """Return the offset after an object at ``pos``, 0 if it has another layout.
 
-        ``limit`` is the first handle that was not met before it.
+        ``limit`` is the first handle after those of earlier contents.
         """
         known = self.references
         try:
@@ -85,7 +85,7 @@ class _Layout:
 
 
 class Layouts:
-    """The layouts that were learned in one stream."""
+    """The layouts found in one stream."""
 
     def __init__(self, stream: JavaStream) -> None:
         self._stream = stream
@@ -93,10 +93,10 @@ class Layouts:
         self._left = MAX_LEARNED
 
     def skip(self, most: int, counts: Counter[ObjectType]) -> int:
-        """Parse past up to ``most`` objects of known layouts; return how many there were.
+        """Skip up to ``most`` objects of known layouts; return their number.
 
-        They are added to ``counts``. The handles of each get the offset of its first byte; the
-        stream finds their own ones when a reference asks for them.
+        They are added to ``counts``. All handles of an object get the offset of its first byte;
+        the stream finds their own offsets when a reference needs them.
         """
         stream, layouts = self._stream, self._layouts
         if not layouts:
@@ -122,32 +122,32 @@ class Layouts:
         return done
 
     def learn(self, offset: int, body: int, handle: int, kind: ObjectType) -> None:
-        """Learn the layout of the object that was just parsed past.
+        """Add the layout of the object that was just skipped.
 
         Parameters
         ----------
         offset, handle : int
             Of the object; it has no children.
         body : int
-            Offset behind the number of its children.
+            Offset after the number of its children.
         kind : ObjectType
         """
         if not self._left:
             return
         self._left -= 1
-        parts = _parts(self._stream, offset, body)
+        parts = _make_parts(self._stream, offset, body)
         if parts is not None:
             handles = len(self._stream.handles) - handle
             self._layouts.insert(0, _Layout(kind, parts, handles))
             del self._layouts[MAX_LAYOUTS:]
 
 
-def _parts(
+def _make_parts(
     stream: JavaStream, offset: int, body: int
 ) -> tuple[tuple[re.Pattern[bytes], int], ...] | None:
-    """Return the patterns of an object that was parsed past, None if it is not to be repeated.
+    """Return the patterns of an object that was skipped; None if its layout cannot be reused.
 
-    Up to ``body`` block data must be the same: it holds the number of children.
+    Up to ``body`` block data must be the same: it contains the number of children.
     """
     data = stream.data
     parts: list[tuple[re.Pattern[bytes], int]] = []
@@ -171,8 +171,8 @@ def _parts(
             if tag in (BLOCK, LONG_BLOCK):
                 begin, count = stream.block_at(pos)
                 pos = begin + count
-                kept = pos if start < body else begin
-                pattern.append(re.escape(data[start:kept]) + b".{%d}" % (pos - kept))
+                fixed_end = pos if start < body else begin
+                pattern.append(re.escape(data[start:fixed_end]) + b".{%d}" % (pos - fixed_end))
                 fixed += pos - start
                 continue
         elif step < ANNOTATION - 1:

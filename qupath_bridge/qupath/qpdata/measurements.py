@@ -1,15 +1,17 @@
-"""Measurements of an object as a mapping that costs little more than the file's own bytes."""
+"""Measurements of an object as a mapping that needs little more memory than the file's bytes."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping
 
+from qupath_bridge.frozen import shorten
+
 __all__ = ["Measurements", "Names"]
 
 
 class Names:
-    """Names of measurements, shared by the objects that have the same ones."""
+    """Names of measurements, shared by objects with the same names."""
 
     __slots__ = ("_index", "names")
 
@@ -17,9 +19,12 @@ class Names:
         self.names = names
         self._index: dict[str, int] | None = None
 
+    def __reduce__(self) -> tuple[type[Names], tuple[tuple[str, ...]]]:
+        return type(self), (self.names,)
+
     @property
     def index(self) -> Mapping[str, int]:
-        """Place of each name; of equal names the first. Made when it is first needed."""
+        """Position of each name; for equal names the first. Computed at first use."""
         if self._index is None:
             index: dict[str, int] = {}
             for i, name in enumerate(self.names):
@@ -29,7 +34,9 @@ class Names:
 
 
 class Measurements(Mapping[str, float]):
-    """Numbers by name, in the file's order. Equal to a dict of the same content.
+    """Numbers by name, in the file's order. Equal to a mapping of the same content.
+
+    NaN is equal to NaN here, so that what was read twice is the same.
 
     Parameters
     ----------
@@ -51,13 +58,13 @@ class Measurements(Mapping[str, float]):
 
     @property
     def shared_names(self) -> Names:
-        """The names, as the objects that have the same ones share them."""
+        """The shared names."""
         return self._names
 
     def packed(self) -> tuple[tuple[str, ...], bytes]:
         """Return the names and the bytes of the numbers as doubles, in order."""
         names, values = self._names.names, self._values
-        if len(self._names.index) < len(names):  # some stand twice; the first counts
+        if len(self._names.index) < len(names):  # for repeated names, the first counts
             names = tuple(self._names.index)
             values = array("d", self.values())
         return names, values.tobytes() if values.typecode == "d" else array("d", values).tobytes()
@@ -71,5 +78,21 @@ class Measurements(Mapping[str, float]):
     def __len__(self) -> int:
         return len(self._names.index)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return len(self) == len(other) and all(
+            name in other and _equal(value, other[name]) for name, value in self.items()
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # as all mappings that are compared by content
+
+    def __reduce__(self) -> tuple[type[Measurements], tuple[Names, array[float]]]:
+        return type(self), (self._names, self._values)
+
     def __repr__(self) -> str:
-        return repr(dict(self))
+        return shorten(repr(dict(self)), "}")
+
+
+def _equal(one: float, other: object) -> bool:
+    return one == other or (one != one and other != other)  # both NaN

@@ -1,4 +1,4 @@
-"""Objects as QuPath's classes write them, one after the other into a Java stream."""
+"""Writer of objects into a Java stream, as QuPath's classes write them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TILE_END = bytes([NULL, BLOCK, 8]) + _NAN + bytes([END])  # the ROI's name, cla
 
 
 class _TilePattern(NamedTuple):
-    """The bytes around what differs between tiles: name, texts and id, numbers, box."""
+    """The bytes between the parts in which tiles differ: name, texts and id, numbers, box."""
 
     start: bytes
     metadata: bytes
@@ -37,14 +37,14 @@ class _TilePattern(NamedTuple):
 
 
 class ObjectWriter:
-    """Writes objects in two halves, between which their children come.
+    """Writes each object in two halves; its children are written between them.
 
     Parameters
     ----------
     out : JavaWriter
-        Takes the bytes.
+        Receives the bytes.
     colors : mapping of str to int
-        Colours of classes, packed ARGB; a class that is not there gets one made from its name.
+        Colours of classes, packed ARGB; a class without one gets a colour derived from its name.
     """
 
     def __init__(self, out: JavaWriter, colors: Mapping[str, int]) -> None:
@@ -53,7 +53,7 @@ class ObjectWriter:
         self._patterns: dict[tuple[str | None, tuple[str, ...], tuple[str, ...]], _TilePattern] = {}
 
     def begin_list(self, count: int, key: Hashable = None) -> None:
-        """Begin an ArrayList; its items and the end of the object come next."""
+        """Write the beginning of an ArrayList; its items and the end of the object come next."""
         self.out.begin(schema.ARRAY_LIST, key)
         self.out.raw(_I32.pack(count))
         self.out.block(_I32.pack(count))
@@ -68,7 +68,7 @@ class ObjectWriter:
         self.out.block(_I32.pack(n_children))
 
     def finish(self, each: PathObject) -> None:
-        """Write what comes behind an object's children."""
+        """Write the part of an object after its children."""
         out = self.out
         self._locked(each.locked)
         self._path_class(each.class_path)
@@ -83,14 +83,14 @@ class ObjectWriter:
         out.end()
 
     def tile(self, tile: Tile) -> None:
-        """Write a tile: the same as of the object that it is, without making that first."""
+        """Write a tile: the same bytes as for its object, without making the object."""
         out, (x, y, w, h) = self.out, tile.box
         box = _BOX.pack(-1, tile.plane.t, x, x + w, y, y + h, tile.plane.z)
         kind = (tile.class_path, tuple(tile.measurements), tuple(tile.metadata))
         pattern = self._patterns.get(kind)
         if pattern is None:
             self._first_tile(tile, box)
-            self._patterns[kind] = self._frame(*kind)
+            self._patterns[kind] = self._tile_pattern(*kind)
             return
         out.raw(pattern.start, 1)
         out.text(tile.name or None)
@@ -115,12 +115,12 @@ class ObjectWriter:
         out.begin(schema.ROI_CLASSES[RoiKind.RECTANGLE])
         out.raw(box + _TILE_END)
 
-    def _frame(
+    def _tile_pattern(
         self, class_path: str | None, names: tuple[str, ...], keys: tuple[str, ...]
     ) -> _TilePattern:
-        """Return the bytes that all tiles share which have a class, measurements and keys alike.
+        """Return the bytes that are equal for all tiles of one class and the same names and keys.
 
-        One such tile was written, so that everything in them can be referred to.
+        One such tile was written before, so that all texts and classes can be referred to.
         """
         to, to_class = self.out.reference_to, self.out.reference_to_class
         begin, array = bytes([OBJECT]), bytes([ARRAY])
@@ -195,7 +195,7 @@ class ObjectWriter:
         out.array(schema.DOUBLES, len(names), values)
 
     def _path_class(self, path: str | None) -> None:
-        """Write a class and, inside it, its parents."""
+        """Write a class, with its parents inside it."""
         out = self.out
         while path is not None and not out.reference(("class", path)):
             names = split_class(path)

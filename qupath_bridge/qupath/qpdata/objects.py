@@ -1,7 +1,7 @@
-"""The object hierarchy of a ``.qpdata`` stream: a walk with its own stack.
+"""Reader of the object hierarchy of a ``.qpdata`` stream, with its own stack.
 
-Objects that are not asked for are parsed past; what their children are is still found out. The
-order of an object's parts is fixed by QuPath's classes, the layout of each part by the file.
+Objects that are not wanted are skipped, but their children are read. The order of an object's
+parts is fixed by QuPath's classes, the layout of each part by the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from qupath_bridge.qupath.javaio.grammar import BLOCK, LONG_BLOCK, OBJECT, REFER
 from qupath_bridge.qupath.javaio.stream import JavaObject, Node, Ref
 
 from .layouts import Layouts
-from .records import OBJECT_ID, Record, build_objects
+from .records import OBJECT_ID, Record, objects_from_records
 from .rois import read_roi
 from .templates import Templates
 from .values import Values
@@ -59,21 +59,21 @@ _F64 = struct.Struct(">d")
 
 @dataclass(slots=True, eq=False)
 class _OpenObject:
-    """An object whose children are being walked."""
+    """An object whose children are being read."""
 
     type: ObjectType
-    record: Record | None  # None when the object is parsed past
+    record: Record | None  # None if the object is skipped
     index: int  # of the nearest listed object, itself included; -1 for the root
     children: int
     left: int  # children to come
     handle: int
     offset: int
-    body: int  # offset behind the number of children
+    body: int  # offset after the number of children
 
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """The objects that were asked for, how many were parsed past, and the TMA grid."""
+    """The wanted objects, the numbers of skipped ones, and the TMA grid."""
 
     objects: tuple[PathObject, ...]
     skipped: Mapping[ObjectType, int]
@@ -88,25 +88,25 @@ def read_hierarchy(
     Parameters
     ----------
     values : Values
-        Of the stream; its position is behind the hierarchy's class.
+        Of the stream; its position is after the hierarchy's class.
     desc : ClassDesc
         The hierarchy's class.
     entry_id : str
-        The image's, for ids of objects that have none.
+        Entry ID of the image, for the ids of objects without an id.
     detections : bool
-        Whether detections, cells and tiles are wanted too.
+        True to read detections, cells and tiles too.
     fast : bool
-        Whether objects alike may be parsed past by their layout; False for comparison.
+        True to skip or read objects of equal layout together; False for comparison.
 
     Raises
     ------
     ProjectError
-        If the stream is not what QuPath writes.
+        If QuPath does not write such a stream.
     """
-    walk = _Walk(values, detections=detections, fast=fast)
+    walk = _HierarchyReader(values, detections=detections, fast=fast)
     grid: TmaGrid | None = None
     stream = values.stream
-    seen = False
+    has_root = False
     for step in desc.steps:
         if step.layout is not None:
             stream.skip_bytes(step.layout.size)
@@ -114,18 +114,18 @@ def read_hierarchy(
             stream.end_object()
         elif step.names[0] == "rootObject":
             walk.run()
-            seen = True
+            has_root = True
         elif step.names[0] == "tmaGrid":
             grid = walk.grid(stream.read())
         else:
             stream.skip()
-    if not seen:
+    if not has_root:
         raise stream.error("a hierarchy without a root", "rootObject")
-    return Hierarchy(build_objects(stream, walk.records, entry_id), dict(walk.skipped), grid)
+    return Hierarchy(objects_from_records(stream, walk.records, entry_id), dict(walk.skipped), grid)
 
 
-class _Walk:
-    """The walk through one hierarchy; its result is in ``records`` and ``skipped``."""
+class _HierarchyReader:
+    """Reads one hierarchy; the result is in ``records`` and ``skipped``."""
 
     def __init__(self, values: Values, *, detections: bool, fast: bool) -> None:
         self.values = values
@@ -138,7 +138,7 @@ class _Walk:
         self._templates = Templates(values) if fast and detections else None
 
     def run(self) -> None:
-        """Walk from the root, which comes next, to its end."""
+        """Read from the root, which comes next, to its end."""
         stream = self.stream
         root = self._begin(-1)
         if root.type is not ObjectType.ROOT:
@@ -158,7 +158,7 @@ class _Walk:
             if len(stack) > MAX_DEPTH:
                 raise stream.error(f"objects within objects, more than {MAX_DEPTH} levels")
             if stream.peek() == REFERENCE:
-                raise stream.error("an object that stands in the hierarchy twice", "an object")
+                raise stream.error("an object that is in the hierarchy twice", "an object")
             opened.left -= 1
             child = self._begin(opened.index)
             if child.type is ObjectType.ROOT:
@@ -224,7 +224,7 @@ class _Walk:
         return count
 
     def _skip_head(self) -> None:
-        """Parse past name, colour, metadata and measurements."""
+        """Skip name, colour, metadata and measurements."""
         stream = self.stream
         stream.skip()
         stream.skip()
@@ -242,7 +242,7 @@ class _Walk:
             stream.skip()
 
     def _finish(self, opened: _OpenObject) -> None:
-        """Read what follows an object's children."""
+        """Read the part of an object after its children."""
         record, stream, values = opened.record, self.stream, self.values
         if record is not None:
             node = stream.read()
@@ -261,7 +261,7 @@ class _Walk:
         stream.end_object()
 
     def _learn(self, opened: _OpenObject) -> None:
-        """Learn the layout of the object that was just finished, for those that follow."""
+        """Add the layout of the object that was just finished, for the next objects."""
         if opened.children or opened.type not in _DETECTIONS:
             return
         if self._layouts is not None:
@@ -270,7 +270,7 @@ class _Walk:
             self._templates.learn(opened.record, opened.offset, opened.handle)
 
     def grid(self, node: Node) -> TmaGrid | None:
-        """Return the TMA grid, whose cores are references to objects met before."""
+        """Return the TMA grid, whose cores are references to earlier objects."""
         values, grid = self.values, self.stream.resolve(node)
         if grid is None:
             return None
@@ -286,12 +286,12 @@ class _Walk:
 
 
 def is_metadata(node: Node) -> bool:
-    """Return whether this is the metadata of an object."""
+    """Return whether a node is the metadata of an object."""
     return isinstance(node, JavaObject) and node.desc.name == _METADATA
 
 
 def split_id(metadata: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
-    """Take the id out of an object's metadata, by QuPath's rules for what is one."""
+    """Separate the id from an object's metadata, by QuPath's rules for ids."""
     text = metadata.get(OBJECT_ID)
     if text is None or len(text) > 36 or not _UUID.fullmatch(text):
         return None, metadata

@@ -1,4 +1,4 @@
-"""``data.qpdata``: what QuPath stores for one image, read without Java."""
+"""Reader of ``data.qpdata``, QuPath's file of one image, without Java."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 MAX_BYTES = 4 << 30
-"""Largest file that is read unless more is allowed, bytes."""
+"""Default size limit of a file, bytes."""
 
 MAX_HEADER = 255  # bytes
 
@@ -62,23 +62,23 @@ def decode_image_data(
     path : path, optional
         Named in errors.
     entry_id : str
-        The image's, for the ids of objects that have none (QuPath < 0.4).
+        Entry ID of the image, for the ids of objects without an id (QuPath < 0.4).
     detections : bool
-        Whether detections, cells and tiles are wanted; else they are parsed past and counted
-        in ``skipped``, and ``parent`` is the nearest annotation or TMA core above.
+        True to read detections, cells and tiles; otherwise they are skipped and counted in
+        ``skipped``, and ``parent`` is the nearest annotation or TMA core above.
     fast : bool
-        Whether detections laid out alike may be taken together; False is for comparison.
+        True to skip or read detections of equal layout together; False for comparison.
 
     Raises
     ------
     ProjectError
-        If the bytes are not such a file, or not all of one. It names the offset and what was
-        expected there. Nothing is returned of a file that cannot be read to its end.
+        If the bytes are not such a file, or only a part of one. The error names the offset and
+        the expected content. A file that cannot be read to its end gives no result.
 
     Notes
     -----
-    A file without its ``"EOF"`` mark is accepted only if it ends exactly behind the properties,
-    which QuPath writes last. QuPath itself is more forgiving, and opens an image without objects.
+    A file without its ``"EOF"`` mark is accepted only if it ends exactly after the properties,
+    which QuPath writes last. QuPath itself accepts more, and opens an image without objects.
     """
     content = bytes(data)
     stream = JavaStream(content, path)
@@ -87,7 +87,7 @@ def decode_image_data(
         with gc_paused():
             hierarchy = parts.read(stream)
     except ProjectError as error:
-        raise _with_hint(error) from None
+        raise _add_hint(error) from None
     digest = f"xxh3_128:{xxhash.xxh3_128(content).hexdigest()}"
     return parts.image_data(hierarchy, digest)
 
@@ -105,14 +105,14 @@ def read_image_data(
     ------
     ProjectError
         If the file cannot be read, is larger than ``max_bytes``, changes while it is read, or
-        is not what QuPath writes. A backup beside it is not looked at.
+        is not a file of QuPath. A backup beside it is not read.
     """
     content = read_bytes(path, max_bytes)
     return decode_image_data(content, path=path, entry_id=entry_id, detections=detections)
 
 
 def file_digest(path: Path) -> str:
-    """Return the digest of a file, as in ``ImageData``; ProjectError if it cannot be read."""
+    """Return the digest of a file, as in ``ImageData``; raise ProjectError if it is unreadable."""
     digest = xxhash.xxh3_128()
     try:
         with path.open("rb") as file:
@@ -124,7 +124,7 @@ def file_digest(path: Path) -> str:
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """Return a file's bytes; ProjectError if it is too large, or changes while it is read."""
+    """Return a file's bytes; raise ProjectError if it is too large or changes meanwhile."""
     try:
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
@@ -132,7 +132,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
                 raise ProjectError(
                     f"a file of {before.st_size} bytes, more than the allowed {max_bytes}",
                     path=path,
-                    hint="Raise max_bytes if the file is to be trusted.",
+                    hint="Raise max_bytes if you trust the file.",
                 )
             content = file.read(before.st_size + 1)
             after = os.fstat(file.fileno())
@@ -148,7 +148,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     return content
 
 
-def _with_hint(error: ProjectError) -> ProjectError:
+def _add_hint(error: ProjectError) -> ProjectError:
     if error.hint is not None:
         return error
     return ProjectError(
@@ -158,7 +158,7 @@ def _with_hint(error: ProjectError) -> ProjectError:
 
 @dataclass(slots=True)
 class _Parts:
-    """The items of a file, as they are met. QuPath goes by class, not by order; so does this."""
+    """The items of a file, identified by class and not by order, as in QuPath."""
 
     entry_id: str
     detections: bool
@@ -173,7 +173,7 @@ class _Parts:
     problems: list[str] = field(default_factory=list)
 
     def image_data(self, hierarchy: Hierarchy, digest: str) -> ImageData:
-        """Return what was read."""
+        """Return the items as ``ImageData``."""
         return ImageData(
             objects=hierarchy.objects,
             skipped=hierarchy.skipped,
@@ -197,7 +197,7 @@ class _Parts:
         while not stream.at_end:
             tag = stream.peek()
             if tag == OBJECT:
-                self._object(values)
+                self._read_object(values)
             elif tag in (STRING, JAVA_ENUM):
                 node = stream.read()
                 if node == "EOF":
@@ -211,12 +211,12 @@ class _Parts:
         else:
             if self.properties is None:
                 raise stream.truncated()
-            self.problems.append("the file ends without its end mark, behind the properties")
+            self.problems.append("the file ends without its end mark, after the properties")
         if self.hierarchy is None:
             raise stream.error("a file without a hierarchy of objects", HIERARCHY)
         return self.hierarchy
 
-    def _object(self, values: Values) -> None:
+    def _read_object(self, values: Values) -> None:
         stream, offset = values.stream, values.stream.pos
         _, desc = stream.open_object()
         name = desc.name
@@ -235,11 +235,11 @@ class _Parts:
         else:
             stream.skip_remaining(desc)
             if name != "java.util.Locale":
-                self.problems.append(f"an item of class {name} was parsed past")
+                self.problems.append(f"an item of class {name} was skipped")
 
 
 def file_version(stream: JavaStream) -> int | None:
-    """Read the first item and return the version of the file, None where it names none."""
+    """Read the first item and return the version of the file; None if it does not state it."""
     (length,) = struct.unpack(">H", stream.block(2))
     text = stream.block(length) if length <= MAX_HEADER else b""
     if not text.startswith(_HEADER):
@@ -249,7 +249,7 @@ def file_version(stream: JavaStream) -> int | None:
 
 
 def written_by(server: str) -> str | None:
-    """Return the version of QuPath that is named in the image server's JSON (QuPath >= 0.3)."""
+    """Return the version of QuPath in the image server's JSON (QuPath >= 0.3)."""
     try:
         stored = json.loads(server)
     except (ValueError, RecursionError):

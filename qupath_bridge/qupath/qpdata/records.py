@@ -1,13 +1,14 @@
-"""Objects between the file and the model: read, but without their shapes.
+"""Records of objects that are read, but have no shapes yet.
 
-Shapes are made of many objects at once, and ids of objects that have none come from shapes.
+Shapes are made for many objects at once, and ids of objects without an id depend on shapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import ObjectType, PathObject
 from qupath_bridge.qupath.identity import DerivedIds
 from qupath_bridge.qupath.javaio.stream import JavaStream
@@ -15,7 +16,7 @@ from qupath_bridge.qupath.javaio.stream import JavaStream
 from .rois import RawRoi, build_rois
 from .values import PathClass
 
-__all__ = ["DESCRIPTION", "OBJECT_ID", "Record", "build_objects"]
+__all__ = ["DESCRIPTION", "OBJECT_ID", "Record", "objects_from_records"]
 
 DESCRIPTION = "ANNOTATION_DESCRIPTION"
 """Metadata key of an annotation's description."""
@@ -28,15 +29,15 @@ BATCH = 20_000  # objects whose shapes are made at once
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """What is known of a listed object before its shape is made."""
+    """The values of a listed object before its shape is made."""
 
     type: ObjectType
     parent: int
     id: str | None = None
     name: str | None = None
     color: int | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    measurements: Mapping[str, float] = field(default_factory=dict)
+    metadata: Mapping[str, str] = FrozenDict()
+    measurements: Mapping[str, float] = FrozenDict()
     locked: bool = False
     path_class: PathClass | None = None
     roi: RawRoi | None = None
@@ -45,18 +46,18 @@ class Record:
     probability: float | None = None
 
 
-def build_objects(
+def objects_from_records(
     stream: JavaStream, records: list[Record], entry_id: str
 ) -> tuple[PathObject, ...]:
-    """Make the objects of an image. The list is emptied on the way.
+    """Make the objects of an image from their records. Empties the list.
 
     Raises
     ------
     ProjectError
-        If coordinates are not in pixels, or WKB is no geometry.
+        If coordinates are not in pixels, or WKB is not a geometry.
     """
     ids = DerivedIds(entry_id)
-    made: list[PathObject] = []
+    objects: list[PathObject] = []
     records.reverse()
     while records:
         batch = records[: -BATCH - 1 : -1]
@@ -65,7 +66,7 @@ def build_objects(
         nuclei = build_rois(stream, [record.nucleus for record in batch])
         for record, roi, nucleus in zip(batch, rois, nuclei, strict=True):
             path, color = record.path_class or (None, None)
-            made.append(
+            objects.append(
                 PathObject(
                     id=record.id or ids.make(record.type, path, roi),
                     object_type=record.type,
@@ -73,7 +74,7 @@ def build_objects(
                     name=record.name,
                     roi=roi,
                     parent=record.parent,
-                    parent_id=made[record.parent].id if record.parent >= 0 else None,
+                    parent_id=objects[record.parent].id if record.parent >= 0 else None,
                     locked=record.locked,
                     color=record.color,
                     class_color=color,
@@ -86,4 +87,4 @@ def build_objects(
                     id_origin="qupath" if record.id else "derived",
                 )
             )
-    return tuple(made)
+    return tuple(objects)

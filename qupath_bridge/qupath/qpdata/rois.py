@@ -1,7 +1,7 @@
-"""ROIs: from QuPath's proxies in the stream to shapes on the 0.01 px grid.
+"""Conversion of ROIs: from QuPath's proxies in the stream to shapes on the 0.01 px grid.
 
-Reading a proxy only notes where its numbers are (:class:`RawRoi`); shapes are made from many of
-them at once.
+Reading a proxy only stores the offsets of its numbers (:class:`RawRoi`); shapes are made for many
+ROIs at once.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ _WKB = f"{ROI_PACKAGE}GeometryROI$WKBSerializationProxy"
 _MILESTONE = f"{ROI_PACKAGE}Geometry{_PROXY}"
 
 Place = tuple[int, int, int]
-"""Where float32 vertices are in the file: offset of x, offset of y, count."""
+"""Place of float32 vertices in the file: offset of x, offset of y, count."""
 
 
 @dataclass(slots=True)
 class RawRoi:
-    """A ROI as it was met: its kind and plane, and its numbers or where they are.
+    """A ROI in the file: its kind and plane, and its numbers or their places.
 
-    One of the last three is used: ``box`` (x, y, x2, y2), ``vertices`` (several places for an
-    area, else one) or ``wkb`` (offset, bytes).
+    One of the last three is set: ``box`` (x, y, x2, y2), ``vertices`` (several places for an
+    area, otherwise one) or ``wkb`` (offset, bytes).
     """
 
     kind: RoiKind
@@ -73,14 +73,14 @@ class RawRoi:
 
 
 def read_roi(values: Values, node: Node) -> RawRoi | None:
-    """Return the ROI that a proxy stands for, None for null.
+    """Return the ROI of a proxy; None for null.
 
     Raises
     ------
     ProjectError
-        If it is no ROI that QuPath 0.1.2 to 0.7.0 writes.
+        If it is not a ROI of QuPath 0.1.2 to 0.7.0.
     """
-    # Objects share a ROI after QuPath's "Duplicate annotations": the later ones refer to it.
+    # QuPath's "Duplicate annotations" makes objects that share a ROI by reference.
     node = values.stream.resolve(node)
     if node is None:
         return None
@@ -97,13 +97,13 @@ def read_roi(values: Values, node: Node) -> RawRoi | None:
             values.wrong(proxy, "coordinates in pixels")
         return RawRoi(_BOXES[name], box=(x, y, x2, y2), **common)
     if name in _VERTICES:
-        place = _place(values, proxy.fields.get("x"), proxy.fields.get("y"))
+        place = _read_place(values, proxy.fields.get("x"), proxy.fields.get("y"))
         return RawRoi(_VERTICES[name], vertices=(place,), **common)
     if name == _AREA:
         xs, ys = proxy.fields.get("x"), proxy.fields.get("y")
         if not isinstance(xs, JavaArray) or not isinstance(ys, JavaArray) or xs.count != ys.count:
             values.wrong(proxy, "as many rows of x as of y")
-        places = tuple(_place(values, x, y) for x, y in zip(xs.items, ys.items, strict=True))
+        places = tuple(_read_place(values, x, y) for x, y in zip(xs.items, ys.items, strict=True))
         return RawRoi(RoiKind.GEOMETRY, vertices=places, **common)
     if name == _MILESTONE:
         raise ProjectError(
@@ -118,7 +118,7 @@ def read_roi(values: Values, node: Node) -> RawRoi | None:
     return RawRoi(RoiKind.GEOMETRY, wkb=(array.start, array.count), **common)
 
 
-def _place(values: Values, x: Node, y: Node) -> Place:
+def _read_place(values: Values, x: Node, y: Node) -> Place:
     xs, ys = values.numbers(x, "[F"), values.numbers(y, "[F")
     if xs.count != ys.count:
         values.wrong(ys, f"{xs.count} values, as many as there are of x")
@@ -126,28 +126,28 @@ def _place(values: Values, x: Node, y: Node) -> Place:
 
 
 def build_rois(stream: JavaStream, raws: Sequence[RawRoi | None]) -> list[Roi | None]:
-    """Make the shapes of many ROIs, in their order; None stays None.
+    """Make the shapes of many ROIs, in their order; None gives None.
 
     Raises
     ------
     ProjectError
-        If coordinates are not in pixels, or WKB is no geometry.
+        If coordinates are not in pixels, or WKB is not a geometry.
     """
-    made: list[Roi | None] = [None] * len(raws)
+    result: list[Roi | None] = [None] * len(raws)
     for chunk in _chunks(raws):
         for members in chunk.values():
             raw_rois = [raw for _, raw in members]
             shapes = _build(stream, raw_rois)
             for (i, raw), shape in zip(members, shapes, strict=True):
-                made[i] = Roi(raw.kind, shape, raw.plane, raw.channel)
-    return made
+                result[i] = Roi(raw.kind, shape, raw.plane, raw.channel)
+    return result
 
 
 _Chunk = dict[RoiKind, list[tuple[int, RawRoi]]]
 
 
 def _chunks(raws: Sequence[RawRoi | None]) -> Iterator[_Chunk]:
-    """Yield ROIs by kind, with their places, a limited number of vertices at once."""
+    """Yield ROIs by kind, with their places, in parts of bounded size."""
     chunk: _Chunk = defaultdict(list)
     left = CHUNK
     for i, raw in enumerate(raws):
@@ -172,16 +172,16 @@ def _build(stream: JavaStream, raws: Sequence[RawRoi]) -> Iterable[BaseGeometry]
     if kind is RoiKind.POLYGON:
         places = [raw.vertices[0] for raw in raws]
         counts = np.array([place[2] for place in places])
-        return ring_polygons(_points(stream, places, raws[0].offset), counts)
+        return ring_polygons(_read_points(stream, places, raws[0].offset), counts)
     if kind in (RoiKind.RECTANGLE, RoiKind.ELLIPSE):
         boxes = np.array([raw.box for raw in raws], dtype=np.float64)
         corners = box_corners(boxes) if kind is RoiKind.RECTANGLE else ellipse_points(boxes)
         return ring_polygons(corners, np.full(len(raws), corners.shape[1]))
-    return [_one(stream, raw) for raw in raws]
+    return [_build_shape(stream, raw) for raw in raws]
 
 
-def _points(stream: JavaStream, places: Sequence[Place], offset: int) -> FloatArray:
-    """Return the float32 vertices at some places, shape (N, 2)."""
+def _read_points(stream: JavaStream, places: Sequence[Place], offset: int) -> FloatArray:
+    """Return the float32 vertices at the given places, shape (N, 2)."""
     data = stream.data
     columns = [
         b"".join([data[place[axis] : place[axis] + 4 * place[2]] for place in places])
@@ -191,16 +191,16 @@ def _points(stream: JavaStream, places: Sequence[Place], offset: int) -> FloatAr
     with np.errstate(invalid="ignore"):  # a signalling NaN is refused below, as any other
         points = points.astype(np.float64)
     if not (np.abs(points) <= MAX_COORDINATE).all():
-        raise stream.error("a ROI with coordinates that are no pixels", None, offset)
+        raise stream.error("a ROI with invalid pixel coordinates", None, offset)
     return points
 
 
-def _one(stream: JavaStream, raw: RawRoi) -> BaseGeometry:
+def _build_shape(stream: JavaStream, raw: RawRoi) -> BaseGeometry:
     if raw.wkb is not None:
         return _from_wkb(stream, raw, *raw.wkb)
     if raw.box is not None:
         return shapely.LineString(round_coordinates(raw.box).reshape(2, 2))
-    rings = [_points(stream, [place], raw.offset) for place in raw.vertices]
+    rings = [_read_points(stream, [place], raw.offset) for place in raw.vertices]
     if raw.kind is RoiKind.GEOMETRY:
         return area_by_winding(rings)
     points = round_coordinates(rings[0])

@@ -1,4 +1,4 @@
-"""The Java classes that are written: names, versions, flags and fields as QuPath has them.
+"""The Java classes that are written, with names, versions, flags and fields as in QuPath.
 
 QuPath refuses a file whose classes differ in any of these. They are the same in all versions
 from 0.2 to 0.7.

@@ -1,10 +1,10 @@
-"""Tiles put into, and taken out of, a ``data.qpdata`` file that QuPath wrote.
+"""Adding and removing tiles in a ``data.qpdata`` file that QuPath wrote.
 
-The file is not written anew: its bytes are copied in pieces, up to where the root's children end,
-with the new tiles there. What has to change in the copied bytes is found in one walk: the numbers
-of children, and the references, since contents are numbered in the order of the stream. What was
-first written inside of a tile that goes (a class, a text) and is referred to by what stays moves
-to the first such reference.
+The file is not composed anew: its bytes are copied in pieces, and new tiles are inserted at the
+end of the root's children. The values that change in the copied bytes are found in one pass: the
+numbers of children, and the references, since contents are numbered in the order of the stream. A
+content (a class, a text) that was first written inside a removed tile and is still referred to
+moves to the first such reference.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from .values import Values
 __all__ = ["WRITABLE", "splice_tiles"]
 
 WRITABLE = re.compile(r"0\.[2-7](\.|-|$)")
-"""Versions of QuPath whose files are changed: those that were held against QuPath itself."""
+"""Versions of QuPath whose files are changed: those that were tested with QuPath itself."""
 
-_CHUNK = 100_000  # references that are worked on at once
+_CHUNK = 100_000  # references that are processed at once
 _I32 = struct.Struct(">i")
 _PLAIN_METADATA = re.compile(
     rb"sq.{4}q.{4}"  # an object, its class, the number 1
@@ -57,39 +57,41 @@ def splice_tiles(
     add: Iterable[Tile] = (),
     path: Path | None = None,
 ) -> bytes:
-    """Return a data file with some tiles taken out and others added below the root.
+    """Return a data file with some tiles removed and others added below the root.
 
     Parameters
     ----------
     data : bytes
-        A whole file of QuPath 0.2 to 0.7.
+        A complete file of QuPath 0.2 to 0.7.
     remove : collection of str
-        Ids of tiles; those that are not there are passed over, and objects that are no tiles are
-        never taken. What lies below a tile that goes moves up to its parent, as in QuPath.
+        Ids of tiles; unknown ids are ignored, and objects that are not tiles are never removed.
+        The children of a removed tile move up to its parent, as in QuPath.
     add : iterable of Tile
-        Taken one by one. An id may not be that of another tile in the file.
+        Read one by one. Ids must differ from those of other tiles in the file.
     path : Path, optional
         Named in errors.
 
     Raises
     ------
     ProjectError
-        If the file is not one that QuPath wrote whole.
+        If the file is not a complete file of QuPath.
     OutputError
-        If it is of a version that was not tested, has something that this must not touch, or a
-        new tile is one that QuPath would not read.
+        If the file has an untested version, or content that must not be changed, or QuPath
+        could not read a new tile.
     """
     return _Copy(data, _survey(data, frozenset(remove), path), path).run(add)
 
 
-def _write_tiles(out: JavaWriter, tiles: Iterable[Tile], taken: frozenset[str]) -> int:
-    """Write tile objects; return how many."""
+def _write_tiles(out: JavaWriter, tiles: Iterable[Tile], used_ids: frozenset[str]) -> int:
+    """Write tile objects; return their number."""
     colors: dict[str, int] = {}
     writer = ObjectWriter(out, colors)
     ids: set[str] = set()
     for tile in tiles:
         problem = (
-            "another tile of the image has its id" if tile.id in ids or tile.id in taken else None
+            "another tile of the image has its id"
+            if tile.id in ids or tile.id in used_ids
+            else None
         )
         problem = problem or tile_problem(tile)
         if problem is not None:
@@ -101,12 +103,12 @@ def _write_tiles(out: JavaWriter, tiles: Iterable[Tile], taken: frozenset[str]) 
     return len(ids)
 
 
-# --- what is where -------------------------------------------------------------------------------
+# --- survey of a file ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A piece of the stream: its bytes, and the contents that are numbered in it."""
+    """A part of the stream: its bytes, and the numbers of its contents."""
 
     start: int
     end: int
@@ -116,11 +118,11 @@ class _Span:
 
 @dataclass(frozen=True, slots=True)
 class _Survey:
-    """What one walk found.
+    """Result of reading a file before it is changed.
 
-    ``cuts`` are what goes, in order; ``counts`` the offsets of numbers of children, and what they
-    are to be; ``root`` the offset of the root's own; ``end`` where its children end, ``count`` how
-    many contents were numbered until there; ``tiles`` the ids of all tiles that stay.
+    ``cuts`` are the removed parts, in order; ``counts`` the new numbers of children by offset;
+    ``root`` the offset of the root's number of children; ``end`` the end of its children, and
+    ``count`` the number of contents up to there; ``tiles`` the ids of all remaining tiles.
     """
 
     stream: JavaStream
@@ -139,7 +141,7 @@ def _survey(data: bytes, remove: frozenset[str], path: Path | None) -> _Survey:
     version = file_version(stream)
     server = Values(stream).named(stream.read(), "the image server as text")
     _check_version(version, written_by(server), path)
-    walk: _Walk | None = None
+    finder: _TileFinder | None = None
     while stream.peek() != STRING:
         if stream.peek() != OBJECT:
             stream.skip()
@@ -147,32 +149,32 @@ def _survey(data: bytes, remove: frozenset[str], path: Path | None) -> _Survey:
         _, desc = stream.open_object()
         if desc.name != HIERARCHY:
             stream.skip_remaining(desc)
-        elif walk is not None:
+        elif finder is not None:
             raise stream.error("a second hierarchy of objects", "one")
         else:
-            walk = _Walk(stream, remove)
-            walk.hierarchy(desc)
+            finder = _TileFinder(stream, remove)
+            finder.hierarchy(desc)
     if stream.read() != "EOF" or not stream.at_end:
-        raise stream.error("something else than the end of the file", "'EOF' and nothing more")
-    if walk is None:
+        raise stream.error("content after the hierarchy", "'EOF' and the end of the file")
+    if finder is None:
         raise stream.error("a file without a hierarchy of objects", HIERARCHY)
     return _Survey(
         stream=stream,
-        cuts=tuple(_joined(walk.cuts)),
-        removed=frozenset(walk.removed),
-        counts=walk.counts,
-        root=walk.root,
-        end=walk.end,
-        count=walk.count,
-        tiles=frozenset(walk.tiles),
+        cuts=tuple(_join_spans(finder.cuts)),
+        removed=frozenset(finder.removed),
+        counts=finder.counts,
+        root=finder.root,
+        end=finder.end,
+        count=finder.count,
+        tiles=frozenset(finder.tiles),
     )
 
 
 def _check_version(version: int | None, qupath: str | None, path: Path | None) -> None:
-    # Files of QuPath 0.2 have version 2, and do not say which QuPath wrote them.
+    # Files of QuPath 0.2 have version 2, and do not state the version of QuPath.
     if version == 2 or (version == 3 and qupath is not None and WRITABLE.match(qupath)):
         return
-    writer = f"QuPath {qupath}" if qupath else "a QuPath that it does not name"
+    writer = f"QuPath {qupath}" if qupath else "an unknown QuPath"
     raise OutputError(
         f"{path or 'The file'} is of version {version}, written by {writer}; such files are "
         "read, but not changed.",
@@ -180,8 +182,8 @@ def _check_version(version: int | None, qupath: str | None, path: Path | None) -
     )
 
 
-def _joined(cuts: Iterable[_Span]) -> Iterator[_Span]:
-    """Join spans of which one begins where the one before ends."""
+def _join_spans(cuts: Iterable[_Span]) -> Iterator[_Span]:
+    """Join adjacent spans."""
     last: _Span | None = None
     for cut in sorted(cuts, key=lambda span: span.start):
         if last is not None and last.end == cut.start:
@@ -195,23 +197,23 @@ def _joined(cuts: Iterable[_Span]) -> Iterator[_Span]:
 
 
 @dataclass(slots=True, eq=False)
-class _OpenObject:
-    """An object whose children are walked."""
+class _OpenItem:
+    """An object whose children are being read."""
 
     start: int
-    first: int  # contents that were numbered before it
+    first: int  # number of contents before it
     handle: int
-    goes: bool
+    is_removed: bool
     count_at: int  # offset of the number of children
     body: int
     body_count: int
     children: int
     left: int
-    kept: int = 0  # children that it has in the end
+    new_children: int = 0
 
 
-class _Walk:
-    """The walk through the hierarchy that finds the tiles, and where numbers of children stand."""
+class _TileFinder:
+    """Reads the hierarchy and finds the tiles, and the offsets of numbers of children."""
 
     def __init__(self, stream: JavaStream, remove: frozenset[str]) -> None:
         self.stream = stream
@@ -221,23 +223,23 @@ class _Walk:
         self.removed: list[int] = []
         self.counts: dict[int, int] = {}
         self.tiles: set[str] = set()
-        self.id_keys: dict[bytes, bool] = {}  # references to keys of metadata: is it the id's?
+        self.id_keys: dict[bytes, bool] = {}  # by reference to a key: whether it is the id's
         self.root = self.end = self.count = -1
 
     def hierarchy(self, desc: ClassDesc) -> None:
-        """Walk through the hierarchy, whose class was read."""
+        """Read the hierarchy, whose class was read before."""
         stream = self.stream
         for step in desc.steps:
             if step.layout is not None:
                 stream.skip_bytes(step.layout.size)
             elif step.names == ("rootObject",):
-                self._objects()
+                self._read_objects()
             elif step.names:
                 stream.skip()
             else:
                 stream.end_object()
 
-    def _objects(self) -> None:
+    def _read_objects(self) -> None:
         stream = self.stream
         stack = [self._begin(root=True)]
         while stack:
@@ -251,18 +253,18 @@ class _Walk:
             if not stack:
                 self.root, self.end, self.count = opened.count_at, end, count
             stream.end_object()
-            if opened.goes:
+            if opened.is_removed:
                 self.removed.append(opened.handle)
                 self.cuts.append(_Span(opened.start, opened.body, opened.first, opened.body_count))
                 self.cuts.append(_Span(end, stream.pos, count, len(stream.handles)))
-                stack[-1].kept += opened.kept
+                stack[-1].new_children += opened.new_children
                 continue
             if stack:
-                stack[-1].kept += 1
-            if opened.kept != opened.children:
-                self.counts[opened.count_at] = opened.kept
+                stack[-1].new_children += 1
+            if opened.new_children != opened.children:
+                self.counts[opened.count_at] = opened.new_children
 
-    def _begin(self, *, root: bool = False) -> _OpenObject:
+    def _begin(self, *, root: bool = False) -> _OpenItem:
         """Read an object up to its children."""
         stream = self.stream
         start, first = stream.pos, len(stream.handles)
@@ -272,18 +274,18 @@ class _Walk:
             raise stream.error(f"found {desc.name} in the hierarchy", "a QuPath object", start)
         stream.skip()  # name
         stream.skip()  # colour
-        goes = self._head(kind)
-        at = stream.pos + 2  # behind the tag and the length of the block
+        is_removed = self._read_head(kind)
+        at = stream.pos + 2  # after the tag and the length of the block
         (children,) = _I32.unpack(stream.block(4))
         if stream.pos != at + 4 or not 0 <= children <= stream.size:
             raise stream.error("a number of children in an unusual form", "4 bytes", at)
         body = stream.pos
-        return _OpenObject(
-            start, first, handle, goes, at, body, len(stream.handles), children, children
+        return _OpenItem(
+            start, first, handle, is_removed, at, body, len(stream.handles), children, children
         )
 
-    def _head(self, kind: ObjectType) -> bool:
-        """Read metadata and measurements; return whether the object is a tile that goes."""
+    def _read_head(self, kind: ObjectType) -> bool:
+        """Read metadata and measurements; return whether the object is a tile to remove."""
         stream = self.stream
         if kind is not ObjectType.TILE:
             stream.skip()
@@ -291,7 +293,7 @@ class _Walk:
                 stream.skip()
             return False
         start = stream.pos
-        identity = self._identity(start)
+        identity = self._match_id(start)
         if identity is None:
             node = stream.read()
             if isinstance(node, JavaObject) and is_metadata(node):
@@ -306,10 +308,10 @@ class _Walk:
             self.tiles.add(identity)
         return False
 
-    def _identity(self, pos: int) -> str | None:
-        """Return the id in metadata that are written as QuPath and we do, None in others.
+    def _match_id(self, pos: int) -> str | None:
+        """Return the id in metadata of the usual layout; None for other layouts.
 
-        That is: all references, but for the texts, of which the id comes last.
+        QuPath and this library write all keys as references, and the id as the last text.
         """
         data = self.stream.data
         found = _PLAIN_METADATA.match(data, pos)
@@ -340,22 +342,22 @@ class _Walk:
 
 
 class _Copy:
-    """Copies a stream in pieces, and numbers its contents anew."""
+    """Copies a stream in pieces, and renumbers its contents."""
 
     def __init__(self, data: bytes, survey: _Survey, path: Path | None) -> None:
         self.data = data
         self.survey = survey
         self.path = path
-        noted = np.frombuffer(survey.stream.references or b"", np.uint64)
-        self.refs = (noted >> NOTED).astype(np.int64)
-        self.counts = (noted & ((1 << NOTED) - 1)).astype(np.int64)
-        self.targets = _targets(data, self.refs)
+        references = np.frombuffer(survey.stream.references or b"", np.uint64)
+        self.refs = (references >> NOTED).astype(np.int64)
+        self.counts = (references & ((1 << NOTED) - 1)).astype(np.int64)
+        self.targets = _read_targets(data, self.refs)
         handles = survey.stream.handles
         self.handles = np.frombuffer(handles, np.dtype(handles.typecode)).astype(np.int64)
         self.numbers: IntArray = np.full(len(handles), -1, np.int64)  # in the new stream
-        self.gone = np.zeros(len(handles), bool)
+        self.in_cut = np.zeros(len(handles), bool)
         for cut in survey.cuts:
-            self.gone[cut.first : cut.last] = True
+            self.in_cut[cut.first : cut.last] = True
         self.next = 0
         self.pieces: list[tuple[int, int] | bytes] = []
 
@@ -364,36 +366,36 @@ class _Copy:
         survey, uses = self.survey, self._first_uses()
         at, numbered, added = 0, 0, 0
         insertion = _Span(survey.end, survey.end, survey.count, survey.count)
-        behind = _Span(len(self.data), len(self.data), len(self.handles), len(self.handles))
-        for cut in sorted((*survey.cuts, insertion, behind), key=lambda span: span.start):
+        tail = _Span(len(self.data), len(self.data), len(self.handles), len(self.handles))
+        for cut in sorted((*survey.cuts, insertion, tail), key=lambda span: span.start):
             here = slice(*np.searchsorted(self.refs[uses], (at, cut.start)))
             self._emit(_Span(at, cut.start, numbered, cut.first), uses[here])
             at, numbered = cut.end, cut.last
             if cut is insertion:
-                out = JavaWriter(behind=self.next)
+                out = JavaWriter(preceding=self.next)
                 added = _write_tiles(out, tiles, survey.tiles)
                 self.pieces.append(out.getvalue())
                 self.next = out.count
-        changed = self._changed(added)
+        changed = self._renumber(added)
         return b"".join(
             piece if isinstance(piece, bytes) else changed[slice(*piece)] for piece in self.pieces
         )
 
     def _first_uses(self) -> IntArray:
-        """Return the references, by index, that are the first to something that goes."""
+        """Return the indices of the first references to contents in cuts."""
         inside = np.zeros(len(self.refs), bool)
         for cut in self.survey.cuts:
             inside[slice(*np.searchsorted(self.refs, (cut.start, cut.end)))] = True
-        outside = np.flatnonzero(self.gone[self.targets] & ~inside)
+        outside = np.flatnonzero(self.in_cut[self.targets] & ~inside)
         _, first = np.unique(self.targets[outside], return_index=True)
         return np.sort(outside[first])
 
     def _emit(self, span: _Span, uses: Iterable[int], known: Iterable[int] = ()) -> None:
-        """Let a span of the old stream come next.
+        """Append a span of the old stream.
 
-        ``uses`` are references in it; what one refers to comes in its place when it goes and did
-        not come yet. ``known`` are contents in it that came before; a reference comes in their
-        place.
+        ``uses`` are references in it; the target of one is written in its place if it is in a cut
+        and was not written before. ``known`` are contents in it that were written before; a
+        reference is written in their place.
         """
         start, first = span.start, span.first
         places = [(int(self.refs[use]), int(self.targets[use]), int(self.counts[use]), use)
@@ -401,41 +403,41 @@ class _Copy:
         places += [(int(self.handles[handle]), handle, -1, -1) for handle in known]
         for offset, target, count, _ in sorted(places):
             if offset < start:
-                continue  # in what a reference was put for
+                continue  # inside a content that was replaced by a reference
             if count < 0:
                 within = self._span_of(target)
                 piece: bytes | None = _reference(int(self.numbers[target]))
-                count, end, behind = within.first, within.end, within.last
-            elif not self._moves(target, span):
+                count, end, next_first = within.first, within.end, within.last
+            elif not self._must_move(target, span):
                 continue
             else:
-                piece, end, behind = None, offset + 5, count
-            self._number(first, count)
+                piece, end, next_first = None, offset + 5, count
+            self._assign_numbers(first, count)
             self.pieces.append((start, offset))
-            start, first = end, behind
+            start, first = end, next_first
             if piece is not None:
                 self.pieces.append(piece)
             else:
                 self._move(target)
-        self._number(first, span.last)
+        self._assign_numbers(first, span.last)
         self.pieces.append((start, span.end))
 
-    def _moves(self, target: int, span: _Span) -> bool:
-        """Return whether a content is to come where it is referred to, in a span."""
-        if not self.gone[target] or self.numbers[target] >= 0:
+    def _must_move(self, target: int, span: _Span) -> bool:
+        """Return whether a content must be written at a reference to it in a span."""
+        if not self.in_cut[target] or self.numbers[target] >= 0:
             return False
         if span.first <= target < span.last:
             return False  # the span has it
         if target in self.survey.removed:
             raise OutputError(
-                f"{self.path or 'The file'} was not changed: a tile that is to go is used "
-                "elsewhere in it, as by connections between objects.",
+                f"{self.path or 'The file'} was not changed: a tile to remove is used elsewhere "
+                "in it, as by connections between objects.",
                 hint="Clear the connections in QuPath, or remove the tiles there.",
             )
         return True
 
     def _move(self, target: int) -> None:
-        """Let a content of what goes come next."""
+        """Append a content of a cut."""
         span = self._span_of(target)
         known = span.first + np.flatnonzero(self.numbers[span.first : span.last] >= 0)
         uses = range(*np.searchsorted(self.refs, (span.start, span.end)))
@@ -450,21 +452,21 @@ class _Copy:
             last += 1
         return _Span(start, end, first, last)
 
-    def _number(self, first: int, last: int) -> None:
+    def _assign_numbers(self, first: int, last: int) -> None:
         self.numbers[first:last] = np.arange(self.next, self.next + last - first)
         self.next += last - first
 
-    def _changed(self, added: int) -> bytes:
+    def _renumber(self, added: int) -> bytes:
         """Return the old stream with new numbers of children and new references."""
         out = np.frombuffer(self.data, np.uint8).copy()
         counts, root = dict(self.survey.counts), self.survey.root
         (children,) = _I32.unpack_from(self.data, root)
         counts[root] = counts.get(root, children) + added
-        for at, kept in counts.items():
-            out[at : at + 4] = np.frombuffer(_I32.pack(kept), np.uint8)
-        for some in _chunks(len(self.refs)):
-            numbers = (self.numbers[self.targets[some]] + BASE).astype(">i4")
-            out[self.refs[some, None] + np.arange(1, 5)] = numbers.view(np.uint8).reshape(-1, 4)
+        for at, count in counts.items():
+            out[at : at + 4] = np.frombuffer(_I32.pack(count), np.uint8)
+        for part in _chunks(len(self.refs)):
+            numbers = (self.numbers[self.targets[part]] + BASE).astype(">i4")
+            out[self.refs[part, None] + np.arange(1, 5)] = numbers.view(np.uint8).reshape(-1, 4)
         return out.tobytes()
 
 
@@ -472,17 +474,17 @@ def _reference(number: int) -> bytes:
     return bytes([REFERENCE]) + _I32.pack(BASE + number)
 
 
-def _targets(data: bytes, refs: IntArray) -> IntArray:
-    """Return what the references at these offsets refer to, counted from 0."""
+def _read_targets(data: bytes, refs: IntArray) -> IntArray:
+    """Return the targets of the references at these offsets, counted from 0."""
     content = np.frombuffer(data, np.uint8)
     targets: IntArray = np.empty(len(refs), np.int64)
-    for some in _chunks(len(refs)):
-        values = np.ascontiguousarray(content[refs[some, None] + np.arange(1, 5)])
-        targets[some] = values.view(">i4").ravel()
+    for part in _chunks(len(refs)):
+        values = np.ascontiguousarray(content[refs[part, None] + np.arange(1, 5)])
+        targets[part] = values.view(">i4").ravel()
     return targets - BASE
 
 
 def _chunks(count: int) -> Iterator[slice]:
-    """Yield slices that cover ``count`` items, few at a time to save memory."""
+    """Yield slices that cover ``count`` items, in parts of bounded size."""
     for start in range(0, count, _CHUNK):
         yield slice(start, start + _CHUNK)

@@ -1,9 +1,9 @@
-"""Reading detections quickly: from one that was read, a template for those laid out alike.
+"""Fast reading of detections: a template for all objects with the layout of one that was read.
 
-All bytes of a template are fixed but those of the id, the name and other texts of its own, the
-class, the measured values, the ROIs' numbers and the class probability. Where the fixed bytes are
-the same the step-by-step way would read the same parts, so only the others are read; what differs
-in any other byte goes that way.
+The bytes of a template are fixed except those of the id, the name and other own texts, the class,
+the measured values, the ROIs' numbers and the class probability. If the fixed bytes are equal, the
+step-by-step way would read the same parts, so only the others are read; objects that differ in any
+fixed byte are read step by step.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _TEXT = 2  # bytes of a text's length
 _TAGS = 6  # bytes of an object's or array's tag and the reference to its class
 
 
-def _in_pixels(box: tuple[float, float, float, float]) -> bool:
+def _is_in_range(box: tuple[float, float, float, float]) -> bool:
     return all(-MAX_COORDINATE <= value <= MAX_COORDINATE for value in box)  # NaN is not
 
 
 @dataclass(slots=True, eq=False)
 class _RoiSlot:
-    """Where the numbers of a ROI are: a group of a pattern, and arrays by their number."""
+    """Place of a ROI's numbers: a group of a pattern, and arrays by their number."""
 
     sample: RawRoi
     desc: ClassDesc
@@ -77,7 +77,7 @@ class _RoiSlot:
             if sample.box is not None and fields.keys() == _BOX:
                 box = (fields["x"], fields["y"], fields["x2"], fields["y2"])
                 on = (Plane(fields["z"], fields["t"]), fields["c"])
-                if on == (sample.plane, sample.channel) and _in_pixels(box):
+                if on == (sample.plane, sample.channel) and _is_in_range(box):
                     return RawRoi(sample.kind, sample.plane, sample.channel, offset, box=box)
             node.fields.update(fields)
         for name, desc, number in self.arrays:
@@ -88,11 +88,11 @@ class _RoiSlot:
 
 @dataclass(slots=True, eq=False)
 class _Template:
-    """A sample, and where other objects of its layout differ from it.
+    """A sample object, and the places where other objects of its layout differ from it.
 
-    ``parts`` are patterns, each with the size of the items of the array or text behind it and of
-    their count, 0 for the last; the others say in which part a group, or which array, has what
-    is read. ``texts`` are keys of the metadata, None for the name.
+    ``parts`` are patterns, each with the item size and the count size of the array or text after
+    it, 0 for the last; the other attributes are the part of a group, or the number of an array,
+    with a value to read. ``texts`` are keys of the metadata, None for the name.
     """
 
     sample: Record
@@ -134,7 +134,7 @@ class _Template:
         matches: list[re.Match[bytes]],
         places: list[tuple[int, int]],
     ) -> Record | None:
-        """Return the record of a match, None if the step-by-step way has to look at it."""
+        """Return the record of a match; None if it must be read step by step."""
         sample, groups = self.sample, self.groups
         measurements = sample.measurements
         if self.measured is not None and isinstance(measurements, Measurements):
@@ -183,14 +183,14 @@ class _Template:
     def _read_texts(
         self, values: Values, places: list[tuple[int, int]]
     ) -> Iterator[tuple[str | None, str]]:
-        """Yield the texts; ValueError if one cannot be decoded."""
+        """Yield the texts; raise ValueError if one cannot be decoded."""
         for key, number in self.texts:
             start, count = places[number]
             yield key, decode_text(values.stream.data[start : start + count])
 
 
 class Templates:
-    """The templates that were learned in one stream."""
+    """The templates found in one stream."""
 
     def __init__(self, values: Values) -> None:
         self._values = values
@@ -198,9 +198,9 @@ class Templates:
         self._left = MAX_LEARNED
 
     def read(self, most: int, parent: int, records: list[Record]) -> int:
-        """Read up to ``most`` objects of known layouts; return how many there were.
+        """Read up to ``most`` objects of known layouts; return their number.
 
-        Their records are added to ``records``. Handles are given as by
+        Their records are added to ``records``. Handles are set as in
         :meth:`~.layouts.Layouts.skip`.
         """
         values, stream, templates = self._values, self._values.stream, self._templates
@@ -227,17 +227,17 @@ class Templates:
         return done
 
     def learn(self, record: Record, offset: int, handle: int) -> None:
-        """Learn from an object without children that was just read."""
+        """Add the template of an object without children that was just read."""
         if self._left:
             self._left -= 1
-            template = _template(self._values, record, offset, handle)
+            template = _make_template(self._values, record, offset, handle)
             if template is not None:
                 self._templates.insert(0, template)
                 del self._templates[MAX_TEMPLATES:]
 
 
 class _Slots:
-    """Collects where an object of a layout may differ, then makes patterns of the rest."""
+    """Collects the places where objects of a layout may differ; makes patterns of the rest."""
 
     def __init__(self, data: bytes, offset: int) -> None:
         self._data = data
@@ -248,24 +248,24 @@ class _Slots:
         self._arrays: list[int] = []
 
     def group(self, name: str, start: int, count: int, pattern: bytes | None = None) -> None:
-        """Let bytes differ, and name them."""
+        """Mark bytes that may differ, with a name."""
         wild = pattern or b"(?P<%s>.{%d})" % (name.encode(), count)
         self._found.append((start, start + count, wild, 0, 0))
         self._of_group[name] = (start, start + count)
 
     def array(self, node: JavaArray) -> None:
-        """Let the length and the values of an array differ."""
+        """Mark an array whose length and values may differ."""
         size = node.desc.item_size or 0
         self._found.append((node.start - 4, node.start + node.count * size, b"", size, 4))
         self._arrays.append(node.start)
 
     def text(self, start: int, count: int) -> None:
-        """Let a text of ``count`` bytes that begin at ``start`` be another one."""
+        """Mark a text of ``count`` bytes from ``start`` that may differ."""
         self._found.append((start - _TEXT, start + count, b"", 1, _TEXT))
         self._arrays.append(start)
 
     def numbers(self, name: str, node: JavaObject) -> bool:
-        """Let the numbers that an object begins with differ; False if it has none there."""
+        """Mark the numbers at an object's beginning; return False if it has none there."""
         layout = node.desc.steps[0].layout if node.desc.steps else None
         if layout is None or self._data[node.offset + 1] != REFERENCE:
             return False
@@ -273,24 +273,24 @@ class _Slots:
         return True
 
     def number_of(self, start: int) -> int:
-        """Return which array or text of the object begins there, counted from 0."""
+        """Return the number of the array or text that begins at ``start``, counted from 0."""
         return sorted(self._arrays).index(start)
 
     def part_of(self, name: str) -> int:
-        """Return the part that a group is in."""
+        """Return the part with a group."""
         return sum(start < self._of_group[name][0] for start in self._arrays)
 
     def sample(self, name: str) -> bytes:
-        """Return the bytes of a group in the object that is learned from."""
+        """Return the bytes of a group in the sample object."""
         start, stop = self._of_group[name]
         return self._data[start:stop]
 
     def groups(self) -> dict[str, int]:
-        """Return the part that each group is in."""
+        """Return the part of each group."""
         return {name: self.part_of(name) for name in self._of_group}
 
     def parts(self, end: int) -> tuple[tuple[re.Pattern[bytes], int, int], ...] | None:
-        """Return patterns up to ``end``, each with item and count size of the array behind it."""
+        """Return patterns up to ``end``, each with item and count size of the array after it."""
         parts: list[tuple[re.Pattern[bytes], int, int]] = []
         pattern, at, fixed = b"", self._offset, 0
         for start, stop, wild, size, width in [*sorted(self._found), (end, end, b"", 0, 0)]:
@@ -304,8 +304,8 @@ class _Slots:
         return tuple(parts) if fixed <= MAX_FIXED else None
 
 
-def _template(values: Values, record: Record, offset: int, handle: int) -> _Template | None:
-    """Return the template of an object that was just read, None if it is not to be repeated."""
+def _make_template(values: Values, record: Record, offset: int, handle: int) -> _Template | None:
+    """Return the template of an object that was just read; None if it cannot be reused."""
     stream = values.stream
     data, end, own = stream.data, stream.pos, range(handle, len(stream.handles))
     node = stream.resolve(Ref(handle))
@@ -325,7 +325,7 @@ def _template(values: Values, record: Record, offset: int, handle: int) -> _Temp
         if data.count(text, offset, end) != 1:
             return None
         slots.group("id", data.find(text, offset, end), 36, _ID)
-    texts = dict(_own_texts(stream, node, own, record.id))
+    texts = dict(_find_texts(stream, node, own, record.id))
     for start, count in texts.values():
         slots.text(start, count)
     measured: JavaArray | None = None
@@ -335,7 +335,7 @@ def _template(values: Values, record: Record, offset: int, handle: int) -> _Temp
             measured = stored
             slots.array(stored)
     for name, roi in zip(("roi", "nucleus"), rois, strict=False):
-        if not _roi_slots(slots, name, roi):
+        if not _mark_roi(slots, name, roi):
             return None
     last = rois[1].offset if len(rois) == 2 else end - 1 - (data[end - 2 : end] == b"px")
     if data[last - 10 : last - 8] != b"w\x08":
@@ -350,18 +350,20 @@ def _template(values: Values, record: Record, offset: int, handle: int) -> _Temp
         handles=len(own),
         groups=slots.groups(),
         measured=(measured.desc.name, slots.number_of(measured.start)) if measured else None,
-        roi=_roi_slot(slots, "roi", rois[0], record.roi),
-        nucleus=_roi_slot(slots, "nucleus", rois[1], record.nucleus) if record.nucleus else None,
+        roi=_make_roi_slot(slots, "roi", rois[0], record.roi),
+        nucleus=_make_roi_slot(slots, "nucleus", rois[1], record.nucleus)
+        if record.nucleus
+        else None,
         texts=tuple((key, slots.number_of(start)) for key, (start, _) in texts.items()),
     )
 
 
-def _own_texts(
+def _find_texts(
     stream: JavaStream, node: JavaObject, own: range, identity: str | None
 ) -> Iterator[tuple[str | None, tuple[int, int]]]:
-    """Yield the texts that an object alone has: None for its name or a key of its metadata.
+    """Yield the own texts of an object: None for its name, or a key of its metadata.
 
-    With each come the offset and the number of its bytes. The id is left to its own pattern.
+    Each has the offset and number of its bytes. The id is left out: it has its own pattern.
     """
     offsets = iter(stream.handles[n] for n in own if stream.data[stream.handles[n]] == STRING)
     if isinstance(node.contents[0], str):
@@ -381,8 +383,8 @@ def _own_texts(
                 yield name, place
 
 
-def _roi_slots(slots: _Slots, name: str, roi: JavaObject) -> bool:
-    """Let a ROI's numbers, arrays and statistics differ; False if it is of a rare form."""
+def _mark_roi(slots: _Slots, name: str, roi: JavaObject) -> bool:
+    """Mark a ROI's numbers, arrays and statistics; return False for a rare form."""
     for item in roi.fields.values():
         if isinstance(item, JavaArray):
             if not item.desc.item_size:
@@ -393,7 +395,7 @@ def _roi_slots(slots: _Slots, name: str, roi: JavaObject) -> bool:
     return slots.numbers(name, roi)
 
 
-def _roi_slot(slots: _Slots, name: str, roi: JavaObject, sample: RawRoi) -> _RoiSlot:
+def _make_roi_slot(slots: _Slots, name: str, roi: JavaObject, sample: RawRoi) -> _RoiSlot:
     arrays = sorted(
         (
             (key, item.desc, slots.number_of(item.start))

@@ -1,6 +1,6 @@
-"""What nodes of a ``.qpdata`` stream mean: texts, numbers, lists, maps, classes, measurements.
+"""Values of nodes in a ``.qpdata`` stream: texts, numbers, lists, maps, classes, measurements.
 
-Every use checks the kind of what it finds: a reference may point to anything.
+Every function checks the kind of its node, because a reference may have any target.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class PathClass(NamedTuple):
 
 
 class Values:
-    """Reads values out of nodes of one stream.
+    """Reads values from nodes of one stream.
 
     Raises
     ------
     ProjectError
-        Every method, where a node is not of the kind that is asked for.
+        By every method, if a node has another kind than expected.
     """
 
     def __init__(self, stream: JavaStream) -> None:
@@ -85,7 +85,7 @@ class Values:
         self._plain_left = MAX_PLAIN
 
     def wrong(self, node: Node, expected: str) -> NoReturn:
-        """Raise the error for a node that is something else than expected."""
+        """Raise the error for a node of another kind than expected."""
         found = node.desc.name if isinstance(node, JavaObject | JavaArray) else repr(node)[:60]
         offset = node.offset if isinstance(node, JavaObject | JavaArray) else None
         raise self.stream.error(f"found {found}", expected, offset)
@@ -100,14 +100,14 @@ class Values:
         return value
 
     def named(self, node: Node, what: str) -> str:
-        """Return a text that must not be null."""
+        """Return a text; refuse null."""
         value = self.text(node, what)
         if value is None:
             self.wrong(value, what)
         return value
 
     def boxed(self, node: Node, name: str) -> Any:
-        """Return the value in a ``java.lang`` box of this name, None for anything else."""
+        """Return the value in a ``java.lang`` box of this name; None for any other node."""
         value = self.stream.resolve(node)
         if isinstance(value, JavaObject) and value.desc.name == f"java.lang.{name}":
             return value.fields.get("value")
@@ -123,8 +123,8 @@ class Values:
     def numbers(self, node: Node, *classes: str) -> JavaArray:
         """Return an array of numbers of one of these classes (``[F``, ``[D``, ``[B``).
 
-        It must stand where it is used: what many objects share by reference would cost far
-        more than its bytes. QuPath never shares arrays.
+        It must not be a reference: an array that many objects share could cost far more than its
+        bytes. QuPath never shares arrays.
         """
         if isinstance(node, Ref):
             self.wrong(node, "an array of its own")
@@ -133,7 +133,7 @@ class Values:
         return node
 
     def floats(self, name: str, start: int, count: int) -> array[float]:
-        """Return values of an array of class ``[F`` or ``[D``, with their precision."""
+        """Return values of an array of class ``[F`` or ``[D``, in their own precision."""
         values: array[float] = array(_ITEM_CODES[name])
         values.frombytes(self.stream.data[start : start + count * values.itemsize])
         if sys.byteorder == "little":
@@ -143,7 +143,7 @@ class Values:
     # --- collections ------------------------------------------------------------------------
 
     def items(self, node: Node) -> list[Node] | None:
-        """Return the items of a list or set, None when it is neither."""
+        """Return the items of a list or set; None for any other node."""
         for _ in range(MAX_DEPTH):
             value = self.stream.resolve(node)
             if isinstance(value, JavaArray):
@@ -162,7 +162,7 @@ class Values:
         return None
 
     def pairs(self, node: Node) -> list[tuple[Node, Node]] | None:
-        """Return keys and values of a map, None when it is none."""
+        """Return keys and values of a map; None for any other node."""
         for _ in range(MAX_DEPTH):
             value = self.stream.resolve(node)
             if not isinstance(value, JavaObject):
@@ -184,9 +184,9 @@ class Values:
         return None
 
     def plain(self, node: Node, depth: int = MAX_DEPTH) -> Any:
-        """Return a value as Python's own: text, number, list, dict; else ``{"class": name}``.
+        """Return a value as text, number, list or dict; for others, ``{"class": name}``.
 
-        Limited in depth and size: what is more is named, not shown.
+        Limited in depth and size: for larger values, only the class is returned.
         """
         self._plain_left -= 1
         if isinstance(node, Ref):
@@ -211,7 +211,7 @@ class Values:
         return {"class": value.desc.name if isinstance(value, JavaObject | JavaArray) else "?"}
 
     def shown(self) -> Any:
-        """Read the next content as :meth:`plain`, if it is small and no object of QuPath's."""
+        """Read the next content as :meth:`plain`, if it is small and not an object of QuPath."""
         stream = self.stream
         start, tag = stream.pos, stream.peek()
         if tag == OBJECT:
@@ -243,7 +243,7 @@ class Values:
         return found
 
     def path_class(self, node: Node) -> PathClass | None:
-        """Return a class, None for null and for a class without a name."""
+        """Return a class; None for null and for a class without a name."""
         names: list[str] = []
         color: int | None = None
         current = self.stream.resolve(node)
@@ -262,7 +262,7 @@ class Values:
         return PathClass(class_path(reversed(names)), color) if names else None
 
     def shared_class(self, node: Node) -> PathClass | None:
-        """Return :meth:`path_class`, remembered for references."""
+        """Return :meth:`path_class`, cached by reference."""
         if not isinstance(node, Ref):
             return self.path_class(node)
         if node.handle not in self._classes:
@@ -270,7 +270,7 @@ class Values:
         return self._classes[node.handle]
 
     def measurements(self, node: Node) -> Mapping[str, float]:
-        """Return a measurement list by name; of equal names the first counts."""
+        """Return measurements by name; for equal names the first counts."""
         if isinstance(node, Ref):
             if node.handle not in self._lists:
                 self._lists[node.handle] = self._measurements(self.stream.resolve(node))

@@ -1,7 +1,7 @@
-"""A look at Well-ReusablePatch Binary before a native library parses it.
+"""Check of Well-Known Binary before a native library parses it.
 
-The bytes may come from anyone, and GEOS reads nested collections recursively: structure, counts
-and coordinates are checked here first, without recursion.
+The bytes are not trusted, and GEOS reads nested collections recursively: structure, counts and
+coordinates are checked here first, without recursion.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["MAX_COORDINATE", "check_wkb"]
 
 MAX_DEPTH = 16
 MAX_COORDINATE = 1e9
-"""Beyond any image, pixels."""
+"""Largest coordinate, larger than any image, pixels."""
 
 _POINT, _LINE, _POLYGON = 1, 2, 3
 _COLLECTIONS = (4, 5, 6, 7)
@@ -22,7 +22,7 @@ _EWKB_Z, _EWKB_M, _EWKB_SRID = 0x80000000, 0x40000000, 0x20000000
 
 
 def check_wkb(raw: bytes) -> str | None:
-    """Return what is wrong with the WKB of one geometry, None when nothing is.
+    """Return the problem of a geometry's WKB; None if it is valid.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ def check_wkb(raw: bytes) -> str | None:
     'it ends too early'
     """
     try:
-        return _check(raw)
+        return _find_problem(raw)
     except struct.error:
         return "it ends too early"
 
 
-def _check(raw: bytes) -> str | None:
+def _find_problem(raw: bytes) -> str | None:
     pos = 0
     pending = [1]  # geometries left on each level
     while pending:
@@ -97,7 +97,7 @@ def _check(raw: bytes) -> str | None:
             values = np.frombuffer(raw, order + "f8", count * dims, pos).reshape(-1, dims)
             empty_point = kind == _POINT and np.isnan(values).all()
             if not empty_point and not (np.abs(values[:, :2]) <= MAX_COORDINATE).all():
-                return "coordinates that are no pixels"
+                return "invalid pixel coordinates"
             if kind == _LINE and count == 1:
                 return "a line of one point"
             if kind == _POLYGON and count and (count < 4 or (values[0] != values[-1])[:2].any()):

@@ -1,6 +1,6 @@
-"""``data.qpdata``: a new file for one image, which QuPath 0.2 to 0.7 opens.
+"""Writer of a new ``data.qpdata`` file for one image, which QuPath 0.2 to 0.7 opens.
 
-New files only; what is put into one that QuPath wrote is in :mod:`.splice`.
+New files only; :mod:`.splice` changes files that QuPath wrote.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ def encode_image_data(
     data : ImageData
         Objects of every type but the root, each after its parent; image type; stains, as the
         ``text`` that QuPath stores; TMA grid. Texts in its properties are written; its workflow
-        is not, since a new file begins a new history.
+        is not, since a new file starts a new history.
     server : mapping, optional
         The entry's ``serverBuilder``, verbatim.
     qupath_version : str
-        The version that the file claims to be from.
+        QuPath version that the file states.
     properties : mapping of str to str, optional
-        Written too; QuPath's own is ``PROJECT_ENTRY_ID``.
+        Additional properties; QuPath itself writes ``PROJECT_ENTRY_ID``.
 
     Raises
     ------
     OutputError
-        If QuPath would refuse the file or fail over it later. It names the object.
+        If QuPath would refuse the file or fail later. The error names the object.
 
     Notes
     -----
-    Vertices of polygons, polylines and points are stored as float32, as QuPath does: their
-    0.01 px are kept up to 131,072 px.
+    Vertices of polygons, polylines and points are stored as float32, as in QuPath: exact to
+    0.01 px up to 131,072 px.
     """
     check_image_data(data)
     stored = {key: item for key, item in data.properties.items() if isinstance(item, str)}

@@ -4,11 +4,11 @@ import json
 import sys
 import time
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
 
 from qupath_bridge.errors import ProjectError
+from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import ClassInfo, PixelSize
 from qupath_bridge.qupath.files import qpproj
 from qupath_bridge.qupath.files.builders import image_metadata, rotated_builder, uri_builder
@@ -52,7 +52,7 @@ def write(tmp_path: Path, monkeypatch):
     return write
 
 
-def test_everything_of_an_entry(write):
+def test_project_entry_has_all_values(write):
     path = write(
         project(
             entry(
@@ -90,7 +90,7 @@ def test_everything_of_an_entry(write):
     assert (slide.pixel_type, slide.is_rgb) == ("UINT8", True)
 
 
-def test_the_outermost_metadata_counts(write):
+def test_project_metadata_of_the_outermost_builder_counts(write):
     (slide,) = read_project(
         write(project(entry(serverBuilder=rotated_builder(BUILDER, 90))))
     ).slides
@@ -99,7 +99,7 @@ def test_the_outermost_metadata_counts(write):
     assert slide.uri == "file:/s/My%20slide.svs"
 
 
-def test_old_wrappers_without_metadata_have_no_size(write):
+def test_project_wrappers_without_metadata_have_no_size(write):
     wrapped = {"builderType": "rotated", "builder": BUILDER, "rotation": "ROTATE_90"}
     (slide,) = read_project(write(project(entry(serverBuilder=wrapped)))).slides
     assert slide.width is None and slide.height is None
@@ -108,7 +108,7 @@ def test_old_wrappers_without_metadata_have_no_size(write):
     assert slide.uri == "file:/s/My%20slide.svs"
 
 
-def test_the_builder_is_kept_as_it_is_and_cannot_be_changed(write):
+def test_server_builder_is_unchanged_and_read_only(write):
     (slide,) = read_project(write(project(entry(serverBuilder={**BUILDER, "args": ["-x"]})))).slides
     builder = slide.builder.json
     assert builder["args"] == ("-x",)
@@ -116,7 +116,7 @@ def test_the_builder_is_kept_as_it_is_and_cannot_be_changed(write):
         builder["uri"] = "x"
     with pytest.raises(TypeError):
         builder["metadata"]["pixelCalibration"]["pixelWidth"]["value"] = 1
-    assert isinstance(builder["metadata"]["levels"][0], MappingProxyType)
+    assert isinstance(builder["metadata"]["levels"][0], FrozenDict)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_builder_is_kept_as_it_is_and_cannot_be_changed(write):
         ({"imageName": "", "serverBuilder": None}, "image 1"),
     ],
 )
-def test_name(write, entry_keys, name):
+def test_image_name(write, entry_keys, name):
     (slide,) = read_project(write(project(entry(**entry_keys)))).slides
     assert slide.name == name
 
@@ -154,12 +154,12 @@ def calibrated(x, y):
         ({"value": 0.5}, {"value": 0.5, "unit": "µm"}, None),
     ],
 )
-def test_pixel_size(write, x, y, expected):
+def test_project_pixel_size(write, x, y, expected):
     (slide,) = read_project(write(project(entry(serverBuilder=calibrated(x, y))))).slides
     assert slide.pixel_size == (expected and PixelSize(*expected, "project"))
 
 
-def test_no_calibration_at_all(write):
+def test_project_pixel_size_without_calibration(write):
     metadata = {key: v for key, v in BUILDER["metadata"].items() if key != "pixelCalibration"}
     (slide,) = read_project(
         write(project(entry(serverBuilder={**BUILDER, "metadata": metadata})))
@@ -168,14 +168,14 @@ def test_no_calibration_at_all(write):
     assert slide.width == 400
 
 
-def test_bare_nan_tokens_are_accepted(write):
+def test_project_json_with_bare_nan_is_accepted(write):
     text = json.dumps(project(entry())).replace('"magnification": 40.0', '"magnification": NaN')
     assert "NaN" in text
     (slide,) = read_project(write(text)).slides
     assert slide.magnification is None
 
 
-def test_classes(write):
+def test_project_classes(write):
     path = write(project())
     assert read_project(path).info.classes == ()
     write(
@@ -216,7 +216,7 @@ def test_project_metadata(write):
         *((version, False) for version in ("0.8.0", "1.0.0", "0.1.2", "nightly", None)),
     ],
 )
-def test_versions_outside_the_tested_ones_are_told(write, version, known):
+def test_project_versions_that_are_not_tested_are_reported(write, version, known):
     file = read_project(write(project(version=version)))
     assert (file.problems == ()) is known
     if not known:
@@ -269,7 +269,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("value", "place"), REFUSED.values(), ids=REFUSED)
-def test_refused_with_file_and_place(write, value, place):
+def test_project_errors_name_file_and_place(write, value, place):
     path = write(value)
     with pytest.raises(ProjectError) as caught:
         read_project(path)
@@ -278,47 +278,47 @@ def test_refused_with_file_and_place(write, value, place):
     assert str(path) in str(caught.value)
 
 
-def test_faults_are_counted(write):
+def test_project_errors_count_further_faults(write):
     with pytest.raises(ProjectError, match=r"images\[0\]\.entryID.*\(and 1 more\)"):
         read_project(write(project({"imageName": []})))
 
 
 @pytest.mark.parametrize("levels", [70, 3000, 100_000])
-def test_deep_nesting_is_refused(write, levels):
+def test_project_json_nested_too_deeply_is_refused(write, levels):
     builder = '{"builderType":"rotated","builder":' * levels + "{}" + "}" * levels
     text = json.dumps(project(entry(serverBuilder="HERE"))).replace('"HERE"', builder)
     with pytest.raises(ProjectError, match="nested"):
         read_project(write(text))
 
 
-def test_not_utf8(write):
+def test_project_json_that_is_not_utf8_is_refused(write):
     path = write("")
     path.write_bytes(b'{"version": "\xff"}')
     with pytest.raises(ProjectError, match="cannot be read as JSON"):
         read_project(path)
 
 
-def test_too_large(write, monkeypatch):
+def test_project_json_that_is_too_large_is_refused(write, monkeypatch):
     path = write(project())
     monkeypatch.setattr(qpproj, "_MAX_BYTES", 10)
     with pytest.raises(ProjectError, match="more than 10"):
         read_project(path)
 
 
-def test_a_byte_order_mark_is_no_harm(write):
+def test_project_json_with_a_byte_order_mark_is_read(write):
     path = write(project(entry()))
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert len(read_project(path).slides) == 1
 
 
-def test_a_file_in_the_making_is_read_when_done(write, monkeypatch):
+def test_project_file_being_written_is_read_when_complete(write, monkeypatch):
     path = write(json.dumps(project(entry()))[:-20])
     whole = json.dumps(project(entry()))
     monkeypatch.setattr(time, "sleep", lambda _: path.write_text(whole, encoding="utf-8"))
     assert len(read_project(path).slides) == 1
 
 
-def test_between_backup_and_new_file(write, monkeypatch):
+def test_project_file_is_awaited_while_only_the_backup_exists(write, monkeypatch):
     path = write(project(entry()))
     backup = path.with_name("project.qpproj.backup")
     path.rename(backup)
@@ -329,7 +329,7 @@ def test_between_backup_and_new_file(write, monkeypatch):
     assert len(read_project(path).slides) == 1
 
 
-def test_a_file_that_is_not_there_is_told_at_once(tmp_path, monkeypatch):
+def test_missing_project_file_is_reported_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waited"))
     with pytest.raises(ProjectError, match="no such file"):
         read_project(tmp_path / "project.qpproj")
@@ -364,7 +364,7 @@ def calls_to_read(path):
     return calls
 
 
-def test_work_grows_only_as_the_number_of_entries(write):
+def test_project_reading_time_is_linear_in_entries(write):
     entries = [entry(n, serverBuilder=rotated_builder(BUILDER, 90)) for n in range(1, 1001)]
     some = write(project(*entries[:100]), "some.qpproj")
     every = write(project(*entries), "every.qpproj")

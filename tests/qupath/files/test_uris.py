@@ -1,4 +1,4 @@
-"""Where slides are: a table of URIs for Linux and Windows, and the order of the search."""
+"""Search of slide files: a table of URIs for Linux and Windows, and the order of places."""
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -47,7 +47,7 @@ URIS = [
 
 
 @pytest.mark.parametrize(("uri", "posix", "windows"), URIS, ids=[row[0] for row in URIS])
-def test_table_of_uris(uri, posix, windows):
+def test_parse_path_table_of_uris(uri, posix, windows):
     assert len(URIS) >= 25
     assert local_path(uri, "posix") == (posix and PurePosixPath(posix))
     assert local_path(uri, "windows") == (windows and PureWindowsPath(windows))
@@ -56,7 +56,7 @@ def test_table_of_uris(uri, posix, windows):
 @pytest.mark.parametrize(
     "uri", ["file://server/share/a.svs", "file:////server/share/a.svs", "//server/share/a.svs"]
 )
-def test_a_server_is_a_windows_path_and_never_opened(uri):
+def test_uri_of_a_server_is_a_windows_path_and_never_opened(uri):
     assert parse_path(uri) == PureWindowsPath("//server/share/a.svs")
     for flavour, folder in (
         ("posix", PurePosixPath("/p")),
@@ -69,7 +69,7 @@ def test_a_server_is_a_windows_path_and_never_opened(uri):
         assert "another computer" in found.tried[0]
 
 
-def test_http_is_never_opened_unless_mapped():
+def test_uri_with_http_is_opened_only_if_mapped():
     uri = "https://example.org/slides/a%20b.svs"
     found = resolve(
         uri, project_folder=PurePosixPath("/p"), exists=lambda p: True, find=lambda n: []
@@ -172,7 +172,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("case", PLACES.values(), ids=PLACES)
-def test_places_in_order(case):
+def test_resolve_tries_places_in_order(case):
     uri, project_uri, folder, slide_map, flavour, expected = case
     asked = []
     found = resolve(
@@ -195,7 +195,7 @@ def test_places_in_order(case):
     ("there", "origin"),
     [("/a/s/x.svs", "as stored"), ("/b/s/x.svs", "relative"), ("/m/s/x.svs", "mapped")],
 )
-def test_the_first_that_exists_wins(there, origin):
+def test_resolve_returns_the_first_existing_place(there, origin):
     found = resolve(
         "file:/a/s/x.svs",
         project_folder=P("/b/q"),
@@ -222,18 +222,18 @@ def _search(hits):
     return found
 
 
-def test_search_takes_only_the_only_one():
+def test_resolve_search_accepts_only_a_single_file():
     one = _search(["/d/x y.svs"])
     assert (one.path, one.origin, one.candidates) == (P("/d/x y.svs"), "searched", ())
     none = _search([])
-    assert none.path is None and "there is none" in none.tried[-1]
+    assert none.path is None and "found no file" in none.tried[-1]
     two = _search(["/d/x y.svs", "/e/x y.svs"])
     assert two.path is None and two.origin is None
     assert two.candidates == (P("/d/x y.svs"), P("/e/x y.svs"))
-    assert "there are 2: /d/x y.svs, /e/x y.svs" in two.tried[-1]
+    assert "found 2 files named 'x y.svs': /d/x y.svs, /e/x y.svs" in two.tried[-1]
 
 
-def test_file_search_walks_once(tmp_path: Path, monkeypatch):
+def test_file_search_lists_folders_once(tmp_path: Path, monkeypatch):
     for name in (
         "a/x.svs",
         "a/deep/er/y.svs",

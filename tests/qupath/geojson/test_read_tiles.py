@@ -26,7 +26,7 @@ MADE = st.builds(
 
 
 @given(st.lists(MADE, max_size=6, unique_by=lambda tile: tile.id))
-def test_what_was_written_is_read(tmp_path_factory, tiles):
+def test_read_tiles_returns_the_written_tiles(tmp_path_factory, tiles):
     path = tmp_path_factory.mktemp("tiles") / "1.geojson.gz"
     path.write_bytes(tiles_geojson(tiles))
     wanted = [tile._replace(color=tile.color if tile.class_path else None) for tile in tiles]
@@ -40,14 +40,14 @@ def some(count):
     ]
 
 
-def test_very_many(tmp_path):
+def test_read_tiles_of_very_many_tiles(tmp_path):
     path = tmp_path / "1.geojson.gz"
     path.write_bytes(tiles_geojson(some(2500)))
     assert [tile.box.x for tile in read_tiles(path)] == list(range(2500))
 
 
 @pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001])
-def test_every_cut_is_seen(tmp_path, count):
+def test_read_tiles_refuses_a_file_cut_off_anywhere(tmp_path, count):
     path = tmp_path / "1.geojson.gz"
     packed = tiles_geojson(some(count))
     text = gzip.decompress(packed)
@@ -68,6 +68,6 @@ def test_every_cut_is_seen(tmp_path, count):
             list(read_tiles(path))
 
 
-def test_no_file(tmp_path):
+def test_read_tiles_of_a_missing_file(tmp_path):
     with pytest.raises(ProjectError, match="cannot be read"):
         list(read_tiles(tmp_path / "1.geojson.gz"))

@@ -59,7 +59,7 @@ def both(*parts):
 # --- what the grammar allows ----------------------------------------------------------------
 
 
-def test_example_of_the_java_specification():
+def test_java_stream_of_the_java_specifications_example():
     """Java Object Serialization Specification, 6.4.2: two linked lists, the second one shared."""
     example = JavaStream(
         bytes.fromhex(
@@ -79,7 +79,7 @@ def test_example_of_the_java_specification():
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda p: f"{p.parts[-5]}-{p.parent.name}")
-def test_reading_and_parsing_past_agree(path):
+def test_java_stream_read_and_skip_agree(path):
     data = path.read_bytes()
     reader, skipper = JavaStream(data, path), JavaStream(data, path)
     for each in (reader, skipper):
@@ -96,7 +96,7 @@ def test_reading_and_parsing_past_agree(path):
                 assert node.offset == reader.handles[handle]
 
 
-def test_leaves():
+def test_java_stream_leaves():
     assert both(NULL) is None
     assert both(string("é")) == "é"
     assert both(b"|" + struct.pack(">q", 3) + b"abc") == "abc"
@@ -106,7 +106,7 @@ def test_leaves():
     assert (java_class.desc.name, java_class.constant) == ("java.lang.Class", "C")
 
 
-def test_enum_constant_may_be_a_reference():
+def test_java_enum_constant_may_be_a_reference():
     items = stream(string("A"), b"~" + desc("E", 0x12) + ref(0))
     items.read()
     assert items.read().constant == "A"
@@ -116,13 +116,13 @@ def test_enum_constant_may_be_a_reference():
     ("code", "size"),
     [("B", 1), ("C", 2), ("D", 8), ("F", 4), ("I", 4), ("J", 8), ("S", 2), ("Z", 1)],
 )
-def test_arrays_of_numbers_are_left_where_they_are(code, size):
+def test_java_arrays_of_numbers_are_not_copied(code, size):
     array = both(b"u" + desc(f"[{code}") + struct.pack(">i", 3) + bytes(3 * size))
     assert (array.count, array.items) == (3, [])
     assert array.start == 4 + 1 + len(desc(f"[{code}")) + 4
 
 
-def test_arrays_of_objects():
+def test_java_arrays_of_objects():
     outer = b"u" + desc("[[F") + struct.pack(">i", 2)
     inner = b"u" + desc("[F") + struct.pack(">i", 1) + bytes(4)
     array = both(outer, inner, NULL)
@@ -130,7 +130,7 @@ def test_arrays_of_objects():
     assert both(b"u" + desc("[Ljava.lang.Object;") + struct.pack(">i", 0)).items == []
 
 
-def test_fields_come_in_the_order_of_the_file():
+def test_java_fields_are_in_the_order_of_the_file():
     """Numbers between contents, all types, super class first."""
     signature = string("Ljava/lang/String;")
     parent = desc("Parent", 2, [("I", "a"), ("L", "b", signature), ("D", "c")])
@@ -144,7 +144,7 @@ def test_fields_come_in_the_order_of_the_file():
     assert node.desc.lineage == ("Child", "Parent")
 
 
-def test_what_a_class_writes_besides_its_fields():
+def test_java_object_contents_besides_fields():
     long_block = b"z" + struct.pack(">i", 300) + bytes(300)
     node = both(
         b"s" + desc("A", 3, [("I", "n")]), bytes(4), b"w\x02ab", string("x"), long_block, END
@@ -155,7 +155,7 @@ def test_what_a_class_writes_besides_its_fields():
     assert own.contents == [b"c", None]
 
 
-def test_map_of_a_subclass():
+def test_java_map_of_a_subclass():
     """LinkedHashMap: the pairs are in HashMap's annotation, before its own field."""
     hash_map = desc("java.util.HashMap", 3, [("F", "loadFactor"), ("I", "threshold")])
     linked = desc("java.util.LinkedHashMap", 2, [("Z", "accessOrder")], hash_map)
@@ -165,18 +165,18 @@ def test_map_of_a_subclass():
     assert node.fields["accessOrder"] is True
 
 
-def test_reference_to_itself_stays_a_reference():
+def test_java_reference_to_itself_stays_a_reference():
     node = both(b"s" + desc("A", 2, [("L", "me", string("LA;"))]) + ref(2))
     assert node.fields["me"] == Ref(2)
 
 
-def test_proxy_classes_are_parsed():
+def test_java_proxy_classes_are_read():
     handler = desc("java.lang.reflect.Proxy", 2, [("L", "h", string("LH;"))])
     proxy = b"}" + struct.pack(">i", 2) + utf("One") + utf("Two") + b"w\x01a" + END + handler
     assert both(b"s" + proxy + NULL).fields == {"h": None}
 
 
-def test_constants_are_named_by_texts():
+def test_java_enum_constants_are_named_by_texts():
     items = stream(b"u" + desc("[B") + bytes(4), b"~" + desc("E", 0x12) + ref(1))
     items.read()
     with pytest.raises(ProjectError, match="a reference at byte 50 .expected one to a constant"):
@@ -191,14 +191,14 @@ def test_class_annotations_of_leaves():
 def test_block_data_is_read_across_blocks():
     data = stream(b"w\x02ab", b"w\x00", b"z" + struct.pack(">i", 3) + b"cde", NULL)
     assert data.block(1) == b"a"
-    with pytest.raises(ProjectError, match="block data where an object was to come"):
+    with pytest.raises(ProjectError, match="block data in place of an object"):
         data.read()
     assert data.block(4) == b"bcde"
     assert data.block(0) == b""
     assert data.read() is None
 
 
-def test_end_of_an_object_drops_what_is_left():
+def test_end_object_skips_the_remaining_annotation():
     data = stream(b"w\x03abc", string("x"), b"w\x01d", END, NULL)
     assert data.block(1) == b"a"
     data.end_object()
@@ -206,7 +206,7 @@ def test_end_of_an_object_drops_what_is_left():
     assert len(data.handles) == 1
 
 
-def test_open_objects():
+def test_open_object_and_read_rest():
     data = stream(
         b"s" + desc("A", 2, [("I", "n")]) + struct.pack(">i", 5), b"s" + ref(0) + bytes(4)
     )
@@ -219,7 +219,7 @@ def test_open_objects():
     assert data.class_of(Ref(1)) == "A"
 
 
-def test_class_of_a_reference():
+def test_class_of_a_java_reference():
     data = stream(string("text"), b"u" + desc("[B") + bytes(4))
     data.skip()
     data.skip()
@@ -245,13 +245,13 @@ def test_modified_utf8(text, encoded):
     assert decode_text(encoded) == text
 
 
-def test_half_a_pair_becomes_a_replacement_character():
+def test_modified_utf8_half_surrogate_becomes_a_replacement_character():
     assert decode_text(b"a\xed\xa0\xbdb") == "a\ufffdb"
     assert decode_text(encode_text("\ud83d")) == "\ufffd"
 
 
 @pytest.mark.parametrize("raw", [b"\xff", b"\xc3", "😀".encode(), b"\xe4\xb8"])
-def test_not_modified_utf8(raw):
+def test_modified_utf8_refuses_other_bytes(raw):
     with pytest.raises(ValueError, match="utf-8|UTF-8"):
         decode_text(raw)
 
@@ -267,8 +267,8 @@ BROKEN = {
     "block": (MAGIC + b"w\x00", "tag 77", 4),
     "reset": (MAGIC + b"y", "reset", 4),
     "exception": (MAGIC + b"{", "failed while it wrote", 4),
-    "reference to nothing": (MAGIC + ref(0), "not yet met", 4),
-    "negative reference": (MAGIC + b"q\x00\x00\x00\x00", "not yet met", 4),
+    "reference to nothing": (MAGIC + ref(0), "unknown content", 4),
+    "negative reference": (MAGIC + b"q\x00\x00\x00\x00", "unknown content", 4),
     "short reference": (MAGIC + b"q\x00\x7e", "ends too early", 7),
     "short text": (MAGIC + b"t\x00\x05abc", "too early|5 bytes", None),
     "short length": (MAGIC + b"t\x00", "ends too early", None),
@@ -314,7 +314,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("case", BROKEN)
 @pytest.mark.parametrize("way", ["read", "skip"])
-def test_broken_streams(case, way):
+def test_broken_java_streams_are_refused(case, way):
     data, problem, offset = BROKEN[case]
     with pytest.raises(ProjectError, match=problem) as caught:
         broken = JavaStream(data, "file.qpdata")
@@ -330,7 +330,7 @@ def test_broken_streams(case, way):
 
 
 @pytest.mark.parametrize("path", SAMPLES[::5], ids=lambda p: f"{p.parts[-5]}-{p.parent.name}")
-def test_truncated_anywhere(path):
+def test_java_stream_cut_off_anywhere_is_refused(path):
     """Both ways say so."""
     data = path.read_bytes()[:2500]
     for end in range(4, len(data), 3):
@@ -342,7 +342,7 @@ def test_truncated_anywhere(path):
                     way(cut)
 
 
-def test_objects_within_objects():
+def test_java_stream_nesting_is_limited():
     nested = b"s" + desc("A", 2, [("L", "next", string("LA;"))]) + (b"s" + ref(0)) * 100_000
     with pytest.raises(ProjectError, match="too many or too deep"):
         read(nested + NULL)
@@ -354,7 +354,7 @@ def test_objects_within_objects():
         stream(b"s" + desc("A", 2, wide) + (b"s" + ref(0)) * 100_000).skip()
 
 
-def test_too_many_nodes():
+def test_java_stream_number_of_nodes_is_limited():
     count = javastream.MAX_NODES + 10
     array = b"u" + desc("[LA;") + struct.pack(">i", count) + NULL * count
     with pytest.raises(ProjectError, match="too many or too deep"):
@@ -362,7 +362,7 @@ def test_too_many_nodes():
     stream(array).skip()
 
 
-def test_too_many_classes_and_fields():
+def test_java_stream_number_of_classes_and_fields_is_limited():
     classes = b"".join(b"v" + desc("A") for _ in range(javagrammar.MAX_CLASSES + 1))
     many = stream(classes)
     with pytest.raises(ProjectError, match="too many classes"):
@@ -375,7 +375,7 @@ def test_too_many_classes_and_fields():
             large.skip()
 
 
-def test_too_many_super_classes():
+def test_java_stream_number_of_super_classes_is_limited():
     chain = NULL
     for _ in range(javagrammar.MAX_SUPER + 1):
         chain = desc("A", parent=chain)
@@ -389,14 +389,14 @@ def test_too_many_super_classes():
             growing.skip()
 
 
-def test_references_that_cannot_be_resolved():
+def test_java_references_to_incomplete_contents_are_refused():
     data = stream(b"s" + desc("A", 2, [("I", "n"), ("L", "me", string("LA;"))]), bytes(4))
     data.open_object()
-    with pytest.raises(ProjectError, match="not complete|too early"):
+    with pytest.raises(ProjectError, match="incomplete content|too early"):
         data.resolve(Ref(2))  # the object that is open
     data = stream(b"s" + desc("A", 2, [("L", "me", string("LA;"))]), NULL)
     data.open_object()
-    with pytest.raises(ProjectError, match="not complete"):
+    with pytest.raises(ProjectError, match="incomplete content"):
         data.resolve(Ref(2))
     whole = stream(b"s" + desc("A"))
     whole.skip()
@@ -404,15 +404,15 @@ def test_references_that_cannot_be_resolved():
         whole.resolve(Ref(0))  # a class descriptor
 
 
-def test_reference_to_an_object_that_brings_new_classes_while_open():
+def test_java_reference_to_an_open_object_with_new_classes_is_refused():
     inner = b"s" + desc("B")
     data = stream(b"s" + desc("A", 2, [("L", "b", string("LB;"))]), inner)
     data.open_object()
-    with pytest.raises(ProjectError, match="not complete"):
+    with pytest.raises(ProjectError, match="incomplete content"):
         data.resolve(Ref(2))
 
 
-def test_reading_again_is_limited():
+def test_java_references_read_again_are_limited():
     """A chain of n objects, each asked for by reference, would cost n² / 2."""
     count = 400
     chain = b"s" + desc("A", 2, [("[", "x", string("[B")), ("L", "next", string("LA;"))])
@@ -427,7 +427,7 @@ def test_reading_again_is_limited():
                 data.resolve(Ref(handle))
 
 
-def test_what_references_mean_is_not_kept_for_ever():
+def test_java_reference_cache_is_bounded():
     count = 20
     text = "x" * 60_000
     data = stream(b"".join(string(text) for _ in range(count)))

@@ -25,7 +25,7 @@ from qupath_bridge.testing.parts import (
     hash_map,
     hierarchy,
     item,
-    make,
+    make_file,
     null,
     numbers,
     numeric_list,
@@ -60,8 +60,9 @@ def check_cuts(path, places, *, detections):
         assert 0 <= caught.value.offset <= end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SMALL, ids=name)
-def test_small_files_cut_off_at_every_byte(path):
+def test_truncated_small_files_are_refused_at_every_byte(path):
     size = path.stat().st_size
     whole = size - len(b"t\0\x03EOF")  # all but the end mark is there
     check_cuts(path, [end for end in range(size) if end != whole], detections=False)
@@ -71,12 +72,12 @@ def test_small_files_cut_off_at_every_byte(path):
 
 
 @pytest.mark.parametrize("path", LARGE, ids=name)
-def test_large_files_cut_off_at_500_places(path):
+def test_truncated_large_files_are_refused_at_500_places(path):
     size = path.stat().st_size
     check_cuts(path, range(0, size - 10, size // 500), detections=path == LARGE[-1])
 
 
-def test_any_four_bytes_become_an_absurd_length():
+def test_absurd_lengths_at_any_four_bytes_are_refused():
     data = encode_image_data(tissue_microarray())
     for at in range(0, len(data) - 4, 3):
         for number in (0x7FFFFFFF, -1):
@@ -91,13 +92,14 @@ FILES = [*fuzz.seeds(), *(path.read_bytes() for path in SMALL), LARGE[0].read_by
 STARTED = []
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 1 << 32), number=st.sampled_from(range(len(FILES))))
-def test_damaged_files(seed, number):
+def test_damaged_files_are_read_or_refused(seed, number):
     """For a limited time; ``python -m qupath_bridge.testing.fuzz`` goes on for longer."""
     STARTED.append(time.monotonic())
     if STARTED[-1] - STARTED[0] < FUZZ_SECONDS:
-        fuzz.check(fuzz.damage(random.Random(seed), FILES[number]))
+        fuzz.check_damaged(fuzz.damage(random.Random(seed), FILES[number]))
 
 
 def test_fuzz_command(capsys, tmp_path, monkeypatch):
@@ -118,10 +120,10 @@ def test_fuzz_command(capsys, tmp_path, monkeypatch):
     assert out.exists()
 
 
-def test_fuzz_check_sees_what_is_wrong(monkeypatch):
+def test_fuzz_check_detects_errors(monkeypatch):
     data = encode_image_data(every_kind())
-    assert fuzz.check(data) == "read"
-    assert fuzz.check(data[:-100]) == "refused"
+    assert fuzz.check_damaged(data) == "read"
+    assert fuzz.check_damaged(data[:-100]) == "refused"
     real = decode_image_data
 
     def differs(data, *, detections, fast):
@@ -130,18 +132,18 @@ def test_fuzz_check_sees_what_is_wrong(monkeypatch):
     old = SMALL[0].read_bytes()  # its objects have derived ids, which the entry's id changes
     monkeypatch.setattr(fuzz, "decode_image_data", differs)
     with pytest.raises(AssertionError, match="differ"):
-        fuzz.check(old)
+        fuzz.check_damaged(old)
 
     def placeless(*args, **options):
         raise ProjectError("somewhere")
 
     monkeypatch.setattr(fuzz, "decode_image_data", placeless)
     with pytest.raises(AssertionError, match="no place"):
-        fuzz.check(old)
+        fuzz.check_damaged(old)
     monkeypatch.setattr(fuzz, "decode_image_data", real)
     monkeypatch.setattr(fuzz, "SLOW", 0.0)
     with pytest.raises(AssertionError, match="more than"):
-        fuzz.check(old)
+        fuzz.check_damaged(old)
 
 
 # --- memory ---------------------------------------------------------------------------------
@@ -207,7 +209,7 @@ def test_memory_of_whole_hierarchies(tmp_path):
 def test_memory_of_many_annotations(tmp_path):
     """Shapes and ids are the most of it."""
     polygons = vertices([(i % 97 + i / 7, i % 89) for i in range(60)])
-    data = make(hierarchy(*[item(roi=polygons) for _ in range(20_000)]), *STANDARD)
+    data = make_file(hierarchy(*[item(roi=polygons) for _ in range(20_000)]), *STANDARD)
     outcome, count, memory = measure(tmp_path, data)
     assert (outcome, count) == ("read", 20_000)
     assert memory <= 4 * len(data) + 50 * MIB
@@ -226,7 +228,7 @@ def test_memory_of_one_large_shape(tmp_path):
         for each in columns:
             each(w)
 
-    data = make(hierarchy(item(roi=polygon)), *STANDARD)
+    data = make_file(hierarchy(item(roi=polygon)), *STANDARD)
     outcome, count, memory = measure(tmp_path, data)
     assert (outcome, count) == ("read", 1)
     assert memory <= 12 * len(data) + 50 * MIB
@@ -247,23 +249,23 @@ def repeated(part, count):
 def bomb_of_texts():
     """A property that is a list of texts of no length: three bytes each."""
     empty = repeated(lambda w: w.raw(b"t\0\0"), 5_000_000)
-    return make(hierarchy(), hash_map(text("k"), array_list(empty)), text("EOF"))
+    return make_file(hierarchy(), hash_map(text("k"), array_list(empty)), text("EOF"))
 
 
 def bomb_of_nulls():
     nulls = repeated(null, 10_000_000)
-    return make(hierarchy(), hash_map(text("k"), array_list(nulls)), text("EOF"))
+    return make_file(hierarchy(), hash_map(text("k"), array_list(nulls)), text("EOF"))
 
 
 def bomb_of_classes():
     desc = b"r\0\1A" + bytes(8) + b"\2\0\0xp"
-    return make(repeated(lambda w: w.raw(b"v" + desc), 500_000), hierarchy(), *STANDARD)
+    return make_file(repeated(lambda w: w.raw(b"v" + desc), 500_000), hierarchy(), *STANDARD)
 
 
 def bomb_of_fields():
     fields = b"B\0\1x" * 1000
     desc = b"r\0\1A" + bytes(8) + b"\2" + (1000).to_bytes(2, "big") + fields + b"xp"
-    return make(repeated(lambda w: w.raw(b"v" + desc), 2500), hierarchy(), *STANDARD)
+    return make_file(repeated(lambda w: w.raw(b"v" + desc), 2500), hierarchy(), *STANDARD)
 
 
 def bomb_of_nesting():
@@ -276,7 +278,7 @@ def bomb_of_nesting():
         reference = bytes(w._descs[spec.name])
         w.raw(b"w\4" + I32(1) + (b"s" + reference + I32(1) + b"w\4" + I32(1)) * 500_000)
 
-    return make(hierarchy(), nested, *STANDARD)
+    return make_file(hierarchy(), nested, *STANDARD)
 
 
 def bomb_of_names():
@@ -287,7 +289,7 @@ def bomb_of_names():
     def shared(w):
         numeric_list(ref("names"), null)(w)
 
-    return make(hierarchy(first, item(measured=shared)), *STANDARD)
+    return make_file(hierarchy(first, item(measured=shared)), *STANDARD)
 
 
 def bomb_of_shared_lists():
@@ -300,18 +302,18 @@ def bomb_of_shared_lists():
         schema.OBJECT_CLASSES[ObjectType.ROOT], null, null, null, number, first, annotation,
         repeated(item(measured=ref("list"), roi=null, locked=None), 29_999),
     )  # fmt: skip
-    return make(hierarchy(top=top), *STANDARD)
+    return make_file(hierarchy(top=top), *STANDARD)
 
 
 def bomb_of_metadata():
     keys = [text(f"key {i}") for i in range(20_000)]
     meta = written(schema.METADATA, null, array(*keys), array(*keys))
-    return make(hierarchy(item(meta=meta)), *STANDARD)
+    return make_file(hierarchy(item(meta=meta)), *STANDARD)
 
 
 def bomb_of_wkb():
     nested = (b"\0" + I32(7) + I32(1)) * 1_000_000
-    return make(hierarchy(item(roi=wkb(nested))), *STANDARD)
+    return make_file(hierarchy(item(roi=wkb(nested))), *STANDARD)
 
 
 def bomb_of_steps():
@@ -325,7 +327,7 @@ def bomb_of_steps():
         repeated(ref("step"), 1_000_000)(w)
         w.end()
 
-    return make(steps, hierarchy(), *STANDARD)
+    return make_file(steps, hierarchy(), *STANDARD)
 
 
 def bomb_of_detections():
@@ -335,7 +337,7 @@ def bomb_of_detections():
         schema.OBJECT_CLASSES[ObjectType.ROOT], null, null, null, I32(300_001), tile,
         repeated(item(ObjectType.TILE, roi=null, locked=None), 300_000),
     )  # fmt: skip
-    return make(hierarchy(top=top), *STANDARD)
+    return make_file(hierarchy(top=top), *STANDARD)
 
 
 def cut_off_cells():
@@ -367,6 +369,7 @@ def test_memory_of_hostile_files(tmp_path, bomb):
     assert memory <= 4 * len(data) + 50 * MIB
 
 
+@pytest.mark.slow
 def test_memory_of_whole_hierarchies_of_tiny_objects(tmp_path):
     """30 bytes each: what an object costs in Python shows most."""
     outcome, count, memory = measure(tmp_path, bomb_of_detections(), detections=True)

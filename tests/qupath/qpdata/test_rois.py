@@ -16,11 +16,11 @@ from qupath_bridge.testing.parts import (
     STRING,
     array,
     box,
-    decode,
+    decode_object,
+    decode_objects,
     item,
     null,
     numbers,
-    one,
     plain,
     ref,
     text,
@@ -30,10 +30,10 @@ from qupath_bridge.testing.parts import (
 
 
 def shape(roi):
-    return one(item(roi=roi)).roi
+    return decode_object(item(roi=roi)).roi
 
 
-def test_boxes():
+def test_roi_boxes():
     found = shape(box(4, 3.004, 0.005, 1, z=3, t=2, c=1))
     assert (found.kind, found.plane, found.channel) == (RoiKind.RECTANGLE, Plane(3, 2), 1)
     assert found.geometry.equals(shapely.box(0.01, 1, 4, 3))
@@ -43,7 +43,7 @@ def test_boxes():
         assert shape(flat).geometry.is_empty
 
 
-def test_ellipses_are_polygons_of_100_points():
+def test_roi_ellipses_are_polygons_of_100_points():
     found = shape(box(10, 20, 15, 25, kind=RoiKind.ELLIPSE))
     ring = shapely.get_coordinates(found.geometry)
     assert len(ring) == 101
@@ -66,13 +66,13 @@ def test_ellipses_are_polygons_of_100_points():
         ([], "POLYGON EMPTY"),
     ],
 )
-def test_polygons_stay_as_they_were_drawn(points, wanted):
+def test_roi_polygons_are_kept_as_drawn(points, wanted):
     found = shape(vertices(points))
     assert found.geometry.wkt == wanted
     assert found.has_area is (wanted != "POLYGON EMPTY")
 
 
-def test_many_polygons_at_once_are_each_as_alone(monkeypatch):
+def test_roi_polygons_do_not_depend_on_batches(monkeypatch):
     rings = [
         [(0, 0), (9, 0), (9, 9)],
         [],
@@ -83,13 +83,13 @@ def test_many_polygons_at_once_are_each_as_alone(monkeypatch):
     ]
     alone = [shape(vertices(ring)).geometry.wkt for ring in rings]
     items = [item(roi=vertices(ring)) for ring in rings]
-    assert [o.roi.geometry.wkt for o in decode(*items).objects] == alone
+    assert [o.roi.geometry.wkt for o in decode_objects(*items).objects] == alone
     monkeypatch.setattr("qupath_bridge.qupath.qpdata.rois.CHUNK", 4)
     monkeypatch.setattr("qupath_bridge.qupath.qpdata.records.BATCH", 4)
-    assert [o.roi.geometry.wkt for o in decode(*items).objects] == alone
+    assert [o.roi.geometry.wkt for o in decode_objects(*items).objects] == alone
 
 
-def test_lines_and_points():
+def test_roi_lines_and_points():
     def line(points):
         return shape(vertices(points, RoiKind.POLYLINE)).geometry.wkt
 
@@ -134,7 +134,7 @@ def square(low, high, *, turned=False):
     return ring[::-1] if turned else ring
 
 
-def test_old_areas_are_filled_by_winding():
+def test_roi_areas_of_old_versions_are_filled_by_winding():
     outer, hole, island = square(0, 90), square(10, 80, turned=True), square(20, 70)
     found = shape(area(island, hole, outer))
     assert found.kind is RoiKind.GEOMETRY
@@ -149,7 +149,7 @@ def test_old_areas_are_filled_by_winding():
     assert shape(area([(1, 1), (2, 2)])).geometry.is_empty
 
 
-def test_shapes_as_wkb():
+def test_roi_shapes_as_wkb():
     donut = shapely.box(0, 0, 9, 9).difference(shapely.box(1.004, 1, 2, 2))
     found = shape(wkb(shapely.to_wkb(donut, byte_order=0)))
     assert found.geometry.equals(shapely.box(0, 0, 9, 9).difference(shapely.box(1, 1, 2, 2)))
@@ -190,8 +190,8 @@ BAD_WKB = {
     "early": ring_wkb((0, 0), (1, 0), count=0xFFFFFFFF),
     "not closed": ring_wkb((0, 0), (1, 0), (1, 1), (0, 1)),
     "a ring that is not closed": ring_wkb((0, 0), (1, 0), (0, 0)),
-    "no pixels": ring_wkb((0, 0), (math.nan, 0), (1, 1), (0, 0)),
-    "that are no pixels": LINE + struct.pack(">Idddd", 2, 0, 0, math.inf, 0),
+    "invalid pixel coordinates": ring_wkb((0, 0), (math.nan, 0), (1, 1), (0, 0)),
+    ", invalid pixel coordinates": LINE + struct.pack(">Idddd", 2, 0, 0, math.inf, 0),
     "a line of one point": LINE + struct.pack(">Idd", 1, 0, 0),
     "too deep": (b"\0" + struct.pack(">II", 7, 1)) * 5000 + b"\0" + struct.pack(">I", 7) + bytes(4),
     "cannot be read, ": b"\0" + struct.pack(">II", 6, 1) + shapely.to_wkb(shapely.Point(1, 2)),
@@ -199,10 +199,10 @@ BAD_WKB = {
 
 
 @pytest.mark.parametrize("problem", BAD_WKB)
-def test_wkb_that_is_none(problem):
+def test_roi_invalid_wkb_is_refused(problem):
     """Never left to the native library, which would recurse on it or trust its counts."""
     with pytest.raises(ProjectError, match=problem):
-        decode(item(roi=wkb(BAD_WKB[problem])))
+        decode_objects(item(roi=wkb(BAD_WKB[problem])))
 
 
 def roi_spec(name, *fields):
@@ -210,7 +210,7 @@ def roi_spec(name, *fields):
     return ClassSpec(f"{QUPATH}roi.{name}", 1, 2, (*plane, *fields))
 
 
-def test_rois_that_are_none():
+def test_roi_proxies_that_are_malformed_are_refused():
     three = [(0, 0), (1, 0), (1, 1)]
     short_y = plain(
         schema.ROI_CLASSES[RoiKind.POLYGON],
@@ -227,8 +227,8 @@ def test_rois_that_are_none():
         "c -2": box(c=-2),
         "coordinates in pixels": box(math.nan),
         "a number named 'x'": plain(roi_spec("RectangleROI$SerializationProxy"), bytes(12)),
-        "no pixels": vertices([*three[:2], (math.inf, 1)]),
-        "no pixels ": vertices([*three[:2], (1, 1e30)], RoiKind.POINTS),
+        "invalid pixel": vertices([*three[:2], (math.inf, 1)]),
+        "invalid pixel coordinates": vertices([*three[:2], (1, 1e30)], RoiKind.POINTS),
         "an array of numbers": plain(
             schema.ROI_CLASSES[RoiKind.POLYGON], bytes(12), null, null, null, null
         ),
@@ -240,12 +240,12 @@ def test_rois_that_are_none():
     }
     for problem, roi in bad.items():
         with pytest.raises(ProjectError, match=problem.strip()):
-            decode(item(roi=roi))
+            decode_objects(item(roi=roi))
     with pytest.raises(ProjectError, match="Open and save the image with QuPath 0.2.3"):
-        decode(item(roi=milestone))
+        decode_objects(item(roi=milestone))
 
 
-def test_objects_may_share_a_roi():
+def test_roi_shared_by_objects():
     """As after QuPath's Duplicate command."""
 
     def shared(w):
@@ -253,13 +253,13 @@ def test_objects_may_share_a_roi():
         w.raw(struct.pack(">iiddddi", -1, 0, 0, 1, 0, 1, 0))
         w.null()
 
-    first, second = decode(item(roi=shared), item(roi=ref("roi"))).objects
+    first, second = decode_objects(item(roi=shared), item(roi=ref("roi"))).objects
     assert first.roi == second.roi
     assert first.roi.geometry.area == 1
     assert first.id != second.id
 
 
-def test_objects_without_roi():
-    found = one(item(roi=null))
+def test_roi_of_objects_without_one():
+    found = decode_object(item(roi=null))
     assert found.roi is None
     assert uuid.UUID(found.id).version == 8

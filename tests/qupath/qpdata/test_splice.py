@@ -1,6 +1,5 @@
 """Tiles put into data files, and taken out: every other object stays as it is."""
 
-import json
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -58,23 +57,23 @@ def assert_only(before, after, removed=(), added=()):
     assert list(differences(old, new, removed=removed, added=tile_hashes(added))) == []
 
 
-def test_there_are_files():
+def test_splice_files_are_present():
     assert len(FILES) == 28
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: "-".join(path.parts[-5:-1]))
 class TestFilesOfQuPath:
-    def test_nothing_to_do_changes_no_byte(self, path):
+    def test_splice_without_changes_keeps_every_byte(self, path):
         data = path.read_bytes()
         assert splice_tiles(data, remove={"00000000-0000-0000-0000-000000000000"}) == data
 
-    def test_in_and_out_again_gives_the_same_bytes(self, path):
+    def test_splice_add_then_remove_gives_the_same_bytes(self, path):
         data, some = path.read_bytes(), tiles(9)
         new = splice_tiles(data, add=some)
         assert_only(data, new, added=some)
         assert splice_tiles(new, remove=ids(some)) == data
 
-    def test_some_go_and_others_come(self, path):
+    def test_splice_removes_and_adds_at_once(self, path):
         data, first, second = path.read_bytes(), tiles(9), tiles(5, 20)
         new = splice_tiles(data, add=first)
         gone = ids(first[:3] + first[5:6])
@@ -82,8 +81,8 @@ class TestFilesOfQuPath:
         assert_only(new, newer, gone, second)
         assert_only(data, splice_tiles(newer, remove=ids(first)), (), second)
 
-    def test_the_files_own_tiles_go(self, path):
-        """What they were the first to write is still there for the others."""
+    def test_splice_removes_the_files_own_tiles(self, path):
+        """Texts and classes that removed tiles wrote first are kept for the others."""
         data = path.read_bytes()
         own = [o for o in read(data).objects if o.object_type is ObjectType.TILE]
         gone = {o.id for o in own if o.id_origin == "qupath"}
@@ -145,7 +144,7 @@ def _depth_first(objects):
 
 
 @given(images(), st.data())
-def test_any_tiles_of_any_hierarchy(image, data):
+def test_splice_removes_any_tiles_of_any_hierarchy(image, data):
     before = encode_image_data(image)
     own = [o.id for o in image.objects if o.object_type is ObjectType.TILE]
     gone = data.draw(st.sets(st.sampled_from(own))) if own else set()
@@ -155,7 +154,7 @@ def test_any_tiles_of_any_hierarchy(image, data):
     assert_only(after, splice_tiles(after, remove=ids(more)), ids(more))
 
 
-def test_objects_below_a_tile_move_up():
+def test_splice_moves_children_of_a_removed_tile_up():
     inner = square(ObjectType.ANNOTATION, 1, parent=0, class_path="Tumor")
     outer = square(ObjectType.TILE, 0, class_path="Tumor")
     image = ImageData(objects=(outer, replace(inner, parent_id=outer.id)))
@@ -163,13 +162,13 @@ def test_objects_below_a_tile_move_up():
     assert (left.id, left.parent, left.class_path) == (inner.id, -1, "Tumor")
 
 
-def test_only_tiles_are_taken():
+def test_splice_removes_only_tiles():
     image = ImageData(objects=(square(ObjectType.ANNOTATION, 0), square(ObjectType.CELL, 1)))
     data = encode_image_data(image)
     assert splice_tiles(data, remove={o.id for o in image.objects}) == data
 
 
-def test_an_id_may_not_come_twice():
+def test_splice_refuses_repeated_ids():
     (one,) = tiles(1)
     data = encode_image_data(ImageData())
     with pytest.raises(OutputError, match=f"{one.id}.*another tile"):
@@ -189,37 +188,37 @@ def test_an_id_may_not_come_twice():
         ({"box": Box(0, 0, 0, 5)}, "no area"),
     ],
 )
-def test_a_tile_that_would_not_be_read_is_refused(change, problem):
+def test_splice_refuses_tiles_that_qupath_could_not_read(change, problem):
     with pytest.raises(OutputError, match=problem):
         splice_tiles(encode_image_data(ImageData()), add=[tiles(1)[0]._replace(**change)])
 
 
 @pytest.mark.parametrize("version", ["0.8.0", "1.0.0", "0.1.2", "0.20.0", "", None])
-def test_versions_that_were_not_tested_are_refused_by_name(version):
+def test_splice_refuses_versions_that_were_not_tested(version):
     data = encode_image_data(ImageData(), qupath_version=version)
-    with pytest.raises(OutputError, match=f"written by (QuPath {version}|a QuPath)"):
+    with pytest.raises(OutputError, match=f"written by (QuPath {version}|an unknown QuPath)"):
         splice_tiles(data, add=tiles(1))
 
 
 @pytest.mark.parametrize("version", ["0.3.0", "0.6.0-rc1", "0.7.0", "0.5"])
-def test_versions_that_were_tested(version):
+def test_splice_accepts_versions_that_were_tested(version):
     assert splice_tiles(encode_image_data(ImageData(), qupath_version=version), add=tiles(1))
 
 
-def test_the_end_must_be_there_and_be_the_end():
+def test_splice_needs_the_end_mark_at_the_end():
     data = FILES[0].read_bytes()
     for broken in (data[:-6], data[:-1], data + b"\0", data[: len(data) // 2]):
         with pytest.raises(ProjectError):
             splice_tiles(broken, add=tiles(1))
 
 
-def test_a_number_of_version_4_is_refused():
+def test_splice_refuses_data_file_version_4():
     data = encode_image_data(ImageData())
     with pytest.raises(OutputError, match="version 4"):
         splice_tiles(data.replace(b"Data file version 3", b"Data file version 4"), add=tiles(1))
 
 
-def test_a_tile_that_is_used_elsewhere_stays():
+def test_splice_refuses_to_remove_a_tile_that_is_used_elsewhere():
     """Connections between objects refer to the objects themselves."""
     image = ImageData(objects=(square(ObjectType.TILE, 0), square(ObjectType.TILE, 1)))
     data = encode_image_data(image, properties={"k": "a text to put in the place of"})
@@ -245,7 +244,7 @@ def handle_of_tile(data, identity):
     raise AssertionError("no such tile")
 
 
-def test_tiles_are_read_back_quickly_and_the_same(monkeypatch):
+def test_splice_tiles_are_read_back_by_templates(monkeypatch):
     """Names and paths of their own do not hinder reading them alike."""
     data = splice_tiles(FILES[0].read_bytes(), add=tiles(600))
     slowly = decode_image_data(data, detections=True, fast=False)
@@ -260,22 +259,11 @@ def test_tiles_are_read_back_quickly_and_the_same(monkeypatch):
 # --- a real QuPath --------------------------------------------------------------------------
 
 
-@pytest.fixture
-def as_qupath_reads(installation, tmp_path):
-    def dump(data):
-        (tmp_path / "data.qpdata").write_bytes(data)
-        script = Path(__file__).parents[2] / "qupath" / "dump_data.groovy"
-        installation.groovy(script, [tmp_path / "dump.json", tmp_path / "data.qpdata"])
-        return json.loads((tmp_path / "dump.json").read_text(encoding="utf-8"))
-
-    return dump
-
-
 @pytest.mark.qupath
 @pytest.mark.parametrize(
     "path", FILES[0:18:3] + FILES[1:18:3] + FILES[18:24:5], ids=lambda p: "-".join(p.parts[-5:-1])
 )
-def test_qupath_reads_the_tiles_and_all_else_as_before(path, as_qupath_reads):
+def test_splice_result_is_read_by_qupath(path, as_qupath_reads):
     data, first, second = path.read_bytes(), tiles(6), tiles(4, 50)
     new = splice_tiles(splice_tiles(data, add=first), remove=ids(first[2:]), add=second)
     before, after = as_qupath_reads(data), as_qupath_reads(new)

@@ -23,36 +23,32 @@ from qupath_bridge.testing.parts import (
     array,
     array_list,
     boolean,
-    decode,
+    decode_object,
+    decode_objects,
     hash_map,
     hierarchy,
     integer,
     item,
-    make,
+    make_file,
     metadata,
     null,
     numbers,
     numeric_list,
-    one,
     path_class,
     plain,
     ref,
     text,
     written,
 )
-
-
-def enum(name):
-    return lambda w: w.enum(schema.IMAGE_TYPE, name)
-
+from tests.support.data_files import enum
 
 # --- classes, metadata, measurements --------------------------------------------------------
 
 
-def test_classes():
+def test_path_classes():
     shared = path_class("Tumor", color=integer(-9), key="tumor")
     derived = path_class(" Positive ", ref("tumor"), integer(-8))
-    image = decode(
+    image = decode_objects(
         item(classified=shared),
         item(classified=ref("tumor")),
         item(classified=derived),
@@ -68,13 +64,13 @@ def test_classes():
     ]
 
 
-def test_a_class_that_is_its_own_parent():
+def test_path_class_that_is_its_own_parent_is_refused():
     with pytest.raises(ProjectError, match="a class with fewer parents"):
-        decode(item(classified=path_class("A", ref("a"), key="a")))
+        decode_objects(item(classified=path_class("A", ref("a"), key="a")))
 
 
-def test_metadata():
-    assert dict(one(item(meta=metadata(a="b", c=None))).metadata) == {"a": "b"}
+def test_object_metadata():
+    assert dict(decode_object(item(meta=metadata(a="b", c=None))).metadata) == {"a": "b"}
     bad = {
         "as many texts as keys": written(schema.METADATA, integer(1), array(text("a")), array()),
         "keys and texts of its own": written(schema.METADATA, integer(1)),
@@ -83,17 +79,17 @@ def test_metadata():
     }
     for problem, meta in bad.items():
         with pytest.raises(ProjectError, match=problem):
-            decode(item(meta=meta))
+            decode_objects(item(meta=meta))
     many = [text("x")] * (10_001)
     with pytest.raises(ProjectError, match="at most 10000"):
-        decode(item(meta=written(schema.METADATA, integer(1), array(*many), array(*many))))
+        decode_objects(item(meta=written(schema.METADATA, integer(1), array(*many), array(*many))))
 
 
-def test_shared_metadata_is_refused():
+def test_object_metadata_by_reference_is_refused():
     """QuPath never shares it; by reference it would cost far more than its bytes."""
     shared = written(schema.METADATA, integer(1), array(), array(), key="m")
     with pytest.raises(ProjectError, match="list of measurements"):
-        decode(item(meta=shared), item(meta=ref("m")))
+        decode_objects(item(meta=shared), item(meta=ref("m")))
 
 
 def test_measurement_lists_of_all_versions():
@@ -102,17 +98,17 @@ def test_measurement_lists_of_all_versions():
     older = plain(UNMODIFIABLE, b"", array_list(*names, key="inner"), ref("inner"))
     for stored in (array_list(*names), closed, older):
         for code in "fd":
-            found = one(item(measured=numeric_list(stored, [0.1, math.nan], code=code)))
+            found = decode_object(item(measured=numeric_list(stored, [0.1, math.nan], code=code)))
             value = np.float32(0.1) if code == "f" else 0.1
             assert found.measurements["a"] == value
             assert math.isnan(found.measurements["b"])
     # room to grow behind the values, and equal names: the first counts
     grown = numeric_list(array_list(text("a"), text("b"), text("a")), [1, 2, 3, 9, 9])
-    assert dict(one(item(measured=grown)).measurements) == {"a": 1.0, "b": 2.0}
-    assert dict(one(item(measured=numeric_list(array_list(), []))).measurements) == {}
+    assert dict(decode_object(item(measured=grown)).measurements) == {"a": 1.0, "b": 2.0}
+    assert dict(decode_object(item(measured=numeric_list(array_list(), []))).measurements) == {}
 
 
-def test_lists_of_measurement_objects():
+def test_measurement_lists_of_objects():
     double = ClassSpec(
         f"{QUPATH}measurements.DoubleMeasurement", 1, 2, (("value", "D"), ("name", STRING))
     )
@@ -127,19 +123,19 @@ def test_lists_of_measurement_objects():
         plain(single, struct.pack(">f", 0.5), text("b")),
         plain(double, struct.pack(">d", 7), text("a")),
     )
-    assert dict(one(item(measured=plain(default, b"", stored))).measurements) == {
+    assert dict(decode_object(item(measured=plain(default, b"", stored))).measurements) == {
         "a": 0.1,
         "b": 0.5,
     }
-    assert dict(one(item(measured=plain(default, b"", array_list()))).measurements) == {}
+    assert dict(decode_object(item(measured=plain(default, b"", array_list()))).measurements) == {}
     for bad in (null, array_list(text("x")), array_list(plain(double, bytes(8), null))):
         with pytest.raises(ProjectError, match="expected"):
-            decode(item(measured=plain(default, b"", bad)))
+            decode_objects(item(measured=plain(default, b"", bad)))
 
 
-def test_names_of_measurements_are_shared():
+def test_measurement_names_are_shared():
     names = array_list(text("a"), key="names")
-    image = decode(
+    image = decode_objects(
         item(measured=numeric_list(names, [1.0])),
         *[item(measured=numeric_list(ref("names"), [float(i)])) for i in range(2, 5)],
     )
@@ -147,7 +143,7 @@ def test_names_of_measurements_are_shared():
     assert len({id(o.measurements.shared_names) for o in image.objects}) == 1
 
 
-def test_a_shared_list_of_measurements_costs_nothing():
+def test_measurement_lists_by_reference_are_shared():
     def shared(w):
         w.begin(schema.DOUBLE_LIST, ("key", "list"))
         w.raw(b"\0")
@@ -155,13 +151,13 @@ def test_a_shared_list_of_measurements_costs_nothing():
         array_list(text("a"))(w)
         numbers(schema.DOUBLES, "d", [1.0])(w)
 
-    first, second = decode(item(measured=shared), item(measured=ref("list"))).objects
-    third = decode(item(measured=shared), *[item(measured=ref("list"))] * 2).objects
+    first, second = decode_objects(item(measured=shared), item(measured=ref("list"))).objects
+    third = decode_objects(item(measured=shared), *[item(measured=ref("list"))] * 2).objects
     assert dict(first.measurements) == dict(second.measurements) == {"a": 1.0}
     assert third[1].measurements is third[2].measurements
 
 
-def test_measurement_lists_that_are_none():
+def test_measurement_lists_that_are_malformed_are_refused():
     bad = {
         "2 values, as many as it has names": numeric_list(array_list(text("a"), text("b")), [1.0]),
         "a list of names": numeric_list(text("a"), [1.0]),
@@ -169,7 +165,7 @@ def test_measurement_lists_that_are_none():
     }
     for problem, measured in bad.items():
         with pytest.raises(ProjectError, match=problem):
-            decode(item(measured=measured))
+            decode_objects(item(measured=measured))
 
     def values_of_another(w):
         w.begin(schema.DOUBLE_LIST)
@@ -187,17 +183,17 @@ def test_measurement_lists_that_are_none():
         numbers(schema.DOUBLES, "d", [1.0])(w)
 
     with pytest.raises(ProjectError, match="an array of its own"):
-        decode(item(measured=first), item(measured=values_of_another))
+        decode_objects(item(measured=first), item(measured=values_of_another))
 
 
 # --- stains, workflow, properties -----------------------------------------------------------
 
 
 def properties(*contents):
-    return decode_image_data(make(hierarchy(), hash_map(*contents), text("EOF"))).properties
+    return decode_image_data(make_file(hierarchy(), hash_map(*contents), text("EOF"))).properties
 
 
-def test_properties():
+def test_image_properties():
     double = ClassSpec("java.lang.Double", 1, 2, (("value", "D"),))
     singleton = ClassSpec(
         "java.util.Collections$SingletonMap",
@@ -242,33 +238,33 @@ def test_properties():
         "text": "b",
         "null": None,
         "number": 1.5,
-        "list": ["a", 3, [None], {"b": None}],
+        "list": ("a", 3, (None,), {"b": None}),
         "map": {"1": True},
         "enum": "OTHER",
         "pairs": {"k": "v"},
         "view": {"k": "v"},
-        "one": [None],
+        "one": (None,),
         "array": {"class": "array"},
         "object": {"class": f"{QUPATH}objects.MetadataMap"},
-        "objects": [{"class": f"{QUPATH}objects.MetadataMap"}, ["x", None]],
+        "objects": ({"class": f"{QUPATH}objects.MetadataMap"}, ("x", None)),
     }
 
 
-def test_properties_that_refer_to_objects_are_only_named():
+def test_image_properties_that_refer_to_objects_are_only_named():
     """As QuPath's connections between cells do: a reference may mean the whole hierarchy."""
     annotation = f"{QUPATH}objects.PathAnnotationObject"
-    data = make(
+    data = make_file(
         hierarchy(item(key="it")),
         hash_map(text("it"), ref("it"), text("all"), array_list(ref("it"))),
         text("EOF"),
     )
     assert decode_image_data(data).properties == {
         "it": {"class": annotation},
-        "all": [{"class": annotation}],
+        "all": ({"class": annotation},),
     }
 
 
-def test_large_properties_are_only_named():
+def test_image_properties_that_are_large_are_only_named():
     large = array_list(*[text("x" * 50_000 + str(i)) for i in range(4)])
     assert properties(text("large"), large) == {"large": {"class": "java.util.ArrayList"}}
     lists = array_list(*[null] * 30_000, key="list")
@@ -279,7 +275,7 @@ def test_large_properties_are_only_named():
     assert sum(len(value) for value in found.values() if isinstance(value, list)) <= 100_000
 
 
-def test_a_list_in_itself():
+def test_image_properties_with_a_list_in_itself():
     found = properties(text("a"), array_list(ref("me"), key="me"))
     for _ in range(20):
         if isinstance(found, dict):
@@ -289,10 +285,10 @@ def test_a_list_in_itself():
     assert found == "named"
 
 
-def test_properties_that_are_none():
+def test_image_properties_that_are_malformed_are_refused():
     odd = written(schema.HASH_MAP, I32(16) + I32(-1), raw=bytes(8))
     with pytest.raises(ProjectError, match="-1 properties"):
-        decode_image_data(make(hierarchy(), odd, text("EOF")))
+        decode_image_data(make_file(hierarchy(), odd, text("EOF")))
     uneven = written(schema.HASH_MAP, I32(16) + I32(1), text("k"), raw=bytes(8))
     with pytest.raises(ProjectError, match="a value for each key"):
         properties(text("a"), uneven)
@@ -304,7 +300,9 @@ def workflow(*steps, count=None):
 
 
 def steps_of(*steps, **options):
-    return decode_image_data(make(workflow(*steps, **options), hierarchy(), *STANDARD)).workflow
+    return decode_image_data(
+        make_file(workflow(*steps, **options), hierarchy(), *STANDARD)
+    ).workflow
 
 
 STEPS = f"{QUPATH}plugins.workflow."
@@ -357,7 +355,7 @@ def test_workflow_steps_are_texts():
     assert found[3] is not found[0]
 
 
-def test_workflow_steps_that_are_none_or_large():
+def test_workflow_steps_that_are_malformed_or_large():
     large = plain(SCRIPT_STEP, b"", null, text("big"), text("x" * 200_000))
     assert steps_of(large) == ({"class": "DefaultScriptableWorkflowStep"},)
     for problem, steps, options in [
@@ -375,7 +373,7 @@ def test_workflow_steps_that_are_none_or_large():
 
 def stains(*contents):
     item_5 = written(schema.STAINS, I32(1), *contents)
-    return decode_image_data(make(item_5, hierarchy(), *STANDARD)).stains
+    return decode_image_data(make_file(item_5, hierarchy(), *STANDARD)).stains
 
 
 def test_stains():
@@ -395,21 +393,21 @@ def test_stains():
             stains(*none)
 
 
-def test_collections_that_are_none():
+def test_java_collections_that_are_malformed_are_refused():
     """A set of numbers as names, a map as a list, too many wrappers, other lists of names."""
     odd_map = written(COLL_SER, I32(2), text("k"), text("v"), raw=I32(3))
     with pytest.raises(ProjectError, match="a list of names"):
-        decode(item(measured=numeric_list(odd_map, [1.0])))
+        decode_objects(item(measured=numeric_list(odd_map, [1.0])))
     with pytest.raises(ProjectError, match="a list of names"):
-        decode(item(measured=numeric_list(numbers(schema.BYTES, "b", [1]), [1.0])))
+        decode_objects(item(measured=numeric_list(numbers(schema.BYTES, "b", [1]), [1.0])))
     wrapped = array_list(text("a"))
     for _ in range(10):
         wrapped = plain(UNMODIFIABLE, b"", null, wrapped)
     with pytest.raises(ProjectError, match="a list of names"):
-        decode(item(measured=numeric_list(wrapped, [1.0])))
+        decode_objects(item(measured=numeric_list(wrapped, [1.0])))
 
 
-def test_maps_in_too_many_wrappers_are_only_named():
+def test_java_maps_in_too_many_wrappers_are_only_named():
     view = ClassSpec("java.util.Collections$UnmodifiableMap", 1, 2, (("m", MAP),))
     inner = hash_map(text("k"), text("v"))
     for _ in range(10):
@@ -417,15 +415,15 @@ def test_maps_in_too_many_wrappers_are_only_named():
     assert properties(text("a"), inner) == {"a": {"class": view.name}}
 
 
-def test_many_different_lists_of_names(monkeypatch):
+def test_measurement_names_cache_is_bounded(monkeypatch):
     monkeypatch.setattr("qupath_bridge.qupath.qpdata.values.MAX_NAMES", 3)
     items = [item(measured=numeric_list(array_list(text(f"n{i}")), [i])) for i in range(10)]
-    assert [dict(o.measurements) for o in decode(*items).objects] == [
+    assert [dict(o.measurements) for o in decode_objects(*items).objects] == [
         {f"n{i}": i} for i in range(10)
     ]
 
 
-def test_properties_in_a_subclass_of_hash_map():
+def test_image_properties_in_a_subclass_of_hash_map():
     linked = ClassSpec(
         "java.util.LinkedHashMap", 3801124242820219131, 2, (("accessOrder", "Z"),), schema.HASH_MAP
     )
@@ -445,11 +443,11 @@ def test_properties_in_a_subclass_of_hash_map():
         return part
 
     for part in (write(linked, lambda w: w.raw(b"\0")), write(other, null)):
-        assert decode_image_data(make(hierarchy(), part, text("EOF"))).properties == {"k": "v"}
+        assert decode_image_data(make_file(hierarchy(), part, text("EOF"))).properties == {"k": "v"}
 
 
 def test_measurements_as_a_mapping():
-    found = one(item(measured=numeric_list(array_list(text("a"), text("b")), [1.0, 2.0])))
+    found = decode_object(item(measured=numeric_list(array_list(text("a"), text("b")), [1.0, 2.0])))
     values = found.measurements
     assert (len(values), list(values), values == {"a": 1.0, "b": 2.0}) == (2, ["a", "b"], True)
     assert repr(values) == "{'a': 1.0, 'b': 2.0}"

@@ -44,7 +44,7 @@ def same_roi(ours, theirs):
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_what_is_written_is_read(name):
+def test_data_file_written_is_read_back(name):
     image = IMAGES[name]()
     data = encode_image_data(image, server=SERVER, properties={"PROJECT_ENTRY_ID": "a::1"})
     read = decode_image_data(data, detections=True)
@@ -60,11 +60,11 @@ def test_what_is_written_is_read(name):
     assert read.problems == ()
 
 
-def test_same_values_give_the_same_bytes():
+def test_data_file_of_the_same_values_has_the_same_bytes():
     assert encode_image_data(every_kind()) == encode_image_data(every_kind())
 
 
-def test_what_was_read_can_be_written_again():
+def test_data_file_read_can_be_written_again():
     first = encode_image_data(every_kind(), server=SERVER)
     again = encode_image_data(decode_image_data(first, detections=True), server=SERVER)
     assert again == encode_image_data(decode_image_data(again, detections=True), server=SERVER)
@@ -81,7 +81,7 @@ def specs():
         found += [spec.parent] if spec.parent else []
 
 
-def test_classes_are_described_as_qupath_does():
+def test_data_file_class_descriptors_equal_qupaths():
     """QuPath refuses a file over any difference; these are taken from files of six versions."""
     known = {each["name"]: each for each in json.loads(DESCRIPTORS.read_text(encoding="utf-8"))}
     written = {spec.name: spec for spec in specs()}
@@ -94,7 +94,7 @@ def test_classes_are_described_as_qupath_does():
         assert list(spec.fields) == fields, name
 
 
-def test_server_and_version_are_kept():
+def test_data_file_has_server_and_version():
     data = encode_image_data(ImageData(), server=SERVER, qupath_version="0.5.1")
     start = data.index(b'{"dataVersion"')
     (length,) = struct.unpack(">H", data[start - 2 : start])
@@ -102,20 +102,20 @@ def test_server_and_version_are_kept():
     assert stored == {"dataVersion": 3, "qupathVersion": "0.5.1", "server": SERVER}
 
 
-def test_long_server_text():
+def test_data_file_with_a_long_server_text():
     server = {"builderType": "uri", "uri": "file:/" + "é" * 70_000}
     assert (
         decode_image_data(encode_image_data(ImageData(), server=server)).qupath_version == "0.7.0"
     )
 
 
-def test_many_properties():
+def test_data_file_with_many_properties():
     properties = {f"key {i}": f"text {i}" for i in range(40)}
     data = encode_image_data(ImageData(), properties=properties)
     assert decode_image_data(data).properties == properties
 
 
-def test_what_many_objects_share_is_written_once():
+def test_data_file_writes_shared_values_once():
     """Names, classes, texts: a tile with two measurements costs less than 250 bytes."""
     tiles = [
         PathObject(
@@ -133,7 +133,7 @@ def test_what_many_objects_share_is_written_once():
         assert data.count(shared) == 1
 
 
-def test_parents_of_a_derived_class_get_their_colours():
+def test_data_file_has_colours_of_parent_classes():
     data = encode_image_data(
         ImageData((
             PathObject(ID, ObjectType.ANNOTATION, "A: B", roi=Roi(RoiKind.RECTANGLE, SQUARE),
@@ -146,7 +146,7 @@ def test_parents_of_a_derived_class_get_their_colours():
     assert [(o.class_path, o.class_color) for o in read] == [("A: B", -7), ("A", -9)]
 
 
-def test_description_stands_for_its_metadata():
+def test_data_file_writes_the_description_as_metadata():
     """Whichever of the two is given, QuPath shows the description."""
     square = Roi(RoiKind.RECTANGLE, SQUARE)
     given = PathObject(ID, ObjectType.ANNOTATION, roi=square, description="here")
@@ -154,7 +154,7 @@ def test_description_stands_for_its_metadata():
     assert read.description == read.metadata["ANNOTATION_DESCRIPTION"] == "here"
 
 
-def test_deep_nesting_needs_no_recursion():
+def test_data_file_of_deep_nesting_needs_no_recursion():
     square = Roi(RoiKind.RECTANGLE, SQUARE)
     objects = tuple(
         PathObject(str(uuid.UUID(int=i)), ObjectType.ANNOTATION, roi=square, parent=i - 1)
@@ -177,8 +177,8 @@ def roi(kind, geometry, **rest):
 
 
 REFUSED = {
-    "root": (replace(ANNOTATION, object_type=ObjectType.ROOT), "written by itself"),
-    "parent": (replace(ANNOTATION, parent=0), "parent 0 does not come before it"),
+    "root": (replace(ANNOTATION, object_type=ObjectType.ROOT), "must not be listed"),
+    "parent": (replace(ANNOTATION, parent=0), "parent 0 is not listed before it"),
     "parent below": (replace(ANNOTATION, parent=-2), "parent -2"),
     "id": (replace(ANNOTATION, id="17"), "'17' is not a UUID"),
     "upper case id": (replace(ANNOTATION, id=ID.replace("5", "A")), "lower case"),
@@ -189,51 +189,51 @@ REFUSED = {
     "colon": (replace(ANNOTATION, class_path="A:B"), "would become 'A: B'"),
     "colour": (replace(ANNOTATION, color=1 << 31), "colour 2147483648"),
     "class colour": (replace(ANNOTATION, class_color=-(1 << 31) - 1), "colour"),
-    "own metadata": (replace(ANNOTATION, metadata={"Object ID": "x"}), "QuPath's own"),
+    "own metadata": (replace(ANNOTATION, metadata={"Object ID": "x"}), "reserved by QuPath"),
     "no roi": (replace(ANNOTATION, roi=None), "has no ROI"),
     "nucleus": (replace(ANNOTATION, nucleus=ANNOTATION.roi), "only cells have a nucleus"),
     "missing": (replace(ANNOTATION, missing=True), "only TMA cores can be missing"),
-    "core without grid": (CORE, "in no TMA grid"),
-    "channel": (roi("Rectangle", SQUARE, channel=-2), "plane that cannot be"),
-    "z": (roi("Rectangle", SQUARE, plane=Plane(-1, 0)), "plane that cannot be"),
-    "t": (roi("Rectangle", SQUARE, plane=Plane(0, 1 << 31)), "plane that cannot be"),
+    "core without grid": (CORE, "outside the TMA grid"),
+    "channel": (roi("Rectangle", SQUARE, channel=-2), "invalid plane"),
+    "z": (roi("Rectangle", SQUARE, plane=Plane(-1, 0)), "invalid plane"),
+    "t": (roi("Rectangle", SQUARE, plane=Plane(0, 1 << 31)), "invalid plane"),
     "empty": (roi("Polygon", shapely.Polygon()), "is empty"),
-    "NaN": (roi("Points", shapely.MultiPoint([(0, 0), (math.inf, 1)])), "no pixels"),
-    "far": (roi("Points", shapely.Point(1e10, 0)), "no pixels"),
+    "NaN": (roi("Points", shapely.MultiPoint([(0, 0), (math.inf, 1)])), "invalid pixel"),
+    "far": (roi("Points", shapely.Point(1e10, 0)), "invalid pixel"),
     "kind": (roi("Polygon", shapely.Point(1, 1)), "of kind Polygon is a Point"),
     "collection": (roi("Geometry", shapely.GeometryCollection([SQUARE])), "GeometryCollection"),
     "hole": (roi("Polygon", DONUT), "has a hole"),
     "two points": (roi("Polygon", shapely.Polygon([(0, 0), (1, 1), (0, 0), (1, 1)])), "fewer than"),
     "invalid": (roi("Geometry", BOW_TIE), "not valid: Self-intersection"),
-    "no box": (roi("Rectangle", BOW_TIE), "is no rectangle"),
-    "no ellipse": (roi("Ellipse", SQUARE), "is no ellipse"),
+    "no box": (roi("Rectangle", BOW_TIE), "Rectangle does not fill"),
+    "no ellipse": (roi("Ellipse", SQUARE), "Ellipse does not fill"),
     "no line": (roi("Line", shapely.LineString([(0, 0), (1, 1), (2, 0)])), "has 3 points"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_qupath_could_not_open_is_never_written(case):
+def test_data_file_rules_refuse_invalid_objects(case):
     bad, problem = REFUSED[case]
     with pytest.raises(OutputError, match=problem) as caught:
         encode_image_data(ImageData((bad,)))
     assert str(caught.value).startswith(f"object 0 ({bad.object_type}")
 
 
-def test_nucleus_is_held_to_the_same_rules():
+def test_data_file_rules_check_the_nucleus():
     cell = replace(ANNOTATION, object_type=ObjectType.CELL, nucleus=Roi(RoiKind.POLYGON, DONUT))
     with pytest.raises(OutputError, match="object 0 .cell 'my cell'.: its nucleus .* has a hole"):
         encode_image_data(ImageData((replace(cell, name="my cell"),)))
 
 
-def test_ids_are_unique():
+def test_data_file_rules_refuse_repeated_ids():
     with pytest.raises(OutputError, match=f"object 1 .*id {ID} is that of object 0 too"):
         encode_image_data(ImageData((ANNOTATION, ANNOTATION)))
 
 
-def test_image_type_and_stains():
+def test_data_file_rules_check_image_type_and_stains():
     with pytest.raises(OutputError, match="'H&E' is not one of QuPath's"):
         encode_image_data(ImageData(image_type="H&E"))
-    with pytest.raises(OutputError, match="stains without the text"):
+    with pytest.raises(OutputError, match="stains have no text"):
         encode_image_data(ImageData(stains={"name": "x"}))
     for name in IMAGE_TYPES:
         assert decode_image_data(encode_image_data(ImageData(image_type=name))).image_type == name
@@ -242,40 +242,25 @@ def test_image_type_and_stains():
 @pytest.mark.parametrize(
     "grid", [TmaGrid(2, 1, (0,)), TmaGrid(2, 1, (0, 0)), TmaGrid(2, 1, (0, 9)), TmaGrid(1, 1, (1,))]
 )
-def test_a_grid_holds_each_core_once(grid):
+def test_data_file_rules_check_the_tma_grid(grid):
     objects = (CORE, replace(ANNOTATION, id=ID.replace("1", "2")))
     with pytest.raises(OutputError, match="TMA"):
         encode_image_data(ImageData(objects, tma_grid=grid))
 
 
-def test_a_core_is_not_below_another_object():
+def test_data_file_rules_refuse_a_core_below_another_object():
     below = replace(CORE, id=ID.replace("1", "2"), parent=0)
     with pytest.raises(OutputError, match="below another object"):
         encode_image_data(ImageData((ANNOTATION, below), tma_grid=TmaGrid(1, 1, (1,))))
 
 
-def test_a_hand_drawn_shape_may_cross_itself():
+def test_data_file_rules_accept_a_polygon_that_crosses_itself():
     """QuPath itself keeps such polygons."""
     (read,) = decode_image_data(encode_image_data(ImageData((roi("Polygon", BOW_TIE),)))).objects
     assert shapely.equals_exact(read.roi.geometry, BOW_TIE)
 
 
 # --- a real QuPath --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def qupath(installation):
-    return installation
-
-
-@pytest.fixture
-def as_qupath_reads(qupath, tmp_path):
-    def dump(data):
-        (tmp_path / "data.qpdata").write_bytes(data)
-        qupath.groovy(DUMP, [tmp_path / "dump.json", tmp_path / "data.qpdata"])
-        return json.loads((tmp_path / "dump.json").read_text(encoding="utf-8"))
-
-    return dump
 
 
 def number(value):
@@ -300,7 +285,7 @@ def check_shape(ours, theirs):
 
 @pytest.mark.qupath
 @pytest.mark.parametrize("name", IMAGES)
-def test_qupath_reads_what_is_written(name, as_qupath_reads):
+def test_data_file_written_is_read_by_qupath(name, as_qupath_reads):
     image = IMAGES[name]()
     data = encode_image_data(image, server=SERVER, properties={"PROJECT_ENTRY_ID": "a::1"})
     said = as_qupath_reads(data)
@@ -334,7 +319,7 @@ def test_qupath_reads_what_is_written(name, as_qupath_reads):
 
 
 @pytest.mark.qupath
-def test_qupath_keeps_class_colours(as_qupath_reads):
+def test_data_file_class_colours_are_kept_by_qupath(as_qupath_reads):
     """The stored one counts for a class that QuPath does not know yet."""
     image = every_kind()
     said = as_qupath_reads(encode_image_data(image))["objects"]
@@ -343,7 +328,7 @@ def test_qupath_keeps_class_colours(as_qupath_reads):
 
 
 @pytest.mark.qupath
-def test_qupath_reads_repeated_cells(as_qupath_reads):
+def test_data_file_of_repeated_cells_is_read_by_qupath(as_qupath_reads):
     """The large files of the benchmarks are files that QuPath can read."""
     said = as_qupath_reads(cell_file(200, distinct=50))
     assert len(said["objects"]) == 10 + 3 + 200
