@@ -1,1 +1,1 @@
-"""Plan, export, verify, provenance: the parts put together."""
+"""Plan, export and verify: the other packages put together."""

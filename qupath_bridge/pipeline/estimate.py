@@ -1,4 +1,4 @@
-"""About how many bytes and seconds an export will take, from a few patches made for it."""
+"""Size and duration of an export, estimated from a few patches that are made for it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ import numpy as np
 
 from qupath_bridge.codecs import get_encoder
 from qupath_bridge.errors import SlideError
+from qupath_bridge.frozen import OneLine
+from qupath_bridge.model import Box
 from qupath_bridge.readers import open_reader
+from qupath_bridge.readers.base import Reader
 
+from .patch_pixels import PatchPixels
 from .plan import Plan
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Estimate", "estimate", "patch_bytes"]
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What an export will take on this machine, from ``sample`` patches that were tried."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Estimate(OneLine):
+    """Size and duration of an export on this machine, from ``sample`` patches that were tried."""
 
     bytes: int
     seconds: float
@@ -35,8 +39,7 @@ def estimate(plans: Sequence[Plan], *, workers: int = 1, sample: int = 12) -> Es
     total = sum(len(plan) for plan in plans)
     if total == 0:
         return Estimate(0, 0.0, 0)
-    sizes: list[int] = []
-    seconds: list[float] = []
+    tried: list[tuple[int, float]] = []
     picks = np.unique(np.linspace(0, total - 1, min(sample, total)).astype(int))
     start = 0
     for plan in plans:
@@ -45,21 +48,31 @@ def estimate(plans: Sequence[Plan], *, workers: int = 1, sample: int = 12) -> Es
         if not len(rows):
             continue
         try:
-            taken = list(_tried(plan, rows.tolist()))
+            with open_reader(plan.path, name=plan.reader_name) as reader:
+                tried += _try_patches(plan, rows.tolist(), reader)
         except SlideError:
             continue  # the export will say what is wrong with this slide
-        sizes += [size for size, _ in taken]
-        seconds += [second for _, second in taken]
-    if not sizes:
+    if not tried:
         return Estimate(0, 0.0, 0)
-    return Estimate(int(mean(sizes) * total), mean(seconds) * total / workers, len(sizes))
+    size, second = (mean(values) for values in zip(*tried, strict=True))
+    return Estimate(int(size * total), second * total / workers, len(tried))
 
 
-def _tried(plan: Plan, rows: Sequence[int]) -> Iterator[tuple[int, float]]:
+def patch_bytes(plan: Plan, reader: Reader, *, sample: int = 3) -> float:
+    """Return the mean size of an encoded patch in bytes, from a few that are made; 0 for none."""
+    if not len(plan):
+        return 0.0
+    rows = np.unique(np.linspace(0, len(plan) - 1, min(sample, len(plan))).astype(int))
+    return mean(size for size, _ in _try_patches(plan, rows.tolist(), reader))
+
+
+def _try_patches(plan: Plan, rows: Sequence[int], reader: Reader) -> Iterator[tuple[int, float]]:
     """Make some patches; yield the bytes and the seconds of each."""
-    encoder = get_encoder(plan.config.format, quality=plan.config.quality, mpp=plan.mpp)
-    with open_reader(plan.path) as reader:
-        for row in rows:
-            began = time.perf_counter()
-            size = len(encoder.encode(plan.read(row, reader)))
-            yield size, time.perf_counter() - began
+    encoder = get_encoder(plan.config.format, quality=plan.config.jpeg_quality, mpp=plan.mpp)
+    producer = PatchPixels(plan.coordinates, plan.config, plan.mpp, reader)
+    for row in rows:
+        began = time.perf_counter()
+        box = Box(*plan.table.boxes[row].tolist())
+        (result,) = producer.read(reader, [(box, plan.table.plane(row))])
+        size = 0 if result.pixels is None else len(encoder.encode(result.pixels))
+        yield size, time.perf_counter() - began

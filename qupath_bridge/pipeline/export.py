@@ -1,311 +1,253 @@
-"""Carrying out plans: read, encode, write, commit.
+"""A run from start to end: survey, one task per slide, records.
 
-The index partition of a slide is its commit record: what it does not list does not exist. It is
-written after all patches of the slide, each of which appears whole or not at all; so a run that
-is killed at any moment can be resumed, and then equals one that was never interrupted.
+The index partition of a slide is its commit record: what it does not list does not exist. A run
+that is killed at any moment can be resumed, and then equals one that was never interrupted.
 """
 
 from __future__ import annotations
 
-import re
-import sys
-import threading
-import time
+import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import Any
 
-import xxhash
-
-from qupath_bridge.codecs import get_encoder
-from qupath_bridge.config import ExportConfig
-from qupath_bridge.errors import InterruptedRunError, SlideError, UsageError
+from qupath_bridge.config import Settings
+from qupath_bridge.errors import InterruptedRunError, UsageError
+from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import index
-from qupath_bridge.outputs.base import PatchFile, Sink
-from qupath_bridge.outputs.folder import FolderSink
+from qupath_bridge.outputs.base import Output
 from qupath_bridge.patches import ids
-from qupath_bridge.readers import open_reader
-from qupath_bridge.readers.base import Reader
-from qupath_bridge.stores.local import LocalStore
+from qupath_bridge.stores import local_path
 
 from . import records, rows
-from .output_check import check_output, check_place
-from .plan import Failure, Plan
-from .run import Progress, Run
-from .runner import InlineRunner, Runner
+from .cancel import Cancel
+from .opened import lend_slides, source_of
+from .output_check import check_output
+from .places import check_place
+from .plan import Failure
+from .progress import Listener, Progress
+from .run import Run
+from .runner import Runner
+from .survey import SlideFacts, Survey
+from .task import SlideResult, SlideTask
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+__all__ = ["finish_run", "run_export"]
 
-__all__ = ["export", "patch_digest"]
-
-CHUNK = 64
-"""Patches a task: enough to hide its cost, few enough to stop soon and to share out evenly."""
-
-Lend = Callable[[], AbstractContextManager[Reader]]
+log = logging.getLogger("qupath_bridge")
 
 
-def export(
-    plans: Sequence[Plan],
-    out: Path | str,
+def run_export(
+    survey: Survey,
+    output: Output,
+    settings: Settings,
+    runner: Runner,
     *,
+    expected: Mapping[str, str] = FrozenDict(),
     failures: Sequence[Failure] = (),
-    runner: Runner | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    command: Sequence[str] | None = None,
-    engine: Mapping[str, Any] | None = None,
+    projects: Sequence[Mapping[str, Any]] = (),
+    command: Sequence[str] = (),
+    progress: Listener | None = None,
+    cancel: Cancel | None = None,
 ) -> Run:
-    """Write the patches of plans into a folder, with index, record and report.
+    """Export all slides of a survey.
 
     Parameters
     ----------
-    plans : sequence of Plan
-        All made with one configuration; its ``resume`` and ``update`` say what to do with a
-        folder that holds a run already.
-    out : path
-        A new or empty folder; made when it does not exist.
+    survey : Survey
+    output : Output
+    settings : Settings
+        ``options.resume`` and ``options.update`` say what to do with a run in the output.
+    runner : Runner
+    expected : mapping of str to str
+        Plan digests by slide id; a slide whose plan differs by now fails.
     failures : sequence of Failure
-        Slides that could not be planned; they go into the report.
-    runner : Runner, optional
-        Where the work is done; the calling thread when not given.
-    on_progress : callable, optional
-        Told after each piece of work, from the calling thread.
-    command, engine
+        Slides that failed before; they go into the report.
+    projects, command
         For ``run.json``.
+    progress : callable, optional
+        Called with a :class:`Progress` after each batch of patches, from the calling thread.
+    cancel : Cancel, optional
 
     Raises
     ------
     OutputError
-        If the folder is refused, or cannot be written (nothing half is left under a final
-        name; the run can be resumed).
+        If the output is refused, or cannot be written (nothing half is left under a final name;
+        the run can be resumed).
     InterruptedRunError
         If the user stops it; it can be resumed.
     """
-    config = _common_config(plans)
-    check_place(Path(out), plans[0].slide.project.folder)
-    store = LocalStore(Path(out))
+    if not survey.slides and not failures:
+        raise UsageError("Nothing to export: no slide was given.")
+    _check_place(output, survey.slides)
     record = records.run_record(
         ids.run_id(),
-        plans,
-        config,
-        command=sys.argv if command is None else command,
-        engine=engine or {},
+        survey,
+        settings,
+        projects=projects,
+        command=command,
         started=records.timestamp(),
+        failures=failures,
     )
-    record, old = check_output(store, config, record)
-    store.put(records.RUN_FILE, records.dump_json(record), durable=True)
-    store.sweep()
-
-    job = _Job(store, runner or InlineRunner(), record["run_id"], on_progress, _total(plans))
-    folders = ids.label_folders(sorted({label for p in plans for label in p.table.label_names}))
-    extension = get_encoder(config.format).extension
-    failed = list(failures)
-    for plan, slide in zip(plans, record["slides"], strict=True):
-        began = time.perf_counter()
+    record = check_output(output, settings.options, record)
+    with output.lock(record["run_id"], break_lock=settings.options.break_lock):
+        # Somebody else may have written since the first look.
+        record = check_output(output, settings.options, record)
+        output.put(records.RUN_FILE, records.dump_json(record), durable=True)
+        output.sweep()
+        watched = _Watch(survey, progress)
+        tasks = _tasks(survey, output, settings, record["run_id"], expected)
+        results: list[SlideResult] = []
+        failed = list(failures)
         try:
-            job.export_slide(plan, rows.patch_paths(plan, folders, extension))
-        except SlideError as error:
-            failed.append(Failure.of(plan.slide, error))
-        slide["seconds"] = round(time.perf_counter() - began, 3)
-    kept = _remove_unlisted(store, plans, failed)
-    # Rows of an earlier run that stay need its record of their slide.
-    known = {slide["slide_id"] for slide in record["slides"]}
-    record["slides"] += [
-        slide
-        for slide in (old["slides"] if old else ())
-        if slide["slide_id"] in kept and slide["slide_id"] not in known
-    ]
-
-    index.write_csv(store)
-    report = records.report_record(record["run_id"], plans, failed)
-    store.put(records.REPORT_FILE, records.dump_json(report), durable=True)
-    record = {**record, "state": "complete", "finished": records.timestamp()}
-    store.put(records.RUN_FILE, records.dump_json(record), durable=True)
-    return Run(Path(out), record, report)
-
-
-@dataclass(slots=True)
-class _Job:
-    """One run at work: what all of its slides share."""
-
-    store: LocalStore
-    runner: Runner
-    run_id: str
-    on_progress: Callable[[Progress], None] | None
-    total: int
-    done: int = 0
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def export_slide(self, plan: Plan, paths: Sequence[str]) -> None:
-        """Write one slide, unless it is committed already and its files are what they should be."""
-        old = index.read_partition(self.store, plan.slide_id)
-        if old is not None and rows.run_id_of(old) == self.run_id and self._intact(old):
-            self._report(plan, len(plan))
-            return
-        sink = FolderSink(self.store)
-        sink.begin(plan.slide_id)
-        known = {} if old is None else rows.find_reusable(plan, old)
-        try:
-            digests = self._write(plan, paths, sink, known)
-        except KeyboardInterrupt:
+            with (
+                lend_slides([facts.slide for facts in survey.slides]),
+                closing(_results(runner, tasks, watched, cancel)) as done,
+            ):
+                for result in done:
+                    if result.failure:
+                        failed.append(result.failure)
+                    results.append(_without_counts(result))
+                    watched.finish(result)
+        except (KeyboardInterrupt, InterruptedRunError):
             raise InterruptedRunError(
-                f"Stopped at {plan.slide.name} with {self.done} of {self.total} patches done.",
-                hint="Continue with the same command and --resume.",
+                f"Stopped with {watched.slides_done} of {len(survey.slides)} slides finished.",
+                hint="Resume the run to finish it: the same export with resume.",
             ) from None
-        except SlideError:
-            # Where pixels are the same as in an earlier run, every file that was replaced has its
-            # old bytes, and the earlier rows still hold. Else they do not.
-            if not known:
-                index.delete_partition(self.store, plan.slide_id)
-                sink.abort(plan.slide_id)
-            raise
-        table = rows.index_table(plan, self.run_id, paths=paths, digests=digests)
-        index.write_partition(self.store, plan.slide_id, table)
-        sink.commit(plan.slide_id)
+        run = finish_run(output, failures=failed)
+    return dataclasses.replace(
+        run,
+        previews=tuple(result.preview for result in results if result.preview),
+        warnings=(*survey.warnings, *(note for result in results for note in result.notes)),
+    )
 
-    def _write(
-        self, plan: Plan, paths: Sequence[str], sink: Sink, known: Mapping[int, rows.ReusablePatch]
-    ) -> list[str]:
-        """Write all patches of a slide; return their digests in plan order."""
-        config = plan.config
-        encoder = get_encoder(config.format, quality=config.quality, mpp=plan.mpp)
-        digests: list[str] = []
-        self.stop.clear()
-        with _readers(plan.path) as lend:
 
-            def task(chunk: range) -> list[str]:
-                with lend() as reader:
-                    done = []
-                    for row in chunk:
-                        if self.stop.is_set():
-                            break
-                        earlier = known.get(row)
-                        payload = self._known_payload(earlier)
-                        if payload is None or earlier is None or earlier.path != paths[row]:
-                            if payload is None:
-                                payload = encoder.encode(plan.read(row, reader))
-                            sink.write(PatchFile(_stem(paths[row]), paths[row]), payload)
-                        done.append(patch_digest(payload))
-                    return done
+def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
+    """Write report, ``index.csv`` and the state *complete*, from the committed slides.
 
-            with closing(self.runner.run(task, _chunks(len(plan)), stop=self.stop)) as results:
-                for written in results:
-                    digests += written
-                    self._report(plan, len(written))
-        return digests
+    Slides that an earlier run committed and this one does not have are removed; those that
+    failed keep what an earlier run committed for them.
 
-    def _known_payload(self, known: rows.ReusablePatch | None) -> bytes | None:
-        """Return the bytes that an earlier run wrote for the same pixels, if they are intact."""
-        if known is None or not self.store.exists(known.path):
-            return None
-        payload = self.store.get(known.path)
-        return payload if patch_digest(payload) == known.digest else None
+    Raises
+    ------
+    OutputError
+        If the output has no run, or cannot be written.
+    """
+    record = records.load_record(output, records.RUN_FILE, ("run_id", "slides"))
+    wanted = {slide["slide_id"] for slide in record["slides"]}
+    wanted |= {failure.slide_id for failure in failures}
+    for slide_id in output.slides():
+        if slide_id not in wanted:
+            output.remove(slide_id)
+    output.sweep()
+    slides, digests = [], {}
+    for facts in _facts(output):
+        digests[facts["slide_id"]] = facts["plan_digest"]
+        # What an earlier run committed stays for slides that failed, but is not of this one.
+        if facts["run_id"] == record["run_id"]:
+            slides.append(records.slide_report(facts))
+    report = records.report_record(record["run_id"], slides, failures)
+    index.write_csv(output)
+    output.put(records.REPORT_FILE, records.dump_json(report), durable=True)
+    record = {
+        **record,
+        "state": "complete",
+        "finished": records.timestamp(),
+        "run_digest": records.run_digest(digests),
+    }
+    output.put(records.RUN_FILE, records.dump_json(record), durable=True)
+    return Run(output.url, record, report)
 
-    def _intact(self, old: pa.Table) -> bool:
-        """Whether every file of a committed slide has the bytes that the index says."""
-        return all(
-            self.store.exists(path) and patch_digest(self.store.get(path)) == digest
-            for path, digest in zip(
-                old.column("path").to_pylist(), old.column("digest").to_pylist(), strict=True
+
+def _facts(output: Output) -> Iterator[dict[str, Any]]:
+    """Yield the facts of each committed slide, with counts of its rows."""
+    for slide_id in output.slides():
+        table = output.table(slide_id)
+        if table is not None:
+            yield {
+                **index.facts_of(table),
+                "written": table.num_rows,
+                "by_label": dict(sorted(rows.label_counts(table).items())),
+            }
+
+
+def _tasks(
+    survey: Survey,
+    output: Output,
+    settings: Settings,
+    run_id: str,
+    expected: Mapping[str, str],
+) -> Iterator[SlideTask]:
+    options, preview = settings.options, settings.options.preview
+    for facts in survey.slides:
+        if preview is not None and len(survey.slides) > 1:
+            name = preview.with_name(f"{preview.stem}-{facts.slide_id}{preview.suffix}")
+            options = settings.options.replace(preview=name)
+        yield SlideTask(
+            source=source_of(facts.slide),
+            entry_id=facts.slide.entry_id,
+            slide_id=facts.slide_id,
+            config=settings.config,
+            options=options,
+            labels=survey.labels,
+            output=output.url,
+            run_id=run_id,
+            expected_plan_digest=expected.get(facts.slide_id),
+        )
+
+
+def _results(
+    runner: Runner, tasks: Iterator[SlideTask], watched: _Watch, cancel: Cancel | None
+) -> Any:
+    listener: Callable[[str, int, int], None] | None = watched.update if watched.listener else None
+    yield from runner.run(tasks, progress=listener, cancel=cancel)
+
+
+def _without_counts(result: SlideResult) -> SlideResult:
+    """Drop what is in the report anyway, so that very many slides take little memory."""
+    empty: FrozenDict[str, int] = FrozenDict()
+    return dataclasses.replace(result, by_label=empty, dropped=empty, warnings=())
+
+
+class _Watch:
+    """Adds up the progress of the slides at work."""
+
+    def __init__(self, survey: Survey, listener: Listener | None) -> None:
+        self.listener = listener
+        self.slides_done = 0
+        self._slides = len(survey.slides)
+        self._names = {facts.slide_id: facts.slide.name for facts in survey.slides}
+        self._at_work: dict[str, tuple[int, int]] = {}
+        self._done = 0
+
+    def update(self, slide_id: str, done: int, planned: int) -> None:
+        self._at_work[slide_id] = (done, planned)
+        self._report(slide_id)
+
+    def finish(self, result: SlideResult) -> None:
+        self._at_work.pop(result.slide_id, None)
+        self._done += result.written
+        self.slides_done += 1
+        self._report(result.slide_id)
+
+    def _report(self, slide_id: str) -> None:
+        if self.listener:
+            done = sum(done for done, _ in self._at_work.values())
+            planned = sum(planned for _, planned in self._at_work.values())
+            self.listener(
+                Progress(
+                    self._done + done,
+                    self._done + planned,
+                    self.slides_done,
+                    self._slides,
+                    self._names.get(slide_id, slide_id),
+                )
             )
-        )
-
-    def _report(self, plan: Plan, count: int) -> None:
-        self.done += count
-        if self.on_progress:
-            self.on_progress(Progress(self.done, self.total, plan.slide.name))
 
 
-def _chunks(count: int) -> Iterator[range]:
-    return (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
-
-
-def _stem(path: str) -> str:
-    return path.rpartition("/")[2].rpartition(".")[0]
-
-
-def _total(plans: Sequence[Plan]) -> int:
-    return sum(len(plan) for plan in plans)
-
-
-def _common_config(plans: Sequence[Plan]) -> ExportConfig:
-    if not plans:
-        raise UsageError("There is nothing to export: no slide was planned.")
-    config = plans[0].config
-    if any(plan.config != config for plan in plans):
-        raise UsageError(
-            "The plans were made with different configurations.",
-            hint="Export them into one folder each.",
-        )
-    entries = [plan.slide.entry_id for plan in plans]
-    if len(set(entries)) < len(entries):
-        raise UsageError("An image is planned twice.", hint="Plan each entry once.")
-    return config
-
-
-PATCH_NAME = re.compile(
-    r"patches/(?P<slide>[^/]+)/[^/]+/(?P=slide)_x-?\d+_y-?\d+(_z\d+_t\d+)?\.(png|jpg|tif)"
-)
-"""How our patches are called; nothing else below ``patches/`` is ever removed."""
-
-
-def _remove_unlisted(
-    store: LocalStore, plans: Sequence[Plan], failures: Sequence[Failure]
-) -> set[str]:
-    """Remove what earlier runs left and this one does not list: gone images, moved patches.
-
-    Images that failed keep what an earlier run committed for them. Returns the slides in the
-    index.
-    """
-    failed = {failure.entry_id for failure in failures}
-    current = {plan.slide_id for plan in plans}
-    listed: set[str] = set()
-    kept: set[str] = set()
-    for slide_id in index.list_partitions(store):
-        if slide_id not in current and slide_id.partition("_")[0] not in failed:
-            index.delete_partition(store, slide_id)
-            continue
-        kept.add(slide_id)
-        table = index.read_partition(store, slide_id)
-        listed.update(table.column("path").to_pylist() if table is not None else ())
-    for name in list(store.list("patches/")):
-        if name not in listed and PATCH_NAME.fullmatch(name):
-            store.delete(name)
-    return kept
-
-
-@contextmanager
-def _readers(path: Path) -> Iterator[Lend]:
-    """Lend readers of one slide, each to one thread at a time; close them at the end.
-
-    A reader that is still lent then (a second interrupt cut the wait short) is left open: closing
-    it under a running read would crash the process.
-    """
-    idle: list[Reader] = []
-    lock = threading.Lock()
-
-    @contextmanager
-    def lend() -> Iterator[Reader]:
-        with lock:
-            reader = idle.pop() if idle else None
-        if reader is None:
-            reader = open_reader(path)
-        try:
-            yield reader
-        finally:
-            with lock:
-                idle.append(reader)
-
-    try:
-        yield lend
-    finally:
-        with lock:
-            while idle:
-                idle.pop().close()
-
-
-def patch_digest(payload: bytes) -> str:
-    """Return the digest of a written file, as the index holds it."""
-    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(payload)}"
+def _check_place(output: Output, slides: Sequence[SlideFacts]) -> None:
+    place = local_path(output.url)
+    if place is None:
+        return
+    for folder in {facts.slide.project.folder for facts in slides}:
+        check_place(place, folder)

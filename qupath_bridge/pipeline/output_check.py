@@ -1,155 +1,79 @@
-"""Whether a run may use an output folder, and which run it goes on with."""
+"""Validate the output and decide whether to start, resume or update a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from qupath_bridge.config import GROUPS, ExportConfig
+from qupath_bridge.config import RunOptions
 from qupath_bridge.errors import OutputError
+from qupath_bridge.outputs.base import Output
 
 from . import records
 
-if TYPE_CHECKING:
-    from qupath_bridge.stores.local import LocalStore
-
-__all__ = ["BRIDGE_FOLDER", "check_output", "check_place"]
+__all__ = ["check_output"]
 
 
-BRIDGE_FOLDER = "qupath_bridge"
-"""The only folder that is written inside a project."""
-QUPATH_FOLDERS = {"data", "classifiers", "scripts", "resources"}
-
-
-def check_output(
-    store: LocalStore, config: ExportConfig, record: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Decide whether a run may use a folder.
+def check_output(output: Output, options: RunOptions, record: dict[str, Any]) -> dict[str, Any]:
+    """Decide whether a run may use an output.
 
     Returns
     -------
     dict
-        The record to go on with: the new one, or one that continues the run that is there.
-    dict or None
-        The record of the run that is there.
+        The record to use: the new one, or one that continues the run in the output.
 
     Raises
     ------
     OutputError
-        If the folder holds anything that this run does not go on with.
+        If the output has anything that this run does not continue.
     """
-    if store.is_empty():
-        if config.resume or config.update:
+    place = output.describe()
+    if output.is_empty():
+        if options.resume:
             raise OutputError(
-                f"{store.root} holds no run to go on with.",
-                hint="Leave --resume and --update out.",
+                f"{place} contains no run to resume.", hint="Export without resume to start one."
             )
-        return record, None
-    if not store.exists(records.RUN_FILE):
+        return record
+    if not output.has(records.RUN_FILE):
         raise OutputError(
-            f"{store.root} is not empty, and what is in it is not a run of qupath-bridge.",
+            f"{place} is not empty, and its content is not a run of qupath-bridge.",
             hint="Name a new folder.",
         )
-    old = records.load_record(store, records.RUN_FILE)
-    same = old["plan_digest"] == record["plan_digest"]
-    if config.update:
-        _check_same_options(store, old, record)
-        # An update that was itself cut off goes on under its own id.
-        cut_off = same and old["state"] == "running"
-        return _continued(record, old) if cut_off else record, old
-    if not config.resume:
+    old = records.load_record(output, records.RUN_FILE, KEYS)
+    if not options.resume and not options.update:
         raise OutputError(
-            f"{store.root} holds a run already ({old['run_id']}, {old['state']}).",
-            hint="Continue it with --resume, bring it up to date with --update, "
-            "or name a new folder.",
+            f"{place} contains run {old['run_id']} already ({old['state']}).",
+            hint="Continue it with resume, bring it up to date with update, or name a new folder.",
         )
-    if not same:
-        changed = "; ".join(_differences(old, record)) or "the images that took part"
-        raise OutputError(
-            f"The run in {store.root} was planned differently: {changed}.",
-            hint="Use the same options to resume it, --update to bring it up to date, "
-            "or a new folder.",
-        )
-    return _continued(record, old), old
-
-
-def check_place(path: Path, project: Path) -> None:
-    """Refuse a place inside a project that belongs to QuPath, or to the runs of the project.
-
-    Raises
-    ------
-    OutputError
-        If ``path`` is the project folder, lies in one of QuPath's own folders, or among the runs.
-    """
-    try:
-        inside = path.resolve().relative_to(project.resolve()).parts
-    except ValueError:
-        return
-    if (
-        not inside
-        or inside[0] in QUPATH_FOLDERS
-        or inside[:2] in {(BRIDGE_FOLDER,), (BRIDGE_FOLDER, "runs")}
-    ):
-        raise OutputError(
-            f"{path} is a place of the QuPath project itself.",
-            hint="Name a folder outside, or a new one such as "
-            f"{project / BRIDGE_FOLDER / 'patches'}.",
-        )
-
-
-def _check_same_options(store: LocalStore, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Refuse an update with other options: it would replace or remove what was asked for before."""
-    changed = list(_changed_options(old, new))
+    changed = "; ".join(_changes(old, record))
     if changed:
         raise OutputError(
-            f"The run in {store.root} was made with other options: {'; '.join(changed)}.",
-            hint="Update it with the same options (run.json has its command), or export into a "
-            "new folder.",
+            f"The run in {place} was made with other options: {changed}.",
+            hint="Use the same options (run.json has its command), or name a new folder.",
         )
-
-
-def _continued(record: dict[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    return {**record, "run_id": old["run_id"], "started": old["started"]}
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """Name what differs between two runs that should be the same."""
-    yield from _changed_options(old, new)
-    before = {slide["entry_id"]: slide for slide in old["slides"]}
-    after = {slide["entry_id"]: slide for slide in new["slides"]}
-    for entry_id in sorted({*before, *after}):
-        if entry_id not in after:
-            yield f"image {before[entry_id]['slide_name']} is missing now"
-        elif entry_id not in before:
-            yield f"image {after[entry_id]['slide_name']} is new"
-        elif before[entry_id]["digest"] != after[entry_id]["digest"]:
-            yield f"{_what(before[entry_id], after[entry_id])} changed"
-
-
-def _changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    running = {*GROUPS["files"], *GROUPS["running"]}
-    for key, value in new["config"].items():
-        if key not in running and old["config"].get(key) != value:
-            yield f"{key} was {old['config'].get(key)!r} and is {value!r}"
-
-
-def _what(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Name the parts of a slide that changed."""
-    parts = [
-        name
-        for name, key in (
-            ("the slide file", "fingerprint"),
-            ("the annotations", "annotation_digest"),
-            ("the coordinate map or pixel size", "coordinates"),
+    before, after = _slide_ids(old), _slide_ids(record)
+    if before and not before & after:
+        raise OutputError(
+            f"The run in {place} is of other slides, which this export would remove: "
+            f"{', '.join(sorted(before)[:3])}.",
+            hint="Name the same project, or a new folder.",
         )
-        if _content(before[key]) != _content(after[key])
-    ]
-    return f"{' and '.join(parts) or 'something'} of {after['slide_name']}"
+    # An update that was interrupted itself continues under its own id.
+    if options.resume or old["state"] == "running":
+        return {**record, "run_id": old["run_id"], "started": old["started"]}
+    return record
 
 
-def _content(value: object) -> object:
-    """Leave out what is only a hint."""
-    if isinstance(value, Mapping):
-        return {key: item for key, item in value.items() if key != "mtime_ns"}
-    return value
+KEYS = ("run_id", "state", "started", "config", "selection", "slides")
+
+
+def _slide_ids(record: Mapping[str, Any]) -> set[str]:
+    return {slide["slide_id"] for slide in record["slides"]}
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for part in ("config", "selection"):
+        for key in sorted({*old[part], *new[part]}):
+            before, after = old[part].get(key), new[part].get(key)
+            if before != after:
+                yield f"{key} was {before!r} and is {after!r}"

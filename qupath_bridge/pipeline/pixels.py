@@ -1,8 +1,9 @@
-"""Reading what QuPath shows: boxes in its pixels, from a file that may be turned or cropped."""
+"""Pixels as QuPath shows them, from a file that may be turned, mirrored or cropped."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,9 +12,7 @@ from qupath_bridge.model import FIRST_PLANE, Box, MaskArray, PixelArray, Plane
 from qupath_bridge.pixels.orient import orient, warp
 from qupath_bridge.readers.base import Pixels, Reader
 
-__all__ = ["read_patch", "read_thumbnail"]
-
-WHITE = (255, 255, 255)
+__all__ = ["read_patch", "read_patches", "read_thumbnail"]
 
 
 def read_patch(
@@ -39,29 +38,45 @@ def read_patch(
 
     Returns
     -------
-    pixels : array, shape (height, width, 3), uint8
-        The slide's background colour (white where it names none) outside QuPath's image, also
-        where the file goes on: around a crop, or outside the slide's bounds.
+    pixels : array, shape (height, width, C), of the file's type
+        The slide's background colour (white if it names none) outside QuPath's image, also
+        where the file continues: around a crop, or outside the slide's bounds.
     mask : array, shape (height, width), or None
-        False there and where the file has no pixels; None where nothing is False.
+        False there and where the file has no pixels; None if nothing is False.
 
     Raises
     ------
     ReadError
         If the file cannot be read there.
     """
+    (pixels,) = read_patches(reader, coordinates, [box], size, plane)
+    return pixels
+
+
+def read_patches(
+    reader: Reader,
+    coordinates: CoordinateMap,
+    boxes: Sequence[Box],
+    size: tuple[int, int],
+    plane: Plane = FIRST_PLANE,
+) -> Iterator[Pixels]:
+    """Read a batch of boxes of one plane, in order; see :func:`read_patch`."""
     if coordinates.is_right_angle:
-        pixels, mask = _read_turned(reader, coordinates, box, size, plane)
-        shown = _inside(box, size, coordinates.visible)
+        visible = coordinates.visible
+        read = _read_turned(reader, coordinates, boxes, size, plane)
     else:
-        pixels, mask = _read_warped(reader, coordinates, box, size, plane)
-        shown = _inside(box, size, Box(0, 0, *coordinates.size))
-    if shown is not None:
-        mask = shown if mask is None else mask & shown
-    if mask is None or mask.all():
-        return pixels, None
-    pixels[~mask] = getattr(reader, "background", WHITE)
-    return pixels, mask
+        visible = Box(0, 0, *coordinates.size)
+        read = (_read_warped(reader, coordinates, box, size, plane) for box in boxes)
+    for box, (pixels, valid) in zip(boxes, read, strict=True):
+        shown = _inside(box, size, visible)
+        mask = valid
+        if shown is not None:
+            mask = shown if valid is None else valid & shown
+        if mask is None or mask.all():
+            yield pixels, None
+            continue
+        pixels[~mask] = reader.background
+        yield pixels, mask
 
 
 def read_thumbnail(
@@ -100,13 +115,18 @@ def _inside(box: Box, size: tuple[int, int], visible: Box) -> MaskArray | None:
 
 
 def _read_turned(
-    reader: Reader, coordinates: CoordinateMap, box: Box, size: tuple[int, int], plane: Plane
-) -> Pixels:
+    reader: Reader,
+    coordinates: CoordinateMap,
+    boxes: Sequence[Box],
+    size: tuple[int, int],
+    plane: Plane,
+) -> Iterator[Pixels]:
     orientation = coordinates.orientation
     width, height = size
     file_size = (height, width) if orientation.turns % 2 else size
-    pixels, mask = reader.read(coordinates.slide_box(box), file_size, plane)
-    return orient(pixels, orientation), None if mask is None else orient(mask, orientation)
+    file_boxes = [coordinates.slide_box(box) for box in boxes]
+    for pixels, mask in reader.read_many(file_boxes, file_size, plane):
+        yield orient(pixels, orientation), None if mask is None else orient(mask, orientation)
 
 
 def _read_warped(
@@ -115,7 +135,7 @@ def _read_warped(
     (a, b, tx), (c, d, ty) = coordinates.matrix
     to_x, to_y = box.w / size[0], box.h / size[1]
     # Level-0 pixels of the file from one output pixel to the next: the block is read no finer than
-    # that, as averaging belongs before interpolating, and no finer than the file.
+    # that, because averaging comes before interpolation, and no finer than the file.
     step = max(1.0, min(to_x * math.hypot(a, c), to_y * math.hypot(b, d)))
     part = _around(coordinates.slide_box(box), math.ceil(step), coordinates.source)
     if part.w == 0 or part.h == 0:

@@ -1,18 +1,22 @@
-"""From one image and a configuration to a plan: which patches, with which labels.
+"""From one slide and a configuration to a plan: which patches, with which labels.
 
-A plan is a value. Making one reads the entry's annotations, the slide's header and, for a tissue
-test, its thumbnail; never full-resolution pixels.
+A plan is a value. Making one reads the slide's annotations, the header of its file and, for a
+tissue test, its thumbnail; never full-resolution pixels.
 """
 
 from __future__ import annotations
 
+import html
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from qupath_bridge.config import ExportConfig
-from qupath_bridge.errors import BridgeError, PlanError, SlideError
+from qupath_bridge import registry
+from qupath_bridge.config import ExportConfig, RunOptions
+from qupath_bridge.errors import BridgeError, PlanError, SlideError, UsageError
+from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
 from qupath_bridge.geometry.calibration import resolve_pixel_size
 from qupath_bridge.geometry.coordinates import CoordinateMap, coordinate_map
 from qupath_bridge.model import (
@@ -28,44 +32,60 @@ from qupath_bridge.model import (
 )
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.grid import Grid, resolve_grid
-from qupath_bridge.patches.labels import check_class_names
 from qupath_bridge.patches.planning import PatchTable, PlanReport, plan_patches
 from qupath_bridge.pixels.resample import choose_level
 from qupath_bridge.readers import open_reader
+from qupath_bridge.readers import reader_name as name_of_reader
 from qupath_bridge.readers.base import Fingerprint, Reader
 
-from .pixels import read_patch, read_thumbnail
+from .patch_pixels import PatchPixels
+from .pixels import read_thumbnail
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Failure", "Plan", "check_classes", "plan", "plan_slides"]
+__all__ = ["Failure", "Plan", "Plans", "make_plan", "plan_slide", "plan_slides", "slide_path"]
 
 REPAIR_LIMIT = 0.01
-"""Share of a polygon's area that its repair may change before the image is refused."""
+"""Share of a polygon's area that its repair may change before the slide is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A slide that could not be planned or exported, and why."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Failure(OneLine):
+    """A slide that could not be planned or exported, and why.
+
+    ``hint`` says what to do next; ``slide_id`` is the name of the slide in files, and
+    ``project`` the project file.
+    """
 
     entry_id: str
     slide_name: str
     error: str
     hint: str | None = None
+    slide_id: str | None = None
+    project: str | None = None
 
     @classmethod
-    def of(cls, slide: Slide, error: BridgeError) -> Failure:
+    def of(cls, slide: Slide, error: BridgeError, slide_id: str | None = None) -> Failure:
         """Make a failure from the error that stopped a slide."""
-        return cls(slide.entry_id, slide.name, error.message, error.hint)
+        name = slide_id or ids.slide_id(slide.entry_id, slide.name)
+        place = slide.project.place
+        return cls(slide.entry_id, slide.name, error.message, error.hint, name, place)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
-    """What will be exported from one slide.
+    """The patches that will be exported from one slide. Two plans are equal by their digest.
 
     Attributes
     ----------
+    slide : Slide
+    slide_id : str
+        Name of the slide in files.
+    config : ExportConfig
+    coordinates : CoordinateMap
+        QuPath's pixels to the pixels of the slide file.
+    grid : Grid
     table : PatchTable
         The kept patches, in the order z, t, row, col.
     dropped : mapping of Reason to int
@@ -73,13 +93,24 @@ class Plan:
     report : PlanReport
         Regions left out by cause, repaired polygons.
     annotations : tuple of PathObject
-        Every annotation of the image.
+        Every annotation of the slide.
+    annotation_digest : str
+    fingerprint : Fingerprint
+        Of the slide file.
     pixel_size : PixelSize or None
         µm per QuPath pixel, and who said so.
     mpp : float or None
-        Effective µm per written pixel, None where no pixel size is known.
+        Effective µm per written pixel, None if no pixel size is known.
+    downsample, read_level
+        Full-resolution pixels per written pixel, and the level that is read.
+    channels, dtype
+        Of the slide file's pixels.
+    parts : mapping of str to str
+        The exchangeable parts that take part, by kind.
+    reader_name : str
+        The reader that was asked for, ``auto`` where it was left to choose.
     warnings : tuple of str
-        What the user should know before trusting the labels.
+        Notes to read before trusting the labels.
     """
 
     slide: Slide
@@ -97,26 +128,75 @@ class Plan:
     mpp: float | None
     downsample: float
     read_level: int
+    channels: tuple[str, ...] = ("Red", "Green", "Blue")
+    dtype: str = "uint8"
+    parts: Mapping[str, str] = field(default_factory=FrozenDict)
+    reader_name: str = "auto"
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def __eq__(self, other: object) -> bool:
+        return self.digest == other.digest if isinstance(other, Plan) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return one_line(
+            "Plan",
+            count(len(self), "patch", "patches"),
+            count(len(self.label_counts()), "label"),
+            f"{sum(self.dropped.values())} dropped",
+            entry=self.slide.entry_id,
+            slide=self.slide.name,
+        )
+
+    def _repr_html_(self) -> str:
+        """Return counts and a small preview for notebooks."""
+        from .preview import preview_html
+
+        return f"<p>{html.escape(repr(self))}</p>{counts_html([self])}{preview_html(self)}"
 
     @property
     def path(self) -> Path:
         """The slide file."""
         return slide_path(self.slide)
 
+    @cached_property
+    def digest(self) -> str:
+        """Digest of everything that decides this slide's patches and their bytes."""
+        return ids.json_digest(self.digest_values())
+
     def label_counts(self) -> dict[str, int]:
         """Return the number of kept patches by label, most first."""
         return self.table.label_counts()
 
     def read(self, row: int, reader: Reader) -> PixelArray:
-        """Read the pixels of one patch, shape (size, size, 3), with a reader of this slide."""
+        """Read the pixels of one patch as they are written, with a reader of this slide.
+
+        Returns
+        -------
+        array, shape (size, size, C), of the file's type
+
+        Raises
+        ------
+        PlanError
+            If reading drops the patch, by a quality limit.
+        ReadError
+            If the file cannot be read.
+        """
+        producer = PatchPixels(self.coordinates, self.config, self.mpp, reader)
         box = Box(*self.table.boxes[row].tolist())
-        size = (self.config.size, self.config.size)
-        pixels, _ = read_patch(reader, self.coordinates, box, size, self.table.plane(row))
-        return pixels
+        (result,) = producer.read(reader, [(box, self.table.plane(row))])
+        if result.pixels is None:
+            name = self.table.patch_id(self.slide_id, row)
+            raise PlanError(
+                f"{name} is dropped while it is read: {result.reason}.",
+                hint="Lower qc_min to keep it.",
+            )
+        return result.pixels
 
     def preview(self, path: Path | str) -> None:
         """Draw thumbnail, regions and kept patches into a PNG file."""
@@ -125,35 +205,136 @@ class Plan:
         draw_preview(self, path)
 
     def digest_values(self) -> dict[str, object]:
-        """Return what decides this slide's patches, as plain JSON values.
+        """Return everything that decides this slide's patches, as plain JSON values.
 
-        Nothing of the machine, of paths, or of the engine takes part.
+        Machine, paths and engine take no part.
         """
         size = self.pixel_size
         return {
+            "config": self.config.as_json(),
             "entry_id": self.slide.entry_id,
             "slide_id": self.slide_id,
             "fingerprint": [self.fingerprint.size, self.fingerprint.digest],
             "annotations": self.annotation_digest,
             "coordinates": self.coordinates.digest_values(),
             "pixel_size": None if size is None else [size.x, size.y],
+            "parts": dict(self.parts),
         }
 
 
+class Plans(Sequence[Plan]):
+    """The plans of several slides, and the slides that could not be planned.
+
+    A sequence of :class:`Plan`; a plan is also found by entry ID, slide id or slide name.
+
+    Attributes
+    ----------
+    failures : tuple of Failure
+    warnings : tuple of str
+        Notes about all slides together.
+    """
+
+    def __init__(
+        self,
+        plans: Sequence[Plan],
+        failures: Sequence[Failure] = (),
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self._plans = tuple(plans)
+        self.failures = tuple(failures)
+        self.warnings = tuple(warnings)
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def __iter__(self) -> Iterator[Plan]:
+        return iter(self._plans)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            found = [
+                plan
+                for plan in self._plans
+                if key in {plan.slide.entry_id, plan.slide_id, plan.slide.name}
+            ]
+            if len(found) != 1:
+                problem = "No slide" if not found else "More than one slide"
+                raise UsageError(f"{problem} of these plans is called {key!r}.")
+            return found[0]
+        return self._plans[key]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plans):
+            return NotImplemented
+        return (self._plans, self.failures) == (other._plans, other.failures)
+
+    def __hash__(self) -> int:
+        return hash((self._plans, self.failures))
+
+    def __repr__(self) -> str:
+        failed = len(self.failures)
+        return one_line(
+            "Plans",
+            f"{count(self.patches, 'patch', 'patches')} of {count(len(self), 'slide')}",
+            f"{count(failed, 'slide')} failed" if failed else None,
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the counts of all slides for notebooks."""
+        failed = "".join(
+            f"<li>{html.escape(f.slide_name)}: {html.escape(f.error)}</li>" for f in self.failures
+        )
+        return f"<p>{html.escape(repr(self))}</p>{counts_html(self)}<ul>{failed}</ul>"
+
+    @property
+    def patches(self) -> int:
+        """Number of patches that will be written."""
+        return sum(len(plan) for plan in self._plans)
+
+    def label_counts(self) -> dict[str, int]:
+        """Return the number of kept patches by label, over all slides."""
+        return dict(total_counts(self)[0].most_common())
+
+    def dropped_counts(self) -> dict[str, int]:
+        """Return the number of dropped patches by reason, over all slides; 0 for the others."""
+        reasons = total_counts(self)[1]
+        return {str(reason): reasons[str(reason)] for reason in Reason}
+
+
+def counts_html(plans: Sequence[Plan]) -> str:
+    """Return a table of patches by label and of dropped patches by reason."""
+    labels, reasons = total_counts(plans)
+    rows = [*labels.most_common(), *((f"dropped: {name}", n) for name, n in reasons.items() if n)]
+    cells = "".join(f"<tr><td>{html.escape(str(name))}</td><td>{n}</td></tr>" for name, n in rows)
+    return f"<table><tr><th>label</th><th>patches</th></tr>{cells}</table>"
+
+
 def slide_path(slide: Slide) -> Path:
-    """Return the file of a slide, or raise with the places where it was looked for."""
+    """Return the file of a slide.
+
+    Raises
+    ------
+    SlideError
+        With the places where it was looked for.
+    """
     if slide.path is None:
         tried = f" Looked at {', '.join(slide.tried)}." if slide.tried else ""
         raise SlideError(
             f"{slide.name} (entry {slide.entry_id}): the slide file {slide.uri or '(no URI)'} "
             f"was not found.{tried}",
-            hint="Say where it is with --search DIR or --slide-map OLD=NEW, "
-            "or correct the path in QuPath.",
+            hint="Name its folder with the option search, its new place with the option "
+            "slide_map (OLD=NEW), or correct the path in QuPath.",
         )
     return slide.path
 
 
-def plan(slide: Slide, config: ExportConfig | None = None) -> Plan:
+def plan_slide(
+    slide: Slide,
+    config: ExportConfig | None = None,
+    options: RunOptions | None = None,
+    *,
+    slide_id: str | None = None,
+) -> Plan:
     """Decide which patches of a slide to export, and with which labels.
 
     Parameters
@@ -162,6 +343,10 @@ def plan(slide: Slide, config: ExportConfig | None = None) -> Plan:
         From a project that is still open.
     config : ExportConfig, optional
         Defaults where not given.
+    options : RunOptions, optional
+        Its ``reader`` reads the slide file.
+    slide_id : str, optional
+        Name of the slide in files; made of entry ID and slide name when not given.
 
     Raises
     ------
@@ -170,14 +355,25 @@ def plan(slide: Slide, config: ExportConfig | None = None) -> Plan:
     SlideError
         If the slide is not found, does not fit what QuPath recorded, or cannot be planned.
     """
-    config = config or ExportConfig()
     path = slide_path(slide)
     data = slide.read()
-    with open_reader(path) as reader:
-        return _plan(slide, config, data, reader)
+    name = (options or RunOptions()).reader
+    with open_reader(path, name=name) as reader:
+        return make_plan(
+            slide, config or ExportConfig(), data, reader, slide_id=slide_id, reader_name=name
+        )
 
 
-def _plan(slide: Slide, config: ExportConfig, data: ImageData, reader: Reader) -> Plan:
+def make_plan(
+    slide: Slide,
+    config: ExportConfig,
+    data: ImageData,
+    reader: Reader,
+    *,
+    slide_id: str | None = None,
+    reader_name: str = "auto",
+) -> Plan:
+    """Plan a slide whose annotations are read and whose file is open; see :func:`plan_slide`."""
     spec, rule = config.grid_spec(), config.label_rule()
     coordinates = coordinate_map(slide.builder, file_size=reader.size, bounds=reader.bounds)
     if slide.width is not None and slide.height is not None:
@@ -190,21 +386,22 @@ def _plan(slide: Slide, config: ExportConfig, data: ImageData, reader: Reader) -
         spec, image_size=coordinates.size, pixel_size=pixel_size, magnification=magnification
     )
     _check_planes(slide, config, reader)
-    if rule.unclassified == "error":
-        _refuse_unclassified(slide, data.annotations)
-    planned = plan_patches(
-        data.annotations,
-        grid,
-        rule,
-        planes=spec.planes,
-        tissue=_tissue_test(config, reader, coordinates),
-        tma_cores=data.tma_cores,
-    )
+    try:
+        planned = plan_patches(
+            data.annotations,
+            grid,
+            rule,
+            planes=spec.planes,
+            tissue=_tissue_test(config, reader, coordinates, pixel_size),
+            tma_cores=data.tma_cores,
+        )
+    except PlanError as error:
+        raise PlanError(f"{slide.name}: {error.message}", hint=error.hint) from error
     if not config.allow_repair:
         _refuse_big_repairs(slide, planned.report)
     return Plan(
         slide=slide,
-        slide_id=ids.slide_id(slide.entry_id, slide.name),
+        slide_id=slide_id or ids.slide_id(slide.entry_id, slide.name),
         config=config,
         coordinates=coordinates,
         grid=grid,
@@ -219,54 +416,51 @@ def _plan(slide: Slide, config: ExportConfig, data: ImageData, reader: Reader) -
         downsample=grid.downsample,
         # As readers choose it: by the axis that needs the finer pixels.
         read_level=choose_level(reader.levels, min(grid.box_width, grid.box_height) / config.size),
+        channels=tuple(reader.channels),
+        dtype=str(reader.dtype),
+        parts=_parts(config, reader),
+        reader_name=reader_name,
         warnings=(*coordinates.notes, *notes, *data.problems, *planned.report.warnings),
     )
 
 
-def plan_slides(
-    slides: Sequence[Slide], config: ExportConfig
-) -> tuple[tuple[Plan, ...], tuple[Failure, ...]]:
-    """Plan several slides; one that fails does not stop the others."""
-    plans, failures = [], []
-    for slide in slides:
-        try:
-            plans.append(plan(slide, config))
-        except BridgeError as error:
-            failures.append(Failure.of(slide, error))
-    return tuple(plans), tuple(failures)
-
-
-def check_classes(plans: Sequence[Plan], config: ExportConfig) -> tuple[str, ...]:
-    """Check the class names of a configuration against all images and the project together.
-
-    Returns
-    -------
-    tuple of str
-        Warnings: classes that the project knows and no image holds.
-
-    Raises
-    ------
-    ConfigError
-        If a class is nowhere to be found; the close matches are listed.
-    """
-    present = {o.class_path for plan in plans for o in plan.annotations if o.class_path}
-    known = {info.path for plan in plans for info in plan.slide.project.classes}
-    return check_class_names(config.label_rule(), sorted(present), sorted(known))
-
-
-def pixel_size_warning(plans: Sequence[Plan]) -> str | None:
-    """Warn when patches are cut in full-resolution pixels and these differ in size."""
-    config = plans[0].config if plans else None
-    if config is None or config.mpp is not None or config.magnification is not None:
-        return None
-    sizes = [plan.pixel_size.mean for plan in plans if plan.pixel_size]
-    if not sizes or max(sizes) <= 1.01 * min(sizes):
-        return None
-    return (
-        f"Pixel sizes differ between the slides ({min(sizes):.4g} to {max(sizes):.4g} µm), and "
-        "patches are cut in full-resolution pixels: they cover different areas. "
-        "Use --mpp to give all patches one scale."
+def _parts(config: ExportConfig, reader: Reader) -> FrozenDict[str, str]:
+    """Return which exchangeable parts decide the bytes, with the versions of foreign packages."""
+    named = {
+        "reader": [name_of_reader(reader)],
+        "encoder": [config.format],
+        "tissue": [] if config.tissue == "none" else [registry.split_argument(config.tissue)[0]],
+        "stain": [] if config.stain == "none" else [registry.split_argument(config.stain)[0]],
+        "quality": sorted(config.qc_min),
+    }
+    return FrozenDict(
+        {
+            kind: ", ".join(registry.version(kind, name) for name in names)
+            for kind, names in named.items()
+            if names
+        }
     )
+
+
+def plan_slides(
+    slides: Sequence[Slide],
+    config: ExportConfig | None = None,
+    options: RunOptions | None = None,
+    *,
+    slide_ids: Sequence[str] | None = None,
+) -> Plans:
+    """Plan several slides; one that fails does not stop the others.
+
+    ``slide_ids`` are their names in files, made of entry ID and slide name when not given.
+    """
+    plans, failures = [], []
+    for number, slide in enumerate(slides):
+        name = slide_ids[number] if slide_ids else None
+        try:
+            plans.append(plan_slide(slide, config, options, slide_id=name))
+        except BridgeError as error:
+            failures.append(Failure.of(slide, error, name))
+    return Plans(plans, failures)
 
 
 def _check_planes(slide: Slide, config: ExportConfig, reader: Reader) -> None:
@@ -276,17 +470,8 @@ def _check_planes(slide: Slide, config: ExportConfig, reader: Reader) -> None:
             raise PlanError(
                 f"{slide.name}: plane {z},{t} cannot be read; the reader has {size_z} z slice(s) "
                 f"and {size_t} time point(s).",
-                hint="Leave --plane out, or name one that is there.",
+                hint="Set plane to one that is there.",
             )
-
-
-def _refuse_unclassified(slide: Slide, annotations: Sequence[PathObject]) -> None:
-    nameless = [a for a in annotations if a.class_path is None and a.roi and a.roi.has_area]
-    if nameless:
-        raise PlanError(
-            f"{slide.name}: {len(nameless)} region(s) have no class, first {nameless[0].id}.",
-            hint="Give them a class in QuPath, or use --unclassified skip or as=LABEL.",
-        )
 
 
 def _refuse_big_repairs(slide: Slide, report: PlanReport) -> None:
@@ -295,20 +480,24 @@ def _refuse_big_repairs(slide: Slide, report: PlanReport) -> None:
             raise PlanError(
                 f"{slide.name}: annotation {repair.annotation_id} crosses itself; repairing it "
                 f"changes its area from {repair.area_before:.1f} to {repair.area_after:.1f} px².",
-                hint="Redraw it in QuPath, or accept the repaired shape with --allow-repair.",
+                hint="Redraw it in QuPath, or accept the repaired shape with allow_repair.",
             )
 
 
 def _tissue_test(
-    config: ExportConfig, reader: Reader, coordinates: CoordinateMap
+    config: ExportConfig,
+    reader: Reader,
+    coordinates: CoordinateMap,
+    pixel_size: PixelSize | None,
 ) -> Callable[[BoxArray], FloatArray] | None:
     if config.tissue == "none":
         return None
     from qupath_bridge.pixels.tissue import tissue_shares
 
+    method = registry.create("tissue", config.tissue)
     thumbnail, scale = read_thumbnail(reader, coordinates)
-    method = config.tissue
-    return lambda boxes: tissue_shares(thumbnail, scale, boxes, method)
+    mpp = None if pixel_size is None else pixel_size.mean * 2 / sum(scale)
+    return lambda boxes: tissue_shares(thumbnail, scale, boxes, method, mpp=mpp)
 
 
 def total_counts(plans: Sequence[Plan]) -> tuple[Counter[str], Counter[str]]:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import shapely
 from PIL import Image, ImageDraw, ImageFont
 
-from qupath_bridge.errors import OutputError
+from qupath_bridge.errors import OutputError, SlideError
 from qupath_bridge.model import PathObject
 from qupath_bridge.qupath.files.classes import class_colors, label_color, unpack_rgb
 from qupath_bridge.readers import open_reader
 from qupath_bridge.stores.local import LocalStore
 
-from .output_check import check_place
 from .pixels import read_thumbnail
-from .plan import Plan
+from .places import check_place
 
-__all__ = ["draw_preview", "render_preview"]
+if TYPE_CHECKING:
+    from .plan import Plan
+
+__all__ = ["draw_preview", "preview_html", "render_preview"]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LONGEST_SIDE = 1600
@@ -36,7 +41,7 @@ def draw_preview(plan: Plan, path: Path | str) -> None:
     Raises
     ------
     OutputError
-        If it cannot be written, or would replace something that is no picture.
+        If it cannot be written, or would replace something that is not a picture.
     """
     path = Path(path)
     _check_place(path, plan.slide.project.folder)
@@ -45,16 +50,29 @@ def draw_preview(plan: Plan, path: Path | str) -> None:
     LocalStore(path.parent).put(path.name, buffer.getvalue())
 
 
+def preview_html(plan: Plan, longest_side: int = 400) -> str:
+    """Return a small preview as an HTML image; empty where the slide cannot be read."""
+    buffer = io.BytesIO()
+    try:
+        render_preview(plan, longest_side).save(buffer, format="PNG")
+    except SlideError:
+        return ""
+    text = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img alt="preview" src="data:image/png;base64,{text}">'
+
+
 def _check_place(path: Path, project: Path) -> None:
     """Refuse to write over anything but a picture, and into QuPath's folders."""
     if path.suffix.lower() != ".png":
-        raise OutputError(f"{path} is no name for a PNG file.", hint="End it with .png.")
+        raise OutputError(f"Preview must end in .png: {path}")
     if path.is_dir():
         raise OutputError(f"{path} is a folder.", hint="Name a file for the preview.")
     if path.is_file():
         with path.open("rb") as file:
             if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
-                raise OutputError(f"{path} exists and is no picture.", hint="Name another file.")
+                raise OutputError(
+                    f"{path} exists and is not a PNG picture.", hint="Name another file."
+                )
     check_place(path, project)
 
 
@@ -64,7 +82,7 @@ def render_preview(plan: Plan, longest_side: int = LONGEST_SIDE) -> Image.Image:
     Kept patches are filled lightly in the colour of their label, regions outlined in the colour
     of their class, and a legend below counts the patches.
     """
-    with open_reader(plan.path) as reader:
+    with open_reader(plan.path, name=plan.reader_name) as reader:
         thumbnail, scale = read_thumbnail(reader, plan.coordinates, longest_side)
     colors = class_colors(plan.slide.project.classes)
     for annotation in plan.annotations:
@@ -134,7 +152,8 @@ def _with_legend(picture: Image.Image, plan: Plan, colors: dict[str, RGB]) -> Im
     dropped = ", ".join(f"{n} {reason}" for reason, n in plan.dropped.items() if n)
     lines.append((None, f"not written: {dropped or 'none'}"))
     height = 26 * len(lines) + 12
-    sheet = Image.new("RGBA", (picture.width, picture.height + height), "white")
+    width = max(picture.width, *(48 + math.ceil(font.getlength(text)) for _, text in lines))
+    sheet = Image.new("RGBA", (width, picture.height + height), "white")
     sheet.paste(picture, (0, 0))
     pen = ImageDraw.Draw(sheet)
     for number, (color, text) in enumerate(lines):

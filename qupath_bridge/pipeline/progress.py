@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar for people, JSON lines for programs."""
+"""Progress of a run: the value, and how it is shown on stderr."""
 
 from __future__ import annotations
 
@@ -7,31 +7,53 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from .run import Progress
+from qupath_bridge.frozen import OneLine
 
-__all__ = ["watch"]
+__all__ = ["Listener", "Progress", "watch"]
 
-Listener = Callable[["Progress"], None]
 INTERVAL = 0.2
 """Seconds between two JSON lines: often enough to see, too seldom to cost."""
 
 
-@contextmanager
-def watch(progress: bool | str | Listener, total: int) -> Iterator[Listener | None]:
-    """Give a listener for a run of ``total`` patches.
+@dataclass(frozen=True, slots=True, repr=False)
+class Progress(OneLine):
+    """The state of a run.
 
-    ``True`` shows a bar with rate and remaining time, ``"auto"`` does so only on a terminal,
-    ``"jsonl"`` prints JSON lines, ``False`` and ``"none"`` nothing; a function is passed through.
+    Attributes
+    ----------
+    done, total : int
+        Patches written, and patches planned so far; ``total`` grows while slides are planned.
+    slides_done, slides : int
+        Slides finished, and slides of the run.
+    slide_name : str
+        The slide at work.
+    """
+
+    done: int
+    total: int
+    slides_done: int
+    slides: int
+    slide_name: str
+
+
+Listener = Callable[[Progress], None]
+
+
+@contextmanager
+def watch(progress: str | Listener) -> Iterator[Listener | None]:
+    """Give a listener for a run.
+
+    ``"auto"`` shows a bar with rate on a terminal and nothing elsewhere, ``"jsonl"`` prints JSON
+    lines, ``"none"`` nothing; a function is passed through.
     """
     if callable(progress):
         yield progress
     elif progress == "jsonl":
         yield _json_lines()
-    elif progress is True or (progress == "auto" and sys.stderr.isatty()):
-        with _bar(total) as listener:
+    elif progress == "auto" and sys.stderr.isatty():
+        with _bar() as listener:
             yield listener
     else:
         yield None
@@ -40,37 +62,37 @@ def watch(progress: bool | str | Listener, total: int) -> Iterator[Listener | No
 def _json_lines() -> Listener:
     began = time.monotonic()
     last = began - INTERVAL
+    listening = True
 
     def show(progress: Progress) -> None:
-        nonlocal last
+        nonlocal last, listening
         now = time.monotonic()
-        if now - last < INTERVAL and progress.done < progress.total:
+        finished = progress.slides_done == progress.slides
+        if not listening or (now - last < INTERVAL and not finished):
             return
         last = now
-        rate = progress.done / (now - began) if now > began else 0.0
         event = {
             "event": "progress",
             "done": progress.done,
             "total": progress.total,
+            "slides_done": progress.slides_done,
+            "slides": progress.slides,
             "slide": progress.slide_name,
-            "rate": round(rate, 1),
+            "rate": round(progress.done / (now - began), 1) if now > began else 0.0,
         }
-        print(json.dumps(event, ensure_ascii=False), file=sys.stderr, flush=True)
+        try:
+            print(json.dumps(event, ensure_ascii=False), file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            listening = False  # who listened is gone; the work goes on
 
     return show
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Listener]:
+def _bar() -> Iterator[Listener]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn
+    from rich.progress import Progress as Bar
     from rich.text import Text
 
     class Rate(TextColumn):
@@ -82,13 +104,18 @@ def _bar(total: int) -> Iterator[Listener]:
         BarColumn(),
         MofNCompleteColumn(),
         Rate(""),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[slides]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task("", total=total)
+    with Bar(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("", total=None, slides="")
 
-        def show(progress: object) -> None:
-            done, name = getattr(progress, "done", 0), getattr(progress, "slide_name", "")
-            shown.update(task, completed=done, description=name)
+        def show(progress: Progress) -> None:
+            shown.update(
+                task,
+                completed=progress.done,
+                total=progress.total,
+                description=progress.slide_name,
+                slides=f"slide {min(progress.slides_done + 1, progress.slides)}/{progress.slides}",
+            )
 
         yield show

@@ -1,4 +1,4 @@
-"""``run.json`` and ``report.json``: what was asked, on what, with what, and what came of it."""
+"""Records of a run: what was asked (``run.json``), facts of each slide, what came of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import json
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -14,26 +15,33 @@ import xxhash
 
 from qupath_bridge._version import __version__
 from qupath_bridge.errors import OutputError
+from qupath_bridge.frozen import FrozenDict
+from qupath_bridge.outputs.base import Output
 from qupath_bridge.patches import ids
 
 if TYPE_CHECKING:
-    from qupath_bridge.config import ExportConfig
+    from qupath_bridge.config import ExportConfig, Settings
     from qupath_bridge.model import PathObject
     from qupath_bridge.stores.base import Store
 
     from .plan import Failure, Plan
+    from .survey import Survey
 
 __all__ = [
     "REPORT_FILE",
     "RUN_FILE",
     "RUN_SCHEMA_VERSION",
+    "annotation_record",
+    "config_digest",
+    "dropped_counts",
     "dump_json",
+    "facts_record",
     "load_finished",
     "load_record",
-    "plan_digest",
     "report_record",
+    "run_digest",
     "run_record",
-    "slide_record",
+    "slide_report",
     "timestamp",
 ]
 
@@ -61,40 +69,40 @@ def timestamp() -> str:
 def dump_json(record: Mapping[str, Any]) -> bytes:
     """Return a record as the bytes of a JSON file, the same for the same record."""
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-    # A path that is no UTF-8 holds lone surrogates; as an escape they are valid JSON.
+    # A path that is not UTF-8 has lone surrogates; as an escape they are valid JSON.
     return (text + "\n").encode("utf-8", "backslashreplace")
 
 
-def load_record(store: Store, name: str, required: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a JSON record of a store, or raise OutputError naming what is wrong with it."""
+def load_record(place: Output | Store, name: str, required: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a JSON record, or raise OutputError naming what is wrong with it."""
     try:
-        record = json.loads(store.get(name))
+        record = json.loads(place.get(name))
     except ValueError as error:
         raise OutputError(
-            f"{name} in {_place(store)} is not JSON: {error}.",
+            f"{name} in {_name_of(place)} is not JSON: {error}.",
             hint="It was changed by hand or damaged; export into a new folder.",
         ) from error
     if not isinstance(record, dict):
         raise OutputError(
-            f"{name} in {_place(store)} is not a JSON object.", hint="Export into a new folder."
+            f"{name} in {_name_of(place)} is not a JSON object.", hint="Export into a new folder."
         )
     missing = [key for key in required if key not in record]
     if missing:
         raise OutputError(
-            f"{name} in {_place(store)} lacks {', '.join(missing)}.",
+            f"{name} in {_name_of(place)} lacks {', '.join(missing)}.",
             hint="It was changed by hand or damaged.",
         )
     version = record.get("schema_version")
     if version != RUN_SCHEMA_VERSION:
         raise OutputError(
-            f"{name} in {_place(store)} has schema version {version!r}; this version reads "
+            f"{name} in {_name_of(place)} has schema version {version!r}; this version reads "
             f"{RUN_SCHEMA_VERSION}.",
             hint="Use the version of qupath-bridge that wrote it, or a newer one.",
         )
     return record
 
 
-def load_finished(store: Store) -> dict[str, Any]:
+def load_finished(place: Output) -> dict[str, Any]:
     """Return ``run.json`` of a finished run.
 
     Raises
@@ -102,21 +110,21 @@ def load_finished(store: Store) -> dict[str, Any]:
     OutputError
         If there is no run, or one that was interrupted.
     """
-    if not store.exists(RUN_FILE):
+    if not place.has(RUN_FILE):
         raise OutputError(
-            f"{_place(store)} holds no run.", hint="Name the folder that was given to --out."
+            f"{place.describe()} contains no run.", hint="Name the output of an export."
         )
-    record = load_record(store, RUN_FILE)
+    record = load_record(place, RUN_FILE)
     if record["state"] != "complete":
         raise OutputError(
-            f"The run in {_place(store)} was interrupted.",
-            hint="Finish it with export --resume.",
+            f"The run in {_name_of(place)} was interrupted.",
+            hint="Finish it: export again with resume.",
         )
     return record
 
 
-def _place(store: Store) -> object:
-    return getattr(store, "root", "memory")
+def _name_of(place: Output | Store) -> str:
+    return place.describe() if isinstance(place, Output) else place.url
 
 
 def library_versions() -> dict[str, str | None]:
@@ -130,25 +138,39 @@ def library_versions() -> dict[str, str | None]:
     return versions
 
 
-def plan_digest(plans: Sequence[Plan], config: ExportConfig) -> str:
-    """Return the digest of what decides an export: configuration, slides, annotations.
+def config_digest(config: ExportConfig) -> str:
+    """Return the digest of a configuration: of all that decides patches, whatever the slides."""
+    return ids.json_digest(config.as_json())
 
-    Running options, paths, times, engine and machine take no part.
+
+def run_digest(plan_digests: Mapping[str, str]) -> str:
+    """Return the digest of a finished run, from the plan digest of each slide id.
+
+    Engine, paths, times, container of tasks and machine take no part.
     """
-    slides = sorted((plan.digest_values() for plan in plans), key=lambda s: str(s["entry_id"]))
-    return ids.json_digest({"config": config.digest_values(), "slides": slides})
+    return ids.json_digest({"slides": sorted(plan_digests.items())})
 
 
 def run_record(
     run_id: str,
-    plans: Sequence[Plan],
-    config: ExportConfig,
+    survey: Survey,
+    settings: Settings,
     *,
+    projects: Sequence[Mapping[str, Any]],
     command: Sequence[str],
-    engine: Mapping[str, Any],
     started: str,
+    failures: Sequence[Failure] = (),
 ) -> dict[str, Any]:
-    """Return what ``run.json`` says at the start of a run."""
+    """Return what ``run.json`` says at the start of a run.
+
+    ``projects`` has the path of each project and what is known of its engine; ``failures`` are
+    slides of the run that failed already.
+    """
+    slides: list[tuple[str | None, str, str, str | None]] = [
+        (fact.slide_id, fact.slide.entry_id, fact.slide.name, fact.slide.project.place)
+        for fact in survey.slides
+    ]
+    slides += [(f.slide_id, f.entry_id, f.slide_name, f.project) for f in failures]
     return {
         "schema_version": RUN_SCHEMA_VERSION,
         "run_id": run_id,
@@ -163,20 +185,35 @@ def run_record(
             "platform": platform.platform(),
             "libraries": library_versions(),
         },
-        "engine": dict(engine),
-        "config": json.loads(config.model_dump_json()),
-        "plan_digest": plan_digest(plans, config),
-        "slides": [slide_record(plan) for plan in plans],
+        "projects": [dict(project) for project in projects],
+        "selection": settings.selection.as_json(),
+        "config": settings.config.as_json(),
+        "options": settings.options.as_json(),
+        "config_digest": config_digest(settings.config),
+        "labels": dict(survey.labels),
+        "slides": [
+            {"slide_id": slide_id, "entry_id": entry_id, "slide_name": name, "project": project}
+            for slide_id, entry_id, name, project in slides
+        ],
+        "run_digest": None,
     }
 
 
-def slide_record(plan: Plan) -> dict[str, Any]:
-    """Return what ``run.json`` says of one slide."""
+def facts_record(
+    plan: Plan, run_id: str, dropped: Mapping[str, int], seconds: float | None = None
+) -> dict[str, Any]:
+    """Return what a partition says of its slide.
+
+    ``dropped`` has the number of patches by reason that reading dropped.
+    """
     slide, size = plan.slide, plan.pixel_size
     return {
+        "schema_version": RUN_SCHEMA_VERSION,
+        "run_id": run_id,
         "entry_id": slide.entry_id,
         "slide_id": plan.slide_id,
         "slide_name": slide.name,
+        "project": slide.project.place,
         "uri": slide.uri,
         "path": str(plan.path),
         "fingerprint": {
@@ -190,7 +227,8 @@ def slide_record(plan: Plan) -> dict[str, Any]:
             if size is None
             else {"x": size.x, "y": size.y, "origin": size.origin},
         },
-        "digest": ids.json_digest(plan.digest_values()),
+        "parts": dict(plan.parts),
+        "plan_digest": plan.digest,
         "annotation_digest": plan.annotation_digest,
         "annotations": {a.id: annotation_record(a) for a in plan.annotations},
         "grid": {
@@ -201,9 +239,22 @@ def slide_record(plan: Plan) -> dict[str, Any]:
             "downsample": plan.downsample,
             "read_level": plan.read_level,
         },
-        "counts": {"kept": len(plan), **counts_record(plan)},
-        "seconds": None,
+        "counts": {
+            "planned": len(plan),
+            "by_label": dict(sorted(plan.label_counts().items())),
+            "dropped": dropped_counts(plan, dropped),
+        },
+        "regions": plan.report.as_dict(),
+        "warnings": list(plan.warnings),
+        "seconds": seconds,
     }
+
+
+def dropped_counts(plan: Plan, while_reading: Mapping[str, int] = FrozenDict()) -> dict[str, int]:
+    """Return the number of dropped patches by reason, those that reading dropped included."""
+    counts = Counter({str(reason): n for reason, n in plan.dropped.items()})
+    counts.update(while_reading)
+    return {reason: n for reason, n in counts.items() if n}
 
 
 def annotation_record(annotation: PathObject) -> list[str | None]:
@@ -212,42 +263,44 @@ def annotation_record(annotation: PathObject) -> list[str | None]:
     return [annotation.class_path, xxhash.xxh3_64_hexdigest(shape)]
 
 
-def counts_record(plan: Plan) -> dict[str, Any]:
-    """Return the counts of one plan by label and by reason."""
+def slide_report(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the report says of a slide: its facts with ``written`` and ``by_label``."""
     return {
-        "by_label": dict(sorted(plan.label_counts().items())),
-        "dropped": {str(reason): n for reason, n in plan.dropped.items() if n},
+        "entry_id": facts["entry_id"],
+        "slide_id": facts["slide_id"],
+        "slide_name": facts["slide_name"],
+        "written": facts["written"],
+        "by_label": facts["by_label"],
+        "dropped": facts["counts"]["dropped"],
+        "regions": facts["regions"],
+        "warnings": facts["warnings"],
+        "seconds": facts["seconds"],
     }
 
 
 def report_record(
-    run_id: str, plans: Sequence[Plan], failures: Sequence[Failure]
+    run_id: str, slides: Sequence[Mapping[str, Any]], failures: Sequence[Failure]
 ) -> dict[str, Any]:
-    """Return ``report.json``: counts and findings by slide, failures with the next step."""
-    failed = {failure.entry_id for failure in failures}
-    done = [plan for plan in plans if plan.slide.entry_id not in failed]
+    """Return ``report.json``: counts and findings by slide, failures with the next step.
+
+    Parameters
+    ----------
+    slides : sequence of mapping
+        A :func:`slide_report` of each committed slide.
+    """
     return {
         "schema_version": RUN_SCHEMA_VERSION,
         "run_id": run_id,
-        "written": sum(len(plan) for plan in done),
-        "slides": [
-            {
-                "entry_id": plan.slide.entry_id,
-                "slide_id": plan.slide_id,
-                "slide_name": plan.slide.name,
-                "written": len(plan),
-                **counts_record(plan),
-                "regions": plan.report.as_dict(),
-                "warnings": list(plan.warnings),
-            }
-            for plan in done
-        ],
+        "written": sum(slide["written"] for slide in slides),
+        "slides": list(slides),
         "failures": [
             {
                 "entry_id": failure.entry_id,
+                "slide_id": failure.slide_id,
                 "slide_name": failure.slide_name,
                 "error": failure.error,
                 "next": failure.hint,
+                "project": failure.project,
             }
             for failure in failures
         ],

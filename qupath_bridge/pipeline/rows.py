@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from qupath_bridge.errors import PlanError
 from qupath_bridge.outputs import index
+from qupath_bridge.outputs.base import Location
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.table import LABEL_SOURCES, PatchTable, Ragged
 
@@ -18,20 +21,45 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 __all__ = [
+    "DroppedPatch",
     "ReusablePatch",
+    "WrittenPatch",
+    "dropped_table",
+    "equal_plan",
     "find_reusable",
     "index_table",
-    "patch_paths",
+    "label_counts",
+    "locations",
+    "patch_names",
+    "patch_record",
     "pixels_digest",
     "run_id_of",
 ]
 
 
-class ReusablePatch(NamedTuple):
-    """A patch that an earlier run wrote with the same pixels: where, and the file's digest."""
+class WrittenPatch(NamedTuple):
+    """A patch that was written: its row in the plan, its place, digest and quality measures."""
 
-    path: str
+    row: int
+    location: Location
     digest: str
+    measures: Mapping[str, float]
+
+
+class DroppedPatch(NamedTuple):
+    """A patch that was dropped while it was read: its row in the plan, and why."""
+
+    row: int
+    reason: str
+    measures: Mapping[str, float]
+
+
+class ReusablePatch(NamedTuple):
+    """A patch that an earlier run wrote with the same pixels."""
+
+    location: Location
+    digest: str
+    measures: Mapping[str, float]
 
 
 def pixels_digest(plan: Plan) -> str:
@@ -43,26 +71,49 @@ def pixels_digest(plan: Plan) -> str:
             "coordinates": plan.coordinates.digest_values(),
             "size": config.size,
             "format": config.format,
-            "quality": config.quality if config.format == "jpeg" else None,
+            "jpeg_quality": config.jpeg_quality,
             "stain": config.stain,
-            "mpp": plan.mpp if config.format == "tiff" else None,
+            "qc_min": dict(config.qc_min),
+            # Some formats and measures hold the pixel size.
+            "mpp": plan.mpp,
+            "parts": {k: plan.parts.get(k) for k in ("reader", "encoder", "stain", "quality")},
         }
     )
 
 
-def patch_paths(plan: Plan, folders: Mapping[str, str], extension: str) -> list[str]:
-    """Return where each patch goes, relative to the output; ``folders`` by label."""
-    table = plan.table
+def patch_names(plan: Plan, folders: Mapping[str, str], extension: str) -> list[str]:
+    """Return the file name of each patch, relative to the output; ``folders`` by label.
+
+    Raises
+    ------
+    PlanError
+        If a label has no folder: its class was not there when the run began.
+    """
+    slide = plan.slide
+    new = () if plan.table.multi else sorted(set(plan.table.label_counts()) - folders.keys())
+    if new:
+        raise PlanError(
+            f"{slide.name}: {', '.join(new)} came as a label after the run began.",
+            hint="Resume the run.",
+        )
     return [
-        f"patches/{plan.slide_id}/{folder}/{name}{extension}"
-        for name, folder in zip(_patch_ids(plan), _folders(table, folders), strict=True)
+        ids.patch_name(
+            plan.config.layout,
+            slide_id=plan.slide_id,
+            entry_id=slide.entry_id,
+            project=slide.project.folder.name,
+            label_folder=folder,
+            patch_id=name,
+        )
+        + extension
+        for name, folder in zip(_patch_ids(plan), _folders(plan.table, folders), strict=True)
     ]
 
 
 def _folders(table: PatchTable, folders: Mapping[str, str]) -> list[str]:
     if table.multi:
         return ["_"] * len(table)
-    names = [folders[name] for name in table.label_names]
+    names = [folders.get(name, "") for name in table.label_names]
     return [
         names[codes[0]] if len(codes) else "_" for codes in map(table.labels.row, range(len(table)))
     ]
@@ -78,18 +129,83 @@ def _patch_ids(plan: Plan) -> list[str]:
     ]
 
 
+def _project_name(plan: Plan) -> str:
+    """Return the name that tells the slide's project from the others of the run."""
+    folder, own = plan.slide.project.folder.name, ids.slide_id(plan.slide.entry_id, plan.slide.name)
+    # In a run over several projects the slide id begins with it, made unique.
+    prefix = plan.slide_id.removesuffix(own)
+    return prefix.removesuffix("_") if plan.slide_id.endswith(own) and prefix else folder
+
+
+def patch_record(plan: Plan, row: int) -> dict[str, Any]:
+    """Return what an output may store beside the bytes of one patch, as JSON values."""
+    table = plan.table
+    x, y, w, h = table.boxes[row].tolist()
+    plane = table.plane(row)
+    return {
+        "patch_id": table.patch_id(plan.slide_id, row),
+        "slide_id": plan.slide_id,
+        "entry_id": plan.slide.entry_id,
+        "tile_uuid": ids.tile_uuid(plan.slide.entry_id, x, y, w, h, *plane),
+        "label": table.label_of(row),
+        "shares": table.shares_of(row),
+        "box": [x, y, w, h],
+        "plane": [*plane],
+        "mpp": plan.mpp,
+    }
+
+
 def index_table(
-    plan: Plan, run_id: str, *, paths: Sequence[str], digests: Sequence[str]
+    plan: Plan, run_id: str, written: Sequence[WrittenPatch], facts: Mapping[str, Any]
 ) -> pa.Table:
-    """Return the index rows of a slide whose patches are written."""
-    table, count = plan.table, len(plan)
-    boxes, slide_boxes = table.boxes, plan.coordinates.slide_boxes(table.boxes)
+    """Return the index rows of a slide whose patches are written.
+
+    Parameters
+    ----------
+    written : sequence of WrittenPatch
+        In plan order.
+    facts : mapping
+        What holds for the slide; stored as JSON in the metadata.
+    """
     columns = {
-        "run_id": [run_id] * count,
-        "entry_id": [plan.slide.entry_id] * count,
-        "slide_name": [plan.slide.name] * count,
-        "patch_id": _patch_ids(plan),
-        "tile_uuid": ids.tile_uuids(plan.slide.entry_id, boxes, table.z, table.t),
+        "run_id": [run_id] * len(written),
+        **_plan_columns(plan, [patch.row for patch in written]),
+        "path": [patch.location.path for patch in written],
+        "offset": pa.array([patch.location.offset for patch in written], pa.int64()),
+        "length": pa.array([patch.location.length for patch in written], pa.int64()),
+        "digest": [patch.digest for patch in written],
+        **_measure_columns(plan, written),
+    }
+    derived = any(a.id_origin == "derived" for a in plan.annotations)
+    notes = {
+        "run_id": run_id,
+        "rule": plan.config.rule,
+        "overlap": plan.config.overlap,
+        "id_origin": "derived" if derived else "qupath",
+        "pixels": pixels_digest(plan),
+    }
+    table = index.make_table(
+        columns, multi=plan.table.multi, qc=sorted(plan.config.qc_min), metadata=notes
+    )
+    return index.with_facts(table, facts)
+
+
+def _plan_columns(plan: Plan, rows: Sequence[int]) -> dict[str, Any]:
+    """Return the columns that the plan alone decides."""
+    chosen = np.asarray(rows, np.int64)
+    table, slide, count = plan.table.take(chosen), plan.slide, len(chosen)
+    boxes = table.boxes
+    slide_boxes = plan.coordinates.slide_boxes(boxes)
+    names = _patch_ids(plan)
+    labels = _lists(table.labels, table.label_names) if table.multi else _labels(table)
+    return {
+        "entry_id": [slide.entry_id] * count,
+        "slide_name": [slide.name] * count,
+        "project": [_project_name(plan)] * count,
+        "slide_file": [plan.path.name] * count,
+        "slide_digest": [f"xxh3_128:{plan.fingerprint.digest}"] * count,
+        "patch_id": [names[row] for row in rows],
+        "tile_uuid": ids.tile_uuids(slide.entry_id, boxes, table.z, table.t),
         "col": table.col,
         "row": table.row,
         **{f"{side}_qupath": boxes[:, i] for i, side in enumerate("xywh")},
@@ -101,8 +217,11 @@ def index_table(
         "mpp": [plan.mpp] * count,
         "downsample": [plan.downsample] * count,
         "read_level": [plan.read_level] * count,
-        "label": _lists(table.labels, table.label_names) if table.multi else _labels(table),
+        "channels": [list(plan.channels)] * count,
+        "dtype": [plan.dtype] * count,
+        "label": labels,
         "label_source": _names(table.label_source, LABEL_SOURCES),
+        "rule_label": [None] * count,
         "label_share": table.label_share,
         "margin": table.margin,
         "within_share": table.within_share,
@@ -112,18 +231,60 @@ def index_table(
         "shares": _shares(table),
         "region_ids": _lists(table.regions, table.region_names),
         "tma_core": _names(table.tma_core, table.core_names),
-        "path": list(paths),
-        "digest": list(digests),
+        "object_id": [None] * count,
+        "metadata": pa.array(
+            [list(slide.metadata.items())] * count, pa.map_(pa.string(), pa.string())
+        ),
     }
-    derived = any(a.id_origin == "derived" for a in plan.annotations)
-    notes = {
-        "run_id": run_id,
-        "rule": plan.config.rule,
-        "overlap": plan.config.overlap,
-        "id_origin": "derived" if derived else "qupath",
-        "pixels": pixels_digest(plan),
+
+
+def _measure_columns(
+    plan: Plan, patches: Sequence[WrittenPatch | DroppedPatch]
+) -> dict[str, list[float]]:
+    return {
+        f"qc_{name}": [patch.measures[name] for patch in patches]
+        for name in sorted(plan.config.qc_min)
     }
-    return index.make_table(columns, multi=table.multi, metadata=notes)
+
+
+def dropped_table(plan: Plan, run_id: str, dropped: Sequence[DroppedPatch]) -> pa.Table:
+    """Return the patches that reading dropped: box, reason, quality measures."""
+    rows = [patch.row for patch in dropped]
+    names, table = _patch_ids(plan), plan.table
+    columns = {
+        "run_id": [run_id] * len(rows),
+        "patch_id": [names[row] for row in rows],
+        **{f"{side}_qupath": table.boxes[rows, i].tolist() for i, side in enumerate("xywh")},
+        "z": table.z[rows].tolist(),
+        "t": table.t[rows].tolist(),
+        "reason": [patch.reason for patch in dropped],
+        **_measure_columns(plan, dropped),
+    }
+    return pa.table(columns)
+
+
+def equal_plan(plan: Plan, old: pa.Table, dropped: pa.Table | None) -> bool:
+    """Return whether the rows of a slide say just what its plan gives: boxes, labels, ids."""
+    dropped_ids = set() if dropped is None else set(dropped.column("patch_id").to_pylist())
+    wanted_rows = [row for row, name in enumerate(_patch_ids(plan)) if name not in dropped_ids]
+    if len(wanted_rows) != old.num_rows or len(wanted_rows) + len(dropped_ids) != len(plan):
+        return False
+    wanted = index.make_table(
+        {
+            "run_id": [None] * len(wanted_rows),
+            **_plan_columns(plan, wanted_rows),
+            **dict.fromkeys(("path", "offset", "length", "digest"), [None] * len(wanted_rows)),
+        },
+        multi=plan.table.multi,
+    )
+    compared = [name for name in wanted.column_names if name not in _NOT_PLANNED]
+    return bool(
+        set(compared) <= set(old.column_names)
+        and wanted.select(compared).equals(old.select(compared))
+    )
+
+
+_NOT_PLANNED = {"run_id", "path", "offset", "length", "digest"}
 
 
 def _labels(table: PatchTable) -> pa.Array:
@@ -156,15 +317,42 @@ def run_id_of(table: pa.Table) -> str | None:
     return index.metadata_of(table).get("run_id")
 
 
-BOX_COLUMNS = ("x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t")
+def locations(table: pa.Table) -> Iterator[tuple[Location, str]]:
+    """Yield place and digest of each patch."""
+    columns = [table.column(name).to_pylist() for name in ("path", "offset", "length", "digest")]
+    for path, offset, length, digest in zip(*columns, strict=True):
+        yield Location(path, offset, length), digest
+
+
+def label_counts(table: pa.Table) -> dict[str, int]:
+    """Return the number of patches by label, most first, then by name; of a list each label."""
+    counts: Counter[str] = Counter()
+    for label in table.column("label").to_pylist():
+        counts.update([label] if isinstance(label, str) else label or ())
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+# The id holds the box too: rows whose boxes somebody edited fit no plan.
+BOX_COLUMNS = ("patch_id", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t")
 
 
 def find_reusable(plan: Plan, old: pa.Table) -> dict[int, ReusablePatch]:
     """Return which patches of a plan stand in older rows with the same pixels, by row."""
     if index.metadata_of(old).get("pixels") != pixels_digest(plan):
         return {}
-    columns = [old.column(name).to_pylist() for name in (*BOX_COLUMNS, "path", "digest")]
-    known = {tuple(row[:6]): ReusablePatch(*row[6:]) for row in zip(*columns, strict=True)}
+    boxes = zip(*(old.column(name).to_pylist() for name in BOX_COLUMNS), strict=True)
+    names = sorted(plan.config.qc_min)
+    values = [old.column(f"qc_{name}").to_pylist() for name in names]
+    known = {
+        box: ReusablePatch(
+            location,
+            digest,
+            {name: column[row] for name, column in zip(names, values, strict=True)},
+        )
+        for row, (box, (location, digest)) in enumerate(zip(boxes, locations(old), strict=True))
+    }
     table = plan.table
-    keys = zip(*table.boxes.T.tolist(), table.z.tolist(), table.t.tolist(), strict=True)
+    keys = zip(
+        _patch_ids(plan), *table.boxes.T.tolist(), table.z.tolist(), table.t.tolist(), strict=True
+    )
     return {row: known[key] for row, key in enumerate(keys) if key in known}

@@ -1,46 +1,44 @@
-"""What a runner is: how tasks are spread over a machine, and how they are stopped."""
+"""The protocol of a runner: how the slides of a run are spread over a machine or many."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
-from threading import Event
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
-__all__ = ["InlineRunner", "Runner"]
+from .cancel import Cancel
+from .task import SlideProgress, SlideResult, SlideTask
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+__all__ = ["Runner"]
 
 
 class Runner(Protocol):
-    """Runs a task on each of several items; results come in the order of the items.
+    """Carries out tasks with :func:`~qupath_bridge.pipeline.task.process_slide`.
 
-    The first exception of a task is raised where its result would have come; tasks that have
-    not started by then never do. When a run ends early, by that, by an interrupt or because the
-    caller closes the iterator, ``stop`` is set first, so that tasks at work can see it, and then
-    they are waited for: no task runs any more once the iterator is closed.
+    A factory of the registry's kind ``runner`` is called with ``workers`` (int or None for the
+    number of cores) and ``argument`` (text after the colon, or None).
     """
 
-    @property
-    def workers(self) -> int:
-        """How many tasks run at the same time."""
-        ...
-
     def run(
-        self, task: Callable[[Item], Result], items: Iterable[Item], *, stop: Event
-    ) -> Generator[Result, None, None]:
-        """Yield ``task(item)`` for each item, in order."""
+        self,
+        tasks: Iterable[SlideTask],
+        *,
+        progress: SlideProgress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Iterator[SlideResult]:
+        """Yield a result for each task, as they come.
+
+        A task whose process died is carried out again. Tasks are taken from the iterable when
+        there is room for them, and results do not pile up. When the iterator ends early, no task
+        runs any more once it is closed.
+
+        Raises
+        ------
+        UsageError
+            If a task cannot be carried out by this runner: something of it exists in this process
+            only.
+        OutputError
+            If the output cannot be written.
+        InterruptedRunError
+            If the run was cancelled.
+        """
         ...
-
-
-class InlineRunner:
-    """Runs everything in the calling thread, one after the other."""
-
-    workers = 1
-
-    def run(
-        self, task: Callable[[Item], Result], items: Iterable[Item], *, stop: Event
-    ) -> Generator[Result, None, None]:
-        """Yield ``task(item)`` for each item, in order."""
-        for item in items:
-            yield task(item)

@@ -1,25 +1,28 @@
-"""Whether an output folder holds exactly what its index says, and what the slides show."""
+"""Compare an output with its index, and with the slides."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qupath_bridge import registry
 from qupath_bridge.codecs import Encoder, decode, get_encoder
+from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import BridgeError, OutputError
+from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.model import Box, Plane, ServerBuilder
 from qupath_bridge.outputs import index
+from qupath_bridge.outputs.base import Location, Output
 from qupath_bridge.readers import open_reader
-from qupath_bridge.stores.local import LocalStore
 
 from . import records
-from .export import PATCH_NAME, patch_digest
-from .pixels import read_patch
+from .patch_pixels import PatchPixels
+from .task import BATCH, patch_digest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "Verification", "verify"]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+@dataclass(frozen=True, slots=True, repr=False)
+class Finding(OneLine):
     """Something that is not as it should be: where, what, and in which way.
 
     ``kind`` is one of ``missing``, ``changed``, ``unreadable``, ``pixels``, ``unlisted``,
@@ -40,80 +43,89 @@ class Finding:
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Verification:
-    """Result of a check: how much was looked at and what was found."""
+    """Result of a check: the number of patches that were checked, and the findings."""
 
     files: int
     pixels: int
     findings: tuple[Finding, ...]
 
+    def __repr__(self) -> str:
+        return one_line(
+            "Verification",
+            f"{count(self.files, 'patch', 'patches')}, {self.pixels} of them against the slides",
+            count(len(self.findings), "finding"),
+        )
+
     @property
     def ok(self) -> bool:
-        """Whether nothing was found."""
+        """True if nothing was found."""
         return not self.findings
 
 
 def verify(
-    out: Path | str,
+    output: Output,
     *,
     pixels: int | None = None,
+    reader: str = "auto",
     find_slide: Callable[[Mapping[str, Any]], Path | None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
-    """Compare every row of the index with its file, and files with the slides.
+    """Compare every row of the index with its patch, and patches with the slides.
 
     Parameters
     ----------
-    out : path
-        The output folder of a finished run.
+    output : Output
+        Of a finished run.
     pixels : int, optional
-        How many patches to read again from the slides, spread evenly; all when not given.
+        Number of patches to read again from the slides, spread evenly; all when not given.
+    reader : str
+        Name of the reader of the slide files.
     find_slide : callable, optional
-        From a slide's record in ``run.json`` to its file, for slides that moved.
+        From the facts of a slide to its file, for slides that moved.
     on_progress : callable, optional
-        Told how many files are done, of how many.
+        Called with the number of patches that are done, and of all.
 
     Raises
     ------
     OutputError
-        If the folder holds no finished run.
+        If there is no finished run.
+    UsageError
+        If there is no such reader.
     """
-    store = LocalStore(Path(out))
-    record = records.load_finished(store)
-    slides = {slide["slide_id"]: slide for slide in record["slides"]}
-    tables = {
-        slide_id: table
-        for slide_id in index.list_partitions(store)
-        if (table := index.read_partition(store, slide_id)) is not None
-    }
-    total = sum(table.num_rows for table in tables.values())
+    if reader != "auto":
+        registry.check("reader", reader)
+    record = records.load_finished(output)
+    config = ExportConfig.parse(record["config"], source=f"{output.describe()}: run.json")
+    slide_ids = output.slides()
+    total = sum(_count(output, slide_id) for slide_id in slide_ids)
     # Every n-th row over all slides, so that a sample reaches each of them.
     every = 1 if pixels is None else max(1, -(-total // pixels)) if pixels else 0
     findings: list[Finding] = []
-    listed: set[str] = set()
     files = compared = 0
-    for slide_id, table in tables.items():
+    for slide_id in slide_ids:
+        table = output.table(slide_id)
+        if table is None:
+            continue
         good = []
         for number, row in enumerate(_rows(table)):
-            listed.add(row["path"])
-            if finding := _check_file(store, row):
+            if finding := _check_patch(output, row):
                 findings.append(finding)
             elif every and files % every == 0:
                 good.append(number)
             files += 1
-            if on_progress and files % 64 == 0:
+            if on_progress and files % BATCH == 0:
                 on_progress(files, total)
         if good:
-            slide = slides.get(slide_id)
-            rows = _rows(table.take(good))
-            checked, found = _check_pixels(store, slide_id, slide, record, rows, find_slide)
+            facts = index.facts_of(table)
+            chosen = list(_rows(table.take(good)))
+            path = (find_slide(facts) if find_slide else None) or Path(facts["path"])
+            checked, found = _check_pixels(output, facts, config, chosen, path, reader)
             compared += checked
             findings += found
     findings += [
-        Finding("unlisted", name, "the index does not list this file")
-        for name in store.list("patches/")
-        if name not in listed and PATCH_NAME.fullmatch(name)
+        Finding("unlisted", name, "the index does not list this file") for name in output.unlisted()
     ]
     if on_progress:
         on_progress(files, total)
@@ -121,9 +133,14 @@ def verify(
 
 
 COLUMNS = (
-    "path", "digest", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t", "width", "height",
-    "mpp",
+    "path", "offset", "length", "digest", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t",
+    "width", "height", "mpp",
 )  # fmt: skip
+
+
+def _count(output: Output, slide_id: str) -> int:
+    table = output.table(slide_id)
+    return 0 if table is None else int(table.num_rows)
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
@@ -131,16 +148,25 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _check_file(store: LocalStore, row: Mapping[str, Any]) -> Finding | None:
-    path = row["path"]
-    if not store.exists(path):
-        return Finding("missing", path, "the file is gone")
+def _location(row: Mapping[str, Any]) -> Location:
+    return Location(row["path"], row["offset"], row["length"])
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """Return what a finding calls a patch: its file, and its place in it."""
+    return row["path"] if row["offset"] is None else f"{row['path']}@{row['offset']}"
+
+
+def _check_patch(output: Output, row: Mapping[str, Any]) -> Finding | None:
+    location = _location(row)
+    if not output.exists(location):
+        return Finding("missing", _name(row), "the file is gone")
     try:
-        payload = store.get(path)
+        payload = output.read(location)
     except OutputError as error:
-        return Finding("unreadable", path, error.message)
+        return Finding("unreadable", _name(row), error.message)
     if patch_digest(payload) != row["digest"]:
-        return Finding("changed", path, _how_changed(payload, row))
+        return Finding("changed", _name(row), _how_changed(payload, row))
     return None
 
 
@@ -155,51 +181,48 @@ def _how_changed(payload: bytes, row: Mapping[str, Any]) -> str:
 
 
 def _check_pixels(
-    store: LocalStore,
-    slide_id: str,
-    slide: Mapping[str, Any] | None,
-    record: Mapping[str, Any],
-    rows: Iterable[Mapping[str, Any]],
-    find_slide: Callable[[Mapping[str, Any]], Path | None] | None,
+    output: Output,
+    facts: Mapping[str, Any],
+    config: ExportConfig,
+    chosen: Sequence[Mapping[str, Any]],
+    path: Path,
+    reader_name: str,
 ) -> tuple[int, list[Finding]]:
-    """Read the boxes of one slide again and compare."""
-    if slide is None:
-        return 0, [Finding("slide", slide_id, "run.json does not know this slide")]
-    path = (find_slide(slide) if find_slide else None) or Path(slide["path"])
-    config = record["config"]
+    """Read patches of one slide again and compare."""
     findings = []
     try:
-        with open_reader(path) as reader:
-            fingerprint = reader.fingerprint
-            known = slide["fingerprint"]
+        with open_reader(path, name=reader_name) as reader:
+            fingerprint, known = reader.fingerprint, facts["fingerprint"]
             if (fingerprint.size, fingerprint.digest) != (known["size"], known["digest"]):
                 problem = "the slide file is not the one that was exported"
                 return 0, [Finding("slide", str(path), problem)]
             coordinates = coordinate_map(
-                ServerBuilder(slide["coordinates"]["builder"]),
+                ServerBuilder(facts["coordinates"]["builder"]),
                 file_size=reader.size,
                 bounds=reader.bounds,
             )
-            compared, encoder = 0, None
-            for row in rows:
-                if encoder is None:
-                    encoder = get_encoder(
-                        config["format"], quality=config["quality"], mpp=row["mpp"]
-                    )
-                box = Box(row["x_qupath"], row["y_qupath"], row["w_qupath"], row["h_qupath"])
-                size = (row["width"], row["height"])
-                pixels, _ = read_patch(reader, coordinates, box, size, Plane(row["z"], row["t"]))
-                if not _shows(store.get(row["path"]), pixels, encoder):
-                    problem = "the file does not show what the slide shows there"
-                    findings.append(Finding("pixels", row["path"], problem))
-                compared += 1
+            mpp = chosen[0]["mpp"]
+            encoder = get_encoder(config.format, quality=config.jpeg_quality, mpp=mpp)
+            producer = PatchPixels(coordinates, config, mpp, reader)
+            for start in range(0, len(chosen), BATCH):
+                batch = chosen[start : start + BATCH]
+                wanted = [(_box(row), Plane(row["z"], row["t"])) for row in batch]
+                for row, result in zip(batch, producer.read(reader, wanted), strict=True):
+                    payload = output.read(_location(row))
+                    if result.pixels is None or not _shows(payload, result.pixels, encoder):
+                        problem = "the file does not show what the slide shows there"
+                        findings.append(Finding("pixels", _name(row), problem))
     except BridgeError as error:
         return 0, [Finding("slide", str(path), error.message)]
-    return compared, findings
+    return len(chosen), findings
+
+
+def _box(row: Mapping[str, Any]) -> Box:
+    return Box(row["x_qupath"], row["y_qupath"], row["w_qupath"], row["h_qupath"])
 
 
 def _shows(payload: bytes, pixels: np.ndarray, encoder: Encoder) -> bool:
-    """Whether a file shows these pixels: to the bit, or as the lossy encoder leaves them."""
+    """Return whether a file shows these pixels: to the bit, or as the lossy encoder leaves them."""
     shown = decode(payload)
     if not encoder.lossless:
         pixels = decode(encoder.encode(pixels))

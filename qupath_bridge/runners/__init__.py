@@ -1,1 +1,1 @@
-"""How work is spread over a machine."""
+"""Runners: they spread the slides of a run over cores and machines."""

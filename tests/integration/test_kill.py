@@ -1,8 +1,10 @@
-"""A run that is killed, again and again, and one that is interrupted: real processes."""
+"""A run that dies at each step, one that is killed at random, and one that is interrupted."""
 
+import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,16 +13,33 @@ from pathlib import Path
 
 import pytest
 
-from qupath_bridge.outputs import index
-from qupath_bridge.stores.local import LocalStore
+import qupath_bridge as qb
+from qupath_bridge.outputs import lock, open_output
+from qupath_bridge.outputs.index import read_index
 
-KILLS = 50
+from .faults import deaths, steps_of
+
 OPTIONS = ["--size", "40", "--stride", "20", "--edge", "pad", "--min-share", "0.3"]
+FEW = qb.ExportConfig(size=230, edge="pad", min_share=0.3)
 # Whoever started the tests in the background had them ignore interrupts, and so their children.
 MAIN = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "from qupath_bridge.cli import main; sys.exit(main(sys.argv[1:]))"
 )
+
+
+def command(study, out, options, mode=None):
+    modes = [] if mode is None else [f"--{mode}"]
+    return ["export", str(study.project), "--out", str(out), *options, "--no-provenance", *modes]
+
+
+def begun(out):
+    """Whether there is a run to resume."""
+    return (out / "run.json").exists()
+
+
+def complete(out):
+    return json.loads((out / "run.json").read_bytes())["state"] == "complete"
 
 
 def start(*arguments):
@@ -40,22 +59,136 @@ def wait_for(path, process):
         time.sleep(0.002)
 
 
+def patches(out):
+    files = [path for path in (out / "patches").rglob("*") if path.is_file()]
+    return {path.relative_to(out): path.read_bytes() for path in files}
+
+
+def rows(out):
+    """Return the index of what is committed."""
+    return read_index(open_output(out, "folder"))
+
+
 def content(out):
     """What a run wrote: every patch's bytes, and the index without the id of the run."""
-    table = index.read_index(LocalStore(out)).drop_columns(["run_id"])
-    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    assert record["state"] == "complete"
-    files = [path for path in (out / "patches").rglob("*") if path.is_file()]
-    patches = {path.relative_to(out): path.read_bytes() for path in files}
-    others = sorted(p.name for p in out.iterdir())
-    return table.to_pylist(), patches, others
+    assert complete(out)
+    table = rows(out).drop_columns(["run_id"])
+    return table.to_pylist(), patches(out), sorted(p.name for p in out.iterdir())
+
+
+# --- deaths at each step --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mortal(monkeypatch):
+    """Let each run look as if its process had ended, so that the next one takes its lock over."""
+    real = lock._this_process
+
+    def ended(run_id):
+        holder = real(run_id)
+        return dataclasses.replace(holder, process_started=holder.process_started - 1000)
+
+    monkeypatch.setattr(lock, "_this_process", ended)
+
+
+def export(study, out, mode=None):
+    """Export a few patches, in this thread alone; ``mode`` is resume or update."""
+    modes = {} if mode is None else {mode: True}
+    run = qb.export(
+        study.project, out, FEW, workers=1, engine="embedded", provenance=False, progress="none",
+        command=["test"], **modes,
+    )  # fmt: skip
+    assert not run.failures
+
+
+def resume(study, out):
+    """Continue a run that died, or begin it if it died before anything was there."""
+    export(study, out, "resume" if begun(out) else None)
+
+
+def assert_whole(out, *finished):
+    """Each patch that has its final name is one of a finished run, and what is listed is there."""
+    found = patches(out)
+    for path, payload in found.items():
+        if not path.name.startswith(".qb-tmp-"):
+            assert payload in [each.get(path) for each in finished], path
+    assert {Path(path) for path in rows(out).column("path").to_pylist()} <= found.keys()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_kill_and_resume_equals_one_uninterrupted_run(study, tmp_path):
+def test_death_at_every_step_and_resume(study, tmp_path, mortal):
+    """After each: no half patch; and the resumed run equals one that was never interrupted."""
+    out = tmp_path / "cut"
+    export(study, tmp_path / "whole")
+    expected, names = content(tmp_path / "whole"), []
+    assert 6 < len(expected[1]) < 20
+    for steps in deaths(lambda: export(study, out)):
+        names = steps.names
+        assert_whole(out, expected[1])
+        resume(study, out)
+        assert content(out) == expected, names
+        shutil.rmtree(out)
+    assert content(out) == expected
+    assert names.count("replace") > len(expected[1])
+    assert {"open xb", "half a write", "fsync", "replace", "mkdir", "link"} <= set(names)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_death_of_an_update_at_every_step(study, tmp_path, redrawn, mortal):
+    """After each: no half patch; and the resumed update equals a new export."""
+    old, out = tmp_path / "old", tmp_path / "cut"
+    redrawn(200)
+    export(study, old)
+    redrawn(0)
+    export(study, tmp_path / "new")
+    before, expected, count = patches(old), content(tmp_path / "new"), 0
+    assert before != expected[1]
+    shutil.copytree(old, out)
+    for steps in deaths(lambda: export(study, out, "update")):
+        count += not complete(out)
+        assert_whole(out, before, expected[1])
+        # The old record is complete: a run that died before it wrote its own is begun again.
+        export(study, out, "update" if complete(out) else "resume")
+        assert content(out) == expected, steps.names
+        shutil.rmtree(out)
+        shutil.copytree(old, out)
+    assert content(out) == expected
+    assert count > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_death_of_resumed_runs(study, tmp_path, mortal):
+    """Several deaths in a row in one output folder, the first one at steps all over the run."""
+    export(study, tmp_path / "whole")
+    expected = content(tmp_path / "whole")
+    count = len(steps_of(lambda: export(study, tmp_path / "counted")))
+    deepest = 0
+    for first in range(1, count, 9):
+        out, chain = tmp_path / f"cut{first}", 1
+        assert [each.dead for each in deaths(lambda: export(study, out), [first])] == [True]  # noqa: B023
+        for _ in deaths(lambda: resume(study, out), range(first % 20 + 1, count, 30)):  # noqa: B023
+            assert_whole(out, expected[1])
+            chain += 1
+        resume(study, out)
+        assert content(out) == expected, first
+        deepest = max(deepest, chain)
+    assert deepest > 3
+
+
+# --- real kills -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_kill_and_resume_equals_one_uninterrupted_run(study, tmp_path, soak):
+    """Killed at random moments, with several threads at work."""
+    kills = 100 if soak else 5
     whole = tmp_path / "whole"
-    process = start("export", study.project, "--out", whole, *OPTIONS, "--no-provenance")
+    process = start(*command(study, whole, OPTIONS))
     wait_for(whole / "run.json", process)
     began = time.monotonic()
     finish(process)
@@ -65,26 +198,25 @@ def test_kill_and_resume_equals_one_uninterrupted_run(study, tmp_path):
 
     moments = random.Random(7)
     landed = number = 0
-    while landed < KILLS:
+    while landed < kills:
         out = tmp_path / f"cut{number}"
         number += 1
-        assert number < 3 * KILLS, "most kills must hit a run at work"
-        arguments = ["export", study.project, "--out", out, *OPTIONS, "--no-provenance"]
+        assert number < 3 * kills, "most kills must hit a run at work"
         # A few kills in a row hit the same output: a resumed run is killed too.
-        for _ in range(5):
-            resume = ["--resume"] if (out / "run.json").exists() else []
-            process = start(*arguments, *resume)
-            if not resume:
+        for _ in range(min(5, kills - landed)):
+            mode = "resume" if begun(out) else None
+            process = start(*command(study, out, OPTIONS, mode))
+            if mode is None:
                 wait_for(out / "run.json", process)
             # Of a resumed run the start-up counts too: a kill before the first write is nothing.
-            time.sleep(moments.uniform(0, 0.7 * duration + (0.7 if resume else 0)))
+            time.sleep(moments.uniform(0, 0.7 * duration + (0.7 if mode else 0)))
             hit = process.poll() is None
             process.kill()
             process.communicate()
             landed += hit
             if not hit:
                 break
-        finish(start(*arguments, *(["--resume"] if (out / "run.json").exists() else [])))
+        finish(start(*command(study, out, OPTIONS, "resume" if begun(out) else None)))
         assert content(out) == expected
 
 
@@ -93,9 +225,9 @@ def test_an_interrupt_stops_within_two_seconds(study, tmp_path, number):
     if os.name == "nt":
         return  # signals are another thing there; the interrupt itself is tested in-process
     out = tmp_path / "out"
-    arguments = ["export", study.project, "--out", out, "--size", "200", "--stride", "4",
-                 "--edge", "pad", "--workers", "4", "--min-share", "0.1"]  # fmt: skip
-    process = start(*arguments)
+    options = ["--size", "200", "--stride", "4", "--edge", "pad", "--workers", "4",
+               "--min-share", "0.1"]  # fmt: skip
+    process = start(*command(study, out, options))
     wait_for(out / "patches", process)
     time.sleep(0.5)
     assert process.poll() is None, "the run must still be at work"
@@ -104,5 +236,5 @@ def test_an_interrupt_stops_within_two_seconds(study, tmp_path, number):
     _, errors = process.communicate(timeout=30)
     assert time.monotonic() - began < 2
     assert process.returncode == 130, errors.decode()
-    assert b"--resume" in errors
+    assert b"resume" in errors
     assert not list(Path(out).rglob(".qb-tmp-*"))

@@ -71,7 +71,7 @@ def reading(builder, reader):
     return coordinate_map(ServerBuilder(builder), file_size=reader.size, bounds=reader.bounds)
 
 
-FRAMES = {
+MAPS = {
     "plain": [],
     **{name.lower(): [("rotated", name)] for name in TURNS},
     **{f"flip {n.lower()}": [("flipped", n)] for n in ("NONE", "HORIZONTAL", "VERTICAL", "BOTH")},
@@ -92,7 +92,7 @@ BOUNDS = {
 
 
 @pytest.mark.parametrize("bounds", BOUNDS.values(), ids=BOUNDS)
-@pytest.mark.parametrize("steps", FRAMES.values(), ids=FRAMES)
+@pytest.mark.parametrize("steps", MAPS.values(), ids=MAPS)
 def test_corners(steps, bounds):
     """At each corner a patch inside, and one that passes the edge, equal what QuPath shows."""
     reader = MemoryReader(SLIDE, bounds=bounds, background=BACKGROUND)
@@ -117,7 +117,7 @@ def test_corners(steps, bounds):
                 )
 
 
-@pytest.mark.parametrize("steps", FRAMES.values(), ids=FRAMES)
+@pytest.mark.parametrize("steps", MAPS.values(), ids=MAPS)
 def test_no_crop_shows_the_whole_slide(steps):
     reader = MemoryReader(SLIDE, bounds=BOUNDS["inside"], background=BACKGROUND)
     coordinates = reading(wrapped(steps, "--no-crop"), reader)
@@ -180,7 +180,7 @@ def test_any_nesting_scaled_down_equals_the_mean(chain, factor):
     np.testing.assert_allclose(pixels, cells.mean(axis=(1, 3)), atol=0.501)
 
 
-@pytest.mark.parametrize("steps", FRAMES.values(), ids=FRAMES)
+@pytest.mark.parametrize("steps", MAPS.values(), ids=MAPS)
 def test_on_a_slide_on_disk(steps, tmp_path):
     path = write_slide(tmp_path / "slide.tif", marker_image(300, 200), tile=64)
     image = shown(steps, marker_image(300, 200))
@@ -191,16 +191,17 @@ def test_on_a_slide_on_disk(steps, tmp_path):
     np.testing.assert_array_equal(pixels, cut(image, *box))
 
 
-def test_background_is_white_where_the_reader_names_none():
+def test_around_a_crop_is_the_background_of_the_reader():
     class Plain:
-        size, bounds = SIZE, None
+        size, bounds, background = SIZE, None, BACKGROUND
 
-        def read(self, box, size, plane):
-            return np.zeros((size[1], size[0], 3), np.uint8), None
+        def read_many(self, boxes, size, plane):
+            for _ in boxes:
+                yield np.zeros((size[1], size[0], 3), np.uint8), None
 
     coordinates = reading(wrapped([("cropped", (10, 10, 20, 20))]), Plain())
     pixels, mask = read_patch(Plain(), coordinates, Box(15, 0, 10, 5), (10, 5))
-    assert (pixels[:, :5] == 0).all() and (pixels[:, 5:] == 255).all()
+    assert (pixels[:, :5] == 0).all() and (pixels[:, 5:] == BACKGROUND).all()
     np.testing.assert_array_equal(mask[0], [True] * 5 + [False] * 5)
 
 
@@ -212,7 +213,7 @@ def test_planes_reach_the_reader():
     np.testing.assert_array_equal(pixels, 255 - np.rot90(SLIDE, -1)[2:7, 4:10])
 
 
-@pytest.mark.parametrize("steps", FRAMES.values(), ids=FRAMES)
+@pytest.mark.parametrize("steps", MAPS.values(), ids=MAPS)
 def test_thumbnail(steps):
     reader = MemoryReader(SLIDE)
     coordinates = reading(wrapped(steps), reader)

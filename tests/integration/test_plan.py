@@ -6,15 +6,12 @@ from PIL import Image as Picture
 
 import qupath_bridge as qb
 from qupath_bridge.errors import BridgeError, ConfigError, OutputError, PlanError, SlideError
-from qupath_bridge.model import Reason
+from qupath_bridge.geometry import validity
+from qupath_bridge.model import ClassInfo, Reason
 from qupath_bridge.pipeline.estimate import estimate
-from qupath_bridge.pipeline.plan import (
-    check_classes,
-    pixel_size_warning,
-    plan_slides,
-    total_counts,
-)
+from qupath_bridge.pipeline.plan import plan_slides, total_counts
 from qupath_bridge.pipeline.preview import LONGEST_SIDE, render_preview
+from qupath_bridge.pipeline.survey import survey, survey_plans
 from qupath_bridge.testing.projects import Image, Region, build_memory_project, cropped, rotated
 from qupath_bridge.testing.slides import write_slide
 
@@ -43,9 +40,10 @@ def test_a_slide_that_is_not_there(slide):
     lost = replace(slide, path=None, tried=("as stored: /a/b.svs",))
     with pytest.raises(SlideError, match="/a/b.svs") as caught:
         qb.plan(lost)
-    assert "--search" in caught.value.hint
-    _, (failure,) = plan_slides([lost], qb.ExportConfig())
-    assert failure.entry_id == slide.entry_id
+    for option in ("search", "slide_map"):
+        assert f"option {option}" in caught.value.hint
+    (failure,) = plan_slides([lost], qb.ExportConfig()).failures
+    assert (failure.entry_id, failure.hint) == (slide.entry_id, caught.value.hint)
 
 
 def test_without_pixel_size_microns_cannot_be(tmp_path, draw):
@@ -54,7 +52,7 @@ def test_without_pixel_size_microns_cannot_be(tmp_path, draw):
     bare = slide_of(path, pixel_size=None)
     with pytest.raises(PlanError, match="has no pixel size") as caught:
         qb.plan(bare, qb.ExportConfig(mpp=0.5))
-    for way_out in ("QuPath", "--pixel-size", "--level-zero"):
+    for way_out in ("QuPath", "pixel_size", "level_zero"):
         assert way_out in caught.value.hint
     assert qb.plan(bare, qb.ExportConfig(mpp=0.5, size=50, pixel_size=0.25)).grid.box_width == 100
     assert qb.plan(bare, qb.ExportConfig(size=50)).mpp is None
@@ -80,10 +78,13 @@ def test_unclassified_regions_can_be_an_error(slide):
         qb.plan(slide, qb.ExportConfig(unclassified="error"))
 
 
-def test_big_repairs_need_permission(two_slides):
+def test_big_repairs_need_permission(two_slides, monkeypatch):
+    """None is known; should GEOS lose area, nothing is labelled by what is left."""
     tied = slide_of(
         two_slides[0], [("Tumor", "POLYGON ((0 0, 200 200, 200 0, 0 200, 0 0))")], pixel_size=0.5
     )
+    assert qb.plan(tied, qb.ExportConfig(size=50)).report.repairs[0].change == 0
+    monkeypatch.setattr(validity, "_filled_area", lambda geometry: 21_000.0)
     with pytest.raises(PlanError, match="crosses itself"):
         qb.plan(tied, qb.ExportConfig(size=50))
     plan = qb.plan(tied, qb.ExportConfig(size=50, allow_repair=True))
@@ -96,29 +97,50 @@ def test_a_recorded_size_that_does_not_fit_is_refused(slide):
 
 
 def test_different_pixel_sizes_without_mpp_are_warned_of(two_slides):
-    slides = [slide_of(path, pixel_size=s) for path, s in zip(two_slides, (0.5, 0.25), strict=True)]
+    sizes = zip(two_slides, (0.5, 0.25), strict=True)
+    slides = build_memory_project([Image(path, pixel_size=size) for path, size in sizes]).slides
     config = qb.ExportConfig(size=50)
-    plans = [qb.plan(one, config) for one in slides]
-    assert "0.25 to 0.5" in pixel_size_warning(plans)
-    assert pixel_size_warning(plans[:1]) is None
-    assert pixel_size_warning([]) is None
-    config = qb.ExportConfig(size=50, mpp=0.5)
-    assert pixel_size_warning([qb.plan(slides[0], config)]) is None
+    plans = qb.plan(slides, config)
+    for surveyed in (survey_plans(plans), survey(slides, config)):
+        (warning,) = surveyed.warnings
+        assert "0.25 to 0.5" in warning
+        assert "Set mpp" in warning
+    assert survey_plans(plans[:1]).warnings == ()
+    assert survey(slides, qb.ExportConfig(size=50, mpp=0.5)).warnings == ()
+    assert survey(slides, qb.ExportConfig(size=50, pixel_size=0.5)).warnings == ()
 
 
-def test_class_names_are_checked_over_all_images(two_slides, draw):
-    project = build_memory_project(draw.images(two_slides))
-    plans, _ = plan_slides(project.slides, qb.ExportConfig(size=50))
-    assert check_classes(plans, qb.ExportConfig(within=["Stroma"])) == ()
+def test_class_names_are_checked_over_all_slides(two_slides, draw):
+    """A class that one slide or one project has is known; one that nothing has is an error."""
+    first, second = draw.images(two_slides)
+    second = replace(second, regions=[Region("Nerve", "POLYGON ((0 0, 90 0, 90 90, 0 0))")])
+    slides = build_memory_project([first, second]).slides
+    for name in ("Stroma", "Nerve"):
+        assert survey(slides, qb.ExportConfig(within=[name])).warnings == ()
     with pytest.raises(ConfigError, match="Stroma"):
-        check_classes(plans, qb.ExportConfig(within=["Stoma"]))
-    known = replace(
-        project.slides[0].project,
-        classes=(*project.slides[0].project.classes, qb.model.ClassInfo("Nerve")),
-    )
-    plans = [replace(p, slide=replace(p.slide, project=known)) for p in plans]
-    (warning,) = check_classes(plans, qb.ExportConfig(exclude=["Nerve"]))
-    assert "Nerve" in warning
+        survey(slides, qb.ExportConfig(within=["Stoma"]))
+    with pytest.raises(ConfigError, match="Stroma"):
+        survey_plans(qb.plan(slides, qb.ExportConfig(exclude=["Stoma"])))
+    known = replace(slides[0].project, classes=(*slides[0].project.classes, ClassInfo("Vein")))
+    slides = [replace(slide, project=known) for slide in slides]
+    (warning,) = survey(slides, qb.ExportConfig(exclude=["Vein"])).warnings
+    assert "Vein" in warning
+
+
+def test_class_names_are_not_judged_while_a_slide_is_unread(two_slides, draw):
+    first, second = build_memory_project(draw.images(two_slides)).slides
+    lost = replace(second, path=None)
+    surveyed = survey([first, lost], qb.ExportConfig(within=["Nerve"]))
+    assert surveyed.warnings == ()
+    assert surveyed.slides[0].problem is None
+    assert "was not found" in surveyed.slides[1].problem
+
+
+def test_every_label_has_a_folder_before_the_first_pixel(two_slides, draw):
+    slides = build_memory_project(draw.images(two_slides), classes=["Tumor", "Nerve: A"]).slides
+    labels = survey(slides, qb.ExportConfig(background="Rest", unclassified="as=Other")).labels
+    assert set(labels) == {"Tumor", "Necrosis", "Stroma", "Nerve: A", "Rest", "Other"}
+    assert len({folder.lower() for folder in labels.values()}) == len(labels)
 
 
 def test_tissue(tmp_path):
@@ -137,7 +159,7 @@ def test_tissue(tmp_path):
 
 
 def test_counts_and_estimate(two_slides, draw):
-    plans, _ = plan_slides(
+    plans = plan_slides(
         build_memory_project(draw.images(two_slides)).slides, qb.ExportConfig(size=50)
     )
     labels, reasons = total_counts(plans)
@@ -184,7 +206,7 @@ def test_a_preview_goes_into_a_file(slide, tmp_path):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "notes.png").write_text("mine")
     for name, problem in (
-        ("folder.png", "is a folder"), ("notes.png", "no picture"), ("plan.jpg", r"\.png"),
+        ("folder.png", "is a folder"), ("notes.png", "not a PNG picture"), ("plan.jpg", r"\.png"),
     ):  # fmt: skip
         with pytest.raises(OutputError, match=problem):
             plan.preview(tmp_path / name)
@@ -194,9 +216,9 @@ def test_a_preview_goes_into_a_file(slide, tmp_path):
 def test_a_preview_never_goes_into_the_project(study):
     with qb.open_project(study.project) as project:
         plan = qb.plan(project.slides[0], qb.ExportConfig(size=50))
-    with pytest.raises(OutputError, match="no name for a PNG"):
+    with pytest.raises(OutputError, match="must end in .png"):
         plan.preview(study.project)
-    with pytest.raises(OutputError, match="place of the QuPath project"):
+    with pytest.raises(OutputError, match="belongs to the QuPath project"):
         plan.preview(study.project.parent / "data" / "plan.png")
 
 
@@ -209,7 +231,7 @@ def test_the_digest_knows_what_decides(slide, two_slides):
     config = qb.ExportConfig(size=50)
     plan = qb.plan(slide, config)
     assert plan.digest_values() == qb.plan(slide, config).digest_values()
-    other = replace(slide, load=lambda detections: qb.ImageData())
+    other = replace(slide, _load=lambda detections: qb.ImageData())
     assert qb.plan(other, config).digest_values() != plan.digest_values()
     assert "tiff" not in str(plan.digest_values()["coordinates"]), "no path takes part"
 

@@ -38,9 +38,9 @@ def facts_of(version, entry_id):
 
 @pytest.fixture(params=ENTRIES, ids="-".join)
 def entry(request):
-    """A slide, its open reader, its frame and the folder of QuPath's own results."""
+    """A slide, its open reader, its coordinate map and the folder of QuPath's own results."""
     version, entry_id = request.param
-    slide = project(version).slide(entry_id)
+    slide = project(version)[entry_id]
     with open_reader(slide.path) as reader:
         coordinates = coordinate_map(slide.builder, file_size=reader.size, bounds=reader.bounds)
         yield slide, reader, coordinates, TRUTH / version / entry_id
@@ -100,7 +100,7 @@ def test_shares_equal_the_painted_mask(entry):
     width, height = coordinates.size
     assert mask.shape == (height, width)
     # QuPath paints in this order and the last one stays; a label to each name makes Ignore* an
-    # ordinary one, and Region* is no label in the mask.
+    # ordinary one, and Region* is not a label in the mask.
     rule = ExportConfig.parse(
         {
             "overlap": "priority",

@@ -6,16 +6,15 @@ import pytest
 from PIL import Image as Picture
 
 import qupath_bridge as qb
-from qupath_bridge.errors import OutputError
-from qupath_bridge.pipeline.verify import verify
+from qupath_bridge.errors import OutputError, UsageError
+from qupath_bridge.outputs import open_output
+from qupath_bridge.outputs.index import facts_of, write_partition
 
 
 @pytest.fixture(params=["png", "jpeg", "tiff"])
 def out(request, study, tmp_path):
     config = qb.ExportConfig(size=50, edge="pad", min_share=0.4, format=request.param)
-    with qb.open_project(study.project) as project:
-        plans = [qb.plan(slide, config) for slide in project.slides]
-    qb.export(plans, tmp_path / "out", workers=2)
+    qb.export(study.project, tmp_path / "out", config, workers=2)
     return tmp_path / "out"
 
 
@@ -29,11 +28,11 @@ def kinds(result):
 
 def test_a_good_run(out):
     seen = []
-    result = verify(out, on_progress=lambda done, total: seen.append((done, total)))
+    result = qb.verify(out, on_progress=lambda done, total: seen.append((done, total)))
     assert result.ok
     assert result.files == result.pixels == len(patches(out)) == seen[-1][0] == seen[-1][1]
-    assert verify(out, pixels=0).pixels == 0
-    assert 0 < verify(out, pixels=7).pixels <= 14
+    assert qb.verify(out, pixels=0).pixels == 0
+    assert 0 < qb.verify(out, pixels=7).pixels <= 14
 
 
 def test_what_is_wrong_is_found(out):
@@ -49,7 +48,7 @@ def test_what_is_wrong_is_found(out):
     picture.convert("RGB").save(again)  # the same picture, encoded once more
     stray = again.with_name(again.name.replace("_x", "_x9"))
     shutil.copy(again, stray)
-    result = verify(out)
+    result = qb.verify(out)
     assert kinds(result) == {
         ("missing", missing.name), ("changed", cut.name), ("changed", left.name),
         ("changed", right.name), ("changed", again.name), ("unlisted", stray.name),
@@ -61,12 +60,9 @@ def test_what_is_wrong_is_found(out):
 
 def test_a_digest_that_was_edited_along_is_found_in_the_pixels(out, study):
     """Somebody swaps two patches and mends the index: only the slide itself tells."""
-    from qupath_bridge.outputs import index
-    from qupath_bridge.stores.local import LocalStore
-
-    store = LocalStore(out)
-    slide_id = index.list_partitions(store)[0]
-    table = index.read_partition(store, slide_id)
+    output = open_output(out)
+    slide_id = output.slides()[0]
+    table = output.table(slide_id)
     digests = table.column("digest").to_pylist()
     paths = table.column("path").to_pylist()
     left, right = out / paths[0], out / paths[-1]
@@ -76,39 +72,60 @@ def test_a_digest_that_was_edited_along_is_found_in_the_pixels(out, study):
     digests[0], digests[-1] = digests[-1], digests[0]
     place = table.schema.get_field_index("digest")
     table = table.set_column(place, table.schema.field("digest"), [digests])
-    index.write_partition(store, slide_id, table)
-    assert kinds(verify(out)) == {("pixels", left.name), ("pixels", right.name)}
+    write_partition(output.store, slide_id, table)
+    assert kinds(qb.verify(out)) == {("pixels", left.name), ("pixels", right.name)}
 
 
 def test_slides_that_moved_or_changed(out, study, tmp_path):
-    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    """The place of each slide is told by its own partition; slide_map says where it is now."""
+    first = str(study.slides[0])
+    output = open_output(out)
+    assert [facts_of(output.table(name))["path"] for name in output.slides()] == [
+        str(path) for path in study.slides
+    ]
     moved = tmp_path / "moved.tiff"
-    shutil.copy(study.slides[0], moved)
-    record["slides"][0]["path"] = str(tmp_path / "gone.tiff")
-    (out / "run.json").write_text(json.dumps(record), encoding="utf-8")
-    assert {kind for kind, _ in kinds(verify(out))} == {"slide"}
-    places = {record["slides"][0]["path"]: moved}
-    assert verify(out, find_slide=lambda slide: places.get(slide["path"])).ok
+    shutil.copy(first, moved)
+    assert kinds(qb.verify(out, slide_map={first: str(tmp_path / "gone.tiff")})) == {
+        ("slide", "gone.tiff")
+    }
+    assert qb.verify(out, slide_map={first: str(moved)}).ok
+    assert qb.verify(out, slide_map={first.removesuffix(".tiff"): str(moved)}).ok  # not a folder
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(study.slides[0].parent, folder)
+    result = qb.verify(out, slide_map={str(study.slides[0].parent): str(folder)})
+    assert (result.ok, result.pixels) == (True, result.files)
     data = bytearray(moved.read_bytes())
     data[len(data) // 2] ^= 255
     moved.write_bytes(data)
-    result = verify(out, find_slide=lambda slide: places.get(slide["path"]))
-    (finding,) = result.findings
+    (finding,) = qb.verify(out, slide_map={first: str(moved)}).findings
+    assert (finding.kind, finding.path) == ("slide", str(moved))
     assert "not the one that was exported" in finding.problem
+
+
+def test_a_run_is_named_by_itself_its_output_path_or_url(out):
+    whole = qb.verify(out)
+    for name in (qb.Run.load(out), open_output(out), str(out), out.as_uri()):
+        assert qb.verify(name) == whole
+
+
+def test_verify_reads_with_the_reader_that_is_asked_for(out):
+    assert qb.verify(out, reader="tiff").ok
+    with pytest.raises(UsageError, match="nothing"):
+        qb.verify(out, reader="nothing")
 
 
 def test_only_finished_runs(out):
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     (out / "run.json").write_text(json.dumps({**record, "state": "running"}), encoding="utf-8")
     with pytest.raises(OutputError, match="interrupted"):
-        verify(out)
+        qb.verify(out)
     (out / "run.json").unlink()
-    with pytest.raises(OutputError, match="holds no run"):
-        verify(out)
+    with pytest.raises(OutputError, match="contains no run"):
+        qb.verify(out)
 
 
 def test_another_size(out):
     path = patches(out)[0]
     Picture.fromarray(np.zeros((9, 7, 3), np.uint8)).save(path)
-    (finding,) = verify(out, pixels=0).findings
+    (finding,) = qb.verify(out, pixels=0).findings
     assert "7 x 9" in finding.problem

@@ -1,0 +1,34 @@
+"""Places inside a QuPath project that may be written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qupath_bridge.errors import OutputError
+
+__all__ = ["BRIDGE_FOLDER", "check_place"]
+
+BRIDGE_FOLDER = "qupath_bridge"
+"""The only folder that is written inside a project."""
+QUPATH_FOLDERS = {"data", "classifiers", "scripts", "resources"}
+
+
+def check_place(path: Path, project: Path) -> None:
+    """Refuse a place inside a project that belongs to QuPath, or to the runs of the project.
+
+    Raises
+    ------
+    OutputError
+        If ``path`` is the project folder, in one of QuPath's own folders, or among the runs.
+    """
+    try:
+        inside = path.resolve().relative_to(project.resolve()).parts
+    except ValueError:
+        return
+    own_folders = {(BRIDGE_FOLDER,), (BRIDGE_FOLDER, "runs")}
+    if not inside or inside[0] in QUPATH_FOLDERS or inside[:2] in own_folders:
+        raise OutputError(
+            f"{path} belongs to the QuPath project itself.",
+            hint="Name a folder outside, or a new one such as "
+            f"{project / BRIDGE_FOLDER / 'patches'}.",
+        )

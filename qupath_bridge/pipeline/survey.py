@@ -1,0 +1,208 @@
+"""Survey of all slides before the first pixel: classes, labels, scales, names.
+
+Slides are read one after the other; only a few facts of each are kept in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qupath_bridge.config import ExportConfig, RunOptions
+from qupath_bridge.errors import BridgeError, UsageError
+from qupath_bridge.frozen import FrozenDict
+from qupath_bridge.model import Slide
+from qupath_bridge.patches import ids
+from qupath_bridge.patches.roles import check_class_names, role_of
+from qupath_bridge.readers import open_reader
+
+from .plan import Plan, slide_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "SlideFacts",
+    "Survey",
+    "name_slides",
+    "project_names",
+    "slide_key",
+    "survey",
+    "survey_plans",
+]
+
+log = logging.getLogger("qupath_bridge")
+
+SAME_SCALE = 1.01
+"""Largest ratio of pixel sizes that counts as one scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFacts:
+    """A slide as the survey saw it.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Classes of its annotations, sorted.
+    pixel_size : float or None
+        Mean µm per full-resolution pixel, None if unknown.
+    problem : str or None
+        Reason why annotations or slide file cannot be read; the slide's own task fails with it.
+    """
+
+    slide: Slide
+    slide_id: str
+    classes: tuple[str, ...] = ()
+    pixel_size: float | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The common facts of all slides of a run.
+
+    Attributes
+    ----------
+    slides : tuple of SlideFacts
+    labels : mapping of str to str
+        Every label that a patch can get, and its folder name.
+    warnings : tuple of str
+    """
+
+    slides: tuple[SlideFacts, ...]
+    labels: FrozenDict[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+def survey(
+    slides: Sequence[Slide], config: ExportConfig, options: RunOptions | None = None
+) -> Survey:
+    """Read annotations without detections, and file headers, of all slides of a run.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration names a class that no slide and no project has.
+    UsageError
+        If two slides would get one name.
+    """
+    reader = (options or RunOptions()).reader
+    names = name_slides(slides)
+    facts = tuple(_look_at(slide, names[slide_key(slide)], config, reader) for slide in slides)
+    return _combine(facts, config)
+
+
+def survey_plans(plans: Sequence[Plan]) -> Survey:
+    """Return the survey of slides that are planned already."""
+    facts = tuple(
+        SlideFacts(
+            plan.slide,
+            plan.slide_id,
+            tuple(sorted({a.class_path for a in plan.annotations if a.class_path})),
+            plan.pixel_size.mean if plan.pixel_size else None,
+        )
+        for plan in plans
+    )
+    twice = [name for name, n in Counter(fact.slide_id for fact in facts).items() if n > 1]
+    if twice:
+        raise UsageError(f"More than one plan is for slide {twice[0]}.", hint="Plan it once.")
+    return _combine(facts, plans[0].config)
+
+
+def slide_key(slide: Slide) -> tuple[str, str]:
+    """Return project file and entry ID, which identify a slide in a run."""
+    return str(slide.project.path), slide.entry_id
+
+
+def name_slides(slides: Iterable[Slide]) -> dict[tuple[str, str], str]:
+    """Return the name of each slide in files, by :func:`slide_key`.
+
+    The project's name is a part of it where slides of several projects take part.
+
+    Raises
+    ------
+    UsageError
+        If two slides get the same name.
+    """
+    slides = list(slides)
+    folders = project_names(slide.project.folder for slide in slides)
+    names: dict[tuple[str, str], str] = {}
+    users: dict[str, Slide] = {}
+    for slide in slides:
+        name = ids.slide_id(slide.entry_id, slide.name)
+        if len(folders) > 1:
+            name = f"{folders[slide.project.folder.resolve()]}_{name}"
+        other = users.setdefault(ids.comparable_name(name), slide)
+        if other is not slide:
+            raise UsageError(
+                f"Slides {other.name} (entry {other.entry_id}) and {slide.name} (entry "
+                f"{slide.entry_id}) would both be called {name}.",
+                hint="Export them into one output each, with the option entry.",
+            )
+        names[slide_key(slide)] = name
+    return names
+
+
+def project_names(folders: Iterable[Path]) -> dict[Path, str]:
+    """Return a name for the folder of each project, by its resolved path; no two are equal."""
+    places = {folder.resolve() for folder in folders}
+    shown = Counter(ids.slug(place.name).lower() for place in places)
+    names = {}
+    for place in places:
+        name = ids.slug(place.name)
+        if shown[name.lower()] > 1:
+            name += "-" + hashlib.sha256(str(place).encode()).hexdigest()[:8]
+        names[place] = name
+    return names
+
+
+def _look_at(slide: Slide, slide_id: str, config: ExportConfig, reader: str) -> SlideFacts:
+    try:
+        annotations = slide.read().annotations
+        classes = tuple(sorted({a.class_path for a in annotations if a.class_path}))
+        size = slide.pixel_size.mean if slide.pixel_size else None
+        if config.pixel_size is not None:
+            size = config.pixel_size
+        with open_reader(slide_path(slide), name=reader) as opened:
+            if size is None and opened.pixel_size is not None:
+                size = sum(opened.pixel_size) / 2
+    except BridgeError as error:
+        log.info("%s: %s", slide.name, error)
+        return SlideFacts(slide, slide_id, problem=str(error))
+    return SlideFacts(slide, slide_id, classes, size)
+
+
+def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig) -> Survey:
+    rule = config.label_rule()
+    present = sorted({name for fact in facts for name in fact.classes})
+    projects = {fact.slide.project.path: fact.slide.project for fact in facts}
+    known = sorted({info.path for project in projects.values() for info in project.classes})
+    # With a slide unread nobody knows which classes it holds.
+    unread = any(fact.problem for fact in facts)
+    warnings = [] if unread else list(check_class_names(rule, present, known))
+    if note := _scale_warning([f.pixel_size for f in facts if f.pixel_size], config):
+        warnings.append(note)
+    labels = {role.label for name in present if (role := role_of(name, rule)).label}
+    unclassified = role_of(None, rule).label
+    labels |= {label for label in (unclassified, rule.background) if label}
+    # A slide that is unread now may be readable when its turn comes: its classes are likely known.
+    labels |= {role.label for name in known if (role := role_of(name, rule)).label}
+    folders = ids.label_folders(sorted(label for label in labels if label))
+    return Survey(facts, FrozenDict(folders), tuple(warnings))
+
+
+def _scale_warning(sizes: Sequence[float], config: ExportConfig) -> str | None:
+    """Warn when patches are cut in full-resolution pixels and these differ in size."""
+    in_pixels = config.mpp is None and config.magnification is None
+    if not in_pixels or not sizes or max(sizes) <= SAME_SCALE * min(sizes):
+        return None
+    return (
+        f"Pixel sizes differ between the slides ({min(sizes):.4g} to {max(sizes):.4g} µm), and "
+        "patches are cut in full-resolution pixels: they cover different areas. "
+        "Set mpp to give all patches one scale."
+    )

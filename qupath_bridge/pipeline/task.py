@@ -1,0 +1,472 @@
+"""One slide, one task: plan it, write its patches, commit it.
+
+A task is a value. A laptop, a process pool, a cluster and a job queue carry out the very same
+function, and a task that was cut off is simply carried out again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import xxhash
+
+from qupath_bridge.codecs import Encoder, get_encoder
+from qupath_bridge.config import ExportConfig, RunOptions
+from qupath_bridge.errors import (
+    GeometryError,
+    InterruptedRunError,
+    OutputError,
+    PlanError,
+    ProjectError,
+    SlideError,
+)
+from qupath_bridge.frozen import FrozenDict, OneLine, freeze
+from qupath_bridge.model import Box, Slide, SourceRef
+from qupath_bridge.outputs import check_lock, index, open_output
+from qupath_bridge.outputs.base import Location, Output, PatchRef
+from qupath_bridge.readers import open_reader
+from qupath_bridge.readers.base import Reader
+
+from . import rows
+from .cancel import Cancel
+from .estimate import patch_bytes
+from .opened import slide_of
+from .parallel import available_cores, ordered_map
+from .patch_pixels import PatchPixels
+from .plan import Failure, Plan, make_plan, slide_path
+from .records import facts_record
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["SlideResult", "SlideTask", "patch_digest", "process_slide"]
+
+log = logging.getLogger("qupath_bridge")
+
+BATCH = 64
+"""Patches that a thread makes at once: enough to hide its cost, few enough to stop soon."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SlideTask(OneLine):
+    """Everything that is needed to export one slide, on any machine.
+
+    Attributes
+    ----------
+    source : SourceRef
+        Where the slide comes from.
+    entry_id, slide_id : str
+        The slide in its project, and its name in files.
+    config, options
+    labels : mapping of str to str
+        Folder name of each label, the same for all slides of the run.
+    output : str
+        URL of the output.
+    run_id : str
+    expected_plan_digest : str or None
+        A slide whose plan differs by now fails.
+    """
+
+    source: SourceRef
+    entry_id: str
+    slide_id: str
+    config: ExportConfig
+    options: RunOptions
+    labels: Mapping[str, str]
+    output: str
+    run_id: str
+    expected_plan_digest: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", freeze(self.labels))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the task as plain JSON values."""
+        return {
+            "source": self.source.as_json(),
+            "entry_id": self.entry_id,
+            "slide_id": self.slide_id,
+            "config": self.config.as_json(),
+            "options": self.options.as_json(),
+            "labels": dict(self.labels),
+            "output": self.output,
+            "run_id": self.run_id,
+            "expected_plan_digest": self.expected_plan_digest,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SlideTask:
+        """Return the task of :meth:`as_json`."""
+        return cls(
+            **{
+                **values,
+                "source": SourceRef.from_json(values["source"]),
+                "config": ExportConfig.parse(values["config"]),
+                "options": RunOptions.parse(values["options"]),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SlideResult(OneLine):
+    """The outcome of a task: small, whatever the number of patches.
+
+    Attributes
+    ----------
+    written : int
+        Patches that are committed.
+    reused : bool
+        Whether the slide was committed already, and nothing had to be written.
+    failure : Failure or None
+    warnings : tuple of str
+    notes : tuple of str
+        Troubles beside the patches, such as a preview that could not be drawn.
+    preview : str or None
+        The picture that was drawn.
+    """
+
+    entry_id: str
+    slide_id: str
+    slide_name: str
+    written: int = 0
+    by_label: Mapping[str, int] = field(default_factory=FrozenDict)
+    dropped: Mapping[str, int] = field(default_factory=FrozenDict)
+    reused: bool = False
+    failure: Failure | None = None
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    preview: str | None = None
+    plan_digest: str | None = None
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("by_label", "dropped"):
+            object.__setattr__(self, name, freeze(getattr(self, name)))
+
+
+SlideProgress = Callable[[str, int, int], None]
+"""Called with slide id, patches done and patches planned of one slide."""
+
+
+def process_slide(
+    task: SlideTask, *, progress: SlideProgress | None = None, cancel: Cancel | None = None
+) -> SlideResult:
+    """Plan, export and commit one slide. Doing it twice changes nothing the second time.
+
+    Parameters
+    ----------
+    task : SlideTask
+    progress : callable, optional
+        Called after each batch of patches, from the calling thread.
+    cancel : Cancel, optional
+        Looked at before the slide is opened, and between batches.
+
+    Returns
+    -------
+    SlideResult
+        A slide that cannot be read or planned has a ``failure``; its earlier patches stay where
+        they still hold.
+
+    Raises
+    ------
+    OutputError
+        If the output cannot be written, or another run holds it: no other slide could be
+        written either.
+    InterruptedRunError
+        If it was cancelled; nothing of the slide is committed.
+    """
+    began = time.perf_counter()
+    slide: Slide | None = None
+    try:
+        slide = slide_of(task.source, task.entry_id)
+        result = _process(task, slide, progress, cancel)
+    except (SlideError, ProjectError, GeometryError, PlanError) as error:
+        name = slide.name if slide else task.entry_id
+        log.warning("%s: %s", name, error)
+        project = slide.project.place if slide else task.source.location
+        failure = Failure(task.entry_id, name, error.message, error.hint, task.slide_id, project)
+        result = SlideResult(task.entry_id, task.slide_id, name, failure=failure)
+    seconds = round(time.perf_counter() - began, 3)
+    log.info("%s: %d patches in %.2f s", result.slide_name, result.written, seconds)
+    return dataclasses.replace(result, seconds=seconds)
+
+
+def _process(
+    task: SlideTask, slide: Slide, progress: SlideProgress | None, cancel: Cancel | None
+) -> SlideResult:
+    _check_cancel(cancel, slide.name)
+    output = open_output(task.output, task.config.container)
+    check_lock(output, task.run_id)
+    path = slide_path(slide)
+    data = slide.read()
+    with open_reader(path, name=task.options.reader) as reader:
+        plan = make_plan(
+            slide, task.config, data, reader,
+            slide_id=task.slide_id, reader_name=task.options.reader,
+        )  # fmt: skip
+        if task.expected_plan_digest not in (None, plan.digest):
+            raise PlanError(
+                f"{slide.name}: annotations, slide file, pixel size or reader changed after "
+                "planning.",
+                hint="Plan it again.",
+            )
+        job = _SlideJob(task, plan, output, reader, progress, cancel)
+        committed = job.committed()
+        if committed is None:
+            committed = job.write()
+            reused = False
+        else:
+            reused = True
+        preview, notes = _preview(task, plan)
+        if progress:
+            progress(task.slide_id, len(plan), len(plan))
+        return SlideResult(
+            entry_id=task.entry_id,
+            slide_id=task.slide_id,
+            slide_name=slide.name,
+            written=committed.num_rows,
+            by_label=FrozenDict(rows.label_counts(committed)),
+            dropped=FrozenDict(index.facts_of(committed)["counts"]["dropped"]),
+            reused=reused,
+            warnings=plan.warnings,
+            notes=notes,
+            preview=preview,
+            plan_digest=plan.digest,
+        )
+
+
+def _check_cancel(cancel: Cancel | None, name: str) -> None:
+    if cancel is not None and cancel.is_set():
+        raise InterruptedRunError(f"Stopped at {name}.", hint="Resume the run to finish it.")
+
+
+class _Made(NamedTuple):
+    """A patch that a thread made: its file and digest, or why it was dropped."""
+
+    row: int
+    payload: bytes | None
+    digest: str
+    kept_at: Location | None
+    reason: str | None
+    measures: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class _SlideJob:
+    """One slide at work."""
+
+    task: SlideTask
+    plan: Plan
+    output: Output
+    reader: Reader
+    progress: SlideProgress | None
+    cancel: Cancel | None
+    stop: threading.Event = field(default_factory=threading.Event)
+    began: float = field(default_factory=time.perf_counter)
+
+    def committed(self) -> pa.Table | None:
+        """Return the rows of this very plan and run, if they and their patches are there."""
+        old = self.output.table(self.task.slide_id)
+        if old is None or rows.run_id_of(old) != self.task.run_id:
+            return None
+        if index.facts_of(old).get("plan_digest") != self.plan.digest:
+            return None
+        dropped = self.output.dropped(self.task.slide_id)
+        same = rows.equal_plan(self.plan, old, dropped) and self._intact(old)
+        return old if same else None
+
+    def write(self) -> pa.Table:
+        """Write all patches of the slide and commit them; return the rows."""
+        plan, output, slide_id = self.plan, self.output, self.task.slide_id
+        old = output.table(slide_id)
+        reusable = {} if old is None else rows.find_reusable(plan, old)
+        names = rows.patch_names(plan, self.task.labels, self._encoder().extension)
+        self._check_space(len(plan) - len(reusable))
+        output.begin(slide_id)
+        try:
+            table, dropped = self._write_patches(names, reusable)
+            if self.reader.fingerprint != plan.fingerprint:
+                raise SlideError(
+                    f"{plan.slide.name}: the slide file was replaced while it was read.",
+                    hint="Export again when nobody writes the file.",
+                )
+        except BaseException as error:
+            output.abort(slide_id)
+            if isinstance(error, SlideError) and old is not None and not self._intact(old):
+                output.remove(slide_id)
+            raise
+        output.commit(slide_id, table, dropped)
+        return table
+
+    def _check_space(self, patches: int) -> None:
+        """Refuse to begin a slide whose patches will not fit."""
+        free = self.output.free_bytes()
+        if free is None:
+            return
+        # Pixels as they are take more than any encoder makes of them, but for headers.
+        raw = patches * (self.plan.config.size**2 * len(self.plan.channels) + 1024)
+        needed = raw if raw <= free else patches * patch_bytes(self.plan, self.reader)
+        if needed > free:
+            raise OutputError(
+                f"{self.plan.slide.name} needs about {needed / 1e6:,.0f} MB, and "
+                f"{self.output.describe()} has {free / 1e6:,.0f} MB free.",
+                hint="Free disk space and resume the run, or choose another place.",
+            )
+
+    def _write_patches(
+        self, names: Sequence[str], reusable: Mapping[int, rows.ReusablePatch]
+    ) -> tuple[pa.Table, pa.Table | None]:
+        plan = self.plan
+        written: list[rows.WrittenPatch] = []
+        dropped: list[rows.DroppedPatch] = []
+        done = 0
+        for made in self._batches(names, reusable):
+            for patch in made:
+                if patch.reason is not None:
+                    dropped.append(rows.DroppedPatch(patch.row, patch.reason, patch.measures))
+                    continue
+                location = patch.kept_at
+                if location is None and patch.payload is not None:
+                    record = rows.patch_record(plan, patch.row)
+                    ref = PatchRef(self.task.slide_id, record["patch_id"], names[patch.row], record)
+                    location = self.output.write(ref, patch.payload)
+                if location is None:
+                    raise AssertionError("a patch is written, kept or dropped")
+                written.append(rows.WrittenPatch(patch.row, location, patch.digest, patch.measures))
+            done += len(made)
+            if self.progress:
+                self.progress(self.task.slide_id, done, len(plan))
+        while_reading = Counter(patch.reason for patch in dropped)
+        seconds = round(time.perf_counter() - self.began, 3)
+        facts = facts_record(plan, self.task.run_id, while_reading, seconds)
+        return (
+            rows.index_table(plan, self.task.run_id, written, facts),
+            rows.dropped_table(plan, self.task.run_id, dropped) if dropped else None,
+        )
+
+    def _batches(
+        self, names: Sequence[str], reusable: Mapping[int, rows.ReusablePatch]
+    ) -> Generator[list[_Made], None, None]:
+        plan = self.plan
+        encoder = self._encoder()
+        producer = PatchPixels(plan.coordinates, plan.config, plan.mpp, self.reader)
+        boxes = [Box(*box) for box in plan.table.boxes.tolist()]
+        workers = self.task.options.workers or available_cores()
+        with _readers(plan.path, self.task.options.reader, self.reader) as acquire:
+
+            def make(batch: range) -> list[_Made]:
+                if self.stop.is_set():
+                    return []
+                made = {}
+                for row in batch:
+                    if patch := self._reuse(row, names[row], reusable.get(row)):
+                        made[row] = patch
+                new = [row for row in batch if row not in made]
+                with acquire() as reader:
+                    wanted = [(boxes[row], plan.table.plane(row)) for row in new]
+                    for row, result in zip(new, producer.read(reader, wanted), strict=True):
+                        made[row] = _encoded(row, result, encoder)
+                return [made[row] for row in batch]
+
+            work = ordered_map(make, _ranges(len(plan)), workers=workers, stop=self.stop)
+            with closing(work) as results:
+                for result in results:
+                    _check_cancel(self.cancel, plan.slide.name)
+                    yield result
+
+    def _encoder(self) -> Encoder:
+        config = self.plan.config
+        return get_encoder(config.format, quality=config.jpeg_quality, mpp=self.plan.mpp)
+
+    def _reuse(self, row: int, name: str, known: rows.ReusablePatch | None) -> _Made | None:
+        """Return a patch that an earlier run wrote with the same pixels, if it is intact."""
+        if known is None or not self.output.exists(known.location):
+            return None
+        payload = self.output.read(known.location)
+        if patch_digest(payload) != known.digest:
+            return None
+        here = known.location == Location(name)
+        return _Made(
+            row,
+            None if here else payload,
+            known.digest,
+            known.location if here else None,
+            None,
+            known.measures,
+        )
+
+    def _intact(self, old: pa.Table) -> bool:
+        """Return whether every patch of a committed slide has the bytes that the index says."""
+        return all(
+            self.output.exists(location) and patch_digest(self.output.read(location)) == digest
+            for location, digest in rows.locations(old)
+        )
+
+
+def _encoded(row: int, result: Any, encoder: Encoder) -> _Made:
+    if result.pixels is None:
+        return _Made(row, None, "", None, str(result.reason), result.measures)
+    payload = encoder.encode(result.pixels)
+    return _Made(row, payload, patch_digest(payload), None, None, result.measures)
+
+
+def _ranges(count: int) -> Iterator[range]:
+    return (range(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
+
+
+@contextmanager
+def _readers(path: Path, name: str, first: Reader) -> Iterator[Callable[[], Any]]:
+    """Give a function that lends readers of one slide, each to one thread at a time.
+
+    ``first`` is open already and stays open; the others are closed at the end. A reader that is
+    still lent then (a second interrupt cut the wait short) is left open: closing it under a
+    running read would crash the process.
+    """
+    idle = [first]
+    lock = threading.Lock()
+
+    @contextmanager
+    def acquire() -> Iterator[Reader]:
+        with lock:
+            reader = idle.pop() if idle else None
+        if reader is None:
+            reader = open_reader(path, name=name)
+        try:
+            yield reader
+        finally:
+            with lock:
+                idle.append(reader)
+
+    try:
+        yield acquire
+    finally:
+        with lock:
+            for reader in idle:
+                if reader is not first:
+                    reader.close()
+            idle.clear()
+
+
+def _preview(task: SlideTask, plan: Plan) -> tuple[str | None, tuple[str, ...]]:
+    """Draw the preview that the options ask for; a trouble with it is only noted."""
+    if task.options.preview is None:
+        return None, ()
+    try:
+        plan.preview(task.options.preview)
+    except SlideError as error:
+        return None, (f"{plan.slide.name}: no preview: {error}",)
+    return str(task.options.preview), ()
+
+
+def patch_digest(payload: bytes) -> str:
+    """Return the digest of a written patch, as the index holds it."""
+    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(payload)}"

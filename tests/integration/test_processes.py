@@ -1,0 +1,260 @@
+"""Processes of a run: workers that die, interrupts, and who may write to an output."""
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+import qupath_bridge as qb
+from qupath_bridge.errors import OutputError
+from qupath_bridge.outputs import open_output
+from qupath_bridge.testing.projects import build_project, tree_hashes
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals like these")
+
+# Many patches that overlap, so that a run takes some time, and little of it to be planned.
+CONFIG = qb.ExportConfig(size=100, stride=12, edge="pad", min_share=0.1)
+MANY = ["--size", "100", "--stride", "12", "--edge", "pad", "--min-share", "0.1"]
+# Whoever started the tests in the background had them ignore interrupts, and so their children.
+MAIN = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from qupath_bridge.cli import main; sys.exit(main(sys.argv[1:]))"
+)
+SECONDS = 60
+AT_ONCE = 10
+"""Seconds within which a run ends that is asked to; an idle machine needs about two."""
+
+
+def command(study, out, options, *more):
+    return [
+        sys.executable, "-c", MAIN, "export", str(study.project), "--out", str(out), *options,
+        "--no-provenance", *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def start():
+    """Start an export in a process group of its own; what is left of it ends with the test."""
+    started = []
+
+    def begin(*arguments):
+        process = subprocess.Popen(
+            command(*arguments),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def resume(study, out):
+    """Run an export that was cut off to its end."""
+    return qb.export(study.project, out, CONFIG, resume=True, provenance=False)
+
+
+def wait_until(condition, process=None):
+    until = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < until, "nothing happened"
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def wait_for_patches(out, process, count=1):
+    """Wait until some patches are there and the run is still at work."""
+    wait_until(lambda: sum(1 for _ in out.glob("patches/*/*/*.png")) >= count, process)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, two_slides, draw):
+    """A run of many patches that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    project = build_project(folder / "study", draw.images(two_slides))
+    return qb.export(project, folder / "out", CONFIG, provenance=False)
+
+
+def workers_of(pid):
+    """The processes of a pool."""
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        try:
+            if any("spawn_main" in word for word in child.cmdline()):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+def assert_gone(processes, seconds):
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    alive = [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    assert alive == []
+
+
+def same(left, right):
+    """Whether two runs have the same bytes, and the same digest of what they were made of."""
+    assert left.record["run_digest"] == right.record["run_digest"]
+    assert tree_hashes(left.out / "patches") == tree_hashes(right.out / "patches")
+    assert left.table().drop_columns(["run_id"]).equals(right.table().drop_columns(["run_id"]))
+
+
+# --- workers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_nothing_but_time(study, tmp_path, whole):
+    """Its slide is carried out again, and the others that the pool lost with it."""
+    killed, seen = [], []
+
+    def listen(progress):
+        seen.append(progress)
+        if not killed and progress.done > 100:
+            worker = workers_of(os.getpid())[0]
+            worker.kill()
+            killed.append(worker)
+
+    run = qb.export(
+        study.project, tmp_path / "out", CONFIG, runner="processes", workers=2,
+        provenance=False, on_progress=listen,
+    )  # fmt: skip
+    assert len(killed) == 1
+    assert run.failures == ()
+    assert (seen[-1].slides_done, seen[-1].done) == (2, run.written)
+    same(run, whole)
+    assert workers_of(os.getpid()) == []
+
+
+# --- interrupts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("whole_group", [False, True], ids=["to the command", "to all processes"])
+def test_an_interrupt_ends_all_processes_within_two_seconds(
+    study, tmp_path, start, number, whole_group, whole
+):
+    """Ctrl-C of a terminal goes to all processes at once, and ``kill`` to one."""
+    out = tmp_path / "out"
+    process = start(study, out, MANY, "--runner", "processes", "--workers", "2")
+    wait_for_patches(out, process, 50)
+    workers = workers_of(process.pid)
+    assert len(workers) == 2
+    began = time.monotonic()
+    if whole_group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=SECONDS)
+    assert time.monotonic() - began < AT_ONCE
+    assert process.returncode == 130, errors.decode()
+    assert_gone(workers, 1)
+    assert b"Traceback" not in errors
+    assert b"resume" in errors
+    assert open_output(out).holder() is None
+    # Slides at work stopped by themselves and took their patches away.
+    assert list(open_output(out).unlisted()) == []
+    assert list(out.rglob(".qb-tmp-*")) == []
+    same(resume(study, out), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.3, 0.6])
+def test_an_interrupt_while_processes_start(study, tmp_path, start, seconds):
+    """They have not said yet that they leave interrupts to the command."""
+    out = tmp_path / "out"
+    process = start(study, out, MANY, "--runner", "processes", "--workers", "2")
+    wait_until(lambda: workers_of(process.pid), process)
+    time.sleep(seconds)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=SECONDS)
+    assert time.monotonic() - began < AT_ONCE
+    assert process.returncode == 130, errors.decode()
+    assert b"Traceback" not in errors
+    assert open_output(out).holder() is None
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_a_slide_is_carried_out_alone(study, tmp_path, start):
+    """After a worker died, its slide has a pool of its own, which ends as well."""
+    out = tmp_path / "out"
+    process = start(study, out, MANY, "--runner", "processes", "--workers", "2")
+    wait_for_patches(out, process, 50)
+    first = workers_of(process.pid)
+    first[0].kill()
+    wait_until(lambda: set(workers_of(process.pid)).isdisjoint(first), process)
+    wait_until(lambda: len(workers_of(process.pid)) == 1, process)
+    (worker,) = workers_of(process.pid)
+    wait_until(lambda: worker.cpu_times().user > 0.5, process)
+    time.sleep(1)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=SECONDS)
+    assert time.monotonic() - began < AT_ONCE
+    assert process.returncode == 130, errors.decode()
+    assert_gone([worker], 1)
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_command_that_is_killed(study, tmp_path, start, whole):
+    out = tmp_path / "out"
+    process = start(study, out, MANY, "--runner", "processes", "--workers", "2")
+    wait_for_patches(out, process, 50)
+    workers = workers_of(process.pid)
+    process.kill()
+    assert_gone(workers, 5)
+    same(resume(study, out), whole)
+
+
+# --- one run at a time ---------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_an_output_belongs_to_the_process_that_writes_to_it(study, tmp_path, start, whole):
+    """Others are told run, process and host; when it was killed, a resumed run takes over."""
+    out = tmp_path / "out"
+    process = start(study, out, MANY, "--workers", "1")
+    wait_for_patches(out, process)
+    process.send_signal(signal.SIGSTOP)
+    run_id = json.loads((out / "run.json").read_bytes())["run_id"]
+    before = tree_hashes(out)
+    for mode in ("--resume", "--update"):
+        second = start(study, out, MANY, mode)
+        _, errors = second.communicate(timeout=SECONDS)
+        assert second.returncode == 5
+        said = errors.decode()
+        assert f"is in use by run {run_id}: process {process.pid} on {platform.node()}" in said
+        assert "break_lock" in said
+    with pytest.raises(OutputError, match=f"in use by run {run_id}: process {process.pid} on"):
+        qb.clean(out)
+    assert tree_hashes(out) == before
+    process.kill()
+    process.wait()
+    run = resume(study, out)
+    assert run.run_id == run_id
+    assert open_output(out).holder() is None
+    same(run, whole)
+
+
+@pytest.mark.slow
+def test_a_broken_lock_is_taken_over(study, tmp_path, start, whole):
+    """A process that only seems to be at work: it stands still, and somebody says so."""
+    out = tmp_path / "out"
+    process = start(study, out, MANY, "--workers", "1")
+    wait_for_patches(out, process)
+    process.send_signal(signal.SIGSTOP)
+    assert qb.clean(out, break_lock=True) > 0
+    assert open_output(out).holder() is None
+    process.kill()
+    same(resume(study, out), whole)
