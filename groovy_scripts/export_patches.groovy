@@ -65,7 +65,7 @@ List<String> command = program(python) + ['export', project.getPath().toString()
 if (!options.any { String option -> option in ['--out', '-o'] })
     command += ['--out', out]
 if (!allImages)
-    command += ['--entry', entry.getID()]
+    command += ['--entry', 'id:' + entry.getID()]
 command += options
 
 println "qupath-bridge: ${command.join(' ')}"
@@ -76,7 +76,7 @@ result['warnings'].each { println "qupath-bridge: warning: ${it}" }
 result['failures'].each { println "qupath-bridge: ${it['slide_name']} failed: ${it['error']} ${it['next'] ?: ''}" }
 
 File script = importScript()
-if (result['provenance'] == null || !result['written']) {
+if (!result['provenance'] || !result['written']) {
     println 'qupath-bridge: there is nothing to show in QuPath.'
 } else if (!showTiles || script == null) {
     println 'qupath-bridge: run import_provenance.groovy to see the patches as tiles.'
@@ -131,7 +131,7 @@ List<String> program(String python) {
             'the settings of this script, or into the environment variable QUPATH_BRIDGE_PYTHON.')
 }
 
-/** Runs the tool and returns what it printed, or fails with its last words; dies with the script. */
+/** Runs the tool and returns its result, or fails with its error; the tool ends with the script. */
 Map execute(List<String> command) {
     ProcessBuilder builder = new ProcessBuilder(command)
     Map<String, String> environment = builder.environment()
@@ -153,10 +153,20 @@ Map execute(List<String> command) {
     } finally {
         stop(process)
     }
-    // 1 means that some images failed; the result says which.
-    if (process.exitValue() > 1 || output.isEmpty())
-        throw new RuntimeException("qupath-bridge stopped with status ${process.exitValue()}: ${last.join(' ')}")
-    return GsonTools.getInstance().fromJson(output.join('\n'), Map)
+    // Status 1 with a result means that some images failed; the result says which.
+    Map result = readResult(output.join('\n'))
+    if (result == null || result['error'] != null || process.exitValue() > 1)
+        throw new RuntimeException("qupath-bridge stopped with status ${process.exitValue()}: ${result?.get('error') ?: last.join(' ')}")
+    return result
+}
+
+/** The JSON object that the tool printed: a result, or its error; null where it printed none. */
+Map readResult(String text) {
+    try {
+        return GsonTools.getInstance().fromJson(text, Map)
+    } catch (RuntimeException ignored) {
+        return null
+    }
 }
 
 /** Reads a stream to its end in a thread of its own: a full pipe would stop the tool. */
@@ -182,7 +192,7 @@ void show(ConcurrentLinkedQueue<String> messages, List<String> last) {
         }
     }
     if (progress != null)
-        println "qupath-bridge: ${progress['done'] as int} of ${progress['total'] as int} patches, ${progress['slide']}, ${progress['rate'] as int}/s"
+        println "qupath-bridge: ${progress['done'] as int} of ${progress['total'] as int} patches, ${progress['slides_done'] as int} of ${progress['slides'] as int} images, ${progress['rate'] as int}/s"
 }
 
 /** Ends the tool if it still runs: asks first, so that it leaves a run that can be resumed. */

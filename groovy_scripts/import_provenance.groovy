@@ -9,7 +9,6 @@
  */
 import javafx.application.Platform
 import qupath.lib.images.ImageData
-import qupath.lib.io.GsonTools
 import qupath.lib.io.PathIO
 import qupath.lib.objects.PathObject
 import qupath.lib.projects.Project
@@ -43,7 +42,7 @@ File folder = run ? new File(runs, run) : newestRun(runs, entry.getID())
 if (run && !isRun(folder))
     throw new FileNotFoundException("There is no run ${run} in ${runs}.")
 if (folder == null || !listsEntry(folder, entry.getID())) {
-    println "qupath-bridge: ${entry.getImageName()}: nothing to import, ${folder == null ? 'no run' : folder.getName()} has patches of this image."
+    println "qupath-bridge: ${entry.getImageName()}: nothing to import, ${folder == null ? 'no run has patches' : folder.getName() + ' has nothing'} of this image."
     return
 }
 
@@ -86,13 +85,9 @@ boolean isRun(File folder) {
     return new File(folder, 'run.json').isFile()
 }
 
-/** Whether a run has the image: a file of tiles, or a record that it kept no patch of it. */
+/** Whether a run exported the image: it has the facts of it, and tiles unless it kept no patch. */
 boolean listsEntry(File folder, String entryId) {
-    if (new File(folder, entryId + '.geojson.gz').isFile())
-        return true
-    String text = new File(folder, 'run.json').getText('UTF-8')
-    Map record = GsonTools.getInstance().fromJson(text, Map)
-    return record['slides'].any { Map slide -> slide['entry_id'] == entryId && slide['counts']['kept'] == 0 }
+    return ['.geojson.gz', '.json'].any { String ending -> new File(folder, entryId + ending).isFile() }
 }
 
 /** The tiles in a file; fails if one of them is not ours. */
@@ -107,7 +102,7 @@ List<PathObject> readTiles(File file) {
     }
     PathObject other = tiles.find { PathObject tile -> !tile.isTile() || !isOurs(tile) }
     if (tiles.isEmpty() || other != null)
-        throw new IOException("${file} holds ${other ?: 'nothing'}: it is no file of qupath-bridge. The image was not changed.")
+        throw new IOException("${file} holds ${other ?: 'nothing'}: it is not a file of qupath-bridge. The image was not changed.")
     return tiles
 }
 

@@ -1,1 +1,1 @@
-"""What goes back to QuPath and comes from it: provenance, status, write-back."""
+"""The way back to QuPath: provenance, status, write-back."""

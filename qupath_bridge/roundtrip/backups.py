@@ -1,8 +1,8 @@
-"""What is kept of data files before they are changed: copies, and a journal of what was done.
+"""Backups of data files before they are changed, and a journal of the changes.
 
-``<project>/qupath_bridge/backups/<time>-<action>-<run id>/`` has the files as they were, one an
-image, and ``record.json``. The record is written before the data file is replaced, so that it can
-be told of each image whether that happened, whatever was cut off when.
+``<project>/qupath_bridge/backups/<time>-<action>-<run id>/`` has the files as they were, one per
+slide, and ``record.json``. The record is written before the data file is replaced, so that it
+shows for each slide whether that happened, whenever the process was interrupted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Literal
 import xxhash
 
 from qupath_bridge.errors import OutputError
-from qupath_bridge.pipeline.output_check import BRIDGE_FOLDER
+from qupath_bridge.pipeline.places import BRIDGE_FOLDER
 from qupath_bridge.pipeline.records import dump_json, load_record, timestamp
 from qupath_bridge.stores.local import LocalStore
 
@@ -34,10 +34,10 @@ _KEYS = ("schema_version", "action", "run_id", "started", "engine", "changes")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What was done, or was about to be, to the data file of one image.
+    """A change of the data file of one slide that was made, or was about to be made.
 
-    ``before`` and ``after`` are digests of the file, ``before`` None where there was none and
-    ``after`` None where it was taken away again. ``removed`` and ``added`` are ids of tiles.
+    ``before`` and ``after`` are digests of the file; ``before`` is None if there was none, and
+    ``after`` is None if it was removed again. ``removed`` and ``added`` are ids of tiles.
     """
 
     entry_id: str
@@ -50,7 +50,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """One write-back, or the undoing of one, and what was kept for it."""
+    """The old data files of one write-back, or of undoing one, with its record."""
 
     folder: Path
     action: Action
@@ -67,7 +67,7 @@ class Backup:
         return cls(folder, action, run_id, timestamp(), engine)
 
     def keep(self, change: Change, content: bytes | None) -> Backup:
-        """Keep a data file as it was and say what is about to be done; return the new record."""
+        """Keep a data file as it was, with the change to be made; return the new record."""
         store = LocalStore(self.folder)
         if content is not None:
             store.put(_file(change.entry_id), content, durable=True)
@@ -84,16 +84,16 @@ class Backup:
         return kept
 
     def file(self, entry_id: str) -> Path:
-        """Return where the data file of an image is kept."""
+        """Return the place of the kept data file of a slide."""
         return self.folder / _file(entry_id)
 
     def content(self, entry_id: str) -> bytes | None:
-        """Return the data file as it was, None where there was none.
+        """Return the data file as it was; None if there was none.
 
         Raises
         ------
         OutputError
-            If it is gone, or is not what was kept.
+            If it is missing or damaged.
         """
         before = self.changes[entry_id].before
         if before is None:
@@ -101,12 +101,12 @@ class Backup:
         content = LocalStore(self.folder).get(_file(entry_id))
         if content_digest(content) != before:
             raise OutputError(
-                f"{self.file(entry_id)} is not what was kept there; it is not put back."
+                f"{self.file(entry_id)} was changed since it was kept; it is not restored."
             )
         return content
 
     def state(self, entry_id: str, now: str | None) -> str:
-        """Say what became of a change, from the digest that the data file has now."""
+        """Return the state of a change, from the digest that the data file has now."""
         change = self.changes[entry_id]
         if now == change.after:
             return "in place"
@@ -114,12 +114,12 @@ class Backup:
 
 
 def content_digest(content: bytes | None) -> str | None:
-    """Return the digest of a file's bytes, None where there is none."""
+    """Return the digest of a file's bytes; None if there is no file."""
     return None if content is None else f"xxh3_128:{xxhash.xxh3_128(content).hexdigest()}"
 
 
 def backups_of(project: Path) -> Iterator[Backup]:
-    """Yield the backups in a project's folder, oldest first; damaged records are passed over."""
+    """Yield the backups in a project's folder, oldest first; damaged records are skipped."""
     root = project / BRIDGE_FOLDER / "backups"
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
         if (folder / RECORD).is_file():
@@ -132,8 +132,8 @@ def backups_of(project: Path) -> Iterator[Backup]:
 def prune(project: Path, keep: int) -> list[Path]:
     """Remove the oldest backups, so that ``keep`` are left (all if 0); return their folders.
 
-    What killed write-backs left behind without a record goes too. To be called by whoever holds
-    the project's lock.
+    Folders without a record, which killed write-backs left, are removed too. The caller has to
+    hold the project's lock.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def prune(project: Path, keep: int) -> list[Path]:
     known = [backup.folder for backup in backups_of(project)]
     old = known[:-keep] if keep else []
     for folder in old:
-        LocalStore(folder).delete(RECORD)  # first: without it the folder is no backup
+        LocalStore(folder).delete(RECORD)  # first: without it the folder is not a backup
     root = project / BRIDGE_FOLDER / "backups"
     for folder in root.iterdir() if root.is_dir() else ():
         if _NAME.match(folder.name) and not (folder / RECORD).exists():

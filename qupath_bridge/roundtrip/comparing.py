@@ -1,8 +1,8 @@
-"""Whether the data of an image say the same before and after tiles were put in, object by object.
+"""Comparison of a slide's data before and after tiles were added, object by object.
 
-``==`` will not do: NaN differs from itself, and a rectangle is the same whichever corner it is
-listed from. Of each object only its hash is kept, so that images of many objects can be held
-against each other.
+``==`` does not suffice: NaN differs from itself, and a rectangle is the same from whichever corner
+it is listed. Only a hash of each object is kept, so that slides with very many objects can be
+compared.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from types import MappingProxyType
 
 import shapely
 
+from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import ImageData, ObjectType, PathObject, Roi, RoiKind
 from qupath_bridge.qupath.geojson import Tile
 from qupath_bridge.qupath.qpdata.measurements import Measurements
@@ -27,16 +27,16 @@ _NOT_COMPARED = ("objects", "skipped", "digest", "problems", "version", "qupath_
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What an image's data hold, in little space.
+    """The contents of a slide's data, in little space.
 
     Attributes
     ----------
     ids : tuple of str
         Of all objects, in QuPath's order.
     hashes : tuple of int
-        Of all that is known of each object, but for its parent.
+        Of everything that is known of each object, except its parent.
     parents : mapping of str to str or None
-        Id of an object to that of its parent, None for the root.
+        Id of each object to that of its parent; None for the root.
     tiles : frozenset of str
         Ids of the objects that are tiles.
     image : ImageData
@@ -56,7 +56,7 @@ class Inventory:
 
 
 def take_inventory(image: ImageData) -> Inventory:
-    """Take the inventory of an image, which was read with all its objects.
+    """Return the inventory of a slide that was read with all its objects.
 
     Hashes are those of this process; they mean nothing elsewhere.
     """
@@ -77,31 +77,31 @@ def differences(
     after: Inventory,
     *,
     removed: Collection[str] = (),
-    added: Mapping[str, int] = MappingProxyType({}),
+    added: Mapping[str, int] = FrozenDict(),
 ) -> Iterator[str]:
-    """Say what is not as it should be after tiles were removed and added.
+    """Describe differences from the expected data after tiles were removed and added.
 
     Parameters
     ----------
     before, after : Inventory
     removed : collection of str
-        Ids of the tiles that were to go.
+        Ids of the tiles that should be removed.
     added : mapping of str to int
-        Those that were to come, below the root; see :func:`tile_hashes`.
+        Those that should be added, below the root; see :func:`tile_hashes`.
 
     Yields
     ------
     str
-        One difference, in words; nothing if all is well.
+        One difference, in words; nothing if all is as expected.
     """
     gone = set(removed) & before.tiles
     kept = [i for i, identity in enumerate(before.ids) if identity not in gone]
     wanted = [*((before.ids[i], before.hashes[i]) for i in kept), *added.items()]
     there = list(zip(after.ids, after.hashes, strict=True))
-    if wanted != there:  # all is well, or somebody has to be told what is not
+    if wanted != there:  # collect the differences only if there are any
         more, less = Counter(wanted), Counter(there)
         yield from (f"object {identity} is missing or changed" for identity, _ in more - less)
-        yield from (f"object {identity} is there, unasked" for identity, _ in less - more)
+        yield from (f"unexpected object {identity}" for identity, _ in less - more)
     old = {before.ids[i] for i in kept}
     if [i for i in after.ids if i in old] != [before.ids[i] for i in kept]:
         yield "the order of the objects changed"
@@ -110,7 +110,7 @@ def differences(
         while meant in gone:
             meant = before.parents[meant]
         if parent != meant:
-            yield f"object {identity} lies below {parent}, not {meant}"
+            yield f"object {identity} has parent {parent}, expected {meant}"
     for name in (f.name for f in fields(ImageData) if f.name not in _NOT_COMPARED):
         if name == "tma_grid" and (gone or before.ids != after.ids[: len(before.ids)]):
             continue  # it has positions in the list, which shifted; the cores were compared
@@ -144,7 +144,7 @@ def _hashes(objects: tuple[PathObject, ...]) -> Iterator[int]:
 
 
 def _shapes(rois: list[Roi | None]) -> list[Hashable]:
-    """Return shapes in a form that does not depend on where a ring begins."""
+    """Return shapes in a form that does not depend on the first point of a ring."""
     shapes: list[Hashable] = [None] * len(rois)
     there = [(i, roi) for i, roi in enumerate(rois) if roi is not None]
     boxes = shapely.bounds([roi.geometry for _, roi in there]).reshape(-1, 4).tolist()

@@ -1,6 +1,6 @@
-"""What a write-back has to do to one image: which tiles go, and which come.
+"""Decisions of a write-back about one slide: which tiles to remove, and which to add.
 
-Decisions on what was read; nothing is written here.
+Pure: nothing is written here.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 
 from qupath_bridge.errors import OutputError, ProjectError
 from qupath_bridge.model import ImageData, ObjectType, Slide
-from qupath_bridge.pipeline.output_check import BRIDGE_FOLDER
+from qupath_bridge.pipeline.places import BRIDGE_FOLDER
 from qupath_bridge.qupath.editing import Editor, is_ours, tile_of
 from qupath_bridge.qupath.geojson import Tile, read_tiles
 from qupath_bridge.sources.base import Project
 
 from .backups import Backup
 from .comparing import tile_hashes
-from .provenance import runs_of
+from .provenance import run_folders
 
 __all__ = ["TileEdit", "run_tiles", "tile_file", "undo_edit", "write_edit"]
 
@@ -29,11 +29,10 @@ _SHOWN = 3  # tiles that an error lists
 
 @dataclass(frozen=True, slots=True)
 class TileEdit:
-    """What is to be done to one image: tiles to take out and to add.
+    """An edit of one slide: tiles to remove and to add.
 
-    ``hashes`` are those of the tiles that come, as an inventory will have them. ``restore``: put
-    back the file that was kept in this backup; ``back`` are then the ids of the tiles that come
-    with it.
+    ``hashes`` are those of the added tiles, as an inventory has them. ``restore``: restore the file
+    that was kept in this backup; ``back`` are then the ids of the tiles that come with it.
     """
 
     remove: frozenset[str] = frozenset()
@@ -44,12 +43,12 @@ class TileEdit:
 
     @property
     def coming(self) -> tuple[str, ...]:
-        """Ids of the tiles that come."""
+        """Ids of the tiles that are added."""
         return self.back if self.restore else tuple(self.hashes)
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to do."""
+        """True if there is nothing to do."""
         return not (self.remove or self.add or self.restore)
 
 
@@ -61,7 +60,7 @@ def write_edit(
     *,
     replace: bool,
 ) -> TileEdit:
-    """Return what turns an image, whose tiles have these hashes, into one that shows a run's."""
+    """Return the edit after which a slide, whose tiles have these hashes, has those of a run."""
     ours = _our_tiles(image)
     wanted = tile_hashes(tiles)
     same = {i for i, value in wanted.items() if shown.get(i) == value}
@@ -73,7 +72,7 @@ def write_edit(
         raise OutputError(
             f"{len(changed)} tiles of this run were changed in QuPath since they were put in "
             f"({', '.join(islice(sorted(changed), _SHOWN))}, …).",
-            hint="--replace puts the run's own in their place; a backup is kept.",
+            hint="Write back with replace to put the run's own in their place; a backup is kept.",
         )
     coming = {i: value for i, value in wanted.items() if i not in same}
     return TileEdit(frozenset(going), [tile for tile in tiles if tile.id in coming], coming)
@@ -87,7 +86,7 @@ def undo_edit(
     image: ImageData,
     last: Backup | None,
 ) -> TileEdit:
-    """Return what turns an image into one that a run was never written into.
+    """Return the edit that removes a run from a slide, as if it had never been written.
 
     ``last`` is the backup that was made when it was; None when QuPath imported it, for example.
     """
@@ -108,7 +107,7 @@ def undo_edit(
 
 
 def _kept(backup: Backup, slide: Slide, run_id: str, editor: Editor) -> tuple[Tile, ...]:
-    """Return the tiles of other runs that a change took out, as they were."""
+    """Return the tiles of other runs that a change removed, as they were."""
     gone = set(backup.changes[slide.entry_id].removed)
     if not gone or backup.content(slide.entry_id) is None:
         return ()
@@ -119,14 +118,14 @@ def _kept(backup: Backup, slide: Slide, run_id: str, editor: Editor) -> tuple[Ti
 
 
 def _of_other_runs(project: Project, slide: Slide, others: set[str | None]) -> Iterator[Tile]:
-    """Yield the tiles that other runs, which are shown too, have on an image; newest last."""
-    for folder in runs_of(project.info):
+    """Yield the tiles of other runs that are shown on a slide; newest last."""
+    for folder in run_folders(project.info):
         if folder.name in others:
             yield from run_tiles(folder, slide)
 
 
 def _our_tiles(image: ImageData) -> dict[str, str | None]:
-    """Return the ids of our tiles in an image, each with the run that it shows."""
+    """Return the ids of our tiles in a slide's data, each with the run that it shows."""
     return {
         o.id: o.metadata.get(_RUN_KEY)
         for o in image.objects
@@ -135,12 +134,12 @@ def _our_tiles(image: ImageData) -> dict[str, str | None]:
 
 
 def run_tiles(folder: Path, slide: Slide) -> list[Tile]:
-    """Return the tiles of a run, whose folder this is, on an image; none where it has none.
+    """Return the tiles that a run has of a slide, from the run's folder; may be none.
 
     Raises
     ------
     ProjectError
-        If their file is damaged, or holds anything else.
+        If their file is damaged, or has anything else.
     """
     path = tile_file(folder, slide)
     if not path.is_file():
@@ -148,10 +147,10 @@ def run_tiles(folder: Path, slide: Slide) -> list[Tile]:
     tiles = list(read_tiles(path))
     strangers = [tile.id for tile in tiles if not is_ours(tile.id)]
     if strangers:
-        raise ProjectError(f"holds {strangers[0]}, which is no tile of qupath-bridge", path=path)
+        raise ProjectError(f"has {strangers[0]}, which is not a tile of qupath-bridge", path=path)
     return tiles
 
 
 def tile_file(folder: Path, slide: Slide) -> Path:
-    """Return where a run, whose folder this is, has the tiles of an image."""
+    """Return the file with the tiles that a run has of a slide, in the run's folder."""
     return folder / f"{slide.entry_id}.geojson.gz"

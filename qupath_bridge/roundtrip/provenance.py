@@ -1,4 +1,4 @@
-"""What goes back into the QuPath project: one folder a run, one GeoJSON file an image.
+"""Provenance in the QuPath project: a folder per run, GeoJSON and facts per slide.
 
 Only ``<project>/qupath_bridge/`` is written. QuPath reads it through the import script; nothing
 of QuPath's own files is touched.
@@ -6,54 +6,84 @@ of QuPath's own files is touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge.errors import OutputError
+from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import Box, Plane, ProjectInfo
 from qupath_bridge.outputs import index
 from qupath_bridge.pipeline import records
-from qupath_bridge.pipeline.output_check import BRIDGE_FOLDER
+from qupath_bridge.pipeline.places import BRIDGE_FOLDER
 from qupath_bridge.pipeline.run import Run
+from qupath_bridge.pipeline.survey import project_names
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.qupath.geojson import Tile, tiles_geojson
 from qupath_bridge.sources.base import Project
+from qupath_bridge.stores import local_path
 from qupath_bridge.stores.local import LocalStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Provenance", "ensure_provenance", "run_named", "runs_of", "write_provenance"]
+__all__ = [
+    "Provenance",
+    "ensure_provenance",
+    "find_run",
+    "recorded_project",
+    "run_folders",
+    "write_provenance",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where a run's provenance lies: in the project, or beside the patches with the reason why."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Provenance(OneLine):
+    """Place of a run's provenance: in the project, or beside the patches with the reason why."""
 
     folder: Path
     warning: str | None = None
 
 
-def write_provenance(project: ProjectInfo, run: Run) -> Provenance:
-    """Lay a run's folder into its project.
+def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None) -> Provenance:
+    """Write a run's folder into its project.
 
     ``<project>/qupath_bridge/runs/<run id>/`` gets a copy of ``run.json`` with the place of the
-    output, and a ``<entry id>.geojson.gz`` with the tiles of each image. Where the project
-    cannot be written, the same goes to ``OUT/provenance/`` with a warning.
+    output, and ``<entry id>.geojson.gz`` with the tiles and ``<entry id>.json`` with the facts of
+    each slide of this project. Where the project cannot be written, the same goes to
+    ``OUT/provenance/`` with a warning.
+
+    Parameters
+    ----------
+    project : ProjectInfo
+    run : Run
+    recorded : str, optional
+        The project file as the run has it, where the project moved since; see
+        :func:`recorded_project`.
 
     Raises
     ------
     OutputError
         If neither place can be written.
     """
+    recorded = recorded or project.place
     place = project.folder / BRIDGE_FOLDER / "runs" / run.run_id
     try:
-        _write(LocalStore(place), project, run)
+        # A project that was renamed meanwhile must not reappear as an empty folder.
+        if not project.folder.is_dir():
+            raise OutputError(f"{project.folder} is not there any more.")
+        _write(LocalStore(place), project, run, recorded)
     except OutputError as error:
+        if local_path(run.url) is None:
+            raise
         fallback = run.out / "provenance"
-        _write(LocalStore(fallback), project, run)
+        if len(run.record["projects"]) > 1:
+            # Entry IDs are small numbers, which every project has.
+            fallback /= project_names(Path(p["path"]).parent for p in run.record["projects"])[
+                Path(recorded).parent.resolve()
+            ]
+        _write(LocalStore(fallback), project, run, recorded)
         return Provenance(
             fallback,
             f"The project cannot be written ({error.message}); the provenance is in {fallback}. "
@@ -62,22 +92,39 @@ def write_provenance(project: ProjectInfo, run: Run) -> Provenance:
     return Provenance(place)
 
 
-def _write(store: LocalStore, project: ProjectInfo, run: Run) -> None:
+def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> None:
     colors = class_colors(project.classes)
-    out = LocalStore(run.out)
-    for slide_id in index.list_partitions(out):
-        table = index.read_partition(out, slide_id)
-        if table is not None and table.num_rows:
-            entry_id = table.column("entry_id")[0].as_py()
+    for facts, table in _slides_of(run):
+        if facts["project"] != recorded:
+            continue
+        entry_id = facts["entry_id"]
+        if table.num_rows:
             store.put(f"{entry_id}.geojson.gz", tiles_geojson(_tiles(table, colors)))
+        else:
+            store.delete(f"{entry_id}.geojson.gz")
+        store.put(f"{entry_id}.json", records.dump_json(facts))
     # The record comes last: a folder without one is not a run.
-    record = {**run.record, "out": str(run.out.resolve())}
+    record = {
+        **run.record,
+        "out": run.place,
+        "project": recorded,
+        "failures": [f for f in run.report["failures"] if f["project"] == recorded],
+    }
     store.put(records.RUN_FILE, records.dump_json(record), durable=True)
 
 
+def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+    """Yield facts and rows of each committed slide of a run."""
+    output = run.open()
+    for slide_id in output.slides():
+        table = output.table(slide_id)
+        if table is not None:
+            yield index.facts_of(table), table
+
+
 def _tiles(table: pa.Table, colors: Mapping[str, tuple[int, int, int]]) -> Iterator[Tile]:
-    rows = (row for batch in table.to_batches(4096) for row in batch.to_pylist())
-    for row in rows:
+    lines = (row for batch in table.to_batches(4096) for row in batch.to_pylist())
+    for row in lines:
         label = row["label"]
         # Several labels become one class of several names, as QuPath does for multiplexing.
         names = [label] if isinstance(label, str) else (label or [])
@@ -110,15 +157,15 @@ def _measurements(row: Mapping[str, Any]) -> dict[str, float]:
 def ensure_provenance(
     project: Project, run: str, *, dry_run: bool = False
 ) -> tuple[str, Provenance]:
-    """Make sure that a run lies in its project.
+    """Write a run into its project unless it is there already.
 
     Parameters
     ----------
     project : Project
     run : str
-        Id of a run that the project knows, or the output folder of one.
+        Id of a run of the project, or an output.
     dry_run : bool
-        Write nothing; the answer says where it would lie.
+        Write nothing; the result says where it would be written.
 
     Returns
     -------
@@ -131,58 +178,98 @@ def ensure_provenance(
     OutputError
         If there is no such run, or it was exported from another project.
     """
-    known = {folder.name: folder for folder in runs_of(project.info)}
-    run_id = run_named(project.info, run)
+    known = {folder.name: folder for folder in run_folders(project.info)}
+    run_id = find_run(project.info, run)
     if run_id in known:
         return run_id, Provenance(known[run_id])
     finished = Run.load(run)
-    _check_of_project(project, finished)
+    recorded = recorded_project(project, finished)
     if dry_run:
         return run_id, Provenance(project.info.folder / BRIDGE_FOLDER / "runs" / run_id)
-    return run_id, write_provenance(project.info, finished)
+    return run_id, write_provenance(project.info, finished, recorded)
 
 
-def _check_of_project(project: Project, run: Run) -> None:
-    """Refuse a run of other images: entry IDs are small numbers, which every project has."""
-    slides = {slide.entry_id: slide for slide in project.slides}
-    there = [old for old in run.record["slides"] if old["entry_id"] in slides]
-    for old in there:
-        slide = slides[old["entry_id"]]
-        same_size = slide.width is None or [slide.width, slide.height] == old["coordinates"]["size"]
-        if not same_size or (slide.uri != old["uri"] and slide.name != old["slide_name"]):
-            raise OutputError(
-                f"The run in {run.out} is of another image {old['entry_id']}: {old['slide_name']}, "
-                f"which is {slide.name} in {project.info.path}.",
-                hint="Name the project that it was exported from.",
-            )
-    if not there:
-        raise OutputError(
-            f"The run in {run.out} has no image that is in {project.info.path}.",
-            hint="Name the project that it was exported from.",
-        )
+COMPARED = ("entry_id", "slide_name", "uri", "coordinates")
 
 
-def run_named(project: ProjectInfo, run: str) -> str:
-    """Return the id of a run that is named by it, or by its output folder.
+def recorded_project(project: Project, run: Run) -> str:
+    """Return the file of a project as a run has it; the project may have moved since.
 
     Raises
     ------
     OutputError
-        If the project knows no such run, and that is no output folder either.
+        If the run was exported from another project, or cannot say from which of several.
     """
-    known = [folder.name for folder in runs_of(project)]
+    parts: dict[str, list[Mapping[str, Any]]] = {}
+    committed = {
+        facts["slide_id"]: {key: facts[key] for key in COMPARED} for facts, _ in _slides_of(run)
+    }
+    for slide in run.record["slides"]:
+        parts.setdefault(slide["project"], []).append(committed.get(slide["slide_id"], slide))
+    here = project.info.place
+    candidates = [here] if here in parts else list(parts)
+    problems = {place: _differs(project, run, parts[place]) for place in candidates}
+    fitting = [place for place, problem in problems.items() if problem is None]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise OutputError(
+            f"Run {run.run_id} was exported from several projects that {here} could be: "
+            f"{', '.join(fitting)}.",
+            hint="Put the project back to where it was.",
+        )
+    # Of several projects none fits: what is wrong with the first is as good as any.
+    found = [problem for problem in problems.values() if problem]
+    raise OutputError(
+        found[0] if found else f"Run {run.run_id} in {run.place} has no slide of {here}.",
+        hint="Name the project that it was exported from.",
+    )
+
+
+def _differs(project: Project, run: Run, slides: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return why slides of a run are not those of a project; None if they are."""
+    known = {slide.entry_id: slide for slide in project.slides}
+    place = project.info.path
+    checked = 0
+    for old in slides:
+        slide = known.get(old["entry_id"])
+        if slide is None:
+            continue
+        same_name = slide.name == old["slide_name"] or slide.uri == old.get("uri", "")
+        sizes = [slide.width, slide.height], old.get("coordinates", {}).get("size")
+        if not same_name or (None not in sizes[0] and sizes[1] not in (None, sizes[0])):
+            return (
+                f"Run {run.run_id} was exported from image {old['slide_name']} (ID "
+                f"{old['entry_id']}), but ID {old['entry_id']} in {place} is {slide.name}."
+            )
+        checked += 1
+    return None if checked else f"Run {run.run_id} in {run.place} has no slide of {place}."
+
+
+def find_run(project: ProjectInfo, run: str) -> str:
+    """Return the id of a run that is named by it, or by its output.
+
+    Raises
+    ------
+    OutputError
+        If the project has no such run, and it is not an output either.
+    """
+    known = [folder.name for folder in run_folders(project)]
     if run in known:
         return run
-    if not (Path(run) / records.RUN_FILE).is_file():
+    try:
+        return Run.load(run).run_id
+    except OutputError as error:
+        if (Path(run) / records.RUN_FILE).is_file():
+            raise
         raise OutputError(
-            f"{project.folder} knows no run {run!r}, and that is no output folder either.",
+            f"No run {run!r} in {project.folder}, and it is not an output folder.",
             hint=f"Its runs are: {', '.join(known) or 'none'}.",
-        )
-    return Run.load(run).run_id
+        ) from error
 
 
-def runs_of(project: ProjectInfo) -> list[Path]:
-    """Return the folders of the runs that a project knows of, oldest first."""
+def run_folders(project: ProjectInfo) -> list[Path]:
+    """Return the folders of the runs of a project, oldest first."""
     root = project.folder / BRIDGE_FOLDER / "runs"
     folders = sorted(root.iterdir()) if root.is_dir() else []
     return [folder for folder in folders if (folder / records.RUN_FILE).is_file()]

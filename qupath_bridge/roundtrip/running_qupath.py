@@ -1,7 +1,7 @@
-"""Whether QuPath has a project open, as far as can be told from outside.
+"""Detection of QuPath processes that have a project open, as far as that is visible.
 
-QuPath locks nothing and leaves no mark, so this looks at processes: which of them are QuPath, what
-was on their command line, and which files they hold open (slides stay open while they are shown).
+QuPath locks nothing and leaves no mark, so this looks at its processes, their command lines, and
+the files that they have open (slides stay open while they are shown).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAIN = frozenset({"qupath.QuPath", "qupath.lib.gui.QuPathApp"})
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What is known of a process that is QuPath."""
+    """A process of QuPath: its command line and open files."""
 
     pid: int
     command: tuple[str, ...]
@@ -47,14 +47,14 @@ def occupants(
     project : Path
         The project's folder.
     slides : iterable of Path
-        Files of its images.
+        Files of its slides.
     running : iterable of Process, optional
         The processes to look at; those of this machine when not given.
     """
     folder = _plain(project)
-    images = {_plain(slide) for slide in slides}
+    files = {_plain(slide) for slide in slides}
     found = processes() if running is None else running
-    return [QuPathProcess(each.pid, _evidence(each, folder, images)) for each in found]
+    return [QuPathProcess(each.pid, _evidence(each, folder, files)) for each in found]
 
 
 def processes() -> Iterator[Process]:
@@ -70,7 +70,7 @@ def processes() -> Iterator[Process]:
                 files = ()  # another user's
             yield Process(process.pid, command, files)
         except (psutil.Error, OSError):
-            continue  # it ended meanwhile, or is nobody's business
+            continue  # it ended meanwhile, or may not be looked at
 
 
 def _is_qupath(name: str, command: list[str]) -> bool:
@@ -83,14 +83,14 @@ def _is_qupath(name: str, command: list[str]) -> bool:
     )
 
 
-def _evidence(process: Process, folder: str, images: set[str]) -> str | None:
+def _evidence(process: Process, folder: str, slides: set[str]) -> str | None:
     for word in process.command[1:]:
         plain = _plain(Path(word.removeprefix("--project=").removeprefix("file:")))
         if plain == folder or plain.startswith(folder + os.sep):
             return f"it was started with {word}"
     for file in process.files:
         plain = _plain(Path(file))
-        if plain in images or plain.startswith(folder + os.sep):
+        if plain in slides or plain.startswith(folder + os.sep):
             return f"it has {file} open"
     return None
 

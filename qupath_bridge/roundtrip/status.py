@@ -1,7 +1,7 @@
-"""Which runs a project knows of, and what of them is stale.
+"""Runs of a project, and their stale patches.
 
 A run is compared with the project of today: the plan is made again with the run's own
-configuration, and its patches are held against the tiles that the run laid into the project.
+configuration, and its patches are compared with the tiles that the run wrote into the project.
 """
 
 from __future__ import annotations
@@ -11,33 +11,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qupath_bridge.config import ExportConfig
-from qupath_bridge.errors import BridgeError, OutputError
+from qupath_bridge.config import ExportConfig, RunOptions
+from qupath_bridge.errors import BridgeError
+from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.model import Slide
-from qupath_bridge.patches import ids
-from qupath_bridge.pipeline.plan import Plan, plan
+from qupath_bridge.outputs import open_output
+from qupath_bridge.pipeline.plan import Plan, plan_slide
 from qupath_bridge.pipeline.records import RUN_FILE, annotation_record, load_record
 from qupath_bridge.qupath.geojson import read_tiles
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores.local import LocalStore
 
-from .provenance import runs_of
+from .provenance import run_folders
 
 __all__ = ["EntryStatus", "RunStatus", "status"]
 
 
-@dataclass(frozen=True, slots=True)
-class EntryStatus:
-    """What became of one image of a run.
+@dataclass(frozen=True, slots=True, repr=False)
+class EntryStatus(OneLine):
+    """The state of one slide of a run.
 
     Attributes
     ----------
     state : str
         ``current``, ``stale`` or ``unknown`` (the slide cannot be looked at now).
     reasons : tuple of str
-        What changed, in words.
+        The changes, in words.
     added, removed, label_changed, pixels_changed : tuple of str
-        Ids of the patches that a re-run would add, take away, give another label (or other
+        Ids of the patches that a new export would add, remove, give another label (or other
         shares), or read other pixels for.
     """
 
@@ -52,13 +53,13 @@ class EntryStatus:
 
     @property
     def changed(self) -> int:
-        """Number of patches that a re-run would change."""
+        """Number of patches that a new export would change."""
         return len({*self.added, *self.removed, *self.label_changed, *self.pixels_changed})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RunStatus:
-    """A run of the project, and how it stands today."""
+    """A run of the project, compared with the project of today."""
 
     run_id: str
     finished: str | None
@@ -70,12 +71,21 @@ class RunStatus:
     superseded_by: str | None = None
     problem: str | None = None
 
+    def __repr__(self) -> str:
+        return one_line(
+            "RunStatus",
+            f"{self.run_id!r}, {self.state}",
+            count(len(self.entries), "slide"),
+            out=self.out,
+            problem=self.problem,
+        )
+
     @property
     def state(self) -> str:
         """``unreadable``, ``superseded``, ``stale``, ``unknown`` or ``current``.
 
-        ``superseded``: another run went into the same output folder since. Otherwise ``stale`` if
-        any image is, else ``unknown`` if any is.
+        ``superseded``: a newer run was written to the same output. Otherwise ``stale`` if
+        any slide is, else ``unknown`` if any is.
         """
         if self.problem:
             return "unreadable"
@@ -87,7 +97,7 @@ class RunStatus:
 
 def status(project: Project) -> tuple[RunStatus, ...]:
     """Return the runs of a project, oldest first, each compared with the project of today."""
-    return tuple(_readable(project, folder) for folder in runs_of(project.info))
+    return tuple(_readable(project, folder) for folder in run_folders(project.info))
 
 
 def _readable(project: Project, folder: Path) -> RunStatus:
@@ -99,21 +109,32 @@ def _readable(project: Project, folder: Path) -> RunStatus:
         return RunStatus(folder.name, None, "", False, folder, problem=str(error))
 
 
-KEYS = ("run_id", "finished", "out", "config", "slides", "command")
+KEYS = (
+    "run_id", "finished", "out", "project", "config", "options", "slides", "failures", "command",
+)  # fmt: skip
+FACTS = (
+    "entry_id", "slide_id", "slide_name", "fingerprint", "coordinates", "annotation_digest",
+    "annotations", "plan_digest",
+)  # fmt: skip
 
 
-def _run_in(out: Path) -> str | None:
-    """Return the id of the run that an output folder holds now; None where there is none."""
+def _run_in(out: str) -> str | None:
+    """Return the id of the run that an output has now; None if there is none."""
     try:
-        return str(load_record(LocalStore(out), RUN_FILE, required=KEYS[:1])["run_id"])
-    except OutputError:
+        output = open_output(out)
+        return str(load_record(output, RUN_FILE, required=KEYS[:1])["run_id"])
+    except BridgeError:
         return None
 
 
 def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> RunStatus:
-    there = _run_in(Path(record["out"]))
-    config = ExportConfig.parse(record["config"], source=str(folder / "run.json"))
+    there = _run_in(record["out"])
+    source = str(folder / "run.json")
+    config = ExportConfig.parse(record["config"], source=source)
+    # Another reader than the run's own would be a difference by itself.
+    reader = RunOptions.parse({"reader": record["options"]["reader"]}, source=source)
     slides = {slide.entry_id: slide for slide in project.slides}
+    failed = {failure["slide_id"]: failure["error"] for failure in record["failures"]}
     return RunStatus(
         run_id=record["run_id"],
         finished=record["finished"],
@@ -123,24 +144,39 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
         command=tuple(record["command"]),
         superseded_by=there if there not in (None, record["run_id"]) else None,
         entries=tuple(
-            _entry_status(slides.get(old["entry_id"]), folder, old, config)
+            _entry_status(slides.get(old["entry_id"]), folder, old, config, reader, failed)
             for old in record["slides"]
+            if old["project"] == record["project"]
         ),
     )
 
 
 def _entry_status(
-    slide: Slide | None, folder: Path, old: Mapping[str, Any], config: ExportConfig
+    slide: Slide | None,
+    folder: Path,
+    old: Mapping[str, Any],
+    config: ExportConfig,
+    options: RunOptions,
+    failed: Mapping[str, str],
 ) -> EntryStatus:
+    """Compare one slide; ``failed`` has the slides that failed in the run, and why."""
     entry_id, name = old["entry_id"], old["slide_name"]
+    store = LocalStore(folder)
+    if not store.exists(f"{entry_id}.json"):
+        # There is nothing to compare with.
+        reason = "the run has nothing of this slide"
+        if old["slide_id"] in failed:
+            reason = f"the slide failed in this run: {failed[old['slide_id']]}"
+        return EntryStatus(entry_id, name, "unknown", (reason,))
+    old = load_record(store, f"{entry_id}.json", required=FACTS)
     before = dict(_tiles(folder / f"{entry_id}.geojson.gz"))
     if slide is None:
         return EntryStatus(
-            entry_id, name, "stale", ("the image is no longer in the project",),
+            entry_id, name, "stale", ("the slide is no longer in the project",),
             removed=tuple(sorted(before)),
         )  # fmt: skip
     try:
-        new = plan(slide, config)
+        new = plan_slide(slide, config, options, slide_id=old["slide_id"])
     except BridgeError as error:
         return EntryStatus(entry_id, name, "unknown", (str(error),))
     reasons = tuple(_reasons(new, old))
@@ -161,13 +197,13 @@ def _entry_status(
 
 
 def _shown(new: Plan, row: int) -> object:
-    """Return what a tile shows of a patch: class and shares."""
+    """Return class and shares of a patch as its tile shows them."""
     shares = {f"qb: {name}": share for name, share in new.table.shares_of(row).items()}
     return ": ".join(new.table.labels_of(row)) or None, shares
 
 
 def _tiles(path: Path) -> Iterator[tuple[str, object]]:
-    """Read the tiles that a run laid into the project: patch id to class and shares."""
+    """Read the tiles that a run wrote into the project: patch id to class and shares."""
     if not path.is_file():
         return
     named = {"qb: label share", "qb: margin"}
@@ -188,9 +224,9 @@ def _pixels_changed(new: Plan, old: Mapping[str, Any]) -> bool:
 
 
 def _reasons(new: Plan, old: Mapping[str, Any]) -> Iterator[str]:
-    """Say what is different from the run's record."""
+    """Describe the differences from the run's record."""
     if new.slide.name != old["slide_name"]:
-        yield f"the image was renamed from {old['slide_name']!r}"
+        yield f"the slide was renamed from {old['slide_name']!r}"
     if _pixels_changed(new, old):
         yield "the slide file, or the way that QuPath opens it, was replaced"
     size = new.pixel_size
@@ -200,8 +236,8 @@ def _reasons(new: Plan, old: Mapping[str, Any]) -> Iterator[str]:
         yield "the pixel size was changed"
     if new.annotation_digest != old["annotation_digest"]:
         yield from _annotation_changes(new, old["annotations"])
-    elif ids.json_digest(new.digest_values()) != old["digest"]:
-        yield "the plan is another one"
+    elif new.digest != old["plan_digest"]:
+        yield "the options or parts that make the patches changed"
 
 
 def _annotation_changes(new: Plan, before: Mapping[str, Any]) -> Iterator[str]:

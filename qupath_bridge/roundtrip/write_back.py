@@ -1,8 +1,8 @@
-"""Patches put straight into a project's data, and taken out again, without opening QuPath.
+"""Write tiles directly into a project's data, and remove them again, without opening QuPath.
 
-For each image: what is there is read, a changed copy is made beside it, the copy is read back and
-held against what was there, the old file is kept, and the copy is renamed over it. Whatever fails
-or is killed, an image has its old data or its new.
+For each slide: read the data file, make a changed copy beside it, read the copy back and compare
+it, keep the old file, and rename the copy over it. Whatever fails or is killed, a slide has its old
+data or its new data.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Literal
 import filelock
 
 from qupath_bridge.errors import BridgeError, OutputError, ProjectError
+from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.model import ImageData, Slide
-from qupath_bridge.pipeline.output_check import BRIDGE_FOLDER
+from qupath_bridge.pipeline.places import BRIDGE_FOLDER
 from qupath_bridge.qupath.editing import Editor
 from qupath_bridge.qupath.gc_pause import gc_paused
 from qupath_bridge.sources.base import Project, check_link
@@ -28,29 +29,29 @@ from qupath_bridge.stores.local import LocalStore
 from .backups import DATA_FILE, Action, Backup, Change, backups_of, content_digest, prune
 from .comparing import Inventory, differences, take_inventory
 from .edits import TileEdit, run_tiles, tile_file, undo_edit, write_edit
-from .provenance import runs_of
+from .provenance import run_folders
 from .running_qupath import Process, occupants
 
 __all__ = ["KEPT", "EntryChange", "WriteBack", "backups", "undo", "write_back"]
 
 KEPT = 10
-"""Backups that are kept unless another number is asked for."""
+"""Default number of backups that are kept."""
 
 _SHOWN = 3  # differences that an error lists
 
 
-@dataclass(frozen=True, slots=True)
-class EntryChange:
-    """What was done to one image, or would be.
+@dataclass(frozen=True, slots=True, repr=False)
+class EntryChange(OneLine):
+    """Change of one slide that was made, or would be.
 
     Attributes
     ----------
     state : str
-        ``written``, ``unchanged`` (it was so already) or ``failed``; ``would change`` in a dry run.
+        ``written``, ``unchanged`` (nothing to do) or ``failed``; ``would change`` in a dry run.
     added, removed : int
         Tiles.
     problem : str or None
-        Why it failed, and whether the image has its old data or its new.
+        Reason of a failure, and whether the slide has its old or its new data.
     """
 
     entry_id: str
@@ -61,9 +62,9 @@ class EntryChange:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class WriteBack:
-    """What a write-back, or the undoing of one, did."""
+    """The result of a write-back, or of undoing one."""
 
     action: Action
     run_id: str
@@ -74,9 +75,19 @@ class WriteBack:
     pruned: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        failed = sum(entry.state == "failed" for entry in self.entries)
+        return one_line(
+            "WriteBack",
+            f"{self.action} {self.run_id!r} by {self.engine}",
+            count(len(self.entries), "slide"),
+            f"{failed} failed" if failed else None,
+            "dry run" if self.dry_run else None,
+        )
+
     @property
     def failed(self) -> bool:
-        """Whether any image failed."""
+        """True if a slide failed."""
         return any(entry.state == "failed" for entry in self.entries)
 
 
@@ -85,7 +96,7 @@ _Planner = Callable[[Slide, ImageData, Inventory], TileEdit]
 
 @dataclass(slots=True)
 class _Session:
-    """What is the same for all images of one call; ``backup`` grows with each."""
+    """The common values of all slides of one call; ``backup`` grows with each slide."""
 
     project: Project
     editor: Editor
@@ -95,7 +106,7 @@ class _Session:
     project_digest: str | None
 
     def data_file(self, slide: Slide) -> Path:
-        """Return where QuPath keeps the data of an image."""
+        """Return the data file of a slide."""
         return self.project.info.folder / "data" / slide.entry_id / DATA_FILE
 
 
@@ -111,7 +122,7 @@ def write_back(
     verifiers: Sequence[Editor] = (),
     running: Sequence[Process] | None = None,
 ) -> WriteBack:
-    """Put the tiles of a run into the data of its images.
+    """Write the tiles of a run into the data of its slides.
 
     Only tiles of ours are ever removed: those of the run itself, or of all runs with ``replace``.
     Doing it twice changes nothing the second time.
@@ -125,23 +136,23 @@ def write_back(
     editor : Editor
         Makes the changed copies.
     slides : sequence of Slide, optional
-        Which images; all of the run when not given.
+        Slides to write; all of the run when not given.
     replace : bool
         Also remove the tiles of all other runs, and those of this run that somebody changed in
         QuPath, which are refused otherwise.
     dry_run : bool
-        Say what would change. Nothing is written in the project, no lock either.
+        Report what would change. Nothing is written in the project, not even a lock.
     keep : int
         Backups that are kept, 0 for all.
     verifiers : sequence of Editor
-        Others that have to read each copy too.
+        Other editors that read each copy back as well.
     running : sequence of Process, optional
         QuPath processes; those of this machine when not given.
 
     Raises
     ------
     OutputError
-        If QuPath has the project open, another write-back is at work, or there is no such run.
+        If QuPath has the project open, another write-back is running, or there is no such run.
     """
     folder = _run_folder(project, run_id)
     wanted = _slides_of_run(project, folder, slides)
@@ -167,10 +178,10 @@ def undo(
     verifiers: Sequence[Editor] = (),
     running: Sequence[Process] | None = None,
 ) -> WriteBack:
-    """Take the tiles of a run out again, and put back what stood in their place.
+    """Remove the tiles of a run again, and restore those that they replaced.
 
-    A data file that was not touched since gets its old bytes. In one that was, the tiles of the
-    run go and those that they replaced come back; every other object stays as it is now.
+    A data file that nobody changed since gets its old bytes. In other files the tiles of the run
+    are removed and those that they replaced come back; every other object stays as it is now.
 
     Parameters and errors are those of :func:`write_back`.
     """
@@ -186,7 +197,7 @@ def undo(
     ]
 
     def edit(slide: Slide, image: ImageData, inventory: Inventory) -> TileEdit:
-        # What was cut off before it counted has nothing to be undone.
+        # A change that was interrupted before it counted has nothing to undo.
         done = [
             backup
             for backup in written
@@ -203,10 +214,10 @@ def undo(
 
 
 def backups(folder: Path) -> Iterator[tuple[Backup, dict[str, str]]]:
-    """Yield what is kept of a project's data, oldest first, and what became of each change.
+    """Yield the backups of a project's data, oldest first, and the state of each change.
 
-    An image's change is ``in place``, ``not written`` (it was cut off, or undone since), or its
-    data were ``changed since``.
+    The change of a slide is ``in place``, ``not written`` (it was interrupted, or undone since), or
+    its data were ``changed since``.
     """
     for backup in backups_of(folder):
         yield (
@@ -218,17 +229,17 @@ def backups(folder: Path) -> Iterator[tuple[Backup, dict[str, str]]]:
         )
 
 
-# --- which run, which images ----------------------------------------------------------------------
+# --- which run, which slides ----------------------------------------------------------------------
 
 
 def _run_folder(project: Project, run_id: str) -> Path:
-    folders = {folder.name: folder for folder in runs_of(project.info)}
+    folders = {folder.name: folder for folder in run_folders(project.info)}
     if run_id not in folders:
         there = ", ".join(folders) or "none"
         raise OutputError(
-            f"{project.info.folder} knows no run {run_id}.",
-            hint=f"Its runs are: {there}. A run that could not be laid into the project is "
-            "named by its output folder: write-back PROJECT --run OUT.",
+            f"No run {run_id} in {project.info.folder}.",
+            hint=f"Its runs are: {there}. If the run is not in the project, pass its output "
+            "folder.",
         )
     return folders[run_id]
 
@@ -239,7 +250,7 @@ def _slides_of_run(project: Project, folder: Path, slides: Sequence[Slide] | Non
     if not wanted:
         raise OutputError(
             f"The run {folder.name} has no tiles of "
-            + ("any image of this project." if slides is None else "these images.")
+            + ("any slide of this project." if slides is None else "these slides.")
         )
     return wanted
 
@@ -291,13 +302,13 @@ def _run_all(
 
 
 def _process_image(session: _Session, slide: Slide, plan: _Planner) -> EntryChange:
-    """Do what is to be done to one image; its failure does not stop the others."""
+    """Carry out the edit of one slide; its failure does not stop the others."""
     path = session.data_file(slide)
     before = None
     try:
         _check_in_place(path)
         before = _digest(path)
-        image = ImageData(image_type="UNSET")  # what QuPath makes of one that it never saved
+        image = ImageData(image_type="UNSET")  # as QuPath makes it for a slide that it never saved
         if before is not None:
             image = session.editor.read_file(path, entry_id=slide.entry_id)
         inventory = take_inventory(image)
@@ -316,7 +327,7 @@ def _process_image(session: _Session, slide: Slide, plan: _Planner) -> EntryChan
 def _apply_edit(
     session: _Session, slide: Slide, edit: TileEdit, inventory: Inventory, before: str | None
 ) -> None:
-    """Make the changed copy, look at it, keep the old file, and put the copy in its place."""
+    """Make the changed copy, check it, keep the old file, and put the copy in its place."""
     path = session.data_file(slide)
 
     def unchanged() -> None:
@@ -347,14 +358,14 @@ def _apply_edit(
 
 @contextmanager
 def _copy(session: _Session, path: Path, last_check: Callable[[], None]) -> Iterator[Path]:
-    """Give the place for a changed copy: beside the file, or for a dry run far from it."""
+    """Give a place for the changed copy: beside the file; for a dry run in another folder."""
     if session.dry_run:
         with tempfile.TemporaryDirectory(prefix="qupath-bridge-") as folder:
             yield Path(folder, DATA_FILE)
         return
     if path.parent.is_dir():
         LocalStore(path.parent).sweep()
-    # Whoever keeps data on another disk wants them there; QuPath would replace the link.
+    # The link stays, as somebody wants the data on that disk; QuPath would replace it.
     target = path.resolve() if path.is_symlink() else path
     with LocalStore(target.parent).staged(target.name, durable=True, last_check=last_check) as copy:
         yield copy
@@ -363,7 +374,7 @@ def _copy(session: _Session, path: Path, last_check: Callable[[], None]) -> Iter
 def _verify_copy(
     session: _Session, slide: Slide, edit: TileEdit, inventory: Inventory, copy: Path
 ) -> None:
-    """Read a changed copy with every engine that is there; it has to be what was meant."""
+    """Read a changed copy with every engine, and compare it with what it should be."""
     for editor in (session.editor, *session.verifiers):
         after = take_inventory(editor.read_file(copy, entry_id=slide.entry_id))
         faults = differences(inventory, after, removed=edit.remove, added=edit.hashes)
@@ -371,16 +382,16 @@ def _verify_copy(
         if problems:
             raise OutputError(
                 f"The changed copy of {session.data_file(slide)}, read by the engine "
-                f"{editor.name}, is not what was meant: {'; '.join(problems)}.",
+                f"{editor.name}, failed verification: {'; '.join(problems)}.",
                 hint="Import the patches in QuPath instead, and report this.",
             )
 
 
-# --- what may be in the way ----------------------------------------------------------------------
+# --- what may prevent a change -------------------------------------------------------------------
 
 
 def _check_unoccupied(project: Project, running: Sequence[Process] | None) -> tuple[str, ...]:
-    """Refuse a project that QuPath has open; return a warning where that cannot be told."""
+    """Refuse a project that QuPath has open; return a warning if that is unknown."""
     slides = [slide.path for slide in project.slides if slide.path is not None]
     found = occupants(project.info.folder, slides, running)
     for each in found:
@@ -394,14 +405,14 @@ def _check_unoccupied(project: Project, running: Sequence[Process] | None) -> tu
         return ()
     pids = ", ".join(str(each.pid) for each in found)
     return (
-        f"QuPath is running (process {pids}), and it cannot be told on which project. If it has "
-        "this one open, choose File > Reload data there before anything is saved.",
+        f"QuPath is running (process {pids}), and its project is unknown. If it has this one open, "
+        "choose File > Reload data there before you save anything.",
     )
 
 
 @contextmanager
 def _locked(folder: Path, dry_run: bool) -> Iterator[None]:
-    """Keep other write-backs of this project away; the system lets go when the process ends."""
+    """Lock the project for other write-backs; the system unlocks it when the process ends."""
     if dry_run:
         yield
         return
@@ -412,13 +423,13 @@ def _locked(folder: Path, dry_run: bool) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout as error:
         raise OutputError(
-            f"Another write-back is at work in {folder}. Nothing was changed.",
+            f"Another write-back is running in {folder}. Nothing was changed.",
             hint="Wait until it has finished.",
         ) from error
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written: {error.strerror or error}. Nothing was changed.",
-            hint="Set the rights of the project's folder.",
+            hint="Fix the permissions of the project's folder.",
         ) from error
     try:
         yield
@@ -431,13 +442,13 @@ def _check_in_place(path: Path) -> None:
     backup = path.with_name(f"{path.name}.bkp")
     if backup.exists():
         raise OutputError(
-            f"{backup} exists: QuPath is saving this image, or was cut off while it did.",
-            hint="Open the image in QuPath, look, and save it there first.",
+            f"{backup} exists: QuPath is saving this slide, or was interrupted while it did.",
+            hint="Open the image in QuPath, check it, and save it.",
         )
 
 
 def _check_unchanged(session: _Session, path: Path, before: str | None) -> None:
-    """Refuse when anybody else wrote since the files were read."""
+    """Refuse if anybody else wrote since the files were read."""
     _check_in_place(path)
     if _digest(path) != before:
         raise OutputError(
@@ -453,7 +464,7 @@ def _check_unchanged(session: _Session, path: Path, before: str | None) -> None:
 
 
 def _digest(path: Path) -> str | None:
-    """Return the digest of a file, None where there is none."""
+    """Return the digest of a file; None if there is no file."""
     try:
         return content_digest(path.read_bytes())
     except FileNotFoundError:
@@ -463,14 +474,14 @@ def _digest(path: Path) -> str | None:
 
 
 def _state(session: _Session, slide: Slide, before: str | None) -> str:
-    """Say which data an image has after something failed."""
+    """Say which data a slide has after a failure."""
     change = session.backup.changes.get(slide.entry_id)
     try:
         now = _digest(session.data_file(slide))
     except ProjectError:
-        return "Which data the image has cannot be told now."
+        return "It is unknown which data the slide has now."
     if now == before:
-        return "The image has its old data."
+        return "The slide has its old data."
     if change is not None and now == change.after:
-        return "The image has its new data."
-    return "The image has the data that somebody else wrote."
+        return "The slide has its new data."
+    return "The slide has the data that somebody else wrote."

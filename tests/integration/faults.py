@@ -1,31 +1,42 @@
-"""Stops a process, or fails its disk, at each step in which it writes something.
+"""Ends a process, or fails its disk, at each step in which it writes something.
 
 A step is a file opened for writing, each write (before it, in its middle and behind it), each sync,
-rename, removal, new folder and lock. ``python faults.py ACTION STEP PROJECT RUN`` takes one.
+rename, removal, new folder and lock. ``deaths`` lets a call die at each of them in one process:
+after that step nothing it still tries changes the disk, as if the process had been killed.
+``python faults.py ACTION STEP PROJECT RUN`` kills a real one.
 """
 
 import builtins
 import contextlib
 import errno
 import io
+import itertools
 import os
 import signal
 import sys
 
 
+class Death(BaseException):
+    """Stands for the end of the process: no ``except Exception`` handles it."""
+
+
 class Steps:
     """Counts steps, and does something at one of them."""
 
-    def __init__(self, at, action):
+    def __init__(self, at=0, action=None):
         self.at = at
         self.action = action
         self.count = 0
         self.names = []
+        self.dead = False
 
     def step(self, name):
+        if self.dead:  # what cleans up behind a failure does not run in a killed process
+            raise Death(name)
         self.count += 1
         self.names.append(name)
         if self.count == self.at:
+            self.dead = self.action is die
             self.action(name)
 
 
@@ -80,7 +91,7 @@ def injected(steps):
 
         return call
 
-    names = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir", "chmod", "open")
+    names = ("fsync", "replace", "rename", "link", "unlink", "rmdir", "mkdir", "chmod", "open")
     io.open = builtins.open = opened
     for name in names:
         real[name] = getattr(os, name)
@@ -91,6 +102,39 @@ def injected(steps):
         io.open = builtins.open = real_open
         for name in names:
             setattr(os, name, real[name])
+
+
+def die(name):
+    raise Death(name)
+
+
+def deaths(call, places=None):
+    """Run ``call`` once per place, dying there; yield the steps after each death.
+
+    Without ``places`` it dies one step later each time, until a run reaches its end.
+    """
+    for at in itertools.count(1) if places is None else places:
+        steps = Steps(at, die)
+        with contextlib.suppress(Death), injected(steps):
+            call()
+        if not steps.dead:
+            return
+        yield steps
+
+
+def steps_of(call):
+    """Run ``call`` to its end and return the names of its steps, in order."""
+    with injected(Steps()) as steps:
+        call()
+    return steps.names
+
+
+def one_of_each_kind(names):
+    """Return a place per kind of step: the middle one of its kind."""
+    places = {}
+    for place, name in enumerate(names, 1):
+        places.setdefault(name, []).append(place)
+    return sorted(each[len(each) // 2] for each in places.values())
 
 
 def kill(name):

@@ -131,7 +131,7 @@ def test_each_region_is_valid_smooth_and_inside_the_image(feature):
     corners = np.asarray(polygon.exterior.coords)
     assert 15 < len(corners) <= 300
     assert np.array_equal(corners, np.round(corners, 2))
-    # No staircase of pixels: hardly a side lies along an axis, the image's edge aside.
+    # No staircase of pixels: hardly a side is along an axis, the image's edge aside.
     sides = np.diff(corners, axis=0)
     inside = (corners[1:, 1] < HEIGHT) | (corners[:-1, 1] < HEIGHT)
     assert np.mean(np.any(sides[inside] == 0, axis=1)) < 0.1
@@ -208,7 +208,7 @@ def test_the_points_lie_on_dark_nuclei(pixels):
 
 @pytest.fixture(params=["skin", "rotated"])
 def moved(request, tmp_path):
-    """Open an example in a copy that lies somewhere else, in a folder with odd letters."""
+    """Open an example in a copy somewhere else, in a folder with odd letters."""
     copy = tmp_path / "a päthologist's slides"
     shutil.copytree(EXAMPLES, copy)
     return open_project(copy / request.param)
@@ -329,7 +329,7 @@ def entries = project.getImageList().collect { entry ->
     server.close()
     made
 }
-def json = new groovy.json.JsonGenerator.Options().build().toJson(
+def json = new com.google.gson.GsonBuilder().serializeNulls().create().toJson(
     [missing: updater.countMissing(), entries: entries,
      classes: project.getPathClasses().collect { it.toString() }])
 new File(args[1]).setText(json, "UTF-8")

@@ -193,7 +193,7 @@ def digests(folder):
 def objects(study, entry_id="1"):
     """Everything of an image but our tiles, and our tiles by id."""
     with qb.open_project(study.project) as project:
-        read = project.slide(entry_id).read(detections=True).objects
+        read = project[entry_id].read(detections=True).objects
     tiles = {o.id: o for o in read if o.object_type is ObjectType.TILE}
     return [o for o in read if o.id not in tiles], tiles
 
@@ -273,8 +273,8 @@ def test_the_import_touches_our_tiles_only(qupath, study, tmp_path):
     assert others[: len(before[0])] == before[0]
     assert {i for i in tiles if i.startswith("9e0725bf")} == set(named(second))
     with qb.open_project(study.project) as project:
-        assert project.slide("1").metadata["qupath_bridge.run"] == second.name
-        assert "qupath_bridge.run" not in project.slide("2").metadata
+        assert project["1"].metadata["qupath_bridge.run"] == second.name
+        assert "qupath_bridge.run" not in project["2"].metadata
 
 
 @pytest.mark.qupath
@@ -324,12 +324,40 @@ def test_an_export_from_qupath_is_the_one_of_the_command_line(qupath, study, tmp
 
     (out,) = (study.project.parent / "qupath_bridge" / "patches").iterdir()
     assert out.name.startswith("1_")
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    assert record["selection"]["entry"] == ["id:1"]
     made, expected = rows(out), rows(study.folder / "out1")
     for row in (*made, *expected):
         del row["run_id"]
     assert made == expected
     assert f"{len(made)} patches in {out}" in output
     assert objects(study)[1].keys() == {row["tile_uuid"] for row in made}
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_an_image_without_patches_loses_the_tiles_of_other_runs(qupath, study):
+    """The run exported it and kept nothing: its facts say so, and there is no file of tiles."""
+    first = export(study, 1, "--size", "100")
+    run = export(study, 2, "--size", "100", "--within", "Necrosis", "--min-within", "1")
+    assert sorted(path.name for path in run.iterdir()) == ["1.json", "2.json", "run.json"]
+    qupath.script(IMPORT, study.project, first.name, save=True)
+    assert len(objects(study)[1]) > 0
+
+    output = qupath.script(IMPORT, study.project, run.name, "replace", save=True)
+
+    assert "and added 0 tiles" in output
+    assert objects(study)[1] == {}
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_a_slide_that_failed_is_nothing_to_import(qupath, study):
+    run = export(study, 1, "--size", "100")
+    for name in ("1.json", "1.geojson.gz"):
+        (run / name).unlink()
+    output = qupath.script(IMPORT, study.project, run.name)
+    assert f"nothing to import, {run.name} has nothing of this image" in output
 
 
 @pytest.mark.qupath
@@ -365,8 +393,8 @@ def test_a_failing_export_says_why(qupath, study, tmp_path):
         script, study.project, environment={"QUPATH_BRIDGE_PYTHON": sys.executable}
     )
 
-    assert "refused: qupath-bridge stopped with status 3: " in output
-    assert "size: should be greater than or equal to 1, not 0" in output
+    problem = "--size: should be greater than or equal to 1, not '0'"
+    assert f"refused: qupath-bridge stopped with status 2: {problem}" in output
 
 
 @pytest.mark.qupath

@@ -24,9 +24,9 @@ from qupath_bridge.qupath.geojson.tiles import Tile
 from qupath_bridge.qupath.jvm.process import Child, EngineDiedError, probe, start
 from qupath_bridge.roundtrip.comparing import differences, take_inventory, tile_hashes
 from qupath_bridge.sources import paquo as paquo_engine
-from qupath_bridge.sources.embedded import EmbeddedEngine
-from qupath_bridge.sources.paquo import HEAP_VARIABLE, PaquoEngine
-from qupath_bridge.testing.contracts.engine import CLASSES, images
+from qupath_bridge.sources.embedded import EmbeddedSource
+from qupath_bridge.sources.paquo import HEAP_VARIABLE, PaquoSource
+from qupath_bridge.testing.contracts.source import CLASSES, images
 from qupath_bridge.testing.projects import Image, Region, build_project, tree_hashes
 
 ROOT = Path(__file__).parents[2]
@@ -45,8 +45,8 @@ PROJECTS = sorted(
     [
         ({}, []),
         ({"tags": None}, []),  # QuPath < 0.6 knows none
-        ({"tags": []}, ["Image 1 (a): its tags is [] for QuPath."]),
-        ({"metadata": {}}, ["Image 1 (a): its metadata is {} for QuPath."]),
+        ({"tags": []}, ["Slide 1 (a): its tags is [] for QuPath."]),
+        ({"metadata": {}}, ["Slide 1 (a): its metadata is {} for QuPath."]),
         ({"id": "2"}, ["alone", "alone"]),
     ],
 )
@@ -74,9 +74,9 @@ def started(code, **options):
     ("code", "said"),
     [
         ("import sys; sys.stderr.write('first\\nno Java here\\n'); sys.exit(3)",
-         r"exit status 3; its last words were 'no Java here'"),
+         r"exit status 3; its last line of output was 'no Java here'"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"signal 11 \(SIGSEGV\)"),
-        ("print('[main] INFO this is no message', flush=True); input()", r"ended with exit status"),
+        ("print('[main] INFO not a message', flush=True); input()", r"ended with exit status"),
         ("import sys; sys.stdout.buffer.write(b'\\0\\0\\0\\x09'); sys.exit(0)", "exit status 0"),
     ],
 )  # fmt: skip
@@ -135,7 +135,7 @@ def test_what_a_probe_says(installation):
 
 @pytest.fixture
 def engine(installation):
-    engine = PaquoEngine(installation.installation)
+    engine = PaquoSource(installation.installation)
     yield engine
     engine.close()
 
@@ -178,7 +178,7 @@ def test_a_child_that_is_killed(engine, project):
         child = the_child(opened)
         os.kill(child.pid, signal.SIGSTOP)  # so that it is killed while it reads
         threading.Timer(0.5, os.kill, (child.pid, signal.SIGKILL)).start()
-        with pytest.raises(EngineDiedError, match=r"signal 9 .*image 3.*--engine embedded") as got:
+        with pytest.raises(EngineDiedError, match=r"signal 9 .*slide 3.*engine embedded") as got:
             opened.slides[0].read()
         assert got.value.path == project.parent / "data" / "3" / "data.qpdata"
         assert opened.slides[0].read() == once  # a new child
@@ -187,7 +187,7 @@ def test_a_child_that_is_killed(engine, project):
 
 @pytest.mark.qupath
 def test_a_child_that_hangs(installation, project):
-    with PaquoEngine(installation.installation, timeout=10).open(project) as opened:
+    with PaquoSource(installation.installation, timeout=10).open(project) as opened:
         child = the_child(opened)
         child.timeout = 0.5
         os.kill(child.pid, signal.SIGSTOP)
@@ -199,9 +199,9 @@ def test_a_child_that_hangs(installation, project):
 @pytest.mark.qupath
 def test_the_child_dies_with_its_parent(installation, project):
     code = (
-        "import os, sys\nfrom qupath_bridge.sources.paquo import PaquoEngine\n"
+        "import os, sys\nfrom qupath_bridge.sources.paquo import PaquoSource\n"
         "from qupath_bridge.qupath.jvm.installation import find_qupath\n"
-        "engine = PaquoEngine(find_qupath({'QUPATH_BRIDGE_QUPATH': sys.argv[1]}))\n"
+        "engine = PaquoSource(find_qupath({'QUPATH_BRIDGE_QUPATH': sys.argv[1]}))\n"
         "opened = engine.open(sys.argv[2])\n"
         "print(opened._close.__self__._child.pid, flush=True)\nos.kill(os.getpid(), 9)\n"
     )
@@ -222,8 +222,8 @@ def test_little_memory_is_one_error(installation, tmp_path, monkeypatch):
     ]  # fmt: skip
     path = build_project(tmp_path / "p", [Image("a.svs", cells, size=(30_000, 10))])
     monkeypatch.setenv(HEAP_VARIABLE, "16m")
-    opened = PaquoEngine(installation.installation).open(path)
-    with opened, pytest.raises(ProjectError, match="image 1"):
+    opened = PaquoSource(installation.installation).open(path)
+    with opened, pytest.raises(ProjectError, match="slide 1"):
         opened.slides[0].read(detections=True)
 
 
@@ -252,7 +252,7 @@ def comparable(image):
 def test_all_is_read_alike(engine, where, tmp_path):
     folder = shutil.copytree(where, tmp_path / "project")
     before = tree_hashes(folder)
-    ours = EmbeddedEngine().open(folder)
+    ours = EmbeddedSource().open(folder)
     with engine.open(folder) as theirs:
         assert theirs.info == ours.info
         assert theirs.slides == ours.slides
@@ -299,7 +299,7 @@ def test_a_project_without_classifiers_is_left_as_it_is(engine, project):
 def test_a_project_that_qupath_refuses(engine, project):
     text = project.read_text("utf-8").replace('"createTimestamp"', '"createdAt"')
     project.write_text(text, "utf-8")
-    EmbeddedEngine().open(project)
+    EmbeddedSource().open(project)
     with pytest.raises(ProjectError, match="QuPath cannot read it") as caught:
         engine.open(project)
     assert caught.value.path == project
@@ -313,7 +313,7 @@ def test_a_file_that_is_cut_off(engine, project, part):
     data.write_bytes(content[: int(part * len(content))])
     begin = time.monotonic()
     with engine.open(project) as opened:
-        with pytest.raises(ProjectError, match=r"QuPath cannot read it \(image 3\)") as caught:
+        with pytest.raises(ProjectError, match=r"QuPath cannot read it \(slide 3\)") as caught:
             opened.slides[0].read()
         assert caught.value.path == data
         assert len(opened.slides[1].read().objects) == 1  # the same child goes on
@@ -324,7 +324,7 @@ def test_a_file_that_is_cut_off(engine, project, part):
 def test_only_the_end_mark_is_missing(engine, project):
     data = project.parent / "data" / "7" / "data.qpdata"
     data.write_bytes(data.read_bytes().removesuffix(b"t\0\3EOF"))
-    ours = EmbeddedEngine().open(project).slides[1].read()
+    ours = EmbeddedSource().open(project).slides[1].read()
     assert any("end mark" in problem for problem in ours.problems)
     with engine.open(project) as opened:
         assert opened.slides[1].read() == ours
@@ -334,7 +334,7 @@ def test_only_the_end_mark_is_missing(engine, project):
 def test_a_backup_in_the_place_of_a_file(engine, project):
     data = project.parent / "data" / "7" / "data.qpdata"
     data.rename(data.with_name("data.qpdata.bkp"))
-    ours = EmbeddedEngine().open(project).slides[1].read()
+    ours = EmbeddedSource().open(project).slides[1].read()
     assert ours.problems
     with engine.open(project) as opened:
         assert opened.slides[1].read() == ours
@@ -347,7 +347,7 @@ def test_fewer_annotations_than_counted(engine, project):
     text = summary.read_text().replace('"Annotations": 10', '"Annotations": 11')
     text = text.replace('"Annotations":10', '"Annotations":11')
     summary.write_text(text)
-    for each in (EmbeddedEngine(), engine):
+    for each in (EmbeddedSource(), engine):
         with each.open(project) as opened, pytest.raises(ProjectError, match="saved 11"):
             opened.slides[0].read()
     assert other.exists()
@@ -395,7 +395,7 @@ def test_it_is_an_editor(engine):
 @pytest.mark.parametrize("where", PROJECTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_but_tiles_changes(engine, where, tmp_path):
     folder = shutil.copytree(where, tmp_path / "project")
-    for slide in EmbeddedEngine().open(folder).slides:
+    for slide in EmbeddedSource().open(folder).slides:
         source = folder / "data" / slide.entry_id / "data.qpdata"
         source = source if source.exists() else None
         before = slide.read(detections=True)
@@ -407,7 +407,7 @@ def test_nothing_but_tiles_changes(engine, where, tmp_path):
         target = tmp_path / f"new {slide.entry_id} é.qpdata"
         engine.edit(source, target, slide=slide, remove=gone + others[:1], add=tiles())
         assert tree_hashes(folder) == there
-        for reader in (EmbeddedEngine(), engine):
+        for reader in (EmbeddedSource(), engine):
             after = reader.read_file(target, entry_id=slide.entry_id)
             found = differences(
                 take_inventory(before), take_inventory(after), removed=gone,
@@ -443,7 +443,7 @@ def test_what_lies_below_a_removed_tile_moves_up(engine, tmp_path):
             )
         ],
     )
-    (slide,) = EmbeddedEngine().open(path).slides
+    (slide,) = EmbeddedSource().open(path).slides
     before = slide.read(detections=True)
     gone = [o.id for o in before.objects if o.object_type is ObjectType.TILE]
     target = tmp_path / "new.qpdata"
@@ -455,7 +455,7 @@ def test_what_lies_below_a_removed_tile_moves_up(engine, tmp_path):
 
 @pytest.mark.qupath
 def test_the_server_is_kept_word_for_word(engine, project, tmp_path):
-    slide = EmbeddedEngine().open(project).slide("7")
+    slide = EmbeddedSource().open(project)["7"]
     source, target = project.parent / "data/7/data.qpdata", tmp_path / "new.qpdata"
     engine.edit(source, target, slide=slide, add=tiles())
 
@@ -470,7 +470,7 @@ def test_the_server_is_kept_word_for_word(engine, project, tmp_path):
 
 @pytest.mark.qupath
 def test_a_target_that_cannot_be(engine, project, tmp_path):
-    slide = EmbeddedEngine().open(project).slide("7")
+    slide = EmbeddedSource().open(project)["7"]
     source, target = project.parent / "data/7/data.qpdata", tmp_path / "new.qpdata"
     with pytest.raises(OutputError, match="cannot be written"):
         engine.edit(source, tmp_path / "no folder" / "x.qpdata", slide=slide)
@@ -482,7 +482,7 @@ def test_a_target_that_cannot_be(engine, project, tmp_path):
 
 @pytest.mark.qupath
 def test_a_failure_leaves_no_file(engine, project, tmp_path):
-    slide = EmbeddedEngine().open(project).slide("7")
+    slide = EmbeddedSource().open(project)["7"]
     target = tmp_path / "new.qpdata"
     bad = tiles(1)[0]._replace(class_path="a: ")
     with pytest.raises(OutputError, match="QuPath cannot write it"):

@@ -11,6 +11,7 @@ from qupath_bridge.model import Box, ServerBuilder
 from qupath_bridge.pipeline.pixels import read_patch
 from qupath_bridge.readers.memory import MemoryReader
 from qupath_bridge.testing.slides import marker_image
+from tests.support.builders import affine, cropped, flipped, rotated
 
 pytestmark = pytest.mark.qupath
 
@@ -18,7 +19,8 @@ SIZE = (330, 207)
 BOX = Box(60, 50, 96, 72)
 
 READ = """
-import groovy.json.*
+import com.google.gson.Gson
+import com.google.gson.JsonParser
 import java.awt.image.BufferedImage
 import javax.imageio.ImageIO
 import qupath.lib.images.servers.ImageServerBuilder
@@ -26,38 +28,19 @@ import qupath.lib.io.GsonTools
 import qupath.lib.regions.RegionRequest
 Class.forName('qupath.lib.scripting.QP')  // registers QuPath's readers of JSON
 def folder = new File(args[0])
-def job = new JsonSlurper().parse(new File(folder, 'job.json'), 'UTF-8')
-def answer = job.chains.collectEntries { name, chain ->
+def job = JsonParser.parseString(new File(folder, 'job.json').getText('UTF-8')).getAsJsonObject()
+def (x, y, w, h) = job.getAsJsonArray('box').collect { it.getAsInt() }
+def answer = job.getAsJsonObject('chains').entrySet().collectEntries { chain ->
     def server = GsonTools.getInstance()
-        .fromJson(JsonOutput.toJson(chain), ImageServerBuilder.ServerBuilder).build()
-    def (x, y, w, h) = job.box
+        .fromJson(chain.value, ImageServerBuilder.ServerBuilder).build()
     def tile = server.readRegion(RegionRequest.createInstance(server.getPath(), 1d, x, y, w, h))
     def rgb = new BufferedImage(w, h, BufferedImage.TYPE_INT_RGB)
     rgb.createGraphics().drawImage(tile, 0, 0, null)
-    ImageIO.write(rgb, 'PNG', new File(folder, name + '.png'))
-    [name, [server.getWidth(), server.getHeight()]]
+    ImageIO.write(rgb, 'PNG', new File(folder, chain.key + '.png'))
+    [chain.key, [server.getWidth(), server.getHeight()]]
 }
-new File(folder, 'answer.json').setText(JsonOutput.toJson(answer), 'UTF-8')
+new File(folder, 'answer.json').setText(new Gson().toJson(answer), 'UTF-8')
 """
-
-
-def rotated(builder, degrees):
-    return {"builderType": "rotated", "builder": builder, "rotation": f"ROTATE_{degrees}"}
-
-
-def flipped(builder, flip):
-    return {"builderType": "flipped", "builder": builder, "flip": flip}
-
-
-def cropped(builder, x, y, width, height):
-    region = {"x": x, "y": y, "width": width, "height": height, "z": 0, "t": 0}
-    return {"builderType": "cropped", "builder": builder, "region": region}
-
-
-def affine(builder, *numbers):
-    keys = ("m00", "m10", "m01", "m11", "m02", "m12")
-    transform = dict(zip(keys, numbers, strict=True))
-    return {"builderType": "affine", "builder": builder, "transform": transform}
 
 
 def turned(builder, degrees, scale=1.0, x=0.0, y=0.0):
@@ -98,7 +81,7 @@ def chains(uri, version):
 @pytest.fixture(scope="module")
 def qupath(tmp_path_factory, installation):
     """The chains, what QuPath says of each, and the folder of its pixels."""
-    folder = tmp_path_factory.mktemp("frames")
+    folder = tmp_path_factory.mktemp("coordinates")
     Image.fromarray(marker_image(*SIZE)).save(folder / "slide.png")
     version = tuple(int(part) for part in (installation.version or "0.0").split(".")[:2])
     made = chains((folder / "slide.png").as_uri(), version)
@@ -119,7 +102,7 @@ def test_sizes(qupath):
 
 
 def test_pixels(qupath):
-    """Quarter turns are equal; others take the file's pixel that lies at our coordinates."""
+    """Quarter turns are equal; others take the file's pixel at our coordinates."""
     made, _, folder = qupath
     slide = marker_image(*SIZE)
     inside = 0

@@ -12,7 +12,7 @@ import shapely
 from qupath_bridge.model import Box, ObjectType, Plane
 from qupath_bridge.qupath.geojson import Tile, dumps, load, tiles_geojson
 from qupath_bridge.sources import open_project
-from qupath_bridge.testing.contracts.engine import REGIONS
+from qupath_bridge.testing.contracts.source import REGIONS
 from qupath_bridge.testing.projects import (
     Image,
     build_memory_project,
@@ -29,7 +29,7 @@ TESTS = Path(__file__).parents[1]
 
 # Prints what PathIO makes of each file; an error for a file of which nothing comes in.
 IMPORT = """
-import groovy.json.JsonOutput
+import com.google.gson.GsonBuilder
 import qupath.lib.io.PathIO
 Class.forName('qupath.lib.scripting.QP')  // sets up reading of JSON
 def answer = args[1..-1].collectEntries { name ->
@@ -46,12 +46,12 @@ def answer = args[1..-1].collectEntries { name ->
         ] }]
     } catch (Throwable error) { [name, error.toString()] }
 }
-new File(args[0]).setText(JsonOutput.toJson(answer), 'UTF-8')
+new File(args[0]).setText(new GsonBuilder().serializeNulls().create().toJson(answer), 'UTF-8')
 """
 
 # Opens a project, puts its slides in place as QuPath's window does, and says what is there.
 OPEN = """
-import groovy.json.JsonOutput
+import com.google.gson.GsonBuilder
 import java.awt.image.BufferedImage
 import java.nio.file.Paths
 import qupath.lib.io.UriUpdater
@@ -84,7 +84,7 @@ def images = project.getImageList().collect { entry ->
     server.close()
     shown
 }
-new File(args[0]).setText(JsonOutput.toJson([
+new File(args[0]).setText(new GsonBuilder().serializeNulls().create().toJson([
     version: project.getVersion(), missing: missing, images: images,
     metadata: new TreeMap(project.getMetadata()),
     classes: project.getPathClasses().collect { [it.toString(), it.getColor()] }]), 'UTF-8')
@@ -114,7 +114,7 @@ def ask(tmp_path_factory, installation):
 
 
 def unit_test_module(name):
-    spec = importlib.util.spec_from_file_location(name, TESTS / "unit" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, TESTS / "qupath" / "geojson" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -13,7 +13,7 @@ import tifffile
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box
-from qupath_bridge.pixels.tissue import otsu_mask, tissue_shares
+from qupath_bridge.pixels.tissue import OtsuTissue, SaturationTissue, otsu_mask, tissue_shares
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.openslide import OpenSlideReader
 from qupath_bridge.readers.tiff import TiffReader
@@ -143,11 +143,11 @@ def test_tissue_of_a_real_slide():
             [1024, 2560, 256, 256],  # stroma, loose
         ]
     )
-    shares = tissue_shares(thumbnail, scale, boxes, "otsu")
+    shares = tissue_shares(thumbnail, scale, boxes, OtsuTissue())
     assert shares[0] > 0.8
     assert shares[1:3].max() < 0.02
     assert 0.3 < shares[3] < 0.99
-    means = tissue_shares(thumbnail, scale, boxes, "saturation")
+    means = tissue_shares(thumbnail, scale, boxes, SaturationTissue())
     assert means[0] > means[3] > 0.15 > 0.05 > means[1:3].max()
 
 
