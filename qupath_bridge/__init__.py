@@ -13,93 +13,225 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from qupath_bridge.geometry.coverage import coverage
-    from qupath_bridge.pipeline.plan import Plan
-    from qupath_bridge.pipeline.run import Run
-    from qupath_bridge.qupath import geojson
-    from qupath_bridge.sources.base import Project
-
-    from .api import export, open_project, plan, status, verify, write_provenance
-    from .config import ExportConfig
+    from .api import (
+        clean,
+        doctor,
+        estimate,
+        export,
+        inspect,
+        open_project,
+        plan,
+        select,
+        status,
+        undo_write_back,
+        verify,
+        write_back,
+        write_provenance,
+    )
+    from .config import ExportConfig, Option, RunOptions, Selection, Settings
     from .errors import (
         BridgeError,
         ConfigError,
+        CoordinateError,
+        Fault,
+        GeometryError,
+        InterruptedRunError,
+        MissingDependencyError,
         OutputError,
+        PlanError,
         ProjectError,
+        ReadError,
         SlideError,
+        UsageError,
     )
     from .geometry import coordinates
-    from .model import Box, ImageData, PathObject, PixelSize, Plane, Slide
+    from .geometry.coordinates import CoordinateMap
+    from .geometry.coverage import coverage
+    from .model import (
+        Box,
+        ClassInfo,
+        GridSpec,
+        ImageData,
+        LabelRule,
+        ObjectType,
+        PathObject,
+        PixelSize,
+        Plane,
+        ProjectInfo,
+        Reason,
+        Roi,
+        RoiKind,
+        ServerBuilder,
+        Slide,
+        SourceRef,
+        TmaGrid,
+    )
+    from .outputs import open_output
+    from .outputs.base import Location, LockHolder, Output, PatchRef
+    from .patches.grid import Grid
+    from .patches.regions import PlanReport, Repair
+    from .patches.table import PatchTable, Ragged
+    from .pipeline.cancel import Cancel, CancelToken
+    from .pipeline.doctor import Check
+    from .pipeline.estimate import Estimate
+    from .pipeline.inspection import Inspection
+    from .pipeline.plan import Failure, Plan, Plans
+    from .pipeline.progress import Progress
+    from .pipeline.run import Run
+    from .pipeline.task import SlideResult, SlideTask, process_slide
+    from .pipeline.verify import Finding, Verification
+    from .qupath import geojson
     from .readers import open_reader
+    from .readers.base import Fingerprint, Level, Reader
+    from .registry import register
+    from .roundtrip.provenance import Provenance
+    from .roundtrip.status import EntryStatus, RunStatus
+    from .roundtrip.write_back import EntryChange, WriteBack
+    from .sources.base import Project
 
 _HOMES = {
-    "BridgeError": "errors",
-    "ConfigError": "errors",
-    "OutputError": "errors",
-    "ProjectError": "errors",
-    "SlideError": "errors",
-    "Box": "model",
-    "ImageData": "model",
-    "PathObject": "model",
-    "PixelSize": "model",
-    "Plane": "model",
-    "Slide": "model",
-    "ExportConfig": "config",
-    "Project": "sources.base",
-    "Plan": "pipeline.plan",
-    "Run": "pipeline.run",
-    "coverage": "geometry.coverage",
-    "export": "api",
-    "open_project": "api",
-    "open_reader": "readers",
-    "plan": "api",
-    "status": "api",
-    "undo_write_back": "api",
-    "verify": "api",
-    "write_back": "api",
-    "write_provenance": "api",
-}
-"""Where each name lives. They are imported at first use: ``import qupath_bridge`` is quick."""
+    "api": (
+        "open_project", "inspect", "select", "plan", "estimate", "export", "verify", "status",
+        "write_provenance", "write_back", "undo_write_back", "clean", "doctor",
+    ),
+    "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
+    "sources.base": ("Project",),
+    "model": (
+        "Slide", "ProjectInfo", "SourceRef", "ServerBuilder", "ImageData", "PathObject",
+        "ObjectType", "Roi", "RoiKind", "TmaGrid", "ClassInfo", "GridSpec", "LabelRule",
+        "Box", "Plane", "PixelSize", "Reason",
+    ),
+    "pipeline.plan": ("Plan", "Plans", "Failure"),
+    "patches.grid": ("Grid",),
+    "patches.table": ("PatchTable", "Ragged"),
+    "patches.regions": ("PlanReport", "Repair"),
+    "pipeline.run": ("Run",),
+    "pipeline.task": ("SlideTask", "SlideResult", "process_slide"),
+    "pipeline.progress": ("Progress",),
+    "pipeline.cancel": ("Cancel", "CancelToken"),
+    "pipeline.estimate": ("Estimate",),
+    "pipeline.inspection": ("Inspection",),
+    "pipeline.verify": ("Verification", "Finding"),
+    "pipeline.doctor": ("Check",),
+    "roundtrip.provenance": ("Provenance",),
+    "roundtrip.status": ("RunStatus", "EntryStatus"),
+    "roundtrip.write_back": ("WriteBack", "EntryChange"),
+    "readers": ("open_reader",),
+    "readers.base": ("Reader", "Level", "Fingerprint"),
+    "outputs": ("open_output",),
+    "outputs.base": ("Output", "Location", "PatchRef", "LockHolder"),
+    "registry": ("register",),
+    "geometry.coverage": ("coverage",),
+    "geometry.coordinates": ("CoordinateMap",),
+    "errors": (
+        "BridgeError", "UsageError", "ConfigError", "Fault", "ProjectError", "SlideError",
+        "CoordinateError", "PlanError", "ReadError", "GeometryError", "OutputError",
+        "MissingDependencyError", "InterruptedRunError",
+    ),
+}  # fmt: skip
+"""Module of each public name. They are imported at first use: ``import qupath_bridge`` is quick."""
 
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 _MODULES = {"coordinates": "geometry.coordinates", "geojson": "qupath.geojson"}
 
 __all__ = [  # noqa: RUF022  # by subject
     "__version__",
     "open_project",
+    "inspect",
+    "select",
     "plan",
+    "estimate",
     "export",
+    "verify",
+    "status",
     "write_provenance",
     "write_back",
     "undo_write_back",
-    "status",
-    "verify",
+    "clean",
+    "doctor",
     "ExportConfig",
+    "Selection",
+    "RunOptions",
+    "Settings",
+    "Option",
     "Project",
     "Slide",
+    "ProjectInfo",
+    "SourceRef",
+    "ServerBuilder",
     "ImageData",
     "PathObject",
-    "Plan",
-    "Run",
+    "ObjectType",
+    "Roi",
+    "RoiKind",
+    "TmaGrid",
+    "ClassInfo",
+    "GridSpec",
+    "LabelRule",
     "Box",
     "Plane",
     "PixelSize",
-    "coverage",
+    "Reason",
+    "Plan",
+    "Plans",
+    "Failure",
+    "Grid",
+    "PatchTable",
+    "Ragged",
+    "PlanReport",
+    "Repair",
+    "Run",
+    "SlideTask",
+    "SlideResult",
+    "process_slide",
+    "Progress",
+    "Cancel",
+    "CancelToken",
+    "Estimate",
+    "Inspection",
+    "Verification",
+    "Finding",
+    "Check",
+    "Provenance",
+    "RunStatus",
+    "EntryStatus",
+    "WriteBack",
+    "EntryChange",
     "open_reader",
-    "coordinates",
-    "geojson",
+    "Reader",
+    "Level",
+    "Fingerprint",
+    "open_output",
+    "Output",
+    "Location",
+    "PatchRef",
+    "LockHolder",
+    "register",
+    "coverage",
+    "CoordinateMap",
     "BridgeError",
+    "UsageError",
     "ConfigError",
+    "Fault",
     "ProjectError",
     "SlideError",
+    "CoordinateError",
+    "PlanError",
+    "ReadError",
+    "GeometryError",
     "OutputError",
+    "MissingDependencyError",
+    "InterruptedRunError",
+    "coordinates",
+    "geojson",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         value: Any = import_module(f"{__name__}.{_MODULES[name]}")
-    elif name in _HOMES:
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in _MODULE_OF:
+        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
@@ -107,4 +239,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -15,11 +15,31 @@ from qupath_bridge.testing.installation import real_qupath
 from qupath_bridge.testing.projects import Image, Region, build_project
 from qupath_bridge.testing.slides import write_slide
 
+pytest.register_assert_rewrite("tests.support")
+
 # Machines are shared and slow at times: how long an example takes says nothing about the code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
 SIZE = (700, 500)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--soak", action="store_true", help="let tests marked soak try everything")
+
+
+@pytest.fixture(scope="session")
+def soak(pytestconfig):
+    """Whether the long form of a test is wanted: all kills instead of a handful."""
+    return pytestconfig.getoption("soak")
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the groups in the same hook
+def pytest_collection_modifyitems(items):
+    """Let one QuPath run at a time: each takes gigabytes, and some tests look for others."""
+    for item in items:
+        if item.get_closest_marker("qupath"):
+            item.add_marker(pytest.mark.xdist_group("qupath"))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import json as jsonlib
+import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -17,15 +18,18 @@ import typer
 from qupath_bridge._version import __version__
 from qupath_bridge.errors import BridgeError
 
-from .options import takes_configuration
+from .options import Given, add_flags, takes_options
+from .output import reset_level, set_level
 
 __all__ = ["app", "run"]
 
+NAME = "qupath-bridge"
+
 app = typer.Typer(
-    name="qupath-bridge",
+    name=NAME,
     help="QuPath annotations to labelled patches, and back.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -33,33 +37,39 @@ config_app = typer.Typer(no_args_is_help=True, help="Make, show and check config
 app.add_typer(config_app, name="config")
 
 UsageFault: Any = next(k for k in typer.BadParameter.__mro__ if k.__name__ == "ClickException")
-"""What the parser raises for a wrong command line; newer typers hide it in a copy of click."""
+"""Exception of the parser for a wrong command line; newer typers hide it in a copy of click."""
 
+Sources = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PROJECT",
+        help="project.qpproj, its folder, or a folder of projects; several are one run.",
+    ),
+]
 ProjectArgument = Annotated[
     Path, typer.Argument(metavar="PROJECT", help="project.qpproj, or the folder that holds it.")
 ]
-SlideMap = Annotated[
-    list[str] | None, typer.Option("--slide-map", metavar="OLD=NEW", help="Where slides moved.")
-]
-Search = Annotated[
-    list[str] | None,
-    typer.Option("--search", metavar="DIR", help="Folder to look for slides that moved."),
-]
+OutArgument = Annotated[str, typer.Argument(metavar="OUT", help="Output of an export.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-QuPathFolder = Annotated[
-    Path | None, typer.Option("--qupath", metavar="DIR", help="QuPath that the engine paquo uses.")
-]
-Given = tuple[Path | None, Mapping[str, Any]]
+
+PLACES = ("slide_map", "search", "engine", "qupath")
+"""Options for opening a project."""
+RUN_ONLY = ("provenance", "runner", "resume", "update", "break_lock", "progress")
+"""Options that a plan cannot use."""
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"qupath-bridge {__version__}")
+        print(f"{NAME} {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Say more: -v what is done, -vv all.")
+    ] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -67,6 +77,7 @@ def _options(
 ) -> None:
     """QuPath annotations to labelled patches, and back."""
     # ``debug`` is read from the arguments by run(), which outlives this call.
+    set_level(-1 if quiet else verbose)
 
 
 @app.command()
@@ -81,117 +92,124 @@ def demo(
 
 
 @app.command()
-def doctor(qupath: QuPathFolder = None, json: Json = False) -> int:
+@takes_options("qupath")
+def doctor(given: Given, json: Json = False) -> int:
     """Say what is installed, what is missing, and how to get it."""
     from .doctor import run_doctor
 
-    return run_doctor(qupath, as_json=json)
+    return run_doctor(given, as_json=json)
 
 
 @app.command()
-def inspect(
-    project: ProjectArgument,
-    slide_map: SlideMap = None,
-    search: Search = None,
-    engine: Annotated[str, typer.Option(metavar="auto|paquo|embedded")] = "auto",
-    qupath: QuPathFolder = None,
-    json: Json = False,
-) -> int:
-    """Show images, classes, pixel sizes, coordinates, and problems of a project."""
+@takes_options(*PLACES, "reader")
+def inspect(projects: Sources, given: Given, json: Json = False) -> int:
+    """Show slides, classes, pixel sizes, coordinates, and problems of a project."""
     from .inspect import run_inspect
 
-    return run_inspect(
-        project, slide_map or [], search or [], engine=engine, qupath=qupath, as_json=json
-    )
+    return run_inspect(projects, given, as_json=json)
 
 
 @app.command()
-@takes_configuration
-def plan(project: ProjectArgument, given: Given, json: Json = False) -> int:
+@takes_options(besides=RUN_ONLY, file=True)
+def plan(projects: Sources, given: Given, json: Json = False) -> int:
     """Count patches by label and reason, and draw a preview; write nothing else."""
     from .export import run_plan
 
-    return run_plan(project, given, as_json=json)
+    return run_plan(projects, given, as_json=json)
 
 
 @app.command()
-@takes_configuration
+@takes_options(file=True)
 def export(
-    project: ProjectArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="New folder.")],
+    projects: Sources,
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="OUT", help="New or empty folder, or a URL.")
+    ],
     given: Given,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Plan only: count, estimate, and write nothing.")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Write labelled patches, their index, and the provenance for QuPath."""
     from .export import run_export
 
-    return run_export(project, out, given, as_json=json)
+    return run_export(projects, out, given, dry_run=dry_run, as_json=json)
 
 
 @app.command()
+@takes_options("reader", "slide_map")
 def verify(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder of an export.")],
+    out: OutArgument,
+    given: Given,
     pixels: Annotated[
         int | None,
         typer.Option(metavar="N", min=0, help="Patches to read again from the slides (all)."),
     ] = None,
-    slide_map: SlideMap = None,
     json: Json = False,
 ) -> int:
     """Compare every patch with the index, and with the slide."""
     from .verify import run_verify
 
-    return run_verify(out, pixels, slide_map or [], as_json=json)
+    return run_verify(out, pixels, given, as_json=json)
 
 
 @app.command()
+@takes_options("break_lock")
+def clean(out: OutArgument, given: Given, json: Json = False) -> int:
+    """Remove what abandoned runs left in an output."""
+    from .verify import run_clean
+
+    return run_clean(out, given, as_json=json)
+
+
+@app.command()
+@takes_options(*PLACES)
 def status(
     project: ProjectArgument,
-    slide_map: SlideMap = None,
-    search: Search = None,
+    given: Given,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 1 when something is stale.")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Show the runs of a project, and what of them is stale."""
     from .status import run_status
 
-    return run_status(project, slide_map or [], search or [], as_json=json)
+    return run_status(project, given, exit_code=exit_code, as_json=json)
 
 
 @app.command("write-back")
+@takes_options("entry", "engine", "qupath")
 def write_back(
     project: ProjectArgument,
+    given: Given,
     run: Annotated[
-        str | None, typer.Option(metavar="ID", help="Run to show in QuPath, or its folder OUT.")
+        str | None, typer.Option(metavar="ID", help="Run to show in QuPath, or its output.")
     ] = None,
     undo: Annotated[
-        str | None, typer.Option(metavar="ID", help="Run to take out again, or its folder OUT.")
+        str | None, typer.Option(metavar="ID", help="Run to remove again, or its output.")
     ] = None,
     direct: Annotated[
-        bool, typer.Option("--direct", help="Put the tiles into QuPath's data, QuPath closed.")
+        bool, typer.Option("--direct", help="Write the tiles into QuPath's data, QuPath closed.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Take the tiles of all other runs away.")
+        bool, typer.Option("--replace", help="Remove the tiles of all other runs.")
     ] = False,
-    entry: Annotated[
-        list[str] | None,
-        typer.Option(metavar="IMAGE", help="Entry ID, image name or glob; may be repeated (all)."),
-    ] = None,
-    engine: Annotated[str, typer.Option(metavar="auto|paquo|embedded")] = "auto",
-    qupath: QuPathFolder = None,
     keep: Annotated[
         int, typer.Option("--keep-backups", metavar="N", min=0, help="Backups to keep, 0 for all.")
     ] = 10,
     json: Json = False,
 ) -> int:
-    """Show the patches of a run in QuPath as tiles, or take them out again."""
+    """Show the patches of a run in QuPath as tiles, or remove them again."""
     from .write_back import run_write_back
 
     return run_write_back(
-        project, run, undo, direct=direct, dry_run=dry_run, replace=replace, entry=entry or [],
-        engine=engine, qupath=qupath, keep=keep, as_json=json,
+        project, run, undo, given,
+        direct=direct, dry_run=dry_run, replace=replace, keep=keep, as_json=json,
     )  # fmt: skip
 
 
@@ -206,7 +224,7 @@ def config_init(
 
 
 @config_app.command("show")
-@takes_configuration
+@takes_options(file=True)
 def config_show(given: Given, json: Json = False) -> int:
     """Show the values that a file and flags give."""
     from .config import run_show
@@ -224,7 +242,7 @@ def config_check(path: Annotated[Path, typer.Argument(metavar="FILE")], json: Js
 
 def run(arguments: list[str]) -> int:
     """Run a command and return the exit status; every error becomes a message."""
-    debug = "--debug" in arguments
+    debug, as_json = "--debug" in arguments, "--json" in arguments
     if debug:
         # It may stand anywhere, before or after the command.
         arguments = [argument for argument in arguments if argument != "--debug"]
@@ -233,34 +251,54 @@ def run(arguments: list[str]) -> int:
         # A console that cannot show a name shows it escaped, rather than nothing at all.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    _add_flags(arguments)
     try:
-        return int(app(args=arguments, prog_name="qupath-bridge", standalone_mode=False) or 0)
+        return int(app(args=arguments, prog_name=NAME, standalone_mode=False) or 0)
     except UsageFault as error:
-        error.show()
+        if as_json:
+            _print_error(error.format_message(), debug, 2)
+        else:
+            error.show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        _print_error("Interrupted.", debug)
+        _print_error("Interrupted.", debug, 130 if as_json else None)
         return 130
     except BrokenPipeError:
         # The reader of stdout went away (``| head``): that is its good right.
         sys.stdout = None
         return 0
     except BridgeError as error:
-        _print_error(str(error), debug)
+        _print_error(str(error), debug, error.exit_code if as_json else None)
         return error.exit_code
     except Exception as error:  # noqa: BLE001  # the last boundary: people get a message
         _print_error(
             f"Something went wrong that should not have: {type(error).__name__}: {error}\n"
             "Run the command again with --debug and report what it prints.",
             debug,
+            1 if as_json else None,
         )
         return 1
+    finally:
+        reset_level()
 
 
-def _print_error(text: str, debug: bool) -> None:
+def _add_flags(arguments: list[str]) -> None:
+    """Give the command that is called its flags; all of them where a shell asks for completions."""
+    word = next((word for word in arguments if not word.startswith("-")), None)
+    if "_QUPATH_BRIDGE_COMPLETE" in os.environ:
+        add_flags()
+    elif word is not None:
+        add_flags(word)
+
+
+def _print_error(text: str, debug: bool, exit_code: int | None = None) -> None:
+    """Print an error for people; with an exit code as JSON on stdout, for programs."""
     if debug:
         traceback.print_exc()
-    print(f"error: {text}", file=sys.stderr)
+    if exit_code is None:
+        print(f"error: {text}", file=sys.stderr)
+    else:
+        print(jsonlib.dumps({"error": text, "exit_code": exit_code}, ensure_ascii=False))
 
 
 def _make_termination_an_interrupt() -> None:

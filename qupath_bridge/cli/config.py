@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from qupath_bridge.config import GROUPS, ExportConfig
+from qupath_bridge.config import Settings, options
 from qupath_bridge.errors import ConfigError, OutputError
 
-from .options import configuration
+from .options import Given
 from .output import print_json, say
 
 __all__ = ["commented_config", "run_check", "run_init", "run_show"]
@@ -30,34 +31,38 @@ def run_init(path: Path) -> int:
 
 
 def commented_config() -> str:
-    """Return the text of a configuration file that says what every option does."""
+    """Return the text of a configuration file that describes every option."""
     lines = [
         "# Options of qupath-bridge plan and export. A line that starts with # shows the default;",
-        "# take the # away to set another value. A flag on the command line wins over this file.",
+        "# remove the # to set another value. A flag on the command line wins over this file.",
     ]
-    for group, names in GROUPS.items():
+    for group, members in groupby(options(), key=lambda option: option.group):
         lines += ["", f"[{group}]"]
-        for name in names:
-            field = ExportConfig.model_fields[name]
-            lines.append(f"# {field.description}")
-            default = field.default
-            lines.append(
-                f"# {name} is not set" if default is None else f"# {name} = {_toml(default)}"
-            )
+        for option in members:
+            lines.append(f"# {option.description}")
+            unset = option.default is None
+            value = "is not set" if unset else f"= {_toml(option.default)}"
+            lines.append(f"# {option.name} {value}")
     return "\n".join(lines) + "\n"
 
 
-def run_show(given: tuple[Path | None, Mapping[str, Any]], *, as_json: bool) -> int:
+def run_show(given: Given, *, as_json: bool) -> int:
     """Print the values that are in force."""
-    values = json.loads(configuration(given).model_dump_json())
+    settings = given.settings()
+    values = {
+        **settings.selection.as_json(),
+        **settings.config.as_json(),
+        **settings.options.as_json(),
+    }
     if as_json:
         print_json(values)
         return 0
-    for group, names in GROUPS.items():
+    for group, members in groupby(options(), key=lambda option: option.group):
         print(f"[{group}]")
-        for name in names:
-            none = values[name] is None
-            print(f"# {name} is not set" if none else f"{name} = {_toml(values[name])}")
+        for option in members:
+            value = values[option.name]
+            unset = value is None
+            print(f"# {option.name} is not set" if unset else f"{option.name} = {_toml(value)}")
         print()
     return 0
 
@@ -65,14 +70,14 @@ def run_show(given: tuple[Path | None, Mapping[str, Any]], *, as_json: bool) -> 
 def run_check(path: Path, *, as_json: bool) -> int:
     """Report all faults of a file at once; 0 when there are none, else 3."""
     try:
-        ExportConfig.load(path)
+        Settings.load(path)
     except ConfigError as error:
         if as_json:
             faults = [{"place": f.place, "problem": f.problem} for f in error.faults]
             print_json({"schema_version": 1, "faults": faults})
         else:
             for fault in error.faults:
-                say(f"error: {fault}")
+                say(f"error: {fault}", logging.ERROR)
         return error.exit_code
     if as_json:
         print_json({"schema_version": 1, "faults": []})

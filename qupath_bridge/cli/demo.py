@@ -7,10 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 from qupath_bridge import api
-from qupath_bridge.config import ExportConfig
+from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import OutputError
-from qupath_bridge.pipeline.plan import plan_slides, total_counts
-from qupath_bridge.pipeline.verify import verify
 
 from .output import print_json, print_table
 
@@ -37,17 +35,14 @@ def run_demo(folder: Path, *, as_json: bool) -> int:
         raise OutputError(f"{folder} is not empty.", hint="Name a new folder, or remove it first.")
     project_folder, out = folder / "project", folder / "patches"
     shutil.copytree(source, project_folder)
-    config = ExportConfig(size=128, mpp=0.5, edge="pad", preview=folder / "plan.png")
-    with api.open_project(project_folder) as project:
-        plans, failures = plan_slides(project.slides, config)
-        plans[0].preview(folder / "plan.png")
-        run = api.export(
-            plans, out, failures=failures, progress="auto", command=["demo"],
-            engine=project.engine_record,
-        )  # fmt: skip
-        provenance = api.write_provenance(project, run)
-    result = verify(out)
-    labels, reasons = total_counts(plans)
+    config = ExportConfig(size=128, mpp=0.5, edge="pad")
+    options = RunOptions(preview=folder / "plan.png")
+    run = api.export(project_folder, out, config, options=options, command=["demo"])
+    result = api.verify(run)
+    labels, reasons = run.label_counts(), run.dropped_counts()
+    (provenance,) = run.provenance
+    if provenance.is_relative_to(project_folder.absolute()):
+        provenance = project_folder / provenance.relative_to(project_folder.absolute())
     if as_json:
         print_json(
             {
@@ -55,7 +50,7 @@ def run_demo(folder: Path, *, as_json: bool) -> int:
                 "project": str(project_folder),
                 "out": str(out),
                 "preview": str(folder / "plan.png"),
-                "provenance": str(provenance.folder),
+                "provenance": str(provenance),
                 "run_id": run.run_id,
                 "labels": dict(sorted(labels.items())),
                 "dropped": dict(reasons),
@@ -77,8 +72,8 @@ def run_demo(folder: Path, *, as_json: bool) -> int:
             ("the picture of the plan", folder / "plan.png"),
             ("the QuPath project", project_folder / "project.qpproj"),
             ("the patches", out / "patches"),
-            ("the index, one row a patch", out / "index.csv"),
-            ("what QuPath imports", provenance.folder),
+            ("the index, one row per patch", out / "index.csv"),
+            ("what QuPath imports", provenance),
         ],
     )
     print(

@@ -2,233 +2,142 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import api
-from qupath_bridge.config import ExportConfig
-from qupath_bridge.errors import SlideError
-from qupath_bridge.pipeline.estimate import Estimate, estimate
-from qupath_bridge.pipeline.plan import (
-    Failure,
-    Plan,
-    check_classes,
-    pixel_size_warning,
-    plan_slides,
-    total_counts,
-)
-from qupath_bridge.pipeline.records import counts_record
-from qupath_bridge.pipeline.select import select_slides
-from qupath_bridge.runners.local import available_cores
-from qupath_bridge.sources.base import Project
 
-from .options import configuration
-from .output import print_json, print_table, say
+from .options import Given
+from .output import is_quiet, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from qupath_bridge.pipeline.run import Run
-    from qupath_bridge.roundtrip.provenance import Provenance
+    from qupath_bridge.config import Settings
 
 __all__ = ["run_export", "run_plan"]
 
 SCHEMA_VERSION = 1
-Given = tuple[Path | None, Mapping[str, Any]]
 
 
-def run_plan(path: Path, given: Given, *, as_json: bool) -> int:
+def run_plan(sources: Sequence[Path], given: Given, *, as_json: bool) -> int:
     """Plan, estimate, draw; nothing but the preview is written."""
-    config = configuration(given)
-    with _open(path, config) as project:
-        plans, failures, warnings = _plans(project, config)
-        previews, troubles = _previews(plans, config)
-        warnings = (*warnings, *troubles)
-        workers = config.workers or available_cores()
-        guess = estimate(plans, workers=workers)
+    settings = given.settings()
+    plans = api.plan(
+        sources,
+        settings.config,
+        selection=settings.selection,
+        options=settings.options.only(*api.OPENING, "reader"),
+    )
+    previews, notes = api.draw_previews(plans, settings.options.preview)
+    workers = settings.options.workers
+    guess = api.estimate(plans, workers=workers)
+    warnings = [
+        *plans.warnings,
+        *(f"{one.slide.name}: {text}" for one in plans for text in one.warnings),
+        *notes,
+    ]
     if as_json:
-        print_json(_plan_record(plans, failures, warnings, guess, previews))
+        print_json(_plan_record(plans, warnings, guess, previews))
     else:
-        _print_plans(plans, failures, warnings)
+        _print_plans(plans)
+        _print_notes(warnings, plans.failures)
         if guess.sample:
             print(
-                f"\nAbout {_size(guess.bytes)} and {_duration(guess.seconds)} on {workers} "
-                f"worker(s), from {guess.sample} patches that were tried."
+                f"\nAbout {_size(guess.bytes)} and {_duration(guess.seconds)}, from "
+                f"{guess.sample} patches that were tried."
             )
         for preview in previews:
             print(f"Preview: {preview}")
-    return 1 if failures else 0
+    return 1 if plans.failures else 0
 
 
-def run_export(path: Path, out: Path, given: Given, *, as_json: bool) -> int:
-    """Plan and export; lay the provenance into the project."""
-    config = configuration(given)
-    with _open(path, config) as project:
-        plans, failures, warnings = _plans(project, config)
-        if not plans:
-            if as_json:
-                print_json(_nothing(failures, warnings))
-            else:
-                _print_failures(failures)
-                say("Nothing was exported: no image could be planned.")
-            return 1
-        run = api.export(
-            plans,
-            out,
-            failures=failures,
-            progress=config.progress,
-            command=["qupath-bridge", *sys.argv[1:]],
-            engine={**project.engine_record, "asked": config.engine},
-        )
-        provenance = api.write_provenance(project, run) if config.provenance else None
-    if provenance and provenance.warning:
-        warnings = (*warnings, provenance.warning)
-    previews, troubles = _previews(plans, config)
-    warnings = (*warnings, *troubles)
+def run_export(
+    sources: Sequence[Path], out: str, given: Given, *, dry_run: bool, as_json: bool
+) -> int:
+    """Export, and write the provenance into the project."""
+    if dry_run:
+        return run_plan(sources, given, as_json=as_json)
+    settings = given.settings()
+    options = settings.options
+    if is_quiet() and options.progress == "auto":
+        options = options.replace(progress="none")
+    command = ["qupath-bridge", *sys.argv[1:]]
+    run = api.export(
+        sources, out, settings.config,
+        selection=settings.selection, options=options, command=command,
+    )  # fmt: skip
+    warnings = [
+        *run.warnings,
+        *(f"{slide['slide_name']}: {text}" for slide in run for text in slide["warnings"]),
+    ]
+    if not run.written and not run.failures:
+        why = ", ".join(f"{n} {reason}" for reason, n in run.dropped_counts().items() if n)
+        warnings.append(f"No patch is kept: {why or 'none fits'}.")
     if as_json:
-        print_json(_export_record(run, plans, warnings, provenance, previews))
+        print_json(_export_record(run, warnings))
     else:
-        _print_run(run, plans, warnings, provenance)
+        _print_run(run, warnings, settings, sources)
     return 1 if run.failures else 0
 
 
-def _open(path: Path, config: ExportConfig) -> Project:
-    return api.open_project(
-        path,
-        engine=config.engine,
-        qupath=config.qupath,
-        slide_map=config.slide_map,
-        search=config.search,
-    )
-
-
-def _plans(
-    project: Project, config: ExportConfig
-) -> tuple[tuple[Plan, ...], tuple[Failure, ...], tuple[str, ...]]:
-    """Plan the slides that were asked for; return plans, failures and warnings."""
-    slides = select_slides(project.slides, config)
-    plans, failures = plan_slides(slides, config)
-    # With an image unread nobody knows which classes it holds.
-    notes = () if failures else check_classes(plans, config)
-    warnings = [*project.problems, *notes]
-    if note := pixel_size_warning(plans):
-        warnings.append(note)
-    warnings += [f"{one.slide.name}: {text}" for one in plans for text in one.warnings]
-    if plans and not any(len(one) for one in plans):
-        _, reasons = total_counts(plans)
-        why = ", ".join(f"{n} {reason}" for reason, n in reasons.items() if n) or "none fits"
-        warnings.append(f"No patch is kept: {why}.")
-    return plans, failures, tuple(warnings)
-
-
-def _previews(plans: Sequence[Plan], config: ExportConfig) -> tuple[list[Path], list[str]]:
-    """Draw one picture a slide; the name of the slide is added where there are several.
-
-    Returns the pictures, and what went wrong with slides that cannot be read.
-    """
-    if config.preview is None:
-        return [], []
-    path = config.preview
-    several = len(plans) > 1
-    paths = [
-        path.with_name(f"{path.stem}-{one.slide_id}{path.suffix}") if several else path
-        for one in plans
-    ]
-    drawn, troubles = [], []
-    for one, target in zip(plans, paths, strict=True):
-        try:
-            one.preview(target)
-            drawn.append(target)
-        except SlideError as error:
-            troubles.append(f"{one.slide.name}: no preview: {error}")
-    return drawn, troubles
-
-
 def _plan_record(
-    plans: Sequence[Plan],
-    failures: Sequence[Failure],
-    warnings: Sequence[str],
-    guess: Estimate,
-    previews: Sequence[Path],
+    plans: api.Plans, warnings: Sequence[str], guess: api.Estimate, previews: Sequence[Path]
 ) -> dict[str, Any]:
-    labels, reasons = total_counts(plans)
     return {
         "schema_version": SCHEMA_VERSION,
-        "patches": sum(len(one) for one in plans),
-        "labels": dict(sorted(labels.items())),
-        "dropped": dict(reasons),
+        "patches": plans.patches,
+        "labels": dict(sorted(plans.label_counts().items())),
+        "dropped": plans.dropped_counts(),
         "estimate": {"bytes": guess.bytes, "seconds": round(guess.seconds, 2)},
         "slides": [
             {
                 "entry_id": one.slide.entry_id,
+                "slide_id": one.slide_id,
                 "slide_name": one.slide.name,
                 "patches": len(one),
                 "mpp": one.mpp,
-                **counts_record(one),
+                "by_label": dict(sorted(one.label_counts().items())),
+                "dropped": {str(reason): n for reason, n in one.dropped.items() if n},
                 "regions": one.report.as_dict(),
             }
             for one in plans
         ],
-        "failures": _failure_records(failures),
+        "failures": _failure_records(plans.failures),
         "previews": [str(path) for path in previews],
         "warnings": list(warnings),
     }
 
 
-def _export_record(
-    run: Run,
-    plans: Sequence[Plan],
-    warnings: Sequence[str],
-    provenance: Provenance | None,
-    previews: Sequence[Path],
-) -> dict[str, Any]:
-    labels, reasons = total_counts(plans)
+def _export_record(run: api.Run, warnings: Sequence[str]) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": run.run_id,
-        "out": str(run.out.resolve()),
+        "out": run.place,
         "written": run.written,
-        "labels": dict(sorted(labels.items())),
-        "dropped": dict(reasons),
+        "labels": dict(sorted(run.label_counts().items())),
+        "dropped": run.dropped_counts(),
         "slides": run.report["slides"],
         "failures": _failure_records(run.failures),
-        "provenance": None if provenance is None else str(provenance.folder),
-        "previews": [str(path) for path in previews],
+        "provenance": [str(folder) for folder in run.provenance],
+        "previews": list(run.previews),
         "warnings": list(warnings),
     }
 
 
-def _nothing(failures: Sequence[Failure], warnings: Sequence[str]) -> dict[str, Any]:
-    """Return the result of an export that had nothing to do: the same keys, no run."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": None,
-        "out": None,
-        "written": 0,
-        "labels": {},
-        "dropped": {},
-        "slides": [],
-        "failures": _failure_records(failures),
-        "provenance": None,
-        "previews": [],
-        "warnings": list(warnings),
-    }
-
-
-def _failure_records(failures: Sequence[Failure]) -> list[dict[str, Any]]:
+def _failure_records(failures: Sequence[api.Failure]) -> list[dict[str, Any]]:
     return [
         {"entry_id": f.entry_id, "slide_name": f.slide_name, "error": f.error, "next": f.hint}
         for f in failures
     ]
 
 
-def _print_plans(
-    plans: Sequence[Plan], failures: Sequence[Failure], warnings: Sequence[str]
-) -> None:
-    labels, reasons = total_counts(plans)
-    total = sum(labels.values())
+def _print_plans(plans: api.Plans) -> None:
     print_table(
-        ("image", "patches", "µm/px", "labels"),
+        ("slide", "patches", "µm/px", "labels"),
         [
             (
                 one.slide.name,
@@ -239,37 +148,52 @@ def _print_plans(
             for one in plans
         ],
     )
-    print()
+    _print_counts(plans.label_counts(), plans.dropped_counts())
+
+
+def _print_counts(labels: Mapping[str, int], reasons: Mapping[str, int]) -> None:
+    total = sum(labels.values())
     if labels:
-        print_table(
-            ("label", "patches", "share"),
-            [(label, n, f"{n / total:.1%}") for label, n in sorted(labels.items())],
-        )
         print()
-    print_table(("not written because", "patches"), [(r, n) for r, n in reasons.items() if n])
-    _print_notes(failures, warnings)
+        rows = [(label, n, f"{n / total:.1%}") for label, n in sorted(labels.items())]
+        print_table(("label", "patches", "share"), rows)
+    dropped = Counter(reasons)
+    if dropped.total():
+        print()
+        print_table(("not written because", "patches"), [(r, n) for r, n in dropped.items() if n])
 
 
 def _print_run(
-    run: Run, plans: Sequence[Plan], warnings: Sequence[str], provenance: Provenance | None
+    run: api.Run, warnings: Sequence[str], settings: Settings, sources: Sequence[Path]
 ) -> None:
-    failed = {failure.entry_id for failure in run.failures}
-    _print_plans([one for one in plans if one.slide.entry_id not in failed], run.failures, warnings)
-    print(f"\n{run.written} patches in {run.out}")
-    if provenance:
-        print(f"Provenance for QuPath in {provenance.folder}")
+    print_table(
+        ("slide", "patches", "labels"),
+        [
+            (
+                slide["slide_name"],
+                slide["written"],
+                ", ".join(f"{label} {n}" for label, n in slide["by_label"].items()) or "-",
+            )
+            for slide in run
+        ],
+    )
+    _print_counts(run.label_counts(), run.dropped_counts())
+    _print_notes(warnings, run.failures)
+    print(f"\n{run.written} patches in {run.place}")
+    for folder in run.provenance:
+        print(f"Provenance for QuPath in {folder}")
+    print(f"Next: {shlex.join(['qupath-bridge', 'verify', run.place])}")
 
 
-def _print_notes(failures: Sequence[Failure], warnings: Sequence[str]) -> None:
+def _print_notes(warnings: Sequence[str], failures: Sequence[api.Failure]) -> None:
     for warning in warnings:
         say(f"warning: {warning}")
-    _print_failures(failures)
-
-
-def _print_failures(failures: Sequence[Failure]) -> None:
     for failure in failures:
         name = "" if failure.slide_name in failure.error else f"{failure.slide_name}: "
-        say(f"failed: {name}{failure.error}" + (f" {failure.hint}" if failure.hint else ""))
+        say(
+            f"failed: {name}{failure.error}" + (f" {failure.hint}" if failure.hint else ""),
+            logging.ERROR,
+        )
 
 
 def _size(count: float) -> str:

@@ -1,177 +1,248 @@
-"""The options of ``plan`` and ``export``: one flag for each field of the configuration.
-
-The table repeats names and types of :class:`qupath_bridge.config.ExportConfig`, so that ``--help``
-does not have to load it; a test holds the two together.
-"""
+"""Flags of the options: one for each field of the models of :mod:`qupath_bridge.config`."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from qupath_bridge.errors import BridgeError, ConfigError, Fault, UsageError
+
 if TYPE_CHECKING:
-    from qupath_bridge.config import ExportConfig
+    from qupath_bridge.config import Option, Settings
 
-__all__ = ["OPTIONS", "configuration", "takes_configuration"]
+__all__ = ["Given", "add_flags", "flag_of", "takes_options"]
 
-
-class Option(NamedTuple):
-    """A flag: the field that it sets, its type, what help says, and how its value is shown."""
-
-    name: str
-    type: Any
-    help: str
-    metavar: str | None = None
-    flag: str | None = None
+PANELS = {"slides": "Which slides"}
+"""Headings of ``--help`` that are not just the name of the group."""
 
 
-Repeated = list[str]
+class Given(NamedTuple):
+    """The given options: a configuration file, ``--set``, and flags, by option name."""
 
-OPTIONS: Mapping[str, tuple[Option, ...]] = {
-    "Which images": (
-        Option("entry", Repeated, "Entry ID, image name or glob; may be repeated (all).", "IMAGE"),
-        Option("where", Repeated, "Entry metadata that an image must have.", "KEY=VALUE"),
-        Option("tag", Repeated, "Tag that an image must have.", "TAG"),
-    ),
-    "Patches": (
-        Option("size", int, "Side of a written patch, pixels (256).", "N"),
-        Option("mpp", float, "µm per written pixel.", "UM"),
-        Option("magnification", float, "Magnification, by the slide's objective power.", "X"),
-        Option("level_zero", bool, "A patch is SIZE full-resolution pixels (default)."),
-        Option("stride", int, "Step between patches, written pixels (size).", "N"),
-        Option("edge", str, "Patches that pass the image's edge (drop).", "drop|pad"),
-        Option("origin", str, "Where the grid starts, full-resolution pixels (0,0).", "X,Y"),
-        Option("plane", Repeated, "Plane to make patches on; may be repeated (0,0).", "Z,T"),
-        Option("pixel_size", float, "µm per full-resolution pixel, whatever the slide says.", "UM"),
-        Option("allow_upsampling", bool, "Allow patches finer than the slide."),
-    ),
-    "Regions": (
-        Option("within", Repeated, "Keep patches inside this class, or 'any' (none).", "CLASS"),
-        Option("min_within", float, "Least share of a patch inside (0.5).", "SHARE"),
-        Option("exclude", Repeated, "Class that takes patches away, as Ignore* does.", "CLASS"),
-        Option("max_excluded_share", float, "Excluded share that is tolerated (0).", "SHARE"),
-    ),
-    "Labels": (
-        Option("rule", str, "From shares to a label (majority).", "majority|centre|threshold|any"),
-        Option("min_share", float, "Least share of a label (0.5).", "SHARE"),
-        Option(
-            "overlap", str, "Who owns shared area (innermost).", "innermost|priority|independent"
-        ),
-        Option("priority", str, "Labels in order, for ties and overlap = priority.", "A,B"),
-        Option("map", Repeated, "Rename a class: 'Tumor: *=Tumor'.", "CLASS=LABEL"),
-        Option("rollup", bool, "A derived class becomes its first level."),
-        Option("unclassified", str, "Regions without a class (skip).", "skip|error|as=LABEL"),
-        Option("background", str, "Patches without a label (drop).", "drop|LABEL"),
-        Option("all_planes", bool, "Annotations of every plane act on every patch."),
-        Option("allow_repair", bool, "Accept repairs that change an area by more than 1 %."),
-        Option("labels", bool, "Keep every patch, without labels.", flag="--no-labels"),
-    ),
-    "Tissue": (
-        Option("tissue", str, "Tissue test on the thumbnail (none).", "none|saturation|otsu"),
-        Option("min_tissue", float, "Least tissue of a patch (0.5).", "SHARE"),
-    ),
-    "Pixels": (
-        Option("format", str, "File format (png).", "png|jpeg|tiff"),
-        Option("quality", int, "JPEG quality (90).", "1-100"),
-        Option("stain", str, "Stain normalisation (none).", "none"),
-    ),
-    "Files": (
-        Option("slide_map", Repeated, "Where slides moved; may be repeated.", "OLD=NEW"),
-        Option("search", Repeated, "Folder to look for slides that moved.", "DIR"),
-        Option(
-            "preview", Path, "Picture of the plan; one a slide where there are several.", "FILE"
-        ),
-        Option("provenance", bool, "Write nothing into the project.", flag="--no-provenance"),
-    ),
-    "Running": (
-        Option("workers", int, "Threads (number of cores).", "N"),
-        Option("engine", str, "Who reads the project (auto).", "auto|paquo|embedded"),
-        Option("qupath", Path, "QuPath that the engine paquo uses (the newest found).", "DIR"),
-        Option("resume", bool, "Finish a run that was interrupted."),
-        Option("update", bool, "Export again only what has changed."),
-        Option("progress", str, "Progress on stderr (auto).", "auto|jsonl|none"),
-    ),
-}
+    file: Path | None
+    assigned: Mapping[str, Any]
+    flags: Mapping[str, Any]
+
+    def settings(self) -> Settings:
+        """Return the settings of file, ``--set`` and flags; later ones win.
+
+        Raises
+        ------
+        ConfigError
+            For faults of the file.
+        UsageError
+            For faults of flags and ``--set``.
+        """
+        from qupath_bridge.config import Settings
+
+        settings = Settings.load(self.file) if self.file else Settings.parse({})
+        try:
+            return settings.replace(**{**self.assigned, **self.flags})
+        except ConfigError as error:
+            raise self.explain(error) from None
+
+    def explain(self, error: ConfigError) -> BridgeError:
+        """Return an error that calls each option by the flag, ``--set`` or file that gave it."""
+        places = [self._place(fault.place) for fault in error.faults]
+        faults = [
+            Fault(", ".join(place) or fault.place, fault.problem)
+            for place, fault in zip(places, error.faults, strict=True)
+        ]
+        named = ConfigError(faults, hint=error.hint)
+        # The file has no part in it where every fault is one of the command line.
+        if all(place and place[0].startswith("--") for place in places):
+            return UsageError(named.message, hint=named.hint)
+        return named
+
+    def _place(self, place: str) -> list[str]:
+        from qupath_bridge.config import options
+
+        if self.file and place.startswith(f"{self.file}: "):
+            return []  # it says so already
+        flags = {option.name: flag_of(option) for option in options()}
+        names = [name.strip().split(".")[0] for name in place.split(",")]
+        found = [flags[name] for name in names if name in self.flags]
+        found += [
+            f"--set {name}" for name in names if name in self.assigned and name not in self.flags
+        ]
+        if not found and self.file and flags.keys() & names:
+            return [f"{self.file}: {place}"]
+        return found
 
 
-def takes_configuration(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command all options of the table; it gets them as ``given``, those not None only."""
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.name != "given"]
-    options = [option for group in OPTIONS.values() for option in group]
-    extra = [_parameter(option, panel) for panel, group in OPTIONS.items() for option in group]
-    extra += [
-        inspect.Parameter(
+_commands: dict[str, Callable[[], None]] = {}
+"""Functions that give a command its flags, by the command's name."""
+
+
+def takes_options(
+    *names: str, besides: Iterable[str] = (), file: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the flags of some options as its argument ``given``.
+
+    Parameters
+    ----------
+    names : str
+        Names of the options; all when there are none.
+    besides : iterable of str
+        Options that it does not take.
+    file : bool
+        Whether it also takes ``--config`` and ``--set``, which may hold any option.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.name != "given"]
+        own_names = {parameter.name for parameter in own}
+
+        @functools.wraps(command)
+        def wrapper(**values: Any) -> Any:
+            flags = {name: values.pop(name) for name in list(values) if name not in own_names}
+            given = _read(flags)
+            try:
+                return command(**values, given=given)
+            except ConfigError as error:
+                raise given.explain(error) from error
+
+        def declare(parameters: Iterable[inspect.Parameter]) -> None:
+            # Only keywords: a flag without a default may then stand behind one with.
+            all_of_them = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters]
+            wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
+                parameters=all_of_them
+            )
+            wrapper.__annotations__ = {p.name: p.annotation for p in all_of_them}
+
+        def add() -> None:
+            declare([*own, *_parameters(names, besides, file=file)])
+
+        declare(own)
+        _commands[command.__name__.replace("_", "-")] = add
+        return wrapper
+
+    return decorate
+
+
+def add_flags(word: str | None = None) -> None:
+    """Give a command its flags, or all commands when None.
+
+    Making flags takes longer than showing help. So only the command that is called gets them.
+    """
+    for name, add in _commands.items():
+        if word is None or name == word or name.startswith(f"{word}-"):
+            add()
+
+
+def flag_of(option: Option) -> str:
+    """Return the flag of an option; one that is on by default has a flag that turns it off."""
+    name = option.name.replace("_", "-")
+    return f"--no-{name}" if option.kind == "flag" and option.default is True else f"--{name}"
+
+
+def _parameters(
+    names: Iterable[str], besides: Iterable[str], *, file: bool
+) -> Iterator[inspect.Parameter]:
+    from qupath_bridge.config import options
+
+    for option in options():
+        if (option.name in names or not names) and option.name not in besides:
+            yield _parameter(option)
+    if file:
+        yield _keyword(
             "config_file",
-            inspect.Parameter.KEYWORD_ONLY,
-            default=typer.Option(
-                None, "--config", metavar="FILE", help="TOML file with any of these options.",
-                rich_help_panel="Configuration",
-            ),
-            annotation=Path | None,
-        ),
-        inspect.Parameter(
+            Path | None,
+            "--config",
+            metavar="FILE",
+            help="TOML file with any of these options.",
+            rich_help_panel="Configuration",
+        )
+        yield _keyword(
             "assignments",
-            inspect.Parameter.KEYWORD_ONLY,
-            default=typer.Option(
-                None, "--set", metavar="KEY=VALUE", help="Any option by its name.",
-                rich_help_panel="Configuration",
-            ),
-            annotation=list[str] | None,
-        ),
-    ]  # fmt: skip
-
-    @functools.wraps(command)
-    def wrapper(**values: Any) -> Any:
-        given = {option.name: _value(option, values.pop(option.name)) for option in options}
-        given = {name: value for name, value in given.items() if value not in (None, [])}
-        config_file, assignments = values.pop("config_file"), values.pop("assignments")
-        return command(**values, given=(config_file, {**_assigned(assignments or ()), **given}))
-
-    own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    wrapper.__signature__ = signature.replace(parameters=[*own, *extra])  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in (*own, *extra)}
-    return wrapper
+            list[str] | None,
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any option by its name; KEY= unsets it.",
+            rich_help_panel="Configuration",
+        )
 
 
-def _parameter(option: Option, panel: str) -> inspect.Parameter:
-    flag = option.flag or "--" + option.name.replace("_", "-")
-    default = typer.Option(
-        None, flag, help=option.help, rich_help_panel=panel, metavar=option.metavar
+def _parameter(option: Option) -> inspect.Parameter:
+    default = _shown_default(option)
+    text = option.description
+    if text[0].isascii():  # µm has no capital letter
+        text = text[0].upper() + text[1:]
+    if flag_of(option).startswith("--no-"):
+        text = f"Do not {option.description}."
+    # Numbers stay text here: the model checks them, and says the same as in Python.
+    kind: Any = {"flag": bool, "path": Path}.get(option.kind, str)
+    return _keyword(
+        option.name,
+        (list[kind] if option.repeated else kind) | None,
+        flag_of(option),
+        help=text + (f" (default {default})" if default else ""),
+        metavar=None if option.kind == "flag" else option.show,
+        rich_help_panel=PANELS.get(option.group, option.group.capitalize()),
+        autocompletion=_completion(option),
     )
+
+
+def _keyword(name: str, annotation: Any, flag: str, **declared: Any) -> inspect.Parameter:
     return inspect.Parameter(
-        option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option.type | None
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=typer.Option(None, flag, show_default=False, **declared),
+        annotation=annotation,
     )
 
 
-def _value(option: Option, value: Any) -> Any:
-    """Turn a flag's value into the field's: ``--no-labels`` given means ``labels = false``."""
-    return False if value is True and (option.flag or "").startswith("--no-") else value
+def _completion(option: Option) -> Callable[[str], list[str]] | None:
+    """Return what a shell asks for the values of an option that has names as values."""
+    if not option.choices and option.part is None:
+        return None
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in option.names() if name.startswith(incomplete)]
+
+    return complete
 
 
-def configuration(given: tuple[Path | None, Mapping[str, Any]]) -> ExportConfig:
-    """Return the configuration of a file and of the flags, which win over it."""
-    from qupath_bridge.config import ExportConfig
+def _shown_default(option: Option) -> str:
+    default = option.default
+    if option.kind == "flag" or default is None or default == () or default == {}:
+        return ""
+    if isinstance(default, tuple):
+        flat = default[0] if isinstance(default[0], tuple) else default
+        return ",".join(map(str, flat))
+    return str(default)
 
-    path, values = given
-    return ExportConfig.load(path, values) if path else ExportConfig.parse(values)
+
+def _read(values: dict[str, Any]) -> Given:
+    """Sort what the parser found; a flag that was not given is None or an empty list."""
+    file = values.pop("config_file", None)
+    assigned = _assigned(values.pop("assignments", None) or ())
+    given = {name: value for name, value in values.items() if value not in (None, [])}
+    if any(value is True for value in given.values()):
+        from qupath_bridge.config import options
+
+        # A flag that turns something off: --no-labels means labels = false.
+        off = {option.name for option in options() if flag_of(option).startswith("--no-")}
+        given |= dict.fromkeys(off & given.keys(), False)
+    return Given(file, assigned, given)
 
 
-def _assigned(assignments: list[str] | tuple[()]) -> dict[str, Any]:
-    """Read ``--set key=value``; a value that is no TOML value is text."""
+def _assigned(assignments: Iterable[str]) -> dict[str, Any]:
+    """Read ``--set key=value``; a value that is not TOML is text, none unsets the option."""
     values: dict[str, Any] = {}
     for text in assignments:
         key, sign, value = text.partition("=")
-        if not sign:
-            raise typer.BadParameter(f"{text!r} is not of the form KEY=VALUE", param_hint="--set")
+        if not sign or not key.strip():
+            raise UsageError(f"--set: {text!r} is not of the form KEY=VALUE.")
         try:
             values[key.strip()] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
-            values[key.strip()] = value.strip()
+            values[key.strip()] = value.strip() or None
     return values

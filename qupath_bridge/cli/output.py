@@ -1,22 +1,66 @@
-"""How results and errors are printed: stdout is the result, stderr is for people."""
+"""Printing of results and errors: stdout is the result, stderr is for people."""
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["print_json", "print_table", "say", "table"]
+__all__ = ["is_quiet", "print_json", "print_table", "reset_level", "say", "set_level", "table"]
 
 
 WIDEST = 100
 """Characters of a table's cell; longer texts are cut."""
 
 
-def say(text: str = "") -> None:
-    """Print a line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+LIBRARY = logging.getLogger("qupath_bridge")
+RESULT = logging.getLogger("qupath_bridge.cli")
+"""Warnings and errors that belong to the result of a command."""
+
+
+class _Format(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {super().format(record)}"
+
+
+def set_level(verbosity: int) -> None:
+    """Choose what stderr shows.
+
+    Parameters
+    ----------
+    verbosity : int
+        -1 errors only; 0 also the warnings of the result; 1 also what the library does; 2 all.
+    """
+    reset_level()
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Format())
+    LIBRARY.addHandler(handler)
+    # Slides that fail and their warnings are part of the result, which is printed anyway.
+    levels = {-1: logging.ERROR, 0: logging.ERROR, 1: logging.INFO}
+    LIBRARY.setLevel(levels.get(verbosity, logging.DEBUG))
+    RESULT.setLevel(logging.ERROR if verbosity < 0 else logging.WARNING)
+
+
+def reset_level() -> None:
+    """Undo :func:`set_level`, for a program that goes on afterwards."""
+    for handler in list(LIBRARY.handlers):
+        if isinstance(handler.formatter, _Format):
+            LIBRARY.removeHandler(handler)
+    for logger in (LIBRARY, RESULT):
+        logger.setLevel(logging.NOTSET)
+
+
+def is_quiet() -> bool:
+    """Return whether only errors are wanted."""
+    return not RESULT.isEnabledFor(logging.WARNING)
+
+
+def say(text: str = "", level: int = logging.WARNING) -> None:
+    """Print a line for people on stderr, unless they want less."""
+    if RESULT.isEnabledFor(level):
+        print(text, file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:

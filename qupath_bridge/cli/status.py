@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from qupath_bridge import api
-from qupath_bridge.config import ExportConfig
-from qupath_bridge.roundtrip.backups import Backup
-from qupath_bridge.roundtrip.status import RunStatus, status
-from qupath_bridge.roundtrip.write_back import backups
 
+from .options import Given
 from .output import print_json
 
 __all__ = ["run_status"]
@@ -22,14 +19,20 @@ SHOWN = 10
 """Patch ids that are listed for people; --json has them all."""
 
 
-def run_status(
-    path: Path, slide_map: Sequence[str], search: Sequence[str], *, as_json: bool
-) -> int:
+def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> int:
     """Show the runs of a project and what a re-run of each would change."""
-    config = ExportConfig.parse({"slide_map": list(slide_map), "search": list(search)})
-    with api.open_project(path, slide_map=config.slide_map, search=config.search) as project:
-        runs = status(project)
-        kept = [_backup(backup) for backup in backups(project.info.folder)]
+    options = given.settings().options
+    with api.open_project(
+        path,
+        engine=options.engine,
+        qupath=options.qupath,
+        slide_map=options.slide_map,
+        search=options.search,
+    ) as project:
+        runs = api.status(project)
+        kept = [_backup(backup) for backup in api.kept_data(project)]
+    stale = any(run.state == "stale" for run in runs)
+    code = 1 if exit_code and stale else 0
     if as_json:
         print_json(
             {
@@ -51,17 +54,17 @@ def run_status(
                 "write_backs": kept,
             }
         )
-        return 0
+        return code
     if not runs:
         print("No run has been exported from this project yet.")
     for run in runs:
         _print_run(run)
     for backup in kept:
         _print_backup(backup)
-    return 0
+    return code
 
 
-def _backup(found: tuple[Backup, Mapping[str, str]]) -> dict[str, Any]:
+def _backup(found: tuple[api.Backup, Mapping[str, str]]) -> dict[str, Any]:
     backup, states = found
     return {
         "folder": str(backup.folder),
@@ -83,7 +86,7 @@ def _backup(found: tuple[Backup, Mapping[str, str]]) -> dict[str, Any]:
 
 
 def _print_backup(backup: Mapping[str, Any]) -> None:
-    done = "written into QuPath's data" if backup["action"] == "write" else "taken out again"
+    done = "written into QuPath's data" if backup["action"] == "write" else "removed again"
     print(f"{backup['run_id']}  {done}  {backup['started']} by the engine {backup['engine']}")
     print(f"  kept: {backup['folder']}")
     for entry in backup["entries"]:
@@ -93,7 +96,7 @@ def _print_backup(backup: Mapping[str, Any]) -> None:
         )
 
 
-def _print_run(run: RunStatus) -> None:
+def _print_run(run: api.RunStatus) -> None:
     if run.problem:
         print(f"{run.run_id}  {run.state}: {run.problem}")
         return
@@ -102,7 +105,7 @@ def _print_run(run: RunStatus) -> None:
         print(f"  the output folder holds a newer run, {run.superseded_by}")
         return
     if not run.out_found:
-        print("  the output folder is not there any more")
+        print("  the output no longer exists")
     for entry in run.entries:
         print(f"  {entry.slide_name} (entry {entry.entry_id}): {entry.state}")
         for reason in entry.reasons:
@@ -116,6 +119,8 @@ def _print_run(run: RunStatus) -> None:
             if patches:
                 more = f" and {len(patches) - SHOWN} more" if len(patches) > SHOWN else ""
                 print(f"    {len(patches)} {words}: {', '.join(patches[:SHOWN])}{more}")
-    if run.state == "stale":
+    if run.state == "stale" and run.command[:1] == ("qupath-bridge",) and "export" in run.command:
         command = [word for word in run.command if word not in {"--resume", "--update"}]
         print(f"  bring it up to date: {shlex.join([*command, '--update'])}")
+    elif run.state == "stale":
+        print(f"  bring it up to date: export it again into {run.out}, with update")

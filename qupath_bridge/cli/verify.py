@@ -1,24 +1,21 @@
-"""``verify``."""
+"""``verify`` and ``clean``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
-from qupath_bridge.config import ExportConfig
-from qupath_bridge.pipeline.verify import verify
+from qupath_bridge import api
 
+from .options import Given
 from .output import print_json, print_table, say
 
-__all__ = ["run_verify"]
+__all__ = ["run_clean", "run_verify"]
 
 
-def run_verify(out: Path, pixels: int | None, slide_map: Sequence[str], *, as_json: bool) -> int:
-    """Check an output folder; 0 when nothing was found, else 1."""
-    places = ExportConfig.parse({"slide_map": list(slide_map)}).slide_map
-    result = verify(out, pixels=pixels, find_slide=lambda slide: _moved(slide, places))
+def run_verify(out: str, pixels: int | None, given: Given, *, as_json: bool) -> int:
+    """Check an output; 0 when nothing was found, else 1."""
+    options = given.settings().options
+    result = api.verify(out, pixels=pixels, reader=options.reader, slide_map=options.slide_map)
     if as_json:
         print_json(
             {
@@ -31,22 +28,22 @@ def run_verify(out: Path, pixels: int | None, slide_map: Sequence[str], *, as_js
         return 0 if result.ok else 1
     if result.findings:
         print_table(
-            ("what", "where", "problem"), [tuple(asdict(f).values()) for f in result.findings]
+            ("kind", "where", "problem"), [tuple(asdict(f).values()) for f in result.findings]
         )
     print(
-        f"{result.files} files checked, {result.pixels} of them against the slides: "
-        + ("all as they should be." if result.ok else f"{len(result.findings)} problems.")
+        f"{result.files} patches checked, {result.pixels} of them against the slides: "
+        + ("no problem found." if result.ok else f"{len(result.findings)} problems.")
     )
     if any(finding.kind == "slide" for finding in result.findings):
         say("Slides that moved are found with --slide-map OLD=NEW.")
     return 0 if result.ok else 1
 
 
-def _moved(slide: Mapping[str, Any], places: Mapping[str, str]) -> Path | None:
-    """Return where a slide is now, by the user's map of old to new places."""
-    for old, new in places.items():
-        rest = slide["path"].removeprefix(old)
-        # /data/a is no beginning of /data/ab/slide.svs.
-        if rest != slide["path"] and (old[-1] in "/\\" or rest[:1] in {"", "/", "\\"}):
-            return Path(new + rest)
-    return None
+def run_clean(out: str, given: Given, *, as_json: bool) -> int:
+    """Remove what abandoned runs left."""
+    removed = api.clean(out, break_lock=given.settings().options.break_lock)
+    if as_json:
+        print_json({"schema_version": 1, "removed": removed})
+    else:
+        print(f"{removed} files of abandoned runs removed.")
+    return 0

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from qupath_bridge import api
-from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import UsageError
-from qupath_bridge.pipeline.select import select_slides
-from qupath_bridge.roundtrip.provenance import Provenance, ensure_provenance, run_named
-from qupath_bridge.roundtrip.write_back import WriteBack
-from qupath_bridge.sources.base import Project
 
+from .options import Given
 from .output import print_json, print_table, say
 
 __all__ = ["run_write_back"]
@@ -24,39 +20,37 @@ def run_write_back(
     path: Path,
     run: str | None,
     undo: str | None,
+    given: Given,
     *,
     direct: bool,
     dry_run: bool,
     replace: bool,
-    entry: Sequence[str],
-    engine: str,
-    qupath: Path | None,
     keep: int,
     as_json: bool,
 ) -> int:
-    """Lay a run into a project, put its tiles into QuPath's data, or take them out."""
+    """Write a run into its project, its tiles into QuPath's data, or remove them again."""
     if (run is None) == (undo is None):
-        raise UsageError("Say exactly one of --run ID and --undo ID.")
+        raise UsageError("Pass exactly one of --run or --undo.")
     if undo is not None and (direct or replace):
         raise UsageError("--direct and --replace go with --run, not with --undo.")
-    if run is not None and not direct and (replace or entry):
-        raise UsageError("--replace and --entry go with --direct.")
-    # What is to be written is decided by the files alone, so the reader of files will do.
+    if run is not None and not direct and (replace or given.flags):
+        raise UsageError("--replace, --entry, --engine and --qupath go with --direct.")
+    settings = given.settings()
+    selection = settings.selection if settings.selection.entry else None
+    engine, qupath = settings.options.engine, settings.options.qupath
     with api.open_project(path, engine="embedded") as project:
-        if run is not None:
-            run_id, laid = ensure_provenance(project, run, dry_run=dry_run)
-            if not direct:
-                return _print_laid(project, run_id, laid, dry_run=dry_run, as_json=as_json)
-        slides = select_slides(project.slides, ExportConfig(entry=tuple(entry))) if entry else None
+        if run is not None and not direct:
+            run_id, written = api.ensure_provenance(project, run, dry_run=dry_run)
+            return _print_written(project, run_id, written, dry_run=dry_run, as_json=as_json)
         if undo is not None:
             done = api.undo_write_back(
-                project, run_named(project.info, undo), engine=engine, qupath=qupath,
-                slides=slides, dry_run=dry_run, keep=keep,
+                project, undo, engine=engine, qupath=qupath, selection=selection,
+                dry_run=dry_run, keep=keep,
             )  # fmt: skip
         else:
             done = api.write_back(
-                project, run_id, engine=engine, qupath=qupath, slides=slides, replace=replace,
-                dry_run=dry_run, keep=keep,
+                project, run or "", engine=engine, qupath=qupath, selection=selection,
+                replace=replace, dry_run=dry_run, keep=keep,
             )  # fmt: skip
     for warning in done.warnings:
         say(f"warning: {warning}")
@@ -67,7 +61,7 @@ def run_write_back(
     return 1 if done.failed else 0
 
 
-def _record(done: WriteBack) -> dict[str, object]:
+def _record(done: api.WriteBack) -> dict[str, object]:
     return {
         "action": done.action,
         "run_id": done.run_id,
@@ -80,42 +74,42 @@ def _record(done: WriteBack) -> dict[str, object]:
     }
 
 
-def _print_done(path: Path, done: WriteBack) -> None:
+def _print_done(path: Path, done: api.WriteBack) -> None:
     rows = [(e.entry_id, e.slide_name, e.state, e.added, e.removed) for e in done.entries]
-    print_table(("entry", "image", "state", "tiles added", "removed"), rows)
+    print_table(("entry", "slide", "state", "tiles added", "removed"), rows)
     for entry in done.entries:
         if entry.problem:
-            say(f"error: {entry.slide_name}: {entry.problem}")
+            say(f"error: {entry.slide_name}: {entry.problem}", logging.ERROR)
     if done.dry_run:
         print("Nothing was changed.")
     elif done.backup is not None:
         print(f"The data as they were: {done.backup}")
         if done.action == "write":
             undo = ["qupath-bridge", "write-back", str(path), "--undo", done.run_id]
-            print(f"Take the tiles out again: {shlex.join(undo)}")
+            print(f"Remove the tiles again: {shlex.join(undo)}")
 
 
-def _print_laid(
-    project: Project, run_id: str, laid: Provenance, *, dry_run: bool, as_json: bool
+def _print_written(
+    project: api.Project, run_id: str, written: api.Provenance, *, dry_run: bool, as_json: bool
 ) -> int:
-    """Say where a run lies and how QuPath imports it."""
+    """Say where a run was written and how QuPath imports it."""
     if as_json:
         print_json(
             {
                 "schema_version": 1,
                 "project": str(project.info.path),
-                "action": "lay",
+                "action": "write",
                 "run_id": run_id,
-                "folder": str(laid.folder),
-                "warning": laid.warning,
+                "folder": str(written.folder),
+                "warning": written.warning,
                 "dry_run": dry_run,
             }
         )
-        return 1 if laid.warning else 0
-    if laid.warning:
-        say(f"warning: {laid.warning}")
+        return 1 if written.warning else 0
+    if written.warning:
+        say(f"warning: {written.warning}")
         return 1
-    print(f"{run_id} {'would lie' if dry_run else 'lies'} in {laid.folder}")
+    print(f"{run_id} {'would be written to' if dry_run else 'is in'} {written.folder}")
     print(
         "To see its tiles: open the project in QuPath, open import_provenance.groovy in the "
         "script editor, and choose Run > Run for project.\n"

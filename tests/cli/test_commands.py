@@ -88,7 +88,8 @@ def test_export_verify_status(study, tmp_path, capsys):
     status, result = call_json(capsys, "export", study.project, "--out", out, *OPTIONS)
     assert status == 0
     assert result["written"] == sum(result["labels"].values())
-    assert Path(result["provenance"]).parent == study.project.parent / "qupath_bridge" / "runs"
+    (provenance,) = result["provenance"]
+    assert Path(provenance).parent == study.project.parent / "qupath_bridge" / "runs"
     assert outside(study) == before
     status, result = call_json(capsys, "verify", out)
     assert (status, result["findings"]) == (0, [])
@@ -116,7 +117,7 @@ def test_no_provenance_leaves_the_project_alone(study, tmp_path, capsys):
     status, result = call_json(
         capsys, "export", study.project, "--out", out, *OPTIONS, "--no-provenance"
     )
-    assert (status, result["provenance"]) == (0, None)
+    assert (status, result["provenance"]) == (0, [])
     assert tree_hashes(study.project.parent) == before
 
 
@@ -126,14 +127,14 @@ def test_a_project_that_cannot_be_written(study, tmp_path, capsys):
     out = tmp_path / "out"
     status, result = call_json(capsys, "export", study.project, "--out", out, *OPTIONS)
     assert status == 0
-    assert Path(result["provenance"]) == out / "provenance"
+    assert result["provenance"] == [str(out / "provenance")]
     assert any("cannot be written" in warning for warning in result["warnings"])
     assert sorted(p.name for p in (out / "provenance").iterdir()) == [
-        "1.geojson.gz", "2.geojson.gz", "run.json",
+        "1.geojson.gz", "1.json", "2.geojson.gz", "2.json", "run.json",
     ]  # fmt: skip
 
 
-def test_one_damaged_image_fails_alone(study, tmp_path, capsys):
+def test_one_damaged_slide_fails_alone(study, tmp_path, capsys):
     data = study.project.parent / "data" / "2" / "data.qpdata"
     data.write_bytes(data.read_bytes()[:-500])
     out = tmp_path / "out"
@@ -143,54 +144,121 @@ def test_one_damaged_image_fails_alone(study, tmp_path, capsys):
     assert result["written"] > 50
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert "data.qpdata" in report["failures"][0]["error"]
-    shutil.rmtree(study.project.parent / "data" / "1")
-    (study.project.parent / "data" / "1").mkdir()
-    (study.project.parent / "data" / "1" / "data.qpdata").write_bytes(b"")
-    status, _, errors = call(capsys, "export", study.project, "--out", tmp_path / "new", *OPTIONS)
+
+
+def test_where_no_slide_can_be_read_the_report_says_why(study, tmp_path, capsys):
+    for entry in ("1", "2"):
+        shutil.rmtree(study.project.parent / "data" / entry)
+        (study.project.parent / "data" / entry).mkdir()
+        (study.project.parent / "data" / entry / "data.qpdata").write_bytes(b"")
+    out = tmp_path / "out"
+    status, result = call_json(capsys, "export", study.project, "--out", out, *OPTIONS)
+    assert (status, result["written"]) == (1, 0)
+    assert [failure["entry_id"] for failure in result["failures"]] == ["1", "2"]
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert [failure["slide_name"] for failure in report["failures"]] == [
+        "slide 1.tiff", "slide 2.tiff",
+    ]  # fmt: skip
+    assert all("data.qpdata" in failure["error"] for failure in report["failures"])
+    status, text, errors = call(
+        capsys, "export", study.project, "--out", tmp_path / "other", *OPTIONS
+    )
     assert status == 1
-    assert "no image could be planned" in errors
-    new = tmp_path / "new"
-    status, result = call_json(capsys, "export", study.project, "--out", new, *OPTIONS)
-    assert (status, result["written"], len(result["failures"])) == (1, 0, 2)
-    assert not (tmp_path / "new").exists()
+    assert "0 patches in" in text
+    assert errors.count("failed: ") == 2
+    assert "data.qpdata" in errors
 
 
-@pytest.mark.parametrize(
-    ("words", "status", "message"),
-    [
-        (["export", "PROJECT"], 2, "--out"),
-        (["frobnicate"], 2, "frobnicate"),
-        (["plan", "PROJECT", "--size", "x"], 2, "--size"),
-        (["plan", "PROJECT", "--set", "size"], 2, "KEY=VALUE"),
-        (["plan", "PROJECT", "--rule", "most"], 3, "rule"),
-        (["plan", "PROJECT", "--mpp", "1", "--level-zero"], 3, "exclude each other"),
-        (["plan", "PROJECT", "--entry", "slide 3"], 3, "slide 1.tiff"),
-        (["plan", "PROJECT", "--where", "patient=1"], 3, "patient"),
-        (["plan", "PROJECT", "--tag", "x"], 3, "tag"),
-        (["plan", "PROJECT", "--within", "Tumour"], 3, "Tumor"),
-        (["plan", "PROJECT", "--map", "Tumor: *=T"], 3, "Tumor"),
-        (["plan", "PROJECT", "--config", "none.toml"], 3, "none.toml"),
-        (["plan", "nowhere.qpproj"], 4, "nowhere.qpproj"),
-        (["inspect", "."], 4, "qpproj"),
-        (["plan", "PROJECT", "--origin", "99999999999,0"], 3, "origin"),
-        (["plan", "PROJECT", "--stride", "99999999999"], 3, "stride"),
-        (["plan", "PROJECT", "--preview", "file"], 5, ".png"),
-        (["verify", "."], 5, "holds no run"),
-        (["export", "PROJECT", "--out", "."], 5, "not empty"),
-        (["plan", "PROJECT", "--engine", "paquo"], 6, "no QuPath is found"),
-    ],
-)
-def test_exit_statuses_and_messages(study, tmp_path, monkeypatch, capsys, words, status, message):
+EXITS = [
+    (["export", "PROJECT"], 2, "--out"),
+    (["frobnicate"], 2, "frobnicate"),
+    (["plan", "PROJECT", "--nonsense"], 2, "--nonsense"),
+    (["plan", "PROJECT", "--resume"], 2, "--resume"),  # a plan would ignore it
+    (["plan", "PROJECT", "--size", "x"], 2, "--size: "),
+    (["plan", "PROJECT", "--size", "0"], 2, "--size: "),
+    (["plan", "PROJECT", "--set", "size"], 2, "--set: 'size' is not of the form KEY=VALUE"),
+    (["plan", "PROJECT", "--set", "size=x"], 2, "--set size: "),
+    (["plan", "PROJECT", "--set", "sizes="], 2, "did you mean size?"),
+    (["plan", "PROJECT", "--rule", "most"], 2, "--rule: should be 'majority', "),
+    (["plan", "PROJECT", "--tissue", "snow"], 2, "--tissue: no tissue is called 'snow'; known: no"),
+    (["plan", "PROJECT", "--mpp", "1", "--level-zero"], 2, "--mpp: mpp and level_zero exclude"),
+    (["export", "PROJECT", "--out", "new", "--resume", "--update"], 2, "--resume: resume and upd"),
+    (["plan", "PROJECT", "--entry", "slide 3"], 2, "--entry: no slide matches 'slide 3'; there is"),
+    (["plan", "PROJECT", "--where", "patient=1"], 2, "--where: no slide has metadata named 'pat"),
+    (["plan", "PROJECT", "--set", "where=patient=1"], 2, "--set where: no slide has metadata"),
+    (["plan", "PROJECT", "--tag", "x"], 2, "--tag: no slide has the tag 'x'"),
+    (["plan", "PROJECT", "--within", "Tumour"], 2, "--within: "),
+    (["plan", "PROJECT", "--map", "Tumor: *=T"], 2, "--map: "),
+    (["plan", "PROJECT", "--origin", "99999999999,0"], 2, "--origin: "),
+    (["plan", "PROJECT", "--stride", "99999999999"], 2, "--stride: "),
+    (["plan", "PROJECT", "--runner", "threads"], 2, "--runner"),
+    (["inspect", "PROJECT", "--preview", "x.png"], 2, "--preview"),
+    (["status", "PROJECT", "--update"], 2, "--update"),
+    (["write-back", "PROJECT"], 2, "exactly one of --run or --undo"),
+    (["write-back", "PROJECT", "--run", "x", "--engine", "paquo"], 2, "go with --direct"),
+    (["write-back", "PROJECT", "--run", "x", "--direct", "--engine", "x"], 2, "--engine: no sour"),
+    (["plan", "PROJECT", "--config", "none.toml"], 3, "none.toml: no such file"),
+    (["plan", "PROJECT", "--config", "bad.toml"], 3, "bad.toml: labels.min_share: "),
+    (["plan", "PROJECT", "--config", "entry.toml"], 3, "entry.toml: entry: no slide matches 'no'"),
+    (["plan", "PROJECT", "--config", "entry.toml", "--tag", "x"], 3, "--tag: no slide has"),
+    (["plan", "nowhere.qpproj"], 4, "nowhere.qpproj"),
+    (["inspect", "."], 4, "No project found"),
+    (["plan", "PROJECT", "--preview", "file"], 5, ".png"),
+    (["verify", "."], 5, "contains no run"),
+    (["export", "PROJECT", "--out", "."], 5, "not empty"),
+    (["export", "PROJECT", "--out", "new", "--resume"], 5, "no run to resume"),
+    (["plan", "PROJECT", "--engine", "paquo"], 6, "no QuPath is found"),
+]
+"""Words, exit status, and what the message says."""
+
+
+@pytest.fixture
+def at_work(study, tmp_path, monkeypatch):
+    """A function that runs a command in a folder of its own, and checks that it changes nothing."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    Path("file").write_text("x")
-    found, _out, errors = call(
-        capsys, *(study.project if word == "PROJECT" else word for word in words)
-    )
+    for name, text in (
+        ("file", "x"),
+        ("bad.toml", "[labels]\nmin_share = 3\n"),
+        ("entry.toml", "entry = 'no'\n"),
+    ):
+        Path(name).write_text(text)
+    before = tree_hashes(tmp_path)
+
+    def run(capsys, *words):
+        words = (study.project if word == "PROJECT" else word for word in words)
+        found = call(capsys, *words)
+        assert tree_hashes(tmp_path) == before
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize(("words", "status", "message"), EXITS)
+def test_exit_statuses_and_messages(at_work, capsys, words, status, message):
+    found, out, errors = at_work(capsys, *words)
     assert found == status
     assert message in errors.replace("\n", " ")
     assert "Traceback" not in errors
-    assert [path.name for path in Path().iterdir()] == ["file"]
+    assert out == ""
+
+
+@pytest.mark.parametrize(("words", "status", "message"), EXITS)
+def test_errors_as_json(at_work, capsys, words, status, message):
+    """One object on stdout, whoever found the error: parser, options, or the command."""
+    found, out, errors = at_work(capsys, *words, "--json")
+    result = json.loads(out)
+    assert set(result) == {"error", "exit_code"}
+    assert result["exit_code"] == found == status
+    assert message in result["error"].replace("\n", " ")
+    assert errors == ""
+
+
+def test_unexpected_errors_as_json(study, capsys, monkeypatch):
+    monkeypatch.setattr("qupath_bridge.api.status", lambda project: 1 / 0)
+    status, result = call_json(capsys, "status", study.project)
+    assert status == result["exit_code"] == 1
+    assert "ZeroDivisionError" in result["error"]
 
 
 def test_debug_shows_where_it_happened(study, capsys):
@@ -200,7 +268,7 @@ def test_debug_shows_where_it_happened(study, capsys):
 
 
 def test_a_mistake_of_ours_is_a_message(study, capsys, monkeypatch):
-    monkeypatch.setattr("qupath_bridge.cli.status.status", lambda project: 1 / 0)
+    monkeypatch.setattr("qupath_bridge.api.status", lambda project: 1 / 0)
     status, _, errors = call(capsys, "status", study.project)
     assert status == 1
     assert "ZeroDivisionError" in errors
@@ -211,7 +279,7 @@ def test_interrupted(study, capsys, monkeypatch):
     def stop(project):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qupath_bridge.cli.status.status", stop)
+    monkeypatch.setattr("qupath_bridge.api.status", stop)
     assert call(capsys, "status", study.project)[0] == 130
 
 
@@ -248,7 +316,9 @@ def test_config(tmp_path, monkeypatch, capsys):
     Path("mine.toml").write_text("size = 0\nrule = 'x'\n[labels]\nmin_shar = 3\n")
     status, result = call_json(capsys, "config", "check", "mine.toml")
     assert status == 3
-    assert [fault["place"] for fault in result["faults"]] == ["mine.toml: labels.min_shar"]
+    assert [fault["place"] for fault in result["faults"]] == [
+        "mine.toml: labels.min_shar", "mine.toml: size", "mine.toml: rule",
+    ]  # fmt: skip
     Path("mine.toml").write_text("size = 0\nrule = 'x'\n")
     status, _, errors = call(capsys, "config", "check", "mine.toml")
     assert "size" in errors
@@ -263,7 +333,7 @@ def test_config(tmp_path, monkeypatch, capsys):
 
 def test_flags_can_take_back_what_a_file_says(tmp_path, capsys):
     path = tmp_path / "mine.toml"
-    path.write_text("labels = true\nprovenance = true\n")
+    path.write_text("provenance = true\n[labels]\nlabels = true\n")
     _, values = call_json(
         capsys, "config", "show", "--config", path, "--no-labels", "--no-provenance"
     )
@@ -292,9 +362,8 @@ def test_progress_as_json_lines(study, tmp_path, capsys):
 
 def test_the_bar_shows_on_a_terminal(study, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # what rich takes for a terminal
-    with qb.open_project(study.project) as project:
-        plans = [qb.plan(slide, qb.ExportConfig(size=100)) for slide in project.slides]
-    run = qb.export(plans, tmp_path / "out", progress=True, workers=1)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    run = qb.export(study.project, tmp_path / "out", qb.ExportConfig(size=100), workers=1)
     shown = capsys.readouterr().err
     assert f"{run.written}/{run.written}" in shown
     assert "slide 2.tiff" in shown
