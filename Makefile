@@ -8,15 +8,22 @@ BIN := $(VENV)/bin
 endif
 INSTALLED := $(VENV)/.installed-demo
 INSTALLED_DEV := $(VENV)/.installed-dev
+PYTEST := $(BIN)/python -m pytest
+# As many tests at a time as there are cores; those of one group one after the other. A process that
+# ends in the middle of a test ends them all, with its stacks: pytest-xdist would wait for ever.
+PARALLEL := --numprocesses logical --dist loadgroup --max-worker-restart 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo quick test test-qupath soak check bench clean
 
 help:
-	@echo "make demo   the whole loop on a real slide, into demo/"
-	@echo "make test   all checks and all tests"
-	@echo "make bench  the benchmarks, as ratios side by side"
-	@echo "make clean  remove what these commands made"
+	@echo "make demo         the whole loop on a real slide, into demo/"
+	@echo "make quick        lint, and the tests that take no more than seconds"
+	@echo "make test         all checks and all tests"
+	@echo "make test-qupath  the tests that need a QuPath on this machine"
+	@echo "make soak         long tests: every kill and every fault, fuzzing for ten minutes"
+	@echo "make bench        the benchmarks, as ratios side by side"
+	@echo "make clean        remove what these commands made"
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -42,8 +49,19 @@ check: $(INSTALLED_DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+quick: $(INSTALLED_DEV)
+	$(BIN)/ruff check .
+	$(PYTEST) $(PARALLEL) -m "not slow"
+
 test: check
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(PYTEST) $(PARALLEL) --cov --cov-report=term:skip-covered
+
+test-qupath: $(INSTALLED_DEV)
+	$(PYTEST) -m qupath
+
+soak: $(INSTALLED_DEV)
+	$(PYTEST) $(PARALLEL) -m soak --soak --override-ini faulthandler_timeout=4000
+	$(BIN)/python -m qupath_bridge.testing.fuzz --seconds 600 tests/data/qupath-samples
 
 bench: $(INSTALLED_DEV)
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done

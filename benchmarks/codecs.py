@@ -1,4 +1,4 @@
-"""Patches per second of our encoders beside Pillow's, on real tissue."""
+"""Patches per second of this library's encoders and of Pillow's, on real tissue."""
 
 import argparse
 import io
@@ -35,7 +35,7 @@ def pillow(kind, **options):
 
 
 def rate(encode, patches, seconds):
-    """Return patches per second and bytes a patch."""
+    """Return patches per second and bytes per patch."""
     done = size = 0
     began = time.perf_counter()
     while time.perf_counter() - began < seconds:
@@ -54,10 +54,10 @@ def main():
     rows = {
         "PNG, Pillow's default": pillow("PNG"),
         "PNG, Pillow level 1": pillow("PNG", compress_level=1),
-        "PNG, ours": get_encoder("png").encode,
+        "PNG, qupath-bridge": get_encoder("png").encode,
         "JPEG q90, Pillow": pillow("JPEG", quality=90),
-        "JPEG q90, ours": get_encoder("jpeg", quality=90).encode,
-        "TIFF, ours": get_encoder("tiff").encode,
+        "JPEG q90, qupath-bridge": get_encoder("jpeg", quality=90).encode,
+        "TIFF, qupath-bridge": get_encoder("tiff").encode,
     }
     found = {name: rate(encode, patches, arguments.seconds) for name, encode in rows.items()}
     for name, (speed, size) in found.items():

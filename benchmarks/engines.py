@@ -1,7 +1,7 @@
-"""The engines side by side: opening, the first annotations, a million objects, and memory.
+"""Comparison of the engines: opening, the first annotations, a million objects, and memory.
 
-Each number comes from a process of its own. The engine paquo needs a QuPath, which
-QUPATH_BRIDGE_QUPATH can name; without one the engine embedded is measured alone.
+Each number comes from a separate process. The engine paquo needs a QuPath, which
+QUPATH_BRIDGE_QUPATH can name; without one only the engine embedded is measured.
 """
 
 import argparse
@@ -67,12 +67,13 @@ def main():
             (f"{arguments.images} images, all objects", many, "all"),
         ):
             for engine in engines:
-                told = measure(path, engine, detections)
-                numbers[f"{name}, {engine}"] = told
+                result = measure(path, engine, detections)
+                numbers[f"{name}, {engine}"] = result
                 print(
-                    f"{name}, {engine}: open {told['open']:.2f} s, first image {told['first']:.2f}"
-                    f" s, all {told['all']:.1f} s ({told['objects']:,} objects),"
-                    f" {told['mib']:.0f} MiB, child {told['child_mib']:.0f} MiB"
+                    f"{name}, {engine}: open {result['open']:.2f} s,"
+                    f" first image {result['first']:.2f} s,"
+                    f" all {result['all']:.1f} s ({result['objects']:,} objects),"
+                    f" {result['mib']:.0f} MiB, child {result['child_mib']:.0f} MiB"
                 )
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(numbers, indent=1), encoding="utf-8")

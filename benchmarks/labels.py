@@ -1,10 +1,10 @@
-"""Patches per second of exact labelling, beside what else could be done, as a table and as JSON.
+"""Patches per second of exact labelling and of other methods, as a table and as JSON.
 
     python benchmarks/labels.py [--side 1000] [--sample 50000] [--json FILE]
 
 Polygons are wobbly stars over a grid of side x side boxes of 256 px, dissolved into one label.
-Everything runs on one core, side by side; quote ratios, not times. The slow ways run on a sample
-of the boxes. Each is checked against the other on that sample.
+All methods run on one core, one after the other; quote ratios, not times. The slow ones run on a
+sample of the boxes, on which all results are compared.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BOX = 256
 
 
 def star(x, y, radius, vertices, rng):
-    """A polygon whose radius wobbles by a third, on the 0.01 px grid."""
+    """Return a polygon whose radius varies by a third, on the 0.01 px grid."""
     angle = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
     reach = radius * (1 + 0.3 * np.sin(3 * angle + rng.uniform(0, 6)))
     reach *= 1 + 0.02 * rng.uniform(size=vertices)
@@ -38,7 +38,7 @@ def star(x, y, radius, vertices, rng):
 
 
 def stars(count, vertices, length, seed=1):
-    """Polygons that do not overlap, spread evenly over length x length pixels."""
+    """Return polygons that do not overlap, spread evenly over length x length pixels."""
     rng = np.random.default_rng(seed)
     across = round(count**0.5)
     cell = length / across
@@ -51,7 +51,7 @@ def stars(count, vertices, length, seed=1):
 
 
 def seconds(work, repeats=3):
-    """Least CPU time of some repeats (others may use the machine), and what the work returns."""
+    """Return the least CPU time of some repeats, and the result of the work."""
     best = np.inf
     for _ in range(repeats):
         start = time.process_time()
@@ -61,7 +61,7 @@ def seconds(work, repeats=3):
 
 
 def tree_and_intersection(boxes, polygons):
-    """What scripts do: a tree, then an intersection for each pair that it finds."""
+    """Measure as common scripts do: a tree, then an intersection for each pair that it finds."""
     x, y, w, h = boxes.T
     rectangles = shapely.box(x, y, x + w, y + h)
     box, polygon = shapely.STRtree(polygons).query(rectangles, predicate="intersects")
@@ -70,14 +70,14 @@ def tree_and_intersection(boxes, polygons):
 
 
 def compare(name, polygons, side, sample):
-    """One row: our ways on all boxes, the others on a sample of them."""
+    """Return one row: this library's methods on all boxes, the others on a sample of them."""
     starts = np.arange(side) * BOX
     label = shapely.multipolygons(polygons)
     x, y = np.meshgrid(starts, starts)
     boxes = np.column_stack([x.ravel(), y.ravel(), np.full((x.size, 2), BOX)])
     # Without the check of the region, which a plan makes once when it reads the annotations.
     outlines = Outlines.of(as_array([label]), np.zeros(1, np.int64))
-    ours, entries = seconds(lambda: grid_entries(starts, starts, BOX, BOX, outlines))
+    by_label, entries = seconds(lambda: grid_entries(starts, starts, BOX, BOX, outlines))
     shares = np.zeros((side, side))
     shares[entries.row, entries.col] = entries.value
     each = Outlines.of(polygons, np.arange(len(polygons)))
@@ -90,9 +90,9 @@ def compare(name, polygons, side, sample):
     error = np.abs(shares.ravel()[chosen] - expected).max()
     error_clip = np.abs(clipped[:, 0] - expected).max()
     rates = {
-        "ours, one label": len(boxes) / ours,
-        "ours, each polygon": len(boxes) / by_polygon,
-        "ours, coverage() with its checks": len(boxes) / public,
+        "grid, one label": len(boxes) / by_label,
+        "grid, each polygon": len(boxes) / by_polygon,
+        "coverage() with its checks": len(boxes) / public,
         "prepared + clip": len(chosen) / clip,
         "STRtree + intersection": len(chosen) / slow,
     }
@@ -101,14 +101,14 @@ def compare(name, polygons, side, sample):
         "boxes": len(boxes),
         "sample": len(chosen),
         "patches_per_second": rates,
-        "ratio_to_tree": rates["ours, one label"] / rates["STRtree + intersection"],
-        "ratio_to_clip": rates["ours, one label"] / rates["prepared + clip"],
+        "ratio_to_tree": rates["grid, one label"] / rates["STRtree + intersection"],
+        "ratio_to_clip": rates["grid, one label"] / rates["prepared + clip"],
         "largest_error": float(max(error, error_clip)),
     }
 
 
 def annotations(polygons, classes="ABCDE"):
-    """Annotations with ids that have no order."""
+    """Return annotations with random ids."""
     rng = np.random.default_rng(5)
     return [
         PathObject(
@@ -122,7 +122,7 @@ def annotations(polygons, classes="ABCDE"):
 
 
 def plan_times(side_px=100_000, count=10_000, vertices=200):
-    """Seconds of whole plans without pixels, side by side."""
+    """Return the seconds of whole plans without pixels."""
     small = stars(count, vertices, side_px)
     rng = np.random.default_rng(2)
     field = star(side_px / 2, side_px / 2, 0.35 * side_px, 2000, rng)
@@ -135,17 +135,17 @@ def plan_times(side_px=100_000, count=10_000, vertices=200):
     times = {}
     for name, (polygons, length) in scenes.items():
         grid = Grid(BOX, BOX, BOX, BOX, length, length)
-        drawn = annotations(polygons)
-        times[name], planned = seconds(lambda g=grid, d=drawn: plan_patches(d, g, LabelRule()), 2)
+        objects = annotations(polygons)
+        times[name], planned = seconds(lambda g=grid, d=objects: plan_patches(d, g, LabelRule()), 2)
         if not len(planned.table):
-            raise SystemExit(f"{name}: the plan is empty, so that its time says nothing.")
+            raise SystemExit(f"{name}: the plan is empty, so its time is not meaningful.")
     return times
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=1000, help="boxes along one side (1000)")
-    parser.add_argument("--sample", type=int, default=50_000, help="boxes for the slow ways")
+    parser.add_argument("--sample", type=int, default=50_000, help="boxes for the slow methods")
     parser.add_argument("--json", type=Path, help="file to write the numbers to")
     options = parser.parse_args()
     length = options.side * BOX

@@ -1,8 +1,8 @@
-"""How fast data files are read: annotations among many cells, and whole hierarchies.
+"""Speed of reading data files: annotations among many cells, and whole hierarchies.
 
 Run ``python benchmarks/qpdata_read.py [--cells N] [--json FILE] [DATA.qpdata ...]``. Without files
 it makes one of 100,000 cells with two outlines and 30 measurements each. Times are processor time
-of one core, the best of some runs; a loop of plain Python tells how fast the machine is.
+of one core, the best of some runs; a loop of plain Python shows the speed of the machine.
 """
 
 import argparse
@@ -34,9 +34,9 @@ def skip_all(data):
 def best(work, runs):
     times = []
     for _ in range(runs):
-        begun = time.process_time()
+        start = time.process_time()
         work()
-        times.append(time.process_time() - begun)
+        times.append(time.process_time() - start)
     return min(times)
 
 
@@ -61,7 +61,7 @@ def main():
         "ns_per_loop": round(best(loop, 5) * 1000, 1),
         "files": [],
     }
-    print(f"Python {results['python']}, {results['ns_per_loop']} ns a turn of an empty loop")
+    print(f"Python {results['python']}, {results['ns_per_loop']} ns per turn of an empty loop")
     for name, data in files.items():
         megabytes = len(data) / 1e6
         print(f"\n{name}: {megabytes:.1f} MB")

@@ -1,4 +1,4 @@
-"""Seconds and memory for the tiles of 100,000 patches, beside the geojson package's model."""
+"""Seconds and memory for the tiles of 100,000 patches, compared with the geojson package."""
 
 import argparse
 import json
@@ -44,7 +44,7 @@ def main():
     size = len(geojson.tiles_geojson(map(tile, range(arguments.tiles))))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    ours = seconds(lambda: geojson.tiles_geojson(map(tile, range(arguments.tiles))))
+    duration = seconds(lambda: geojson.tiles_geojson(map(tile, range(arguments.tiles))))
     few = list(map(tile, range(2_000)))
     objects = geojson.loads(json.dumps({"type": "FeatureCollection", "features": [
         {"type": "Feature", "id": t.id, "properties": {"objectType": "tile"},
@@ -52,11 +52,14 @@ def main():
              [t.box.x, t.box.y], [t.box.x + 256, t.box.y], [t.box.x + 256, t.box.y + 256],
              [t.box.x, t.box.y + 256], [t.box.x, t.box.y]]]}} for t in few]}))  # fmt: skip
     ratio = seconds(lambda: geojson.dumps(objects)) / seconds(lambda: geojson.tiles_geojson(few))
-    print(f"{arguments.tiles:,} tiles: {ours:.2f} s, {size / 1e6:.1f} MB, peak {peak / 1e6:.0f} MB")
-    print(f"the geojson package's model takes {ratio:.1f} times as long a tile")
+    print(f"{arguments.tiles:,} tiles: {duration:.2f} s, {size / 1e6:.1f} MB, "
+          f"peak {peak / 1e6:.0f} MB")  # fmt: skip
+    print(f"the geojson package's model takes {ratio:.1f} times as long per tile")
     if arguments.json:
         with Path(arguments.json).open("w", encoding="utf-8") as file:
-            json.dump({"seconds": ours, "bytes": size, "peak": peak, "model_ratio": ratio}, file)
+            json.dump(
+                {"seconds": duration, "bytes": size, "peak": peak, "model_ratio": ratio}, file
+            )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Seconds and memory for putting 100,000 tiles into an image's data, replacing them, and undoing.
+"""Seconds and memory for writing 100,000 tiles into an image's data, replacing them, and undoing.
 
-Each step is a process of its own, as `qupath-bridge write-back` is. ``--engine paquo`` needs a
+Each step is a separate process, as `qupath-bridge write-back` is. ``--engine paquo`` needs a
 QuPath, which QUPATH_BRIDGE_QUPATH can name.
 """
 
@@ -52,7 +52,7 @@ def tile(number, run_id, side):
     )
 
 
-def lay(project, run_id, side, count):
+def write_run(project, run_id, side, count):
     folder = project.parent / "qupath_bridge" / "runs" / run_id
     folder.mkdir(parents=True)
     with (folder / "1.geojson.gz").open("wb") as file:
@@ -75,8 +75,8 @@ def main():
             pixel_size=0.25,
         )
         project = build_project(Path(folder) / "project", [image])
-        lay(project, "A", 256, arguments.tiles)
-        lay(project, "B", 255, arguments.tiles)
+        write_run(project, "A", 256, arguments.tiles)
+        write_run(project, "B", 255, arguments.tiles)
         for name, action, run_id, replace in (
             ("first write", "write", "A", ""),
             ("the same again", "write", "A", ""),
@@ -85,13 +85,13 @@ def main():
         ):
             began = time.monotonic()
             command = [sys.executable, "-c", CALL, str(project), action, run_id, arguments.engine]
-            told = json.loads(subprocess.check_output([*command, replace]))
-            told["process_seconds"] = time.monotonic() - began
-            numbers[name] = told
+            result = json.loads(subprocess.check_output([*command, replace]))
+            result["process_seconds"] = time.monotonic() - began
+            numbers[name] = result
             print(
-                f"{name}: {told['seconds']:.1f} s, {told['mib']:.0f} MiB"
-                f" (child {told['child_mib']:.0f} MiB),"
-                f" +{told['added']:,} -{told['removed']:,} tiles"
+                f"{name}: {result['seconds']:.1f} s, {result['mib']:.0f} MiB"
+                f" (child {result['child_mib']:.0f} MiB),"
+                f" +{result['added']:,} -{result['removed']:,} tiles"
             )
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(numbers, indent=1), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Writes the project files of both example projects anew; see README.md beside this file."""
+"""Writes the files of both example projects; see README.md in this folder."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SLIDE_NAME = "CMU-1-Small-Region.svs"
 WIDTH, HEIGHT = 2220, 2967
 MPP, MAGNIFICATION = 0.499, 20.0
 
-# A place that exists nowhere: both QuPath and qupath-bridge then look for the slide relative to
-# the project, and the files are the same whoever builds them.
+# A folder that does not exist: QuPath and qupath-bridge then search for the slide relative to the
+# project, and the files are the same on every machine.
 STORED_AT = "/qupath-bridge/example_projects"
 
-# Key under which QuPath keeps an annotation's description.
+# Metadata key of an annotation's description in QuPath.
 DESCRIPTION = "ANNOTATION_DESCRIPTION"
 
 PIGMENTED = "Epithelium: Pigmented"
@@ -45,7 +45,7 @@ def read_regions() -> tuple[PathObject, ...]:
 
 
 def rotate_90(objects: Iterable[PathObject]) -> tuple[PathObject, ...]:
-    """Return objects where they lie when the slide is turned clockwise: (x, y) → (H − y, x)."""
+    """Return objects in the coordinates of the slide turned clockwise: (x, y) → (H − y, x)."""
     return tuple(
         replace(
             each,
@@ -61,12 +61,12 @@ def rotate_90(objects: Iterable[PathObject]) -> tuple[PathObject, ...]:
 
 
 def with_new_ids(objects: Iterable[PathObject], key: str) -> tuple[PathObject, ...]:
-    """Return copies for another image: two objects never share an id."""
+    """Return copies with other ids, for another image."""
     return tuple(replace(each, id=str(uuid.uuid5(uuid.UUID(each.id), key))) for each in objects)
 
 
 def pigmented(objects: Iterable[PathObject]) -> tuple[PathObject, ...]:
-    """Return objects of which those with brown pigment have the derived class."""
+    """Return objects; those with brown pigment have the derived class."""
     color = pack_rgb(150, 80, 20)
     return tuple(
         replace(each, class_path=PIGMENTED, class_color=color)
@@ -82,13 +82,13 @@ def of_classes(objects: Iterable[PathObject], *classes: str) -> tuple[PathObject
 
 
 def class_list(objects: Iterable[PathObject]) -> tuple[ClassInfo, ...]:
-    """Return the classes that objects have, in the order in which they are met."""
+    """Return the classes of objects, in the order of their first use."""
     colors = {each.class_path: each.class_color for each in objects if each.class_path}
     return tuple(ClassInfo(path, color) for path, color in colors.items())
 
 
 def slide_builder(project: str) -> dict[str, object]:
-    """Return how a project opens the slide, which lies in ``skin/``."""
+    """Return the server builder with which a project opens the slide in ``skin/``."""
     uri = stored_uri(HERE / "skin" / SLIDE_NAME, HERE / project, f"{STORED_AT}/{project}")
     metadata = image_metadata(
         SLIDE_NAME, WIDTH, HEIGHT, pixel_size=MPP, magnification=MAGNIFICATION
@@ -97,12 +97,12 @@ def slide_builder(project: str) -> dict[str, object]:
 
 
 def image(objects: Sequence[PathObject]) -> ImageData:
-    """Return what QuPath stores for an H&E image with these objects."""
+    """Return the image data of an H&E image with these objects."""
     return ImageData(tuple(objects), image_type="BRIGHTFIELD_H_E")
 
 
 def build_skin(folder: Path) -> Path:
-    """Write the project over the slide as it is."""
+    """Write the project of the slide itself."""
     regions = read_regions()
     entry = NewEntry(
         SLIDE_NAME,
@@ -141,7 +141,7 @@ BUILDERS = {"skin": build_skin, "rotated": build_rotated}
 
 
 def install(name: str, target: Path) -> None:
-    """Build a project aside, then put its files in the place of the old ones."""
+    """Build a project in a temporary folder, then replace the old files."""
     with tempfile.TemporaryDirectory() as scratch:
         new = BUILDERS[name](Path(scratch) / name).parent
         target.mkdir(parents=True, exist_ok=True)
