@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 from typing import TypeAlias
 
@@ -11,6 +12,7 @@ from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from qupath_bridge.errors import GeometryError
+from qupath_bridge.model import FloatArray, IntArray
 
 from .edges import GeometryArray
 
@@ -20,6 +22,12 @@ Polygonal: TypeAlias = Polygon | MultiPolygon
 
 FINE = 1e-9
 """Grid to which coordinates are rounded if GEOS fails without one, pixels."""
+
+MAX_CROSSINGS = 20_000
+"""Crossings of an outline with itself that are repaired; each costs time."""
+
+BLOCK = 100
+"""Segments that are compared with all others at once."""
 
 LOST, LOST_SHARE = 1e-6, 1e-12
 """Area in px², and as a share, by which the sum of parts may differ from the whole."""
@@ -37,16 +45,15 @@ def repair(geometry: BaseGeometry) -> tuple[Polygonal, float, float]:
     polygonal : Polygon or MultiPolygon
         The same object if it is valid; may be empty.
     area_before : float, px²
-        Area that the outline *as drawn* encloses, with its sign: the sum over polygons of the
-        exterior's shoelace area minus those of its holes, which is also what QuPath shows. Where
-        an outline crosses itself, lobes that turn opposite ways cancel and area wound twice
-        counts twice; so a bow-tie of two equal halves has 0.
+        Area that QuPath shows: filled by the non-zero rule, so that area wound twice counts
+        once, whichever way lobes turn.
     area_after : float, px²
 
     Raises
     ------
     GeometryError
-        If it is not a polygon, or a coordinate is not finite.
+        If it is not a polygon, a coordinate is not finite, or the outline crosses itself more
+        than :data:`MAX_CROSSINGS` times.
 
     Notes
     -----
@@ -58,7 +65,7 @@ def repair(geometry: BaseGeometry) -> tuple[Polygonal, float, float]:
     >>> bow_tie = shapely.Polygon([(0, 0), (100, 100), (100, 0), (0, 100)])
     >>> shape, before, after = repair(bow_tie)
     >>> shape.is_valid, before, after, area_change(before, after)
-    (True, 0.0, 5000.0, 1.0)
+    (True, 5000.0, 5000.0, 0.0)
     """
     if not isinstance(geometry, Polygon | MultiPolygon):
         raise GeometryError(f"A {geometry.geom_type} is not a polygon and has no area.")
@@ -67,9 +74,16 @@ def repair(geometry: BaseGeometry) -> tuple[Polygonal, float, float]:
             "A polygon has a coordinate that is not a finite number.",
             hint="Delete the annotation in QuPath and draw it again.",
         )
-    before = float(geometry.area)
     if geometry.is_valid:
-        return geometry, before, before
+        area = float(geometry.area)
+        return geometry, area, area
+    rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(geometry)]
+    if _crosses_often(rings):
+        raise GeometryError(
+            f"The outline crosses itself more than {MAX_CROSSINGS:,} times.",
+            hint="Simplify or redraw the annotation in QuPath.",
+        )
+    before = _filled_area(geometry)
     shape = _make_valid(geometry)
     if not shape.is_valid:
         # GEOS returns parts that share an edge; united they are one valid part.
@@ -80,6 +94,71 @@ def repair(geometry: BaseGeometry) -> tuple[Polygonal, float, float]:
 
 def _make_valid(geometry: BaseGeometry) -> Polygonal:
     return polygons_only(shapely.make_valid(geometry, method="structure", keep_collapsed=False))
+
+
+def _crosses_often(rings: Sequence[FloatArray]) -> bool:
+    """Return whether segments of the rings meet in more than :data:`MAX_CROSSINGS` places."""
+    if not rings:
+        return False
+    starts = np.concatenate([ring[:-1] for ring in rings])
+    ends = np.concatenate([ring[1:] for ring in rings])
+    lines = shapely.linestrings(np.stack([starts, ends], axis=1))
+    tree = shapely.STRtree(lines)
+    found = 0
+    # In blocks, and stopped early: of n segments up to n² / 2 pairs can meet.
+    for start in range(0, len(lines), BLOCK):
+        first, second = tree.query(lines[start : start + BLOCK])
+        first = first + start
+        first, second = first[first < second], second[first < second]
+        sides = [
+            np.sign(_side(starts[one], ends[one], points[other]))
+            for one, other in ((first, second), (second, first))
+            for points in (starts, ends)
+        ]
+        found += int(((sides[0] * sides[1] < 0) & (sides[2] * sides[3] < 0)).sum())
+        if found > MAX_CROSSINGS:
+            return True
+    return False
+
+
+def _side(start: FloatArray, end: FloatArray, point: FloatArray) -> FloatArray:
+    """Return on which side of lines points are: positive, negative, or 0 on the line."""
+    (ax, ay), (bx, by), (x, y) = start.T, end.T, point.T
+    return np.asarray((bx - ax) * (y - ay) - (x - ax) * (by - ay), dtype=np.float64)
+
+
+def _filled_area(geometry: Polygonal) -> float:
+    """Return the area that polygons fill by the non-zero rule, each face once.
+
+    A hole takes out what is inside its shell. Outside it is filled: it winds around there, too.
+    """
+    polygons = shapely.get_parts(geometry)
+    outlines = shapely.get_parts(shapely.union_all(shapely.boundary(polygons)))
+    faces = shapely.get_parts(shapely.polygonize(outlines))
+    points = shapely.get_coordinates(shapely.point_on_surface(faces))
+    filled = np.zeros(len(faces), np.bool_)
+    for polygon in polygons:
+        shell, *holes = shapely.get_rings(polygon)
+        in_shell = _winding(shapely.get_coordinates(shell), points) != 0
+        in_hole = np.zeros(len(faces), np.bool_)
+        for hole in holes:
+            in_hole |= _winding(shapely.get_coordinates(hole), points) != 0
+        filled |= in_shell != in_hole
+    return float(shapely.area(faces[filled]).sum())
+
+
+def _winding(ring: FloatArray, points: FloatArray) -> IntArray:
+    """Return how often a closed ring goes around each point, counted with its direction."""
+    (x0, y0), (x1, y1) = ring[:-1].T, ring[1:].T
+    total = np.zeros(len(points), np.int64)
+    rows = max(1, 1_000_000 // max(1, len(x0)))
+    for start in range(0, len(points), rows):
+        x, y = (points[start : start + rows, axis, None] for axis in (0, 1))
+        side = (x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)
+        up = (y0 <= y) & (y1 > y) & (side > 0)
+        down = (y0 > y) & (y1 <= y) & (side < 0)
+        total[start : start + rows] = up.sum(axis=1) - down.sum(axis=1)
+    return total
 
 
 def area_change(before: float, after: float) -> float:

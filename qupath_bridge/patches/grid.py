@@ -143,8 +143,10 @@ def _box_numbers(origin: int, step: int, length: int, size: int, edge: str) -> I
         # start >= 0 and start + length <= size
         first, last = -(origin // step), (size - length - origin) // step
     else:
-        # start + length > 0 and start < size
-        first, last = (-length - origin) // step + 1, (size - 1 - origin) // step
+        # The last box that starts at or before 0, as in QuPath, unless it ends before it; and all
+        # that start inside.
+        first = max((-origin) // step, (-length - origin) // step + 1)
+        last = (size - 1 - origin) // step
     return np.arange(first, max(first, last + 1), dtype=np.int64)
 
 

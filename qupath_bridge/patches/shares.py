@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 
 from qupath_bridge.geometry.accumulate import tidy
 from qupath_bridge.geometry.coverage import grid_entries
@@ -73,8 +74,7 @@ def label_shares(
     region_names : sequence of str
         Ids of all annotations, sorted.
     """
-    ordered = _sort_bottom_up(regions, rule, names)
-    polygons = as_array([region.polygon for region in ordered])
+    polygons, ordered = _sort_bottom_up(regions, rule, names)
     label_code = {name: code for code, name in enumerate(names)}
     region_code = {name: code for code, name in enumerate(region_names)}
     labels = np.array([label_code[region.role.label or ""] for region in ordered], np.int64)
@@ -100,16 +100,25 @@ def cores_at_centres(cores: GeometryArray, grid: Grid) -> IntArray:
 
 def _sort_bottom_up(
     regions: Sequence[ActiveRegion], rule: LabelRule, names: Sequence[str]
-) -> list[ActiveRegion]:
-    """Sort regions from the lowest to the topmost one, which owns the area that it covers."""
+) -> tuple[GeometryArray, list[ActiveRegion]]:
+    """Return the polygons of all regions from the lowest to the topmost, and the region of each.
+
+    Each polygon of a merged annotation is ordered by its own area: it may lie over one region and
+    under another. The topmost polygon owns the area that it covers.
+    """
     rank = dict(zip(names, label_ranks(names, rule), strict=True))
-
-    def key(region: ActiveRegion) -> tuple[float, float, str, str]:
-        area, label = -round(region.area, AREA_DECIMALS), region.role.label or ""
-        by_label = -rank[label] if rule.overlap == "priority" else 0
-        return by_label, area, label, region.id
-
-    return sorted(regions, key=key)
+    polygons, owners = shapely.get_parts(
+        as_array([region.polygon for region in regions]), return_index=True
+    )
+    areas = np.round(shapely.area(polygons), AREA_DECIMALS).tolist()
+    shapes = shapely.to_wkb(shapely.normalize(polygons)).tolist()
+    ids = [regions[owner].id for owner in owners.tolist()]
+    ranks = [rank[regions[owner].role.label or ""] for owner in owners.tolist()]
+    by_label = rule.overlap == "priority"
+    # Of equal polygons the one that is listed first is on top, that is at the end.
+    order = sorted(range(len(polygons)), key=lambda k: (ids[k], shapes[k]), reverse=True)
+    order.sort(key=lambda k: (-ranks[k] if by_label else 0, -areas[k], -ranks[k]))
+    return polygons[order], [regions[owners[k]] for k in order]
 
 
 def _entries(outlines: Outlines, grid: Grid) -> Entries:

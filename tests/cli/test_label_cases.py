@@ -85,10 +85,12 @@ def test_a_box_on_the_command_line(case, number, slide, tmp_path, capsys):
     assert (tmp_path / "out" / row["path"]).is_file()
 
 
-def test_the_bow_tie_needs_permission(slide, tmp_path, capsys):
+def test_a_bow_tie_keeps_the_area_that_qupath_shows(slide, tmp_path, capsys):
     (case,) = [case for case in CASES if case["name"] == "bow-tie"]
     regions = [Region(a["class"], a["wkt"], id=a["id"]) for a in case["annotations"]]
     project = build_project(tmp_path / "study", [Image(slide, regions, pixel_size=None)])
-    status = main(["export", str(project), "--out", str(tmp_path / "out"), "--size", "100"])
-    assert status == 1
-    assert "allow_repair" in capsys.readouterr().err
+    status = main(["plan", str(project), "--size", "100", "--json"])
+    assert status == 0
+    (slide,) = json.loads(capsys.readouterr().out)["slides"]
+    (repair,) = slide["regions"]["repairs"]
+    assert repair["area_before"] == repair["area_after"] > 0

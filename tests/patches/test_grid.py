@@ -41,6 +41,9 @@ def test_grid_boxes_are_all_that_the_edge_policy_keeps(box, step, size, origin, 
             x = origin[0] + col * step[0]
             if not -box[0] < x < size[0]:
                 continue
+            # Of the boxes that begin before the image only the last counts, on each axis.
+            if x + step[0] <= 0 or y + step[1] <= 0:
+                continue
             touching += 1
             whole = x >= 0 and y >= 0 and x + box[0] <= size[0] and y + box[1] <= size[1]
             if edge == "pad" or whole:
@@ -53,6 +56,13 @@ def test_grid_boxes_are_all_that_the_edge_policy_keeps(box, step, size, origin, 
     valid = coverage(grid.boxes(), [shapely.box(0, 0, *size)])[:, 0]
     np.testing.assert_allclose(grid.valid_share(), valid, rtol=0, atol=1e-9)
     assert (grid.valid_share() > 0).all()
+
+
+def test_padded_grid_with_overlap_counts_as_qupath_does():
+    """QuPath's TileExporter makes 20 x 20 tiles, none of which begins left of the image."""
+    grid = Grid(100, 100, 50, 50, 1000, 1000, edge="pad")
+    assert len(grid) == 400
+    assert (grid.xs.min(), grid.ys.min()) == (0, 0)
 
 
 def test_grid_boxes_tile_without_gaps():

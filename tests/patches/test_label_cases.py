@@ -43,7 +43,7 @@ def boxes():
 
 
 def test_label_cases_are_complete():
-    assert len(CASES) == 30
+    assert len(CASES) == 35
     assert all(len(case["boxes"]) == len(case["expected"]) for case in CASES)
 
 

@@ -67,17 +67,20 @@ def slow_plan(annotations, a_grid, rule):
     image = shapely.box(0, 0, a_grid.width, a_grid.height)
     regions = []
     for a in annotations:
-        shape = repair(a.roi.geometry)[0]
-        area = sum(area for area, holders in trusted_faces([shape, image]) if all(holders))
-        if area > 1e-9:
-            regions.append((a.id, a.class_path, area, shape))
+        # Each polygon of a merged annotation has its own place among the others.
+        for shape in shapely.get_parts(repair(a.roi.geometry)[0]):
+            area = sum(area for area, holders in trusted_faces([shape, image]) if all(holders))
+            if area > 1e-9:
+                regions.append((a.id, a.class_path, area, shape))
     place = {name: k for k, name in enumerate(rule.priority)}
 
     def rank(name):
         return (place.get(name, len(place)), name)
 
     # From the bottom up: the last is on top.
-    regions.sort(key=lambda region: (-round(region[2], 6), region[1], region[0]))
+    regions.sort(key=lambda region: (region[0], shapely.normalize(region[3]).wkb), reverse=True)
+    regions.sort(key=lambda region: rank(region[1]), reverse=True)
+    regions.sort(key=lambda region: -round(region[2], 6))
     if rule.overlap == "priority":
         regions.sort(key=lambda region: rank(region[1]), reverse=True)
     shapes = [shape for *_, shape in regions]
@@ -250,10 +253,11 @@ def test_plan_shares_keep_area_that_geos_loses_in_unions():
 # --- order of regions ---
 
 
-def test_overlap_of_equal_areas_shows_the_later_label():
+def test_overlap_of_equal_areas_shows_the_label_that_wins_ties():
     both = [box("1", "B", 0, 0, 20, 20), box("2", "A", 0, 0, 20, 20)]
-    assert plan_patches(both, grid(), LabelRule()).table.label_counts() == {"B": 4}
-    # of one label, the later id
+    assert plan_patches(both, grid(), LabelRule()).table.label_counts() == {"A": 4}
+    first = LabelRule(priority=("B",))
+    assert plan_patches(both, grid(), first).table.label_counts() == {"B": 4}
     twice = [box("1", "A", 0, 0, 10, 10), box("2", "A", 0, 0, 10, 10)]
     table = plan_patches(twice, grid(), LabelRule()).table
     assert table.regions_of(0) == ["1", "2"]
@@ -271,7 +275,7 @@ def test_overlap_of_equal_shapes_does_not_depend_on_their_first_point():
     assert smaller
     for other in smaller[:5]:
         both = [annotation("1", shape, "B"), annotation("2", other, "A")]
-        assert set(plan_patches(both, grid(), LabelRule()).table.label_counts()) == {"B"}
+        assert set(plan_patches(both, grid(), LabelRule()).table.label_counts()) == {"A"}
 
 
 def test_overlap_order_uses_the_area_inside_the_image():
@@ -595,10 +599,10 @@ def test_plan_report_has_areas_before_and_after_repair():
     planned = plan_patches(shapes, grid(), LabelRule())
     first, second = planned.report.repairs
     assert (first.annotation_id, second.annotation_id) == ("a", "b")
-    assert (first.area_before, first.area_after, first.change) == (0.0, 5000.0, 1.0)
+    assert (first.area_before, first.area_after, first.change) == (5000.0, 5000.0, 0.0)
     assert planned.report.as_dict()["repairs"][0] == {
         "annotation": "a",
-        "area_before": 0.0,
+        "area_before": 5000.0,
         "area_after": 5000.0,
     }
 
