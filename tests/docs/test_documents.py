@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import logging
+import os
 import re
 import shlex
 import shutil
@@ -77,8 +78,11 @@ def run_command(words):
     if words[0] == "make":
         # Whole installations: that the target exists is what can be seen from here, and the
         # command of this library that it runs.
-        dry = ["make", "-n", *words[1:]]
-        recipe = subprocess.run(dry, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        dry = ["make", "--no-print-directory", "-n", *words[1:]]
+        # As a person calls it, also where the tests themselves are run by make.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        done = subprocess.run(dry, cwd=ROOT, check=True, capture_output=True, text=True, env=env)
+        recipe = done.stdout
         words = shlex.split(recipe.splitlines()[-1])
         if Path(words[0]).name == "qupath-bridge":
             run_command(["qupath-bridge", *words[1:]])
