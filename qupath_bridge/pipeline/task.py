@@ -294,6 +294,7 @@ class _SlideJob:
         output.begin(slide_id)
         try:
             table, dropped = self._write_patches(names, reusable)
+            _check_cancel(self.cancel, plan.slide.name)
             if self.reader.fingerprint != plan.fingerprint:
                 raise SlideError(
                     f"{plan.slide.name}: the slide file was replaced while it was read.",
@@ -364,16 +365,18 @@ class _SlideJob:
         with _readers(plan.path, self.task.options.reader, self.reader) as acquire:
 
             def make(batch: range) -> list[_Made]:
-                if self.stop.is_set():
-                    return []
                 made = {}
                 for row in batch:
+                    if self._is_stopped():
+                        return []
                     if patch := self._reuse(row, names[row], reusable.get(row)):
                         made[row] = patch
                 new = [row for row in batch if row not in made]
                 with acquire() as reader:
                     wanted = [(boxes[row], plan.table.plane(row)) for row in new]
                     for row, result in zip(new, producer.read(reader, wanted), strict=True):
+                        if self._is_stopped():
+                            return []
                         made[row] = _encoded(row, result, encoder)
                 return [made[row] for row in batch]
 
@@ -382,6 +385,10 @@ class _SlideJob:
                 for result in results:
                     _check_cancel(self.cancel, plan.slide.name)
                     yield result
+
+    def _is_stopped(self) -> bool:
+        """Return whether the slide is given up: a batch that is cut off is never used."""
+        return self.stop.is_set() or (self.cancel is not None and self.cancel.is_set())
 
     def _encoder(self) -> Encoder:
         config = self.plan.config

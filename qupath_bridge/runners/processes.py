@@ -26,7 +26,7 @@ __all__ = ["ProcessRunner"]
 LOOK = 0.2
 """Seconds between checks of the cancel token while slides are running."""
 
-GRACE = 1.0
+GRACE = 3.0
 """Seconds that slides at work have to stop by themselves."""
 
 
@@ -106,7 +106,7 @@ class _Pool:
         _, at_work = wait(self._running, timeout=GRACE)
         if at_work:
             for process in list((self._pool._processes or {}).values()):
-                process.terminate()
+                process.kill()
 
     @property
     def is_busy(self) -> bool:
@@ -216,14 +216,14 @@ _reports: Any = None
 
 
 def _initialize(stop: Any, reports: Any) -> None:
-    """Prepare a process of the pool: only the coordinator handles Ctrl-C, and it ends the pool."""
+    """Prepare a process of the pool: only the coordinator answers signals, and it ends the pool."""
     global _stop, _reports
     _stop, _reports = stop, reports
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform != "win32":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -237,11 +237,11 @@ def _end_with(parent: Any) -> None:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back from processes that are started in the block, until they ignore it."""
+    """Hold signals back from processes that are started in the block, until they ignore them."""
     if sys.platform == "win32":
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 from qupath_bridge.errors import UsageError
 from qupath_bridge.pipeline.cancel import Cancel
@@ -12,9 +16,15 @@ from qupath_bridge.pipeline.task import SlideProgress, SlideResult, SlideTask, p
 
 __all__ = ["ThreadRunner"]
 
+LOOK = 0.05
+"""Seconds between looks at a slide at work that reports nothing."""
+
 
 class ThreadRunner:
     """Carries out tasks in this process; decoders and encoders release the interpreter lock.
+
+    The calling thread only waits and reports, so that Ctrl-C never cuts a write off: the slide at
+    work stops by itself and removes its patches.
 
     Parameters
     ----------
@@ -35,8 +45,66 @@ class ThreadRunner:
         cancel: Cancel | None = None,
     ) -> Iterator[SlideResult]:
         """Yield a result for each task, in their order."""
-        for task in tasks:
-            options = task.options.replace(workers=self.workers)
-            yield process_slide(
-                dataclasses.replace(task, options=options), progress=progress, cancel=cancel
-            )
+        stop = _Stop(cancel)
+        reports: SimpleQueue[_Report] = SimpleQueue()
+
+        def report(slide_id: str, done: int, planned: int) -> None:
+            """Hand a report over and wait until the listener has seen it, as if called here."""
+            sent = _Report((slide_id, done, planned), threading.Event())
+            reports.put(sent)
+            while not sent.seen.wait(LOOK) and not stop.is_set():
+                pass
+
+        with ThreadPoolExecutor(1, thread_name_prefix="qupath-bridge-slide") as thread:
+            for task in tasks:
+                options = task.options.replace(workers=self.workers)
+                future = thread.submit(
+                    process_slide,
+                    dataclasses.replace(task, options=options),
+                    progress=report if progress else None,
+                    cancel=stop,
+                )
+                try:
+                    result = _wait(future, reports, progress)
+                except BaseException:
+                    # By an interrupt, or because a listener failed; the thread is waited for.
+                    stop.cancel()
+                    raise
+                yield result
+
+
+def _wait(
+    future: Future[SlideResult],
+    reports: SimpleQueue[_Report],
+    progress: Callable[[str, int, int], None] | None,
+) -> SlideResult:
+    """Pass reports on, from this thread, until the slide is done."""
+    while progress and not (future.done() and reports.empty()):
+        try:
+            report = reports.get(timeout=LOOK)
+        except Empty:
+            continue
+        progress(*report.values)
+        report.seen.set()
+    return future.result()
+
+
+class _Report(NamedTuple):
+    """A report on its way to the calling thread."""
+
+    values: tuple[str, int, int]
+    seen: threading.Event
+
+
+class _Stop:
+    """Cancel token of the slide at work: the caller's, or an end of the run."""
+
+    def __init__(self, cancel: Cancel | None) -> None:
+        self._cancel = cancel
+        self._stopped = threading.Event()
+
+    def cancel(self) -> None:
+        self._stopped.set()
+
+    def is_set(self) -> bool:
+        return self._stopped.is_set() or (self._cancel is not None and self._cancel.is_set())
