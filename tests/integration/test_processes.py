@@ -220,15 +220,24 @@ def test_workers_end_with_a_command_that_is_killed(study, tmp_path, start, whole
 # --- one run at a time ---------------------------------------------------------------------------
 
 
+def stand_still(process, out):
+    """Stop a process, and return what the output has once none of its threads writes any more."""
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(0.5)  # the threads of a process do not stop at once
+    before = tree_hashes(out)
+    time.sleep(0.2)
+    assert tree_hashes(out) == before
+    return before
+
+
 @pytest.mark.slow
 def test_an_output_belongs_to_the_process_that_writes_to_it(study, tmp_path, start, whole):
     """Others are told run, process and host; when it was killed, a resumed run takes over."""
     out = tmp_path / "out"
     process = start(study, out, MANY, "--workers", "1")
     wait_for_patches(out, process)
-    process.send_signal(signal.SIGSTOP)
+    before = stand_still(process, out)
     run_id = json.loads((out / "run.json").read_bytes())["run_id"]
-    before = tree_hashes(out)
     for mode in ("--resume", "--update"):
         second = start(study, out, MANY, mode)
         _, errors = second.communicate(timeout=SECONDS)
@@ -253,7 +262,7 @@ def test_a_broken_lock_is_taken_over(study, tmp_path, start, whole):
     out = tmp_path / "out"
     process = start(study, out, MANY, "--workers", "1")
     wait_for_patches(out, process)
-    process.send_signal(signal.SIGSTOP)
+    stand_still(process, out)
     assert qb.clean(out, break_lock=True) > 0
     assert open_output(out).holder() is None
     process.kill()
