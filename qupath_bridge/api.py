@@ -36,6 +36,7 @@ from qupath_bridge.pipeline.export import run_export
 from qupath_bridge.pipeline.inspection import Inspection
 from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.plan import Failure, Plan, Plans, plan_slide, plan_slides
+from qupath_bridge.pipeline.preview import preview_path
 from qupath_bridge.pipeline.progress import Progress, watch
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.select import select_slides
@@ -246,8 +247,7 @@ def draw_previews(
         return (), ()
     drawn, notes = [], []
     for one in plans:
-        several = path.with_name(f"{path.stem}-{one.slide_id}{path.suffix}")
-        target = several if len(plans) > 1 else path
+        target = preview_path(path, one.slide_id, len(plans))
         try:
             one.preview(target)
             drawn.append(target)

@@ -26,6 +26,7 @@ from .opened import lend_slides, source_of
 from .output_check import check_output
 from .places import check_place
 from .plan import Failure
+from .preview import preview_path
 from .progress import Listener, Progress
 from .run import Run
 from .runner import Runner
@@ -180,9 +181,9 @@ def _tasks(
 ) -> Iterator[SlideTask]:
     options, preview = settings.options, settings.options.preview
     for facts in survey.slides:
-        if preview is not None and len(survey.slides) > 1:
-            name = preview.with_name(f"{preview.stem}-{facts.slide_id}{preview.suffix}")
-            options = settings.options.replace(preview=name)
+        if preview is not None:
+            path = preview_path(preview, facts.slide_id, len(survey.slides))
+            options = settings.options.replace(preview=path)
         yield SlideTask(
             source=source_of(facts.slide),
             entry_id=facts.slide.entry_id,

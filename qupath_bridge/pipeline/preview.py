@@ -24,7 +24,7 @@ from .places import check_place
 if TYPE_CHECKING:
     from .plan import Plan
 
-__all__ = ["draw_preview", "preview_html", "render_preview"]
+__all__ = ["draw_preview", "preview_html", "preview_path", "render_preview"]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 LONGEST_SIDE = 1600
@@ -33,6 +33,15 @@ LONGEST_SIDE = 1600
 UNCLASSIFIED = (120, 120, 120)
 RGB = tuple[int, int, int]
 Scale = tuple[float, float]
+
+
+def preview_path(path: Path, slide_id: str, slides: int) -> Path:
+    """Return the file of one slide's picture; its id is in the name if there are several slides.
+
+    >>> preview_path(Path("plan.png"), "1_a", 1).name, preview_path(Path("plan.png"), "1_a", 2).name
+    ('plan.png', 'plan-1_a.png')
+    """
+    return path if slides == 1 else path.with_name(f"{path.stem}-{slide_id}{path.suffix}")
 
 
 def draw_preview(plan: Plan, path: Path | str) -> None:
