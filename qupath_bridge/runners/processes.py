@@ -118,14 +118,16 @@ class _Pool:
 
     def add(self, task: SlideTask) -> None:
         future: Future[SlideResult]
-        try:
-            with _interrupts_held():  # the first task starts the processes
+        # The first task starts the processes; and an interrupt must find the task among those at
+        # work, or the pool would wait for it to its end.
+        with _interrupts_held():
+            try:
                 future = self._pool.submit(_work, task)
-        except BrokenProcessPool as error:
-            # A process died since the last check; this task waits with the running ones.
-            future = Future()
-            future.set_exception(error)
-        self._running[future] = task
+            except BrokenProcessPool as error:
+                # A process died since the last check; this task waits with the running ones.
+                future = Future()
+                future.set_exception(error)
+            self._running[future] = task
 
     def finished(self, cancel: Cancel | None) -> Iterator[SlideResult]:
         """Wait a little for slides and yield the results that came."""
