@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qupath_bridge.model import FloatArray, IntArray
 
@@ -197,6 +198,10 @@ class Entries:
             np.concatenate([part.col for part in parts]),
             np.concatenate([part.value for part in parts]),
         )
+
+    def take(self, which: IntArray | NDArray[np.bool_]) -> Self:
+        """Return some of the entries."""
+        return type(self)(self.region[which], self.row[which], self.col[which], self.value[which])
 
     def __len__(self) -> int:
         return len(self.region)

@@ -16,7 +16,7 @@ from qupath_bridge.model import FloatArray, IntArray
 
 from .edges import GeometryArray
 
-__all__ = ["Polygonal", "area_change", "clip", "polygons_only", "repair", "split"]
+__all__ = ["Polygonal", "area_change", "clip", "polygons_only", "repair", "split", "unite"]
 
 Polygonal: TypeAlias = Polygon | MultiPolygon
 
@@ -216,6 +216,40 @@ def split(polygon: Polygonal, other: Polygonal) -> tuple[Polygonal, Polygonal]:
     raise GeometryError(
         f"Two regions cannot be separated: of {area:.2f} px² there are "
         f"{inside.area:.2f} inside and {outside.area:.2f} outside the other.",
+        hint="Simplify or redraw the regions that cross one another in QuPath.",
+    )
+
+
+def unite(polygons: GeometryArray) -> Polygonal:
+    """Return the union of polygons.
+
+    Parameters
+    ----------
+    polygons : array of K valid Polygon and MultiPolygon, K ≥ 1
+
+    Raises
+    ------
+    GeometryError
+        If a part of a polygon is not in the union, as happens in GEOS if points nearly coincide.
+
+    Examples
+    --------
+    >>> unite(np.array([shapely.box(0, 0, 4, 4), shapely.box(2, 0, 6, 4)])).area
+    24.0
+    """
+    if len(polygons) == 1:
+        only: Polygonal = polygons[0]
+        return only
+    areas = shapely.area(polygons)
+    for grid_size in (None, FINE):
+        union = polygons_only(shapely.union_all(polygons, grid_size=grid_size))
+        missing = shapely.area(shapely.difference(polygons, union, grid_size=grid_size)).sum()
+        lost = LOST + LOST_SHARE * areas.sum()
+        if missing <= lost and union.area <= areas.sum() + lost:
+            return union
+    raise GeometryError(
+        f"{len(polygons)} regions that cross one another cannot be united: {missing:.2f} px² "
+        "are missing.",
         hint="Simplify or redraw the regions that cross one another in QuPath.",
     )
 

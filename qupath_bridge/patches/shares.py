@@ -83,8 +83,8 @@ def label_shares(
     overlaps = resolve_overlaps(polygons, labels if rule.overlap == "independent" else None)
     visible = _entries(overlaps.visible_part(), grid)
     shares = _sum_by_box(visible, labels, grid)
-    hidden = _entries(overlaps.hidden_part(labels), grid)
-    own = Entries.concatenate([visible, hidden])
+    outlines, differs = overlaps.own_part(labels)
+    own = Entries.concatenate([visible.take(~differs[visible.region]), _entries(outlines, grid)])
     contributions = _sort_by_value(_sum_by_box(own, ids, grid))
     owners = _centre_owners(polygons, labels, grid, rule) if rule.rule == "centre" else None
     return LabelShares(shares, contributions, owners)
