@@ -199,6 +199,10 @@ class Entries:
             np.concatenate([part.value for part in parts]),
         )
 
+    def boxes(self, columns: int) -> IntArray:
+        """Return the number of each entry's box, counted row by row."""
+        return self.row * columns + self.col
+
     def take(self, which: IntArray | NDArray[np.bool_]) -> Self:
         """Return some of the entries."""
         return type(self)(self.region[which], self.row[which], self.col[which], self.value[which])

@@ -27,14 +27,20 @@ from .validity import Polygonal, split, unite
 
 __all__ = ["MAX_COMPARED", "MAX_CROSSED", "OverlapResolution", "Piece", "resolve_overlaps"]
 
-MAX_COMPARED = 100_000_000
+MAX_COMPARED = 200_000_000
 """Points that are compared: the smaller polygon's of each pair whose bounding boxes overlap.
 
 Some 15 seconds. 10,000 cells inside one region have less than one percent of it.
 """
 
-MAX_CROSSED = 10_000_000
+MAX_CROSSED = 5_000_000
 """Points of outlines that cross: the smaller polygon's of each pair. Some 15 seconds."""
+
+LEAST_POINTS = 50
+"""Points that a pair counts for at least: each needs memory, too."""
+
+PIECES = 4096
+"""Pieces that are handed over at once."""
 
 BLOCK = 256
 """Polygons whose neighbours are looked up at once."""
@@ -122,14 +128,14 @@ def _neighbours(polygons: GeometryArray, group: IntArray | None) -> tuple[IntArr
 
 def _points(polygons: GeometryArray, below: IntArray, above: IntArray) -> int:
     """Return the number of points of the smaller polygon of each pair, in all."""
-    counts = shapely.get_num_coordinates(polygons)
+    counts = np.maximum(shapely.get_num_coordinates(polygons), LEAST_POINTS)
     return int(np.minimum(counts[below], counts[above]).sum())
 
 
 def _too_many(pairs: int, points: int, relation: str) -> GeometryError:
     return GeometryError(
-        f"Regions {relation} in {pairs:,} pairs or more, with {points:,} points: too many to "
-        "find which one is on top everywhere.",
+        f"Regions {relation} in {pairs:,} pairs or more, with {points:,} points: too many to find "
+        "which one is on top.",
         hint="Merge regions of one class, or simplify their outlines, in QuPath.",
     )
 
@@ -153,17 +159,11 @@ class OverlapResolution:
         """Return the pieces as outlines; region k is the visible part of polygon k."""
         return _outlines((k, [piece], []) for k, piece in enumerate(self.pieces) if piece)
 
-    def own_part(self, group: IntArray) -> tuple[Outlines, NDArray[np.bool_]]:
-        """Return the part of polygons where a piece of their own group is on top.
+    def own_parts(self, group: IntArray) -> Iterator[Outlines]:
+        """Yield the part of polygons where a piece of their own group is on top.
 
-        It is polygon k ∩ (union of all pieces of its group).
-
-        Returns
-        -------
-        outlines : Outlines
-            Only of polygons where it is not the visible part.
-        differs : array, shape (K,), bool
-            Mask of these polygons.
+        It is polygon k ∩ (union of all pieces of its group). Only of polygons where it is not
+        the visible part, some at a time.
         """
         own: dict[int, list[tuple[int, bool]]] = defaultdict(list)
         other: dict[int, list[tuple[int, bool]]] = defaultdict(list)
@@ -171,9 +171,14 @@ class OverlapResolution:
             if self.pieces[above]:
                 same = group[below] == group[above]
                 (own if same else other)[below].append((above, inside))
-        differs = np.zeros(len(self.polygons), np.bool_)
-        differs[list(own)] = True
-        return _outlines(self._own_part(k, own[k], other[k]) for k in own), differs
+        batch, size = [], 0
+        for k in own:
+            batch.append(self._own_part(k, own[k], other[k]))
+            size += sum(len(pieces) for pieces in batch[-1][1:])
+            if size >= PIECES:
+                yield _outlines(batch)
+                batch, size = [], 0
+        yield _outlines(batch)
 
     def _own_part(
         self, k: int, own: list[tuple[int, bool]], other: list[tuple[int, bool]]

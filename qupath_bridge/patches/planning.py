@@ -28,10 +28,11 @@ from qupath_bridge.model import (
     Reason,
 )
 
+from .centres import cores_at_centres
 from .grid import Grid
 from .labels import EPSILON, Decision, decide
 from .regions import ActiveRegion, PlanReport, Repair, select_regions
-from .shares import cores_at_centres, label_shares, union_shares
+from .shares import label_shares, union_shares
 from .table import PatchTable, Ragged
 
 __all__ = ["PatchTable", "PlanReport", "PlannedPatches", "Repair", "TissueTest", "plan_patches"]

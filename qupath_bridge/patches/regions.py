@@ -77,11 +77,23 @@ class PlanReport(OneLine):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ActiveRegion(OneLine):
-    """An annotation that affects a plan: its role, plane, and valid shape inside the image."""
+    """An annotation that affects a plan: its role, plane, and valid shape.
+
+    Attributes
+    ----------
+    drawn : Polygon or MultiPolygon
+        The shape as drawn, repaired.
+    polygon : Polygon or MultiPolygon
+        Its part inside the image; ``drawn`` itself if all of it is. Where the image's border
+        cuts an edge, the edge is moved by a rounding error.
+    area : float, px²
+        Area of ``polygon``.
+    """
 
     id: str
     role: Role
     plane: Plane
+    drawn: Polygonal
     polygon: Polygonal
     area: float
 
@@ -134,9 +146,9 @@ def select_regions(
     clipped = clip(polygons, *image_size)
     areas = shapely.area(clipped)
     regions = tuple(
-        ActiveRegion(annotation.id, role, roi.plane, polygon, area)
-        for (annotation, roi, role), polygon, area in zip(
-            chosen, clipped, areas.tolist(), strict=True
+        ActiveRegion(annotation.id, role, roi.plane, drawn, polygon, area)
+        for (annotation, roi, role), drawn, polygon, area in zip(
+            chosen, polygons, clipped, areas.tolist(), strict=True
         )
         if area > 0
     )

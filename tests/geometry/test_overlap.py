@@ -72,10 +72,10 @@ def test_own_part_is_the_part_inside_the_groups_pieces(polygons, data):
     for area, holders in trusted_faces(polygons):
         expected[np.array(holders) & (group == group[top(holders)])] += area
     resolved = resolve_overlaps(as_array(polygons))
-    outlines, differs = resolved.own_part(group)
-    areas = summed(outlines, len(polygons))
-    assert not areas[~differs].any()
-    areas[~differs] = summed(resolved.visible_part(), len(polygons))[~differs]
+    areas = summed(resolved.visible_part(), len(polygons))
+    for outlines in resolved.own_parts(group):
+        differs = np.unique(outlines.region)
+        areas[differs] = summed(outlines, len(polygons))[differs]
     np.testing.assert_allclose(areas, expected, rtol=0, atol=1e-9)
 
 
@@ -86,12 +86,21 @@ def test_overlaps_without_crossing_outlines_compute_no_geometry(monkeypatch):
     lakes = [shapely.box(10 * k + 2, 2, 10 * k + 4, 4) for k in range(9)]
     polygons = as_array([field, *islands, *lakes])
     monkeypatch.setattr(overlap, "split", None)
+    monkeypatch.setattr(overlap, "unite", lambda polygons: polygons.item())
     resolved = resolve_overlaps(polygons)
     areas = summed(resolved.visible_part(), len(polygons))
     assert areas.tolist() == [10_000 - 900] + [96] * 9 + [4] * 9
-    outlines, differs = resolved.own_part(np.zeros(19, int))
+    (outlines,) = resolved.own_parts(np.zeros(19, int))
     assert summed(outlines, 19).tolist() == [10_000] + [100] * 9 + [0] * 9
-    assert differs.tolist() == [True] * 10 + [False] * 9
+    assert np.unique(outlines.region).tolist() == list(range(10))
+
+
+def test_overlap_of_nested_polygons_of_one_group_needs_no_pieces_of_others():
+    """The part of each is the whole polygon; else their number would be squared."""
+    polygons = as_array([shapely.box(k, k, 200 - k, 200 - k) for k in range(90)])
+    parts = list(resolve_overlaps(polygons).own_parts(np.zeros(90, int)))
+    assert sum(len(outlines.polygons) for outlines in parts) == 89
+    assert [piece.holes[0] for piece in resolve_overlaps(polygons).pieces[:-1]] == [*polygons[1:]]
 
 
 def test_overlap_of_equal_polygons_shows_the_last():

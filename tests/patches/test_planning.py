@@ -3,6 +3,8 @@
 import random
 from collections import Counter
 from dataclasses import fields, replace
+from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,10 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qupath_bridge.errors import GeometryError, PlanError
+from qupath_bridge.geometry import overlap
 from qupath_bridge.geometry.validity import repair
 from qupath_bridge.model import LabelRule, ObjectType, PathObject, Plane, Reason, Roi, RoiKind
+from qupath_bridge.patches import stack
+from qupath_bridge.patches.centres import labels_at_centres
 from qupath_bridge.patches.grid import Grid
 from qupath_bridge.patches.planning import plan_patches
+from qupath_bridge.patches.regions import ActiveRegion
+from qupath_bridge.patches.roles import Role
+from qupath_bridge.patches.stack import stack_polygons
 from qupath_bridge.patches.table import PatchTable, Ragged
 from tests.support.faces import trusted_faces
 
@@ -327,6 +335,112 @@ def test_centre_on_a_shared_border_has_one_owner():
     table = plan_patches(shapes, grid(), LabelRule(rule="centre")).table
     assert len(table) == 100
     assert [table.label_of(k) for k in range(10)] == ["B", "A"] * 5
+
+
+def exactly_inside(x, y, corners):
+    """Whether a point is in a polygon, in fractions; on an edge by the side towards +x, then +y.
+
+    A point moved by less than any distance decides the same: (ε, ε²).
+    """
+    crossings = 0
+    for (ax, ay), (bx, by) in pairwise([*corners, corners[0]]):
+        (ax, ay), (bx, by) = sorted([(ax, ay), (bx, by)], key=lambda point: point[1])
+        if ay <= y < by:
+            at = ax + Fraction(y - ay) / (by - ay) * (bx - ax)
+            crossings += at <= x
+    return crossings % 2 == 1
+
+
+def test_centre_on_an_edge_that_the_image_border_cuts_is_on_its_drawn_side():
+    """Only the drawn edge goes through the point; the cut one passes it by an ulp."""
+    random_numbers = random.Random(4)
+    # The last centres are on the image's border, at 95: not inside.
+    a_grid = grid(image=(95, 95), edge="pad")
+    on_edge = 0
+    for _ in range(300):
+        # Steep and flat edges whose rational points are often the centres at 5, 15, 25, ...
+        corners = [(random_numbers.randint(-9, 19) * 10 + 5 for _ in "xy") for _ in range(3)]
+        corners = [tuple(corner) for corner in corners]
+        triangle = shapely.Polygon(corners)
+        if not triangle.area or shapely.box(0, 0, 95, 95).covers(triangle):
+            continue
+        planned = plan_patches([annotation("a", triangle)], a_grid, LabelRule(rule="centre"))
+        found = {(x + 5, y + 5) for x, y in planned.table.boxes[:, :2].tolist()}
+        centres = [(x, y) for x in range(5, 95, 10) for y in range(5, 95, 10)]
+        assert found == {c for c in centres if exactly_inside(*c, corners)}, corners
+        on_edge += sum(triangle.boundary.distance(shapely.Point(c)) < 1e-9 for c in centres)
+    assert on_edge > 200
+
+
+def test_centre_in_a_region_that_the_image_border_cuts_in_two():
+    """Each part has the place of its own area: one is over the other region, one under it."""
+    horseshoe = shapely.Polygon(
+        [(-10, 0), (95, 0), (95, 60), (-5, 60), (-5, 65), (15, 65), (15, 75), (-10, 75)]
+    )
+    field = shapely.box(0, 55, 60, 95)
+    planned = plan_patches(
+        [annotation("h", horseshoe), annotation("f", field, "Stroma")],
+        grid(),
+        LabelRule(rule="centre"),
+    )
+    label = {tuple(b[:2]): planned.table.label_of(k) for k, b in enumerate(planned.table.boxes)}
+    assert (label[0, 50], label[0, 60], label[0, 70]) == ("Stroma", "Tumor", "Stroma")
+    assert (label[80, 0], label[0, 80]) == ("Tumor", "Stroma")
+
+
+def test_centre_that_a_cut_moved_out_of_its_region_is_in_the_nearest_part():
+    """The region between has the place between both parts: it hides only the near one."""
+    near, far, between = (
+        shapely.box(*b) for b in ((0, 0, 14, 90), (60, 0, 70, 30), (0, 0, 40, 20))
+    )
+    plane, drawn = Plane(0, 0), shapely.union(shapely.box(-5, 0, 16, 90), far)
+    a = ActiveRegion("a", Role("label", "A"), plane, drawn, shapely.union(near, far), 1560.0)
+    b = ActiveRegion("b", Role("label", "B"), plane, between, between, 800.0)
+    a_stack = stack_polygons([a, b], LabelRule(), ["A", "B"])
+    assert [polygon.area for polygon in a_stack.polygons] == [1260, 800, 300]
+    owners = labels_at_centres(a_stack, np.array([0, 1, 0]), [a, b], grid(), topmost=True)
+    assert owners.row(1).tolist() == [1]
+    everywhere = labels_at_centres(a_stack, np.array([0, 1, 0]), [a, b], grid(), topmost=False)
+    assert everywhere.row(1).tolist() == [0, 1]
+
+
+def test_copies_of_a_region_cost_as_much_as_one():
+    """2,000 copies in each class: two million pairs of each class are never compared."""
+    copies = [box(f"{name}{k:04}", name, 5, 0, 35, 30) for name in "AB" for k in range(2000)]
+    planned = plan_patches(copies, grid(), LabelRule())
+    assert planned.by_label == {"A": 12}
+    assert planned.table.regions_of(0) == [f"A{k:04}" for k in range(2000)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlap, "MAX_COMPARED", overlap.LEAST_POINTS)
+        assert plan_patches(copies, grid(), LabelRule()).by_label == {"A": 12}
+
+
+def test_regions_that_are_too_many_to_compare_are_refused_with_their_number(monkeypatch):
+    near = [box(f"{k:04}", "A", 0, 0, 50 + k / 100, 50 + k / 100) for k in range(100)]
+    monkeypatch.setattr(overlap, "MAX_COMPARED", 4949 * overlap.LEAST_POINTS)
+    with pytest.raises(PlanError, match="lie over one another in 4,950 pairs or more"):
+        plan_patches(near, grid(), LabelRule())
+    monkeypatch.setattr(overlap, "MAX_COMPARED", 4950 * overlap.LEAST_POINTS)
+    assert len(plan_patches(near, grid(), LabelRule()).table) == 25
+
+
+def test_regions_that_cross_too_often_are_refused_with_their_number(monkeypatch):
+    bars = [box(f"{k}", "A", 0, 10 * k, 99, 10 * k + 5) for k in range(9)]
+    bars += [box(f"{k}", "B", 10 * k, 0, 10 * k + 5, 99) for k in range(9)]
+    monkeypatch.setattr(overlap, "MAX_CROSSED", 80 * overlap.LEAST_POINTS)
+    with pytest.raises(PlanError, match="cross one another in 81 pairs or more"):
+        plan_patches(bars, grid(), LabelRule())
+    monkeypatch.setattr(overlap, "MAX_CROSSED", 81 * overlap.LEAST_POINTS)
+    assert plan_patches(bars, grid(), LabelRule()).report.used == 18
+
+
+def test_regions_of_patches_that_are_too_many_are_refused_with_their_number(monkeypatch):
+    copies = [box(f"{k}", "A", 0, 0, 30, 30) for k in range(10)]
+    monkeypatch.setattr(stack, "MAX_CONTRIBUTIONS", 89)
+    with pytest.raises(PlanError, match="lie in the boxes of the grid 90 times"):
+        plan_patches(copies, grid(), LabelRule())
+    monkeypatch.setattr(stack, "MAX_CONTRIBUTIONS", 90)
+    assert len(plan_patches(copies, grid(), LabelRule()).table) == 9
 
 
 def test_centre_in_half_pixels():
