@@ -9,7 +9,7 @@ from typing import Any
 
 import shapely
 
-from qupath_bridge.errors import BridgeError
+from qupath_bridge.errors import BridgeError, MissingDataError, MissingSlideError
 from qupath_bridge.frozen import count, freeze, one_line
 from qupath_bridge.geometry.calibration import resolve_pixel_size
 from qupath_bridge.geometry.coordinates import coordinate_map
@@ -18,7 +18,8 @@ from qupath_bridge.model import PathObject, Slide
 from qupath_bridge.readers import open_reader
 from qupath_bridge.sources.base import Project
 
-from .plan import slide_path
+from .plan import Failure
+from .slide_files import failure_lines, recorded_pixels, slide_path
 
 __all__ = ["Inspection", "inspect_project"]
 
@@ -36,7 +37,8 @@ class Inspection:
     classes : tuple of mapping
         Name, colour, number of annotations and their area in px² of each class.
     slides : tuple of mapping
-        Facts of each slide, from project and slide file.
+        Facts of each slide, from project and slide file; ``readable`` says if its pixels can be
+        exported.
     problems : tuple of str
         Contradictions, and files that cannot be read.
     """
@@ -49,6 +51,11 @@ class Inspection:
     def __post_init__(self) -> None:
         for name in ("project", "classes", "slides"):
             object.__setattr__(self, name, freeze(getattr(self, name)))
+
+    @property
+    def readable(self) -> bool:
+        """False if the project has slides, and not one of them can be exported."""
+        return not self.slides or any(slide["readable"] for slide in self.slides)
 
     def __repr__(self) -> str:
         return one_line(
@@ -66,12 +73,14 @@ def inspect_project(project: Project, *, reader: str = "auto") -> Inspection:
 
     ``reader`` reads the slide files.
     """
-    slides, problems = [], list(project.problems)
+    slides, problems, missing = [], list(project.problems), []
     for slide in project.slides:
-        facts, found = _inspect_slide(slide, reader)
+        facts, found, failure = _inspect_slide(slide, reader)
         slides.append(facts)
+        missing += [failure] if failure else []
         named = f"{slide.name} (entry {slide.entry_id}): "
         problems += [text if text.startswith(named) else named + text for text in found]
+    problems += failure_lines(missing)
     counts: Counter[str] = Counter()
     areas: Counter[str] = Counter()
     for facts in slides:
@@ -102,9 +111,12 @@ def inspect_project(project: Project, *, reader: str = "auto") -> Inspection:
     )
 
 
-def _inspect_slide(slide: Slide, reader_name: str) -> tuple[dict[str, Any], list[str]]:
-    """Return what project and file say of one slide, and what does not fit."""
+def _inspect_slide(
+    slide: Slide, reader_name: str
+) -> tuple[dict[str, Any], list[str], Failure | None]:
+    """Return what project and file say of one slide, what does not fit, and a missing file."""
     problems: list[str] = []
+    missing = None
     facts: dict[str, Any] = {
         "entry_id": slide.entry_id,
         "name": slide.name,
@@ -112,6 +124,8 @@ def _inspect_slide(slide: Slide, reader_name: str) -> tuple[dict[str, Any], list
         "path": None if slide.path is None else str(slide.path),
         "path_origin": slide.path_origin,
         "size": None if slide.width is None else [slide.width, slide.height],
+        "pixels": recorded_pixels(slide),
+        "readable": False,
         "planes": [slide.size_z, slide.size_t],
         "magnification": slide.magnification,
         "pixel_size": None,
@@ -133,6 +147,9 @@ def _inspect_slide(slide: Slide, reader_name: str) -> tuple[dict[str, Any], list
             problems += [*coordinates.notes, *notes]
             if slide.width is not None and slide.height is not None:
                 coordinates.check_size((slide.width, slide.height))
+            facts["readable"] = True
+    except MissingSlideError as error:
+        missing = Failure.of(slide, error)
     except BridgeError as error:
         problems.append(str(error))
     if size is not None:
@@ -140,12 +157,14 @@ def _inspect_slide(slide: Slide, reader_name: str) -> tuple[dict[str, Any], list
     try:
         data = slide.read(detections=True)
     except BridgeError as error:
-        problems.append(str(error))
+        # A folder that all slides lack is a problem of the project, told once.
+        if not (isinstance(error, MissingDataError) and error.whole_project):
+            problems.append(str(error))
     else:
         problems += data.problems
         facts["objects"] = dict(Counter(str(o.object_type) for o in data.objects))
         facts["classes"] = _classes(data.annotations)
-    return facts, problems
+    return facts, problems, missing
 
 
 def _classes(annotations: Sequence[PathObject]) -> dict[str, dict[str, float]]:

@@ -301,6 +301,7 @@ def report_record(
                 "error": failure.error,
                 "next": failure.hint,
                 "project": failure.project,
+                "missing": failure.missing,
             }
             for failure in failures
         ],
