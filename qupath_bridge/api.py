@@ -47,6 +47,7 @@ from qupath_bridge.pipeline.verify import Finding, Verification
 from qupath_bridge.qupath.editing import Editor
 from qupath_bridge.qupath.files.qpproj import check_kind, project_above
 from qupath_bridge.qupath.jvm.installation import find_installations
+from qupath_bridge.qupath.project_writer import copy_project
 from qupath_bridge.roundtrip import provenance as _provenance
 from qupath_bridge.roundtrip import status as _status
 from qupath_bridge.roundtrip import write_back as _write_back
@@ -81,6 +82,7 @@ __all__ = [
     "Verification",
     "WriteBack",
     "clean",
+    "copy_project",
     "doctor",
     "draw_previews",
     "ensure_provenance",
