@@ -52,8 +52,8 @@ def check_arguments(args: Sequence[str], uri: str = "") -> None:
                 )
         elif name not in _HARMLESS | _HARMLESS_WITH_VALUE:
             raise CoordinateError(
-                f"QuPath opens this file with {name} ({shown or uri}), which can show another "
-                "image than the first.",
+                f"QuPath opens this file with {name.partition('=')[0]} ({shown or uri}), which can "
+                "show another image than the first.",
                 hint="Only the first image of a file can be read, as it is.",
             )
 
