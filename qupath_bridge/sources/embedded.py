@@ -154,7 +154,7 @@ def resolved_slides(
         slides.append(replace(slide, path=path, path_origin=found.origin, tried=found.tried))
     problems = [*file.problems, *_data_problems(file)]
     problems += [
-        f"slide_map {old}={new} fits no slide of {info.path}."
+        f"No slide of {info.path} fits the option slide_map {old}={new}."
         for old, new in places.items()
         if old not in used
     ]

@@ -93,10 +93,10 @@ def test_slide_map_that_fits_nothing_and_folder_that_does_not_exist(study, tmp_p
     ):
         status, _, errors = call(capsys, *command, *words)
         assert status == 0
-        assert "slide_map Q:=/nowhere fits no slide" in errors
+        assert f"No slide of {study.project} fits --slide-map Q:=/nowhere." in errors
     status, _, errors = call(capsys, "plan", study.project, "--search", tmp_path / "nowhere")
     assert status == 2
-    assert f"search: {tmp_path / 'nowhere'} is not there" in errors
+    assert f"{tmp_path / 'nowhere'}, the place of --search, is not there" in errors
 
 
 # --- data that were not copied ------------------------------------------------------------------

@@ -280,7 +280,9 @@ def test_a_slide_map_wins_over_a_stored_place_that_exists(moved):
 def test_a_slide_map_that_fits_no_slide_is_told(moved):
     project, slide = opened(moved / "old/study", slide_map={"/no/such": "/x", str(moved): "/y"})
     (problem,) = project.problems
-    assert "slide_map /no/such=/x fits no slide" in problem
+    assert problem == (
+        f"No slide of {moved / 'old/study/project.qpproj'} fits the option slide_map /no/such=/x."
+    )
     assert slide.path_origin == "as stored"  # nothing is at /y
 
 

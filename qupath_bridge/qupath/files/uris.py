@@ -346,7 +346,8 @@ def check_search_folder(folder: Path | str) -> Path:
     path = Path(folder)
     if not path.is_dir():
         raise UsageError(
-            f"search: {path} is {'not a folder' if path.exists() else 'not there'}.",
+            f"{path}, the place of the option search, is "
+            f"{'not a folder' if path.exists() else 'not there'}.",
             hint="Name a folder that holds the slides, itself or in folders below it.",
         )
     return path
