@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 LISTED = 3
-"""Missing slide files that get a line each; more are told together."""
+"""Failures of one cause that get a line each; more are told together."""
 
 
 def slide_path(slide: Slide) -> Path:
@@ -145,19 +145,37 @@ def read_annotations(slide: Slide, config: ExportConfig) -> ImageData:
 
 
 def failure_lines(failures: Sequence[Failure]) -> Iterator[str]:
-    r"""Yield one line per failure; of more than three missing files, one per common folder.
+    r"""Yield one line per failure; more than three of one cause get a line together.
 
-    A group is ``434 slides below I:\COAD are not here; try the option slide_map 'I:\COAD=…'``.
+    Of missing files it is one line per drive:
+    ``434 slides below I:\COAD are not here; try the option slide_map 'I:\COAD=…'``.
     """
-    missing = [failure for failure in failures if failure.missing]
-    together = set(map(id, missing)) if len(missing) > LISTED else set()
+    missing = [failure.missing for failure in failures if failure.missing]
+    groups: dict[str, list[Failure]] = {}
     for failure in failures:
-        if id(failure) not in together:
+        if len(missing) <= LISTED or not failure.missing:
+            groups.setdefault(_cause(failure), []).append(failure)
+    for cause, group in groups.items():
+        if len(group) > LISTED:
+            yield f"{_shown([failure.slide_name for failure in group])}: {cause}"
+            continue
+        for failure in group:
             known = failure.slide_name in failure.error
             text = failure.error if known else f"{failure.slide_name}: {failure.error}"
             yield f"{text} {failure.hint}" if failure.hint else text
-    if together:
-        yield from _missing_groups([failure.missing or "" for failure in missing])
+    if len(missing) > LISTED:
+        yield from _missing_groups(missing)
+
+
+def _cause(failure: Failure) -> str:
+    """Return error and hint without what is the slide's own."""
+    text = failure.error.removeprefix(f"{failure.slide_name} (entry {failure.entry_id}): ")
+    text = f"{text} {failure.hint}" if failure.hint else text
+    return re.sub(rf"data([/\\]){re.escape(failure.entry_id)}(?!\w)", r"data\1ENTRY_ID", text)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return f"{len(names)} slides ({', '.join(names[:LISTED])} and {len(names) - LISTED} more)"
 
 
 def _missing_groups(places: Sequence[str]) -> Iterator[str]:

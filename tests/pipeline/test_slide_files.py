@@ -22,6 +22,7 @@ from qupath_bridge.pipeline.slide_files import (
     recorded_pixels,
     slide_path,
 )
+from qupath_bridge.sources.embedded import missing_data
 from qupath_bridge.sources.memory import memory_slide
 
 RGB = ("Red", "Green", "Blue")
@@ -120,6 +121,26 @@ def test_more_than_three_missing_files_are_told_together(uris, lines):
     assert first == "b.svs: Too small. Zoom."
     assert [line.removesuffix(", or the option search DIR") for line in groups] == lines
     assert len(list(failure_lines(failures[:3]))) == 3
+
+
+def test_more_than_three_failures_of_one_cause_are_told_together(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    dark = [replace(recorded(False, "UINT16", ("x",) * 33), name=f"{n}.tif") for n in "abcde"]
+    failures = []
+    for slide in dark:
+        with pytest.raises(SlideError) as caught:
+            slide_path(slide)
+        failures.append(Failure.of(slide, caught.value))
+    for entry_id in ("1", "12", "3", "4"):
+        error = missing_data(data / entry_id)
+        failures.append(Failure.of(memory_slide(entry_id, f"s{entry_id}"), error))
+    first, second = failure_lines(failures)
+    assert first.startswith("5 slides (a.tif, b.tif, c.tif and 2 more): fluorescence, 33 channels")
+    place = data / "ENTRY_ID"
+    assert second.startswith(f"4 slides (s1, s12, s3 and 1 more): {place}: the folder of this")
+    assert "Copy the folder data/ENTRY_ID from" in second
+    assert len(list(failure_lines(failures[2:8]))) == 6  # three and three
 
 
 def unread(error):
