@@ -9,7 +9,7 @@ from typing import Any
 
 import shapely
 
-from qupath_bridge.errors import BridgeError, MissingDataError, MissingSlideError
+from qupath_bridge.errors import BridgeError, MissingDataError
 from qupath_bridge.frozen import count, freeze, one_line
 from qupath_bridge.geometry.calibration import resolve_pixel_size
 from qupath_bridge.geometry.coordinates import coordinate_map
@@ -73,14 +73,13 @@ def inspect_project(project: Project, *, reader: str = "auto") -> Inspection:
 
     ``reader`` reads the slide files.
     """
-    slides, problems, missing = [], list(project.problems), []
+    slides, problems, failures = [], list(project.problems), []
     for slide in project.slides:
-        facts, found, failure = _inspect_slide(slide, reader)
+        facts, notes, failed = _inspect_slide(slide, reader)
         slides.append(facts)
-        missing += [failure] if failure else []
-        named = f"{slide.name} (entry {slide.entry_id}): "
-        problems += [text if text.startswith(named) else named + text for text in found]
-    problems += failure_lines(missing)
+        failures += failed
+        problems += [f"{slide.name} (entry {slide.entry_id}): {text}" for text in notes]
+    problems += failure_lines(failures)
     counts: Counter[str] = Counter()
     areas: Counter[str] = Counter()
     for facts in slides:
@@ -113,10 +112,10 @@ def inspect_project(project: Project, *, reader: str = "auto") -> Inspection:
 
 def _inspect_slide(
     slide: Slide, reader_name: str
-) -> tuple[dict[str, Any], list[str], Failure | None]:
-    """Return what project and file say of one slide, what does not fit, and a missing file."""
-    problems: list[str] = []
-    missing = None
+) -> tuple[dict[str, Any], list[str], list[Failure]]:
+    """Return what project and file say of one slide, notes, and why it cannot be exported."""
+    notes: list[str] = []
+    failures: list[Failure] = []
     facts: dict[str, Any] = {
         "entry_id": slide.entry_id,
         "name": slide.name,
@@ -141,17 +140,15 @@ def _inspect_slide(
             coordinates = coordinate_map(slide.builder, file_size=reader.size, bounds=reader.bounds)
             facts["coordinates"] = coordinates.describe()
             facts["magnification"] = slide.magnification or reader.objective_power
-            size, notes = resolve_pixel_size(
+            size, differing = resolve_pixel_size(
                 None, slide.pixel_size, coordinates.pixel_size(reader.pixel_size)
             )
-            problems += [*coordinates.notes, *notes]
+            notes += [*coordinates.notes, *differing]
             if slide.width is not None and slide.height is not None:
                 coordinates.check_size((slide.width, slide.height))
             facts["readable"] = True
-    except MissingSlideError as error:
-        missing = Failure.of(slide, error)
     except BridgeError as error:
-        problems.append(str(error))
+        failures.append(Failure.of(slide, error))
     if size is not None:
         facts["pixel_size"] = {"x": size.x, "y": size.y, "origin": size.origin}
     try:
@@ -159,12 +156,12 @@ def _inspect_slide(
     except BridgeError as error:
         # A folder that all slides lack is a problem of the project, told once.
         if not (isinstance(error, MissingDataError) and error.whole_project):
-            problems.append(str(error))
+            failures.append(Failure.of(slide, error))
     else:
-        problems += data.problems
+        notes += data.problems
         facts["objects"] = dict(Counter(str(o.object_type) for o in data.objects))
         facts["classes"] = _classes(data.annotations)
-    return facts, problems, missing
+    return facts, notes, failures
 
 
 def _classes(annotations: Sequence[PathObject]) -> dict[str, dict[str, float]]:

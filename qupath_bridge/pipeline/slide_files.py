@@ -160,18 +160,23 @@ def failure_lines(failures: Sequence[Failure]) -> Iterator[str]:
             yield f"{_shown([failure.slide_name for failure in group])}: {cause}"
             continue
         for failure in group:
-            known = failure.slide_name in failure.error
-            text = failure.error if known else f"{failure.slide_name}: {failure.error}"
-            yield f"{text} {failure.hint}" if failure.hint else text
+            yield f"{failure.slide_name} (entry {failure.entry_id}): {_text(failure)}"
     if len(missing) > LISTED:
         yield from _missing_groups(missing)
 
 
+def _text(failure: Failure) -> str:
+    """Return error and hint without the name of the slide at the start."""
+    name = failure.slide_name
+    text = failure.error.removeprefix(f"{name} (entry {failure.entry_id}): ")
+    text = text.removeprefix(f"{name}: ")
+    return f"{text} {failure.hint}" if failure.hint else text
+
+
 def _cause(failure: Failure) -> str:
     """Return error and hint without what is the slide's own."""
-    text = failure.error.removeprefix(f"{failure.slide_name} (entry {failure.entry_id}): ")
-    text = f"{text} {failure.hint}" if failure.hint else text
-    return re.sub(rf"data([/\\]){re.escape(failure.entry_id)}(?!\w)", r"data\1ENTRY_ID", text)
+    entry_id = re.escape(failure.entry_id)
+    return re.sub(rf"data([/\\]){entry_id}(?!\w)", r"data\1ENTRY_ID", _text(failure))
 
 
 def _shown(names: Sequence[str]) -> str:

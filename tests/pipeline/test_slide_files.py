@@ -115,10 +115,10 @@ def test_a_missing_file_is_one_message_with_places_and_hint():
     ],
 )  # fmt: skip
 def test_more_than_three_missing_files_are_told_together(uris, lines):
-    other = Failure.of(memory_slide("9", "b.svs"), PlanError("Too small.", hint="Zoom."))
+    other = Failure.of(memory_slide("9", "b.svs"), PlanError("b.svs: Too small.", hint="Zoom."))
     failures = [missing(uri) for uri in uris]
     first, *groups = failure_lines([*failures, other])
-    assert first == "b.svs: Too small. Zoom."
+    assert first == "b.svs (entry 9): Too small. Zoom."
     assert [line.removesuffix(", or the option search DIR") for line in groups] == lines
     assert len(list(failure_lines(failures[:3]))) == 3
 
