@@ -36,7 +36,9 @@ if TYPE_CHECKING:
         Fault,
         GeometryError,
         InterruptedRunError,
+        MissingDataError,
         MissingDependencyError,
+        MissingSlideError,
         OutputError,
         PlanError,
         ProjectError,
@@ -126,7 +128,7 @@ _HOMES = {
     "errors": (
         "BridgeError", "UsageError", "ConfigError", "Fault", "ProjectError", "SlideError",
         "CoordinateError", "PlanError", "ReadError", "GeometryError", "OutputError",
-        "MissingDependencyError", "InterruptedRunError",
+        "MissingDependencyError", "InterruptedRunError", "MissingDataError", "MissingSlideError",
     ),
 }  # fmt: skip
 """Module of each public name. They are imported at first use: ``import qupath_bridge`` is quick."""
@@ -222,6 +224,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "OutputError",
     "MissingDependencyError",
     "InterruptedRunError",
+    "MissingDataError",
+    "MissingSlideError",
     "coordinates",
     "geojson",
 ]

@@ -31,6 +31,7 @@ from qupath_bridge.pipeline import estimate as _estimate
 from qupath_bridge.pipeline import inspection as _inspection
 from qupath_bridge.pipeline import verify as _verify
 from qupath_bridge.pipeline.cancel import Cancel
+from qupath_bridge.pipeline.empty import warn_of_empty
 from qupath_bridge.pipeline.estimate import Estimate
 from qupath_bridge.pipeline.export import run_export
 from qupath_bridge.pipeline.inspection import Inspection
@@ -40,10 +41,13 @@ from qupath_bridge.pipeline.preview import preview_path
 from qupath_bridge.pipeline.progress import Progress, watch
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.select import select_slides
+from qupath_bridge.pipeline.slide_files import failure_lines
 from qupath_bridge.pipeline.survey import Survey, name_slides, slide_key, survey, survey_plans
 from qupath_bridge.pipeline.verify import Finding, Verification
 from qupath_bridge.qupath.editing import Editor
+from qupath_bridge.qupath.files.qpproj import check_kind, project_above
 from qupath_bridge.qupath.jvm.installation import find_installations
+from qupath_bridge.qupath.project_writer import copy_project
 from qupath_bridge.roundtrip import provenance as _provenance
 from qupath_bridge.roundtrip import status as _status
 from qupath_bridge.roundtrip import write_back as _write_back
@@ -78,11 +82,13 @@ __all__ = [
     "Verification",
     "WriteBack",
     "clean",
+    "copy_project",
     "doctor",
     "draw_previews",
     "ensure_provenance",
     "estimate",
     "export",
+    "failure_lines",
     "find_projects",
     "inspect",
     "kept_data",
@@ -113,15 +119,19 @@ def find_projects(place: Place) -> tuple[Path, ...]:
     Raises
     ------
     ProjectError
-        If there is none.
+        If there is none, or the file is plainly of another kind.
     """
     path = Path(place)
     if not path.is_dir():
-        return (path,)
+        return (check_kind(path),)
     direct = sorted(path.glob("*.qpproj"))
     found = direct or sorted(path.glob("*/*.qpproj"))
     if not found:
-        raise ProjectError("No project found", path=path, hint="Name a .qpproj file or its folder.")
+        raise ProjectError(
+            "No project found",
+            path=path,
+            hint=project_above(path) or "Name a .qpproj file or its folder.",
+        )
     return tuple(found)
 
 
@@ -219,16 +229,22 @@ def plan(
     _refuse_unused("plan", options, *OPENING, "reader")
     if isinstance(source, Slide):
         _refuse_opening(options)
-        return plan_slide(source, config, options)
+        one = plan_slide(source, config, options)
+        # The other slides of the project are not read: a class may be theirs.
+        shared = survey_plans([one], unread=True).warnings
+        return dataclasses.replace(one, warnings=(*one.warnings, *shared))
     with _open_source(source, options) as (projects, given):
         slides = select(given, selection)
         names = name_slides(slides)
         slide_ids = [names[slide_key(slide)] for slide in slides]
         plans = plan_slides(slides, config, options, slide_ids=slide_ids)
     problems = [text for project in projects for text in project.problems]
-    # With a slide unread nobody knows which classes it holds.
-    shared = survey_plans(plans).warnings if len(plans) and not plans.failures else ()
-    return Plans(plans, plans.failures, (*problems, *shared, *_nothing_kept(plans)))
+    shared = survey_plans(plans, unread=bool(plans.failures)).warnings if len(plans) else ()
+    empty = warn_of_empty(
+        (one.slide.name, len(one), {str(reason): n for reason, n in one.dropped.items()})
+        for one in plans
+    )
+    return Plans(plans, plans.failures, (*problems, *shared, *empty))
 
 
 def draw_previews(
@@ -254,17 +270,6 @@ def draw_previews(
         except SlideError as error:
             notes.append(f"{one.slide.name}: no preview: {error}")
     return tuple(drawn), tuple(notes)
-
-
-def _nothing_kept(plans: Plans) -> tuple[str, ...]:
-    if not len(plans) or plans.patches:
-        return ()
-    reasons: dict[str, int] = {}
-    for one in plans:
-        for reason, count in one.dropped.items():
-            reasons[str(reason)] = reasons.get(str(reason), 0) + count
-    why = ", ".join(f"{n} {reason}" for reason, n in reasons.items() if n) or "none fits"
-    return (f"No patch is kept: {why}.",)
 
 
 def estimate(plans: Plan | Sequence[Plan], *, workers: int | None = None) -> Estimate:
@@ -356,7 +361,7 @@ def _export_plans(
             hint="Export them into one output each.",
         )
     settings = Settings(Selection(), plans[0].config, options)
-    surveyed = survey_plans(plans)
+    surveyed = survey_plans(plans, unread=bool(plans.failures))
     expected = {one.slide_id: one.digest for one in plans}
     return _export(
         surveyed, out, settings, (), expected, plans.failures, on_progress, cancel, command
@@ -391,6 +396,9 @@ def _export(
             command=sys.argv if command is None else command,
             progress=listener, cancel=cancel,
         )  # fmt: skip
+    empty = warn_of_empty((s["slide_name"], s["written"], s["dropped"]) for s in run)
+    problems = [text for project in projects for text in project.problems]
+    run = dataclasses.replace(run, warnings=(*problems, *run.warnings, *empty))
     if not options.provenance:
         return run
     written = [_provenance.write_provenance(info, run) for info in infos.values()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,10 +59,15 @@ def _as_planes(value: object) -> object:
     return value
 
 
+def _strip(text: str) -> str:
+    """Take off plain white space only: a no-break space may be a part of a class name."""
+    return text.strip(string.whitespace)
+
+
 def _as_priority(value: object) -> object:
     """Read "A,B" as a list; a class name with a comma needs the list form."""
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        return tuple(_strip(part) for part in value.split(",") if _strip(part))
     return value
 
 
@@ -73,9 +79,10 @@ def _as_pairs(value: object) -> object:
         pairs: dict[str, str] = {}
         for item in value:
             left, sign, right = str(item).rpartition("=")
-            if not sign or not left.strip() or not right.strip():
+            left, right = _strip(left), _strip(right)
+            if not sign or not left or not right:
                 raise ValueError(f"{item!r} is not of the form A=B")
-            pairs[left.strip()] = right.strip()
+            pairs[left] = right
         return pairs
     return value
 
@@ -484,8 +491,10 @@ class RunOptions(_Model):
         ),
     }
 
-    slide_map: Pairs = _option(_NO_PAIRS, "where slides moved; may be repeated", show="OLD=NEW")
-    search: Strings = _option((), "folder to look for slides that moved", show="DIR")
+    slide_map: Pairs = _option(
+        _NO_PAIRS, "where slides moved, before all other places; may be repeated", show="OLD=NEW"
+    )
+    search: Strings = _option((), "folder in which to look for slides by name", show="DIR")
     preview: Path | None = _option(
         None, "picture of the plan; one per slide where there are several", show="FILE"
     )

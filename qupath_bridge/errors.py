@@ -6,7 +6,9 @@
     ├── UsageError                2    invalid arguments of a call or command
     ├── ConfigError               3    invalid configuration; all faults at once, with their places
     ├── ProjectError              4    a QuPath project or data file that cannot be read
+    │   └── MissingDataError      4    the folder with what was drawn is not there
     ├── SlideError                1    one slide cannot be used; the others continue
+    │   ├── MissingSlideError     1    the slide file was not found
     │   ├── CoordinateError       1    QuPath's coordinates cannot be mapped to the file
     │   ├── PlanError             1    the requested patches cannot be planned on this slide
     │   └── ReadError             1    pixels cannot be read
@@ -32,7 +34,9 @@ __all__ = [
     "Fault",
     "GeometryError",
     "InterruptedRunError",
+    "MissingDataError",
     "MissingDependencyError",
+    "MissingSlideError",
     "OutputError",
     "PlanError",
     "ProjectError",
@@ -126,8 +130,34 @@ class ProjectError(BridgeError):
         super().__init__(f"{where}{problem}{at}{wanted}.", hint=hint)
 
 
+class MissingDataError(ProjectError):
+    """The folder of a slide's data was not copied: nobody knows what was drawn.
+
+    ``whole_project`` is True where the folder ``data`` of the project is missing.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: Path | str | None = None,
+        hint: str | None = None,
+        whole_project: bool = False,
+    ) -> None:
+        self.whole_project = whole_project
+        super().__init__(problem, path=path, hint=hint)
+
+
 class SlideError(BridgeError):
     """One slide cannot be used; the other slides of a run continue."""
+
+
+class MissingSlideError(SlideError):
+    """The slide file was not found; ``place`` is where the project says that it is."""
+
+    def __init__(self, message: str, *, place: str = "", hint: str | None = None) -> None:
+        self.place = place
+        super().__init__(message, hint=hint)
 
 
 class CoordinateError(SlideError):

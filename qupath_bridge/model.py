@@ -446,7 +446,8 @@ class Slide:
         The image's URI as stored in the project; None for builders without one.
     path : Path or None
         Where the file was found on this machine; ``path_origin`` says how
-        (``as stored``, ``relative``, ``mapped``, ``searched``), ``tried`` where it was looked for.
+        (``mapped``, ``as stored``, ``relative``, ``beside``, ``searched``), ``tried`` where it was
+        looked for.
     width, height : int or None
         Size recorded by QuPath, full-resolution pixels; None if it never stored one.
     pixel_size : PixelSize or None

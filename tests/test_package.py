@@ -204,8 +204,8 @@ def test_errors_below_the_command_line_name_options_without_dashes():
 
 def test_every_error_is_one_of_ours_and_has_a_status():
     statuses = {
-        "UsageError": 2, "ConfigError": 3, "ProjectError": 4, "OutputError": 5,
-        "MissingDependencyError": 6, "InterruptedRunError": 130,
+        "UsageError": 2, "ConfigError": 3, "ProjectError": 4, "MissingDataError": 4,
+        "OutputError": 5, "MissingDependencyError": 6, "InterruptedRunError": 130,
     }  # fmt: skip
     for name in errors.__all__:
         kind = getattr(errors, name)

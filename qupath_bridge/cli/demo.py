@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib import resources
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def run_demo(folder: Path, *, as_json: bool) -> int:
     if folder.exists() and any(folder.iterdir()):
         raise OutputError(f"{folder} is not empty.", hint="Name a new folder, or remove it first.")
     project_folder, out = folder / "project", folder / "patches"
-    shutil.copytree(source, project_folder)
+    api.copy_project(source, project_folder)
     config = ExportConfig(size=128, mpp=0.5, edge="pad")
     options = RunOptions(preview=folder / "plan.png")
     run = api.export(project_folder, out, config, options=options, command=["demo"])

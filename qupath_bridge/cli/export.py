@@ -74,9 +74,6 @@ def run_export(
         *run.warnings,
         *(f"{slide['slide_name']}: {text}" for slide in run for text in slide["warnings"]),
     ]
-    if not run.written and not run.failures:
-        why = ", ".join(f"{n} {reason}" for reason, n in run.dropped_counts().items() if n)
-        warnings.append(f"No patch is kept: {why or 'none fits'}.")
     if as_json:
         print_json(_export_record(run, warnings))
     else:
@@ -136,19 +133,36 @@ def _failure_records(failures: Sequence[api.Failure]) -> list[dict[str, Any]]:
 
 
 def _print_plans(plans: api.Plans) -> None:
-    print_table(
-        ("slide", "patches", "µm/px", "labels"),
-        [
-            (
-                one.slide.name,
-                len(one),
-                "-" if one.mpp is None else f"{one.mpp:.4g}",
-                ", ".join(f"{label} {n}" for label, n in one.label_counts().items()) or "-",
-            )
-            for one in plans
-        ],
-    )
+    names = _names([(one.slide.name, one.slide.entry_id) for one in plans])
+    rows = [
+        (
+            name,
+            len(one),
+            "-" if one.mpp is None else f"{one.mpp:.4g}",
+            _listed(one.label_counts()),
+        )
+        for name, one in zip(names, plans, strict=True)
+    ]
+    if len(rows) > 1:
+        rows.append(("total", plans.patches, "", _listed(plans.label_counts())))
+    _print_filled(("slide", "patches", "µm/px", "labels"), rows)
     _print_counts(plans.label_counts(), plans.dropped_counts())
+
+
+def _names(slides: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the name of each slide, with its entry ID where several slides have the name."""
+    times = Counter(name for name, _ in slides)
+    return [name if times[name] == 1 else f"{name} (entry {entry})" for name, entry in slides]
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{label} {n}" for label, n in counts.items()) or "-"
+
+
+def _print_filled(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table unless it has no rows."""
+    if rows:
+        print_table(head, rows)
 
 
 def _print_counts(labels: Mapping[str, int], reasons: Mapping[str, int]) -> None:
@@ -166,17 +180,14 @@ def _print_counts(labels: Mapping[str, int], reasons: Mapping[str, int]) -> None
 def _print_run(
     run: api.Run, warnings: Sequence[str], settings: Settings, sources: Sequence[Path]
 ) -> None:
-    print_table(
-        ("slide", "patches", "labels"),
-        [
-            (
-                slide["slide_name"],
-                slide["written"],
-                ", ".join(f"{label} {n}" for label, n in slide["by_label"].items()) or "-",
-            )
-            for slide in run
-        ],
-    )
+    names = _names([(slide["slide_name"], slide["entry_id"]) for slide in run])
+    rows = [
+        (name, slide["written"], _listed(slide["by_label"]))
+        for name, slide in zip(names, run, strict=True)
+    ]
+    if len(rows) > 1:
+        rows.append(("total", run.written, _listed(run.label_counts())))
+    _print_filled(("slide", "patches", "labels"), rows)
     _print_counts(run.label_counts(), run.dropped_counts())
     _print_notes(warnings, run.failures)
     print(f"\n{run.written} patches in {run.place}")
@@ -188,12 +199,8 @@ def _print_run(
 def _print_notes(warnings: Sequence[str], failures: Sequence[api.Failure]) -> None:
     for warning in warnings:
         say(f"warning: {warning}")
-    for failure in failures:
-        name = "" if failure.slide_name in failure.error else f"{failure.slide_name}: "
-        say(
-            f"failed: {name}{failure.error}" + (f" {failure.hint}" if failure.hint else ""),
-            logging.ERROR,
-        )
+    for line in api.failure_lines(failures):
+        say(f"failed: {line}", logging.ERROR)
 
 
 def _size(count: float) -> str:

@@ -17,8 +17,9 @@ SHOWN = 8
 
 
 def run_inspect(sources: Sequence[Path], given: Given, *, as_json: bool) -> int:
-    """Show projects; what is wrong with them is part of the result, not an error."""
+    """Show projects; 1 if no slide of them can be exported, else problems are only told."""
     found = api.inspect(sources, given.settings().options)
+    code = 0 if any(each.readable for each in found) else 1
     if as_json:
         results = [
             {
@@ -31,10 +32,10 @@ def run_inspect(sources: Sequence[Path], given: Given, *, as_json: bool) -> int:
             for each in found
         ]
         print_json(results[0] if len(results) == 1 else {"projects": results})
-        return 0
+        return code
     for each in found:
         _print(each)
-    return 0
+    return code
 
 
 def _print(found: api.Inspection) -> None:
@@ -43,12 +44,23 @@ def _print(found: api.Inspection) -> None:
     reason = f": {project['engine_reason']}" if project["engine_reason"] else ""
     print(f"read by the engine {project['engine']}{reason}\n")
     print_table(
-        ("entry", "slide", "size", "µm/px", "from", "objective", "annotations", "slide file"),
+        (
+            "entry",
+            "slide",
+            "size",
+            "pixels",
+            "µm/px",
+            "from",
+            "objective",
+            "annotations",
+            "slide file",
+        ),
         [
             (
                 slide["entry_id"],
                 slide["name"],
                 "?" if slide["size"] is None else "{} x {}".format(*slide["size"]),
+                slide["pixels"] or "?",
                 "-" if slide["pixel_size"] is None else f"{slide['pixel_size']['x']:.4g}",
                 "-" if slide["pixel_size"] is None else slide["pixel_size"]["origin"],
                 "-" if slide["magnification"] is None else f"{slide['magnification']:g}x",

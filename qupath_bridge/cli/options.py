@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -141,6 +142,22 @@ def flag_of(option: Option) -> str:
     """Return the flag of an option; one that is on by default has a flag that turns it off."""
     name = option.name.replace("_", "-")
     return f"--no-{name}" if option.kind == "flag" and option.default is True else f"--{name}"
+
+
+def with_flags(text: str) -> str:
+    """Return a message with the flag of each option that it names, as the command line knows it.
+
+    >>> with_flags("Name it with the option slide_map, or leave labels out with the option labels.")
+    'Name it with --slide-map, or leave labels out with --no-labels.'
+    """
+    if "the option " not in text:
+        return text
+    from qupath_bridge.config import options
+
+    flags = {option.name: flag_of(option) for option in options()}
+    return re.sub(
+        r"the option (\w+)", lambda found: flags.get(found[1], found[0]), text, flags=re.ASCII
+    )
 
 
 def _parameters(

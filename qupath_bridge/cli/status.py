@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
         runs = api.status(project)
         kept = [_backup(backup) for backup in api.kept_data(project)]
     stale = any(run.state == "stale" for run in runs)
-    code = 1 if exit_code and stale else 0
+    code = 1 if _nothing_seen(runs) or (exit_code and stale) else 0
     if as_json:
         print_json(
             {
@@ -62,6 +62,12 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
     for backup in kept:
         _print_backup(backup)
     return code
+
+
+def _nothing_seen(runs: Sequence[api.RunStatus]) -> bool:
+    """Return whether there are runs, and nothing of them can be compared with the project."""
+    states = {entry.state for run in runs for entry in run.entries}
+    return states == {"unknown"} if states else any(run.problem for run in runs)
 
 
 def _backup(found: tuple[api.Backup, Mapping[str, str]]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 from qupath_bridge.errors import CoordinateError
 from qupath_bridge.frozen import OneLine, freeze, thaw
 
+from .arguments import check_arguments
+
 __all__ = ["AFFINE_KEYS", "FLIPS", "ROTATIONS", "BuilderStep", "read_chain", "to_builder"]
 
 ROTATIONS = {"ROTATE_NONE": 0, "ROTATE_90": 1, "ROTATE_180": 2, "ROTATE_270": 3}
@@ -28,8 +30,6 @@ AFFINE_KEYS = ("m00", "m10", "m01", "m11", "m02", "m12")
 
 _MAX_STEPS = 64
 _OPENSLIDE = {"openslideserverbuilder", "openslideimageserver", "openslide"}
-# Arguments of Bio-Formats that select another image of the file, or swap its axes.
-_OTHER_IMAGE = ("--name", "-n", "--dims")
 _REFUSED = {
     "channels": "joins channels of several images",
     "color": "computes new channels",
@@ -163,27 +163,8 @@ def _read_uri(builder: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {
         key: str(builder[key]) for key in ("providerClassName", "uri") if builder.get(key)
     }
-    _check_args(list(args))
+    check_arguments(args, values.get("uri", ""))
     return {**values, "args": list(args)}
-
-
-def _check_args(args: list[str]) -> None:
-    """Refuse arguments with which QuPath shows another image than the first of the file."""
-    # Both forms that QuPath's readers take: "--series 2" and "--series=2".
-    words = [word for arg in args for word in arg.split("=", 1)]
-    for place, word in enumerate(words):
-        value = words[place + 1] if place + 1 < len(words) else ""
-        if word in ("--series", "-s") and value != "0":
-            raise CoordinateError(
-                f"QuPath shows series {value or '?'} of this file ({' '.join(args)}).",
-                hint="Only the first image of a file (series 0) can be read.",
-            )
-        if word in _OTHER_IMAGE:
-            raise CoordinateError(
-                f"QuPath opens this file with {word} ({' '.join(args)}), which can show another "
-                "image than the first.",
-                hint="Only the first image of a file can be read, as it is.",
-            )
 
 
 def _read_rotated(builder: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import shapely
 
-from qupath_bridge.errors import BridgeError
+from qupath_bridge.errors import BridgeError, MissingDataError
 from qupath_bridge.frozen import count, freeze, one_line
 from qupath_bridge.geometry.calibration import resolve_pixel_size
 from qupath_bridge.geometry.coordinates import coordinate_map
@@ -18,7 +18,8 @@ from qupath_bridge.model import PathObject, Slide
 from qupath_bridge.readers import open_reader
 from qupath_bridge.sources.base import Project
 
-from .plan import slide_path
+from .plan import Failure
+from .slide_files import failure_lines, recorded_pixels, slide_path
 
 __all__ = ["Inspection", "inspect_project"]
 
@@ -36,7 +37,8 @@ class Inspection:
     classes : tuple of mapping
         Name, colour, number of annotations and their area in px² of each class.
     slides : tuple of mapping
-        Facts of each slide, from project and slide file.
+        Facts of each slide, from project and slide file; ``readable`` says if its pixels can be
+        exported.
     problems : tuple of str
         Contradictions, and files that cannot be read.
     """
@@ -49,6 +51,11 @@ class Inspection:
     def __post_init__(self) -> None:
         for name in ("project", "classes", "slides"):
             object.__setattr__(self, name, freeze(getattr(self, name)))
+
+    @property
+    def readable(self) -> bool:
+        """False if the project has slides, and not one of them can be exported."""
+        return not self.slides or any(slide["readable"] for slide in self.slides)
 
     def __repr__(self) -> str:
         return one_line(
@@ -66,12 +73,13 @@ def inspect_project(project: Project, *, reader: str = "auto") -> Inspection:
 
     ``reader`` reads the slide files.
     """
-    slides, problems = [], list(project.problems)
+    slides, problems, failures = [], list(project.problems), []
     for slide in project.slides:
-        facts, found = _inspect_slide(slide, reader)
+        facts, notes, failed = _inspect_slide(slide, reader)
         slides.append(facts)
-        named = f"{slide.name} (entry {slide.entry_id}): "
-        problems += [text if text.startswith(named) else named + text for text in found]
+        failures += failed
+        problems += [f"{slide.name} (entry {slide.entry_id}): {text}" for text in notes]
+    problems += failure_lines(failures)
     counts: Counter[str] = Counter()
     areas: Counter[str] = Counter()
     for facts in slides:
@@ -102,9 +110,12 @@ def inspect_project(project: Project, *, reader: str = "auto") -> Inspection:
     )
 
 
-def _inspect_slide(slide: Slide, reader_name: str) -> tuple[dict[str, Any], list[str]]:
-    """Return what project and file say of one slide, and what does not fit."""
-    problems: list[str] = []
+def _inspect_slide(
+    slide: Slide, reader_name: str
+) -> tuple[dict[str, Any], list[str], list[Failure]]:
+    """Return what project and file say of one slide, notes, and why it cannot be exported."""
+    notes: list[str] = []
+    failures: list[Failure] = []
     facts: dict[str, Any] = {
         "entry_id": slide.entry_id,
         "name": slide.name,
@@ -112,6 +123,8 @@ def _inspect_slide(slide: Slide, reader_name: str) -> tuple[dict[str, Any], list
         "path": None if slide.path is None else str(slide.path),
         "path_origin": slide.path_origin,
         "size": None if slide.width is None else [slide.width, slide.height],
+        "pixels": recorded_pixels(slide),
+        "readable": False,
         "planes": [slide.size_z, slide.size_t],
         "magnification": slide.magnification,
         "pixel_size": None,
@@ -127,25 +140,28 @@ def _inspect_slide(slide: Slide, reader_name: str) -> tuple[dict[str, Any], list
             coordinates = coordinate_map(slide.builder, file_size=reader.size, bounds=reader.bounds)
             facts["coordinates"] = coordinates.describe()
             facts["magnification"] = slide.magnification or reader.objective_power
-            size, notes = resolve_pixel_size(
+            size, differing = resolve_pixel_size(
                 None, slide.pixel_size, coordinates.pixel_size(reader.pixel_size)
             )
-            problems += [*coordinates.notes, *notes]
+            notes += [*coordinates.notes, *differing]
             if slide.width is not None and slide.height is not None:
                 coordinates.check_size((slide.width, slide.height))
+            facts["readable"] = True
     except BridgeError as error:
-        problems.append(str(error))
+        failures.append(Failure.of(slide, error))
     if size is not None:
         facts["pixel_size"] = {"x": size.x, "y": size.y, "origin": size.origin}
     try:
         data = slide.read(detections=True)
     except BridgeError as error:
-        problems.append(str(error))
+        # A folder that all slides lack is a problem of the project, told once.
+        if not (isinstance(error, MissingDataError) and error.whole_project):
+            failures.append(Failure.of(slide, error))
     else:
-        problems += data.problems
+        notes += data.problems
         facts["objects"] = dict(Counter(str(o.object_type) for o in data.objects))
         facts["classes"] = _classes(data.annotations)
-    return facts, problems
+    return facts, notes, failures
 
 
 def _classes(annotations: Sequence[PathObject]) -> dict[str, dict[str, float]]:

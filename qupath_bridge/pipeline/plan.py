@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig, RunOptions
-from qupath_bridge.errors import BridgeError, PlanError, SlideError, UsageError
+from qupath_bridge.errors import BridgeError, MissingDataError, PlanError, UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
 from qupath_bridge.geometry.calibration import resolve_pixel_size
 from qupath_bridge.geometry.coordinates import CoordinateMap, coordinate_map
@@ -40,11 +40,12 @@ from qupath_bridge.readers.base import Fingerprint, Reader
 
 from .patch_pixels import PatchPixels
 from .pixels import read_thumbnail
+from .slide_files import missing_place, read_annotations, slide_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Failure", "Plan", "Plans", "make_plan", "plan_slide", "plan_slides", "slide_path"]
+__all__ = ["Failure", "Plan", "Plans", "make_plan", "plan_slide", "plan_slides"]
 
 REPAIR_LIMIT = 0.01
 """Share of a polygon's area that its repair may change before the slide is refused."""
@@ -54,8 +55,8 @@ REPAIR_LIMIT = 0.01
 class Failure(OneLine):
     """A slide that could not be planned or exported, and why.
 
-    ``hint`` says what to do next; ``slide_id`` is the name of the slide in files, and
-    ``project`` the project file.
+    ``hint`` says what to do next; ``slide_id`` is the name of the slide in files, ``project``
+    the project file, and ``missing`` the place of a slide file that was not found.
     """
 
     entry_id: str
@@ -64,13 +65,15 @@ class Failure(OneLine):
     hint: str | None = None
     slide_id: str | None = None
     project: str | None = None
+    missing: str | None = None
 
     @classmethod
     def of(cls, slide: Slide, error: BridgeError, slide_id: str | None = None) -> Failure:
         """Make a failure from the error that stopped a slide."""
         name = slide_id or ids.slide_id(slide.entry_id, slide.name)
         place = slide.project.place
-        return cls(slide.entry_id, slide.name, error.message, error.hint, name, place)
+        missing = missing_place(error)
+        return cls(slide.entry_id, slide.name, error.message, error.hint, name, place, missing)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -309,25 +312,6 @@ def counts_html(plans: Sequence[Plan]) -> str:
     return f"<table><tr><th>label</th><th>patches</th></tr>{cells}</table>"
 
 
-def slide_path(slide: Slide) -> Path:
-    """Return the file of a slide.
-
-    Raises
-    ------
-    SlideError
-        With the places where it was looked for.
-    """
-    if slide.path is None:
-        tried = f" Looked at {', '.join(slide.tried)}." if slide.tried else ""
-        raise SlideError(
-            f"{slide.name} (entry {slide.entry_id}): the slide file {slide.uri or '(no URI)'} "
-            f"was not found.{tried}",
-            hint="Name its folder with the option search, its new place with the option "
-            "slide_map (OLD=NEW), or correct the path in QuPath.",
-        )
-    return slide.path
-
-
 def plan_slide(
     slide: Slide,
     config: ExportConfig | None = None,
@@ -355,13 +339,12 @@ def plan_slide(
     SlideError
         If the slide is not found, does not fit what QuPath recorded, or cannot be planned.
     """
+    config = config or ExportConfig()
     path = slide_path(slide)
-    data = slide.read()
+    data = read_annotations(slide, config)
     name = (options or RunOptions()).reader
     with open_reader(path, name=name) as reader:
-        return make_plan(
-            slide, config or ExportConfig(), data, reader, slide_id=slide_id, reader_name=name
-        )
+        return make_plan(slide, config, data, reader, slide_id=slide_id, reader_name=name)
 
 
 def make_plan(
@@ -452,6 +435,11 @@ def plan_slides(
     """Plan several slides; one that fails does not stop the others.
 
     ``slide_ids`` are their names in files, made of entry ID and slide name when not given.
+
+    Raises
+    ------
+    MissingDataError
+        If a project has no folder ``data`` at all: nobody knows what was drawn on any slide.
     """
     plans, failures = [], []
     for number, slide in enumerate(slides):
@@ -459,6 +447,8 @@ def plan_slides(
         try:
             plans.append(plan_slide(slide, config, options, slide_id=name))
         except BridgeError as error:
+            if isinstance(error, MissingDataError) and error.whole_project:
+                raise
             failures.append(Failure.of(slide, error, name))
     return Plans(plans, failures)
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from qupath_bridge.errors import OutputError, SlideError
 from qupath_bridge.model import PathObject
-from qupath_bridge.qupath.files.classes import class_colors, label_color, unpack_rgb
+from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.readers import open_reader
 from qupath_bridge.stores.local import LocalStore
 
@@ -93,10 +93,7 @@ def render_preview(plan: Plan, longest_side: int = LONGEST_SIDE) -> Image.Image:
     """
     with open_reader(plan.path, name=plan.reader_name) as reader:
         thumbnail, scale = read_thumbnail(reader, plan.coordinates, longest_side)
-    colors = class_colors(plan.slide.project.classes)
-    for annotation in plan.annotations:
-        if annotation.class_path and annotation.class_color is not None:
-            colors.setdefault(annotation.class_path, unpack_rgb(annotation.class_color))
+    colors = class_colors(plan.slide.project.classes, plan.annotations)
     picture = Image.fromarray(thumbnail).convert("RGBA")
     picture.alpha_composite(_patches(plan, picture.size, scale, colors))
     picture.alpha_composite(_regions(plan, picture.size, scale, colors))

@@ -18,6 +18,7 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.patches import ids
+from qupath_bridge.qupath.files.classes import class_colors
 
 if TYPE_CHECKING:
     from qupath_bridge.config import ExportConfig, Settings
@@ -231,6 +232,10 @@ def facts_record(
         "plan_digest": plan.digest,
         "annotation_digest": plan.annotation_digest,
         "annotations": {a.id: annotation_record(a) for a in plan.annotations},
+        "class_colors": {
+            path: list(color)
+            for path, color in sorted(class_colors(objects=plan.annotations).items())
+        },
         "grid": {
             "box": [plan.grid.box_width, plan.grid.box_height],
             "step": [plan.grid.step_x, plan.grid.step_y],
@@ -301,6 +306,7 @@ def report_record(
                 "error": failure.error,
                 "next": failure.hint,
                 "project": failure.project,
+                "missing": failure.missing,
             }
             for failure in failures
         ],

@@ -84,7 +84,13 @@ class Run:
         """The slides that failed, and why."""
         return tuple(
             Failure(
-                f["entry_id"], f["slide_name"], f["error"], f["next"], f["slide_id"], f["project"]
+                entry_id=f["entry_id"],
+                slide_name=f["slide_name"],
+                error=f["error"],
+                hint=f["next"],
+                slide_id=f["slide_id"],
+                project=f["project"],
+                missing=f["missing"],
             )
             for f in self.report["failures"]
         )

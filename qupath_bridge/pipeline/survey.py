@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qupath_bridge.config import ExportConfig, RunOptions
-from qupath_bridge.errors import BridgeError, UsageError
+from qupath_bridge.errors import BridgeError, ConfigError, MissingDataError, UsageError
 from qupath_bridge.frozen import FrozenDict
-from qupath_bridge.model import Slide
+from qupath_bridge.model import LabelRule, Slide
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.roles import check_class_names, role_of
 from qupath_bridge.readers import open_reader
 
-from .plan import Plan, slide_path
+from .plan import Plan
+from .slide_files import read_annotations, slide_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,15 +91,28 @@ def survey(
         If the configuration names a class that no slide and no project has.
     UsageError
         If two slides would get one name.
+    MissingDataError
+        If a project has no folder ``data`` at all.
     """
     reader = (options or RunOptions()).reader
     names = name_slides(slides)
     facts = tuple(_look_at(slide, names[slide_key(slide)], config, reader) for slide in slides)
-    return _combine(facts, config)
+    return _combine(facts, config, unread=any(fact.problem for fact in facts))
 
 
-def survey_plans(plans: Sequence[Plan]) -> Survey:
-    """Return the survey of slides that are planned already."""
+def survey_plans(plans: Sequence[Plan], *, unread: bool = False) -> Survey:
+    """Return the survey of slides that are planned already.
+
+    ``unread`` says that other slides of the run could not be planned: then nobody knows which
+    classes those hold, and a class that is found nowhere is a warning.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration names a class that no slide and no project has.
+    UsageError
+        If a slide is planned more than once.
+    """
     facts = tuple(
         SlideFacts(
             plan.slide,
@@ -111,7 +125,7 @@ def survey_plans(plans: Sequence[Plan]) -> Survey:
     twice = [name for name, n in Counter(fact.slide_id for fact in facts).items() if n > 1]
     if twice:
         raise UsageError(f"More than one plan is for slide {twice[0]}.", hint="Plan it once.")
-    return _combine(facts, plans[0].config)
+    return _combine(facts, plans[0].config, unread=unread)
 
 
 def slide_key(slide: Slide) -> tuple[str, str]:
@@ -163,28 +177,29 @@ def project_names(folders: Iterable[Path]) -> dict[Path, str]:
 
 def _look_at(slide: Slide, slide_id: str, config: ExportConfig, reader: str) -> SlideFacts:
     try:
-        annotations = slide.read().annotations
+        path = slide_path(slide)
+        annotations = read_annotations(slide, config).annotations
         classes = tuple(sorted({a.class_path for a in annotations if a.class_path}))
         size = slide.pixel_size.mean if slide.pixel_size else None
         if config.pixel_size is not None:
             size = config.pixel_size
-        with open_reader(slide_path(slide), name=reader) as opened:
+        with open_reader(path, name=reader) as opened:
             if size is None and opened.pixel_size is not None:
                 size = sum(opened.pixel_size) / 2
     except BridgeError as error:
+        if isinstance(error, MissingDataError) and error.whole_project:
+            raise
         log.info("%s: %s", slide.name, error)
         return SlideFacts(slide, slide_id, problem=str(error))
     return SlideFacts(slide, slide_id, classes, size)
 
 
-def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig) -> Survey:
+def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig, *, unread: bool) -> Survey:
     rule = config.label_rule()
     present = sorted({name for fact in facts for name in fact.classes})
     projects = {fact.slide.project.path: fact.slide.project for fact in facts}
     known = sorted({info.path for project in projects.values() for info in project.classes})
-    # With a slide unread nobody knows which classes it holds.
-    unread = any(fact.problem for fact in facts)
-    warnings = [] if unread else list(check_class_names(rule, present, known))
+    warnings = list(_class_warnings(rule, present, known, unread=unread))
     if note := _scale_warning([f.pixel_size for f in facts if f.pixel_size], config):
         warnings.append(note)
     labels = {role.label for name in present if (role := role_of(name, rule)).label}
@@ -194,6 +209,19 @@ def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig) -> Survey:
     labels |= {role.label for name in known if (role := role_of(name, rule)).label}
     folders = ids.label_folders(sorted(label for label in labels if label))
     return Survey(facts, FrozenDict(folders), tuple(warnings))
+
+
+def _class_warnings(
+    rule: LabelRule, present: Sequence[str], known: Sequence[str], *, unread: bool
+) -> tuple[str, ...]:
+    """Check the classes that the configuration names; with a slide unread nothing is certain."""
+    try:
+        notes = check_class_names(rule, present, known)
+    except ConfigError as error:
+        if not unread:
+            raise
+        return tuple(f"{fault}; other slides may have it" for fault in error.faults)
+    return () if unread else notes
 
 
 def _scale_warning(sizes: Sequence[float], config: ExportConfig) -> str | None:

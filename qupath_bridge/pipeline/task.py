@@ -42,8 +42,9 @@ from .estimate import patch_bytes
 from .opened import slide_of
 from .parallel import available_cores, ordered_map
 from .patch_pixels import PatchPixels
-from .plan import Failure, Plan, make_plan, slide_path
+from .plan import Failure, Plan, make_plan
 from .records import facts_record
+from .slide_files import missing_place, read_annotations, slide_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -193,7 +194,10 @@ def process_slide(
         name = slide.name if slide else task.entry_id
         log.warning("%s: %s", name, error)
         project = slide.project.place if slide else task.source.location
-        failure = Failure(task.entry_id, name, error.message, error.hint, task.slide_id, project)
+        failure = Failure(
+            task.entry_id, name, error.message, error.hint, task.slide_id, project,
+            missing=missing_place(error),
+        )  # fmt: skip
         result = SlideResult(task.entry_id, task.slide_id, name, failure=failure)
     seconds = round(time.perf_counter() - began, 3)
     log.info("%s: %d patches in %.2f s", result.slide_name, result.written, seconds)
@@ -207,7 +211,7 @@ def _process(
     output = open_output(task.output, task.config.container)
     check_lock(output, task.run_id)
     path = slide_path(slide)
-    data = slide.read()
+    data = read_annotations(slide, task.config)
     with open_reader(path, name=task.options.reader) as reader:
         plan = make_plan(
             slide, task.config, data, reader,

@@ -1,14 +1,15 @@
 """Writes new QuPath projects as QuPath 0.6 and 0.7 write them.
 
-New projects only: no function here changes an existing project.
+New projects and copies only: no function here changes an existing project.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,10 +19,11 @@ from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, thaw
 from qupath_bridge.model import ClassInfo, ImageData, ObjectType
 from qupath_bridge.qupath.files.classes import class_problem
+from qupath_bridge.qupath.files.uris import resolve
 from qupath_bridge.qupath.qpdata.writing import encode_image_data
 from qupath_bridge.stores.local import LocalStore
 
-__all__ = ["CREATED", "NewEntry", "create_project", "stored_uri"]
+__all__ = ["CREATED", "NewEntry", "copy_project", "create_project", "stored_uri"]
 
 CREATED = 1735689600000
 """Default time stamp of a project, ms since 1970: the first second of 2025, UTC."""
@@ -131,6 +133,63 @@ def create_project(
             # summary.json has this time; a later one would mean that another program wrote it.
             os.utime(folder / name, ns=(created * 1_000_000,) * 2)
     return folder / "project.qpproj"
+
+
+def copy_project(source: Path | str, folder: Path | str) -> Path:
+    """Copy a project with the slides in its folder; return the ``project.qpproj`` of the copy.
+
+    The copy names its real place, and the real places of its slides, so that QuPath finds them
+    whatever it saves.
+
+    Parameters
+    ----------
+    source : path
+        Folder of a project with ``project.qpproj``.
+    folder : path
+        Must not exist.
+
+    Raises
+    ------
+    OutputError
+        If the folder exists or cannot be written.
+    """
+    source, folder = Path(source).absolute(), Path(folder).absolute()
+    try:
+        shutil.copytree(source, folder)
+        project = folder / "project.qpproj"
+        content = json.loads(project.read_text(encoding="utf-8"))
+        uri = content["uri"]
+
+        def find(slide: str) -> str:
+            found = resolve(slide, project_folder=source, project_uri=uri).path
+            if found is None:
+                return slide
+            if found.is_relative_to(source):
+                found = folder / found.relative_to(source)
+            return _file_uri(found.as_posix())
+
+        content = {**_with_uris(content, find), "uri": _file_uri(project.as_posix())}
+        project.write_bytes(_json(content))
+        for server in folder.glob("data/*/server.json"):
+            content = json.loads(server.read_text(encoding="utf-8"))
+            server.write_bytes(_json(_with_uris(content, find)))
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror or error}.") from error
+    return project
+
+
+def _with_uris(value: Any, change: Callable[[str], str]) -> Any:
+    """Return JSON with a function applied to the texts of all keys ``uri``."""
+    if isinstance(value, list):
+        return [_with_uris(item, change) for item in value]
+    if isinstance(value, dict):
+        return {
+            key: change(item)
+            if key == "uri" and isinstance(item, str)
+            else _with_uris(item, change)
+            for key, item in value.items()
+        }
+    return value
 
 
 def stored_uri(slide: Path | str, folder: Path | str, stored_at: str | None = None) -> str:

@@ -93,11 +93,14 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
 
 
 def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> None:
-    colors = class_colors(project.classes)
+    listed = class_colors(project.classes)
     for facts, table in _slides_of(run):
         if facts["project"] != recorded:
             continue
         entry_id = facts["entry_id"]
+        # A class that the project does not list has the colour that the slide's data give it.
+        drawn = {path: tuple(color) for path, color in facts["class_colors"].items()}
+        colors = {**drawn, **listed}
         if table.num_rows:
             store.put(f"{entry_id}.geojson.gz", tiles_geojson(_tiles(table, colors)))
         else:

@@ -53,15 +53,17 @@ def open_project(
         when not given.
     slide_map : mapping of str to str, optional
         Beginnings of slide URIs or paths, and what to put in their place, as
-        ``{"Z:\\": "/mnt/z"}``.
+        ``{"Z:\\": "/mnt/z"}``. They win over what stands at the old place.
     search : sequence of paths, optional
         Folders in which to look, by file name, for slides that are not found otherwise.
 
     Raises
     ------
     ProjectError
-        If the project cannot be read. Slides that are not found are not an error: they are in
-        ``problems``, and their ``path`` is None.
+        If the project cannot be read. Slides that are not found are not an error: their ``path``
+        is None, and ``tried`` says where they were looked for.
+    UsageError
+        If a folder of ``search`` does not exist.
     """
     return get_source(engine, qupath).open(path, slide_map=slide_map, search=search)
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Protocol
 
-from qupath_bridge.errors import ProjectError
+from qupath_bridge.errors import MissingDataError, ProjectError
 from qupath_bridge.frozen import thaw
 from qupath_bridge.model import ImageData, Slide
 from qupath_bridge.qupath.files.qpproj import (
@@ -18,7 +18,12 @@ from qupath_bridge.qupath.files.qpproj import (
     read_json,
     read_project,
 )
-from qupath_bridge.qupath.files.uris import FileSearch, Resolution, resolve
+from qupath_bridge.qupath.files.uris import (
+    FileSearch,
+    Resolution,
+    check_search_folder,
+    resolve,
+)
 from qupath_bridge.qupath.geojson import Tile
 from qupath_bridge.qupath.qpdata.reading import read_bytes, read_image_data
 from qupath_bridge.qupath.qpdata.splice import WRITABLE, splice_tiles
@@ -115,40 +120,84 @@ def _new_file(slide: Slide) -> bytes:
 def resolved_slides(
     file: ProjectFile, *, slide_map: Mapping[str, str] | None, search: Sequence[Path | str]
 ) -> tuple[tuple[Slide, ...], tuple[str, ...]]:
-    """Look for the files of a project's slides; return the slides, and the project's problems."""
-    folder = file.info.folder.absolute()
-    find = FileSearch([Path(place) for place in search]) if search else None
-    slides, problems = [], list(file.problems)
+    """Look for the files of a project's slides.
+
+    Returns
+    -------
+    tuple of Slide
+        A slide whose file was not found has no ``path``; ``tried`` says where it was looked for.
+    tuple of str
+        The project's problems; missing slide files are none, because nobody may ask for them.
+
+    Raises
+    ------
+    UsageError
+        If a folder to search does not exist.
+    """
+    info, places = file.info, slide_map or {}
+    find = FileSearch([check_search_folder(place) for place in search]) if search else None
+    used: set[str] = set()
+    slides = []
     for slide in file.slides:
-        found = (
-            Resolution()
-            if slide.uri is None
-            else resolve(
+        slide = _with_size(slide, info.folder / "data" / slide.entry_id)
+        found = Resolution()
+        if slide.uri is not None:
+            found = resolve(
                 slide.uri,
-                project_folder=folder,
-                project_uri=file.info.uri,
-                slide_map=slide_map,
+                project_folder=info.folder.absolute(),
+                project_uri=info.uri,
+                slide_map=places,
                 find=find,
             )
-        )
-        if found.path is None:
-            problems.append(_not_found(slide, found))
-        slides.append(
-            replace(slide, path=_path(found.path), path_origin=found.origin, tried=found.tried)
-        )
+        used.update(found.mapped)
+        path = None if found.path is None else Path(found.path)
+        slides.append(replace(slide, path=path, path_origin=found.origin, tried=found.tried))
+    problems = [*file.problems, *_data_problems(file)]
+    problems += [
+        f"No slide of {info.path} fits the option slide_map {old}={new}."
+        for old, new in places.items()
+        if old not in used
+    ]
     return tuple(slides), tuple(problems)
 
 
-def _path(found: PurePath | None) -> Path | None:
-    return None if found is None else Path(found)
+def _with_size(slide: Slide, folder: Path) -> Slide:
+    """Add the size that QuPath recorded when it saved the slide, where the project lacks it.
+
+    Without a size nothing tells one image of a file from another.
+    """
+    summary = folder / "summary.json"
+    if slide.width is not None or not summary.is_file():
+        return slide
+    try:
+        server = read_json(summary)["server"]
+        width, height = server["width"], server["height"]
+    except (ProjectError, LookupError, TypeError):
+        return slide  # reading the slide will say so
+    whole = type(width) is type(height) is int and min(width, height) > 0
+    return replace(slide, width=width, height=height) if whole else slide
 
 
-def _not_found(slide: Slide, found: Resolution) -> str:
-    if slide.uri is None:
-        return f"Slide {slide.entry_id} ({slide.name}): the project names no file for it."
-    return (
-        f"Slide {slide.entry_id} ({slide.name}): the slide file was not found. "
-        f"Looked at {'; '.join(found.tried)}."
+def _data_problems(file: ProjectFile) -> list[str]:
+    """Say that what was drawn is missing; each slide that needs it fails with its own error."""
+    data = file.info.folder.absolute() / "data"
+    if not file.slides or data.is_dir():
+        return []
+    return [str(missing_data(data / file.slides[0].entry_id))]
+
+
+def missing_data(folder: Path) -> MissingDataError:
+    """Return the error for an entry without its folder, or a project without ``data``."""
+    whole = not folder.parent.is_dir()
+    missing = folder.parent if whole else folder
+    return MissingDataError(
+        "this folder of the project is missing: nobody can know what was drawn"
+        if whole
+        else "the folder of this slide is missing: nobody can know what was drawn on it",
+        path=missing,
+        hint=f"Copy the folder {folder.parent.name if whole else f'data/{folder.name}'} from the "
+        "computer where the project was made, or leave labels out with the option labels.",
+        whole_project=whole,
     )
 
 
@@ -182,11 +231,13 @@ def read_entry(
     Returns
     -------
     ImageData
-        Empty for a slide that was never saved. ``problems`` says if QuPath's backup was read in
-        the place of a missing data file.
+        Empty for a slide that was never saved: its folder is there, without a data file.
+        ``problems`` says if QuPath's backup was read in the place of a missing data file.
 
     Raises
     ------
+    MissingDataError
+        If the folder is missing: it was not copied.
     ProjectError
         If there is a data file that cannot be read, or one that has fewer annotations than QuPath
         counted when it wrote that very file: never an empty result in their place.
@@ -213,8 +264,10 @@ def _read(data: Path, backup: Path, read: Callable[[Path], ImageData]) -> ImageD
     elif backup.exists():
         image = read(backup)
         problem = f"{data} is missing; QuPath's backup {backup.name} was read in its place."
-    else:
+    elif data.parent.is_dir():
         return _counted(ImageData(), data)
+    else:
+        raise missing_data(data.parent)
     return replace(image, problems=(*image.problems, problem)) if backup.exists() else image
 
 

@@ -345,6 +345,13 @@ def test_demo(tmp_path, capsys):
     assert status == 0
     assert result["verified"]
     assert len(result["labels"]) >= 3
+    # The copy is found by QuPath too: it names the real place of its slide.
+    with qb.open_project(tmp_path / "demo" / "project") as project:
+        assert project.info.uri == (tmp_path / "demo/project/project.qpproj").as_uri().replace(
+            "file:///", "file:/"
+        )
+        (slide,) = project.slides
+        assert (slide.path_origin, slide.path.parent) == ("as stored", tmp_path / "demo/project")
     assert call(capsys, "demo", tmp_path / "demo")[0] == 5
     status, text, _ = call(capsys, "demo", tmp_path / "again")
     assert "Three things to try next" in text

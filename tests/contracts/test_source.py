@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,12 @@ import pytest
 import shapely
 
 from qupath_bridge import registry
-from qupath_bridge.errors import MissingDependencyError, ProjectError, UsageError
+from qupath_bridge.errors import (
+    MissingDataError,
+    MissingDependencyError,
+    ProjectError,
+    UsageError,
+)
 from qupath_bridge.model import PixelSize
 from qupath_bridge.qupath.jvm.installation import Candidate, Installation
 from qupath_bridge.sources import embedded, get_source, open_project, open_source
@@ -236,9 +242,9 @@ def test_mapped_and_searched(moved):
     project, slide = opened(moved / "old" / "study")
     assert slide.path is None
     assert slide.path_origin is None
-    (problem,) = project.problems
-    assert "Slide 1 (a b.svs): the slide file was not found" in problem
-    assert str(moved / "old" / "slides" / "a b.svs") in problem
+    # Nobody may ask for this slide: the project has no problem.
+    assert project.problems == ()
+    assert f"as stored: {moved / 'old' / 'slides' / 'a b.svs'}" in slide.tried
 
     old, new = str(moved / "old" / "slides"), str(moved / "old" / "pictures")
     _, slide = opened(moved / "old" / "study", slide_map={old: new})
@@ -249,9 +255,41 @@ def test_mapped_and_searched(moved):
     other = moved / "other" / "a b.svs"
     other.parent.mkdir()
     other.write_bytes(b"")
-    project, slide = opened(moved / "old" / "study", search=[moved])
+    _, slide = opened(moved / "old" / "study", search=[moved])
     assert slide.path is None
-    assert "found 2 files" in project.problems[0]
+    assert "found 2 files" in slide.tried[-1]
+
+
+def test_a_slide_beside_the_project_file_is_found(moved):
+    """As in a copied folder, whose project file names the place of the original."""
+    (moved / "old/slides/a b.svs").rename(moved / "old/study/a b.svs")
+    _, slide = opened(moved / "old" / "study")
+    assert (slide.path, slide.path_origin) == (moved / "old/study/a b.svs", "beside")
+
+
+def test_a_slide_map_wins_over_a_stored_place_that_exists(moved):
+    other = moved / "mine" / "a b.svs"
+    other.parent.mkdir()
+    other.write_bytes(b"")
+    old = str(moved / "old" / "slides")
+    project, slide = opened(moved / "old/study", slide_map={old: str(other.parent)})
+    assert (slide.path, slide.path_origin) == (other, "mapped")
+    assert project.problems == ()
+
+
+def test_a_slide_map_that_fits_no_slide_is_told(moved):
+    project, slide = opened(moved / "old/study", slide_map={"/no/such": "/x", str(moved): "/y"})
+    (problem,) = project.problems
+    assert problem == (
+        f"No slide of {moved / 'old/study/project.qpproj'} fits the option slide_map /no/such=/x."
+    )
+    assert slide.path_origin == "as stored"  # nothing is at /y
+
+
+@pytest.mark.parametrize("engine", ["embedded", "auto"])
+def test_a_folder_to_search_that_does_not_exist_is_refused(moved, engine):
+    with pytest.raises(UsageError, match="nowhere"):
+        open_project(moved / "old/study", engine=engine, search=[moved / "nowhere"])
 
 
 def test_an_image_without_a_file(tmp_path):
@@ -261,7 +299,31 @@ def test_an_image_without_a_file(tmp_path):
     path.write_text(json.dumps(raw), encoding="utf-8")
     project, slide = opened(path)
     assert (slide.uri, slide.path, slide.tried) == (None, None, ())
-    assert "names no file" in project.problems[0]
+    assert project.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("server", "size"),
+    [
+        ({"width": 30, "height": 10}, (30, 10)),
+        ({"width": 0, "height": 10}, (None, None)),
+        ({"width": "30", "height": 10}, (None, None)),
+        ({}, (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_size_of_a_saved_slide_that_the_project_lacks_is_in_its_summary(tmp_path, server, size):
+    path = build_project(tmp_path / "study", [Image("a.svs", size=(20, 10))] * 2)
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    del raw["images"][0]["serverBuilder"]["metadata"]
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    summary = tmp_path / "study/data/1/summary.json"
+    stated = json.loads(summary.read_text(encoding="utf-8"))
+    assert stated["server"]["width"] == 20
+    summary.write_text(json.dumps({**stated, "server": server}), encoding="utf-8")
+    project, slide = opened(path)
+    assert (slide.width, slide.height) == size
+    assert (project["2"].width, project["2"].height) == (20, 10)
 
 
 # --- what is read and when ------------------------------------------------------------------
@@ -299,8 +361,28 @@ def entry(tmp_path, monkeypatch):
     return path.parent / "data" / "1"
 
 
-def test_never_saved_is_empty(tmp_path):
-    assert read_entry(tmp_path / "none", "1").objects == ()
+def test_never_saved_is_empty(entry):
+    for name in ("data.qpdata", "summary.json"):
+        (entry / name).unlink()
+    assert read_entry(entry, "1").objects == ()
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["data/1", "data"])
+def test_a_folder_of_data_that_is_missing_is_never_an_empty_slide(entry, whole):
+    missing = entry.parent if whole else entry
+    shutil.rmtree(missing)
+    with pytest.raises(MissingDataError, match="is missing") as caught:
+        read_entry(entry, "1")
+    assert caught.value.path == missing
+    assert caught.value.whole_project is whole
+    assert ("Copy the folder data from" if whole else "Copy the folder data/1 from") in str(
+        caught.value
+    )
+    assert pickle.loads(pickle.dumps(caught.value)).whole_project is whole
+    project, slide = opened(entry.parents[1])
+    assert len(project.problems) == (1 if whole else 0)
+    with pytest.raises(MissingDataError):
+        slide.read()
 
 
 def test_no_data_but_a_backup(entry):

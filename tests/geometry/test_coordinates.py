@@ -124,26 +124,81 @@ def test_builder_steps_that_change_pixels_are_refused_by_name(kind, wrap):
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(
-    ("args", "named"),
-    [
-        (("--series", "2"), "series 2"),
-        (("--series=2",), "series 2"),
-        (("-s", "1"), "series 1"),
-        (("--series",), "series ?"),
-        (("--name", "label"), "--name"),
-        (("--dims", "YXC"), "--dims"),
-    ],
-)
-def test_series_other_than_the_first_are_refused(args, named):
-    with pytest.raises(CoordinateError, match=named.replace("?", r"\?")):
-        frame_of(uri(BIOFORMATS, args))
+# What picocli 4.7.7 makes of the arguments, with the options of QuPath 0.7's Bio-Formats reader:
+# the series is 0 or not set, a name is not given, and nothing else can change the image.
+FIRST_IMAGE = [
+    (),
+    ("--series", "0"),
+    ("--series=0",),
+    ("-s", "0"),
+    ("-s0",),
+    ("-s=0",),
+    ("--series", "00"),
+    ("--series", "+0"),
+    ("--series", "-1"),
+    ("-s-1",),
+    ("--no-crop", "-s", "0"),
+    ("--no-crop", "--icc-profile"),
+    ("--icc-profile", "--icc-profile-source", "--series.icc"),
+]
+OTHER_IMAGE = [
+    (("--series", "2"), "series 2"),
+    (("--series=2",), "series 2"),
+    (("-s", "1"), "series 1"),
+    (("-s1",), "series 1"),
+    (("-s=1",), "series 1"),
+    (("--series", "+1"), r"series \+1"),
+    (("--series", "01"), "series 01"),
+    (("--no-crop", "-s", "1"), "series 1"),
+    (("--foo", "--series", "1"), "--foo"),
+    (("--series",), r"series \?"),
+    (("--series", "one"), "series one"),
+    (("--name", "label"), "--name"),
+    (("--name=label",), "--name=label"),
+    (("-n", "label"), "-n"),
+    (("-nlabel",), "-nlabel"),
+    (("-s0", "--name", "label"), "--name"),
+    (("--dims", "YXC"), "--dims"),
+    (("--bfOptions", "zeissczi.autostitch=false"), "--bfOptions"),
+    (("--Series", "1"), "--Series"),  # unknown to QuPath, and maybe not to an extension
+    (("--series 1",), "--series 1"),
+]
 
 
-@pytest.mark.parametrize("args", [("--series", "0"), ("--series=0",), ("-s", "0"), ()])
-def test_series_0_is_accepted(args):
+@pytest.mark.parametrize(("args", "named"), OTHER_IMAGE)
+@pytest.mark.parametrize("provider", [BIOFORMATS, OPENSLIDE, None, "org.example.Other"])
+def test_arguments_that_may_show_another_image_are_refused(args, named, provider):
+    with pytest.raises(CoordinateError, match=named) as caught:
+        frame_of(rotated(uri(provider, args), 90))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("args", FIRST_IMAGE)
+def test_arguments_that_show_the_first_image_are_accepted(args):
     assert frame_of(uri(BIOFORMATS, args)).size == SIZE
     assert frame_of({**uri(BIOFORMATS), "args": None}).size == SIZE
+
+
+@pytest.mark.parametrize(
+    ("tail", "args", "named"),
+    [
+        # Bio-Formats takes the series from the URI, if there are no arguments.
+        ("#1", (), "series 1"),
+        ("?series=2", (), "series 2"),
+        ("?name=slide%20two", (), "--name"),
+        ("#0", (), None),
+        ("?series=0", (), None),
+        ("#1", ("--series", "0"), None),
+        ("%231", (), None),  # a sign in the name of the file
+    ],
+)
+def test_series_in_the_uri_is_refused(tail, args, named):
+    builder = {**uri(BIOFORMATS, args), "uri": f"file:/secret/a.czi{tail}"}
+    if named is None:
+        assert frame_of(builder).size == SIZE
+        return
+    with pytest.raises(CoordinateError, match=named):
+        frame_of(builder)
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,9 @@ def test_sample_projects_are_listed(sample):
     assert first.builder.json["args"] == ("--series", "0")
     assert rotated.builder.json["rotation"] == "ROTATE_90"
     assert cropped.builder.json["region"]["x"] == 10
-    # None of these slides exists; every image says so.
-    assert len(project.problems) == 4
-    assert all("slide 1.svs" in problem for problem in project.problems)
+    # None of these slides exists; every slide says so, and the project has no problem by that.
+    assert project.problems == ()
+    assert all(slide.path is None and "slide 1.svs" in slide.tried[0] for slide in project)
 
 
 def test_sample_projects_are_read(sample):

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 import shapely
 
-from qupath_bridge.errors import MissingDependencyError, OutputError, ProjectError
+from qupath_bridge.errors import MissingDataError, MissingDependencyError, OutputError, ProjectError
 from qupath_bridge.model import Box, ImageData, ObjectType, Plane
 from qupath_bridge.qupath.editing import Editor
 from qupath_bridge.qupath.geojson.tiles import Tile
@@ -262,6 +262,26 @@ def test_all_is_read_alike(engine, where, tmp_path):
                 wanted = mine.read(detections=detections)
                 assert comparable(other.read(detections=detections)) == comparable(wanted)
     assert tree_hashes(folder) == before
+
+
+@pytest.mark.qupath
+def test_class_names_and_missing_data_are_read_alike(engine, tmp_path):
+    names = ["Tumeur\N{NO-BREAK SPACE}", "Tumeur", "\N{FIGURE SPACE}x: y\N{NEXT LINE}"]
+    image = Image("a.svs", [(name, shapely.box(0, 0, 9, 9)) for name in names], size=(20, 10))
+    path = build_project(tmp_path / "study", [image, image], names)
+    # A name with spaces around, as QuPath < 0.3 kept it: equally long, so that it fits.
+    data = path.parent / "data/1/data.qpdata"
+    raw = data.read_bytes()
+    assert raw.count(b"\0\x06Tumeur") == 1
+    data.write_bytes(raw.replace(b"\0\x06Tumeur", b"\0\x06 Tume "))
+    shutil.rmtree(path.parent / "data/2")
+    for source in (engine, EmbeddedSource()):
+        with source.open(path) as opened:
+            read = [each.class_path for each in opened["1"].read().annotations]
+            assert read == [names[0], "Tume", names[2]]
+            assert [each.path for each in opened.info.classes] == names
+            with pytest.raises(MissingDataError, match="Copy the folder data/2"):
+                opened["2"].read()
 
 
 @pytest.mark.qupath

@@ -127,11 +127,21 @@ def test_class_names_are_checked_over_all_slides(two_slides, draw):
     assert "Vein" in warning
 
 
-def test_class_names_are_not_judged_while_a_slide_is_unread(two_slides, draw):
+def test_class_that_is_found_nowhere_is_a_warning_while_a_slide_is_unread(two_slides, draw):
     first, second = build_memory_project(draw.images(two_slides)).slides
     lost = replace(second, path=None)
-    surveyed = survey([first, lost], qb.ExportConfig(within=["Nerve"]))
-    assert surveyed.warnings == ()
+    config = qb.ExportConfig(size=50, within=["Nerve"])
+    surveyed = survey([first, lost], config)
+    for warnings in (
+        surveyed.warnings,
+        qb.plan([first, lost], config).warnings[:1],
+        qb.plan(first, config).warnings,
+    ):
+        (warning,) = warnings
+        assert warning.startswith("within: no class 'Nerve'")
+        assert "other slides may have it" in warning
+    # A class that is there is no warning, whatever else is unread.
+    assert qb.plan(first, qb.ExportConfig(size=50, within=["Stroma"])).warnings == ()
     assert surveyed.slides[0].problem is None
     assert "was not found" in surveyed.slides[1].problem
 

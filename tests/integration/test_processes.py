@@ -242,7 +242,7 @@ def test_an_output_belongs_to_the_process_that_writes_to_it(study, tmp_path, sta
         assert second.returncode == 5
         said = errors.decode()
         assert f"is in use by run {run_id}: process {process.pid} on {platform.node()}" in said
-        assert "break_lock" in said
+        assert "with --break-lock" in said
     with pytest.raises(OutputError, match=f"in use by run {run_id}: process {process.pid} on"):
         qb.clean(out)
     assert tree_hashes(out) == before

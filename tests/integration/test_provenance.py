@@ -6,13 +6,15 @@ import uuid
 from dataclasses import replace
 
 import pytest
+import shapely
 
 import qupath_bridge as qb
 from qupath_bridge.api import ensure_provenance
 from qupath_bridge.errors import OutputError
-from qupath_bridge.model import ObjectType
+from qupath_bridge.model import ClassInfo, ObjectType
 from qupath_bridge.outputs.index import facts_of
 from qupath_bridge.patches.ids import TILE_UUID_HIGH
+from qupath_bridge.qupath.files.classes import pack_rgb
 from qupath_bridge.roundtrip.status import status
 from qupath_bridge.stores.local import LocalStore
 from qupath_bridge.testing.projects import Image, Region, build_project, tree_hashes
@@ -67,6 +69,22 @@ def test_every_patch_becomes_a_tile(study, tmp_path):
             assert properties["metadata"] == {
                 "qb.run": run.run_id, "qb.path": row["path"], "qb.digest": row["digest"],
             }  # fmt: skip
+
+
+def test_tiles_have_the_colour_of_their_class_in_the_data_unless_the_project_lists_it(
+    tmp_path, two_slides
+):
+    """Tumor is (200, 0, 0) in new data of QuPath; a list without it changes nothing."""
+    boxes = [shapely.box(0, 0, 100, 100), shapely.box(100, 0, 200, 100)]
+    image = Image(two_slides[0], list(zip(("Tumor", "Stroma"), boxes, strict=True)))
+    path = build_project(tmp_path / "p", [image], [ClassInfo("Stroma", pack_rgb(1, 2, 3))])
+    run = qb.export(path, tmp_path / "out", CONFIG, workers=1)
+    (folder,) = run.provenance
+    colors = {
+        tile["properties"]["classification"]["name"]: tile["properties"]["classification"]["color"]
+        for tile in features(folder / "1.geojson.gz")
+    }
+    assert colors == {"Tumor": [200, 0, 0], "Stroma": [1, 2, 3]}
 
 
 def test_the_facts_of_each_slide_lie_beside_its_tiles(study, tmp_path):

@@ -19,7 +19,13 @@ from qupath_bridge.qupath.files.builders import (
     rotated_builder,
     uri_builder,
 )
-from qupath_bridge.qupath.project_writer import CREATED, NewEntry, create_project, stored_uri
+from qupath_bridge.qupath.project_writer import (
+    CREATED,
+    NewEntry,
+    copy_project,
+    create_project,
+    stored_uri,
+)
 from qupath_bridge.qupath.rois import make_roi
 from qupath_bridge.sources import open_project
 from qupath_bridge.testing.projects import (
@@ -147,6 +153,36 @@ def test_create_project_states_where_it_was_saved(tmp_path):
     assert read(path)["uri"] == "file:/example/study/project.qpproj"
     data = open_project(path).slides[0].read()
     assert data.properties["PROJECT_ENTRY_ID"] == "/example/study/project.qpproj::1"
+
+
+def test_copy_of_a_project_names_its_real_place(tmp_path):
+    """Slides in its folder are those of the copy; others stay where they are."""
+    study = tmp_path / "study é"
+    inside, outside = tmp_path / "made" / "in it" / "a b.svs", tmp_path / "other.svs"
+    images = [Image(path, size=(20, 10)) for path in (inside, outside, tmp_path / "gone.svs")]
+    build_project(tmp_path / "made", images, stored_at="/example/made")
+    for path in (inside, outside):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    (tmp_path / "made").rename(study)
+    before = tree_hashes(study)
+
+    path = copy_project(study, tmp_path / "copy ü")
+    assert path == tmp_path / "copy ü" / "project.qpproj"
+    raw = read(path)
+    place = f"file:{tmp_path}/copy%20%C3%BC"
+    assert raw["uri"] == f"{place}/project.qpproj"
+    assert [image["serverBuilder"]["uri"] for image in raw["images"]] == [
+        f"{place}/in%20it/a%20b.svs", f"file:{tmp_path}/other.svs", "file:/example/gone.svs",
+    ]  # fmt: skip
+    server = read(path.parent / "data/1/server.json")
+    assert server["uri"] == f"{place}/in%20it/a%20b.svs"
+    with open_project(path, engine="embedded") as project:
+        assert [slide.path_origin for slide in project] == ["as stored"] * 2 + [None]
+        assert project.slides[0].read() is not None
+    assert tree_hashes(study) == before
+    with pytest.raises(OutputError, match="copy"):
+        copy_project(study, tmp_path / "copy ü")
 
 
 @pytest.mark.parametrize(

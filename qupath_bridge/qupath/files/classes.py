@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from qupath_bridge.model import ClassInfo
+from qupath_bridge.model import ClassInfo, PathObject
 
 __all__ = [
     "SEPARATOR",
     "class_colors",
+    "class_from_json",
+    "class_from_names",
+    "class_from_text",
     "class_path",
     "class_problem",
     "default_rgb",
@@ -18,6 +23,7 @@ __all__ = [
     "normal_class_path",
     "pack_rgb",
     "split_class",
+    "strip_name",
     "unpack_rgb",
 ]
 
@@ -44,13 +50,122 @@ PALETTE = (
 """Colours for labels without a class in the project."""
 
 
+WHITESPACE = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2008\u2009\u200a"
+    "\u2028\u2029\u205f\u3000"
+)
+"""Signs that QuPath takes off both ends of a name: Java's white space.
+
+Python's own ``strip`` takes off more: a no-break space is a part of a name for QuPath.
+"""
+
+
+def strip_name(name: str) -> str:
+    r"""Return the name of a class as QuPath keeps it, without white space around it.
+
+    >>> strip_name(" Tumor\t"), strip_name("Tumeur\N{NO-BREAK SPACE}")
+    ('Tumor', 'Tumeur\xa0')
+    """
+    return name.strip(WHITESPACE)
+
+
 def split_class(path: str) -> list[str]:
-    """Split a class path into its names, base class first, as QuPath does.
+    """Split a class path into its names, base class first.
 
     >>> split_class("Tumor: Positive")
     ['Tumor', 'Positive']
     """
-    return [name.strip() for name in path.split(":")]
+    return [strip_name(name) for name in path.split(":")]
+
+
+def class_from_text(text: str) -> str | None:
+    """Return the class path that QuPath makes of a text; None for no class.
+
+    As in Java, empty names at the end are dropped.
+
+    >>> class_from_text("Tumor:Positive "), class_from_text("Tumor:"), class_from_text(":")
+    ('Tumor: Positive', 'Tumor', None)
+
+    Raises
+    ------
+    ValueError
+        If QuPath refuses it: a name is empty.
+    """
+    names = text.split(":")
+    while len(names) > 1 and not names[-1]:
+        names.pop()
+    if names == [""] and text:
+        return None
+    return class_from_names(names)
+
+
+def class_from_names(names: Sequence[str]) -> str | None:
+    """Return the class path of a list of names, base class first; None for an empty list.
+
+    >>> class_from_names(["Tumor", " Positive"]), class_from_names([])
+    ('Tumor: Positive', None)
+
+    Raises
+    ------
+    ValueError
+        If QuPath refuses one of the names.
+    """
+    stripped = [strip_name(name) for name in names]
+    for name in stripped:
+        if not name:
+            raise ValueError(f"class {class_path(names)!r} has an empty name in it")
+        if any(sign in name for sign in ":\n\r"):
+            raise ValueError(f"the class name {name!r} has a colon or a line break in it")
+    return class_path(stripped) or None
+
+
+def class_from_json(raw: Any) -> str | None:
+    """Return the class path of ``classification`` in GeoJSON, in the forms of all versions.
+
+    A text; ``name`` (which wins) or ``names``; or QuPath 0.2 and 0.3's ``name`` and
+    ``parentClass``. A colour is not needed, although QuPath needs one in some forms.
+
+    >>> class_from_json({"name": "Tumor: Positive", "names": ["Stroma"]})
+    'Tumor: Positive'
+    >>> class_from_json({"names": []}) is class_from_json({}) is class_from_json(None) is None
+    True
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or QuPath refuses a name.
+    """
+    if raw is None or raw == {}:
+        return None
+    if isinstance(raw, str):
+        return class_from_text(raw)
+    if not isinstance(raw, dict):
+        raise ValueError(f"classification: expected an object or a text, not {raw!r}")
+    # Beside the colour of QuPath 0.2 and 0.3, ``names`` has no meaning.
+    name, names = raw.get("name"), None if "colorRGB" in raw else raw.get("names")
+    if raw.get("parentClass") is not None:
+        levels: list[str] = []
+        level: Any = raw
+        while isinstance(level, dict):
+            levels.append(_json_name(level.get("name")))
+            level = level.get("parentClass")
+        return class_from_names(levels[::-1])
+    if name is not None:
+        return class_from_text(_json_name(name))
+    if isinstance(names, list):
+        return class_from_names([_json_name(each) for each in names])
+    if names is not None or not raw.keys() & {"name", "names", "colorRGB"}:
+        raise ValueError('classification: expected "name" or "names"')
+    return None
+
+
+def _json_name(raw: Any) -> str:
+    """Return a name; numbers and truth values become text, as in QuPath."""
+    if isinstance(raw, str):
+        return raw
+    if isinstance(raw, bool | int | float):
+        return json.dumps(raw)
+    raise ValueError(f"classification: expected a name, not {raw!r}")
 
 
 def class_path(names: Iterable[str]) -> str:
@@ -114,9 +229,19 @@ def default_rgb(path: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def class_colors(classes: Sequence[ClassInfo]) -> dict[str, tuple[int, int, int]]:
-    """Return the colours of the classes that have one, as red, green and blue."""
-    return {c.path: unpack_rgb(c.color) for c in classes if c.color is not None}
+def class_colors(
+    classes: Iterable[ClassInfo] = (), objects: Iterable[PathObject] = ()
+) -> dict[str, tuple[int, int, int]]:
+    """Return the colours of classes that have one, as red, green and blue.
+
+    The project's list of classes wins over the colours that objects have for their classes; of
+    these the first counts, as in QuPath.
+    """
+    colors = {c.path: unpack_rgb(c.color) for c in classes if c.color is not None}
+    for each in objects:
+        if each.class_path is not None and each.class_color is not None:
+            colors.setdefault(each.class_path, unpack_rgb(each.class_color))
+    return colors
 
 
 def label_color(label: str, colors: Mapping[str, tuple[int, int, int]]) -> tuple[int, int, int]:

@@ -24,9 +24,16 @@ from qupath_bridge.frozen import FrozenDict, OneLine
 from qupath_bridge.model import ClassInfo, PixelSize, ProjectInfo, ServerBuilder, Slide
 
 from .builders import builder_uris, check_depth
-from .classes import normal_class_path
+from .classes import class_from_text
 
-__all__ = ["ProjectFile", "find_project_file", "read_json", "read_project"]
+__all__ = [
+    "ProjectFile",
+    "check_kind",
+    "find_project_file",
+    "project_above",
+    "read_json",
+    "read_project",
+]
 
 OLDEST, NEWEST = (0, 2), (0, 7)
 """Minor versions of QuPath whose projects are tested."""
@@ -126,10 +133,11 @@ def find_project_file(path: Path) -> Path:
     Raises
     ------
     ProjectError
-        If a folder contains no project file, or several; they are listed.
+        If a folder contains no project file, or several; they are listed. If a file is plainly
+        of another kind.
     """
     if not path.is_dir():
-        return path
+        return check_kind(path)
     found = sorted(path.glob("*.qpproj"))
     if len(found) == 1:
         return found[0]
@@ -138,7 +146,8 @@ def find_project_file(path: Path) -> Path:
             "no project file found in this folder",
             path=path,
             expected="one .qpproj file",
-            hint="Pass the folder that QuPath shows for the project, or the file itself.",
+            hint=project_above(path)
+            or "Pass the folder that QuPath shows for the project, or the file itself.",
         )
     names = ", ".join(file.name for file in found)
     raise ProjectError(
@@ -146,6 +155,53 @@ def find_project_file(path: Path) -> Path:
         path=path,
         hint="Pass one of these files.",
     )
+
+
+def check_kind(path: Path) -> Path:
+    """Return the path of a project file; refuse a file that is plainly of another kind.
+
+    Raises
+    ------
+    ProjectError
+        Which names the kind, and the project that the file may be of.
+    """
+    name = path.name.lower()
+    kind = next((kind for ends, kind in _OTHER_KINDS if name.endswith(ends)), None)
+    if kind is not None and path.exists():
+        hint = "Pass the project.qpproj of a QuPath project, or its folder."
+        raise ProjectError(
+            f"this is {kind}, not a project", path=path, hint=project_above(path) or hint
+        )
+    return path
+
+
+_OTHER_KINDS = (
+    ((".qpdata", ".qpdata.bkp"), "QuPath's data file of one slide"),
+    ((".qpproj.backup",), "QuPath's backup of a project file"),
+    ((".geojson", ".geojson.gz", ".geojson.zip"), "a GeoJSON file"),
+    ((".toml",), "a configuration file"),
+    ((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"), "a picture"),
+    (
+        (
+            ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu",
+            ".vsi", ".czi", ".qptiff", ".isyntax", ".lif", ".nd2", ".dcm", ".zvi", ".btf",
+        ),
+        "a slide file",
+    ),
+)  # fmt: skip
+"""Ends of file names, and what such files are."""
+
+_LEVELS_UP = 4
+"""Folders above a file in which its project is looked for: ``data/<id>/`` is two below it."""
+
+
+def project_above(path: Path) -> str | None:
+    """Return a hint that names the project above a file or folder, if there is just one."""
+    for folder in list(path.absolute().parents)[:_LEVELS_UP]:
+        found = sorted(folder.glob("*.qpproj"))
+        if found:
+            return f"Its project may be {found[0]}." if len(found) == 1 else None
+    return None
 
 
 def read_project(path: Path) -> ProjectFile:
@@ -264,8 +320,11 @@ def _read_classes(path: Path) -> tuple[ClassInfo, ...]:
         return ()
     classes: dict[str, int | None] = {}
     for each in _validate(_Classes, read_json(path), path).classes or ():
-        name = normal_class_path(each.name)
-        if name != "Unclassified":  # QuPath's word for no class
+        try:
+            name = class_from_text(each.name)
+        except ValueError:
+            continue  # QuPath has no such class, and no slide can
+        if name is not None and name != "Unclassified":  # QuPath's word for no class
             classes[name] = classes.get(name) if each.color is None else each.color
     return tuple(ClassInfo(name, color) for name, color in classes.items())
 

@@ -1,8 +1,9 @@
 """Search of slide files: from the URI in a project to a file on this machine.
 
 QuPath stores absolute URIs, which are wrong after a project was moved or copied from another
-system. Places are tried in a fixed order: the URI as stored, its place relative to the project's
-former folder, the user's map, then a search by file name. The project is never changed.
+system. Places are tried in a fixed order: the user's map, the URI as stored, its place relative to
+the project's former folder, the folder of the project itself, then a search by file name. The
+project is never changed.
 
 Only :class:`FileSearch` accesses files: ``exists`` is a parameter, and ``flavour`` is the system
 of the result.
@@ -15,12 +16,24 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Literal
 from urllib.parse import unquote
 
-__all__ = ["NATIVE", "FileSearch", "Flavour", "Resolution", "local_path", "parse_path", "resolve"]
+from qupath_bridge.errors import UsageError
+
+__all__ = [
+    "NATIVE",
+    "FileSearch",
+    "Flavour",
+    "Resolution",
+    "check_search_folder",
+    "local_path",
+    "parse_path",
+    "resolve",
+]
 
 Flavour = Literal["posix", "windows"]
 """Operating system of a path."""
@@ -43,17 +56,20 @@ class Resolution:
     path : PurePath or None
         None if no file was found, or if a search found several.
     origin : str or None
-        ``as stored``, ``relative``, ``mapped`` or ``searched``.
+        ``mapped``, ``as stored``, ``relative``, ``beside`` or ``searched``.
     tried : tuple of str
         Each place, with its origin, or the reason why it was not tried.
     candidates : tuple of PurePath
-        Files of that name if a search found several.
+        Files that a search found and that fit equally well.
+    mapped : tuple of str
+        Prefixes of the user's map that fit, whether or not there is a file.
     """
 
     path: PurePath | None = None
     origin: str | None = None
     tried: tuple[str, ...] = ()
     candidates: tuple[PurePath, ...] = ()
+    mapped: tuple[str, ...] = ()
 
 
 def parse_path(text: str) -> PurePath | None:
@@ -159,7 +175,7 @@ def resolve(
         URI of the project file when QuPath last saved it (its ``uri`` key).
     slide_map : mapping of str to str, optional
         Prefixes of URIs or paths, and their replacements (``{"Z:\": "/mnt/z"}``), tried in this
-        order.
+        order, and before all other places.
     find : callable, optional
         Returns the files with a given name, for the search.
     exists : callable
@@ -170,42 +186,64 @@ def resolve(
     Returns
     -------
     Resolution
-        The first place with a file. If a search finds several files, ``path`` is None and they
+        The first place with a file. If a search finds several files, the one that shares the
+        longest end with the stored path is taken; where several do, ``path`` is None and they
         are in ``candidates``.
     """
+    target = parse_path(uri)
+    mapped = {
+        old: place
+        for old, new in (slide_map or {}).items()
+        if (place := _replace_prefix(uri, target, old, new, flavour)) is not None
+    }
     tried: list[str] = []
+    result = Resolution(mapped=tuple(mapped))
     done: set[PurePath] = set()
-    for path, origin in _list_places(
-        uri, project_folder, project_uri, slide_map or {}, flavour, tried
+    for path, origin in (
+        *((place, "mapped") for place in mapped.values()),
+        *_list_places(uri, target, project_folder, project_uri, flavour, tried),
     ):
         if path in done:
             continue
         done.add(path)
         tried.append(f"{origin}: {path}")
         if exists(path):
-            return Resolution(path, origin, tuple(tried))
-    target = parse_path(uri)
+            return replace(result, path=path, origin=origin, tried=tuple(tried))
     if find is None or target is None or not target.name:
-        return Resolution(tried=tuple(tried))
+        return replace(result, tried=tuple(tried))
     found = tuple(find(target.name))
-    if len(found) == 1:
-        return Resolution(found[0], "searched", (*tried, f"searched: {found[0]}"))
-    matches = f"{len(found)} files" if found else "no file"
-    listed = f": {', '.join(map(str, found))}" if found else ""
+    best = _longest_common_ends(target, found)
+    if len(best) == 1:
+        tried.append(f"searched: {best[0]}")
+        return replace(result, path=best[0], origin="searched", tried=tuple(tried))
+    matches = f"{len(best)} files" if best else "no file"
+    listed = f": {', '.join(map(str, best))}" if best else ""
     tried.append(f"searched: found {matches} named {target.name!r}{listed}")
-    return Resolution(tried=tuple(tried), candidates=found)
+    return replace(result, tried=tuple(tried), candidates=best)
+
+
+def _longest_common_ends(target: PurePath, found: Sequence[PurePath]) -> tuple[PurePath, ...]:
+    """Return the paths whose last names equal those of a path for as long as possible."""
+    wanted = [_normalize_name(name).casefold() for name in reversed(target.parts[1:])]
+
+    def common(path: PurePath) -> int:
+        names = (_normalize_name(name).casefold() for name in reversed(path.parts[1:]))
+        pairs = zip(wanted, names, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    most = max(map(common, found), default=0)
+    return tuple(path for path in found if common(path) == most)
 
 
 def _list_places(
     uri: str,
+    target: PurePath | None,
     project_folder: PurePath,
     project_uri: str | None,
-    slide_map: Mapping[str, str],
     flavour: Flavour,
     tried: list[str],
 ) -> Iterator[tuple[PurePath, str]]:
     """Yield the places to try, in order; places that cannot be tried are noted in ``tried``."""
-    target = parse_path(uri)
     stored = local_path(uri, flavour)
     if stored is not None:
         yield stored, "as stored"
@@ -220,10 +258,8 @@ def _list_places(
         steps = _relative_steps(old_project.parent, target)
         if steps is not None:
             yield _join_steps(project_folder, steps), "relative"
-    for old, new in slide_map.items():
-        mapped = _replace_prefix(uri, target, old, new, flavour)
-        if mapped is not None:
-            yield mapped, "mapped"
+    if target is not None and target.name:
+        yield project_folder / target.name, "beside"
 
 
 def _comparison_key(path: PurePath) -> tuple[str, ...]:
@@ -291,12 +327,30 @@ class FileSearch:
             self._names = {}
             for folder in self.folders:
                 for path in _files_below(folder):
-                    self._names.setdefault(self._normalize_name(path.name), []).append(path)
-        return sorted({path.resolve() for path in self._names.get(self._normalize_name(name), ())})
+                    self._names.setdefault(_normalize_name(path.name), []).append(path)
+        return sorted({path.resolve() for path in self._names.get(_normalize_name(name), ())})
 
-    @staticmethod
-    def _normalize_name(name: str) -> str:
-        return os.path.normcase(unicodedata.normalize("NFC", name))
+
+def _normalize_name(name: str) -> str:
+    return os.path.normcase(unicodedata.normalize("NFC", name))
+
+
+def check_search_folder(folder: Path | str) -> Path:
+    """Return a folder to search in.
+
+    Raises
+    ------
+    UsageError
+        If it does not exist, or is a file.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise UsageError(
+            f"{path}, the place of the option search, is "
+            f"{'not a folder' if path.exists() else 'not there'}.",
+            hint="Name a folder that holds the slides, itself or in folders below it.",
+        )
+    return path
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -18,7 +18,7 @@ from qupath_bridge.errors import ProjectError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.geometry.canonical import round_coordinates
 from qupath_bridge.model import FIRST_PLANE, ObjectType, PathObject, Plane, Roi
-from qupath_bridge.qupath.files.classes import class_path, normal_class_path, pack_rgb
+from qupath_bridge.qupath.files.classes import class_from_json, pack_rgb
 from qupath_bridge.qupath.identity import DerivedIds
 from qupath_bridge.qupath.rois import canonical_roi, is_uuid
 
@@ -216,22 +216,8 @@ def _object_type(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> O
 
 def _classification(raw: Any) -> tuple[str | None, int | None]:
     """Return class path and colour, from the forms of all versions."""
-    if raw is None or raw == {}:
-        return None, None
-    if isinstance(raw, str):
-        return normal_class_path(raw), None
-    raw = _dict(raw, "classification")
-    color = _color(raw.get("colorRGB", raw.get("color")))
-    if isinstance(raw.get("names"), list) and raw["names"]:
-        return class_path(str(name) for name in raw["names"]), color
-    names: list[str] = []
-    level: Any = raw
-    while isinstance(level, dict) and "name" in level:  # 0.2 and 0.3 nest the parents
-        names.append(str(level["name"]))
-        level = level.get("parentClass")
-    if not names:
-        raise ValueError('classification: expected "name" or "names"')
-    return normal_class_path(class_path(reversed(names))), color
+    color = _color(raw.get("colorRGB", raw.get("color"))) if isinstance(raw, dict) else None
+    return class_from_json(raw), color
 
 
 def _color(raw: Any) -> int | None:

@@ -22,6 +22,7 @@ from qupath_bridge.geometry.shapes import (
 )
 from qupath_bridge.model import FloatArray, ObjectType, PathObject, Plane, Roi, RoiKind
 from qupath_bridge.qupath.editing import is_ours
+from qupath_bridge.qupath.files.classes import normal_class_path
 from qupath_bridge.qupath.identity import DerivedIds
 from qupath_bridge.qupath.qpdata.measurements import Measurements, Names
 from qupath_bridge.qupath.qpdata.records import DESCRIPTION
@@ -62,7 +63,11 @@ def _append(
     for place, texts in zip(arrays["has_metadata"].tolist(), header["metadata"], strict=True):
         metadata[place] = texts
     missing = dict(zip(arrays["is_core"].tolist(), header["missing"], strict=True))
-    classes = [each or (None, None) for each in header["classes"]]
+    # QuPath keeps the names of a base class as its file has them, also with spaces around.
+    classes = [
+        (normal_class_path(each[0]), each[1]) if each else (None, None)
+        for each in header["classes"]
+    ]
     # A file of QuPath < 0.4 has no ids except those of tiles that were added later.
     stored = [
         identity if header["stored"] or is_ours(identity) else None for identity in header["id"]

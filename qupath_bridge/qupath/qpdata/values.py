@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
-from qupath_bridge.qupath.files.classes import class_path
+from qupath_bridge.qupath.files.classes import class_path, strip_name
 from qupath_bridge.qupath.javaio.grammar import ARRAY, OBJECT
 from qupath_bridge.qupath.javaio.stream import JavaArray, JavaObject, JavaStream, Node, Ref
 
@@ -257,7 +257,7 @@ class Values:
                 break
             if not names:
                 color = self.boxed(current.fields.get("colorRGB"), "Integer")
-            names.append(name.strip())
+            names.append(strip_name(name))
             current = self.stream.resolve(current.fields.get("parentClass"))
         return PathClass(class_path(reversed(names)), color) if names else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import shapely
 
-from qupath_bridge.errors import ProjectError, UsageError
+from qupath_bridge.errors import MissingDataError, ProjectError, UsageError
 from qupath_bridge.model import (
     ClassInfo,
     ImageData,
@@ -232,6 +233,20 @@ class SourceContract(ABC):
         """With their colours, in the project's order."""
         assert opened.info.classes == CLASSES
 
+    def test_class_names_lose_only_the_white_space_of_java(
+        self, tmp_path: Path, slide: Path
+    ) -> None:
+        """A no-break space is a part of a name, in data and in the project's class list."""
+        names = ("Tumeur\N{NO-BREAK SPACE}", "Tumeur", "\N{FIGURE SPACE}x: y\N{NEXT LINE}")
+        image = Image(slide, [(name, shapely.box(0, 0, 9, 9)) for name in names], size=(20, 10))
+        source, location = self.make(
+            tmp_path / "project", [image], [ClassInfo(name) for name in names]
+        )
+        with source.open(location) as project:
+            assert tuple(each.path for each in project.info.classes) == names
+            found = project.slides[0].read().annotations
+            assert tuple(each.class_path for each in found) == names
+
     def test_annotations(self, opened: Project) -> None:
         """Are all there, parents first, each as it was drawn."""
         data = opened.slides[0].read()
@@ -335,6 +350,26 @@ class ProjectFileContract(SourceContract):
         with source.open(Path(path).parent) as by_folder, source.open(path) as by_file:
             assert by_folder.info == by_file.info
             assert by_folder.ref == by_file.ref
+
+    def test_folder_of_data_that_is_missing_is_an_error(self, tmp_path: Path, slide: Path) -> None:
+        """Never a slide without annotations; the other slides can be read."""
+        source, path = self.make(tmp_path / "project", images(slide), CLASSES)
+        data = Path(path).parent / "data"
+        shutil.rmtree(data / "3")
+        with source.open(path) as project:
+            assert project.problems == ()
+            with pytest.raises(MissingDataError, match="Copy the folder data/3") as caught:
+                project["3"].read()
+            assert caught.value.path == data / "3"
+            assert len(project["7"].read().annotations) == 1
+            assert project["9"].read() == ImageData()
+        shutil.rmtree(data)
+        with source.open(path) as project:
+            (problem,) = project.problems
+            assert str(data) in problem
+            with pytest.raises(MissingDataError, match="Copy the folder data from") as caught:
+                project["9"].read()
+            assert caught.value.whole_project
 
     def test_source_reference_keeps_places(self, tmp_path: Path, slide: Path) -> None:
         """What was needed to find the slides is needed again."""
