@@ -106,6 +106,12 @@ def _as_unclassified(value: object) -> object:
     return value
 
 
+PIXEL_SIZES = (0.01, 100.0)
+"""µm per pixel of a slide that is believed.
+
+No microscope resolves less, and no slide scanner has more; beyond, it is another unit.
+"""
+
 MAX_ORIGIN = 1 << 30
 """Pixels: boxes are written down with 32 bits."""
 
@@ -270,6 +276,7 @@ class ExportConfig(_Model):
             "plane",
             "pixel_size",
             "allow_upsampling",
+            "mpp_tolerance",
         ),
         "regions": ("within", "min_within", "exclude", "max_excluded_share"),
         "labels": (
@@ -318,10 +325,18 @@ class ExportConfig(_Model):
         None,
         "µm per full-resolution pixel, instead of what project and slide say",
         show="UM",
-        ge=1e-4,
-        le=1e4,
+        ge=PIXEL_SIZES[0],
+        le=PIXEL_SIZES[1],
     )
     allow_upsampling: bool = _option(False, "allow patches finer than the slide")
+    mpp_tolerance: float = _option(
+        0.02,
+        "take a level's own pixels, not resampled, where its resolution differs from the wanted "
+        "one by this part at most; 0 always resamples",
+        show="PART",
+        ge=0,
+        le=0.5,
+    )
 
     within: Strings = _option(
         (), 'keep patches inside this class, or inside "any" annotation', show="CLASS"
@@ -432,6 +447,7 @@ class ExportConfig(_Model):
             planes=tuple(dict.fromkeys(Plane(z, t) for z, t in self.plane)),
             pixel_size=self.pixel_size,
             allow_upsampling=self.allow_upsampling,
+            mpp_tolerance=self.mpp_tolerance,
         )
 
     def label_rule(self) -> LabelRule:

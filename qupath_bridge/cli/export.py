@@ -100,6 +100,9 @@ def _plan_record(
                 "slide_name": one.slide.name,
                 "patches": len(one),
                 "mpp": one.mpp,
+                "level": one.read_level,
+                "native": one.native,
+                "resampling": one.resampling,
                 "by_label": dict(sorted(one.label_counts().items())),
                 "dropped": {str(reason): n for reason, n in one.dropped.items() if n},
                 "regions": one.report.as_dict(),
@@ -137,18 +140,25 @@ def _failure_records(failures: Sequence[api.Failure]) -> list[dict[str, Any]]:
 
 def _print_plans(plans: api.Plans) -> None:
     print_table(
-        ("slide", "patches", "µm/px", "labels"),
+        ("slide", "patches", "µm/px", "pixels", "labels"),
         [
             (
                 one.slide.name,
                 len(one),
                 "-" if one.mpp is None else f"{one.mpp:.4g}",
+                _pixels(one),
                 ", ".join(f"{label} {n}" for label, n in one.label_counts().items()) or "-",
             )
             for one in plans
         ],
     )
     _print_counts(plans.label_counts(), plans.dropped_counts())
+
+
+def _pixels(plan: api.Plan) -> str:
+    """Return where the pixels of a plan come from, and how far they are resampled."""
+    how = "native" if plan.native else f"resampled {plan.resampling:.4g}x"
+    return f"level {plan.read_level}, {how}"
 
 
 def _print_counts(labels: Mapping[str, int], reasons: Mapping[str, int]) -> None:

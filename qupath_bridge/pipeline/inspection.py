@@ -11,7 +11,7 @@ import shapely
 
 from qupath_bridge.errors import BridgeError
 from qupath_bridge.frozen import count, freeze, one_line
-from qupath_bridge.geometry.calibration import resolve_pixel_size
+from qupath_bridge.geometry.calibration import check_pixel_size, resolve_pixel_size
 from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.geometry.validity import repair
 from qupath_bridge.model import PathObject, Slide
@@ -133,6 +133,7 @@ def _inspect_slide(slide: Slide, reader_name: str) -> tuple[dict[str, Any], list
             problems += [*coordinates.notes, *notes]
             if slide.width is not None and slide.height is not None:
                 coordinates.check_size((slide.width, slide.height))
+            check_pixel_size(size)
     except BridgeError as error:
         problems.append(str(error))
     if size is not None:

@@ -17,8 +17,7 @@ from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import BridgeError, PlanError, SlideError, UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
-from qupath_bridge.geometry.calibration import resolve_pixel_size
-from qupath_bridge.geometry.coordinates import CoordinateMap, coordinate_map
+from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import (
     Box,
     BoxArray,
@@ -31,15 +30,15 @@ from qupath_bridge.model import (
     Slide,
 )
 from qupath_bridge.patches import ids
-from qupath_bridge.patches.grid import Grid, resolve_grid
+from qupath_bridge.patches.grid import Grid
 from qupath_bridge.patches.planning import PatchTable, PlanReport, plan_patches
-from qupath_bridge.pixels.resample import choose_level
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers import reader_name as name_of_reader
 from qupath_bridge.readers.base import Fingerprint, Reader
 
 from .patch_pixels import PatchPixels
 from .pixels import read_thumbnail
+from .scale import resolve_scale
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +102,10 @@ class Plan:
         Effective µm per written pixel, None if no pixel size is known.
     downsample, read_level
         Full-resolution pixels per written pixel, and the level that is read.
+    native : bool
+        Whether the patches are the own pixels of that level, not resampled.
+    resampling : float
+        Pixels of that level per written pixel; 1 where they are native.
     channels, dtype
         Of the slide file's pixels.
     parts : mapping of str to str
@@ -128,6 +131,8 @@ class Plan:
     mpp: float | None
     downsample: float
     read_level: int
+    native: bool
+    resampling: float
     channels: tuple[str, ...] = ("Red", "Green", "Blue")
     dtype: str = "uint8"
     parts: Mapping[str, str] = field(default_factory=FrozenDict)
@@ -375,16 +380,8 @@ def make_plan(
 ) -> Plan:
     """Plan a slide whose annotations are read and whose file is open; see :func:`plan_slide`."""
     spec, rule = config.grid_spec(), config.label_rule()
-    coordinates = coordinate_map(slide.builder, file_size=reader.size, bounds=reader.bounds)
-    if slide.width is not None and slide.height is not None:
-        coordinates.check_size((slide.width, slide.height))
-    pixel_size, notes = resolve_pixel_size(
-        spec.pixel_size, slide.pixel_size, coordinates.pixel_size(reader.pixel_size)
-    )
-    magnification = slide.magnification or reader.objective_power
-    grid = resolve_grid(
-        spec, image_size=coordinates.size, pixel_size=pixel_size, magnification=magnification
-    )
+    scale = resolve_scale(slide, config, reader)
+    grid = scale.grid
     _check_planes(slide, config, reader)
     try:
         planned = plan_patches(
@@ -392,7 +389,7 @@ def make_plan(
             grid,
             rule,
             planes=spec.planes,
-            tissue=_tissue_test(config, reader, coordinates, pixel_size),
+            tissue=_tissue_test(config, reader, scale.coordinates, scale.pixel_size),
             tma_cores=data.tma_cores,
         )
     except PlanError as error:
@@ -403,7 +400,7 @@ def make_plan(
         slide=slide,
         slide_id=slide_id or ids.slide_id(slide.entry_id, slide.name),
         config=config,
-        coordinates=coordinates,
+        coordinates=scale.coordinates,
         grid=grid,
         table=planned.table,
         dropped=planned.dropped,
@@ -411,16 +408,17 @@ def make_plan(
         annotations=data.annotations,
         annotation_digest=ids.annotation_digest(data.annotations),
         fingerprint=reader.fingerprint,
-        pixel_size=pixel_size,
+        pixel_size=scale.pixel_size,
         mpp=grid.mpp,
         downsample=grid.downsample,
-        # As readers choose it: by the axis that needs the finer pixels.
-        read_level=choose_level(reader.levels, min(grid.box_width, grid.box_height) / config.size),
+        read_level=scale.read_level,
+        native=scale.native,
+        resampling=scale.resampling,
         channels=tuple(reader.channels),
         dtype=str(reader.dtype),
         parts=_parts(config, reader),
         reader_name=reader_name,
-        warnings=(*coordinates.notes, *notes, *data.problems, *planned.report.warnings),
+        warnings=(*scale.notes, *data.problems, *planned.report.warnings),
     )
 
 

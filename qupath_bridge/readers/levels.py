@@ -15,9 +15,14 @@ import numpy as np
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import FIRST_PLANE, Box, FloatArray, MaskArray, PixelArray, Plane
-from qupath_bridge.pixels.resample import area_means, choose_level, pixel_edges
+from qupath_bridge.pixels.resample import (
+    NATIVE_TOLERANCE,
+    area_means,
+    choose_level,
+    pixel_edges,
+)
 
-from .base import RGB_CHANNELS, Fingerprint, Level, Pixels
+from .base import RGB_CHANNELS, Fingerprint, Level, Pixels, Reader
 
 __all__ = [
     "PLAUSIBLE_MPP",
@@ -25,7 +30,10 @@ __all__ = [
     "LevelReader",
     "axis_factor",
     "composite",
+    "level_downsamples",
+    "level_factors",
     "make_levels",
+    "whole_downsamples",
 ]
 
 WHITE = (255, 255, 255)
@@ -35,9 +43,14 @@ BLOCK_PIXELS = 2 << 20
 """Source pixels held at once when a large box is scaled down."""
 
 
-def make_levels(sizes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
-    """Return levels of these sizes; the downsample is the mean of both axes, as in OpenSlide."""
-    width, height = sizes[0]
+def make_levels(
+    sizes: Sequence[tuple[int, int]], full: tuple[int, int] | None = None
+) -> tuple[Level, ...]:
+    """Return levels of these sizes; the downsample is the mean of both axes, as in OpenSlide.
+
+    ``full`` is the size of level 0, the first of the sizes when not given.
+    """
+    width, height = full or sizes[0]
     return tuple(Level(w, h, (width / w + height / h) / 2) for w, h in sizes)
 
 
@@ -83,6 +96,43 @@ def composite(rgba: PixelArray, background: tuple[int, int, int]) -> Pixels:
     return ((mixed + 127) // 255).astype(np.uint8), alpha > 127
 
 
+def level_factors(size: tuple[int, int], level: Level) -> tuple[float, float]:
+    """Return how many level-0 pixels one pixel of a level covers, along x and y.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Width and height of level 0, pixels.
+    level : Level
+        Where its downsample is that of the sizes, each axis follows from the sizes
+        (:func:`axis_factor`). Another downsample is the true one of a level that is larger than
+        what it shows, because it was filled to whole tiles.
+    """
+    (by_size,) = make_levels([(level.width, level.height)], size)
+    if not math.isclose(level.downsample, by_size.downsample, rel_tol=1e-6):
+        return level.downsample, level.downsample
+    return axis_factor(size[0], level.width), axis_factor(size[1], level.height)
+
+
+def level_downsamples(reader: Reader) -> tuple[float, ...]:
+    """Return how many level-0 pixels one pixel of each level covers, on the finer axis."""
+    return tuple(min(level_factors(reader.size, level)) for level in reader.levels)
+
+
+def whole_downsamples(reader: Reader) -> tuple[int, ...]:
+    """Return the downsamples of the levels that are a whole number, and the same on both axes.
+
+    A number that differs from a whole one by 1e-3 at most counts as whole.
+    """
+    found = []
+    for level in reader.levels:
+        factors = level_factors(reader.size, level)
+        whole = round(factors[0])
+        if all(abs(factor - whole) <= NATIVE_TOLERANCE for factor in factors):
+            found.append(whole)
+    return tuple(found)
+
+
 class LevelReader(ABC):
     """A reader of RGB slides that is built of rectangles of levels; the base of concrete ones.
 
@@ -111,8 +161,7 @@ class LevelReader(ABC):
     ) -> None:
         self._label = label
         self._levels = make_levels(sizes)
-        width, height = self.size
-        self._factors = tuple((axis_factor(width, w), axis_factor(height, h)) for w, h in sizes)
+        self._factors = tuple(level_factors(self.size, level) for level in self._levels)
         self._bounds = bounds
         self._pixel_size = pixel_size
         self._objective_power = objective_power
@@ -214,7 +263,8 @@ class LevelReader(ABC):
         """
         self._check(box, size, plane)
         width, height = size
-        index = choose_level(self._levels, min(box.w / width, box.h / height))
+        finest = [min(factors) for factors in self._factors]
+        index = choose_level(finest, min(box.w / width, box.h / height))
         # Per axis, and from full-resolution coordinates, so that no error grows along a slide.
         x_factor, y_factor = self._factors[index]
         x_edges = pixel_edges(box.x / x_factor, (box.x + box.w) / x_factor, width)

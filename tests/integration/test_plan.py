@@ -68,6 +68,22 @@ def test_pixel_sizes_that_disagree_are_reported(two_slides):
     )
 
 
+def test_a_pixel_size_in_another_unit_fails_that_slide_alone(two_slides):
+    sizes = zip(two_slides, (0.5, 250.0), strict=True)
+    project = build_memory_project([Image(path, pixel_size=size) for path, size in sizes])
+    slides = project.slides
+    plans = qb.plan(slides, qb.ExportConfig(size=50))
+    (failure,) = plans.failures
+    assert failure.slide_name == slides[1].name
+    assert "250 µm, as the project says" in failure.error
+    assert "--pixel-size" in failure.hint
+    assert len(qb.plan(slides, qb.ExportConfig(size=50, pixel_size=0.25))) == 2
+    with pytest.raises(ConfigError, match="pixel_size: should be less than or equal to 100"):
+        qb.ExportConfig(pixel_size=250)
+    (inspection,) = qb.inspect(project)
+    assert any("250 µm, as the project says" in text for text in inspection.problems)
+
+
 def test_only_planes_that_can_be_read(slide):
     with pytest.raises(PlanError, match="plane 1,0"):
         qb.plan(slide, qb.ExportConfig(plane=["1,0"]))
@@ -106,7 +122,9 @@ def test_different_pixel_sizes_without_mpp_are_warned_of(two_slides):
         assert "0.25 to 0.5" in warning
         assert "Set mpp" in warning
     assert survey_plans(plans[:1]).warnings == ()
-    assert survey(slides, qb.ExportConfig(size=50, mpp=0.5)).warnings == ()
+    (mixture,) = survey(slides, qb.ExportConfig(size=50, mpp=0.5)).warnings
+    assert "Patches of 1 of 2 slides are resampled" in mixture
+    assert survey(slides, qb.ExportConfig(size=50, mpp=1.0)).warnings == ()
     assert survey(slides, qb.ExportConfig(size=50, pixel_size=0.5)).warnings == ()
 
 
@@ -224,7 +242,7 @@ def test_a_preview_never_goes_into_the_project(study):
 
 def test_boxes_beyond_any_slide_are_refused(slide):
     with pytest.raises(PlanError, match="far larger"):
-        qb.plan(slide, qb.ExportConfig(mpp=1e4, pixel_size=1e-4))
+        qb.plan(slide, qb.ExportConfig(size=16384, mpp=1e4, pixel_size=0.01))
 
 
 def test_the_digest_knows_what_decides(slide, two_slides):
