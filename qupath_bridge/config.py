@@ -8,6 +8,7 @@ Three models; each option stands in one of them, once: flags, keys of a TOML fil
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,6 +105,19 @@ def _as_unclassified(value: object) -> object:
             return f"as={value['as']}"
         raise ValueError('the table form has one key, "as"')
     return value
+
+
+def _as_threshold(value: object) -> object:
+    """Read a number from 0 to 1, or "otsu", as text."""
+    if value == "otsu":
+        return value
+    try:
+        number = math.nan if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < 1:
+        raise ValueError(f"should be otsu, or a number from 0 to below 1, not {value!r}")
+    return repr(number)
 
 
 PIXEL_SIZES = (0.01, 100.0)
@@ -292,7 +306,7 @@ class ExportConfig(_Model):
             "allow_repair",
             "labels",
         ),
-        "tissue": ("tissue", "min_tissue"),
+        "tissue": ("tissue", "tissue_threshold", "min_tissue"),
         "pixels": ("qc_min", "stain", "format", "jpeg_quality"),
         "files": ("layout", "container"),
     }
@@ -376,7 +390,12 @@ class ExportConfig(_Model):
     tissue: Annotated[str, _part("tissue", besides=("none",), argument=True)] = _option(
         "none", "tissue test on the thumbnail", show="NAME[:ARGUMENT]"
     )
-    min_tissue: Share = _option(0.5, "least share of tissue", show="SHARE")
+    tissue_threshold: Annotated[str, BeforeValidator(_as_threshold)] = _option(
+        "otsu",
+        "probability above which a pixel of the thumbnail is tissue, or Otsu's threshold",
+        show="VALUE|otsu",
+    )
+    min_tissue: Share = _option(0.5, "least share of a patch that is tissue", show="SHARE")
 
     qc_min: Limits = _option(
         _NO_PAIRS, "least value of a quality measure; patches below are dropped", show="NAME=VALUE"
@@ -421,6 +440,11 @@ class ExportConfig(_Model):
             raise ValueError(f"origin is at most {MAX_ORIGIN} pixels from the image's corner")
         if any(z < 0 or t < 0 for z, t in self.plane):
             raise ValueError("plane counts from 0,0")
+        if self.tissue == "otsu" and self.tissue_threshold != "otsu":
+            raise ValueError(
+                "tissue = otsu has its own threshold; use tissue = saturation with a "
+                "tissue_threshold"
+            )
         for name in ("map", "priority", "within", "exclude"):
             if any(not str(value).strip() for value in getattr(self, name)):
                 raise ValueError(f"{name} holds an empty name")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,6 @@ from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
 from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import (
     Box,
-    BoxArray,
-    FloatArray,
     ImageData,
     PathObject,
     PixelArray,
@@ -31,7 +29,7 @@ from qupath_bridge.model import (
 )
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.grid import Grid
-from qupath_bridge.patches.planning import PatchTable, PlanReport, plan_patches
+from qupath_bridge.patches.planning import PatchTable, PlanReport, TissueTest, plan_patches
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers import reader_name as name_of_reader
 from qupath_bridge.readers.base import Fingerprint, Reader
@@ -383,13 +381,14 @@ def make_plan(
     scale = resolve_scale(slide, config, reader)
     grid = scale.grid
     _check_planes(slide, config, reader)
+    tissue, tissue_notes = _tissue_test(config, reader, scale.coordinates, scale.pixel_size)
     try:
         planned = plan_patches(
             data.annotations,
             grid,
             rule,
             planes=spec.planes,
-            tissue=_tissue_test(config, reader, scale.coordinates, scale.pixel_size),
+            tissue=tissue,
             tma_cores=data.tma_cores,
         )
     except PlanError as error:
@@ -418,7 +417,7 @@ def make_plan(
         dtype=str(reader.dtype),
         parts=_parts(config, reader),
         reader_name=reader_name,
-        warnings=(*scale.notes, *data.problems, *planned.report.warnings),
+        warnings=(*scale.notes, *tissue_notes, *data.problems, *planned.report.warnings),
     )
 
 
@@ -487,15 +486,19 @@ def _tissue_test(
     reader: Reader,
     coordinates: CoordinateMap,
     pixel_size: PixelSize | None,
-) -> Callable[[BoxArray], FloatArray] | None:
+) -> tuple[TissueTest | None, tuple[str, ...]]:
+    """Return the test for tissue that the options ask for, and remarks."""
     if config.tissue == "none":
-        return None
-    from qupath_bridge.pixels.tissue import tissue_shares
+        return None, ()
+    from qupath_bridge.pixels.tissue import find_tissue, tissue_probabilities, tissue_shares
 
     method = registry.create("tissue", config.tissue)
     thumbnail, scale = read_thumbnail(reader, coordinates)
     mpp = None if pixel_size is None else pixel_size.mean * 2 / sum(scale)
-    return lambda boxes: tissue_shares(thumbnail, scale, boxes, method, mpp=mpp)
+    threshold = None if config.tissue_threshold == "otsu" else float(config.tissue_threshold)
+    found = find_tissue(tissue_probabilities(thumbnail, method, mpp), threshold)
+    notes = () if found.note is None else (found.note,)
+    return lambda boxes: tissue_shares(found.mask, scale, boxes), notes
 
 
 def total_counts(plans: Sequence[Plan]) -> tuple[Counter[str], Counter[str]]:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from qupath_bridge.pipeline.preview import LONGEST_SIDE, render_preview
 from qupath_bridge.pipeline.survey import survey, survey_plans
 from qupath_bridge.testing.projects import Image, Region, build_memory_project, cropped, rotated
 from qupath_bridge.testing.slides import write_slide
+
+SKIN = Path(__file__).parents[2] / "example_projects" / "skin"
 
 
 def slide_of(path, regions=(), **options):
@@ -171,9 +174,43 @@ def test_tissue(tmp_path):
     assert plan.dropped[Reason.NO_TISSUE] == 8
     assert set(plan.table.boxes[:, 0].tolist()) == {200, 300}
     assert plan.table.tissue_share.tolist() == [1.0] * 8
-    mean = qb.plan(half, qb.ExportConfig(size=100, tissue="saturation", min_tissue=0.2))
-    assert len(mean) == 8
-    assert mean.table.tissue_share == pytest.approx([1 - 60 / 180] * 8, abs=0.01)
+    same = qb.plan(half, qb.ExportConfig(size=100, tissue="saturation"))
+    assert len(same) == 8
+    assert same.table.tissue_share.tolist() == [1.0] * 8
+    for threshold, patches in (("0.66", 8), (0.67, 0)):  # the saturation is 1 - 60 / 180
+        config = qb.ExportConfig(size=100, tissue="saturation", tissue_threshold=threshold)
+        assert len(qb.plan(half, config)) == patches
+    with pytest.raises(ConfigError, match="otsu has its own threshold"):
+        qb.ExportConfig(tissue="otsu", tissue_threshold=0.3)
+
+
+def test_tissue_from_edge_to_edge_is_kept_with_a_note(tmp_path):
+    pixels = np.full((400, 400, 3), (200, 150, 180), np.uint8)
+    pixels[:, 100:] = (180, 60, 140)
+    slide = slide_of(write_slide(tmp_path / "full.tiff", pixels, mpp=0.5), pixel_size=0.5)
+    for method in ("otsu", "saturation"):
+        plan = qb.plan(slide, qb.ExportConfig(size=100, tissue=method, labels=False))
+        assert len(plan) == 16
+        assert any("No glass is found" in text for text in plan.warnings)
+    assert qb.plan(slide, qb.ExportConfig(size=100, labels=False)).warnings == ()
+
+
+@pytest.mark.parametrize("value", ["most", "1", 1, -0.1, "nan", True, "inf"])
+def test_a_tissue_threshold_is_otsu_or_a_number_below_1(value):
+    with pytest.raises(ConfigError, match="tissue_threshold: should be otsu, or a number"):
+        qb.ExportConfig(tissue_threshold=value)
+
+
+def test_saturation_keeps_the_patches_of_a_real_slide():
+    """The regions follow the tissue; all patches inside them are mostly tissue."""
+    with qb.open_project(SKIN) as project:
+        plans = {
+            name: qb.plan(project.slides[0], qb.ExportConfig(size=128, mpp=0.5, tissue=name))
+            for name in ("none", "saturation", "otsu")
+        }
+    assert len(plans["none"]) == 111
+    # All but a few in loose stroma, which is glass by more than a half.
+    assert len(plans["saturation"]) == len(plans["otsu"]) == 100
 
 
 def test_counts_and_estimate(two_slides, draw):
