@@ -161,7 +161,7 @@ def test_tissue_of_a_real_slide():
 
 
 def test_tissue_of_a_part_of_a_real_slide_without_glass():
-    """As the picture shows: gland from edge to edge; Otsu's threshold would drop a part."""
+    """As the picture shows: tissue from edge to edge; Otsu's threshold would drop a part."""
     with open_reader(TCGA) as reader:
         thumbnail, _ = reader.read(Box(1000, 1000, 1000, 1000), (250, 250))
     values = tissue_probabilities(thumbnail, OtsuTissue())
