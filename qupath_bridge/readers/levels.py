@@ -33,6 +33,7 @@ __all__ = [
     "level_downsamples",
     "level_factors",
     "make_levels",
+    "plausible_pixel_size",
     "whole_downsamples",
 ]
 
@@ -73,14 +74,23 @@ def axis_factor(full: int, reduced: int) -> float:
     return float(whole) if reduced in (full // whole, -(-full // whole)) else full / reduced
 
 
-def composite(rgba: PixelArray, background: tuple[int, int, int]) -> Pixels:
+def plausible_pixel_size(x: float, y: float) -> tuple[float, float] | None:
+    """Return µm per pixel from the resolution of a file, None if it is a screen's or printer's."""
+    low, high = PLAUSIBLE_MPP
+    return (x, y) if low <= x <= high and low <= y <= high else None
+
+
+def composite(
+    rgba: PixelArray, background: tuple[int, int, int], *, multiplied: bool = False
+) -> Pixels:
     """Put pixels with transparency on the background.
 
     Parameters
     ----------
     rgba : array, shape (H, W, 4), uint8
-        Colours not multiplied by the alpha.
     background : tuple of int
+    multiplied : bool
+        Whether the colours are multiplied by the alpha already.
 
     Returns
     -------
@@ -91,9 +101,10 @@ def composite(rgba: PixelArray, background: tuple[int, int, int]) -> Pixels:
     colors, alpha = rgba[..., :3], rgba[..., 3]
     if (alpha == 255).all():
         return np.ascontiguousarray(colors), None
-    cover = alpha[..., None].astype(np.uint16)
-    mixed = colors * cover + np.array(background, np.uint16) * (255 - cover)
-    return ((mixed + 127) // 255).astype(np.uint8), alpha > 127
+    cover = alpha[..., None].astype(np.uint32)
+    own = colors.astype(np.uint32) * (255 if multiplied else cover)
+    mixed = own + np.array(background, np.uint32) * (255 - cover)
+    return np.minimum((mixed + 127) // 255, 255).astype(np.uint8), alpha > 127
 
 
 def level_factors(size: tuple[int, int], level: Level) -> tuple[float, float]:

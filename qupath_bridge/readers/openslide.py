@@ -14,7 +14,7 @@ from qupath_bridge.model import Box, Plane
 
 from .base import Fingerprint, Pixels
 from .fingerprints import file_fingerprint
-from .levels import PLAUSIBLE_MPP, WHITE, LevelReader, composite
+from .levels import WHITE, LevelReader, composite, plausible_pixel_size
 
 __all__ = ["OpenSlideReader"]
 
@@ -110,11 +110,8 @@ def _pixel_size(properties: Mapping[str, str]) -> tuple[float, float] | None:
     y = _number(properties, openslide.PROPERTY_NAME_MPP_Y)
     if x is None or y is None:
         return None
-    low, high = PLAUSIBLE_MPP
-    if properties.get(openslide.PROPERTY_NAME_VENDOR) == _PLAIN_TIFF and not (
-        low <= x <= high and low <= y <= high
-    ):
-        return None
+    if properties.get(openslide.PROPERTY_NAME_VENDOR) == _PLAIN_TIFF:
+        return plausible_pixel_size(x, y)
     return x, y
 
 
