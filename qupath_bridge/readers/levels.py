@@ -5,6 +5,7 @@ A concrete reader only says which levels it has and reads a rectangle inside one
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from qupath_bridge.pixels.resample import (
 )
 
 from .base import RGB_CHANNELS, Fingerprint, Level, Pixels, Reader
+from .padding import fills_tiles, find_downsample, is_doubtful, said_downsample
 
 __all__ = [
     "PLAUSIBLE_MPP",
@@ -36,6 +38,8 @@ __all__ = [
     "plausible_pixel_size",
     "whole_downsamples",
 ]
+
+log = logging.getLogger("qupath_bridge")
 
 WHITE = (255, 255, 255)
 PLAUSIBLE_MPP = (0.05, 10.0)
@@ -121,7 +125,9 @@ def level_factors(size: tuple[int, int], level: Level) -> tuple[float, float]:
     """
     (by_size,) = make_levels([(level.width, level.height)], size)
     if not math.isclose(level.downsample, by_size.downsample, rel_tol=1e-6):
-        return level.downsample, level.downsample
+        whole = round(level.downsample)
+        near = abs(level.downsample - whole) <= NATIVE_TOLERANCE
+        return (float(whole),) * 2 if near else (level.downsample,) * 2
     return axis_factor(size[0], level.width), axis_factor(size[1], level.height)
 
 
@@ -155,6 +161,8 @@ class LevelReader(ABC):
         What messages call the slide: its path.
     sizes : sequence of (int, int)
         Width and height of each level, finest first.
+    downsamples : sequence of float, optional
+        Of each level, where the file states more than the sizes do.
     bounds, pixel_size, objective_power, planes, background
         What the reader reports, see :class:`~qupath_bridge.readers.base.Reader`.
     """
@@ -164,6 +172,7 @@ class LevelReader(ABC):
         label: str,
         sizes: Sequence[tuple[int, int]],
         *,
+        downsamples: Sequence[float] | None = None,
         bounds: Box | None = None,
         pixel_size: tuple[float, float] | None = None,
         objective_power: float | None = None,
@@ -171,14 +180,72 @@ class LevelReader(ABC):
         background: tuple[int, int, int] = WHITE,
     ) -> None:
         self._label = label
-        self._levels = make_levels(sizes)
-        self._factors = tuple(level_factors(self.size, level) for level in self._levels)
+        levels = make_levels(sizes)
+        if downsamples is not None:
+            pairs = zip(sizes, downsamples, strict=True)
+            levels = tuple(Level(w, h, downsample) for (w, h), downsample in pairs)
+        self._set_levels(tuple(enumerate(levels)))
         self._bounds = bounds
         self._pixel_size = pixel_size
         self._objective_power = objective_power
         self._planes = planes
         self._background = background
         self._closed = False
+
+    def _set_levels(self, levels: Sequence[tuple[int, Level]]) -> None:
+        """Set the levels that are used, with their numbers in the file; level 0 first."""
+        self._numbers = tuple(number for number, _ in levels)
+        self._levels = tuple(level for _, level in levels)
+        self._factors = tuple(level_factors(self.size, level) for level in self._levels)
+
+    def _settle_padded_levels(
+        self, tiles: Sequence[tuple[int, int]], said: Sequence[float | None]
+    ) -> None:
+        """Find the true downsample of levels that were filled to whole tiles.
+
+        For readers of such formats, called when rectangles can be read. The number in the file
+        counts if it fits, else the content is compared; a level for which neither tells is not
+        used.
+
+        Parameters
+        ----------
+        tiles : sequence of (int, int)
+            Width and height of the file tiles of each level; (0, 0) if they are not known.
+        said : sequence of float or None
+            Downsample of each level as the file states it.
+        """
+        given = tuple(zip(self._levels, self._factors, strict=True))
+        settled = [(0, self._levels[0])]
+        for number, (level, factors) in enumerate(given[1:], 1):
+            tile = tiles[number]
+            found: float | None = level.downsample
+            if fills_tiles(level, tile):
+                found = said_downsample(self.size, level, said[number], tile)
+                if found is None and is_doubtful(self.size, level, factors):
+                    self._set_levels(settled)  # finer levels are read, never this one
+                    found = self._compare(number, level, tile)
+                elif found is None:
+                    found = level.downsample
+            if found is None:
+                log.info("%s: level %d is not used: its downsample is unknown.", self, number)
+            else:
+                settled.append((number, Level(level.width, level.height, found)))
+        self._set_levels(settled)
+
+    def _compare(self, number: int, level: Level, tile: tuple[int, int]) -> float | None:
+        """Return the downsample of a level whose content tells it, else None."""
+        finer = max(max(pair) for pair in self._factors)
+        try:
+            return find_downsample(
+                self.size,
+                level,
+                finer,
+                tile,
+                lambda box: self._read_rectangle(number, box, FIRST_PLANE)[0],
+                lambda box, size: self.read(box, size)[0],
+            )
+        except ReadError:
+            return None
 
     @abstractmethod
     def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
@@ -360,14 +427,14 @@ class LevelReader(ABC):
         y0, y1 = max(box.y, 0), min(box.y + box.h, bottom)
         inside = Box(x0, y0, x1 - x0, y1 - y0)
         if inside == box and x1 <= level.width and y1 <= level.height:
-            return self._read_rectangle(index, box, plane)
+            return self._read_rectangle(self._numbers[index], box, plane)
         pixels: PixelArray = np.empty((box.h, box.w, 3), np.uint8)
         pixels[:] = self._background
         mask: MaskArray = np.zeros((box.h, box.w), np.bool_)
         if inside.w > 0 and inside.h > 0:
             left, top = min(x0, level.width - 1), min(y0, level.height - 1)
             there = Box(left, top, min(x1, level.width) - left, min(y1, level.height) - top)
-            part, valid = self._read_rectangle(index, there, plane)
+            part, valid = self._read_rectangle(self._numbers[index], there, plane)
             place = np.s_[y0 - box.y : y1 - box.y, x0 - box.x : x1 - box.x]
             # Where the level was cut, its last pixel stands for the rest.
             rest = ((0, inside.h - there.h), (0, inside.w - there.w))

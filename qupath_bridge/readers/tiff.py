@@ -47,7 +47,11 @@ _MICROMETRE_NAMES = ("um", "µm", "\u03bcm", r"\u00b5m", "micron", "microns")
 _IMAGEJ_MICROMETRES = {**dict.fromkeys(_MICROMETRE_NAMES, 1.0), "nm": 1e-3, "mm": 1e3}
 _RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch and cm, in µm
 _JPEG = 7
-_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of the header with the size
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {
+    0xC4,
+    0xC8,
+    0xCC,
+}  # markers of the header with the size
 _JPEG_2000 = frozenset((33003, 33004, 33005, 34712))
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
 _APERIO_YCBCR = 33003
@@ -92,6 +96,11 @@ class TiffReader(LevelReader):
                 pixel_size=pixel_size,
                 objective_power=power,
                 planes=planes,
+            )
+            keys = [pages[0].keyframe for pages in self._pages]
+            self._settle_padded_levels(
+                [_segment_size(key) if key.is_tiled else (0, 0) for key in keys],
+                [_stated_downsample(keys[0], key) for key in keys],
             )
         except ReadError:
             self._file.close()
@@ -400,6 +409,18 @@ def _resolution(page: Any) -> tuple[float, float] | None:
         return None
     x, y = (unit * below / above for above, below in values)
     return plausible_pixel_size(x, y)
+
+
+def _stated_downsample(first: Any, page: Any) -> float | None:
+    """Return the downsample of a page from its resolution and that of the first."""
+    tags = [
+        (each.tags.valueof("XResolution"), each.tags.valueof("YResolution"))
+        for each in (first, page)
+    ]
+    values = [above / below for pair in tags for above, below in filter(None, pair) if below]
+    if len(values) < 4 or not all(values):
+        return None
+    return float(values[0] / values[2] + values[1] / values[3]) / 2
 
 
 def _ome_calibration(
