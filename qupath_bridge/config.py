@@ -527,7 +527,7 @@ class RunOptions(_Model):
     slide_map: Pairs = _option(_NO_PAIRS, "where slides moved; may be repeated", show="OLD=NEW")
     search: Strings = _option((), "folder to look for slides that moved", show="DIR")
     preview: Path | None = _option(
-        None, "picture of the plan; one per slide where there are several", show="FILE"
+        None, "picture of the plan, PNG or JPEG; one per slide where there are several", show="FILE"
     )
     provenance: bool = _option(True, "write the run's tiles as GeoJSON into the project")
 

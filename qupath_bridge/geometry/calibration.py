@@ -78,7 +78,7 @@ def check_pixel_size(size: PixelSize | None) -> None:
         f"The pixel size is {_text(size)} µm, as {origin} says; a slide has {low:g} to {high:g} "
         "µm.",
         hint="Correct it in QuPath (Image tab, double-click on pixel width), or give the right one "
-        "with pixel_size (--pixel-size UM).",
+        "with the option pixel_size.",
     )
 
 

@@ -87,6 +87,9 @@ class Plan:
         The kept patches, in the order z, t, row, col.
     dropped : mapping of Reason to int
         Patches that are not written, by the first reason that holds.
+    reasons : tuple of bytes
+        For each plane, one byte per box of the grid: the number of its reason in ``Reason``, 255
+        for a kept patch.
     report : PlanReport
         Regions left out by cause, repaired polygons.
     annotations : tuple of PathObject
@@ -121,6 +124,7 @@ class Plan:
     grid: Grid
     table: PatchTable
     dropped: Mapping[Reason, int]
+    reasons: tuple[bytes, ...]
     report: PlanReport
     annotations: tuple[PathObject, ...]
     annotation_digest: str
@@ -202,7 +206,7 @@ class Plan:
         return result.pixels
 
     def preview(self, path: Path | str) -> None:
-        """Draw thumbnail, regions and kept patches into a PNG file."""
+        """Draw thumbnail, regions, kept patches and dropped boxes into a PNG or JPEG file."""
         from .preview import draw_preview
 
         draw_preview(self, path)
@@ -403,6 +407,7 @@ def make_plan(
         grid=grid,
         table=planned.table,
         dropped=planned.dropped,
+        reasons=planned.reasons,
         report=planned.report,
         annotations=data.annotations,
         annotation_digest=ids.annotation_digest(data.annotations),

@@ -88,7 +88,7 @@ def test_pixel_sizes_that_no_slide_has_are_refused(size, text):
     with pytest.raises(PlanError, match="a slide has 0.01 to 100 µm") as caught:
         check_pixel_size(size)
     assert text in caught.value.message
-    assert "--pixel-size" in caught.value.hint
+    assert "the option pixel_size" in caught.value.hint
 
 
 @pytest.mark.parametrize("side", [None, 0.01, 0.25, 100.0])

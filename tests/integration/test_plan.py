@@ -12,6 +12,7 @@ from qupath_bridge.model import ClassInfo, Reason
 from qupath_bridge.pipeline.estimate import estimate
 from qupath_bridge.pipeline.plan import plan_slides, total_counts
 from qupath_bridge.pipeline.preview import LONGEST_SIDE, render_preview
+from qupath_bridge.pipeline.preview_legend import HEAD
 from qupath_bridge.pipeline.survey import survey, survey_plans
 from qupath_bridge.testing.projects import Image, Region, build_memory_project, cropped, rotated
 from qupath_bridge.testing.slides import write_slide
@@ -79,7 +80,7 @@ def test_a_pixel_size_in_another_unit_fails_that_slide_alone(two_slides):
     (failure,) = plans.failures
     assert failure.slide_name == slides[1].name
     assert "250 µm, as the project says" in failure.error
-    assert "--pixel-size" in failure.hint
+    assert "the option pixel_size" in failure.hint
     assert len(qb.plan(slides, qb.ExportConfig(size=50, pixel_size=0.25))) == 2
     with pytest.raises(ConfigError, match="pixel_size: should be less than or equal to 100"):
         qb.ExportConfig(pixel_size=250)
@@ -246,7 +247,8 @@ def test_the_preview_shows_regions_and_patches(two_slides, wrappers):
         render_preview(replace(plan, annotations=(), table=plan.table.take(slice(0))))
     )
     width, height = plan.coordinates.size
-    changed = (picture[:height, :width] != plain[:height, :width]).any(-1)
+    shown = slice(HEAD, HEAD + height)
+    changed = (picture[shown, :width] != plain[shown, :width]).any(-1)
     assert changed[60:190, 60:190].mean() > 0.9, "patches are filled"
     assert changed[20, 30:200].all(), "the outline is drawn"
     assert not changed[260:, 350:].any(), "nothing is drawn where nothing is"
@@ -261,7 +263,7 @@ def test_a_preview_goes_into_a_file(slide, tmp_path):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "notes.png").write_text("mine")
     for name, problem in (
-        ("folder.png", "is a folder"), ("notes.png", "not a PNG picture"), ("plan.jpg", r"\.png"),
+        ("folder.png", "is a folder"), ("notes.png", "not a PNG or JPEG"), ("plan.gif", r"\.png"),
     ):  # fmt: skip
         with pytest.raises(OutputError, match=problem):
             plan.preview(tmp_path / name)
