@@ -265,7 +265,7 @@ def _native_downsample(
         if distance(downsample) <= limit
         and not any(start % downsample for start in (*spec.origin, *offset))
     ]
-    return min(fitting, key=distance, default=None) if spec.mpp_tolerance else None
+    return min(fitting, key=distance, default=None)
 
 
 def _scales(

@@ -11,6 +11,7 @@ from PIL import Image
 from qupath_bridge.model import Box
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.dicom import level_spacings
+from qupath_bridge.readers.levels import whole_downsamples
 from qupath_bridge.readers.openslide import OpenSlideReader
 from qupath_bridge.readers.tiff import TiffReader
 
@@ -187,7 +188,7 @@ def test_levels_of_a_philips_slide_show_the_place_of_level_0(tmp_path, spacing):
     with open_reader(path) as reader:
         assert type(reader) is OpenSlideReader
         assert reader.size == (1536, 1024)
-        assert len(reader.levels) == 4
+        assert whole_downsamples(reader) == (1, 2, 4, 8)
         check_places(reader, texture())
 
 
@@ -205,6 +206,21 @@ def test_levels_of_a_dicom_slide_show_the_place_of_level_0(tmp_path):
         with open_reader(tmp_path / f"{number}.dcm") as reader:
             assert factors(reader) == [1, 2, 4]
             check_places(reader, texture())
+
+
+def test_the_spacing_of_a_dicom_slide_tells_the_downsample_without_content(tmp_path):
+    pytest.importorskip("pydicom")
+    from tests.support.dicom_slides import write_level
+
+    for stated in (True, False):
+        folder = tmp_path / str(stated)
+        folder.mkdir()
+        for number, level in enumerate(pyramid(np.full((HEIGHT, WIDTH, 3), 240, np.uint8), 3)):
+            pixels = fill(level) if number else level
+            spacing = 0.00025 * 2**number if stated else 0.00025
+            write_level(folder / f"{number}.dcm", pixels, spacing, number + 1, TILE)
+        with open_reader(folder / "0.dcm") as reader:
+            assert factors(reader) == ([1, 2, 4] if stated else [1])
 
 
 def dicom_file(series, columns, rows, spacing):
