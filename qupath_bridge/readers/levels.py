@@ -161,8 +161,6 @@ class LevelReader(ABC):
         What messages call the slide: its path.
     sizes : sequence of (int, int)
         Width and height of each level, finest first.
-    downsamples : sequence of float, optional
-        Of each level, where the file states more than the sizes do.
     bounds, pixel_size, objective_power, planes, background
         What the reader reports, see :class:`~qupath_bridge.readers.base.Reader`.
     """
@@ -172,7 +170,6 @@ class LevelReader(ABC):
         label: str,
         sizes: Sequence[tuple[int, int]],
         *,
-        downsamples: Sequence[float] | None = None,
         bounds: Box | None = None,
         pixel_size: tuple[float, float] | None = None,
         objective_power: float | None = None,
@@ -180,11 +177,7 @@ class LevelReader(ABC):
         background: tuple[int, int, int] = WHITE,
     ) -> None:
         self._label = label
-        levels = make_levels(sizes)
-        if downsamples is not None:
-            pairs = zip(sizes, downsamples, strict=True)
-            levels = tuple(Level(w, h, downsample) for (w, h), downsample in pairs)
-        self._set_levels(tuple(enumerate(levels)))
+        self._set_levels(tuple(enumerate(make_levels(sizes))))
         self._bounds = bounds
         self._pixel_size = pixel_size
         self._objective_power = objective_power

@@ -53,7 +53,6 @@ class OpenSlideReader(LevelReader):
         super().__init__(
             str(path),
             self._slide.level_dimensions,
-            downsamples=self._slide.level_downsamples,
             bounds=_bounds(properties),
             pixel_size=_pixel_size(properties),
             objective_power=_number(properties, openslide.PROPERTY_NAME_OBJECTIVE_POWER),

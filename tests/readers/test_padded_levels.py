@@ -179,7 +179,7 @@ PHILIPS_LEVEL = (
 
 @pytest.mark.parametrize("spacing", [0.00025, 0.000227273])
 def test_levels_of_a_philips_slide_show_the_place_of_level_0(tmp_path, spacing):
-    """OpenSlide takes the pixel spacing of each level from the file's XML, digits cut off."""
+    """OpenSlide takes the downsamples from the pixel spacing in the file's XML, and cuts levels."""
     texts = (PHILIPS_LEVEL.format(round(spacing * 2**i, 8 if i else 9)) for i in range(4))
     path = write_tiff(
         tmp_path / "a.tiff", texture(), 4, fill_first=True, tile=256,
