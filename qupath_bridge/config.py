@@ -8,6 +8,7 @@ Three models; each option stands in one of them, once: flags, keys of a TOML fil
 from __future__ import annotations
 
 import json
+import math
 import re
 import string
 import tomllib
@@ -112,6 +113,25 @@ def _as_unclassified(value: object) -> object:
         raise ValueError('the table form has one key, "as"')
     return value
 
+
+def _as_threshold(value: object) -> object:
+    """Read a number from 0 to 1, or "otsu", as text."""
+    if value == "otsu":
+        return value
+    try:
+        number = math.nan if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < 1:
+        raise ValueError(f"should be otsu, or a number from 0 to below 1, not {value!r}")
+    return repr(number)
+
+
+PIXEL_SIZES = (0.01, 100.0)
+"""µm per pixel of a slide that is believed.
+
+No microscope resolves less, and no slide scanner has more; beyond, it is another unit.
+"""
 
 MAX_ORIGIN = 1 << 30
 """Pixels: boxes are written down with 32 bits."""
@@ -277,6 +297,7 @@ class ExportConfig(_Model):
             "plane",
             "pixel_size",
             "allow_upsampling",
+            "mpp_tolerance",
         ),
         "regions": ("within", "min_within", "exclude", "max_excluded_share"),
         "labels": (
@@ -292,7 +313,7 @@ class ExportConfig(_Model):
             "allow_repair",
             "labels",
         ),
-        "tissue": ("tissue", "min_tissue"),
+        "tissue": ("tissue", "tissue_threshold", "min_tissue"),
         "pixels": ("qc_min", "stain", "format", "jpeg_quality"),
         "files": ("layout", "container"),
     }
@@ -325,10 +346,18 @@ class ExportConfig(_Model):
         None,
         "µm per full-resolution pixel, instead of what project and slide say",
         show="UM",
-        ge=1e-4,
-        le=1e4,
+        ge=PIXEL_SIZES[0],
+        le=PIXEL_SIZES[1],
     )
     allow_upsampling: bool = _option(False, "allow patches finer than the slide")
+    mpp_tolerance: float = _option(
+        0.02,
+        "take a level's own pixels, not resampled, where its resolution differs from the wanted "
+        "one by this part at most; 0 always resamples",
+        show="PART",
+        ge=0,
+        le=0.5,
+    )
 
     within: Strings = _option(
         (), 'keep patches inside this class, or inside "any" annotation', show="CLASS"
@@ -368,7 +397,12 @@ class ExportConfig(_Model):
     tissue: Annotated[str, _part("tissue", besides=("none",), argument=True)] = _option(
         "none", "tissue test on the thumbnail", show="NAME[:ARGUMENT]"
     )
-    min_tissue: Share = _option(0.5, "least share of tissue", show="SHARE")
+    tissue_threshold: Annotated[str, BeforeValidator(_as_threshold)] = _option(
+        "otsu",
+        "probability above which a pixel of the thumbnail is tissue, or Otsu's threshold",
+        show="VALUE|otsu",
+    )
+    min_tissue: Share = _option(0.5, "least share of a patch that is tissue", show="SHARE")
 
     qc_min: Limits = _option(
         _NO_PAIRS, "least value of a quality measure; patches below are dropped", show="NAME=VALUE"
@@ -413,6 +447,11 @@ class ExportConfig(_Model):
             raise ValueError(f"origin is at most {MAX_ORIGIN} pixels from the image's corner")
         if any(z < 0 or t < 0 for z, t in self.plane):
             raise ValueError("plane counts from 0,0")
+        if self.tissue == "otsu" and self.tissue_threshold != "otsu":
+            raise ValueError(
+                "tissue = otsu has its own threshold; use tissue = saturation with a "
+                "tissue_threshold"
+            )
         for name in ("map", "priority", "within", "exclude"):
             if any(not str(value).strip() for value in getattr(self, name)):
                 raise ValueError(f"{name} holds an empty name")
@@ -439,6 +478,7 @@ class ExportConfig(_Model):
             planes=tuple(dict.fromkeys(Plane(z, t) for z, t in self.plane)),
             pixel_size=self.pixel_size,
             allow_upsampling=self.allow_upsampling,
+            mpp_tolerance=self.mpp_tolerance,
         )
 
     def label_rule(self) -> LabelRule:
@@ -496,7 +536,7 @@ class RunOptions(_Model):
     )
     search: Strings = _option((), "folder in which to look for slides by name", show="DIR")
     preview: Path | None = _option(
-        None, "picture of the plan; one per slide where there are several", show="FILE"
+        None, "picture of the plan, PNG or JPEG; one per slide where there are several", show="FILE"
     )
     provenance: bool = _option(True, "write the run's tiles as GeoJSON into the project")
 

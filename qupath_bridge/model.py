@@ -535,6 +535,7 @@ class GridSpec(OneLine):
     planes: tuple[Plane, ...] = (FIRST_PLANE,)
     pixel_size: float | None = None
     allow_upsampling: bool = False
+    mpp_tolerance: float = 0.02
 
 
 @dataclass(frozen=True, slots=True, repr=False)

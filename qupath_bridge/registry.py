@@ -81,6 +81,7 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
             "pip install openslide-python openslide-bin",
         ),
         _built_in("reader", "tiff", "readers.tiff:TiffReader", _PIXELS),
+        _built_in("reader", "pillow", "readers.pillow:PillowReader", "pip install Pillow"),
         _built_in("encoder", "png", "codecs.png:PngEncoder", _PIXELS),
         _built_in("encoder", "jpeg", "codecs.jpeg:JpegEncoder", _PIXELS),
         _built_in("encoder", "tiff", "codecs.tiff:TiffEncoder", _PIXELS),

@@ -97,6 +97,9 @@ def _plan_record(
                 "slide_name": one.slide.name,
                 "patches": len(one),
                 "mpp": one.mpp,
+                "level": one.read_level,
+                "native": one.native,
+                "resampling": one.resampling,
                 "by_label": dict(sorted(one.label_counts().items())),
                 "dropped": {str(reason): n for reason, n in one.dropped.items() if n},
                 "regions": one.report.as_dict(),
@@ -139,14 +142,21 @@ def _print_plans(plans: api.Plans) -> None:
             name,
             len(one),
             "-" if one.mpp is None else f"{one.mpp:.4g}",
+            _pixels(one),
             _listed(one.label_counts()),
         )
         for name, one in zip(names, plans, strict=True)
     ]
     if len(rows) > 1:
-        rows.append(("total", plans.patches, "", _listed(plans.label_counts())))
-    _print_filled(("slide", "patches", "µm/px", "labels"), rows)
+        rows.append(("total", plans.patches, "", "", _listed(plans.label_counts())))
+    _print_filled(("slide", "patches", "µm/px", "pixels", "labels"), rows)
     _print_counts(plans.label_counts(), plans.dropped_counts())
+
+
+def _pixels(plan: api.Plan) -> str:
+    """Return where the pixels of a plan come from, and how far they are resampled."""
+    how = "native" if plan.native else f"resampled {plan.resampling:.4g}x"
+    return f"level {plan.read_level}, {how}"
 
 
 def _names(slides: Sequence[tuple[str, str]]) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+from qupath_bridge.config import PIXEL_SIZES
+from qupath_bridge.errors import PlanError
 from qupath_bridge.model import PixelSize
 
-__all__ = ["TOLERANCE", "resolve_pixel_size"]
+__all__ = ["TOLERANCE", "check_pixel_size", "resolve_pixel_size"]
 
 TOLERANCE = 0.01
 """Relative difference of two pixel sizes above which it is reported."""
@@ -58,6 +60,26 @@ def resolve_pixel_size(
             f"(from the {chosen.origin})."
         )
     return chosen, tuple(notes)
+
+
+def check_pixel_size(size: PixelSize | None) -> None:
+    """Refuse a pixel size that no slide has: it is another unit, or the density of a screen.
+
+    Raises
+    ------
+    PlanError
+        With the number and its origin.
+    """
+    low, high = PIXEL_SIZES
+    if size is None or (low <= size.x <= high and low <= size.y <= high):
+        return
+    origin = "this run" if size.origin == "user" else f"the {size.origin}"
+    raise PlanError(
+        f"The pixel size is {_text(size)} µm, as {origin} says; a slide has {low:g} to {high:g} "
+        "µm.",
+        hint="Correct it in QuPath (Image tab, double-click on pixel width), or give the right one "
+        "with the option pixel_size.",
+    )
 
 
 def _compare_with_user(user: float, other: PixelSize | None) -> tuple[str, ...]:

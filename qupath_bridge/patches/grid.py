@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -160,6 +161,8 @@ def resolve_grid(
     image_size: tuple[int, int],
     pixel_size: PixelSize | None = None,
     magnification: float | None = None,
+    native: Sequence[int] = (),
+    offset: tuple[int, int] = (0, 0),
 ) -> Grid:
     """Convert a grid specification into boxes of whole pixels on one image.
 
@@ -173,6 +176,13 @@ def resolve_grid(
         µm per QuPath pixel.
     magnification : float or None
         The slide's own objective power.
+    native : sequence of int
+        Downsamples of the levels whose own pixels may become patches. One within
+        ``spec.mpp_tolerance`` of the wanted downsample decides the boxes, so that nothing is
+        resampled.
+    offset : (int, int)
+        Where QuPath's image begins in the slide file, level-0 pixels. A box on ``offset`` and
+        ``spec.origin`` must begin at a pixel of the level.
 
     Returns
     -------
@@ -199,6 +209,9 @@ def resolve_grid(
     if spec.pixel_size is not None:
         pixel_size = PixelSize(spec.pixel_size, spec.pixel_size, "user")
     scale_x, scale_y = _scales(spec, pixel_size, magnification)
+    whole = _native_downsample(spec, (scale_x, scale_y), native, offset)
+    if whole is not None:
+        scale_x = scale_y = whole
     stride = spec.size if spec.stride is None else spec.stride
     box_width, box_height = round_half_up(spec.size * scale_x), round_half_up(spec.size * scale_y)
     step_x, step_y = round_half_up(stride * scale_x), round_half_up(stride * scale_y)
@@ -232,6 +245,27 @@ def resolve_grid(
         mpp_x=None if pixel_size is None else box_width * pixel_size.x / spec.size,
         mpp_y=None if pixel_size is None else box_height * pixel_size.y / spec.size,
     )
+
+
+def _native_downsample(
+    spec: GridSpec,
+    scales: tuple[float, float],
+    native: Sequence[int],
+    offset: tuple[int, int],
+) -> int | None:
+    """Return the downsample of the level whose own pixels are taken, None to resample."""
+
+    def distance(downsample: int) -> float:
+        return max(abs(downsample / scale - 1) for scale in scales)
+
+    limit = spec.mpp_tolerance * (1 + 1e-9)  # 0.49 of 0.5 is within 0.02
+    fitting = [
+        downsample
+        for downsample in native
+        if distance(downsample) <= limit
+        and not any(start % downsample for start in (*spec.origin, *offset))
+    ]
+    return min(fitting, key=distance, default=None)
 
 
 def _scales(

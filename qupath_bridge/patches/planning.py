@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import shapely
@@ -35,7 +35,18 @@ from .regions import ActiveRegion, PlanReport, Repair, select_regions
 from .shares import label_shares, union_shares
 from .table import PatchTable, Ragged
 
-__all__ = ["PatchTable", "PlanReport", "PlannedPatches", "Repair", "TissueTest", "plan_patches"]
+__all__ = [
+    "KEPT",
+    "PatchTable",
+    "PlanReport",
+    "PlannedPatches",
+    "Repair",
+    "TissueTest",
+    "plan_patches",
+]
+
+KEPT = 255
+"""The number of no reason: the box is a patch."""
 
 TissueTest = Callable[[BoxArray], FloatArray]
 """From boxes (N, 4) in QuPath pixels to the share of tissue in each, (N,)."""
@@ -53,11 +64,15 @@ class PlannedPatches(OneLine):
         Number of dropped patches by the first reason that applies; every reason is a key.
     report : PlanReport
         Use of the annotations.
+    reasons : tuple of bytes
+        For each plane, one byte per box of the grid: the number of its reason in :class:`Reason`,
+        :data:`KEPT` for a kept patch.
     """
 
     table: PatchTable
     dropped: Mapping[Reason, int]
     report: PlanReport
+    reasons: tuple[bytes, ...] = field(repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dropped", FrozenDict(self.dropped))
@@ -135,15 +150,20 @@ def _plan(
         _Cores.of(tma_cores),
         tissue,
     )
-    tables, dropped = [], Counter({Reason.EDGE: grid.edge_dropped * len(planes)})
+    tables, codes = [], []
+    dropped = Counter({Reason.EDGE: grid.edge_dropped * len(planes)})
     everywhere = context.plan(regions) if rule.all_planes else None
     for plane in planes:
         here = [region for region in regions if region.plane == plane]
         table, reasons = everywhere or context.plan(here)
         tables.append(_set_plane(table, plane))
-        dropped.update(reasons)
+        codes.append(reasons.tobytes())
+        dropped.update({reason: int((reasons == n).sum()) for n, reason in enumerate(Reason)})
     return PlannedPatches(
-        PatchTable.concatenate(tables), {reason: dropped[reason] for reason in Reason}, report
+        PatchTable.concatenate(tables),
+        {reason: dropped[reason] for reason in Reason},
+        report,
+        tuple(codes),
     )
 
 
@@ -180,15 +200,15 @@ class _PlaneContext:
     cores: _Cores
     tissue: TissueTest | None
 
-    def plan(self, regions: Sequence[ActiveRegion]) -> tuple[PatchTable, Counter[Reason]]:
+    def plan(self, regions: Sequence[ActiveRegion]) -> tuple[PatchTable, NDArray[np.uint8]]:
         """Plan the boxes of one plane with the regions that act on it."""
         rule, grid, boxes = self.rule, self.grid, self.grid.boxes()
-        reasons: Counter[Reason] = Counter()
+        reasons = np.full(len(grid), KEPT, np.uint8)
         unknown = np.full(len(grid), np.nan)
         keep = np.ones(len(grid), np.bool_)
 
         def drop(reason: Reason, boxes_to_drop: NDArray[np.bool_]) -> None:
-            reasons[reason] += int((keep & boxes_to_drop).sum())
+            reasons[keep & boxes_to_drop] = list(Reason).index(reason)
             np.logical_and(keep, ~boxes_to_drop, out=keep)
 
         excluded = union_shares([r for r in regions if r.role.kind == "excluded"], grid)

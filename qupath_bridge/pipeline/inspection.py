@@ -11,7 +11,7 @@ import shapely
 
 from qupath_bridge.errors import BridgeError, MissingDataError
 from qupath_bridge.frozen import count, freeze, one_line
-from qupath_bridge.geometry.calibration import resolve_pixel_size
+from qupath_bridge.geometry.calibration import check_pixel_size, resolve_pixel_size
 from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.geometry.validity import repair
 from qupath_bridge.model import PathObject, Slide
@@ -146,6 +146,7 @@ def _inspect_slide(
             notes += [*coordinates.notes, *differing]
             if slide.width is not None and slide.height is not None:
                 coordinates.check_size((slide.width, slide.height))
+            check_pixel_size(size)
             facts["readable"] = True
     except BridgeError as error:
         failures.append(Failure.of(slide, error))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,9 @@ from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import BridgeError, MissingDataError, PlanError, UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
-from qupath_bridge.geometry.calibration import resolve_pixel_size
-from qupath_bridge.geometry.coordinates import CoordinateMap, coordinate_map
+from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import (
     Box,
-    BoxArray,
-    FloatArray,
     ImageData,
     PathObject,
     PixelArray,
@@ -31,15 +28,15 @@ from qupath_bridge.model import (
     Slide,
 )
 from qupath_bridge.patches import ids
-from qupath_bridge.patches.grid import Grid, resolve_grid
-from qupath_bridge.patches.planning import PatchTable, PlanReport, plan_patches
-from qupath_bridge.pixels.resample import choose_level
+from qupath_bridge.patches.grid import Grid
+from qupath_bridge.patches.planning import PatchTable, PlanReport, TissueTest, plan_patches
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers import reader_name as name_of_reader
 from qupath_bridge.readers.base import Fingerprint, Reader
 
 from .patch_pixels import PatchPixels
 from .pixels import read_thumbnail
+from .scale import resolve_scale
 from .slide_files import missing_place, read_annotations, slide_path
 
 if TYPE_CHECKING:
@@ -93,6 +90,9 @@ class Plan:
         The kept patches, in the order z, t, row, col.
     dropped : mapping of Reason to int
         Patches that are not written, by the first reason that holds.
+    reasons : tuple of bytes
+        For each plane, one byte per box of the grid: the number of its reason in ``Reason``, 255
+        for a kept patch.
     report : PlanReport
         Regions left out by cause, repaired polygons.
     annotations : tuple of PathObject
@@ -106,6 +106,10 @@ class Plan:
         Effective µm per written pixel, None if no pixel size is known.
     downsample, read_level
         Full-resolution pixels per written pixel, and the level that is read.
+    native : bool
+        Whether the patches are the own pixels of that level, not resampled.
+    resampling : float
+        Pixels of that level per written pixel; 1 where they are native.
     channels, dtype
         Of the slide file's pixels.
     parts : mapping of str to str
@@ -123,6 +127,7 @@ class Plan:
     grid: Grid
     table: PatchTable
     dropped: Mapping[Reason, int]
+    reasons: tuple[bytes, ...]
     report: PlanReport
     annotations: tuple[PathObject, ...]
     annotation_digest: str
@@ -131,6 +136,8 @@ class Plan:
     mpp: float | None
     downsample: float
     read_level: int
+    native: bool
+    resampling: float
     channels: tuple[str, ...] = ("Red", "Green", "Blue")
     dtype: str = "uint8"
     parts: Mapping[str, str] = field(default_factory=FrozenDict)
@@ -202,7 +209,7 @@ class Plan:
         return result.pixels
 
     def preview(self, path: Path | str) -> None:
-        """Draw thumbnail, regions and kept patches into a PNG file."""
+        """Draw thumbnail, regions, kept patches and dropped boxes into a PNG or JPEG file."""
         from .preview import draw_preview
 
         draw_preview(self, path)
@@ -358,24 +365,17 @@ def make_plan(
 ) -> Plan:
     """Plan a slide whose annotations are read and whose file is open; see :func:`plan_slide`."""
     spec, rule = config.grid_spec(), config.label_rule()
-    coordinates = coordinate_map(slide.builder, file_size=reader.size, bounds=reader.bounds)
-    if slide.width is not None and slide.height is not None:
-        coordinates.check_size((slide.width, slide.height))
-    pixel_size, notes = resolve_pixel_size(
-        spec.pixel_size, slide.pixel_size, coordinates.pixel_size(reader.pixel_size)
-    )
-    magnification = slide.magnification or reader.objective_power
-    grid = resolve_grid(
-        spec, image_size=coordinates.size, pixel_size=pixel_size, magnification=magnification
-    )
+    scale = resolve_scale(slide, config, reader)
+    grid = scale.grid
     _check_planes(slide, config, reader)
+    tissue, tissue_notes = _tissue_test(config, reader, scale.coordinates, scale.pixel_size)
     try:
         planned = plan_patches(
             data.annotations,
             grid,
             rule,
             planes=spec.planes,
-            tissue=_tissue_test(config, reader, coordinates, pixel_size),
+            tissue=tissue,
             tma_cores=data.tma_cores,
         )
     except PlanError as error:
@@ -386,24 +386,26 @@ def make_plan(
         slide=slide,
         slide_id=slide_id or ids.slide_id(slide.entry_id, slide.name),
         config=config,
-        coordinates=coordinates,
+        coordinates=scale.coordinates,
         grid=grid,
         table=planned.table,
         dropped=planned.dropped,
+        reasons=planned.reasons,
         report=planned.report,
         annotations=data.annotations,
         annotation_digest=ids.annotation_digest(data.annotations),
         fingerprint=reader.fingerprint,
-        pixel_size=pixel_size,
+        pixel_size=scale.pixel_size,
         mpp=grid.mpp,
         downsample=grid.downsample,
-        # As readers choose it: by the axis that needs the finer pixels.
-        read_level=choose_level(reader.levels, min(grid.box_width, grid.box_height) / config.size),
+        read_level=scale.read_level,
+        native=scale.native,
+        resampling=scale.resampling,
         channels=tuple(reader.channels),
         dtype=str(reader.dtype),
         parts=_parts(config, reader),
         reader_name=reader_name,
-        warnings=(*coordinates.notes, *notes, *data.problems, *planned.report.warnings),
+        warnings=(*scale.notes, *tissue_notes, *data.problems, *planned.report.warnings),
     )
 
 
@@ -479,15 +481,19 @@ def _tissue_test(
     reader: Reader,
     coordinates: CoordinateMap,
     pixel_size: PixelSize | None,
-) -> Callable[[BoxArray], FloatArray] | None:
+) -> tuple[TissueTest | None, tuple[str, ...]]:
+    """Return the test for tissue that the options ask for, and remarks."""
     if config.tissue == "none":
-        return None
-    from qupath_bridge.pixels.tissue import tissue_shares
+        return None, ()
+    from qupath_bridge.pixels.tissue import find_tissue, tissue_probabilities, tissue_shares
 
     method = registry.create("tissue", config.tissue)
     thumbnail, scale = read_thumbnail(reader, coordinates)
     mpp = None if pixel_size is None else pixel_size.mean * 2 / sum(scale)
-    return lambda boxes: tissue_shares(thumbnail, scale, boxes, method, mpp=mpp)
+    threshold = None if config.tissue_threshold == "otsu" else float(config.tissue_threshold)
+    found = find_tissue(tissue_probabilities(thumbnail, method, mpp), threshold)
+    notes = () if found.note is None else (found.note,)
+    return lambda boxes: tissue_shares(found.mask, scale, boxes), notes
 
 
 def total_counts(plans: Sequence[Plan]) -> tuple[Counter[str], Counter[str]]:

@@ -1,37 +1,47 @@
-"""A picture of a plan: thumbnail, regions in QuPath's colours, kept patches by label."""
+"""A picture of a plan: thumbnail, regions in QuPath's colours, patches by label, dropped boxes."""
 
 from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import shapely
 from PIL import Image, ImageDraw, ImageFont
 
 from qupath_bridge.errors import OutputError, SlideError
-from qupath_bridge.model import PathObject
+from qupath_bridge.model import PathObject, Reason
+from qupath_bridge.patches.planning import KEPT
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.readers import open_reader
 from qupath_bridge.stores.local import LocalStore
 
 from .pixels import read_thumbnail
 from .places import check_place
+from .preview_legend import (
+    RGB,
+    UNCLASSIFIED,
+    add_texts,
+    draw_mark,
+    edge_of,
+    readable,
+    scale_length,
+)
 
 if TYPE_CHECKING:
     from .plan import Plan
 
 __all__ = ["draw_preview", "preview_html", "preview_path", "render_preview"]
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+"""Format of a picture by the ending of its name."""
+SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 LONGEST_SIDE = 1600
 """Pixels of the longer side of a preview."""
 
-UNCLASSIFIED = (120, 120, 120)
-RGB = tuple[int, int, int]
 Scale = tuple[float, float]
 
 
@@ -45,7 +55,7 @@ def preview_path(path: Path, slide_id: str, slides: int) -> Path:
 
 
 def draw_preview(plan: Plan, path: Path | str) -> None:
-    """Write a plan's picture as a PNG file.
+    """Write a plan's picture as a PNG or JPEG file.
 
     Raises
     ------
@@ -55,7 +65,7 @@ def draw_preview(plan: Plan, path: Path | str) -> None:
     path = Path(path)
     _check_place(path, plan.slide.project.folder)
     buffer = io.BytesIO()
-    render_preview(plan).save(buffer, format="PNG")
+    render_preview(plan).save(buffer, format=FORMATS[path.suffix.lower()], quality=90)
     LocalStore(path.parent).put(path.name, buffer.getvalue())
 
 
@@ -72,15 +82,15 @@ def preview_html(plan: Plan, longest_side: int = 400) -> str:
 
 def _check_place(path: Path, project: Path) -> None:
     """Refuse to write over anything but a picture, and into QuPath's folders."""
-    if path.suffix.lower() != ".png":
-        raise OutputError(f"Preview must end in .png: {path}")
+    if path.suffix.lower() not in FORMATS:
+        raise OutputError(f"Preview must end in {', '.join(FORMATS)}: {path}")
     if path.is_dir():
         raise OutputError(f"{path} is a folder.", hint="Name a file for the preview.")
     if path.is_file():
         with path.open("rb") as file:
-            if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
+            if not file.read(8).startswith(SIGNATURES):
                 raise OutputError(
-                    f"{path} exists and is not a PNG picture.", hint="Name another file."
+                    f"{path} exists and is not a PNG or JPEG picture.", hint="Name another file."
                 )
     check_place(path, project)
 
@@ -88,16 +98,19 @@ def _check_place(path: Path, project: Path) -> None:
 def render_preview(plan: Plan, longest_side: int = LONGEST_SIDE) -> Image.Image:
     """Return a plan's picture.
 
-    Kept patches are filled lightly in the colour of their label, regions outlined in the colour
-    of their class, and a legend below counts the patches.
+    Above stand name, size and scale of the slide. Kept patches are filled lightly in the colour of
+    their label, regions outlined in the colour of their class, dropped boxes have a mark of their
+    reason, and a legend below explains and counts them.
     """
     with open_reader(plan.path, name=plan.reader_name) as reader:
         thumbnail, scale = read_thumbnail(reader, plan.coordinates, longest_side)
     colors = class_colors(plan.slide.project.classes, plan.annotations)
     picture = Image.fromarray(thumbnail).convert("RGBA")
+    picture.alpha_composite(_dropped(plan, picture.size, scale))
     picture.alpha_composite(_patches(plan, picture.size, scale, colors))
     picture.alpha_composite(_regions(plan, picture.size, scale, colors))
-    return _with_legend(picture, plan, colors).convert("RGB")
+    picture.alpha_composite(_scale_bar(plan, picture.size, scale[0]))
+    return add_texts(picture, plan, colors).convert("RGB")
 
 
 def _patches(
@@ -110,7 +123,9 @@ def _patches(
         color = label_color(": ".join(names), colors) if names else UNCLASSIFIED
         # Half a pixel free on each side shows neighbours apart.
         pen.rectangle(
-            (x + 0.5, y + 0.5, x + w - 1, y + h - 1), fill=(*color, 55), outline=(*color, 255)
+            (x + 0.5, y + 0.5, x + w - 1, y + h - 1),
+            fill=(*color, 55),
+            outline=(*readable(color), 255),
         )
     return layer
 
@@ -129,12 +144,41 @@ def _regions(
         )
         for line in _outlines(annotation, scale):
             if len(line) > 1:
-                # A light edge around the line shows it on dark tissue too.
-                pen.line(line, fill=(255, 255, 255, 150), width=4, joint="curve")
+                pen.line(line, fill=(*edge_of(color), 150), width=4, joint="curve")
                 pen.line(line, fill=(*color, 255), width=2, joint="curve")
             else:
                 ((x, y),) = line
-                pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=(*color, 255))
+                pen.ellipse(
+                    (x - 3, y - 3, x + 3, y + 3), fill=(*color, 255), outline=edge_of(color)
+                )
+    return layer
+
+
+def _dropped(plan: Plan, size: tuple[int, int], scale: Scale) -> Image.Image:
+    """Draw a mark of the reason into each box that is dropped, of the first plane."""
+    layer = Image.new("RGBA", size)
+    pen = ImageDraw.Draw(layer)
+    reasons = np.frombuffer(plan.reasons[0], np.uint8)
+    rows = np.flatnonzero(reasons != KEPT)
+    places = plan.grid.boxes()[rows] * (*scale, *scale)
+    for (x, y, w, h), code in zip(places.tolist(), reasons[rows].tolist(), strict=True):
+        draw_mark(pen, tuple(Reason)[code], (x + w / 2, y + h / 2), min(w, h, 24) / 4)
+    return layer
+
+
+def _scale_bar(plan: Plan, size: tuple[int, int], scale: float) -> Image.Image:
+    """Draw a bar of a round length, a fifth of the picture at most, into the lower left corner."""
+    layer = Image.new("RGBA", size)
+    pen = ImageDraw.Draw(layer)
+    pixel_size = 1.0 if plan.pixel_size is None else plan.pixel_size.x
+    length, text = scale_length(size[0] / 5 / scale * pixel_size, known=bool(plan.pixel_size))
+    width = length / pixel_size * scale
+    font = ImageFont.load_default(size=16)
+    left, bottom = 12, size[1] - 12
+    right = left + max(width, font.getlength(text))
+    pen.rectangle((left - 6, bottom - 30, right + 6, bottom + 6), fill=(255, 255, 255, 200))
+    pen.rectangle((left, bottom - 4, left + width, bottom), fill="black")
+    pen.text((left, bottom - 27), text, fill="black", font=font)
     return layer
 
 
@@ -147,24 +191,3 @@ def _outlines(annotation: PathObject, scale: Scale) -> Iterator[list[tuple[float
             xy = shapely.get_coordinates(ring) * scale
             if len(xy):
                 yield [(float(x), float(y)) for x, y in xy]
-
-
-def _with_legend(picture: Image.Image, plan: Plan, colors: dict[str, RGB]) -> Image.Image:
-    font = ImageFont.load_default(size=18)
-    lines: list[tuple[RGB | None, str]] = [
-        (label_color(label, colors), f"{label}: {count} patches")
-        for label, count in plan.label_counts().items()
-    ]
-    dropped = ", ".join(f"{n} {reason}" for reason, n in plan.dropped.items() if n)
-    lines.append((None, f"not written: {dropped or 'none'}"))
-    height = 26 * len(lines) + 12
-    width = max(picture.width, *(48 + math.ceil(font.getlength(text)) for _, text in lines))
-    sheet = Image.new("RGBA", (width, picture.height + height), "white")
-    sheet.paste(picture, (0, 0))
-    pen = ImageDraw.Draw(sheet)
-    for number, (color, text) in enumerate(lines):
-        top = picture.height + 8 + 26 * number
-        if color:
-            pen.rectangle((10, top, 28, top + 18), fill=(*color, 255))
-        pen.text((38, top - 1), text, fill="black", font=font)
-    return sheet

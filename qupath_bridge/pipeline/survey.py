@@ -19,8 +19,10 @@ from qupath_bridge.model import LabelRule, Slide
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.roles import check_class_names, role_of
 from qupath_bridge.readers import open_reader
+from qupath_bridge.readers.base import Reader
 
 from .plan import Plan
+from .scale import mixture_warning, resolve_scale
 from .slide_files import read_annotations, slide_path
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ class SlideFacts:
         Classes of its annotations, sorted.
     pixel_size : float or None
         Mean µm per full-resolution pixel, None if unknown.
+    native : bool or None
+        Whether its patches are the slide's own pixels, not resampled; None if it cannot be
+        planned.
     problem : str or None
         Reason why annotations or slide file cannot be read; the slide's own task fails with it.
     """
@@ -60,6 +65,7 @@ class SlideFacts:
     slide_id: str
     classes: tuple[str, ...] = ()
     pixel_size: float | None = None
+    native: bool | None = None
     problem: str | None = None
 
 
@@ -119,6 +125,7 @@ def survey_plans(plans: Sequence[Plan], *, unread: bool = False) -> Survey:
             plan.slide_id,
             tuple(sorted({a.class_path for a in plan.annotations if a.class_path})),
             plan.pixel_size.mean if plan.pixel_size else None,
+            plan.native,
         )
         for plan in plans
     )
@@ -186,12 +193,20 @@ def _look_at(slide: Slide, slide_id: str, config: ExportConfig, reader: str) -> 
         with open_reader(path, name=reader) as opened:
             if size is None and opened.pixel_size is not None:
                 size = sum(opened.pixel_size) / 2
+            native = _is_native(slide, config, opened)
     except BridgeError as error:
         if isinstance(error, MissingDataError) and error.whole_project:
             raise
         log.info("%s: %s", slide.name, error)
         return SlideFacts(slide, slide_id, problem=str(error))
-    return SlideFacts(slide, slide_id, classes, size)
+    return SlideFacts(slide, slide_id, classes, size, native)
+
+
+def _is_native(slide: Slide, config: ExportConfig, reader: Reader) -> bool | None:
+    try:
+        return resolve_scale(slide, config, reader).native
+    except BridgeError:
+        return None  # the slide's own task says why
 
 
 def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig, *, unread: bool) -> Survey:
@@ -201,6 +216,8 @@ def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig, *, unread: boo
     known = sorted({info.path for project in projects.values() for info in project.classes})
     warnings = list(_class_warnings(rule, present, known, unread=unread))
     if note := _scale_warning([f.pixel_size for f in facts if f.pixel_size], config):
+        warnings.append(note)
+    if note := mixture_warning([f.native for f in facts if f.native is not None]):
         warnings.append(note)
     labels = {role.label for name in present if (role := role_of(name, rule)).label}
     unclassified = role_of(None, rule).label

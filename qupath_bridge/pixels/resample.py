@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +22,14 @@ pixels are wanted as they are: no finer level scaled down, and no blur from a 0.
 _DIGITS = 6  # of a pixel: takes the float noise off edges that are meant as whole numbers
 
 
-class _HasDownsample(Protocol):
-    @property
-    def downsample(self) -> float: ...
-
-
-def choose_level(levels: Sequence[_HasDownsample], downsample: float) -> int:
+def choose_level(downsamples: Sequence[float], wanted: float) -> int:
     """Choose the level to read: the coarsest that is not coarser than the target.
 
     Parameters
     ----------
-    levels : sequence of objects with ``downsample``
-        Level 0 first.
-    downsample : float
+    downsamples : sequence of float
+        Level-0 pixels per pixel of each level; level 0 first.
+    wanted : float
         Level-0 pixels per output pixel.
 
     Returns
@@ -42,9 +37,9 @@ def choose_level(levels: Sequence[_HasDownsample], downsample: float) -> int:
     int
         Index of the level; 0 where the target is finer than level 0.
     """
-    limit = downsample * (1 + NATIVE_TOLERANCE)
-    fitting = [index for index, level in enumerate(levels) if level.downsample <= limit]
-    return max(fitting, key=lambda index: levels[index].downsample, default=0)
+    limit = wanted * (1 + NATIVE_TOLERANCE)
+    fitting = [index for index, own in enumerate(downsamples) if own <= limit]
+    return max(fitting, key=lambda index: downsamples[index], default=0)
 
 
 def pixel_edges(start: float, stop: float, count: int) -> FloatArray:

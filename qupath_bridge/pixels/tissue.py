@@ -1,7 +1,8 @@
 """Share of tissue in boxes, judged on the slide's thumbnail.
 
-A method turns a thumbnail into a map of probabilities; the share of a box is the map's mean over
-it. Methods are exchangeable parts, see :class:`~qupath_bridge.pixels.base.TissueMethod`.
+A method turns a thumbnail into a map of probabilities; what is above a threshold is tissue, and the
+share of a box is the part of its area that is tissue. Methods are exchangeable parts, see
+:class:`~qupath_bridge.pixels.base.TissueMethod`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,28 @@ from qupath_bridge.model import BoxArray, FloatArray, MaskArray, PixelArray
 from .base import TissueMethod, refuse_argument
 
 __all__ = [
+    "DARK",
+    "GLASS",
     "OtsuTissue",
     "SaturationTissue",
-    "otsu_mask",
+    "TissueMap",
+    "find_tissue",
     "otsu_threshold",
     "saturation",
+    "stain_saturation",
+    "tissue_probabilities",
     "tissue_shares",
 ]
+
+DARK = 50
+"""A pixel whose red, green and blue are all below it is not stained tissue.
+
+Its saturation says nothing: of nearly black pixels, as around a scanned area, it is noise.
+"""
+
+GLASS = 0.1
+"""Mean saturation of glass at most: it is 0.01 to 0.07 on slides with glass, and 0.3 for the paler
+part of a slide that has none."""
 
 _BINS = 256
 
@@ -71,24 +87,63 @@ def otsu_threshold(values: NDArray[np.uint8]) -> int:
     return int(best[len(best) // 2])
 
 
-def otsu_mask(thumbnail: PixelArray) -> MaskArray:
-    """Return where the saturation is above its Otsu threshold.
+def stain_saturation(pixels: PixelArray) -> FloatArray:
+    """Return the HSV saturation, 0 where a pixel is too dark to tell (:data:`DARK`).
 
     Parameters
     ----------
-    thumbnail : array, shape (H, W, 3), uint8
+    pixels : array, shape (..., 3), uint8
 
     Returns
     -------
-    array, shape (H, W), bool
+    array, shape (...), float64, 0 to 1
     """
-    levels = np.round(saturation(thumbnail) * (_BINS - 1)).astype(np.uint8)
-    return np.asarray(levels > otsu_threshold(levels), dtype=np.bool_)
+    return np.where(pixels.max(axis=-1) < DARK, 0.0, saturation(pixels))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TissueMap:
+    """Pixels of a thumbnail that show tissue.
+
+    Attributes
+    ----------
+    mask : array, shape (h, w), bool
+    note : str or None
+        A remark about how it was found.
+    """
+
+    mask: MaskArray
+    note: str | None = None
+
+
+def find_tissue(probabilities: FloatArray, threshold: float | None = None) -> TissueMap:
+    """Return which pixels are tissue: those above a threshold.
+
+    Parameters
+    ----------
+    probabilities : array, shape (h, w), 0 to 1
+    threshold : float or None
+        None for Otsu's, which needs both glass and tissue. Where even the lower class is above
+        :data:`GLASS` on average, there is no glass: Otsu's threshold would split the tissue, and
+        all that is above :data:`GLASS` counts as tissue.
+    """
+    if threshold is not None:
+        return TissueMap(np.asarray(probabilities > threshold, dtype=np.bool_))
+    levels = np.round(probabilities * (_BINS - 1)).astype(np.uint8)
+    limit = otsu_threshold(levels)
+    glass = levels[levels <= limit]
+    if glass.mean() <= GLASS * (_BINS - 1):
+        return TissueMap(np.asarray(levels > limit, dtype=np.bool_))
+    return TissueMap(
+        np.asarray(probabilities > GLASS, dtype=np.bool_),
+        f"No glass is found on the thumbnail: all that is above {GLASS:g} counts as tissue. "
+        "The option tissue_threshold sets another limit.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class SaturationTissue:
-    """The saturation itself as the probability of tissue. Takes no argument."""
+    """The saturation as the probability of tissue, 0 where it is dark. Takes no argument."""
 
     argument: str | None = field(default=None, repr=False)
 
@@ -97,12 +152,12 @@ class SaturationTissue:
 
     def __call__(self, thumbnail: PixelArray, mpp: float | None) -> FloatArray:
         """Return the saturation of a thumbnail, shape (h, w), float64, 0 to 1."""
-        return saturation(thumbnail)
+        return stain_saturation(thumbnail)
 
 
 @dataclass(frozen=True, slots=True)
 class OtsuTissue:
-    """1 where the saturation is above its Otsu threshold, else 0. Takes no argument."""
+    """The saturation too, always with Otsu's threshold (:func:`find_tissue`). No argument."""
 
     argument: str | None = field(default=None, repr=False)
 
@@ -110,45 +165,31 @@ class OtsuTissue:
         refuse_argument("tissue", "otsu", self.argument)
 
     def __call__(self, thumbnail: PixelArray, mpp: float | None) -> FloatArray:
-        """Return 0 or 1 per pixel of a thumbnail, shape (h, w), float64."""
-        return otsu_mask(thumbnail).astype(np.float64)
+        """Return the saturation of a thumbnail, shape (h, w), float64, 0 to 1."""
+        return stain_saturation(thumbnail)
 
 
 def tissue_shares(
-    thumbnail: PixelArray,
-    scale: float | tuple[float, float],
-    boxes: BoxArray,
-    method: TissueMethod,
-    *,
-    mpp: float | None = None,
+    tissue: MaskArray | FloatArray, scale: float | tuple[float, float], boxes: BoxArray
 ) -> FloatArray:
-    """Return the share of tissue of each box.
+    """Return the share of each box that is tissue.
 
     Parameters
     ----------
-    thumbnail : array, shape (H, W, 3), uint8
-        The whole image, as QuPath shows it.
+    tissue : array, shape (h, w), bool or float
+        The whole thumbnail: where it shows tissue, or numbers from 0 to 1 whose mean is wanted.
     scale : float or (float, float)
         Thumbnail pixels per QuPath pixel, along x and y.
     boxes : array, shape (N, 4)
         x, y, width, height in QuPath pixels. Of a box that passes the edges the part inside counts.
-    method : TissueMethod
-        What turns the thumbnail into probabilities, as :class:`OtsuTissue`.
-    mpp : float, optional
-        µm per thumbnail pixel.
 
     Returns
     -------
     array, shape (N,), float64, 0 to 1
         Pixels of the thumbnail on a box's edge count by the part that is inside; 0 for boxes
         that lie outside.
-
-    Raises
-    ------
-    UsageError
-        If the method does not return probabilities of the thumbnail's shape.
     """
-    values = _probabilities(thumbnail, method, mpp)
+    values = np.asarray(tissue, dtype=np.float64)
     height, width = values.shape
     table = np.zeros((height + 1, width + 1))
     table[1:, 1:] = values.cumsum(axis=0).cumsum(axis=1)
@@ -164,7 +205,29 @@ def tissue_shares(
     return np.asarray(np.clip(shares, 0, 1), dtype=np.float64)
 
 
-def _probabilities(thumbnail: PixelArray, method: TissueMethod, mpp: float | None) -> FloatArray:
+def tissue_probabilities(
+    thumbnail: PixelArray, method: TissueMethod, mpp: float | None = None
+) -> FloatArray:
+    """Return the map that a method makes of a thumbnail.
+
+    Parameters
+    ----------
+    thumbnail : array, shape (h, w, 3), uint8
+        The whole image, as QuPath shows it.
+    method : TissueMethod
+        As :class:`OtsuTissue`.
+    mpp : float, optional
+        µm per thumbnail pixel.
+
+    Returns
+    -------
+    array, shape (h, w), float64, 0 to 1
+
+    Raises
+    ------
+    UsageError
+        If the method does not return probabilities of the thumbnail's shape.
+    """
     values = np.asarray(method(thumbnail, mpp), dtype=np.float64)
     if values.shape != thumbnail.shape[:2]:
         raise UsageError(

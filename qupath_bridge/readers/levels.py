@@ -5,6 +5,7 @@ A concrete reader only says which levels it has and reads a rectangle inside one
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,15 @@ import numpy as np
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import FIRST_PLANE, Box, FloatArray, MaskArray, PixelArray, Plane
-from qupath_bridge.pixels.resample import area_means, choose_level, pixel_edges
+from qupath_bridge.pixels.resample import (
+    NATIVE_TOLERANCE,
+    area_means,
+    choose_level,
+    pixel_edges,
+)
 
-from .base import RGB_CHANNELS, Fingerprint, Level, Pixels
+from .base import RGB_CHANNELS, Fingerprint, Level, Pixels, Reader
+from .padding import fills_tiles, find_downsample, is_doubtful, said_downsample
 
 __all__ = [
     "PLAUSIBLE_MPP",
@@ -25,8 +32,14 @@ __all__ = [
     "LevelReader",
     "axis_factor",
     "composite",
+    "level_downsamples",
+    "level_factors",
     "make_levels",
+    "plausible_pixel_size",
+    "whole_downsamples",
 ]
+
+log = logging.getLogger("qupath_bridge")
 
 WHITE = (255, 255, 255)
 PLAUSIBLE_MPP = (0.05, 10.0)
@@ -35,9 +48,14 @@ BLOCK_PIXELS = 2 << 20
 """Source pixels held at once when a large box is scaled down."""
 
 
-def make_levels(sizes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
-    """Return levels of these sizes; the downsample is the mean of both axes, as in OpenSlide."""
-    width, height = sizes[0]
+def make_levels(
+    sizes: Sequence[tuple[int, int]], full: tuple[int, int] | None = None
+) -> tuple[Level, ...]:
+    """Return levels of these sizes; the downsample is the mean of both axes, as in OpenSlide.
+
+    ``full`` is the size of level 0, the first of the sizes when not given.
+    """
+    width, height = full or sizes[0]
     return tuple(Level(w, h, (width / w + height / h) / 2) for w, h in sizes)
 
 
@@ -60,14 +78,23 @@ def axis_factor(full: int, reduced: int) -> float:
     return float(whole) if reduced in (full // whole, -(-full // whole)) else full / reduced
 
 
-def composite(rgba: PixelArray, background: tuple[int, int, int]) -> Pixels:
+def plausible_pixel_size(x: float, y: float) -> tuple[float, float] | None:
+    """Return µm per pixel from the resolution of a file, None if it is a screen's or printer's."""
+    low, high = PLAUSIBLE_MPP
+    return (x, y) if low <= x <= high and low <= y <= high else None
+
+
+def composite(
+    rgba: PixelArray, background: tuple[int, int, int], *, multiplied: bool = False
+) -> Pixels:
     """Put pixels with transparency on the background.
 
     Parameters
     ----------
     rgba : array, shape (H, W, 4), uint8
-        Colours not multiplied by the alpha.
     background : tuple of int
+    multiplied : bool
+        Whether the colours are multiplied by the alpha already.
 
     Returns
     -------
@@ -78,9 +105,49 @@ def composite(rgba: PixelArray, background: tuple[int, int, int]) -> Pixels:
     colors, alpha = rgba[..., :3], rgba[..., 3]
     if (alpha == 255).all():
         return np.ascontiguousarray(colors), None
-    cover = alpha[..., None].astype(np.uint16)
-    mixed = colors * cover + np.array(background, np.uint16) * (255 - cover)
-    return ((mixed + 127) // 255).astype(np.uint8), alpha > 127
+    cover = alpha[..., None].astype(np.uint32)
+    own = colors.astype(np.uint32) * (255 if multiplied else cover)
+    mixed = own + np.array(background, np.uint32) * (255 - cover)
+    return np.minimum((mixed + 127) // 255, 255).astype(np.uint8), alpha > 127
+
+
+def level_factors(size: tuple[int, int], level: Level) -> tuple[float, float]:
+    """Return how many level-0 pixels one pixel of a level covers, along x and y.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Width and height of level 0, pixels.
+    level : Level
+        Where its downsample is that of the sizes, each axis follows from the sizes
+        (:func:`axis_factor`). Another downsample is the true one of a level that is larger than
+        what it shows, because it was filled to whole tiles.
+    """
+    (by_size,) = make_levels([(level.width, level.height)], size)
+    if not math.isclose(level.downsample, by_size.downsample, rel_tol=1e-6):
+        whole = round(level.downsample)
+        near = abs(level.downsample - whole) <= NATIVE_TOLERANCE
+        return (float(whole),) * 2 if near else (level.downsample,) * 2
+    return axis_factor(size[0], level.width), axis_factor(size[1], level.height)
+
+
+def level_downsamples(reader: Reader) -> tuple[float, ...]:
+    """Return how many level-0 pixels one pixel of each level covers, on the finer axis."""
+    return tuple(min(level_factors(reader.size, level)) for level in reader.levels)
+
+
+def whole_downsamples(reader: Reader) -> tuple[int, ...]:
+    """Return the downsamples of the levels that are a whole number, and the same on both axes.
+
+    A number that differs from a whole one by 1e-3 at most counts as whole.
+    """
+    found = []
+    for level in reader.levels:
+        factors = level_factors(reader.size, level)
+        whole = round(factors[0])
+        if all(abs(factor - whole) <= NATIVE_TOLERANCE for factor in factors):
+            found.append(whole)
+    return tuple(found)
 
 
 class LevelReader(ABC):
@@ -110,15 +177,68 @@ class LevelReader(ABC):
         background: tuple[int, int, int] = WHITE,
     ) -> None:
         self._label = label
-        self._levels = make_levels(sizes)
-        width, height = self.size
-        self._factors = tuple((axis_factor(width, w), axis_factor(height, h)) for w, h in sizes)
+        self._set_levels(tuple(enumerate(make_levels(sizes))))
         self._bounds = bounds
         self._pixel_size = pixel_size
         self._objective_power = objective_power
         self._planes = planes
         self._background = background
         self._closed = False
+
+    def _set_levels(self, levels: Sequence[tuple[int, Level]]) -> None:
+        """Set the levels that are used, with their numbers in the file; level 0 first."""
+        self._numbers = tuple(number for number, _ in levels)
+        self._levels = tuple(level for _, level in levels)
+        self._factors = tuple(level_factors(self.size, level) for level in self._levels)
+
+    def _settle_padded_levels(
+        self, tiles: Sequence[tuple[int, int]], said: Sequence[float | None]
+    ) -> None:
+        """Find the true downsample of levels that were filled to whole tiles.
+
+        For readers of such formats, called when rectangles can be read. The number in the file
+        counts if it fits, else the content is compared; a level for which neither tells is not
+        used.
+
+        Parameters
+        ----------
+        tiles : sequence of (int, int)
+            Width and height of the file tiles of each level; (0, 0) if they are not known.
+        said : sequence of float or None
+            Downsample of each level as the file states it.
+        """
+        given = tuple(zip(self._levels, self._factors, strict=True))
+        settled = [(0, self._levels[0])]
+        for number, (level, factors) in enumerate(given[1:], 1):
+            tile = tiles[number]
+            found: float | None = level.downsample
+            if fills_tiles(level, tile):
+                found = said_downsample(self.size, level, said[number], tile)
+                if found is None and is_doubtful(self.size, level, factors):
+                    self._set_levels(settled)  # finer levels are read, never this one
+                    found = self._compare(number, level, tile)
+                elif found is None:
+                    found = level.downsample
+            if found is None:
+                log.info("%s: level %d is not used: its downsample is unknown.", self, number)
+            else:
+                settled.append((number, Level(level.width, level.height, found)))
+        self._set_levels(settled)
+
+    def _compare(self, number: int, level: Level, tile: tuple[int, int]) -> float | None:
+        """Return the downsample of a level whose content tells it, else None."""
+        finer = max(max(pair) for pair in self._factors)
+        try:
+            return find_downsample(
+                self.size,
+                level,
+                finer,
+                tile,
+                lambda box: self._read_rectangle(number, box, FIRST_PLANE)[0],
+                lambda box, size: self.read(box, size)[0],
+            )
+        except ReadError:
+            return None
 
     @abstractmethod
     def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
@@ -214,7 +334,8 @@ class LevelReader(ABC):
         """
         self._check(box, size, plane)
         width, height = size
-        index = choose_level(self._levels, min(box.w / width, box.h / height))
+        finest = [min(factors) for factors in self._factors]
+        index = choose_level(finest, min(box.w / width, box.h / height))
         # Per axis, and from full-resolution coordinates, so that no error grows along a slide.
         x_factor, y_factor = self._factors[index]
         x_edges = pixel_edges(box.x / x_factor, (box.x + box.w) / x_factor, width)
@@ -299,14 +420,14 @@ class LevelReader(ABC):
         y0, y1 = max(box.y, 0), min(box.y + box.h, bottom)
         inside = Box(x0, y0, x1 - x0, y1 - y0)
         if inside == box and x1 <= level.width and y1 <= level.height:
-            return self._read_rectangle(index, box, plane)
+            return self._read_rectangle(self._numbers[index], box, plane)
         pixels: PixelArray = np.empty((box.h, box.w, 3), np.uint8)
         pixels[:] = self._background
         mask: MaskArray = np.zeros((box.h, box.w), np.bool_)
         if inside.w > 0 and inside.h > 0:
             left, top = min(x0, level.width - 1), min(y0, level.height - 1)
             there = Box(left, top, min(x1, level.width) - left, min(y1, level.height) - top)
-            part, valid = self._read_rectangle(index, there, plane)
+            part, valid = self._read_rectangle(self._numbers[index], there, plane)
             place = np.s_[y0 - box.y : y1 - box.y, x0 - box.x : x1 - box.x]
             # Where the level was cut, its last pixel stands for the rest.
             rest = ((0, inside.h - there.h), (0, inside.w - there.w))

@@ -13,12 +13,14 @@ from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box, Plane
 
 from .base import Fingerprint, Pixels
+from .dicom import level_spacings
 from .fingerprints import file_fingerprint
-from .levels import PLAUSIBLE_MPP, WHITE, LevelReader, composite
+from .levels import WHITE, LevelReader, composite, plausible_pixel_size
 
 __all__ = ["OpenSlideReader"]
 
 _PLAIN_TIFF = "generic-tiff"
+_DICOM = "dicom"
 _HINT = "Is it a complete copy, in a format that OpenSlide reads?"
 
 
@@ -58,6 +60,14 @@ class OpenSlideReader(LevelReader):
         )
         # OpenSlide takes places in level 0 and divides them by its own number.
         self._downsamples = tuple(self._slide.level_downsamples)
+        try:
+            self._settle_padded_levels(
+                [_tile(properties, level) for level in range(len(self._downsamples))],
+                self._stated_downsamples(),
+            )
+        except BaseException:
+            self._slide.close()
+            raise
 
     @staticmethod
     def can_open(path: Path) -> int:
@@ -78,6 +88,25 @@ class OpenSlideReader(LevelReader):
     def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
         return type(self), (self._path,)
 
+    def _stated_downsamples(self) -> list[float | None]:
+        """Return the downsamples that a DICOM file states, where OpenSlide takes the sizes.
+
+        OpenSlide itself reads those of Philips files.
+        """
+        if self._slide.properties.get(openslide.PROPERTY_NAME_VENDOR) != _DICOM:
+            return [None] * len(self._downsamples)
+        try:
+            spacings = level_spacings(self._path)
+        except OSError:
+            spacings = {}
+        first = spacings.get(self._slide.level_dimensions[0])
+        said: list[float | None] = []
+        for size in self._slide.level_dimensions:
+            own = spacings.get(size)
+            ratio = None if first is None or own is None else sum(own) / sum(first)
+            said.append(ratio)
+        return said
+
     def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
         x, y, w, h = rectangle
         downsample = self._downsamples[level]
@@ -97,6 +126,15 @@ class OpenSlideReader(LevelReader):
         self._slide.close()
 
 
+def _tile(properties: Mapping[str, str], level: int) -> tuple[int, int]:
+    """Return width and height of the file tiles of a level, (0, 0) if OpenSlide does not say."""
+    width, height = (
+        int(properties.get(f"openslide.level[{level}].tile-{side}", 0))
+        for side in ("width", "height")
+    )
+    return width, height
+
+
 def _bounds(properties: Mapping[str, str]) -> Box | None:
     names = ("X", "Y", "WIDTH", "HEIGHT")
     keys = [getattr(openslide, f"PROPERTY_NAME_BOUNDS_{name}") for name in names]
@@ -110,11 +148,8 @@ def _pixel_size(properties: Mapping[str, str]) -> tuple[float, float] | None:
     y = _number(properties, openslide.PROPERTY_NAME_MPP_Y)
     if x is None or y is None:
         return None
-    low, high = PLAUSIBLE_MPP
-    if properties.get(openslide.PROPERTY_NAME_VENDOR) == _PLAIN_TIFF and not (
-        low <= x <= high and low <= y <= high
-    ):
-        return None
+    if properties.get(openslide.PROPERTY_NAME_VENDOR) == _PLAIN_TIFF:
+        return plausible_pixel_size(x, y)
     return x, y
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from qupath_bridge.model import Box, PixelArray, Plane
 
 from .base import Fingerprint, Pixels
 from .fingerprints import file_fingerprint
-from .levels import PLAUSIBLE_MPP, LevelReader
+from .levels import LevelReader, composite, plausible_pixel_size
 
 __all__ = ["TiffReader"]
 
@@ -25,6 +26,12 @@ CACHE_BYTES = 32 << 20
 
 MAX_SEGMENT_BYTES = 512 << 20
 """The largest strip or tile that is decoded; a file of one compressed strip needs a whole level."""
+
+MAX_GROWTH = 4
+"""A JPEG or JPEG 2000 tile with more pixels than this many tiles is refused.
+
+It has a size of its own, and is decoded at that size: 700 bytes can take gigabytes.
+"""
 
 _MICROMETRES = {
     "µm": 1.0,  # micro sign, as in OME-XML
@@ -36,22 +43,34 @@ _MICROMETRES = {
     "m": 1e6,
     "in": 25_400.0,
 }
+_MICROMETRE_NAMES = ("um", "µm", "\u03bcm", r"\u00b5m", "micron", "microns")
+_IMAGEJ_MICROMETRES = {**dict.fromkeys(_MICROMETRE_NAMES, 1.0), "nm": 1e-3, "mm": 1e3}
 _RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch and cm, in µm
 _JPEG = 7
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {
+    0xC4,
+    0xC8,
+    0xCC,
+}  # markers of the header with the size
+_JPEG_2000 = frozenset((33003, 33004, 33005, 34712))
+_JPEG_2000_START = b"\xff\x4f\xff\x51"
 _APERIO_YCBCR = 33003
 _RGB, _YCBCR = 2, 6
+_MULTIPLIED = 1  # of ExtraSamples: alpha, and the colours are multiplied by it
+_ALPHA = (_MULTIPLIED, 2)
 _HEADERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
 _VENDORS = ("bif", "ndpi", "philips", "scn", "vista")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 
 
 class TiffReader(LevelReader):
-    """Reads TIFF slides with 8-bit RGB pixels.
+    """Reads TIFF slides with 8-bit RGB pixels, or RGB and alpha, interleaved or planar.
 
     Level 0 is the first image. Lower levels are its SubIFDs, or further pages of the same shape
     that are marked as reduced (for Aperio files: all tiled pages). Only the tiles or strips that a
     box touches are read and decoded. JPEG is decoded as libjpeg does by default, which gives the
     same pixels as OpenSlide. Of an OME-TIFF it is the first image, with its z slices and times.
+    Transparent pixels show the background.
 
     Parameters
     ----------
@@ -77,6 +96,11 @@ class TiffReader(LevelReader):
                 pixel_size=pixel_size,
                 objective_power=power,
                 planes=planes,
+            )
+            keys = [pages[0].keyframe for pages in self._pages]
+            self._settle_padded_levels(
+                [_segment_size(key) if key.is_tiled else (0, 0) for key in keys],
+                [_stated_downsample(keys[0], key) for key in keys],
             )
         except ReadError:
             self._file.close()
@@ -119,7 +143,7 @@ class TiffReader(LevelReader):
         key = page.keyframe
         tile_w, tile_h = _segment_size(key)
         across = -(-key.imagewidth // tile_w)
-        pixels = np.empty((h, w, 3), np.uint8)
+        pixels = np.empty((h, w, key.samplesperpixel), np.uint8)
         mask = None
         for row in range(y // tile_h, -(-(y + h) // tile_h)):
             for column in range(x // tile_w, -(-(x + w) // tile_w)):
@@ -129,12 +153,19 @@ class TiffReader(LevelReader):
                 y0, y1 = max(y, top), min(y + h, top + tile_h)
                 place = np.s_[y0 - y : y1 - y, x0 - x : x1 - x]
                 if tile is None:
-                    pixels[place] = self.background
+                    pixels[place] = (*self.background, 0)[: pixels.shape[-1]]
                     mask = np.ones((h, w), np.bool_) if mask is None else mask
                     mask[place] = False
                 else:
                     pixels[place] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
-        return pixels, mask
+        if pixels.shape[-1] == 3:
+            return pixels, mask
+        multiplied = int(key.extrasamples[0]) == _MULTIPLIED
+        pixels, visible = composite(pixels, self.background, multiplied=multiplied)
+        if mask is None or visible is None:
+            return pixels, visible if mask is None else mask
+        pixels[~mask] = self.background
+        return pixels, mask & visible
 
     def _segment(self, level: int, number: int, index: int) -> PixelArray | None:
         """Return a decoded tile or strip, None if the file has none."""
@@ -159,6 +190,15 @@ class TiffReader(LevelReader):
         return tile
 
     def _decode(self, page: Any, index: int) -> PixelArray | None:
+        if page.keyframe.planarconfig == 1:
+            return self._decode_segment(page, index)
+        samples = page.keyframe.samplesperpixel
+        count = len(page.dataoffsets) // samples
+        planes = [self._decode_segment(page, plane * count + index) for plane in range(samples)]
+        found = [plane for plane in planes if plane is not None]
+        return np.concatenate(found, axis=-1) if len(found) == samples else None
+
+    def _decode_segment(self, page: Any, index: int) -> PixelArray | None:
         if index >= min(len(page.dataoffsets), len(page.databytecounts)):
             raise ValueError("the file's directory does not list it")
         count = page.databytecounts[index]
@@ -169,6 +209,10 @@ class TiffReader(LevelReader):
         data = handle.read(count)
         if len(data) < count:
             raise ValueError(f"the file ends {count - len(data)} bytes too early")
+        width, height = _segment_size(page.keyframe)
+        own_width, own_height = _encoded_size(data, int(page.keyframe.compression))
+        if own_width * own_height > MAX_GROWTH * width * height:
+            raise ValueError(f"it says that it has {own_width} x {own_height} pixels")
         decoded, _, shape = page.keyframe.decode(data, index, jpegtables=page.jpegtables)
         tile = np.asarray(decoded[0], dtype=np.uint8)
         if tile.shape != tuple(shape[1:]):
@@ -211,6 +255,23 @@ def _segment_size(page: Any) -> tuple[int, int]:
     return page.imagewidth, min(page.rowsperstrip or page.imagelength, page.imagelength)
 
 
+def _encoded_size(data: bytes, compression: int) -> tuple[int, int]:
+    """Return the size that encoded pixels say they have; (0, 0) if they do not say."""
+    if compression in _JPEG_2000:
+        start = data.find(_JPEG_2000_START)
+        if 0 <= start <= len(data) - 24:
+            x, y, left, top = struct.unpack_from(">4I", data, start + 8)
+            return max(x - left, 0), max(y - top, 0)
+    elif compression == _JPEG:
+        place = 2
+        while place + 9 <= len(data) and data[place] == 0xFF:
+            if data[place + 1] in _JPEG_SIZES:
+                height, width = struct.unpack_from(">2H", data, place + 5)
+                return width, height
+            place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return 0, 0
+
+
 def _find_levels(
     file: tifffile.TiffFile, label: str
 ) -> tuple[tuple[Sequence[Any], ...], tuple[int, int]]:
@@ -235,7 +296,7 @@ def _ome_levels(file: tifffile.TiffFile, label: str) -> tuple[list[Sequence[Any]
     series = file.series[0]
     lengths = dict(zip(series.axes, series.shape, strict=True))
     others = {axis: n for axis, n in lengths.items() if axis not in "TZYXS" and n > 1}
-    if others or not series.axes.endswith("YXS"):
+    if others or not series.axes.endswith(("YXS", "SYX")):
         found = ", ".join(f"{axis} = {n}" for axis, n in lengths.items())
         raise ReadError(
             f"{label}: the OME-TIFF image has the axes {found}.",
@@ -284,23 +345,25 @@ def _is_reduced(page: Any, first: Any, last: Any) -> bool:
 
 def _check_pixels(page: Any, label: str) -> None:
     page = page.keyframe
-    plain = (
-        page.bitspersample == 8
-        and page.dtype == np.uint8
-        and page.samplesperpixel == 3
+    samples = page.samplesperpixel
+    alpha = samples == 4 and page.extrasamples and int(page.extrasamples[0]) in _ALPHA
+    plain = page.bitspersample == 8 and page.dtype == np.uint8 and (samples == 3 or alpha)
+    color = page.photometric == _RGB or (
+        page.photometric == _YCBCR
+        and page.compression == _JPEG
+        and samples == 3
         and page.planarconfig == 1
     )
-    color = page.photometric == _RGB or (page.photometric == _YCBCR and page.compression == _JPEG)
     if not plain or not color or page.compression == _APERIO_YCBCR:
         raise ReadError(
             f"{label}: pixels of type {_described(page)} found; this reader reads 8-bit RGB, "
-            "interleaved.",
+            "with or without alpha.",
             hint="Convert the image, or export patches from within QuPath.",
         )
     width, height = _segment_size(page)
     if min(page.imagewidth, page.imagelength, width, height) < 1:
         raise ReadError(f"{label}: an image or tile without size.", hint="Is the copy complete?")
-    if width * height * 3 > MAX_SEGMENT_BYTES:
+    if width * height * samples > MAX_SEGMENT_BYTES:
         raise ReadError(
             f"{label}: one tile or strip has {width} x {height} pixels.",
             hint="Write it again in tiles, for example with `vips tiffsave --tile --pyramid`.",
@@ -323,7 +386,20 @@ def _calibration(file: tifffile.TiffFile) -> tuple[tuple[float, float] | None, f
         fields = {key.strip(): _positive(value) for key, _, value in said}
         mpp = fields.get("MPP")
         return None if mpp is None else (mpp, mpp), fields.get("AppMag")
+    if file.is_imagej:
+        return _imagej_pixel_size(file.imagej_metadata or {}, page) or _resolution(page), None
     return _resolution(page), None
+
+
+def _imagej_pixel_size(metadata: Mapping[str, Any], page: Any) -> tuple[float, float] | None:
+    """Return µm per pixel in the unit of ImageJ's own description; TIFF has no unit for that."""
+    units = metadata.get("unit"), metadata.get("yunit", metadata.get("unit"))
+    scales = [_IMAGEJ_MICROMETRES.get(str(unit).lower()) for unit in units]
+    values = [page.tags.valueof(f"{axis}Resolution") for axis in "XY"]
+    if None in scales or any(value is None or 0 in value for value in values):
+        return None
+    x, y = (scale * below / above for scale, (above, below) in zip(scales, values, strict=True))
+    return x, y
 
 
 def _resolution(page: Any) -> tuple[float, float] | None:
@@ -332,8 +408,19 @@ def _resolution(page: Any) -> tuple[float, float] | None:
     if unit is None or any(value is None or 0 in value for value in values):
         return None
     x, y = (unit * below / above for above, below in values)
-    low, high = PLAUSIBLE_MPP
-    return (x, y) if low <= x <= high and low <= y <= high else None
+    return plausible_pixel_size(x, y)
+
+
+def _stated_downsample(first: Any, page: Any) -> float | None:
+    """Return the downsample of a page from its resolution and that of the first."""
+    tags = [
+        (each.tags.valueof("XResolution"), each.tags.valueof("YResolution"))
+        for each in (first, page)
+    ]
+    values = [above / below for pair in tags for above, below in filter(None, pair) if below]
+    if len(values) < 4 or not all(values):
+        return None
+    return float(values[0] / values[2] + values[1] / values[3]) / 2
 
 
 def _ome_calibration(

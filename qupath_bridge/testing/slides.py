@@ -63,7 +63,7 @@ def write_slide(
         and columns dropped.
     compression : str or None
         As tifffile names it: ``"deflate"``, ``"lzw"``, ``"jpeg"``, ``"jpeg2000"``, ``"zstd"``;
-        None for none.
+        None for none. JPEG is YCbCr with half the colour resolution, as most slides have it.
     ome : bool
         OME-TIFF with the lower levels as SubIFDs; otherwise they are further pages.
     bigtiff : bool
@@ -86,7 +86,8 @@ def write_slide(
             scale = 2**index
             writer.write(
                 pixels,
-                photometric="ycbcr" if compression == "jpeg" else "rgb",
+                # With "ycbcr" tifffile takes the pixels for YCbCr as they are.
+                photometric="rgb",
                 compression=compression,
                 tile=None if tile is None else (tile, tile),
                 rowsperstrip=16 if tile is None else None,

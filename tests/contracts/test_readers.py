@@ -208,3 +208,25 @@ def test_transparency_is_laid_on_the_background():
     np.testing.assert_array_equal(mask, rgba[..., 3] >= 128)
     pixels, mask = composite(rgba[10:20], (200, 100, 50))
     assert mask is None
+
+
+@pytest.mark.parametrize("ome", [False, True])
+@pytest.mark.parametrize("tile", [64, None])
+def test_jpeg_slides_have_the_colours_that_were_written(tmp_path, tile, ome):
+    """Readers that agree may all be wrong: compared with the array, and by Pillow."""
+    pixels = np.full((207, 301, 3), (200, 130, 175), np.uint8)
+    pixels[:, 160:] = (90, 60, 140)
+    path = write_slide(
+        tmp_path / "a.ome.tif", pixels, tile=tile, ome=ome, levels=2, compression="jpeg"
+    )
+    kinds = [TiffReader] if ome or tile is None else [TiffReader, OpenSlideReader]
+    for kind in kinds:
+        with kind(path) as reader:
+            for scale in (1, 2):
+                found, _ = reader.read(Box(0, 0, 300, 206), (300 // scale, 206 // scale))
+                found = found[: 180 // scale].astype(int)  # the last tiles are filled with black
+                assert np.abs(found[:, : 140 // scale] - (200, 130, 175)).max() <= 2
+                assert np.abs(found[:, 180 // scale : 250 // scale] - (90, 60, 140)).max() <= 2
+    with Image.open(path) as picture:
+        found = np.asarray(picture.convert("RGB")).astype(int)[:180]
+    assert np.abs(found[:, :140] - (200, 130, 175)).max() <= 2

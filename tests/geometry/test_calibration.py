@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from qupath_bridge.geometry.calibration import resolve_pixel_size
+from qupath_bridge.errors import PlanError
+from qupath_bridge.geometry.calibration import check_pixel_size, resolve_pixel_size
 from qupath_bridge.model import PixelSize
 
 PROJECT = PixelSize(0.25, 0.25, "project")
@@ -72,3 +73,24 @@ def test_pixel_sizes_that_are_not_square_are_reported(origin):
     assert len(notes) == 1
     assert "not square" in notes[0] and "0.26" in notes[0] and origin in notes[0]
     assert resolve_pixel_size(None, None, (0.25, 0.2524))[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (PixelSize(250.0, 250.0, "project"), "250 µm, as the project says"),
+        (PixelSize(0.25, 100.5, "slide"), "0.25 x 100.5 µm, as the slide says"),
+        (PixelSize(0.0099, 0.25, "project"), "0.0099 x 0.25 µm, as the project says"),
+        (PixelSize(1e-7, 1e-7, "user"), "1e-07 µm, as this run says"),
+    ],
+)
+def test_pixel_sizes_that_no_slide_has_are_refused(size, text):
+    with pytest.raises(PlanError, match="a slide has 0.01 to 100 µm") as caught:
+        check_pixel_size(size)
+    assert text in caught.value.message
+    assert "the option pixel_size" in caught.value.hint
+
+
+@pytest.mark.parametrize("side", [None, 0.01, 0.25, 100.0])
+def test_pixel_sizes_of_slides_are_believed(side):
+    check_pixel_size(None if side is None else PixelSize(side, side, "project"))

@@ -18,10 +18,10 @@ OTHERS = {
     "8-bit x 1 MINISBLACK": (PIXELS[..., 0], {"photometric": "minisblack"}),
     "8-bit x 4 RGB": (
         np.dstack([PIXELS, PIXELS[..., 0]]),
-        {"photometric": "rgb", "extrasamples": ["unassalpha"]},
+        {"photometric": "rgb", "extrasamples": ["unspecified"]},
     ),
-    "8-bit x 3 RGB, planar": (
-        np.ascontiguousarray(PIXELS.transpose(2, 0, 1)),
+    "16-bit x 3 RGB, planar": (
+        np.ascontiguousarray(PIXELS.transpose(2, 0, 1)).astype(np.uint16),
         {"photometric": "rgb", "planarconfig": "separate"},
     ),
     "C = 5": (

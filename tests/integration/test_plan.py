@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ from qupath_bridge.model import ClassInfo, Reason
 from qupath_bridge.pipeline.estimate import estimate
 from qupath_bridge.pipeline.plan import plan_slides, total_counts
 from qupath_bridge.pipeline.preview import LONGEST_SIDE, render_preview
+from qupath_bridge.pipeline.preview_legend import HEAD
 from qupath_bridge.pipeline.survey import survey, survey_plans
 from qupath_bridge.testing.projects import Image, Region, build_memory_project, cropped, rotated
 from qupath_bridge.testing.slides import write_slide
+
+SKIN = Path(__file__).parents[2] / "example_projects" / "skin"
 
 
 def slide_of(path, regions=(), **options):
@@ -68,6 +72,22 @@ def test_pixel_sizes_that_disagree_are_reported(two_slides):
     )
 
 
+def test_a_pixel_size_in_another_unit_fails_that_slide_alone(two_slides):
+    sizes = zip(two_slides, (0.5, 250.0), strict=True)
+    project = build_memory_project([Image(path, pixel_size=size) for path, size in sizes])
+    slides = project.slides
+    plans = qb.plan(slides, qb.ExportConfig(size=50))
+    (failure,) = plans.failures
+    assert failure.slide_name == slides[1].name
+    assert "250 µm, as the project says" in failure.error
+    assert "the option pixel_size" in failure.hint
+    assert len(qb.plan(slides, qb.ExportConfig(size=50, pixel_size=0.25))) == 2
+    with pytest.raises(ConfigError, match="pixel_size: should be less than or equal to 100"):
+        qb.ExportConfig(pixel_size=250)
+    (inspection,) = qb.inspect(project)
+    assert any("250 µm, as the project says" in text for text in inspection.problems)
+
+
 def test_only_planes_that_can_be_read(slide):
     with pytest.raises(PlanError, match="plane 1,0"):
         qb.plan(slide, qb.ExportConfig(plane=["1,0"]))
@@ -106,7 +126,9 @@ def test_different_pixel_sizes_without_mpp_are_warned_of(two_slides):
         assert "0.25 to 0.5" in warning
         assert "Set mpp" in warning
     assert survey_plans(plans[:1]).warnings == ()
-    assert survey(slides, qb.ExportConfig(size=50, mpp=0.5)).warnings == ()
+    (mixture,) = survey(slides, qb.ExportConfig(size=50, mpp=0.5)).warnings
+    assert "Patches of 1 of 2 slides are resampled" in mixture
+    assert survey(slides, qb.ExportConfig(size=50, mpp=1.0)).warnings == ()
     assert survey(slides, qb.ExportConfig(size=50, pixel_size=0.5)).warnings == ()
 
 
@@ -163,9 +185,43 @@ def test_tissue(tmp_path):
     assert plan.dropped[Reason.NO_TISSUE] == 8
     assert set(plan.table.boxes[:, 0].tolist()) == {200, 300}
     assert plan.table.tissue_share.tolist() == [1.0] * 8
-    mean = qb.plan(half, qb.ExportConfig(size=100, tissue="saturation", min_tissue=0.2))
-    assert len(mean) == 8
-    assert mean.table.tissue_share == pytest.approx([1 - 60 / 180] * 8, abs=0.01)
+    same = qb.plan(half, qb.ExportConfig(size=100, tissue="saturation"))
+    assert len(same) == 8
+    assert same.table.tissue_share.tolist() == [1.0] * 8
+    for threshold, patches in (("0.66", 8), (0.67, 0)):  # the saturation is 1 - 60 / 180
+        config = qb.ExportConfig(size=100, tissue="saturation", tissue_threshold=threshold)
+        assert len(qb.plan(half, config)) == patches
+    with pytest.raises(ConfigError, match="otsu has its own threshold"):
+        qb.ExportConfig(tissue="otsu", tissue_threshold=0.3)
+
+
+def test_tissue_from_edge_to_edge_is_kept_with_a_note(tmp_path):
+    pixels = np.full((400, 400, 3), (200, 150, 180), np.uint8)
+    pixels[:, 100:] = (180, 60, 140)
+    slide = slide_of(write_slide(tmp_path / "full.tiff", pixels, mpp=0.5), pixel_size=0.5)
+    for method in ("otsu", "saturation"):
+        plan = qb.plan(slide, qb.ExportConfig(size=100, tissue=method, labels=False))
+        assert len(plan) == 16
+        assert any("No glass is found" in text for text in plan.warnings)
+    assert qb.plan(slide, qb.ExportConfig(size=100, labels=False)).warnings == ()
+
+
+@pytest.mark.parametrize("value", ["most", "1", 1, -0.1, "nan", True, "inf"])
+def test_a_tissue_threshold_is_otsu_or_a_number_below_1(value):
+    with pytest.raises(ConfigError, match="tissue_threshold: should be otsu, or a number"):
+        qb.ExportConfig(tissue_threshold=value)
+
+
+def test_saturation_keeps_the_patches_of_a_real_slide():
+    """The regions follow the tissue; all patches inside them are mostly tissue."""
+    with qb.open_project(SKIN) as project:
+        plans = {
+            name: qb.plan(project.slides[0], qb.ExportConfig(size=128, mpp=0.5, tissue=name))
+            for name in ("none", "saturation", "otsu")
+        }
+    assert len(plans["none"]) == 111
+    # All but a few in loose stroma, which is glass by more than a half.
+    assert len(plans["saturation"]) == len(plans["otsu"]) == 100
 
 
 def test_counts_and_estimate(two_slides, draw):
@@ -201,7 +257,8 @@ def test_the_preview_shows_regions_and_patches(two_slides, wrappers):
         render_preview(replace(plan, annotations=(), table=plan.table.take(slice(0))))
     )
     width, height = plan.coordinates.size
-    changed = (picture[:height, :width] != plain[:height, :width]).any(-1)
+    shown = slice(HEAD, HEAD + height)
+    changed = (picture[shown, :width] != plain[shown, :width]).any(-1)
     assert changed[60:190, 60:190].mean() > 0.9, "patches are filled"
     assert changed[20, 30:200].all(), "the outline is drawn"
     assert not changed[260:, 350:].any(), "nothing is drawn where nothing is"
@@ -216,7 +273,7 @@ def test_a_preview_goes_into_a_file(slide, tmp_path):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "notes.png").write_text("mine")
     for name, problem in (
-        ("folder.png", "is a folder"), ("notes.png", "not a PNG picture"), ("plan.jpg", r"\.png"),
+        ("folder.png", "is a folder"), ("notes.png", "not a PNG or JPEG"), ("plan.gif", r"\.png"),
     ):  # fmt: skip
         with pytest.raises(OutputError, match=problem):
             plan.preview(tmp_path / name)
@@ -234,7 +291,7 @@ def test_a_preview_never_goes_into_the_project(study):
 
 def test_boxes_beyond_any_slide_are_refused(slide):
     with pytest.raises(PlanError, match="far larger"):
-        qb.plan(slide, qb.ExportConfig(mpp=1e4, pixel_size=1e-4))
+        qb.plan(slide, qb.ExportConfig(size=16384, mpp=1e4, pixel_size=0.01))
 
 
 def test_the_digest_knows_what_decides(slide, two_slides):

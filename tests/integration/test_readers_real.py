@@ -13,7 +13,13 @@ import tifffile
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box
-from qupath_bridge.pixels.tissue import OtsuTissue, SaturationTissue, otsu_mask, tissue_shares
+from qupath_bridge.pixels.tissue import (
+    OtsuTissue,
+    find_tissue,
+    otsu_threshold,
+    tissue_probabilities,
+    tissue_shares,
+)
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.openslide import OpenSlideReader
 from qupath_bridge.readers.tiff import TiffReader
@@ -133,7 +139,10 @@ def test_tissue_of_a_real_slide():
     """The mask covers tissue and spares the glass; counts as seen on the picture."""
     with open_reader(CMU) as reader:
         thumbnail, _ = reader.read(Box(0, 0, *reader.size), (523, 700))
-    assert 0.25 < otsu_mask(thumbnail).mean() < 0.33
+    values = tissue_probabilities(thumbnail, OtsuTissue())
+    found = find_tissue(values)
+    assert found.note is None
+    assert 0.25 < found.mask.mean() < 0.33
     scale = (523 / 2220, 700 / 2967)
     boxes = np.array(
         [
@@ -143,12 +152,25 @@ def test_tissue_of_a_real_slide():
             [1024, 2560, 256, 256],  # stroma, loose
         ]
     )
-    shares = tissue_shares(thumbnail, scale, boxes, OtsuTissue())
+    shares = tissue_shares(found.mask, scale, boxes)
     assert shares[0] > 0.8
     assert shares[1:3].max() < 0.02
     assert 0.3 < shares[3] < 0.99
-    means = tissue_shares(thumbnail, scale, boxes, SaturationTissue())
+    means = tissue_shares(values, scale, boxes)
     assert means[0] > means[3] > 0.15 > 0.05 > means[1:3].max()
+
+
+def test_tissue_of_a_part_of_a_real_slide_without_glass():
+    """As the picture shows: tissue from edge to edge; Otsu's threshold would drop a part."""
+    with open_reader(TCGA) as reader:
+        thumbnail, _ = reader.read(Box(1000, 1000, 1000, 1000), (250, 250))
+    values = tissue_probabilities(thumbnail, OtsuTissue())
+    levels = np.round(values * 255).astype(np.uint8)
+    assert (levels > otsu_threshold(levels)).mean() < 0.75
+    found = find_tissue(values)
+    assert "No glass" in found.note
+    boxes = np.array([[x, y, 250, 250] for x in range(0, 1000, 250) for y in range(0, 1000, 250)])
+    assert tissue_shares(found.mask, 0.25, boxes).min() > 0.9
 
 
 # ---- handles and memory

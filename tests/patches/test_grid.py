@@ -126,6 +126,74 @@ def test_grid_boxes_follow_the_pixel_size_of_each_axis():
     assert grid.downsample == 3.0
 
 
+@pytest.mark.parametrize(
+    ("pixel_size", "mpp", "native", "downsample"),
+    [
+        (0.499, 0.5, (1,), 1),
+        (0.2495, 0.5, (1, 2, 4), 2),  # level 1 has 0.499 µm
+        (0.49, 0.5, (1,), 1),  # 2 % of the wanted mpp is within
+        (0.51, 0.5, (1,), 1),
+        (0.4899, 0.5, (1,), None),
+        (0.5101, 0.5, (1,), None),
+        (0.25, 0.5, (1, 4), None),
+        (0.499, 0.5, (), None),
+        (0.1, 1.0, (1, 10, 10.1), 10),  # the nearest
+    ],
+)
+def test_a_level_within_the_tolerance_decides_the_boxes(pixel_size, mpp, native, downsample):
+    """box = size × d and step = stride × d, not round(size × mpp / pixel size)."""
+    size = PixelSize(pixel_size, pixel_size, "project")
+    grid = resolve_grid(
+        GridSpec(size=257, stride=101, mpp=mpp, allow_upsampling=True),
+        image_size=(9000, 9000), pixel_size=size, native=native,
+    )  # fmt: skip
+    if downsample is None:
+        box, step = round_half_up(257 * mpp / pixel_size), round_half_up(101 * mpp / pixel_size)
+    else:
+        box, step = 257 * downsample, 101 * downsample
+    assert (grid.box_width, grid.box_height, grid.step_x, grid.step_y) == (box, box, step, step)
+    assert grid.mpp == pytest.approx(box * pixel_size / 257)
+
+
+@pytest.mark.parametrize(
+    ("origin", "offset", "tolerance", "native"),
+    [
+        ((0, 0), (0, 0), 0.02, True),
+        ((4, -8), (12, 400), 0.02, True),
+        ((2, 0), (0, 0), 0.02, False),
+        ((0, 0), (0, 2), 0.02, False),
+        ((0, 0), (0, 0), 0, False),
+        ((0, 0), (0, 0), 0.002, True),
+        ((0, 0), (0, 0), 0.0019, False),
+    ],
+)
+def test_own_pixels_need_boxes_that_begin_at_a_pixel_of_the_level(
+    origin, offset, tolerance, native
+):
+    spec = GridSpec(size=300, mpp=1.0, origin=origin, mpp_tolerance=tolerance)
+    size = PixelSize(0.2495, 0.2495, "project")  # 0.998 µm at a downsample of 4
+    grid = resolve_grid(
+        spec, image_size=(9000, 9000), pixel_size=size, native=(1, 4), offset=offset
+    )
+    assert grid.box_width == (1200 if native else 1202)
+
+
+def test_own_pixels_must_fit_on_both_axes():
+    size = PixelSize(0.5, 0.48, "project")
+    grid = resolve_grid(
+        GridSpec(size=100, mpp=0.5), image_size=(900, 900), pixel_size=size, native=(1,)
+    )
+    assert (grid.box_width, grid.box_height) == (100, 104)
+
+
+def test_own_pixels_may_be_a_little_coarser_than_the_wanted_ones():
+    spec, size = GridSpec(size=256, mpp=0.5), PixelSize(0.503, 0.503, "project")
+    grid = resolve_grid(spec, image_size=(900, 900), pixel_size=size, native=(1,))
+    assert (grid.box_width, grid.mpp) == (256, 0.503)
+    with pytest.raises(PlanError, match="finer than the slide"):
+        resolve_grid(spec, image_size=(900, 900), pixel_size=size)
+
+
 def test_pixel_size_of_the_user_replaces_the_slides():
     grid = resolve_grid(
         GridSpec(size=100, mpp=1.0, pixel_size=0.5), image_size=(900, 900), pixel_size=QUARTER

@@ -1,11 +1,22 @@
 """The picture of a plan."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 import qupath_bridge as qb
 from qupath_bridge.errors import OutputError
+from qupath_bridge.model import Reason
 from qupath_bridge.pipeline.preview import render_preview
+from qupath_bridge.pipeline.preview_legend import (
+    HEAD,
+    draw_mark,
+    edge_of,
+    readable,
+    scale_length,
+)
 
 
 @pytest.fixture
@@ -17,7 +28,7 @@ def plan(study):
 def test_preview_of_a_small_thumbnail_shows_its_legend_whole(plan):
     thumbnail = 100
     small, large = (np.asarray(render_preview(plan, side)) for side in (thumbnail, 700))
-    legend_height = large.shape[0] - 500
+    legend_height = large.shape[0] - 500 - HEAD
     assert small.shape[1] > thumbnail  # the legend is wider than this thumbnail
     legends = [picture[-legend_height:] for picture in (small, large)]
     width = min(legend.shape[1] for legend in legends)
@@ -29,11 +40,126 @@ def test_preview_is_as_wide_as_a_thumbnail_that_is_wider_than_the_legend(plan):
     assert render_preview(plan, 700).width == 700
 
 
-def test_preview_must_be_a_png_file_and_replaces_pictures_only(plan, tmp_path):
-    with pytest.raises(OutputError, match=r"Preview must end in \.png"):
-        plan.preview(tmp_path / "plan.jpg")
-    text = tmp_path / "notes.png"
-    text.write_text("notes", encoding="utf-8")
-    with pytest.raises(OutputError, match="exists and is not a PNG picture"):
-        plan.preview(text)
-    assert text.read_text(encoding="utf-8") == "notes"
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [("a.png", b"\x89PNG"), ("a.jpg", b"\xff\xd8\xff"), ("a.JPEG", b"\xff\xd8")],
+)
+def test_preview_is_a_png_or_jpeg_picture(plan, tmp_path, name, signature):
+    plan.preview(tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(signature)
+    plan.preview(tmp_path / name)  # a picture may be replaced
+    with Image.open(tmp_path / name) as picture:
+        assert np.abs(np.asarray(picture).astype(int) - np.asarray(render_preview(plan))).mean() < 8
+
+
+def test_preview_must_end_as_a_picture_and_replaces_pictures_only(plan, tmp_path):
+    with pytest.raises(OutputError, match=r"Preview must end in \.png, \.jpg, \.jpeg"):
+        plan.preview(tmp_path / "plan.gif")
+    for name in ("notes.png", "notes.jpg"):
+        text = tmp_path / name
+        text.write_text("notes", encoding="utf-8")
+        with pytest.raises(OutputError, match="exists and is not a PNG or JPEG picture"):
+            plan.preview(text)
+        assert text.read_text(encoding="utf-8") == "notes"
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """All texts that are drawn, in order."""
+    drawn = []
+    draw = ImageDraw.ImageDraw.text
+
+    def text(self, place, content, *args, **options):
+        drawn.append(content)
+        return draw(self, place, content, *args, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return drawn
+
+
+def test_preview_says_name_size_scale_and_what_its_marks_mean(plan, texts):
+    render_preview(plan)
+    bar, name, scale, *legend = texts
+    assert bar == "50 um"
+    assert name == plan.slide.name
+    assert scale == "700 x 500 px, 0.5 um/px; patches of 64 px at 0.5 um/px, native"
+    counts = plan.label_counts()
+    assert legend[: len(counts)] == [
+        f"{label}: {n} patch{'' if n == 1 else 'es'}" for label, n in counts.items()
+    ]
+    outlines = [text for text in legend if text.startswith("outline of")]
+    assert sum(int(text.split()[2]) for text in outlines) == len(plan.annotations)
+    assert any(text.endswith(": no class") for text in outlines)
+    dropped = {str(reason): n for reason, n in plan.dropped.items() if n}
+    assert legend[len(counts) + len(outlines) :] == [
+        f"not written, {reason}: {n} box{'' if n == 1 else 'es'}" for reason, n in dropped.items()
+    ]
+
+
+def test_each_box_of_the_grid_is_kept_or_has_a_reason(plan):
+    boxes = plan.grid.boxes()
+    (codes,) = plan.reasons
+    assert len(codes) == len(boxes)
+    reasons = np.array(list(codes))
+    kept = boxes[reasons == 255]
+    np.testing.assert_array_equal(kept, plan.table.boxes)
+    for code, reason in enumerate(Reason):
+        inside = 0 if reason is Reason.EDGE else plan.dropped[reason]
+        assert (reasons == code).sum() == inside
+
+
+def test_the_mark_of_a_dropped_box_is_in_its_middle(plan):
+    """At full size: 700 x 500 pixels, boxes of 64; a dot for "no label"."""
+    bare = replace(plan, annotations=())
+    picture = np.asarray(render_preview(bare, 700)).astype(int)[HEAD:]
+    hidden = np.asarray(render_preview(replace(bare, reasons=(b"\xff" * len(plan.grid),)), 700))
+    changed = np.abs(picture - hidden.astype(int)[HEAD:]).max(axis=-1)[:500] > 0
+    for (x, y, w, h), code in zip(plan.grid.boxes().tolist(), plan.reasons[0], strict=True):
+        if 12 < y < 400:  # the scale bar covers the lowest
+            middle = changed[y + h // 2 - 2 : y + h // 2 + 2, x + w // 2 - 2 : x + w // 2 + 2]
+            assert middle.any() == (code != 255)
+
+
+def test_each_reason_has_its_own_mark():
+    marks = set()
+    for other in list(Reason)[1:5]:
+        picture = Image.new("RGB", (30, 30), "white")
+        draw_mark(ImageDraw.Draw(picture), other, (15, 15), 6)
+        marks.add(picture.tobytes())
+    assert len(marks) == 4
+
+
+@pytest.mark.parametrize("color", [(255, 255, 255), (255, 255, 0), (250, 200, 220), (0, 255, 255)])
+def test_pale_classes_can_be_read_on_glass(color):
+    """Contrast ratio as for large text: 3 to 1 at least between ink or edge and white."""
+
+    def luminance(rgb):
+        parts = [v / 255 for v in rgb]
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    for ink in (readable(color), edge_of(color)):
+        assert 1.05 / (luminance(ink) + 0.05) >= 3
+    assert readable((0, 0, 120)) == (0, 0, 120)
+    assert edge_of((0, 0, 120)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("longest", "known", "found"),
+    [
+        (1.0, True, (1, "1 um")),
+        (0.7, True, (0.5, "0.5 um")),
+        (499, True, (200, "200 um")),
+        (1000, True, (1000, "1 mm")),
+        (6000, True, (5000, "5 mm")),
+        (320, False, (200, "200 px")),
+    ],
+)
+def test_scale_bars_have_round_lengths(longest, known, found):
+    assert scale_length(longest, known=known) == found
+
+
+def test_the_scale_bar_is_as_long_as_it_says(plan):
+    picture = np.asarray(render_preview(plan, 700))[HEAD : HEAD + 500]
+    row = (picture[500 - 14, 12:240] == 0).all(axis=-1)
+    assert row.argmin() == 50 / 0.5 + 1  # both ends are drawn

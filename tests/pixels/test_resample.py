@@ -123,9 +123,9 @@ def test_masks_scale_too():
     ],
 )
 def test_the_coarsest_level_that_is_not_coarser(sizes, target, level):
-    assert choose_level(make_levels(sizes), target) == level
+    assert choose_level([level.downsample for level in make_levels(sizes)], target) == level
 
 
 def test_level_order_does_not_matter():
-    levels = make_levels([(800, 800), (100, 100), (400, 400)])
+    levels = [level.downsample for level in make_levels([(800, 800), (100, 100), (400, 400)])]
     assert [choose_level(levels, d) for d in (1, 2, 7, 8)] == [0, 2, 2, 1]

@@ -3,9 +3,11 @@ import struct
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from qupath_bridge import registry
 from qupath_bridge.errors import MissingDependencyError, ReadError, UsageError
@@ -102,7 +104,9 @@ def test_auto_says_when_no_reader_knows_the_format(tmp_path, only_built_in):
     empty = tmp_path / "empty.tiff"
     empty.touch()
     for path in (text, empty):
-        with pytest.raises(ReadError, match="knows this format; asked: openslide, tiff") as caught:
+        with pytest.raises(
+            ReadError, match="knows this format; asked: openslide, tiff, pillow"
+        ) as caught:
             open_reader(path)
         assert path.name in caught.value.message
         assert "complete copy" in caught.value.hint
@@ -120,7 +124,7 @@ def test_damaged_tiff_directories_are_named_by_auto(tmp_path):
 
 def test_unknown_readers_are_refused_with_the_known(tmp_path):
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
-    with pytest.raises(UsageError, match=r"No reader is called 'magic'.*openslide, tiff"):
+    with pytest.raises(UsageError, match=r"No reader is called 'magic'.*openslide, tiff, pillow"):
         open_reader(path, name="magic")
 
 
@@ -605,13 +609,18 @@ def test_ome_of_several_files_is_refused(tmp_path):
         (PIXELS[..., 0], {"photometric": "minisblack"}, "8-bit x 1 MINISBLACK"),
         (
             np.dstack([PIXELS, PIXELS[..., 0]]),
-            {"photometric": "rgb", "extrasamples": ["unassalpha"]},
+            {"photometric": "rgb", "extrasamples": ["unspecified"]},
             "8-bit x 4 RGB",
         ),
         (
-            np.ascontiguousarray(PIXELS.transpose(2, 0, 1)),
+            np.dstack([PIXELS, PIXELS[..., :2]]),
+            {"photometric": "rgb", "extrasamples": ["unassalpha", "unspecified"]},
+            "8-bit x 5 RGB",
+        ),
+        (
+            np.ascontiguousarray(PIXELS.transpose(2, 0, 1)).astype(np.uint16),
             {"photometric": "rgb", "planarconfig": "separate"},
-            "8-bit x 3 RGB, planar",
+            "16-bit x 3 RGB, planar",
         ),
         (PIXELS.astype(np.int8), {"photometric": "rgb"}, "8-bit x 3 RGB"),
         (PIXELS.astype(np.float32), {"photometric": "rgb"}, "32-bit x 3 RGB"),
@@ -623,6 +632,157 @@ def test_other_pixel_types_are_refused_by_name(tmp_path, pixels, options, found)
     with pytest.raises(ReadError, match=found) as caught:
         TiffReader(path)
     assert "Convert" in caught.value.hint
+
+
+@pytest.mark.parametrize("tile", [(64, 64), None])
+@pytest.mark.parametrize("compression", [None, "deflate", "lzw"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_planar_pixels_are_read(tmp_path, tile, compression, alpha):
+    planes = PIXELS.transpose(2, 0, 1)
+    if alpha:
+        planes = np.concatenate([planes, np.full((1, 207, 301), 255, np.uint8)])
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, planes, photometric="rgb", planarconfig="separate", tile=tile, metadata=None,
+        compression=compression, extrasamples=["unassalpha"] if alpha else None,
+    )  # fmt: skip
+    with open_reader(path) as reader:
+        pixels, mask = reader.read(Box(0, 0, 301, 207), (301, 207))
+        part, _ = reader.read(Box(50, 60, 20, 70), (20, 70))
+    np.testing.assert_array_equal(pixels, PIXELS)
+    np.testing.assert_array_equal(part, PIXELS[60:130, 50:70])
+    assert mask is None
+
+
+def test_planar_ome_tiff_with_levels_and_planes_is_read(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    stack = np.stack([PIXELS, 255 - PIXELS]).transpose(0, 3, 1, 2)
+    tifffile.imwrite(
+        path, stack, ome=True, photometric="rgb", planarconfig="separate", tile=(64, 64),
+        metadata={"axes": "ZSYX"},
+    )  # fmt: skip
+    with TiffReader(path) as reader:
+        assert reader.planes == (2, 1)
+        for z, expected in enumerate((PIXELS, 255 - PIXELS)):
+            pixels, _ = reader.read(Box(0, 0, 301, 207), (301, 207), Plane(z, 0))
+            np.testing.assert_array_equal(pixels, expected)
+
+
+def missing_plane(path, index):
+    for tag in ("TileOffsets", "TileByteCounts"):
+        patch_tag(path, tag, index, 0)
+
+
+def test_a_planar_tile_without_one_of_its_planes_is_background(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, PIXELS.transpose(2, 0, 1), photometric="rgb", planarconfig="separate",
+        tile=(64, 64), metadata=None, compression="deflate",
+    )  # fmt: skip
+    missing_plane(path, 20 + 6)  # the green of the second tile of the second row
+    with TiffReader(path) as reader:
+        pixels, mask = reader.read(Box(0, 0, 301, 207), (301, 207))
+    missing = np.zeros((207, 301), bool)
+    missing[64:128, 64:128] = True
+    np.testing.assert_array_equal(mask, ~missing)
+    assert (pixels[missing] == 255).all()
+    np.testing.assert_array_equal(pixels[~missing], PIXELS[~missing])
+
+
+@pytest.mark.parametrize("ome", [False, True])
+@pytest.mark.parametrize("kind", ["unassalpha", "assocalpha"])
+def test_transparent_pixels_show_the_background(tmp_path, kind, ome):
+    """As Pillow puts the same pixels on white; also where the colours are multiplied already."""
+    alpha = np.tile(np.arange(256, dtype=np.uint8), (207, 2))[:, :301]
+    straight = np.dstack([PIXELS, alpha])
+    white = Image.new("RGBA", (301, 207), "white")
+    white.alpha_composite(Image.fromarray(straight))
+    stored = straight
+    if kind == "assocalpha":
+        stored = np.dstack([np.round(PIXELS * (alpha / 255)[..., None]).astype(np.uint8), alpha])
+    path = tmp_path / ("a.ome.tif" if ome else "a.tif")
+    tifffile.imwrite(
+        path, stored, photometric="rgb", extrasamples=[kind], tile=(64, 64), ome=ome,
+        compression="deflate", metadata={"axes": "YXS"} if ome else None,
+    )  # fmt: skip
+    with open_reader(path) as reader:
+        pixels, mask = reader.read(Box(0, 0, 301, 207), (301, 207))
+    assert np.abs(pixels.astype(int) - np.asarray(white.convert("RGB"))).max() <= 1
+    np.testing.assert_array_equal(mask, alpha >= 128)
+
+
+def test_missing_tiles_of_a_slide_with_alpha_are_background(tmp_path):
+    path = tmp_path / "a.tif"
+    opaque = np.dstack([PIXELS, np.full((207, 301), 255, np.uint8)])
+    tifffile.imwrite(
+        path, opaque, photometric="rgb", extrasamples=["unassalpha"], tile=(64, 64),
+        metadata=None, compression="deflate",
+    )  # fmt: skip
+    missing_plane(path, 6)
+    with TiffReader(path) as reader:
+        pixels, mask = reader.read(Box(0, 0, 301, 207), (301, 207))
+    assert not mask[64:128, 64:128].any()
+    assert (pixels[64:128, 64:128] == 255).all()
+    assert mask.sum() == 301 * 207 - 64 * 64
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000"])
+def test_a_tile_that_grows_is_not_decoded(tmp_path, compression, monkeypatch):
+    """A tile says itself how large it is; a small one may claim to be gigabytes."""
+    huge = np.zeros((1000, 1000, 3), np.uint8)
+    encode = {"jpeg": imagecodecs.jpeg8_encode, "jpeg2000": imagecodecs.jpeg2k_encode}
+    path = write_slide(tmp_path / "a.tiff", huge[:64, :64], tile=64, compression=compression)
+    with path.open("r+b") as file:
+        place = file.seek(0, 2)
+        file.write(encode[compression](huge))
+        count = file.tell() - place
+    patch_tag(path, "TileOffsets", 0, place)
+    patch_tag(path, "TileByteCounts", 0, count)
+    with TiffReader(path) as reader:
+        decoded = []
+        key = reader._pages[0][0].keyframe
+        monkeypatch.setattr(key, "decode", lambda *args, **rest: decoded.append(args))
+        with pytest.raises(ReadError, match="says that it has 1000 x 1000 pixels"):
+            reader.read(Box(0, 0, 64, 64), (64, 64))
+        assert not decoded
+
+
+@pytest.mark.parametrize(
+    ("unit", "resolution", "found"),
+    [
+        ("um", (1 / 0.373759, 1 / 0.373759), (0.373759, 0.373759)),
+        ("micron", (2.0, 4.0), (0.5, 0.25)),
+        ("\\u00B5m", (4.0, 4.0), (0.25, 0.25)),  # as ImageJ writes the micro sign
+        ("nm", (0.004, 0.004), (0.25, 0.25)),
+        ("mm", (4000.0, 4000.0), (0.25, 0.25)),
+        ("pixel", (2.0, 2.0), None),
+        (None, (2.0, 2.0), None),
+    ],
+)
+def test_imagejs_pixel_size_has_the_unit_of_its_description(tmp_path, unit, resolution, found):
+    """TIFF has no unit for micrometres: ImageJ writes one into its description."""
+    path = tmp_path / "a.tif"
+    metadata = {"axes": "YXS"} | ({"unit": unit} if unit else {})
+    tifffile.imwrite(path, PIXELS, imagej=True, resolution=resolution, metadata=metadata)
+    with TiffReader(path) as reader:
+        assert reader.pixel_size == (None if found is None else pytest.approx(found, rel=1e-5))
+
+
+def test_imagejs_pixel_size_may_have_another_unit_along_y(tmp_path):
+    path = tmp_path / "a.tif"
+    metadata = {"axes": "YXS", "unit": "um", "yunit": "nm"}
+    tifffile.imwrite(path, PIXELS, imagej=True, resolution=(2.0, 0.002), metadata=metadata)
+    with TiffReader(path) as reader:
+        assert reader.pixel_size == pytest.approx((0.5, 0.5), rel=1e-5)
+
+
+@pytest.mark.parametrize("turn", [3, 6, 8])
+def test_pixels_of_a_tiff_are_not_turned(tmp_path, turn):
+    """QuPath shows them as they are stored, whatever the tag Orientation says."""
+    path = tmp_path / "a.tif"
+    Image.fromarray(PIXELS).save(path, tiffinfo={274: turn})
+    with TiffReader(path) as reader:
+        np.testing.assert_array_equal(reader.read(Box(0, 0, 301, 207), (301, 207))[0], PIXELS)
 
 
 def test_fluorescence_ome_is_refused_with_its_axes(tmp_path):

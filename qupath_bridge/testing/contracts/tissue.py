@@ -10,7 +10,7 @@ import pytest
 
 from qupath_bridge.model import PixelArray
 from qupath_bridge.pixels.base import TissueMethod
-from qupath_bridge.pixels.tissue import tissue_shares
+from qupath_bridge.pixels.tissue import tissue_probabilities, tissue_shares
 
 __all__ = ["TissueContract"]
 
@@ -42,9 +42,9 @@ class TissueContract(ABC):
 
     def test_tissue_is_more_probable_than_glass(self, thumbnail: PixelArray) -> None:
         """On average over each half."""
-        left, right = tissue_shares(
-            thumbnail, 1.0, np.array([[0, 0, 60, 90], [60, 0, 60, 90]]), self.make(), mpp=8.0
-        )
+        found = tissue_probabilities(thumbnail, self.make(), 8.0)
+        boxes = np.array([[0, 0, 60, 90], [60, 0, 60, 90]])
+        left, right = tissue_shares(found, 1.0, boxes)
         assert right > left
 
     @pytest.mark.parametrize("value", [0, 128, 255])

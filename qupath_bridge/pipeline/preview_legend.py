@@ -1,0 +1,195 @@
+"""Texts around a preview: name and scale of the slide above, a legend below.
+
+The font that comes with Pillow has no µ; micrometres are "um" here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw, ImageFont
+
+from qupath_bridge.model import Reason
+from qupath_bridge.qupath.files.classes import label_color
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+__all__ = [
+    "HEAD",
+    "RGB",
+    "UNCLASSIFIED",
+    "add_texts",
+    "draw_mark",
+    "edge_of",
+    "readable",
+    "scale_length",
+]
+
+RGB = tuple[int, int, int]
+UNCLASSIFIED: RGB = (120, 120, 120)
+LINE = 26
+"""Pixels from one line of text to the next."""
+HEAD = 2 * LINE + 12
+"""Pixels above the picture."""
+_PALE = 0.28
+"""Luminance, 0 to 1, above which a colour has a contrast below 3 to 1 on glass."""
+_GAMMA = 2.2
+_MARKS: Mapping[Reason, RGB] = {
+    Reason.EXCLUDED: (200, 0, 0),
+    Reason.OUTSIDE: (110, 110, 110),
+    Reason.NO_TISSUE: (0, 90, 200),
+    Reason.NO_LABEL: (110, 110, 110),
+}
+
+
+def edge_of(color: RGB) -> RGB:
+    """Return the colour of the edge that shows a line on tissue and on glass."""
+    return (60, 60, 60) if _luminance(color) > _PALE else (255, 255, 255)
+
+
+def readable(color: RGB) -> RGB:
+    """Return a colour that can be seen on glass: itself, or darker.
+
+    >>> readable((200, 0, 0)), readable((255, 255, 255))
+    ((200, 0, 0), (142, 142, 142))
+    """
+    factor = min(1.0, (_PALE / max(_luminance(color), 1e-9)) ** (1 / _GAMMA))
+    red, green, blue = (int(value * factor) for value in color)
+    return red, green, blue
+
+
+def _luminance(color: RGB) -> float:
+    red, green, blue = ((value / 255) ** _GAMMA for value in color)
+    return float(0.2126 * red + 0.7152 * green + 0.0722 * blue)
+
+
+def scale_length(longest: float, *, known: bool) -> tuple[float, str]:
+    """Return a round length (1, 2 or 5 times a power of ten), and its text.
+
+    Parameters
+    ----------
+    longest : float
+        µm, or pixels where the pixel size is not known.
+    known : bool
+
+    Examples
+    --------
+    >>> scale_length(730, known=True), scale_length(2600, known=True)
+    ((500.0, '500 um'), (2000.0, '2 mm'))
+    >>> scale_length(99, known=False)
+    (50.0, '50 px')
+    """
+    power = 10.0 ** math.floor(math.log10(longest))
+    length = max(step * power for step in (1.0, 2.0, 5.0) if step * power <= longest)
+    if not known:
+        return length, f"{length:g} px"
+    return length, f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} um"
+
+
+def draw_mark(
+    pen: ImageDraw.ImageDraw, reason: Reason, centre: tuple[float, float], radius: float
+) -> None:
+    """Draw the mark of a dropped box: a cross, a ring, a stroke or a dot, by its reason."""
+    (x, y), color = centre, _MARKS.get(reason, UNCLASSIFIED)
+    ink = (*color, 200)
+    if reason is Reason.EXCLUDED:
+        pen.line((x - radius, y - radius, x + radius, y + radius), fill=ink, width=2)
+        pen.line((x - radius, y + radius, x + radius, y - radius), fill=ink, width=2)
+    elif reason is Reason.OUTSIDE:
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=ink, width=1)
+    elif reason is Reason.NO_TISSUE:
+        pen.line((x - radius, y + radius, x + radius, y - radius), fill=ink, width=2)
+    else:
+        dot = min(radius, 1.5)
+        pen.ellipse((x - dot, y - dot, x + dot, y + dot), fill=ink)
+
+
+def add_texts(picture: Image.Image, plan: Plan, colors: dict[str, RGB]) -> Image.Image:
+    """Return the picture with a head and a legend, made wider where these need it."""
+    font, head = ImageFont.load_default(size=18), _head(plan)
+    lines = [*_patch_lines(plan, colors), *_region_lines(plan, colors), *_dropped_lines(plan)]
+    texts = [*head, *(text for _, text in lines)]
+    width = max(picture.width, *(48 + math.ceil(font.getlength(text)) for text in texts))
+    height = HEAD + picture.height + LINE * len(lines) + 12
+    sheet = Image.new("RGBA", (width, height), "white")
+    sheet.paste(picture, (0, HEAD))
+    pen = ImageDraw.Draw(sheet)
+    for number, text in enumerate(head):
+        pen.text((10, 6 + LINE * number), text, fill="black", font=font)
+    for number, (draw, text) in enumerate(lines):
+        top = HEAD + picture.height + 8 + LINE * number
+        draw(pen, top)
+        pen.text((38, top - 1), text, fill="black", font=font)
+    return sheet
+
+
+Drawing = Callable[[ImageDraw.ImageDraw, int], object]
+
+
+def _head(plan: Plan) -> tuple[str, str]:
+    width, height = plan.coordinates.size
+    size = plan.pixel_size
+    if size is None:
+        scale = "pixel size unknown"
+    else:
+        scale = f"{size.x:.4g} um/px" if size.x == size.y else f"{size.x:.4g} x {size.y:.4g} um/px"
+    made = "native" if plan.native else f"resampled {plan.resampling:.4g}x"
+    mpp = "" if plan.mpp is None else f" at {plan.mpp:.4g} um/px"
+    return (
+        plan.slide.name,
+        f"{width} x {height} px, {scale}; patches of {plan.config.size} px{mpp}, {made}",
+    )
+
+
+def _patch_lines(plan: Plan, colors: dict[str, RGB]) -> list[tuple[Drawing, str]]:
+    lines: list[tuple[Drawing, str]] = []
+    counts = plan.label_counts() or ({"": len(plan)} if len(plan) else {})
+    for label, count in counts.items():
+        color = label_color(label, colors) if label else UNCLASSIFIED
+
+        def draw(pen: ImageDraw.ImageDraw, top: int, color: RGB = color) -> None:
+            box = (10, top, 28, top + 18)
+            pen.rectangle(box, fill=(*color, 255), outline=readable(color))
+
+        name = f"{label}: " if label else ""
+        lines.append((draw, f"{name}{count} patch{'' if count == 1 else 'es'}"))
+    return lines
+
+
+def _region_lines(plan: Plan, colors: dict[str, RGB]) -> list[tuple[Drawing, str]]:
+    planes = set(plan.config.grid_spec().planes)
+    counts = Counter(
+        annotation.class_path or ""
+        for annotation in plan.annotations
+        if annotation.roi is not None and annotation.roi.plane in planes
+    )
+    lines: list[tuple[Drawing, str]] = []
+    for name, count in sorted(counts.items()):
+        color = label_color(name, colors) if name else UNCLASSIFIED
+
+        def draw(pen: ImageDraw.ImageDraw, top: int, color: RGB = color) -> None:
+            pen.line((8, top + 9, 30, top + 9), fill=edge_of(color), width=4)
+            pen.line((8, top + 9, 30, top + 9), fill=color, width=2)
+
+        plural = "" if count == 1 else "s"
+        lines.append((draw, f"outline of {count} annotation{plural}: {name or 'no class'}"))
+    return lines
+
+
+def _dropped_lines(plan: Plan) -> list[tuple[Drawing, str]]:
+    lines: list[tuple[Drawing, str]] = []
+    for reason, count in plan.dropped.items():
+        if not count:
+            continue
+
+        def draw(pen: ImageDraw.ImageDraw, top: int, reason: Reason = reason) -> None:
+            if reason in _MARKS:
+                draw_mark(pen, reason, (19, top + 9), 6)
+
+        plural = "" if count == 1 else "es"
+        lines.append((draw, f"not written, {reason}: {count} box{plural}"))
+    return lines or [(lambda pen, top: None, "not written: none")]
