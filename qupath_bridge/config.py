@@ -463,6 +463,8 @@ class ExportConfig(_Model):
 class RunOptions(_Model):
     """Options of running: engine, reader, places, workers. They never change a patch's bytes.
 
+    What is read at another place does, and the plan of a slide says so.
+
     Raises
     ------
     ConfigError
@@ -470,7 +472,14 @@ class RunOptions(_Model):
     """
 
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "places": ("slide_map", "search", "preview", "provenance"),
+        "places": (
+            "slide_map",
+            "search",
+            "annotations",
+            "skip_bad_features",
+            "preview",
+            "provenance",
+        ),
         "running": (
             "workers",
             "runner",
@@ -486,6 +495,15 @@ class RunOptions(_Model):
 
     slide_map: Pairs = _option(_NO_PAIRS, "where slides moved; may be repeated", show="OLD=NEW")
     search: Strings = _option((), "folder to look for slides that moved", show="DIR")
+    annotations: Path | None = _option(
+        None,
+        "GeoJSON in place of what the project has: a file, or a folder with a file per slide, "
+        "found by the slide's name",
+        show="PLACE",
+    )
+    skip_bad_features: bool = _option(
+        False, "leave out GeoJSON features that cannot be read, and name them"
+    )
     preview: Path | None = _option(
         None, "picture of the plan; one per slide where there are several", show="FILE"
     )
@@ -530,6 +548,8 @@ class RunOptions(_Model):
     def _check_together(self) -> Self:
         if self.resume and self.update:
             raise ValueError("resume and update exclude each other; give one of them")
+        if self.skip_bad_features and self.annotations is None:
+            raise ValueError("skip_bad_features needs annotations, the GeoJSON files")
         return self
 
 

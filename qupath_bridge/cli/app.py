@@ -43,7 +43,8 @@ Sources = Annotated[
     list[Path],
     typer.Argument(
         metavar="PROJECT",
-        help="project.qpproj, its folder, or a folder of projects; several are one run.",
+        help="project.qpproj, its folder, or a folder of projects; several are one run. With "
+        "--annotations also slides, or a folder of slides.",
     ),
 ]
 ProjectArgument = Annotated[
@@ -52,7 +53,7 @@ ProjectArgument = Annotated[
 OutArgument = Annotated[str, typer.Argument(metavar="OUT", help="Output of an export.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
-PLACES = ("slide_map", "search", "engine", "qupath")
+PLACES = ("slide_map", "search", "engine", "qupath", "annotations", "skip_bad_features")
 """Options for opening a project."""
 RUN_ONLY = ("provenance", "runner", "resume", "update", "break_lock", "progress")
 """Options that a plan cannot use."""

@@ -28,6 +28,8 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
         qupath=options.qupath,
         slide_map=options.slide_map,
         search=options.search,
+        annotations=options.annotations,
+        skip_bad_features=options.skip_bad_features,
     ) as project:
         runs = api.status(project)
         kept = [_backup(backup) for backup in api.kept_data(project)]

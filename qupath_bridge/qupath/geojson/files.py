@@ -34,7 +34,7 @@ ENDINGS = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
 UNREADABLE = (
     OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
 )  # fmt: skip
-"""What reading an entry raises where it is damaged, encrypted or too large."""
+"""Exceptions of reading an entry that is damaged, encrypted or too large."""
 
 _CHUNK = 1 << 20
 

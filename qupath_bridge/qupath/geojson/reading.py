@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qupath_bridge.errors import ProjectError
+from qupath_bridge.frozen import count
 from qupath_bridge.model import ImageData, ObjectType, PathObject
 from qupath_bridge.qupath.files.classes import class_path, normal_class_path
 from qupath_bridge.qupath.identity import DerivedIds
@@ -239,7 +240,7 @@ def _objects(
         )
     if bad and not objects:
         raise ProjectError(f"no feature can be read: {_listed(bad)}", path=path)
-    return tuple(objects), [f"{len(bad)} features were skipped: {_listed(bad)}"] if bad else []
+    return tuple(objects), [f"{count(len(bad), 'feature')} skipped: {_listed(bad)}"] if bad else []
 
 
 def _listed(texts: list[str]) -> str:

@@ -477,7 +477,7 @@ def test_geojson_bad_features_are_skipped_and_named(tmp_path):
     found = read_geojson(path, skip_bad_features=True)
     assert [(each.name, each.parent) for each in found.objects] == [("a", -1), ("child", -1)]
     (problem,) = found.problems
-    assert problem.startswith(f"{path}: 4 features were skipped: features[1]: properties.name")
+    assert problem.startswith(f"{path}: 4 features skipped: features[1]: properties.name")
     assert "features[2]: geometry: QuPath has no shape 'Square'; features[3]:" in problem
     assert problem.endswith(" and 1 more")
     path.write_text(json.dumps(bad[1]), encoding="utf-8")
