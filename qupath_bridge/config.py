@@ -347,7 +347,9 @@ class ExportConfig(_Model):
     map: Pairs = _option(_NO_PAIRS, "rename a class, as in 'Tumor: *=Tumor'", show="CLASS=LABEL")
     rollup: bool = _option(False, "turn a derived class into its first level")
     unclassified: Annotated[str, BeforeValidator(_as_unclassified)] = _option(
-        "skip", "regions without a class", show="skip|error|as=LABEL"
+        "skip",
+        "regions without a class: skip, refuse, or take the annotation's name or one LABEL for all",
+        show="skip|error|name|as=LABEL",
     )
     background: str = _option(
         "drop", "patches without a label: drop, or the label that they get", show="drop|LABEL"
@@ -396,8 +398,8 @@ class ExportConfig(_Model):
         ]
         if len(chosen) > 1:
             raise ValueError(f"{' and '.join(chosen)} exclude each other; give one of them")
-        if not re.fullmatch(r"skip|error|as=.*\S.*", self.unclassified):
-            raise ValueError("unclassified is skip, error or as=LABEL")
+        if not re.fullmatch(r"skip|error|name|as=.*\S.*", self.unclassified):
+            raise ValueError("unclassified is skip, error, name or as=LABEL")
         if not self.background.strip():
             raise ValueError("background is drop, or the name of a label")
         if self.overlap == "priority" and not self.priority:

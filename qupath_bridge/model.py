@@ -554,7 +554,8 @@ class LabelRule(OneLine):
     """The label contract of a run (docs/labels.md).
 
     ``within_any`` stands for ``within = "any"``; ``background`` None means drop;
-    ``unclassified_as`` is the label that unclassified regions get (``unclassified = "as"``).
+    ``unclassified_as`` is the label that unclassified regions get (``unclassified = "as"``); with
+    ``unclassified = "name"`` the name of an annotation takes the place of its class.
     """
 
     rule: Literal["majority", "centre", "threshold", "any"] = "majority"
@@ -563,7 +564,7 @@ class LabelRule(OneLine):
     priority: tuple[str, ...] = ()
     rename: Mapping[str, str] = _EMPTY
     rollup: bool = False
-    unclassified: Literal["skip", "error", "as"] = "skip"
+    unclassified: Literal["skip", "error", "as", "name"] = "skip"
     unclassified_as: str | None = None
     background: str | None = None
     within: tuple[str, ...] = ()

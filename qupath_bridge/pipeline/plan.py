@@ -33,6 +33,7 @@ from qupath_bridge.model import (
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.grid import Grid, resolve_grid
 from qupath_bridge.patches.planning import PatchTable, PlanReport, plan_patches
+from qupath_bridge.patches.unclassified import use_names
 from qupath_bridge.pixels.resample import choose_level
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers import reader_name as name_of_reader
@@ -93,7 +94,7 @@ class Plan:
     report : PlanReport
         Regions left out by cause, repaired polygons.
     annotations : tuple of PathObject
-        Every annotation of the slide.
+        Every annotation of the slide; with ``unclassified = name`` names are classes.
     annotation_digest : str
     fingerprint : Fingerprint
         Of the slide file.
@@ -386,9 +387,10 @@ def make_plan(
         spec, image_size=coordinates.size, pixel_size=pixel_size, magnification=magnification
     )
     _check_planes(slide, config, reader)
+    annotations = use_names(data.annotations, rule)
     try:
         planned = plan_patches(
-            data.annotations,
+            annotations,
             grid,
             rule,
             planes=spec.planes,
@@ -408,8 +410,8 @@ def make_plan(
         table=planned.table,
         dropped=planned.dropped,
         report=planned.report,
-        annotations=data.annotations,
-        annotation_digest=ids.annotation_digest(data.annotations),
+        annotations=annotations,
+        annotation_digest=ids.annotation_digest(annotations),
         fingerprint=reader.fingerprint,
         pixel_size=pixel_size,
         mpp=grid.mpp,

@@ -18,6 +18,13 @@ from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import Slide
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.roles import check_class_names, role_of
+from qupath_bridge.patches.unclassified import (
+    NO_REGIONS,
+    RegionCounts,
+    count_regions,
+    unclassified_note,
+    use_names,
+)
 from qupath_bridge.readers import open_reader
 
 from .plan import Plan, slide_path
@@ -53,6 +60,8 @@ class SlideFacts:
         Mean µm per full-resolution pixel, None if unknown.
     problem : str or None
         Reason why annotations or slide file cannot be read; the slide's own task fails with it.
+    regions : RegionCounts
+        How many regions there are, and how many of them have no class.
     """
 
     slide: Slide
@@ -60,6 +69,7 @@ class SlideFacts:
     classes: tuple[str, ...] = ()
     pixel_size: float | None = None
     problem: str | None = None
+    regions: RegionCounts = NO_REGIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,7 @@ def survey_plans(plans: Sequence[Plan]) -> Survey:
             plan.slide_id,
             tuple(sorted({a.class_path for a in plan.annotations if a.class_path})),
             plan.pixel_size.mean if plan.pixel_size else None,
+            regions=count_regions(plan.annotations),
         )
         for plan in plans
     )
@@ -163,7 +174,7 @@ def project_names(folders: Iterable[Path]) -> dict[Path, str]:
 
 def _look_at(slide: Slide, slide_id: str, config: ExportConfig, reader: str) -> SlideFacts:
     try:
-        annotations = slide.read().annotations
+        annotations = use_names(slide.read().annotations, config.label_rule())
         classes = tuple(sorted({a.class_path for a in annotations if a.class_path}))
         size = slide.pixel_size.mean if slide.pixel_size else None
         if config.pixel_size is not None:
@@ -174,7 +185,7 @@ def _look_at(slide: Slide, slide_id: str, config: ExportConfig, reader: str) -> 
     except BridgeError as error:
         log.info("%s: %s", slide.name, error)
         return SlideFacts(slide, slide_id, problem=str(error))
-    return SlideFacts(slide, slide_id, classes, size)
+    return SlideFacts(slide, slide_id, classes, size, regions=count_regions(annotations))
 
 
 def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig) -> Survey:
@@ -185,6 +196,8 @@ def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig) -> Survey:
     # With a slide unread nobody knows which classes it holds.
     unread = any(fact.problem for fact in facts)
     warnings = [] if unread else list(check_class_names(rule, present, known))
+    if note := unclassified_note([fact.regions for fact in facts], rule):
+        warnings.append(note)
     if note := _scale_warning([f.pixel_size for f in facts if f.pixel_size], config):
         warnings.append(note)
     labels = {role.label for name in present if (role := role_of(name, rule)).label}
