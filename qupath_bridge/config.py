@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from . import registry
 from .errors import ConfigError, Fault, UsageError
 from .frozen import FrozenDict, OneLine, one_line
+from .suggestions import similar_options, similar_value, value_advice
 
 if TYPE_CHECKING:
     from .model import GridSpec, LabelRule
@@ -75,7 +76,9 @@ def _as_pairs(value: object) -> object:
             left, sign, right = str(item).rpartition("=")
             if not sign or not left.strip() or not right.strip():
                 raise ValueError(f"{item!r} is not of the form A=B")
-            pairs[left.strip()] = right.strip()
+            known = pairs.setdefault(left.strip(), right.strip())
+            if known != right.strip():
+                raise ValueError(f"{left.strip()} is given twice: {known} and {right.strip()}")
         return pairs
     return value
 
@@ -106,6 +109,12 @@ def _as_unclassified(value: object) -> object:
     return value
 
 
+MAX_DEPTH = 4
+"""Lists and tables in each other that a value may have; ``plane`` has two."""
+
+SHOWN = 100
+"""Characters of a wrong value that a message shows."""
+
 MAX_ORIGIN = 1 << 30
 """Pixels: boxes are written down with 32 bits."""
 
@@ -133,8 +142,12 @@ class _Part:
             try:
                 registry.check(self.kind, name)
             except UsageError as error:
-                known = ", ".join(self.names())
-                raise ValueError(f"no {self.kind} is called {name!r}; known: {known}") from error
+                known = self.names()
+                close = similar_value(name, known)
+                meant = f"; did you mean {close}?" if close else ""
+                raise ValueError(
+                    f"no {self.kind} is called {name!r}; known: {', '.join(known)}{meant}"
+                ) from error
         return value
 
     def names(self) -> tuple[str, ...]:
@@ -161,8 +174,11 @@ class _Model(BaseModel):
 
     def __init__(self, **values: Any) -> None:
         flat, places, faults = _flatten(values, self.groups)
+        unfit = list(_value_faults(flat, type(self).model_fields))
+        faults += [_placed(fault, places) for fault in unfit]
+        wrong = {fault.place for fault in unfit}
         try:
-            super().__init__(**flat)
+            super().__init__(**{name: flat[name] for name in flat if name not in wrong})
         except pydantic.ValidationError as error:
             known = tuple(type(self).model_fields)
             found = [_fault(detail, known) for detail in error.errors()]
@@ -657,8 +673,14 @@ class Settings(OneLine):
             values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise ConfigError([Fault(str(path), "no such file")]) from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except UnicodeDecodeError as error:
+            raise ConfigError([Fault(str(path), f"not UTF-8 text: {error}")]) from error
+        except (OSError, tomllib.TOMLDecodeError) as error:
             raise ConfigError([Fault(str(path), str(error))]) from error
+        except ValueError as error:  # Python's own limit
+            raise ConfigError([Fault(str(path), "a number has too many digits")]) from error
+        except RecursionError as error:
+            raise ConfigError([Fault(str(path), "nested too deeply")]) from error
         settings = cls.parse(values, source=str(path))
         return settings.replace(**overrides) if overrides else settings
 
@@ -720,13 +742,47 @@ def _flatten(
         if key in groups and isinstance(value, Mapping):
             for inner, inner_value in value.items():
                 if inner not in groups[key]:
-                    faults.append(Fault(f"{key}.{inner}", _unknown(inner, groups[key])))
+                    faults.append(Fault(f"{key}.{inner}", _misplaced(inner, key, groups)))
+                elif inner in values and inner not in groups:
+                    faults.append(Fault(f"{key}.{inner}", "is given twice: here and at the top"))
                 else:
                     flat[inner] = inner_value
                     places[inner] = f"{key}.{inner}"
         else:
             flat[key] = value
     return flat, places, faults
+
+
+def _misplaced(name: str, group: str, groups: Mapping[str, Sequence[str]]) -> str:
+    """Return what is wrong with an option in a group that does not have it."""
+    home = next((other for other, names in groups.items() if name in names), None)
+    return f"belongs in [{home}]" if home else _unknown(name, groups[group])
+
+
+def _value_faults(values: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield a fault for each value that must not reach the checks of the models.
+
+    A truth value would be taken as a number there, and a deep one exhausts the stack.
+    """
+    for name, value in values.items():
+        truth, depth = _look_into(value)
+        if depth > MAX_DEPTH:
+            yield Fault(name, "nested too deeply")
+        elif truth and name in fields and fields[name].annotation is not bool:
+            yield Fault(name, "should not be true or false")
+
+
+def _look_into(value: object) -> tuple[bool, int]:
+    """Return whether a value holds a truth value, and how deep its lists and tables are."""
+    stack, truth, deepest = [(value, 0)], False, 0
+    while stack and deepest <= MAX_DEPTH:
+        each, depth = stack.pop()
+        deepest = max(deepest, depth)
+        truth = truth or isinstance(each, bool)
+        inner = each.values() if isinstance(each, Mapping) else each
+        if isinstance(each, Mapping | list | tuple):
+            stack += [(item, depth + 1) for item in inner]  # type: ignore[attr-defined]
+    return truth, deepest
 
 
 def _placed(fault: Fault, places: Mapping[str, str]) -> Fault:
@@ -736,10 +792,8 @@ def _placed(fault: Fault, places: Mapping[str, str]) -> Fault:
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=1)
-    return "no such option" + (f"; did you mean {close[0]}?" if close else "")
+    close = " or ".join(similar_options(name, known))
+    return "no such option" + (f"; did you mean {close}?" if close else "")
 
 
 def _fault(detail: Any, known: Sequence[str]) -> Fault:
@@ -752,4 +806,30 @@ def _fault(detail: Any, known: Sequence[str]) -> Fault:
         text = str(detail["ctx"]["error"])
         return Fault(place or text.split(" ", 1)[0], text)
     message = message.removeprefix("Input ").removeprefix("Value ")
-    return Fault(place, f"{message}, not {value!r}")
+    message = message.removesuffix(", unable to parse string as a number")
+    message = message.removesuffix(", unable to parse string as an integer")
+    return Fault(place, f"{message}, not {_shortened(value)}{_meant(place, kind, value)}")
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _meant(name: str, kind: str, value: object) -> str:
+    """Return what was likely meant by a value that is not accepted."""
+    option = next((each for each in options() if each.name == name), None)
+    advice = value_advice(name, value, _ACCEPTED.get(kind, ""))
+    if advice is None and option is not None and kind == "literal_error":
+        close = similar_value(value, option.choices)
+        advice = f"did you mean {close}?" if close else None
+    return f"; {advice}" if advice else ""
+
+
+_ACCEPTED = {
+    "literal_error": "choice",
+    "int_parsing": "integer",
+    "int_from_float": "integer",
+    "float_parsing": "number",
+}
+"""Accepted kind of value by pydantic's name of the error."""

@@ -18,7 +18,7 @@ import typer
 from qupath_bridge._version import __version__
 from qupath_bridge.errors import BridgeError
 
-from .options import Given, add_flags, takes_options
+from .options import Given, add_flags, suggest_options, takes_options
 from .output import reset_level, set_level
 
 __all__ = ["app", "run"]
@@ -256,6 +256,7 @@ def run(arguments: list[str]) -> int:
     try:
         return int(app(args=arguments, prog_name=NAME, standalone_mode=False) or 0)
     except UsageFault as error:
+        suggest_options(error)
         if as_json:
             _print_error(error.format_message(), debug, 2)
         else:
