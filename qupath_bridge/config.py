@@ -7,13 +7,12 @@ Three models; each option stands in one of them, once: flags, keys of a TOML fil
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -171,10 +170,12 @@ class _Model(BaseModel):
     )
     groups: ClassVar[Mapping[str, tuple[str, ...]]]
     """Names of the options by the table of a TOML file in which they may stand."""
+    places: ClassVar[bool] = False
+    """Whether its texts are names of files, which need not be UTF-8."""
 
     def __init__(self, **values: Any) -> None:
         flat, places, faults = _flatten(values, self.groups)
-        unfit = list(_value_faults(flat, type(self).model_fields))
+        unfit = list(_value_faults(flat, type(self).model_fields, places=type(self).places))
         faults += [_placed(fault, places) for fault in unfit]
         wrong = {fault.place for fault in unfit}
         try:
@@ -212,8 +213,7 @@ class _Model(BaseModel):
 
     def as_json(self) -> dict[str, Any]:
         """Return all values as plain JSON values."""
-        values: dict[str, Any] = json.loads(self.model_dump_json())
-        return values
+        return self.model_dump(mode="json")
 
     def __repr__(self) -> str:
         """Return one line with the values that are not the default ones."""
@@ -489,6 +489,7 @@ class RunOptions(_Model):
         With every fault and its place.
     """
 
+    places: ClassVar[bool] = True
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "places": (
             "slide_map",
@@ -759,30 +760,50 @@ def _misplaced(name: str, group: str, groups: Mapping[str, Sequence[str]]) -> st
     return f"belongs in [{home}]" if home else _unknown(name, groups[group])
 
 
-def _value_faults(values: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield a fault for each value that must not reach the checks of the models.
+def _value_faults(
+    values: Mapping[str, Any], fields: Mapping[str, Any], *, places: bool
+) -> Iterator[Fault]:
+    """Yield a fault for each value that must not reach the checks of a model.
 
-    A truth value would be taken as a number there, and a deep one exhausts the stack.
+    A truth value would be taken as a number there, a deep one exhausts the stack, and text of
+    bytes that are not UTF-8 cannot be written into an index. ``places`` says that texts of the
+    model are names of files, which may be so.
     """
     for name, value in values.items():
-        truth, depth = _look_into(value)
-        if depth > MAX_DEPTH:
+        inside = _look_into(value)
+        if inside.depth > MAX_DEPTH:
             yield Fault(name, "nested too deeply")
-        elif truth and name in fields and fields[name].annotation is not bool:
+        elif inside.truth and name in fields and fields[name].annotation is not bool:
             yield Fault(name, "should not be true or false")
+        elif inside.undecodable and not places:
+            yield Fault(name, "has bytes in it that are not UTF-8 text")
 
 
-def _look_into(value: object) -> tuple[bool, int]:
-    """Return whether a value holds a truth value, and how deep its lists and tables are."""
-    stack, truth, deepest = [(value, 0)], False, 0
+class _Inside(NamedTuple):
+    """Whether a value holds a truth value, or text that is not UTF-8, and how deep it is."""
+
+    truth: bool
+    undecodable: bool
+    depth: int
+
+
+def _look_into(value: object) -> _Inside:
+    stack: list[tuple[Any, int]] = [(value, 0)]
+    truth, undecodable, deepest = False, False, 0
     while stack and deepest <= MAX_DEPTH:
         each, depth = stack.pop()
         deepest = max(deepest, depth)
         truth = truth or isinstance(each, bool)
-        inner = each.values() if isinstance(each, Mapping) else each
-        if isinstance(each, Mapping | list | tuple):
-            stack += [(item, depth + 1) for item in inner]  # type: ignore[attr-defined]
-    return truth, deepest
+        undecodable = undecodable or (isinstance(each, str) and not _is_unicode(each))
+        if isinstance(each, Mapping):
+            stack += [(item, depth + 1) for pair in each.items() for item in pair]
+        elif isinstance(each, list | tuple):
+            stack += [(item, depth + 1) for item in each]
+    return _Inside(truth, undecodable, deepest)
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _placed(fault: Fault, places: Mapping[str, str]) -> Fault:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .streams import print_to_people
+
 __all__ = ["is_quiet", "print_json", "print_table", "reset_level", "say", "set_level", "table"]
 
 
@@ -60,7 +62,7 @@ def is_quiet() -> bool:
 def say(text: str = "", level: int = logging.WARNING) -> None:
     """Print a line for people on stderr, unless they want less."""
     if RESULT.isEnabledFor(level):
-        print(text, file=sys.stderr, flush=True)
+        print_to_people(text)
 
 
 def print_json(value: Any) -> None:
