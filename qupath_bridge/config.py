@@ -171,7 +171,7 @@ class _Model(BaseModel):
     groups: ClassVar[Mapping[str, tuple[str, ...]]]
     """Names of the options by the table of a TOML file in which they may stand."""
     places: ClassVar[bool] = False
-    """Whether its texts are names of files, which need not be UTF-8."""
+    """True if its texts are names of files, which need not be UTF-8."""
 
     def __init__(self, **values: Any) -> None:
         flat, places, faults = _flatten(values, self.groups)
@@ -780,7 +780,7 @@ def _value_faults(
 
 
 class _Inside(NamedTuple):
-    """Whether a value holds a truth value, or text that is not UTF-8, and how deep it is."""
+    """Facts about a value: it holds a truth value, or text that is not UTF-8; its depth."""
 
     truth: bool
     undecodable: bool

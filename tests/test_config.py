@@ -72,6 +72,8 @@ MEANT = {
     "center": ("rule", "center", "did you mean centre?"),
     "Centre": ("rule", "Centre", "did you mean centre?"),
     "padding": ("edge", "padding", "did you mean pad?"),
+    "argmax": ("rule", "argmax", "did you mean majority?"),
+    "webdataset": ("container", "webdataset", "did you mean tar?"),
     "Otsu": ("tissue", "Otsu", "did you mean otsu?"),
     "share as overlap": ("overlap", "0.5", "for patches that overlap set stride"),
     "number as overlap": ("overlap", 0.5, "for patches that overlap set stride"),
