@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         open_project,
         plan,
         select,
+        slide,
         status,
         undo_write_back,
         verify,
@@ -93,8 +94,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": (
-        "open_project", "inspect", "select", "plan", "estimate", "export", "verify", "status",
-        "write_provenance", "write_back", "undo_write_back", "clean", "doctor",
+        "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
+        "status", "write_provenance", "write_back", "undo_write_back", "clean", "doctor",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "sources.base": ("Project",),
@@ -139,6 +140,7 @@ _MODULES = {"coordinates": "geometry.coordinates", "geojson": "qupath.geojson"}
 __all__ = [  # noqa: RUF022  # by subject
     "__version__",
     "open_project",
+    "slide",
     "inspect",
     "select",
     "plan",

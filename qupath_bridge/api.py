@@ -58,6 +58,8 @@ from qupath_bridge.roundtrip.write_back import KEPT, EntryChange, WriteBack
 from qupath_bridge.sources import get_source, open_project
 from qupath_bridge.sources.auto import choose
 from qupath_bridge.sources.base import Project
+from qupath_bridge.sources.slides import is_plain
+from qupath_bridge.stores import local_path
 
 if TYPE_CHECKING:
     from qupath_bridge.pipeline.doctor import Check
@@ -95,6 +97,7 @@ __all__ = [
     "open_project",
     "plan",
     "select",
+    "slide",
     "status",
     "undo_write_back",
     "verify",
@@ -104,13 +107,16 @@ __all__ = [
 
 log = logging.getLogger("qupath_bridge")
 
-OPENING = ("engine", "qupath", "slide_map", "search")
+OPENING = ("engine", "qupath", "slide_map", "search", "annotations", "skip_bad_features")
 """Options of a run that say how to open a project that is given by path."""
 
 Place = Path | str
 """A path or a URL."""
 Source = Project | Slide | Place | Sequence[Project | Slide | Place]
-"""Slides to work on: a project, slides, the path of a project or of a folder with projects."""
+"""Slides to work on: a project, slides, the path of a project or of a folder with projects.
+
+With the option ``annotations`` also the path of a slide file, or of a folder with slides.
+"""
 
 
 def find_projects(place: Place) -> tuple[Path, ...]:
@@ -130,9 +136,48 @@ def find_projects(place: Place) -> tuple[Path, ...]:
         raise ProjectError(
             "No project found",
             path=path,
-            hint=project_above(path) or "Name a .qpproj file or its folder.",
+            hint=project_above(path)
+            or "Name a .qpproj file or its folder, or give GeoJSON files for slides without a "
+            "project with the option annotations.",
         )
     return tuple(found)
+
+
+def slide(
+    path: Place, *, annotations: Place | None = None, skip_bad_features: bool = False
+) -> Slide:
+    """Return a slide file as a slide, without a QuPath project.
+
+    Parameters
+    ----------
+    path : path
+        The slide file.
+    annotations : path, optional
+        GeoJSON file with its regions, or a folder in which a file has the slide's name; nothing
+        is drawn on it when not given.
+    skip_bad_features : bool
+        Whether features that cannot be read are left out.
+
+    Raises
+    ------
+    ReadError
+        If the slide file cannot be read.
+    UsageError
+        If there is no such GeoJSON file.
+    ProjectError
+        If ``path`` is a folder or a project.
+    """
+    place = Path(path)
+    if place.is_dir() or not is_plain(place):
+        raise ProjectError(
+            "this is not a slide file", path=place, hint="Open a project with open_project."
+        )
+    if annotations is None:
+        opened = get_source("slides").open(place)
+    else:
+        opened = open_project(place, annotations=annotations, skip_bad_features=skip_bad_features)
+    (only,) = opened.slides
+    return only
 
 
 def inspect(
@@ -397,16 +442,20 @@ def _export(
             progress=listener, cancel=cancel,
         )  # fmt: skip
     empty = warn_of_empty((s["slide_name"], s["written"], s["dropped"]) for s in run)
-    problems = [text for project in projects for text in project.problems]
-    run = dataclasses.replace(run, warnings=(*problems, *run.warnings, *empty))
-    if not options.provenance:
-        return run
-    written = [_provenance.write_provenance(info, run) for info in infos.values()]
-    warnings = [each.warning for each in written if each.warning]
+    warnings = [*(text for project in projects for text in project.problems), *run.warnings, *empty]
+    written = []
+    if options.provenance:
+        in_files = local_path(run.url) is not None
+        written = [
+            _provenance.write_provenance(info, run)
+            for info in infos.values()
+            if in_files or not info.plain
+        ]
+        warnings += [each.warning for each in written if each.warning]
     return dataclasses.replace(
         run,
-        provenance=tuple(each.folder for each in written),
-        warnings=(*run.warnings, *warnings),
+        provenance=tuple(dict.fromkeys(each.folder for each in written)),
+        warnings=tuple(warnings),
     )
 
 
@@ -678,7 +727,9 @@ def _open_source(
             if isinstance(item, Project):
                 found = [item]
             else:
-                found = [stack.enter_context(_open(path, options)) for path in find_projects(item)]
+                found = [
+                    stack.enter_context(_open(path, options)) for path in _places(item, options)
+                ]
             projects += found
             given += found
         yield tuple(projects), tuple(given)
@@ -704,6 +755,14 @@ def _opened_for_writing(project: Project | Place) -> Iterator[Project]:
             yield opened
 
 
+def _places(place: Place, options: RunOptions) -> tuple[Path, ...]:
+    """Return what to open at a place: projects, or slides where these can have regions."""
+    slides_wanted = options.annotations is not None or options.engine == "slides"
+    if slides_wanted and is_plain(Path(place)):
+        return (Path(place),)
+    return find_projects(place)
+
+
 def _open(path: Path, options: RunOptions) -> Project:
     return open_project(
         path,
@@ -711,6 +770,8 @@ def _open(path: Path, options: RunOptions) -> Project:
         qupath=options.qupath,
         slide_map=options.slide_map,
         search=options.search,
+        annotations=options.annotations,
+        skip_bad_features=options.skip_bad_features,
     )
 
 

@@ -7,7 +7,6 @@ Three models; each option stands in one of them, once: flags, keys of a TOML fil
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import string
@@ -15,7 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import pydantic
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -23,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from . import registry
 from .errors import ConfigError, Fault, UsageError
 from .frozen import FrozenDict, OneLine, one_line
+from .suggestions import similar_options, similar_value, value_advice
 
 if TYPE_CHECKING:
     from .model import GridSpec, LabelRule
@@ -83,7 +83,9 @@ def _as_pairs(value: object) -> object:
             left, right = _strip(left), _strip(right)
             if not sign or not left or not right:
                 raise ValueError(f"{item!r} is not of the form A=B")
-            pairs[left] = right
+            known = pairs.setdefault(left, right)
+            if known != right:
+                raise ValueError(f"{left} is given twice: {known} and {right}")
         return pairs
     return value
 
@@ -127,6 +129,12 @@ def _as_threshold(value: object) -> object:
     return repr(number)
 
 
+MAX_DEPTH = 4
+"""Lists and tables in each other that a value may have; ``plane`` has two."""
+
+SHOWN = 100
+"""Characters of a wrong value that a message shows."""
+
 PIXEL_SIZES = (0.01, 100.0)
 """µm per pixel of a slide that is believed.
 
@@ -160,8 +168,12 @@ class _Part:
             try:
                 registry.check(self.kind, name)
             except UsageError as error:
-                known = ", ".join(self.names())
-                raise ValueError(f"no {self.kind} is called {name!r}; known: {known}") from error
+                known = self.names()
+                close = similar_value(name, known)
+                meant = f"; did you mean {close}?" if close else ""
+                raise ValueError(
+                    f"no {self.kind} is called {name!r}; known: {', '.join(known)}{meant}"
+                ) from error
         return value
 
     def names(self) -> tuple[str, ...]:
@@ -185,11 +197,16 @@ class _Model(BaseModel):
     )
     groups: ClassVar[Mapping[str, tuple[str, ...]]]
     """Names of the options by the table of a TOML file in which they may stand."""
+    places: ClassVar[bool] = False
+    """True if its texts are names of files, which need not be UTF-8."""
 
     def __init__(self, **values: Any) -> None:
         flat, places, faults = _flatten(values, self.groups)
+        unfit = list(_value_faults(flat, type(self).model_fields, places=type(self).places))
+        faults += [_placed(fault, places) for fault in unfit]
+        wrong = {fault.place for fault in unfit}
         try:
-            super().__init__(**flat)
+            super().__init__(**{name: flat[name] for name in flat if name not in wrong})
         except pydantic.ValidationError as error:
             known = tuple(type(self).model_fields)
             found = [_fault(detail, known) for detail in error.errors()]
@@ -223,8 +240,7 @@ class _Model(BaseModel):
 
     def as_json(self) -> dict[str, Any]:
         """Return all values as plain JSON values."""
-        values: dict[str, Any] = json.loads(self.model_dump_json())
-        return values
+        return self.model_dump(mode="json")
 
     def __repr__(self) -> str:
         """Return one line with the values that are not the default ones."""
@@ -383,7 +399,9 @@ class ExportConfig(_Model):
     map: Pairs = _option(_NO_PAIRS, "rename a class, as in 'Tumor: *=Tumor'", show="CLASS=LABEL")
     rollup: bool = _option(False, "turn a derived class into its first level")
     unclassified: Annotated[str, BeforeValidator(_as_unclassified)] = _option(
-        "skip", "regions without a class", show="skip|error|as=LABEL"
+        "skip",
+        "regions without a class: skip, refuse, or take the annotation's name or one LABEL for all",
+        show="skip|error|name|as=LABEL",
     )
     background: str = _option(
         "drop", "patches without a label: drop, or the label that they get", show="drop|LABEL"
@@ -437,8 +455,8 @@ class ExportConfig(_Model):
         ]
         if len(chosen) > 1:
             raise ValueError(f"{' and '.join(chosen)} exclude each other; give one of them")
-        if not re.fullmatch(r"skip|error|as=.*\S.*", self.unclassified):
-            raise ValueError("unclassified is skip, error or as=LABEL")
+        if not re.fullmatch(r"skip|error|name|as=.*\S.*", self.unclassified):
+            raise ValueError("unclassified is skip, error, name or as=LABEL")
         if not self.background.strip():
             raise ValueError("background is drop, or the name of a label")
         if self.overlap == "priority" and not self.priority:
@@ -510,14 +528,24 @@ class ExportConfig(_Model):
 class RunOptions(_Model):
     """Options of running: engine, reader, places, workers. They never change a patch's bytes.
 
+    What is read at another place does, and the plan of a slide says so.
+
     Raises
     ------
     ConfigError
         With every fault and its place.
     """
 
+    places: ClassVar[bool] = True
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "places": ("slide_map", "search", "preview", "provenance"),
+        "places": (
+            "slide_map",
+            "search",
+            "annotations",
+            "skip_bad_features",
+            "preview",
+            "provenance",
+        ),
         "running": (
             "workers",
             "runner",
@@ -535,6 +563,15 @@ class RunOptions(_Model):
         _NO_PAIRS, "where slides moved, before all other places; may be repeated", show="OLD=NEW"
     )
     search: Strings = _option((), "folder in which to look for slides by name", show="DIR")
+    annotations: Path | None = _option(
+        None,
+        "GeoJSON in place of what the project has: a file, or a folder with a file per slide, "
+        "found by the slide's name",
+        show="PLACE",
+    )
+    skip_bad_features: bool = _option(
+        False, "leave out GeoJSON features that cannot be read, and name them"
+    )
     preview: Path | None = _option(
         None, "picture of the plan, PNG or JPEG; one per slide where there are several", show="FILE"
     )
@@ -579,6 +616,8 @@ class RunOptions(_Model):
     def _check_together(self) -> Self:
         if self.resume and self.update:
             raise ValueError("resume and update exclude each other; give one of them")
+        if self.skip_bad_features and self.annotations is None:
+            raise ValueError("skip_bad_features needs annotations, the GeoJSON files")
         return self
 
 
@@ -684,8 +723,14 @@ class Settings(OneLine):
             values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise ConfigError([Fault(str(path), "no such file")]) from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except UnicodeDecodeError as error:
+            raise ConfigError([Fault(str(path), f"not UTF-8 text: {error}")]) from error
+        except (OSError, tomllib.TOMLDecodeError) as error:
             raise ConfigError([Fault(str(path), str(error))]) from error
+        except ValueError as error:  # Python's own limit
+            raise ConfigError([Fault(str(path), "a number has too many digits")]) from error
+        except RecursionError as error:
+            raise ConfigError([Fault(str(path), "nested too deeply")]) from error
         settings = cls.parse(values, source=str(path))
         return settings.replace(**overrides) if overrides else settings
 
@@ -747,13 +792,67 @@ def _flatten(
         if key in groups and isinstance(value, Mapping):
             for inner, inner_value in value.items():
                 if inner not in groups[key]:
-                    faults.append(Fault(f"{key}.{inner}", _unknown(inner, groups[key])))
+                    faults.append(Fault(f"{key}.{inner}", _misplaced(inner, key, groups)))
+                elif inner in values and inner not in groups:
+                    faults.append(Fault(f"{key}.{inner}", "is given twice: here and at the top"))
                 else:
                     flat[inner] = inner_value
                     places[inner] = f"{key}.{inner}"
         else:
             flat[key] = value
     return flat, places, faults
+
+
+def _misplaced(name: str, group: str, groups: Mapping[str, Sequence[str]]) -> str:
+    """Return what is wrong with an option in a group that does not have it."""
+    home = next((other for other, names in groups.items() if name in names), None)
+    return f"belongs in [{home}]" if home else _unknown(name, groups[group])
+
+
+def _value_faults(
+    values: Mapping[str, Any], fields: Mapping[str, Any], *, places: bool
+) -> Iterator[Fault]:
+    """Yield a fault for each value that must not reach the checks of a model.
+
+    A truth value would be taken as a number there, a deep one exhausts the stack, and text of
+    bytes that are not UTF-8 cannot be written into an index. ``places`` says that texts of the
+    model are names of files, which may be so.
+    """
+    for name, value in values.items():
+        inside = _look_into(value)
+        if inside.depth > MAX_DEPTH:
+            yield Fault(name, "nested too deeply")
+        elif inside.truth and name in fields and fields[name].annotation is not bool:
+            yield Fault(name, "should not be true or false")
+        elif inside.undecodable and not places:
+            yield Fault(name, "has bytes in it that are not UTF-8 text")
+
+
+class _Inside(NamedTuple):
+    """Facts about a value: it holds a truth value, or text that is not UTF-8; its depth."""
+
+    truth: bool
+    undecodable: bool
+    depth: int
+
+
+def _look_into(value: object) -> _Inside:
+    stack: list[tuple[Any, int]] = [(value, 0)]
+    truth, undecodable, deepest = False, False, 0
+    while stack and deepest <= MAX_DEPTH:
+        each, depth = stack.pop()
+        deepest = max(deepest, depth)
+        truth = truth or isinstance(each, bool)
+        undecodable = undecodable or (isinstance(each, str) and not _is_unicode(each))
+        if isinstance(each, Mapping):
+            stack += [(item, depth + 1) for pair in each.items() for item in pair]
+        elif isinstance(each, list | tuple):
+            stack += [(item, depth + 1) for item in each]
+    return _Inside(truth, undecodable, deepest)
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _placed(fault: Fault, places: Mapping[str, str]) -> Fault:
@@ -763,10 +862,8 @@ def _placed(fault: Fault, places: Mapping[str, str]) -> Fault:
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=1)
-    return "no such option" + (f"; did you mean {close[0]}?" if close else "")
+    close = " or ".join(similar_options(name, known))
+    return "no such option" + (f"; did you mean {close}?" if close else "")
 
 
 def _fault(detail: Any, known: Sequence[str]) -> Fault:
@@ -779,4 +876,30 @@ def _fault(detail: Any, known: Sequence[str]) -> Fault:
         text = str(detail["ctx"]["error"])
         return Fault(place or text.split(" ", 1)[0], text)
     message = message.removeprefix("Input ").removeprefix("Value ")
-    return Fault(place, f"{message}, not {value!r}")
+    message = message.removesuffix(", unable to parse string as a number")
+    message = message.removesuffix(", unable to parse string as an integer")
+    return Fault(place, f"{message}, not {_shortened(value)}{_meant(place, kind, value)}")
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _meant(name: str, kind: str, value: object) -> str:
+    """Return what was likely meant by a value that is not accepted."""
+    option = next((each for each in options() if each.name == name), None)
+    advice = value_advice(name, value, _ACCEPTED.get(kind, ""))
+    if advice is None and option is not None and kind == "literal_error":
+        close = similar_value(value, option.choices)
+        advice = f"did you mean {close}?" if close else None
+    return f"; {advice}" if advice else ""
+
+
+_ACCEPTED = {
+    "literal_error": "choice",
+    "int_parsing": "integer",
+    "int_from_float": "integer",
+    "float_parsing": "number",
+}
+"""Accepted kind of value by pydantic's name of the error."""

@@ -324,15 +324,21 @@ class SourceRef(OneLine):
     Attributes
     ----------
     location : str
-        The project file, absolute; ``memory:...`` for a project in memory.
+        The project file, or the slides without a project, absolute; ``memory:...`` for a project
+        in memory.
     engine : str
-        Name of the source in the registry that read it: ``embedded``, ``paquo``, ``memory``.
+        Name of the source in the registry that read it: ``embedded``, ``paquo``, ``memory``,
+        ``slides``.
     qupath : str or None
         Folder of the QuPath that the engine uses; None for an engine that uses none.
     slide_map : mapping of str to str
         Old place to new place of slides that moved.
     search : tuple of str
         Folders in which slides are looked for.
+    annotations : str or None
+        GeoJSON file, or folder of such files, absolute; what was drawn is read from there.
+    skip_bad_features : bool
+        Whether features of it that cannot be read are left out.
     """
 
     location: str
@@ -340,6 +346,8 @@ class SourceRef(OneLine):
     qupath: str | None = None
     slide_map: Mapping[str, str] = _EMPTY
     search: tuple[str, ...] = ()
+    annotations: str | None = None
+    skip_bad_features: bool = False
 
     def __post_init__(self) -> None:
         _freeze_fields(self, "slide_map", "search")
@@ -368,7 +376,8 @@ class SourceRef(OneLine):
         except TypeError as error:
             raise UsageError(
                 f"The source of the slides cannot be read from {dict(values)!r}.",
-                hint="It needs location and engine, and may have qupath, slide_map and search.",
+                hint="It needs location and engine, and may have qupath, slide_map, search, "
+                "annotations and skip_bad_features.",
             ) from error
 
 
@@ -391,6 +400,8 @@ class ProjectInfo:
         The project's own keys and values (QuPath >= 0.6).
     source : SourceRef or None
         How the project was opened; not compared. None until a source has opened it.
+    plain : bool
+        True for slide files without a QuPath project; ``path`` is the file, or its folder.
     """
 
     path: Path
@@ -400,6 +411,7 @@ class ProjectInfo:
     uri: str | None = None
     metadata: Mapping[str, str] = _EMPTY
     source: SourceRef | None = field(default=None, compare=False)
+    plain: bool = False
 
     def __post_init__(self) -> None:
         _freeze_fields(self, "metadata")
@@ -407,7 +419,8 @@ class ProjectInfo:
     @property
     def folder(self) -> Path:
         """The folder that holds the project file; its whole path, so that it has a name."""
-        return self.path.absolute().parent
+        path = self.path.absolute()
+        return path if self.plain and path.is_dir() else path.parent
 
     @property
     def place(self) -> str:
@@ -543,7 +556,8 @@ class LabelRule(OneLine):
     """The label contract of a run (docs/labels.md).
 
     ``within_any`` stands for ``within = "any"``; ``background`` None means drop;
-    ``unclassified_as`` is the label that unclassified regions get (``unclassified = "as"``).
+    ``unclassified_as`` is the label that unclassified regions get (``unclassified = "as"``); with
+    ``unclassified = "name"`` the name of an annotation takes the place of its class.
     """
 
     rule: Literal["majority", "centre", "threshold", "any"] = "majority"
@@ -552,7 +566,7 @@ class LabelRule(OneLine):
     priority: tuple[str, ...] = ()
     rename: Mapping[str, str] = _EMPTY
     rollup: bool = False
-    unclassified: Literal["skip", "error", "as"] = "skip"
+    unclassified: Literal["skip", "error", "as", "name"] = "skip"
     unclassified_as: str | None = None
     background: str | None = None
     within: tuple[str, ...] = ()

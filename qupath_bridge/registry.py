@@ -74,6 +74,7 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
         _built_in("source", "embedded", "sources.embedded:EmbeddedSource"),
         _built_in("source", "paquo", "sources.paquo:PaquoSource", "pip install paquo"),
         _built_in("source", "memory", "sources.memory:MemorySource"),
+        _built_in("source", "slides", "sources.slides:SlidesSource"),
         _built_in(
             "reader",
             "openslide",

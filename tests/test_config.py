@@ -62,8 +62,40 @@ def test_all_faults_come_at_once():
 
 
 def test_a_misspelt_option_is_recognised():
-    assert "did you mean min_share?" in faults({"min_shar": 1})["min_shar"]
+    assert "did you mean min_share" in faults({"min_shar": 1})["min_shar"]
     assert "did you mean min_share?" in faults({"labels": {"min_shar": 1}})["labels.min_shar"]
+
+
+MEANT = {
+    "jpg": ("format", "jpg", "did you mean jpeg?"),
+    "JPEG": ("format", "JPEG", "did you mean jpeg?"),
+    "center": ("rule", "center", "did you mean centre?"),
+    "Centre": ("rule", "Centre", "did you mean centre?"),
+    "padding": ("edge", "padding", "did you mean pad?"),
+    "argmax": ("rule", "argmax", "did you mean majority?"),
+    "webdataset": ("container", "webdataset", "did you mean tar?"),
+    "Otsu": ("tissue", "Otsu", "did you mean otsu?"),
+    "share as overlap": ("overlap", "0.5", "for patches that overlap set stride"),
+    "number as overlap": ("overlap", 0.5, "for patches that overlap set stride"),
+    "20x": ("magnification", "20x", "did you mean 20?"),
+    "comma": ("mpp", "0,5", "did you mean 0.5?"),
+    "per cent": ("min_share", "50%", "did you mean 0.5?"),
+    "pixels": ("size", "256px", "did you mean 256?"),
+    "square": ("size", "256x256", "patches are squares; did you mean 256?"),
+}
+
+
+@pytest.mark.parametrize(("name", "value", "words"), MEANT.values(), ids=MEANT)
+def test_a_near_value_is_recognised(name, value, words):
+    assert words in faults({name: value})[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("container", "zip"), ("size", 0), ("size", "10.5"), ("size", "1x2"), ("rule", "sum of all")],
+)
+def test_nothing_is_suggested_for_what_is_far_from_all(name, value):
+    assert "did you mean" not in faults({name: value})[name]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +194,55 @@ def test_a_broken_file_names_its_place(tmp_path, text, words):
         Settings.load(path)
     assert str(caught.value).startswith(str(path))
     assert words in str(caught.value)
+
+
+MISTAKES = {
+    "true for a number": ("size = true", "size: should not be true or false"),
+    "true in a pair": ("origin = [true, 0]", "origin: should not be true or false"),
+    "true in a plane": ("plane = [[0, false]]", "plane: should not be true or false"),
+    "true for a limit": ("qc_min = {saturation = true}", "qc_min: should not be true or false"),
+    "true in a group": ("[running]\nworkers = true", "running.workers: should not be true or"),
+    "true for a text": ("layout = false", "layout: should not be true or false"),
+    "twice": ("size = 1\n[patches]\nsize = 2", "patches.size: is given twice"),
+    "a class twice": ('map = ["A=B", "A=C"]', "map: A is given twice: B and C"),
+    "a place twice": ('slide_map = ["A=B", "A=C"]', "slide_map: A is given twice: B and C"),
+    "another group": ("[patches]\noverlap = 'priority'", "patches.overlap: belongs in [labels]"),
+    "lists in lists": (f"size = {'[' * 300}{']' * 300}", "size: nested too deeply"),
+    "lists without end": (f"size = {'[' * 100_000}", "nested too deeply"),
+    "tables in tables": (f"map{'.a' * 5000} = 1", "map: nested too deeply"),
+    "digits": (f"size = {'9' * 6000}", "a number has too many digits"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_in_a_file_is_one_clear_line(tmp_path, text, words):
+    path = tmp_path / "export.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(path)
+    (fault,) = caught.value.faults
+    assert words in str(fault)
+    assert len(str(fault)) < 300
+
+
+def test_a_file_of_another_program_is_read(tmp_path):
+    """Windows puts a mark before UTF-8 text; UTF-16 is not TOML."""
+    path = tmp_path / "export.toml"
+    path.write_bytes(b"\xef\xbb\xbfsize = 100\r\n[labels]\r\nrollup = true\r\n")
+    settings = Settings.load(path)
+    assert (settings.config.size, settings.config.rollup) == (100, True)
+    path.write_bytes("size = 100".encode("utf-16"))
+    with pytest.raises(ConfigError, match="not UTF-8 text"):
+        Settings.load(path)
+
+
+def test_the_same_class_twice_for_the_same_label_is_fine():
+    assert ExportConfig(map=["A=B", "A=B"]).map == {"A": "B"}
+
+
+def test_a_long_wrong_value_is_cut():
+    found = faults({"rule": "a" * 50_000})
+    assert found["rule"].count("a") < 200 and "…" in found["rule"]
 
 
 def test_faults_of_all_models_come_at_once(tmp_path):

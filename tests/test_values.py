@@ -291,11 +291,12 @@ def test_image_data_of_any_content_can_be_pickled(image):
 
 
 def test_source_reference_as_json():
-    ref = SourceRef("/a/project.qpproj", "paquo", "/q", {"Z:": "/z"}, ("/s",))
+    ref = SourceRef("/a/project.qpproj", "paquo", "/q", {"Z:": "/z"}, ("/s",), "/r", True)
     values = json.loads(json.dumps(ref.as_json()))
     assert values == {
         "location": "/a/project.qpproj", "engine": "paquo", "qupath": "/q",
-        "slide_map": {"Z:": "/z"}, "search": ["/s"],
+        "slide_map": {"Z:": "/z"}, "search": ["/s"], "annotations": "/r",
+        "skip_bad_features": True,
     }  # fmt: skip
     assert SourceRef.from_json(values) == ref
     assert SourceRef.from_json({"location": "a", "engine": "b"}) == SourceRef("a", "b")

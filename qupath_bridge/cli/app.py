@@ -16,9 +16,10 @@ from typing import Annotated, Any
 import typer
 
 from qupath_bridge._version import __version__
-from qupath_bridge.errors import BridgeError
+from qupath_bridge.errors import BridgeError, OutputError
 
-from .options import Given, add_flags, takes_options, with_flags
+from . import streams
+from .options import Given, add_flags, suggest_options, takes_options, with_flags
 from .output import reset_level, set_level
 
 __all__ = ["app", "run"]
@@ -43,7 +44,8 @@ Sources = Annotated[
     list[Path],
     typer.Argument(
         metavar="PROJECT",
-        help="project.qpproj, its folder, or a folder of projects; several are one run.",
+        help="project.qpproj, its folder, or a folder of projects; several are one run. With "
+        "--annotations also slides, or a folder of slides.",
     ),
 ]
 ProjectArgument = Annotated[
@@ -52,7 +54,7 @@ ProjectArgument = Annotated[
 OutArgument = Annotated[str, typer.Argument(metavar="OUT", help="Output of an export.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
-PLACES = ("slide_map", "search", "engine", "qupath")
+PLACES = ("slide_map", "search", "engine", "qupath", "annotations", "skip_bad_features")
 """Options for opening a project."""
 RUN_ONLY = ("provenance", "runner", "resume", "update", "break_lock", "progress")
 """Options that a plan cannot use."""
@@ -247,39 +249,76 @@ def run(arguments: list[str]) -> int:
         # It may stand anywhere, before or after the command.
         arguments = [argument for argument in arguments if argument != "--debug"]
     _make_termination_an_interrupt()
-    for stream in (sys.stdout, sys.stderr):
-        # A console that cannot show a name shows it escaped, rather than nothing at all.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    streams.open_missing()
+    streams.show_escaped()
+    status = 0
+    try:
+        status = _run(arguments, debug, as_json)
+        streams.flush_result()
+    except streams.ResultError as error:
+        streams.print_to_people(f"error: The result cannot be printed: {error}.")
+        return status or OutputError.exit_code
+    return status
+
+
+def _run(arguments: list[str], debug: bool, as_json: bool) -> int:
     _add_flags(arguments)
     try:
         return int(app(args=arguments, prog_name=NAME, standalone_mode=False) or 0)
     except UsageFault as error:
+        suggest_options(error)
         if as_json:
             _print_error(error.format_message(), debug, 2)
         else:
-            error.show()
+            _show_usage(error)
         return 2
     except (KeyboardInterrupt, typer.Abort):
         _print_error("Interrupted.", debug, 130 if as_json else None)
         return 130
-    except BrokenPipeError:
-        # The reader of stdout went away (``| head``): that is its good right.
-        sys.stdout = None
-        return 0
+    except SystemExit as error:
+        # The parser ends like this where the reader of stdout went away (``| head``).
+        if isinstance(error.__context__, BrokenPipeError):
+            return 0
+        raise
     except BridgeError as error:
         _print_error(str(error), debug, error.exit_code if as_json else None)
         return error.exit_code
     except Exception as error:  # noqa: BLE001  # the last boundary: people get a message
-        _print_error(
-            f"Something went wrong that should not have: {type(error).__name__}: {error}\n"
-            "Run the command again with --debug and report what it prints.",
-            debug,
-            1 if as_json else None,
-        )
-        return 1
+        if isinstance(error, OSError):
+            streams.check_result(error)
+        text, status = _unexpected(error)
+        _print_error(text, debug, status if as_json else None)
+        return status
     finally:
         reset_level()
+
+
+def _unexpected(error: Exception) -> tuple[str, int]:
+    """Return message and exit status for an error that nobody raised on purpose."""
+    if isinstance(error, FileNotFoundError) and not _has_working_directory():
+        return (
+            "The working directory does not exist any more. Change to another folder, and run the "
+            "command again.",
+            2,
+        )
+    return (
+        f"Something went wrong that should not have: {type(error).__name__}: {error}\n"
+        "Run the command again with --debug and report what it prints.",
+        1,
+    )
+
+
+def _has_working_directory() -> bool:
+    try:
+        return bool(Path.cwd())
+    except FileNotFoundError:
+        return False
+
+
+def _show_usage(error: Any) -> None:
+    text = io.StringIO()
+    error.show(file=text)
+    streams.print_to_people(text.getvalue().rstrip("\n"))
 
 
 def _add_flags(arguments: list[str]) -> None:
@@ -294,11 +333,16 @@ def _add_flags(arguments: list[str]) -> None:
 def _print_error(text: str, debug: bool, exit_code: int | None = None) -> None:
     """Print an error for people; with an exit code as JSON on stdout, for programs."""
     if debug:
-        traceback.print_exc()
+        streams.print_to_people(traceback.format_exc().rstrip("\n"))
     if exit_code is None:
-        print(f"error: {with_flags(text)}", file=sys.stderr)
+        streams.print_to_people(f"error: {with_flags(text)}")
     else:
-        print(jsonlib.dumps({"error": text, "exit_code": exit_code}, ensure_ascii=False))
+        error = {"error": text, "exit_code": exit_code}
+        try:
+            print(jsonlib.dumps(error, ensure_ascii=False), flush=True)
+        except OSError:
+            streams.print_to_people(f"error: {text}")
+            streams.silence(sys.stdout)
 
 
 def _make_termination_an_interrupt() -> None:

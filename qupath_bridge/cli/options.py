@@ -17,7 +17,7 @@ from qupath_bridge.errors import BridgeError, ConfigError, Fault, UsageError
 if TYPE_CHECKING:
     from qupath_bridge.config import Option, Settings
 
-__all__ = ["Given", "add_flags", "flag_of", "takes_options"]
+__all__ = ["Given", "add_flags", "flag_of", "suggest_options", "takes_options"]
 
 PANELS = {"slides": "Which slides"}
 """Headings of ``--help`` that are not just the name of the group."""
@@ -138,6 +138,28 @@ def add_flags(word: str | None = None) -> None:
             add()
 
 
+def suggest_options(error: Any) -> None:
+    """Let the parser's error about an unknown flag name the flags that may have been meant.
+
+    Parameters
+    ----------
+    error : click.ClickException
+        Others than those about an unknown flag stay as they are.
+    """
+    name, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if name is None or context is None or not hasattr(error, "possibilities"):
+        return
+    from qupath_bridge.suggestions import similar_options
+
+    flags = {
+        flag.removeprefix("--").replace("-", "_"): flag
+        for parameter in context.command.get_params(context)
+        for flag in parameter.opts
+        if flag.startswith("--")
+    }
+    error.possibilities = [flags[close] for close in similar_options(name, flags)]
+
+
 def flag_of(option: Option) -> str:
     """Return the flag of an option; one that is on by default has a flag that turns it off."""
     name = option.name.replace("_", "-")
@@ -256,10 +278,15 @@ def _assigned(assignments: Iterable[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for text in assignments:
         key, sign, value = text.partition("=")
-        if not sign or not key.strip():
+        key = key.strip()
+        if not sign or not key:
             raise UsageError(f"--set: {text!r} is not of the form KEY=VALUE.")
+        if key in values:
+            raise UsageError(f"--set: {key} is given twice.", hint="Give it once.")
         try:
-            values[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = value.strip() or None
+            values[key] = tomllib.loads(f"value = {value}")["value"]
+        except ValueError:
+            values[key] = value.strip() or None
+        except RecursionError:
+            raise UsageError(f"--set: the value of {key} is nested too deeply.") from None
     return values

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .options import with_flags
+from .streams import print_to_people
 
 __all__ = ["is_quiet", "print_json", "print_table", "reset_level", "say", "set_level", "table"]
 
@@ -62,7 +63,7 @@ def is_quiet() -> bool:
 def say(text: str = "", level: int = logging.WARNING) -> None:
     """Print a line for people on stderr, unless they want less."""
     if RESULT.isEnabledFor(level):
-        print(with_flags(text), file=sys.stderr, flush=True)
+        print_to_people(with_flags(text))
 
 
 def print_json(value: Any) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from qupath_bridge import api
 
@@ -15,8 +15,10 @@ from .output import print_json
 
 __all__ = ["run_status"]
 
+Item = TypeVar("Item")
+
 SHOWN = 10
-"""Patch ids that are listed for people; --json has them all."""
+"""Runs, slides, reasons and patch ids that are listed for people; --json has them all."""
 
 
 def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> int:
@@ -28,6 +30,8 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
         qupath=options.qupath,
         slide_map=options.slide_map,
         search=options.search,
+        annotations=options.annotations,
+        skip_bad_features=options.skip_bad_features,
     ) as project:
         runs = api.status(project)
         kept = [_backup(backup) for backup in api.kept_data(project)]
@@ -57,9 +61,9 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
         return code
     if not runs:
         print("No run has been exported from this project yet.")
-    for run in runs:
+    for run in _last(runs, "older runs"):
         _print_run(run)
-    for backup in kept:
+    for backup in _last(kept, "older write-backs"):
         _print_backup(backup)
     return code
 
@@ -68,6 +72,22 @@ def _nothing_seen(runs: Sequence[api.RunStatus]) -> bool:
     """Return whether there are runs, and nothing of them can be compared with the project."""
     states = {entry.state for run in runs for entry in run.entries}
     return states == {"unknown"} if states else any(run.problem for run in runs)
+
+
+def _last(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """Yield the last items, and print how many there are before them."""
+    left_out = len(items) - SHOWN
+    if left_out > 0:
+        print(f"{left_out} {what} are left out; --json lists all.")
+    yield from items[-SHOWN:]
+
+
+def _first(items: Sequence[Item], what: str, indent: str) -> Iterator[Item]:
+    """Yield the first items, and print how many there are behind them."""
+    yield from items[:SHOWN]
+    left_out = len(items) - SHOWN
+    if left_out > 0:
+        print(f"{indent}and {left_out} more {what}; --json lists all")
 
 
 def _backup(found: tuple[api.Backup, Mapping[str, str]]) -> dict[str, Any]:
@@ -95,7 +115,7 @@ def _print_backup(backup: Mapping[str, Any]) -> None:
     done = "written into QuPath's data" if backup["action"] == "write" else "removed again"
     print(f"{backup['run_id']}  {done}  {backup['started']} by the engine {backup['engine']}")
     print(f"  kept: {backup['folder']}")
-    for entry in backup["entries"]:
+    for entry in _first(backup["entries"], "slides", "  "):
         print(
             f"  {entry['slide_name']} (entry {entry['entry_id']}): {entry['state']}, "
             f"{entry['added']} tiles added, {entry['removed']} removed"
@@ -112,9 +132,10 @@ def _print_run(run: api.RunStatus) -> None:
         return
     if not run.out_found:
         print("  the output no longer exists")
-    for entry in run.entries:
+    # What needs a look comes first.
+    for entry in _first(sorted(run.entries, key=lambda e: e.state == "current"), "slides", "  "):
         print(f"  {entry.slide_name} (entry {entry.entry_id}): {entry.state}")
-        for reason in entry.reasons:
+        for reason in _first(entry.reasons, "reasons", "    "):
             print(f"    {reason}")
         for words, patches in (
             ("new", entry.added),

@@ -137,7 +137,7 @@ def select_regions(
     if nameless and rule.unclassified == "error":
         raise PlanError(
             f"{len(nameless)} region(s) have no class, the first is {nameless[0]}.",
-            hint="Give them a class in QuPath, or set unclassified to skip or as=LABEL.",
+            hint="Give them a class in QuPath, or set unclassified to skip, name or as=LABEL.",
         )
 
     polygons, repairs = _repair_polygons(

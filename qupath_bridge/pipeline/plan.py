@@ -30,6 +30,7 @@ from qupath_bridge.model import (
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.grid import Grid
 from qupath_bridge.patches.planning import PatchTable, PlanReport, TissueTest, plan_patches
+from qupath_bridge.patches.unclassified import use_names
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers import reader_name as name_of_reader
 from qupath_bridge.readers.base import Fingerprint, Reader
@@ -96,7 +97,7 @@ class Plan:
     report : PlanReport
         Regions left out by cause, repaired polygons.
     annotations : tuple of PathObject
-        Every annotation of the slide.
+        Every annotation of the slide; with ``unclassified = name`` names are classes.
     annotation_digest : str
     fingerprint : Fingerprint
         Of the slide file.
@@ -369,9 +370,10 @@ def make_plan(
     grid = scale.grid
     _check_planes(slide, config, reader)
     tissue, tissue_notes = _tissue_test(config, reader, scale.coordinates, scale.pixel_size)
+    annotations = use_names(data.annotations, rule)
     try:
         planned = plan_patches(
-            data.annotations,
+            annotations,
             grid,
             rule,
             planes=spec.planes,
@@ -392,8 +394,8 @@ def make_plan(
         dropped=planned.dropped,
         reasons=planned.reasons,
         report=planned.report,
-        annotations=data.annotations,
-        annotation_digest=ids.annotation_digest(data.annotations),
+        annotations=annotations,
+        annotation_digest=ids.annotation_digest(annotations),
         fingerprint=reader.fingerprint,
         pixel_size=scale.pixel_size,
         mpp=grid.mpp,

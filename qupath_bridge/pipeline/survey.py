@@ -18,6 +18,13 @@ from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import LabelRule, Slide
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.roles import check_class_names, role_of
+from qupath_bridge.patches.unclassified import (
+    NO_REGIONS,
+    RegionCounts,
+    count_regions,
+    unclassified_note,
+    use_names,
+)
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
 
@@ -59,6 +66,8 @@ class SlideFacts:
         planned.
     problem : str or None
         Reason why annotations or slide file cannot be read; the slide's own task fails with it.
+    regions : RegionCounts
+        How many regions there are, and how many of them have no class.
     """
 
     slide: Slide
@@ -67,6 +76,7 @@ class SlideFacts:
     pixel_size: float | None = None
     native: bool | None = None
     problem: str | None = None
+    regions: RegionCounts = NO_REGIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +136,7 @@ def survey_plans(plans: Sequence[Plan], *, unread: bool = False) -> Survey:
             tuple(sorted({a.class_path for a in plan.annotations if a.class_path})),
             plan.pixel_size.mean if plan.pixel_size else None,
             plan.native,
+            regions=count_regions(plan.annotations),
         )
         for plan in plans
     )
@@ -185,7 +196,7 @@ def project_names(folders: Iterable[Path]) -> dict[Path, str]:
 def _look_at(slide: Slide, slide_id: str, config: ExportConfig, reader: str) -> SlideFacts:
     try:
         path = slide_path(slide)
-        annotations = read_annotations(slide, config).annotations
+        annotations = use_names(read_annotations(slide, config).annotations, config.label_rule())
         classes = tuple(sorted({a.class_path for a in annotations if a.class_path}))
         size = slide.pixel_size.mean if slide.pixel_size else None
         if config.pixel_size is not None:
@@ -199,7 +210,7 @@ def _look_at(slide: Slide, slide_id: str, config: ExportConfig, reader: str) -> 
             raise
         log.info("%s: %s", slide.name, error)
         return SlideFacts(slide, slide_id, problem=str(error))
-    return SlideFacts(slide, slide_id, classes, size, native)
+    return SlideFacts(slide, slide_id, classes, size, native, regions=count_regions(annotations))
 
 
 def _is_native(slide: Slide, config: ExportConfig, reader: Reader) -> bool | None:
@@ -215,6 +226,8 @@ def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig, *, unread: boo
     projects = {fact.slide.project.path: fact.slide.project for fact in facts}
     known = sorted({info.path for project in projects.values() for info in project.classes})
     warnings = list(_class_warnings(rule, present, known, unread=unread))
+    if note := unclassified_note([fact.regions for fact in facts], rule):
+        warnings.append(note)
     if note := _scale_warning([f.pixel_size for f in facts if f.pixel_size], config):
         warnings.append(note)
     if note := mixture_warning([f.native for f in facts if f.native is not None]):

@@ -16,7 +16,16 @@ from qupath_bridge.errors import BridgeError, ReadError
 
 from .base import RGB_CHANNELS, Fingerprint, Level, Pixels, Reader
 
-__all__ = ["RGB_CHANNELS", "Fingerprint", "Level", "Pixels", "Reader", "open_reader", "reader_name"]
+__all__ = [
+    "RGB_CHANNELS",
+    "Fingerprint",
+    "Level",
+    "Pixels",
+    "Reader",
+    "is_slide",
+    "open_reader",
+    "reader_name",
+]
 
 Factory = Callable[[Path], Reader]
 
@@ -61,6 +70,11 @@ def open_reader(path: Path | str, *, name: str = "auto") -> Reader:
         except Exception as error:  # noqa: BLE001  # one reader's fault must not hide the others
             problems.append(_Problem(candidate.name, error))
     raise _refusal(path, problems)
+
+
+def is_slide(path: Path | str) -> bool:
+    """Return whether any reader says that it may open a file."""
+    return bool(_rank(Path(path), []))
 
 
 def reader_name(reader: Reader) -> str:

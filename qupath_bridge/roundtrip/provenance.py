@@ -52,7 +52,7 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
     ``<project>/qupath_bridge/runs/<run id>/`` gets a copy of ``run.json`` with the place of the
     output, and ``<entry id>.geojson.gz`` with the tiles and ``<entry id>.json`` with the facts of
     each slide of this project. Where the project cannot be written, the same goes to
-    ``OUT/provenance/`` with a warning.
+    ``OUT/provenance/`` with a warning; for slides without a project it goes there, too.
 
     Parameters
     ----------
@@ -68,6 +68,8 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
         If neither place can be written.
     """
     recorded = recorded or project.place
+    if project.plain:
+        return Provenance(_write_beside_patches(project, run, recorded))
     place = project.folder / BRIDGE_FOLDER / "runs" / run.run_id
     try:
         # A project that was renamed meanwhile must not reappear as an empty folder.
@@ -77,19 +79,25 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
     except OutputError as error:
         if local_path(run.url) is None:
             raise
-        fallback = run.out / "provenance"
-        if len(run.record["projects"]) > 1:
-            # Entry IDs are small numbers, which every project has.
-            fallback /= project_names(Path(p["path"]).parent for p in run.record["projects"])[
-                Path(recorded).parent.resolve()
-            ]
-        _write(LocalStore(fallback), project, run, recorded)
+        fallback = _write_beside_patches(project, run, recorded)
         return Provenance(
             fallback,
             f"The project cannot be written ({error.message}); the provenance is in {fallback}. "
             "Import its files into QuPath by hand.",
         )
     return Provenance(place)
+
+
+def _write_beside_patches(project: ProjectInfo, run: Run, recorded: str) -> Path:
+    """Write a run's folder into its output, and return the folder."""
+    folder = run.out / "provenance"
+    if len(run.record["projects"]) > 1:
+        # Entry IDs are small numbers, which every project has.
+        folder /= project_names(Path(p["path"]).parent for p in run.record["projects"])[
+            Path(recorded).parent.resolve()
+        ]
+    _write(LocalStore(folder), project, run, recorded)
+    return folder
 
 
 def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> None:

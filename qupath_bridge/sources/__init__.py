@@ -1,4 +1,4 @@
-"""Sources of slides: QuPath projects, read by one of several engines."""
+"""Sources of slides: QuPath projects, read by one of several engines, and plain slide files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qupath_bridge import registry
+from qupath_bridge.errors import UsageError
 
 if TYPE_CHECKING:
     from qupath_bridge.model import SourceRef
@@ -39,13 +40,16 @@ def open_project(
     qupath: Path | str | None = None,
     slide_map: Mapping[str, str] | None = None,
     search: Sequence[Path | str] = (),
+    annotations: Path | str | None = None,
+    skip_bad_features: bool = False,
 ) -> Project:
-    r"""Open a QuPath project for reading; nothing in it is ever changed.
+    r"""Open a QuPath project, or slides with GeoJSON files, for reading; nothing is ever changed.
 
     Parameters
     ----------
     path : path
-        The ``.qpproj`` file, or the folder that holds exactly one.
+        The ``.qpproj`` file, or the folder that holds exactly one. With ``annotations`` also a
+        slide file, or a folder of slides without a project.
     engine : str
         ``auto``, or the name of an engine: a source in the registry.
     qupath : path, optional
@@ -56,6 +60,11 @@ def open_project(
         ``{"Z:\\": "/mnt/z"}``. They win over what stands at the old place.
     search : sequence of paths, optional
         Folders in which to look, by file name, for slides that are not found otherwise.
+    annotations : path, optional
+        GeoJSON file, or folder with one file per slide; its regions take the place of those that
+        the project has. See :func:`qupath_bridge.sources.annotations.annotate`.
+    skip_bad_features : bool
+        Whether GeoJSON features that cannot be read are left out.
 
     Raises
     ------
@@ -63,9 +72,25 @@ def open_project(
         If the project cannot be read. Slides that are not found are not an error: their ``path``
         is None, and ``tried`` says where they were looked for.
     UsageError
-        If a folder of ``search`` does not exist.
+        If a folder of ``search`` does not exist, or ``annotations`` does not, or has a file for
+        no slide.
     """
-    return get_source(engine, qupath).open(path, slide_map=slide_map, search=search)
+    from .slides import is_plain
+
+    if skip_bad_features and annotations is None:
+        raise UsageError(
+            "skip_bad_features is for GeoJSON files, and annotations names none.",
+            hint="Give both, or neither.",
+        )
+    if annotations is not None and is_plain(Path(path)):
+        if engine not in {"auto", "slides"}:
+            raise UsageError(
+                f"{path} is not a QuPath project: the engine {engine} cannot read it.",
+                hint="Leave the option engine out.",
+            )
+        engine = "slides"
+    project = get_source(engine, qupath).open(path, slide_map=slide_map, search=search)
+    return _annotated(project, annotations, skip_bad_features)
 
 
 def open_source(ref: SourceRef) -> Project:
@@ -80,6 +105,21 @@ def open_source(ref: SourceRef) -> Project:
     MissingDependencyError
         If something that its engine needs is not installed here.
     """
-    return get_source(ref.engine, ref.qupath).open(
+    project = get_source(ref.engine, ref.qupath).open(
         ref.location, slide_map=ref.slide_map, search=ref.search
     )
+    return _annotated(project, ref.annotations, ref.skip_bad_features)
+
+
+def _annotated(
+    project: Project, annotations: Path | str | None, skip_bad_features: bool
+) -> Project:
+    if annotations is None:
+        return project
+    from .annotations import annotate
+
+    try:
+        return annotate(project, annotations, skip_bad_features=skip_bad_features)
+    except BaseException:
+        project.close()
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -10,15 +11,24 @@ from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 from qupath_bridge.errors import ProjectError, UsageError
-from qupath_bridge.frozen import count, one_line
-from qupath_bridge.model import ProjectInfo, Slide, SourceRef
+from qupath_bridge.frozen import FrozenDict, count, one_line
+from qupath_bridge.model import (
+    ImageData,
+    ObjectType,
+    PathObject,
+    ProjectInfo,
+    Slide,
+    SourceRef,
+)
 
 from .lookup import ID, find_slides, instead
 
-__all__ = ["Project", "Source", "check_link", "file_ref"]
+__all__ = ["Project", "Source", "check_link", "file_ref", "without_detections"]
 
 SHOWN_ROWS = 20
 """Slides that a notebook shows of a project."""
+
+_LISTED = {ObjectType.ANNOTATION, ObjectType.TMA_CORE}
 
 
 def _do_nothing() -> None:
@@ -257,3 +267,17 @@ def check_link(data: Path) -> None:
             path=data,
             hint="Make the folder available that the link names.",
         )
+
+
+def without_detections(data: ImageData) -> ImageData:
+    """Return annotations and TMA cores only; parents become the nearest ancestor that is left."""
+    kept: list[PathObject] = []
+    place = {-1: -1}  # index of each object, or of its nearest kept ancestor, among the kept
+    for index, each in enumerate(data.objects):
+        place[index] = parent = place[each.parent]
+        if each.object_type in _LISTED:
+            place[index] = len(kept)
+            parent_id = None if parent < 0 else kept[parent].id
+            kept.append(replace(each, parent=parent, parent_id=parent_id))
+    skipped = Counter(o.object_type for o in data.objects if o.object_type not in _LISTED)
+    return replace(data, objects=tuple(kept), skipped=FrozenDict(skipped))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,12 +10,9 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from qupath_bridge.errors import ProjectError, UsageError
-from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import (
     ClassInfo,
     ImageData,
-    ObjectType,
-    PathObject,
     PixelSize,
     ProjectInfo,
     ServerBuilder,
@@ -24,11 +20,10 @@ from qupath_bridge.model import (
     SourceRef,
 )
 
-from .base import Project
+from .base import Project, without_detections
 
 __all__ = ["MemorySource", "memory_project", "memory_slide"]
 
-_LISTED = {ObjectType.ANNOTATION, ObjectType.TMA_CORE}
 _SCHEME = "memory:"
 _NOWHERE = ProjectInfo(Path("memory.qpproj"), "memory", None)
 
@@ -167,18 +162,4 @@ class _KeptLoad:
 
 
 def _load(data: ImageData, detections: bool) -> ImageData:
-    return data if detections else _without_detections(data)
-
-
-def _without_detections(data: ImageData) -> ImageData:
-    """Keep annotations and TMA cores; parents become the nearest ancestor that is kept."""
-    kept: list[PathObject] = []
-    place = {-1: -1}  # index of each object, or of its nearest kept ancestor, among the kept
-    for index, each in enumerate(data.objects):
-        place[index] = parent = place[each.parent]
-        if each.object_type in _LISTED:
-            place[index] = len(kept)
-            parent_id = None if parent < 0 else kept[parent].id
-            kept.append(replace(each, parent=parent, parent_id=parent_id))
-    skipped = Counter(o.object_type for o in data.objects if o.object_type not in _LISTED)
-    return replace(data, objects=tuple(kept), skipped=FrozenDict(skipped))
+    return data if detections else without_detections(data)

@@ -51,6 +51,56 @@ def tagged(tmp_path, two_slides, draw):
     return build_project(tmp_path / "tagged", images)
 
 
+# --- what was meant ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [
+        ("--patch-size", "--size"),
+        ("--tile_size", "--size"),
+        ("--min_share", "--min-share"),
+        ("--step", "--stride"),
+        ("--resolution", "--mpp"),
+        ("--output", "--out"),
+        ("--jobs", "--workers"),
+        ("--quality", "--jpeg-quality"),
+        ("--label-map", "--map"),
+        ("--geojson", "--annotations"),
+        ("--drop-labels", "--no-labels"),
+        ("--sizee", "--size"),
+    ],
+)
+def test_a_near_flag_is_recognised(capsys, flag, meant):
+    status, _, errors = call(capsys, "export", "study", "--out", "out", flag, "1")
+    assert status == 2
+    assert re.search(rf"No such option: {flag}\b.*[ (]{meant}\b", errors)
+
+
+def test_a_flag_that_is_near_nothing_gets_no_suggestion(capsys):
+    _, _, errors = call(capsys, "plan", "study", "--qqqq")
+    assert "No such option: --qqqq" in errors and "ossible" not in errors
+    # plan writes nothing: it has no --out.
+    assert "--out" not in call(capsys, "plan", "study", "--output", "x")[2].split("--output")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--map", "Stroma=A", "--map", "Stroma=B"], "--map: Stroma is given twice: A and B"),
+        (["--set", "size=1", "--set", "size=2"], "--set: size is given twice"),
+        (["--set", "size=true"], "--set size: should not be true or false"),
+        (["--set", f"size={'[' * 5000}"], "--set: the value of size is nested too deeply"),
+        (["--format", "jpg"], "--format: no encoder is called 'jpg'; .*did you mean jpeg"),
+        (["--overlap", "0.5"], "--overlap: .* set stride"),
+    ],
+)
+def test_a_mistake_on_the_command_line_names_the_flag(capsys, words, message):
+    status, out, errors = call(capsys, "plan", "study", *words)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(f"error: {message}.*\n", errors)
+
+
 # --- one place -----------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .gate import check_feature, feature_problems
-from .reading import load, loads
+from .reading import load, loads, read_geojson
 from .tiles import Tile, read_tiles, tiles_geojson, write_tiles
 from .writing import dumps, to_feature
 
@@ -14,6 +14,7 @@ __all__ = [
     "feature_problems",
     "load",
     "loads",
+    "read_geojson",
     "read_tiles",
     "tiles_geojson",
     "to_feature",

@@ -1,31 +1,36 @@
-"""Reader of the GeoJSON that QuPath 0.2 to 0.7 write."""
+"""Reader of the GeoJSON that QuPath 0.2 to 0.7 write, and that other programs write for it.
+
+It reads what QuPath reads, as QuPath reads it. Beyond that it accepts what GeoJSON allows and
+QuPath does not: null as properties, geometry or id, and colours of any form. What is not GeoJSON
+is an error, never a file without objects.
+"""
 
 from __future__ import annotations
 
-import gzip
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
-import shapely
-from shapely.geometry.base import BaseGeometry
+from typing import Any, NamedTuple
 
 from qupath_bridge.errors import ProjectError
-from qupath_bridge.frozen import FrozenDict
-from qupath_bridge.geometry.canonical import round_coordinates
-from qupath_bridge.model import FIRST_PLANE, ObjectType, PathObject, Plane, Roi
-from qupath_bridge.qupath.files.classes import class_from_json, pack_rgb
+from qupath_bridge.frozen import count
+from qupath_bridge.model import ImageData, ObjectType, PathObject
+from qupath_bridge.qupath.files.classes import class_from_json
 from qupath_bridge.qupath.identity import DerivedIds
-from qupath_bridge.qupath.rois import canonical_roi, is_uuid
+from qupath_bridge.qupath.rois import is_uuid
 
-__all__ = ["MAX_BYTES", "load", "loads"]
+from .files import MAX_BYTES, UNREADABLE, open_entries
+from .shapes import SHAPES, read_roi
+from .values import (
+    read_color,
+    read_flag,
+    read_measurements,
+    read_metadata,
+    read_object,
+    read_text,
+)
 
-MAX_BYTES = 1 << 32
-"""Largest text that is read, after decompression, bytes."""
+__all__ = ["load", "loads", "read_geojson"]
 
 _TYPES = {
     "annotation": ObjectType.ANNOTATION,
@@ -47,12 +52,32 @@ _TYPES = {
 DESCRIPTION = "ANNOTATION_DESCRIPTION"
 """Metadata key of an annotation's description."""
 
-_SHAPES = {"Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon"}
+SHOWN = 3
+"""Bad features that a message names; more are counted."""
+
+_WAY_OUT = "Correct it, or leave such features out with the option skip_bad_features."
 
 
 def load(
-    path: Path | str, *, entry_id: str = "", max_bytes: int = MAX_BYTES
+    path: Path | str,
+    *,
+    entry_id: str = "",
+    skip_bad_features: bool = False,
+    max_bytes: int = MAX_BYTES,
 ) -> tuple[PathObject, ...]:
+    """Return the objects of a file; see :func:`read_geojson`."""
+    return read_geojson(
+        path, entry_id=entry_id, skip_bad_features=skip_bad_features, max_bytes=max_bytes
+    ).objects
+
+
+def read_geojson(
+    path: Path | str,
+    *,
+    entry_id: str = "",
+    skip_bad_features: bool = False,
+    max_bytes: int = MAX_BYTES,
+) -> ImageData:
     """Read a ``.geojson`` or ``.json`` file, one in ``.gz``, or all in a ``.zip``.
 
     Parameters
@@ -60,150 +85,209 @@ def load(
     path : path
     entry_id : str, optional
         Entry ID of the image; part of the ids that are derived for objects without an id.
+    skip_bad_features : bool
+        Whether features that cannot be read are left out; ``problems`` says which. Their
+        children stay.
     max_bytes : int
         Largest text after decompression.
 
     Returns
     -------
-    tuple of PathObject
-        Depth first, as in :class:`~qupath_bridge.model.ImageData`.
+    ImageData
+        Objects depth first. ``problems`` names what was left out: bad features, and files in an
+        archive that are damaged or not GeoJSON.
 
     Raises
     ------
     ProjectError
-        If QuPath does not write such content; the error names the file and the place.
+        If the file cannot be read, is not GeoJSON, or has a feature that cannot be read, or only
+        such features; the error names the file and the place.
     """
     path = Path(path)
+    found: list[_Raw] = []
+    bad: list[str] = []
     try:
-        texts = list(_texts(path, max_bytes))
-    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+        with open_entries(path, max_bytes) as entries:
+            for entry in entries:
+                try:
+                    found += _features(_parse(entry.read()), entry.name)
+                except UNREADABLE as error:
+                    if len(entries) == 1:
+                        raise
+                    bad.append(f"{entry.name} was not read: {error}")
+            if len(bad) == len(entries):
+                raise ValueError("; ".join(bad[:SHOWN]))
+    except UNREADABLE as error:
         raise ProjectError(f"cannot be read: {error}", path=path) from error
-    return _objects((_parse(text, path) for text in texts), path, entry_id)
+    objects, skipped = _objects(found, path, entry_id, skip_bad_features)
+    return ImageData(objects=objects, problems=tuple(f"{path}: {text}" for text in bad + skipped))
 
 
-def loads(text: str | bytes, *, entry_id: str = "") -> tuple[PathObject, ...]:
+def loads(
+    text: str | bytes, *, entry_id: str = "", skip_bad_features: bool = False
+) -> tuple[PathObject, ...]:
     """Read GeoJSON text: a FeatureCollection, an array of features, a feature or a geometry.
 
     Raises
     ------
     ProjectError
-        If QuPath does not write such content; the error names the place.
+        If it is not GeoJSON, or has a feature that cannot be read; the error names the place.
     """
-    return _objects([_parse(text, None)], None, entry_id)
+    try:
+        found = list(_features(_parse(text), ""))
+    except ValueError as error:
+        raise ProjectError(f"cannot be read: {error}") from error
+    return _objects(found, None, entry_id, skip_bad_features)[0]
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-def _texts(path: Path, max_bytes: int) -> Iterator[bytes]:
-    if path.suffix.lower() == ".gz":
-        with gzip.open(path) as stream:
-            yield _read(stream, max_bytes)
-    elif path.suffix.lower() == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(archive.namelist()):
-                if name.lower().endswith((".json", ".geojson")):
-                    with archive.open(name) as stream:
-                        yield _read(stream, max_bytes)
-    else:
-        with path.open("rb") as stream:
-            yield _read(stream, max_bytes)
-
-
-def _read(stream: _Readable, max_bytes: int) -> bytes:
-    data = stream.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise ValueError(f"it contains more than {max_bytes} bytes of text")
-    return data
-
-
-def _parse(text: str | bytes, path: Path | None) -> Any:
+def _parse(text: str | bytes) -> Any:
     try:
         # If an object has a key twice (QuPath >= 0.6 writes "metadata" so), the last one counts.
         # QuPath < 0.5 writes bare NaN and Infinity.
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        cause = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise ProjectError(f"cannot be read as JSON: {cause}", path=path) from error
+        return json.loads(text.removeprefix("\ufeff") if isinstance(text, str) else text)
+    except json.JSONDecodeError as error:
+        lines = "; lines of JSON are not GeoJSON" if error.msg == "Extra data" else ""
+        raise ValueError(f"it is not JSON: {error}{lines}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 text: {error}; save it as UTF-8") from error
+    except RecursionError as error:
+        raise ValueError("it is not JSON: it is nested too deeply") from error
 
 
-class _Pending(NamedTuple):
-    """A feature that is still to be read, and its place in the file."""
+class _Raw(NamedTuple):
+    """A feature that is still to be read, its place in the file, and the index of its parent."""
 
-    raw: Any
+    value: Any
     place: str
-    parent: int
+    parent: int = -1
 
 
-def _objects(values: Any, path: Path | None, entry_id: str) -> tuple[PathObject, ...]:
+def _features(value: Any, name: str) -> Iterator[_Raw]:
+    """Yield the features of a text, geometries as features.
+
+    Raises
+    ------
+    ValueError
+        If the text is not GeoJSON.
+    """
+    prefix = f"{name}: " if name else ""
+    stack = [(value, "")]
+    if not _is_geojson(value):
+        raise ValueError("it is not GeoJSON: expected a FeatureCollection, features or geometries")
+    while stack:
+        each, place = stack.pop()
+        if isinstance(each, list):
+            stack += [(item, f"{place}[{n}]") for n, item in reversed(list(enumerate(each)))]
+        elif isinstance(each, dict) and each.get("type") == "FeatureCollection":
+            features = each.get("features")
+            if not isinstance(features, list):
+                raise ValueError("it is not GeoJSON: a FeatureCollection has no list of features")
+            dot = "." if place else ""
+            yield from (
+                _Raw(feature, f"{prefix}{place}{dot}features[{n}]")
+                for n, feature in enumerate(features)
+            )
+        elif isinstance(each, dict) and _has_type(each, SHAPES):
+            yield _Raw({"type": "Feature", "geometry": each}, f"{prefix}{place}")
+        else:
+            good = isinstance(each, dict) and each.get("type") == "Feature"
+            yield _Raw(each if good else None, f"{prefix}{place}")
+
+
+def _is_geojson(value: Any) -> bool:
+    """Return whether a value is GeoJSON, or an array that is empty or holds some."""
+    stack, empty = [value], True
+    while stack:
+        each = stack.pop()
+        if isinstance(each, list):
+            stack += each
+        elif isinstance(each, dict) and _has_type(each, {"Feature", "FeatureCollection", *SHAPES}):
+            return True
+        else:
+            empty = False
+    return empty
+
+
+def _has_type(value: Mapping[str, Any], types: set[str]) -> bool:
+    kind = value.get("type")
+    return isinstance(kind, str) and kind in types
+
+
+def _objects(
+    found: list[_Raw], path: Path | None, entry_id: str, skip_bad_features: bool
+) -> tuple[tuple[PathObject, ...], list[str]]:
+    """Read features and their children; return the objects, and what was left out."""
     ids = DerivedIds(entry_id)
     objects: list[PathObject] = []
-    for value in values:
-        stack = [_Pending(raw, place, -1) for raw, place in _top_level(value)][::-1]
-        while stack:
-            pending = stack.pop()
-            try:
-                each, children = _object(pending.raw, pending.parent, objects, ids)
-            except ValueError as fault:
-                raise ProjectError(f"{pending.place}: {fault}", path=path) from fault
-            index = len(objects)
+    bad: list[str] = []
+    stack = found[::-1]
+    while stack:
+        raw = stack.pop()
+        try:
+            each = _object(raw, objects, ids)
+        except ValueError as fault:
+            text = f"{raw.place}: {fault}" if raw.place else str(fault)
+            if not skip_bad_features:
+                raise ProjectError(text, path=path, hint=_WAY_OUT) from fault
+            bad.append(text)
+            parent = raw.parent
+        else:
+            parent = len(objects)
             objects.append(each)
-            stack.extend(
-                _Pending(child, f"{pending.place}.properties.childObjects[{n}]", index)
-                for n, child in reversed(list(enumerate(children)))
-            )
-    return tuple(objects)
+        stack.extend(
+            _Raw(child, f"{raw.place}.properties.childObjects[{n}]".lstrip("."), parent)
+            for n, child in reversed(list(enumerate(_children(raw.value))))
+        )
+    if bad and not objects:
+        raise ProjectError(f"no feature can be read: {_listed(bad)}", path=path)
+    return tuple(objects), [f"{count(len(bad), 'feature')} skipped: {_listed(bad)}"] if bad else []
 
 
-def _top_level(value: Any) -> Iterator[tuple[Any, str]]:
-    if isinstance(value, dict) and value.get("type") == "FeatureCollection":
-        features = value.get("features")
-        for index, each in enumerate(features if isinstance(features, list) else ()):
-            yield each, f"features[{index}]"
-    elif isinstance(value, list):
-        for index, each in enumerate(value):
-            for raw, place in _top_level(each):
-                yield raw, f"[{index}]{place and '.'}{place}"
-    elif isinstance(value, dict) and value.get("type") in _SHAPES:
-        yield {"type": "Feature", "geometry": value}, ""
-    else:
-        yield value, ""
+def _listed(texts: list[str]) -> str:
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return "; ".join(texts[:SHOWN]) + more
 
 
-def _object(
-    raw: Any, parent: int, objects: list[PathObject], ids: DerivedIds
-) -> tuple[PathObject, list[Any]]:
-    feature = _dict(raw, "a feature")
-    properties = _dict(feature.get("properties") or {}, "properties")
+def _children(raw: Any) -> list[Any]:
+    properties = raw.get("properties") if isinstance(raw, dict) else None
+    if not isinstance(properties, dict):
+        return []
+    children = properties.get("childObjects", properties.get("children"))
+    return children if isinstance(children, list) else []
+
+
+def _object(raw: _Raw, objects: list[PathObject], ids: DerivedIds) -> PathObject:
+    feature = read_object(raw.value, "a feature")
+    if feature.get("type") != "Feature" and "geometry" not in feature:
+        raise ValueError("this is not a feature: it has no geometry")
+    properties = feature.get("properties")
+    properties = {} if properties is None else read_object(properties, "properties")
     object_type = _object_type(feature, properties)
     classification, class_color = _classification(properties.get("classification"))
-    roi = _roi(feature.get("geometry"))
+    roi = read_roi(feature.get("geometry"))
     feature_id = str(feature.get("id")).lower()
     stored_id = feature_id if is_uuid(feature_id) else None
-    metadata = _metadata(properties.get("metadata"))
-    children = properties.get("childObjects", properties.get("children"))
-    each = PathObject(
+    metadata = read_metadata(properties.get("metadata"))
+    return PathObject(
         id=stored_id or ids.make(object_type, classification, roi),
         object_type=object_type,
         class_path=classification,
-        name=_text(properties.get("name"), "properties.name"),
+        name=read_text(properties["name"], "properties.name") if "name" in properties else None,
         roi=roi,
-        parent=parent,
-        parent_id=None if parent < 0 else objects[parent].id,
-        locked=properties.get("isLocked") is True,
-        color=_color(properties.get("color")),
+        parent=raw.parent,
+        parent_id=None if raw.parent < 0 else objects[raw.parent].id,
+        locked=read_flag(properties.get("isLocked")),
+        color=read_color(properties.get("color")),
         class_color=class_color,
-        measurements=_measurements(properties.get("measurements")),
+        measurements=read_measurements(properties.get("measurements")),
         metadata=metadata,
         description=metadata.get(DESCRIPTION),
-        nucleus=_roi(feature.get("nucleusGeometry")),
+        nucleus=read_roi(feature.get("nucleusGeometry")),
         missing=(
-            properties.get("isMissing") is True if object_type is ObjectType.TMA_CORE else None
+            read_flag(properties.get("isMissing")) if object_type is ObjectType.TMA_CORE else None
         ),
         id_origin="qupath" if stored_id else "derived",
     )
-    return each, children if isinstance(children, list) else []
 
 
 def _object_type(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> ObjectType:
@@ -216,105 +300,5 @@ def _object_type(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> O
 
 def _classification(raw: Any) -> tuple[str | None, int | None]:
     """Return class path and colour, from the forms of all versions."""
-    color = _color(raw.get("colorRGB", raw.get("color"))) if isinstance(raw, dict) else None
+    color = read_color(raw.get("colorRGB", raw.get("color"))) if isinstance(raw, dict) else None
     return class_from_json(raw), color
-
-
-def _color(raw: Any) -> int | None:
-    if raw is None:
-        return None
-    if isinstance(raw, int):
-        return (raw + (1 << 31)) % (1 << 32) - (1 << 31)
-    if (
-        isinstance(raw, list)
-        and len(raw) in {3, 4}
-        and all(isinstance(part, int) and 0 <= part <= 255 for part in raw)
-    ):
-        return pack_rgb(*raw[:3])
-    raise ValueError(f"colour: expected red, green and blue from 0 to 255, not {raw!r}")
-
-
-def _measurements(raw: Any) -> Mapping[str, float]:
-    if isinstance(raw, list):  # 0.2 and 0.3
-        pairs = [(_dict(each, "measurement").get("name"), each.get("value")) for each in raw]
-    else:
-        pairs = list(_dict(raw or {}, "measurements").items())
-    try:
-        return FrozenDict({str(name): float(value) for name, value in pairs if value is not None})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"measurements: {error}") from error
-
-
-def _metadata(raw: Any) -> Mapping[str, str]:
-    pairs = _dict(raw or {}, "metadata").items()
-    return FrozenDict(
-        {
-            key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in pairs
-            if isinstance(value, str | int | float)  # others QuPath drops
-        }
-    )
-
-
-def _roi(raw: Any) -> Roi | None:
-    if not raw:
-        return None
-    raw = _dict(raw, "geometry")
-    kind, coordinates = raw.get("type"), raw.get("coordinates")
-    if kind not in _SHAPES:
-        raise ValueError(f"geometry: QuPath has no shape {kind!r}")
-    try:
-        geometry = _geometry(kind, coordinates)
-    except (TypeError, ValueError, IndexError, shapely.errors.ShapelyError) as error:
-        raise ValueError(f"geometry: {error}") from error
-    channel, plane = _plane(raw.get("plane"))
-    return canonical_roi(geometry, plane, channel=channel, ellipse=raw.get("isEllipse") is True)
-
-
-def _geometry(kind: str, coordinates: Any) -> BaseGeometry:
-    if kind == "Point":
-        return shapely.Point(_positions([coordinates]))
-    if kind == "MultiPoint":
-        return shapely.MultiPoint(_positions(coordinates))
-    if kind == "LineString":
-        return shapely.LineString(_positions(coordinates))
-    if kind == "MultiLineString":
-        return shapely.MultiLineString([_positions(line) for line in coordinates])
-    if kind == "Polygon":
-        return _polygon(coordinates)
-    return shapely.MultiPolygon([_polygon(part) for part in coordinates])
-
-
-def _polygon(rings: Any) -> shapely.Polygon:
-    shell, *holes = [_positions(ring) for ring in rings] or [()]
-    return shapely.Polygon(shell, holes)
-
-
-def _positions(raw: Any) -> Any:
-    """Round positions to the canonical grid; a third coordinate is ignored, as in QuPath."""
-    positions = round_coordinates(raw)
-    if not np.isfinite(positions).all():
-        raise ValueError("a coordinate is not finite")
-    return positions[:, :2] if positions.size else ()
-
-
-def _plane(raw: Any) -> tuple[int, Plane]:
-    if raw is None:
-        return -1, FIRST_PLANE
-    raw = _dict(raw, "plane")
-    c, z, t = raw.get("c", -1), raw.get("z", 0), raw.get("t", 0)
-    if not all(isinstance(part, int) for part in (c, z, t)) or z < 0 or t < 0:
-        raise ValueError(f"plane: expected whole numbers from 0, not {raw!r}")
-    return c, Plane(z, t)
-
-
-def _dict(raw: Any, what: str) -> dict[str, Any]:
-    if not isinstance(raw, dict):
-        raise ValueError(f"{what}: expected an object, not {type(raw).__name__}")
-    return raw
-
-
-def _text(raw: Any, what: str) -> str | None:
-    if raw is None or isinstance(raw, str):
-        return raw
-    raise ValueError(f"{what}: expected text, not {type(raw).__name__}")

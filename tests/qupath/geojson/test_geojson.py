@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import math
+import os
 import uuid
 import zipfile
 
@@ -25,6 +26,7 @@ from qupath_bridge.qupath.geojson import (
     feature_problems,
     load,
     loads,
+    read_geojson,
     tiles_geojson,
     to_feature,
     write_tiles,
@@ -260,12 +262,24 @@ def test_geojson_objects_without_a_shape(geometry):
 
 
 REFUSED_TEXTS = {
-    "no JSON": ("{", "cannot be read as JSON"),
-    "deep": ("[" * 100_000, "cannot be read as JSON"),
-    "a number": ("5", "expected an object"),
-    "a list of numbers": ("[5]", r"\[0\]: a feature: expected an object"),
+    "no JSON": ("{", "it is not JSON"),
+    "lines": ('{"type": "Feature"}\n' * 2, "lines of JSON are not GeoJSON"),
+    "deep": ("[" * 100_000, "it is not JSON: it is nested too deeply"),
+    "a number": ("5", "it is not GeoJSON"),
+    "a list of numbers": ("[5]", "it is not GeoJSON"),
+    "another program's": ('{"tile_size": 256}', "it is not GeoJSON"),
+    "no list of features": ('{"type": "FeatureCollection"}', "no list of features"),
+    "a number beside a feature": (
+        json.dumps([feature(), 5]),
+        r"\[1\]: a feature: expected an object",
+    ),
+    "empty feature": (
+        json.dumps({"type": "FeatureCollection", "features": [{}]}),
+        r"features\[0\]: this is not a feature",
+    ),
     "properties a list": (json.dumps(feature([1])), "properties: expected an object"),
-    "name a number": (json.dumps(feature({"name": 5})), "properties.name: expected text"),
+    "name null": (json.dumps(feature({"name": None})), "properties.name: expected text, not null"),
+    "name a list": (json.dumps(feature({"name": [1, 2]})), "properties.name: expected text"),
     "class without name": (
         json.dumps(
             {
@@ -276,15 +290,12 @@ REFUSED_TEXTS = {
         r"features\[1\]: classification",
     ),
     "class a number": (json.dumps(feature({"classification": 5})), "classification"),
-    "colour": (json.dumps(feature({"color": [1, 2]})), "colour"),
-    "colour out of range": (json.dumps(feature({"color": [1, 2, 256]})), "colour"),
     "measurement": (json.dumps(feature({"measurements": {"a": "x"}})), "measurements"),
     "measurement list": (json.dumps(feature({"measurements": [5]})), "measurement: expected"),
-    "metadata": (json.dumps(feature({"metadata": [1]})), "metadata"),
     "shape": (json.dumps(feature(geometry={"type": "Square"})), "no shape 'Square'"),
     "collection": (
         json.dumps(feature(geometry={"type": "GeometryCollection", "geometries": []})),
-        "no shape 'GeometryCollection'",
+        "nothing is in the collection",
     ),
     "no coordinates": (json.dumps(feature(geometry={"type": "Polygon"})), "geometry"),
     "flat": (
@@ -306,7 +317,7 @@ REFUSED_TEXTS = {
     "plane": (json.dumps(feature(geometry={**SQUARE, "plane": {"z": -1}})), "plane"),
     "plane a text": (json.dumps(feature(geometry={**SQUARE, "plane": "z1"})), "plane"),
     "child": (
-        json.dumps(feature({"childObjects": [feature(), feature({"name": 5})]})),
+        json.dumps(feature({"childObjects": [feature(), feature({"name": None})]})),
         r"properties\.childObjects\[1\]: properties\.name",
     ),
 }  # fmt: skip
@@ -340,12 +351,141 @@ def test_geojson_files_plain_gzip_and_zip(tmp_path):
     for path in (plain, packed, archive):
         with pytest.raises(ProjectError, match="more than 10 bytes"):
             load(path, max_bytes=10)
+    for path in (plain, packed, archive):
+        assert load(path, max_bytes=200) == load(path)
     for path in (packed, archive):
         path.write_bytes(path.read_bytes()[:-30])
         with pytest.raises(ProjectError, match="cannot be read"):
             load(path)
     with pytest.raises(ProjectError, match="cannot be read"):
         load(tmp_path / "none.geojson")
+
+
+def zipped(path, **files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in files.items():
+            file.writestr(name, data)
+    return path
+
+
+def test_geojson_archives_of_a_mac_and_packed_files_in_them(tmp_path):
+    text = json.dumps(feature({"name": "a"}))
+    path = zipped(
+        tmp_path / "a.zip",
+        **{
+            "a.geojson": text,
+            "b/b.geojson.gz": gzip.compress(text.encode()),
+            "c/c.json": text,
+            "__MACOSX/._a.geojson": b"\0\5\26\7 no JSON",
+            "b/._b.geojson": b"\0\5\26\7 no JSON",
+            "readme.txt": "no JSON",
+        },
+    )
+    found = read_geojson(path)
+    assert [each.name for each in found.objects] == ["a", "a", "a"]
+    assert found.problems == ()
+
+
+BAD_ENTRIES = {
+    "b.geojson": "{",
+    "c.json": '{"tile_size": 256}',
+    "d.geojson": b"\xe9\xe9",
+    "e.geojson.gz": gzip.compress(b"[]")[:-9],
+}
+
+
+def test_geojson_bad_file_beside_good_ones_is_named(tmp_path):
+    text = json.dumps(feature({"name": "a"}))
+    path = zipped(tmp_path / "a.zip", **{"a.geojson": text}, **BAD_ENTRIES)
+    found = read_geojson(path)
+    assert [each.name for each in found.objects] == ["a"]
+    assert len(found.problems) == len(BAD_ENTRIES)
+    for name, problem in zip(BAD_ENTRIES, found.problems, strict=True):
+        assert problem.startswith(f"{path}: {name} was not read: ")
+    with pytest.raises(ProjectError, match=r"b\.geojson was not read: it is not JSON"):
+        load(zipped(tmp_path / "b.zip", **BAD_ENTRIES))
+    with pytest.raises(ProjectError, match="no file in it ends in"):
+        load(zipped(tmp_path / "c.zip", **{"readme.txt": "a"}))
+
+
+def test_geojson_bad_feature_in_an_archive_is_an_error_with_its_place(tmp_path):
+    path = zipped(
+        tmp_path / "a.zip",
+        **{"a.geojson": json.dumps(feature()), "b.geojson": json.dumps([feature(), 5])},
+    )
+    with pytest.raises(ProjectError, match=r"b\.geojson: \[1\]: a feature"):
+        load(path)
+
+
+def test_geojson_damaged_entry_of_an_archive_is_named(tmp_path):
+    text = json.dumps(feature({"name": "a" * 50}))
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
+        file.writestr("a.geojson", text)
+        file.writestr("b.geojson", text)
+    data = path.read_bytes()
+    place = data.rindex(b"aaaaa", 0, data.rindex(b"PK\1\2"))  # the checksum no longer fits
+    path.write_bytes(data[:place] + b"b" + data[place + 1 :])
+    found = read_geojson(path)
+    assert len(found.objects) == 1
+    (problem,) = found.problems
+    assert "b.geojson was not read: Bad CRC-32" in problem
+
+
+@pytest.mark.parametrize("ending", ["geojson.gz", "zip", "inner zip"])
+def test_geojson_packed_text_that_would_fill_the_memory_is_refused(tmp_path, ending):
+    import tracemalloc
+
+    blanks = b" " * (1 << 20)
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb") as stream:
+        for _ in range(200):  # 200 MiB of text in 200 KiB
+            stream.write(blanks)
+    path = tmp_path / f"a.{ending.split()[-1]}"
+    if ending == "geojson.gz":
+        path.write_bytes(packed.getvalue())
+    elif ending == "zip":
+        zipped(path, **{"a.geojson": blanks * 200})
+    else:
+        zipped(path, **{"a.geojson.gz": packed.getvalue()})
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProjectError, match=f"more than {1 << 26} bytes of text"):
+            load(path)
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_geojson_only_regular_files_are_read(tmp_path):
+    with pytest.raises(ProjectError, match="not a regular file"):
+        load(tmp_path)
+    pipe = tmp_path / "a.geojson"
+    os.mkfifo(pipe)
+    with pytest.raises(ProjectError, match="not a regular file"):
+        load(pipe)
+
+
+def test_geojson_bad_features_are_skipped_and_named(tmp_path):
+    bad = [feature({"name": None, "childObjects": [feature({"name": "child"})]}, id=ID)]
+    bad += [feature(geometry={"type": "Square"}), 5, feature({"measurements": [5]})]
+    texts = {"type": "FeatureCollection", "features": [feature({"name": "a"}), *bad]}
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps(texts), encoding="utf-8")
+    with pytest.raises(ProjectError, match=r"features\[1\]: .* option skip_bad_features"):
+        load(path)
+    found = read_geojson(path, skip_bad_features=True)
+    assert [(each.name, each.parent) for each in found.objects] == [("a", -1), ("child", -1)]
+    (problem,) = found.problems
+    assert problem.startswith(f"{path}: 4 features skipped: features[1]: properties.name")
+    assert "features[2]: geometry: QuPath has no shape 'Square'; features[3]:" in problem
+    assert problem.endswith(" and 1 more")
+    path.write_text(json.dumps(bad[1]), encoding="utf-8")
+    with pytest.raises(ProjectError, match="no feature can be read"):
+        load(path, skip_bad_features=True)
+    path.write_text("{}", encoding="utf-8")
+    with pytest.raises(ProjectError, match="it is not GeoJSON"):
+        load(path, skip_bad_features=True)
 
 
 # --- the gate -------------------------------------------------------------------------------
