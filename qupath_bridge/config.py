@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from . import registry
 from .errors import ConfigError, Fault, UsageError
 from .frozen import FrozenDict, OneLine, one_line
+from .regular_files import read_regular
 
 if TYPE_CHECKING:
     from .model import GridSpec, LabelRule
@@ -105,6 +106,9 @@ def _as_unclassified(value: object) -> object:
         raise ValueError('the table form has one key, "as"')
     return value
 
+
+MAX_TOML_BYTES = 1 << 20
+"""Largest configuration file: the one with every option and its help has 10 kB."""
 
 MAX_ORIGIN = 1 << 30
 """Pixels: boxes are written down with 32 bits."""
@@ -632,7 +636,7 @@ class Settings(OneLine):
         """
         path = Path(path)
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            values = tomllib.loads(read_regular(path, MAX_TOML_BYTES).decode("utf-8-sig"))
         except FileNotFoundError:
             raise ConfigError([Fault(str(path), "no such file")]) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

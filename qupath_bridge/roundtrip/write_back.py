@@ -23,6 +23,8 @@ from qupath_bridge.model import ImageData, Slide
 from qupath_bridge.pipeline.places import BRIDGE_FOLDER
 from qupath_bridge.qupath.editing import Editor
 from qupath_bridge.qupath.gc_pause import gc_paused
+from qupath_bridge.qupath.qpdata.reading import MAX_BYTES
+from qupath_bridge.regular_files import read_regular
 from qupath_bridge.sources.base import Project, check_link
 from qupath_bridge.stores.local import LocalStore
 
@@ -466,7 +468,7 @@ def _check_unchanged(session: _Session, path: Path, before: str | None) -> None:
 def _digest(path: Path) -> str | None:
     """Return the digest of a file; None if there is no file."""
     try:
-        return content_digest(path.read_bytes())
+        return content_digest(read_regular(path, MAX_BYTES))
     except FileNotFoundError:
         return None
     except OSError as error:

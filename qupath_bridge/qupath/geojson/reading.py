@@ -21,6 +21,7 @@ from qupath_bridge.model import FIRST_PLANE, ObjectType, PathObject, Plane, Roi
 from qupath_bridge.qupath.files.classes import class_path, normal_class_path, pack_rgb
 from qupath_bridge.qupath.identity import DerivedIds
 from qupath_bridge.qupath.rois import canonical_roi, is_uuid
+from qupath_bridge.regular_files import open_regular
 
 __all__ = ["MAX_BYTES", "load", "loads"]
 
@@ -98,16 +99,16 @@ class _Readable(Protocol):
 
 def _texts(path: Path, max_bytes: int) -> Iterator[bytes]:
     if path.suffix.lower() == ".gz":
-        with gzip.open(path) as stream:
+        with open_regular(path) as file, gzip.open(file) as stream:
             yield _read(stream, max_bytes)
     elif path.suffix.lower() == ".zip":
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             for name in sorted(archive.namelist()):
                 if name.lower().endswith((".json", ".geojson")):
                     with archive.open(name) as stream:
                         yield _read(stream, max_bytes)
     else:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             yield _read(stream, max_bytes)
 
 
