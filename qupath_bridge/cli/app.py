@@ -19,7 +19,7 @@ from qupath_bridge._version import __version__
 from qupath_bridge.errors import BridgeError
 
 from .options import Given, add_flags, takes_options
-from .output import reset_level, set_level
+from .output import message, reset_level, set_level
 
 __all__ = ["app", "run"]
 
@@ -296,7 +296,7 @@ def _print_error(text: str, debug: bool, exit_code: int | None = None) -> None:
     if debug:
         traceback.print_exc()
     if exit_code is None:
-        print(f"error: {text}", file=sys.stderr)
+        print(message(f"error: {text}"), file=sys.stderr)
     else:
         print(jsonlib.dumps({"error": text, "exit_code": exit_code}, ensure_ascii=False))
 
