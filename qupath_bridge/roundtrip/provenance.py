@@ -16,7 +16,7 @@ from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import Box, Plane, ProjectInfo
 from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline import records
-from qupath_bridge.pipeline.places import BRIDGE_FOLDER
+from qupath_bridge.pipeline.places import BRIDGE_FOLDER, check_inside
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import project_names
 from qupath_bridge.pipeline.verify import check_intact
@@ -74,6 +74,7 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
         # A project that was renamed meanwhile must not reappear as an empty folder.
         if not project.folder.is_dir():
             raise OutputError(f"{project.folder} is not there any more.")
+        check_inside(place, project.folder)
         _write(LocalStore(place), project, run, recorded)
     except OutputError as error:
         if local_path(run.url) is None:
