@@ -559,6 +559,7 @@ def write_provenance(project: Project | Place, run: Run | Output | Place) -> Pro
         If neither place can be written, or the run was exported from another project.
     """
     finished = run if isinstance(run, Run) else Run.load(run)
+    _verify.check_intact(finished.open())
     with _opened_for_writing(project) as opened:
         recorded = _provenance.recorded_project(opened, finished)
         return _provenance.write_provenance(opened.info, finished, recorded)

@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from . import registry
 from .errors import ConfigError, Fault, UsageError
 from .frozen import FrozenDict, OneLine, one_line
+from .regular_files import read_regular
 from .suggestions import similar_options, similar_value, value_advice
 
 if TYPE_CHECKING:
@@ -128,6 +129,9 @@ def _as_threshold(value: object) -> object:
         raise ValueError(f"should be otsu, or a number from 0 to below 1, not {value!r}")
     return repr(number)
 
+
+MAX_TOML_BYTES = 1 << 20
+"""Largest configuration file: the one with every option and its help has 10 kB."""
 
 MAX_DEPTH = 4
 """Lists and tables in each other that a value may have; ``plane`` has two."""
@@ -720,7 +724,7 @@ class Settings(OneLine):
         """
         path = Path(path)
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            values = tomllib.loads(read_regular(path, MAX_TOML_BYTES).decode("utf-8-sig"))
         except FileNotFoundError:
             raise ConfigError([Fault(str(path), "no such file")]) from None
         except UnicodeDecodeError as error:

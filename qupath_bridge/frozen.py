@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, NoReturn, TypeVar
 
-__all__ = ["MAX_LINE", "FrozenDict", "OneLine", "count", "freeze", "one_line", "shorten", "thaw"]
+__all__ = [
+    "MAX_LINE",
+    "FrozenDict",
+    "OneLine",
+    "count",
+    "escape_controls",
+    "freeze",
+    "one_line",
+    "shorten",
+    "thaw",
+]
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -71,6 +82,25 @@ def shorten(text: str, end: str = "") -> str:
     (200, 'short')
     """
     return text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 1 - len(end)]}…{end}"
+
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def escape_controls(text: str) -> str:
+    r"""Return a text in which control characters, line breaks and changes of direction are escaped.
+
+    For names from files: what a terminal shows of them must not be taken for something else.
+
+    >>> print(escape_controls("slide\x1b[2J\n"))
+    slide\x1b[2J\x0a
+    """
+
+    def escaped(sign: re.Match[str]) -> str:
+        code = ord(sign[0])
+        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+    return _CONTROLS.sub(escaped, text)
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

@@ -20,7 +20,7 @@ from qupath_bridge.errors import BridgeError, OutputError
 
 from . import streams
 from .options import Given, add_flags, suggest_options, takes_options, with_flags
-from .output import reset_level, set_level
+from .output import message, reset_level, set_level
 
 __all__ = ["app", "run"]
 
@@ -335,7 +335,7 @@ def _print_error(text: str, debug: bool, exit_code: int | None = None) -> None:
     if debug:
         streams.print_to_people(traceback.format_exc().rstrip("\n"))
     if exit_code is None:
-        streams.print_to_people(f"error: {with_flags(text)}")
+        streams.print_to_people(message(f"error: {with_flags(text)}"))
     else:
         error = {"error": text, "exit_code": exit_code}
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from qupath_bridge import api
 
 from .options import Given
-from .output import is_quiet, print_json, print_table, say
+from .output import is_quiet, print_json, print_table, say, show
 
 if TYPE_CHECKING:
     from qupath_bridge.config import Settings
@@ -46,12 +46,13 @@ def run_plan(sources: Sequence[Path], given: Given, *, as_json: bool) -> int:
         _print_plans(plans)
         _print_notes(warnings, plans.failures)
         if guess.sample:
-            print(
-                f"\nAbout {_size(guess.bytes)} and {_duration(guess.seconds)}, from "
+            show()
+            show(
+                f"About {_size(guess.bytes)} and {_duration(guess.seconds)}, from "
                 f"{guess.sample} patches that were tried."
             )
         for preview in previews:
-            print(f"Preview: {preview}")
+            show(f"Preview: {preview}")
     return 1 if plans.failures else 0
 
 
@@ -178,12 +179,12 @@ def _print_filled(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 def _print_counts(labels: Mapping[str, int], reasons: Mapping[str, int]) -> None:
     total = sum(labels.values())
     if labels:
-        print()
+        show()
         rows = [(label, n, f"{n / total:.1%}") for label, n in sorted(labels.items())]
         print_table(("label", "patches", "share"), rows)
     dropped = Counter(reasons)
     if dropped.total():
-        print()
+        show()
         print_table(("not written because", "patches"), [(r, n) for r, n in dropped.items() if n])
 
 
@@ -200,10 +201,11 @@ def _print_run(
     _print_filled(("slide", "patches", "labels"), rows)
     _print_counts(run.label_counts(), run.dropped_counts())
     _print_notes(warnings, run.failures)
-    print(f"\n{run.written} patches in {run.place}")
+    show()
+    show(f"{run.written} patches in {run.place}")
     for folder in run.provenance:
-        print(f"Provenance for QuPath in {folder}")
-    print(f"Next: {shlex.join(['qupath-bridge', 'verify', run.place])}")
+        show(f"Provenance for QuPath in {folder}")
+    show(f"Next: {shlex.join(['qupath-bridge', 'verify', run.place])}")
 
 
 def _print_notes(warnings: Sequence[str], failures: Sequence[api.Failure]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from qupath_bridge import api
 
 from .options import Given
-from .output import print_json, print_table, say
+from .output import print_json, print_table, say, show
 
 __all__ = ["run_inspect"]
 
@@ -40,9 +40,10 @@ def run_inspect(sources: Sequence[Path], given: Given, *, as_json: bool) -> int:
 
 def _print(found: api.Inspection) -> None:
     project = found.project
-    print(f"{project['path']}  (QuPath {project['version'] or 'unknown'})")
+    show(f"{project['path']}  (QuPath {project['version'] or 'unknown'})")
     reason = f": {project['engine_reason']}" if project["engine_reason"] else ""
-    print(f"read by the engine {project['engine']}{reason}\n")
+    show(f"read by the engine {project['engine']}{reason}")
+    show()
     print_table(
         (
             "entry",
@@ -70,7 +71,7 @@ def _print(found: api.Inspection) -> None:
             for slide in found.slides
         ],
     )
-    print()
+    show()
     print_table(
         ("class", "colour", "annotations", "area px²"),
         [(c["name"], c["color"] or "-", c["count"], round(c["area_px2"])) for c in found.classes],
@@ -90,7 +91,8 @@ def _print_selectors(found: api.Inspection) -> None:
         more = f", and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
         rows.append((key, ", ".join(values[:SHOWN]) + more))
     if rows:
-        print()
+        show()
         print_table(("metadata", "values"), rows)
     if tags:
-        print(f"\ntags: {', '.join(tags)}")
+        show()
+        show(f"tags: {', '.join(tags)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +18,7 @@ from qupath_bridge.errors import BridgeError, ConfigError, Fault, UsageError
 if TYPE_CHECKING:
     from qupath_bridge.config import Option, Settings
 
-__all__ = ["Given", "add_flags", "flag_of", "suggest_options", "takes_options"]
+__all__ = ["Given", "add_flags", "flag_of", "suggest_options", "takes_options", "words_of"]
 
 PANELS = {"slides": "Which slides"}
 """Headings of ``--help`` that are not just the name of the group."""
@@ -180,6 +181,53 @@ def with_flags(text: str) -> str:
     return re.sub(
         r"the option (\w+)", lambda found: flags.get(found[1], found[0]), text, flags=re.ASCII
     )
+
+
+def words_of(settings: Settings) -> list[str]:
+    """Return the words of a command line that give these settings."""
+    from qupath_bridge.config import options
+
+    words = []
+    models = (settings.selection, settings.config, settings.options)
+    for option in options():
+        model = next(each for each in models if option.name in type(each).model_fields)
+        value = model.as_json()[option.name]
+        if getattr(model, option.name) == option.default:
+            continue
+        flag = flag_of(option)
+        if option.kind == "flag":
+            words.append(flag)
+        elif isinstance(value, list | dict):
+            words += _repeated(option, flag, value)
+        else:
+            words.append(f"{flag}={value}")
+    return words
+
+
+def _repeated(option: Option, flag: str, value: list[Any] | dict[str, Any]) -> list[str]:
+    """Return the words of an option with several values."""
+    if isinstance(value, dict):
+        texts = [
+            f"{key}={text}"
+            for key, found in value.items()
+            for text in (found if isinstance(found, list) else [found])
+        ]
+        unclear = any(text.count("=") > 1 for text in texts)
+    else:
+        texts = [",".join(map(str, t)) if isinstance(t, list) else str(t) for t in value]
+        unclear = not option.repeated and any("," in text for text in texts)
+    if unclear:  # flags are split at these signs
+        return [f"--set={option.name}={_toml(value)}"]
+    return [f"{flag}={text}" for text in (texts if option.repeated else [",".join(texts)])]
+
+
+def _toml(value: Any) -> str:
+    """Return lists, tables and texts as TOML, whose texts are escaped as those of JSON."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(k)} = {_toml(v)}' for k, v in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value)
 
 
 def _parameters(

@@ -8,10 +8,22 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from qupath_bridge.frozen import escape_controls
+
 from .options import with_flags
 from .streams import print_to_people
 
-__all__ = ["is_quiet", "print_json", "print_table", "reset_level", "say", "set_level", "table"]
+__all__ = [
+    "is_quiet",
+    "message",
+    "print_json",
+    "print_table",
+    "reset_level",
+    "say",
+    "set_level",
+    "show",
+    "table",
+]
 
 
 WIDEST = 100
@@ -25,7 +37,7 @@ RESULT = logging.getLogger("qupath_bridge.cli")
 
 class _Format(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {super().format(record)}"
+        return message(f"{record.levelname.lower()}: {super().format(record)}")
 
 
 def set_level(verbosity: int) -> None:
@@ -63,7 +75,21 @@ def is_quiet() -> bool:
 def say(text: str = "", level: int = logging.WARNING) -> None:
     """Print a line for people on stderr, unless they want less."""
     if RESULT.isEnabledFor(level):
-        print_to_people(with_flags(text))
+        print_to_people(message(with_flags(text)))
+
+
+def show(text: str = "") -> None:
+    """Print one line of the result for people."""
+    print(escape_controls(text))
+
+
+def message(text: str) -> str:
+    """Return a text of several lines so that none but the first begins at the margin.
+
+    Line breaks in names from files so never look like another message.
+    """
+    first, *more = (escape_controls(line) for line in text.split("\n"))
+    return "\n".join([first, *(line if line[:2] in ("", "  ") else f"  {line}" for line in more)])
 
 
 def print_json(value: Any) -> None:
@@ -81,7 +107,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     Stroma        7
     """
     rows = list(rows)
-    cells = [[_clipped(str(cell)) for cell in row] for row in (header, *rows)]
+    cells = [[_clipped(escape_controls(str(cell))) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
     return [

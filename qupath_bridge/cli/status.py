@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from qupath_bridge import api
 
-from .options import Given
-from .output import print_json
+from .options import Given, words_of
+from .output import print_json, show
 
 __all__ = ["run_status"]
 
@@ -60,7 +60,7 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
         )
         return code
     if not runs:
-        print("No run has been exported from this project yet.")
+        show("No run has been exported from this project yet.")
     for run in _last(runs, "older runs"):
         _print_run(run)
     for backup in _last(kept, "older write-backs"):
@@ -113,10 +113,10 @@ def _backup(found: tuple[api.Backup, Mapping[str, str]]) -> dict[str, Any]:
 
 def _print_backup(backup: Mapping[str, Any]) -> None:
     done = "written into QuPath's data" if backup["action"] == "write" else "removed again"
-    print(f"{backup['run_id']}  {done}  {backup['started']} by the engine {backup['engine']}")
-    print(f"  kept: {backup['folder']}")
+    show(f"{backup['run_id']}  {done}  {backup['started']} by the engine {backup['engine']}")
+    show(f"  kept: {backup['folder']}")
     for entry in _first(backup["entries"], "slides", "  "):
-        print(
+        show(
             f"  {entry['slide_name']} (entry {entry['entry_id']}): {entry['state']}, "
             f"{entry['added']} tiles added, {entry['removed']} removed"
         )
@@ -124,19 +124,19 @@ def _print_backup(backup: Mapping[str, Any]) -> None:
 
 def _print_run(run: api.RunStatus) -> None:
     if run.problem:
-        print(f"{run.run_id}  {run.state}: {run.problem}")
+        show(f"{run.run_id}  {run.state}: {run.problem}")
         return
-    print(f"{run.run_id}  {run.state}  finished {run.finished}  {run.out}")
+    show(f"{run.run_id}  {run.state}  finished {run.finished}  {run.out}")
     if run.superseded_by:
-        print(f"  the output folder holds a newer run, {run.superseded_by}")
+        show(f"  the output folder holds a newer run, {run.superseded_by}")
         return
     if not run.out_found:
-        print("  the output no longer exists")
+        show("  the output no longer exists")
     # What needs a look comes first.
     for entry in _first(sorted(run.entries, key=lambda e: e.state == "current"), "slides", "  "):
-        print(f"  {entry.slide_name} (entry {entry.entry_id}): {entry.state}")
+        show(f"  {entry.slide_name} (entry {entry.entry_id}): {entry.state}")
         for reason in _first(entry.reasons, "reasons", "    "):
-            print(f"    {reason}")
+            show(f"    {reason}")
         for words, patches in (
             ("new", entry.added),
             ("gone", entry.removed),
@@ -145,9 +145,8 @@ def _print_run(run: api.RunStatus) -> None:
         ):
             if patches:
                 more = f" and {len(patches) - SHOWN} more" if len(patches) > SHOWN else ""
-                print(f"    {len(patches)} {words}: {', '.join(patches[:SHOWN])}{more}")
-    if run.state == "stale" and run.command[:1] == ("qupath-bridge",) and "export" in run.command:
-        command = [word for word in run.command if word not in {"--resume", "--update"}]
-        print(f"  bring it up to date: {shlex.join([*command, '--update'])}")
-    elif run.state == "stale":
-        print(f"  bring it up to date: export it again into {run.out}, with update")
+                show(f"    {len(patches)} {words}: {', '.join(patches[:SHOWN])}{more}")
+    if run.state == "stale" and run.settings is not None:
+        command = ["qupath-bridge", "export", *run.projects, "--out", run.out]
+        words = shlex.join([*command, *words_of(run.settings), "--update"])
+        show(f"  bring it up to date: {words}")

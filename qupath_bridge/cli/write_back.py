@@ -11,7 +11,7 @@ from qupath_bridge import api
 from qupath_bridge.errors import UsageError
 
 from .options import Given
-from .output import print_json, print_table, say
+from .output import print_json, print_table, say, show
 
 __all__ = ["run_write_back"]
 
@@ -81,12 +81,12 @@ def _print_done(path: Path, done: api.WriteBack) -> None:
         if entry.problem:
             say(f"error: {entry.slide_name}: {entry.problem}", logging.ERROR)
     if done.dry_run:
-        print("Nothing was changed.")
+        show("Nothing was changed.")
     elif done.backup is not None:
-        print(f"The data as they were: {done.backup}")
+        show(f"The data as they were: {done.backup}")
         if done.action == "write":
             undo = ["qupath-bridge", "write-back", str(path), "--undo", done.run_id]
-            print(f"Remove the tiles again: {shlex.join(undo)}")
+            show(f"Remove the tiles again: {shlex.join(undo)}")
 
 
 def _print_written(
@@ -109,10 +109,10 @@ def _print_written(
     if written.warning:
         say(f"warning: {written.warning}")
         return 1
-    print(f"{run_id} {'would be written to' if dry_run else 'is in'} {written.folder}")
-    print(
+    show(f"{run_id} {'would be written to' if dry_run else 'is in'} {written.folder}")
+    show(
         "To see its tiles: open the project in QuPath, open import_provenance.groovy in the "
-        "script editor, and choose Run > Run for project.\n"
-        "Without QuPath: add --direct to this command."
+        "script editor, and choose Run > Run for project."
     )
+    show("Without QuPath: add --direct to this command.")
     return 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from pydantic import Field
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +53,7 @@ class LockHolder:
 
     run_id: str
     host: str
-    process: int
+    process: Annotated[int, Field(ge=0, lt=1 << 31)]
     process_started: float
     since: str
 
@@ -122,6 +124,12 @@ class Output(Protocol):
 
         Patches of an earlier commit of the slide that ``table`` does not list are removed, and
         those written since :meth:`begin`.
+
+        Raises
+        ------
+        OutputError
+            If the file of a patch that ``table`` lists is not there any more; the earlier commit
+            stays.
         """
         ...
 
@@ -169,12 +177,15 @@ class Output(Protocol):
     def unlisted(self) -> Iterator[str]:
         """Yield the names of files below ``patches/`` that no committed slide lists, sorted.
 
-        Files of a slide whose rows are damaged are not among them.
+        Files of a slide whose rows are damaged are not among them. Files in the folder of the
+        index that are not part of it are.
         """
         ...
 
-    def sweep(self) -> int:
+    def sweep(self, keep: Collection[str] = ()) -> int:
         """Remove what killed writers left, patches without rows included; return how many files.
+
+        Patches of the slides ``keep`` stay: their rows may lack some by somebody's mistake.
 
         Only what this library writes is ever removed. Patches that are being written would go
         too: call it with the lock held, before the first slide is begun or after the last.

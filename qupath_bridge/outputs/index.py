@@ -8,13 +8,13 @@ not in ``index/``, so that what reads that folder as one dataset reads written p
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMN_NAMES",
-    "CSV_FILE",
     "QC_PREFIX",
     "SCHEMA_VERSION",
     "delete_partition",
@@ -38,16 +37,18 @@ __all__ = [
     "read_dropped",
     "read_index",
     "read_partition",
+    "row_problem",
     "schema",
+    "strange_files",
     "unused_dropped",
     "with_facts",
-    "write_csv",
+    "without_notes",
     "write_partition",
 ]
 
 SCHEMA_VERSION = 1
 
-_FIELDS: Mapping[str, pa.DataType] = {
+FIELDS: Mapping[str, pa.DataType] = {
     "run_id": pa.string(),
     "entry_id": pa.string(),
     "slide_name": pa.string(),
@@ -95,20 +96,17 @@ _FIELDS: Mapping[str, pa.DataType] = {
     "metadata": pa.map_(pa.string(), pa.string()),
 }
 
-COLUMN_NAMES: tuple[str, ...] = ("slide_id", *_FIELDS)
+COLUMN_NAMES: tuple[str, ...] = ("slide_id", *FIELDS)
 """All columns but those of quality measures, which stand behind ``digest``."""
 
 QC_PREFIX = "qc_"
-META_PREFIX = "meta."
 _LABELS = ("label", "rule_label")
 
 FOLDER = "index/"
 PREFIX = f"{FOLDER}slide_id="
 PART = "/part-0.parquet"
 DROPPED_PREFIX = "dropped/slide_id="
-CSV_FILE = "index.csv"
 METADATA_PREFIX = "qupath_bridge."
-FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def schema(*, multi: bool = False, qc: Iterable[str] = ()) -> pa.Schema:
@@ -122,7 +120,7 @@ def schema(*, multi: bool = False, qc: Iterable[str] = ()) -> pa.Schema:
         Names of the quality measures that were asked for; the columns are ``qc_<name>``.
     """
     fields: dict[str, pa.DataType] = {}
-    for name, kind in _FIELDS.items():
+    for name, kind in FIELDS.items():
         fields[name] = pa.list_(pa.string()) if multi and name in _LABELS else kind
         if name == "digest":
             fields.update({f"{QC_PREFIX}{measure}": pa.float64() for measure in qc})
@@ -197,13 +195,27 @@ def with_facts(table: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
     ValueError
         If a number is not finite.
     """
-    return _annotated(table, {**metadata_of(table), "facts": _json(facts)})
+    return _annotated(table, {**metadata_of(table), "facts": to_json(facts)})
 
 
-def facts_of(table: pa.Table) -> dict[str, Any]:
-    """Return what :func:`with_facts` put into a table; empty where it put nothing."""
-    facts: dict[str, Any] = json.loads(metadata_of(table).get("facts", "{}"))
-    return facts
+def facts_of(table: pa.Table) -> Any:
+    """Return what :func:`with_facts` put into a table; empty where it put nothing.
+
+    Raises
+    ------
+    OutputError
+        If it is damaged.
+    """
+    try:
+        return json.loads(metadata_of(table).get("facts", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise OutputError(f"The facts in a partition are damaged: {error}.", hint=_HINT) from error
+
+
+def without_notes(table: pa.Table, *names: str) -> pa.Table:
+    """Return a table without some of the metadata of :func:`metadata_of`."""
+    notes = metadata_of(table)
+    return _annotated(table, {name: notes[name] for name in notes if name not in names})
 
 
 def write_partition(
@@ -249,7 +261,11 @@ def read_partition(
     OutputError
         If the file is damaged, or of a version that this one does not know.
     """
-    return _read(store, _partition(slide_id), columns)
+    name = _partition(slide_id)
+    table = _read(store, name, columns)
+    if table is not None and columns is None and (problem := _schema_problem(table)):
+        raise OutputError(f"{name} is damaged: {problem}.", hint=_HINT)
+    return table
 
 
 def read_dropped(store: Store, slide_id: str) -> pa.Table | None:
@@ -293,14 +309,12 @@ def _read(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.T
     try:
         # ParquetFile, as read_table would add the partition key from the path.
         file = pq.ParquetFile(pa.BufferReader(store.get(name)))
+        _check_bounds(file.metadata)
         # Without Arrow's threads: a slide's rows are few, and threads that start while the process
         # ends can abort it.
         table = file.read(None if columns is None else list(columns), use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise OutputError(
-            f"{name} is damaged: {error}.",
-            hint="Delete it and resume the export.",
-        ) from error
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise OutputError(f"{name} is damaged: {error}.", hint=_HINT) from error
     version = metadata_of(table).get("schema_version")
     if version != str(SCHEMA_VERSION):
         raise OutputError(
@@ -326,6 +340,89 @@ def list_partitions(store: Store) -> list[str]:
     )
 
 
+def strange_files(store: Store) -> Iterator[str]:
+    """Yield the names of files in the folder of the index that are not partitions.
+
+    What reads that folder as one dataset would read them too.
+    """
+    for name in store.list(FOLDER):
+        slide_id = name.removeprefix(PREFIX).removesuffix(PART)
+        if "/" in slide_id or name != _partition(slide_id):
+            yield name
+
+
+def _check_bounds(found: pq.FileMetaData) -> None:
+    """Refuse, before it is read, a file that no export writes and that could fill the memory."""
+    groups = [found.row_group(i) for i in range(found.num_row_groups)]
+    size = sum(group.total_byte_size for group in groups)
+    if not 0 <= found.num_rows <= MAX_ROWS or not 0 <= size <= MAX_ROWS_BYTES:
+        raise ValueError(f"it says that it has {found.num_rows} rows of {size} bytes")
+
+
+def _schema_problem(table: pa.Table) -> str | None:
+    """Return why a table cannot be a partition; None if its columns are those of one."""
+    names = table.column_names
+    multi = "label" in names and pa.types.is_list(table.schema.field("label").type)
+    qc = [name.removeprefix(QC_PREFIX) for name in names if name.startswith(QC_PREFIX)]
+    wanted = schema(multi=multi, qc=qc)
+    if names != wanted.names:
+        odd = sorted(set(names) ^ set(wanted.names)) or ["their order"]
+        return f"it has other columns than an index: {', '.join(odd)}"
+    for field in wanted:
+        if (found := table.schema.field(field.name).type) != field.type:
+            return f"its column {field.name} has {found}, not {field.type}"
+    return None
+
+
+def row_problem(table: pa.Table) -> str | None:
+    """Return why rows cannot be those of written patches; None if they can.
+
+    Code that uses rows relies on this: what is always there is there, numbers are in a possible
+    range, and paths stay inside ``patches/``.
+    """
+    for name in _ALWAYS:
+        if table.column(name).null_count:
+            return f"the column {name} has a row without a value"
+    for name, (least, most) in _RANGES.items():
+        ends = pc.min_max(table.column(name)).as_py()
+        for value in ends.values():
+            if value is not None and not least <= value <= most:
+                return f"the column {name} has {value}"
+    inside = pc.match_substring_regex(table.column("path"), _PATH)
+    if table.num_rows and not pc.all(inside).as_py():
+        return "the column path leads out of the folder patches"
+    return None
+
+
+_HINT = "Delete it and resume the export."
+BATCH = 4096
+
+MAX_ROWS = 10_000_000
+"""Rows of one slide: 3 million patches of 64 pixels fill the largest slides."""
+MAX_ROWS_BYTES = 2 << 30
+"""Bytes of these rows before compression, some 200 per patch."""
+
+_ALWAYS = (
+    "run_id", "entry_id", "slide_name", "patch_id", "tile_uuid", "col", "row",
+    "x_qupath", "y_qupath", "w_qupath", "h_qupath", "x_slide", "y_slide", "w_slide", "h_slide",
+    "z", "t", "width", "height", "downsample", "read_level", "path", "digest",
+)  # fmt: skip
+"""Columns that have a value in every row."""
+
+_INT32, _INT64 = (1 << 31) - 1, (1 << 63) - 1
+_RANGES: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(("w_qupath", "h_qupath", "w_slide", "h_slide"), (1, _INT32)),
+    **dict.fromkeys(("width", "height"), (1, 1 << 14)),  # as the option size
+    **dict.fromkeys(("z", "t", "read_level"), (0, _INT32)),
+    **dict.fromkeys(("offset", "length"), (0, _INT64)),
+    **dict.fromkeys(("mpp", "downsample"), (1e-300, 1e300)),
+}
+"""The least and the most that a column can have."""
+
+_PATH = r"^patches(?:/[^/\\:]*[^/\\:.][^/\\:]*)+$"
+"""A name below ``patches/`` that does not lead out of it again."""
+
+
 def _partition(slide_id: str) -> str:
     return f"{PREFIX}{slide_id}{PART}"
 
@@ -340,7 +437,7 @@ def read_index(output: Output) -> pa.Table:
     """
     tables = [
         table.add_column(0, "slide_id", pa.array([slide_id] * table.num_rows, pa.string()))
-        for slide_id, table in _tables(output)
+        for slide_id, table in tables_of(output)
     ]
     if not tables:
         return schema().empty_table().add_column(0, "slide_id", pa.array([], pa.string()))
@@ -348,45 +445,10 @@ def read_index(output: Output) -> pa.Table:
     whole = pa.concat_tables(
         (table.replace_schema_metadata(notes) for table in tables), promote_options="default"
     )
-    return whole.select(_in_order(whole.column_names))
+    return whole.select(in_order(whole.column_names))
 
 
-def write_csv(output: Output) -> None:
-    """Write ``index.csv`` from the committed slides, one slide at a time.
-
-    Lists and maps are JSON, null is empty, numbers are written so that they come back the same.
-    ``metadata`` becomes one column ``meta.<key>`` per key. A text that a spreadsheet would run as
-    a formula gets a leading ``'``.
-    """
-    output.put(CSV_FILE, _csv(output))
-
-
-def _csv(output: Output) -> Iterator[bytes]:
-    names, keys = _csv_columns(output)
-    yield _lines([["slide_id", *names, *(f"{META_PREFIX}{key}" for key in keys)]])
-    for slide_id, table in _tables(output):
-        for batch in table.to_batches(4096):
-            held = dict(zip(batch.schema.names, batch.columns, strict=True))
-            empty = [None] * batch.num_rows
-            columns: list[Sequence[object]]
-            columns = [_cells(held[name]) if name in held else empty for name in names]
-            metadata = [dict(value or ()) for value in held["metadata"].to_pylist()]
-            columns += [[_text(each.get(key)) for each in metadata] for key in keys]
-            ids = [_text(slide_id)] * batch.num_rows
-            yield _lines(zip(ids, *columns, strict=True))
-
-
-def _csv_columns(output: Output) -> tuple[list[str], list[str]]:
-    """Return the names of all columns but ``metadata``, and the keys of that."""
-    names, keys = dict.fromkeys(_FIELDS), set()
-    for _, table in _tables(output):
-        names.update(dict.fromkeys(table.column_names))
-        for chunk in table.column("metadata").chunks:
-            keys.update(chunk.keys.unique().to_pylist())
-    return [name for name in _in_order(names) if name != "metadata"], sorted(keys)
-
-
-def _in_order(names: Iterable[str]) -> list[str]:
+def in_order(names: Iterable[str]) -> list[str]:
     """Return names of columns in the order of the index, quality measures sorted."""
     names = list(names)
     extra = sorted(name for name in names if name.startswith(QC_PREFIX))
@@ -395,45 +457,11 @@ def _in_order(names: Iterable[str]) -> list[str]:
     return [*at[:behind], *extra, *at[behind:]]
 
 
-def _tables(output: Output) -> Iterator[tuple[str, pa.Table]]:
+def tables_of(output: Output) -> Iterator[tuple[str, pa.Table]]:
     for slide_id in output.slides():
         if (table := output.table(slide_id)) is not None:
             yield slide_id, table
 
 
-def _lines(rows: Iterable[Iterable[object]]) -> bytes:
-    lines = _Lines()
-    csv.writer(lines, lineterminator="\r\n").writerows(rows)
-    return "".join(lines).encode("utf-8")
-
-
-class _Lines(list[str]):
-    """Lines of a CSV file that end with a line feed.
-
-    The writer itself puts a text in quotes only where it has a sign of the line's end, and a
-    carriage return alone must be in quotes too.
-    """
-
-    def write(self, line: str) -> None:
-        self.append(line.removesuffix("\r\n") + "\n")
-
-
-def _cells(column: pa.Array) -> Sequence[object]:
-    """Return a column as what the CSV shows; Python writes floats by their repr."""
-    values = column.to_pylist()
-    if pa.types.is_map(column.type):
-        return [None if value is None else _json(dict(value)) for value in values]
-    if pa.types.is_list(column.type):
-        return [None if value is None else _json(value) for value in values]
-    if pa.types.is_string(column.type):
-        return [_text(value) for value in values]
-    return values  # type: ignore[no-any-return]
-
-
-def _text(value: str | None) -> str | None:
-    """Keep a spreadsheet from running a text."""
-    return f"'{value}" if value is not None and value.startswith(FORMULA_SIGNS) else value
-
-
-def _json(value: object) -> str:
+def to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import xxhash
+from pydantic import TypeAdapter, ValidationError
 
 from qupath_bridge.errors import OutputError
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["LOCK_FILE", "check_lock", "hold_lock", "is_lock", "read_holder", "stale_claims"]
 
 LOCK_FILE = "lock.json"
+_HOLDER = TypeAdapter(LockHolder)
 _CLAIM = "lock-"
 _JSON = ".json"
 
@@ -184,15 +186,8 @@ def _dump(holder: LockHolder) -> bytes:
 def _parse(content: bytes) -> LockHolder:
     """Return the holder that a lock names; an unknown one where it cannot be read."""
     try:
-        values = json.loads(content)
-        return LockHolder(
-            run_id=str(values["run_id"]),
-            host=str(values["host"]),
-            process=int(values["process"]),
-            process_started=float(values["process_started"]),
-            since=str(values["since"]),
-        )
-    except (ValueError, KeyError, TypeError):
+        return _HOLDER.validate_json(content)
+    except ValidationError:
         return LockHolder("unknown", "unknown", 0, 0.0, "an unknown time")
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Self, TypeVar
 
 from qupath_bridge.errors import OutputError, UsageError
+from qupath_bridge.frozen import count
 from qupath_bridge.stores import open_store
 from qupath_bridge.stores.local import LocalStore
 
@@ -128,6 +129,7 @@ class StoredOutput(ABC, Generic[Pending]):
         """Make the slide count."""
         pending = self._begun(slide_id)
         table = self._finish(pending, table)
+        self._check_there(slide_id, table)
         earlier = self._listed(slide_id) or set()
         index.write_partition(self.store, slide_id, table, dropped)
         listed = set(table.column("path").to_pylist())
@@ -196,19 +198,20 @@ class StoredOutput(ABC, Generic[Pending]):
             names = set[str]() if slide_id is None else listed(slide_id)
             if names is not None and name not in names:
                 yield name
+        yield from index.strange_files(self.store)
 
-    def sweep(self) -> int:
+    def sweep(self, keep: Collection[str] = ()) -> int:
         """Remove what killed writers left, patches without rows included."""
-        count = self.store.sweep()
+        removed = self.store.sweep()
         for name in (*self._abandoned_dropped(), *lock.stale_claims(self.store)):
             self.store.delete(name)
-            count += 1
+            removed += 1
         own = self._own_names()
         for name in self.unlisted():
-            if own.fullmatch(name):
+            if own.fullmatch(name) and self._slide_of(name) not in keep:
                 self.store.delete(name)
-                count += 1
-        return count
+                removed += 1
+        return removed
 
     def put(self, name: str, data: Data, *, durable: bool = False) -> None:
         """Write a record or side file, whole or not at all."""
@@ -230,13 +233,29 @@ class StoredOutput(ABC, Generic[Pending]):
         except KeyError:
             raise UsageError(f"The slide {slide_id} was not begun in {self.describe()}.") from None
 
+    def _check_there(self, slide_id: str, table: pa.Table) -> None:
+        """Refuse rows of files that somebody removed or cut since they were written."""
+        ends: dict[str, int] = {}
+        places = (table.column(name).to_pylist() for name in ("path", "offset", "length"))
+        for path, offset, length in zip(*places, strict=True):
+            ends[path] = max(ends.get(path, 0), (offset or 0) + (length or 0))
+        gone = [path for path, end in ends.items() if not self.exists(Location(path, 0, end))]
+        if gone:
+            raise OutputError(
+                f"{count(len(gone), 'file')} of {slide_id} in {self.describe()} were removed while "
+                f"the slide was exported, {gone[0]} among them.",
+                hint="Resume the run when nobody else works in this folder.",
+            )
+
     def _listed(self, slide_id: str) -> set[str] | None:
         """Return the files that the rows of a slide list, None if the rows are damaged."""
         try:
             table = index.read_partition(self.store, slide_id, ["path"])
         except OutputError:
             return None
-        return set() if table is None else set(table.column("path").to_pylist())
+        paths = () if table is None else table.column("path").to_pylist()
+        # Whatever rows list, nothing but files of patches is ever removed because of it.
+        return {path for path in paths if path is not None and path.startswith(PATCHES)}
 
     def _abandoned_dropped(self) -> Iterator[str]:
         slides = {

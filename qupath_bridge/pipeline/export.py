@@ -10,14 +10,16 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qupath_bridge.config import Settings
-from qupath_bridge.errors import InterruptedRunError, UsageError
-from qupath_bridge.frozen import FrozenDict
+from qupath_bridge.errors import InterruptedRunError, OutputError, UsageError
+from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import Output
+from qupath_bridge.outputs.csv_file import write_csv
 from qupath_bridge.patches import ids
+from qupath_bridge.schemas import RunRecord
 from qupath_bridge.stores import local_path
 
 from . import records, rows
@@ -32,6 +34,9 @@ from .run import Run
 from .runner import Runner
 from .survey import SlideFacts, Survey
 from .task import SlideResult, SlideTask
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["finish_run", "run_export"]
 
@@ -95,7 +100,7 @@ def run_export(
         # Somebody else may have written since the first look.
         record = check_output(output, settings.options, record)
         output.put(records.RUN_FILE, records.dump_json(record), durable=True)
-        output.sweep()
+        output.sweep(keep=output.slides())
         watched = _Watch(survey, progress)
         tasks = _tasks(survey, output, settings, record["run_id"], expected)
         results: list[SlideResult] = []
@@ -134,42 +139,48 @@ def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
     OutputError
         If the output has no run, or cannot be written.
     """
-    record = records.load_record(output, records.RUN_FILE, ("run_id", "slides"))
+    record = records.load_record(output, records.RUN_FILE, RunRecord)
     wanted = {slide["slide_id"] for slide in record["slides"]}
     wanted |= {failure.slide_id for failure in failures}
     for slide_id in output.slides():
         if slide_id not in wanted:
             output.remove(slide_id)
-    output.sweep()
-    slides, digests = [], {}
-    for facts in _facts(output):
-        digests[facts["slide_id"]] = facts["plan_digest"]
+    slides, digests, earlier = [], {}, []
+    contents = {}
+    for slide_id, table in index.tables_of(output):
+        facts = records.load_facts(table, slide_id)
+        digests[slide_id] = facts["plan_digest"]
         # What an earlier run committed stays for slides that failed, but is not of this one.
-        if facts["run_id"] == record["run_id"]:
-            slides.append(records.slide_report(facts))
+        if facts["run_id"] != record["run_id"]:
+            earlier.append(slide_id)
+            continue
+        _check_there(output, facts, table)
+        contents[slide_id] = rows.rows_digest(table, facts)
+        slides.append(rows.slide_report_of(table, slide_id))
+    output.sweep(keep=earlier)
     report = records.report_record(record["run_id"], slides, failures)
-    index.write_csv(output)
+    write_csv(output)
     output.put(records.REPORT_FILE, records.dump_json(report), durable=True)
     record = {
         **record,
         "state": "complete",
         "finished": records.timestamp(),
+        "rows": {**{key: record["rows"].get(key, "") for key in earlier}, **contents},
         "run_digest": records.run_digest(digests),
     }
     output.put(records.RUN_FILE, records.dump_json(record), durable=True)
     return Run(output.url, record, report)
 
 
-def _facts(output: Output) -> Iterator[dict[str, Any]]:
-    """Yield the facts of each committed slide, with counts of its rows."""
-    for slide_id in output.slides():
-        table = output.table(slide_id)
-        if table is not None:
-            yield {
-                **index.facts_of(table),
-                "written": table.num_rows,
-                "by_label": dict(sorted(rows.label_counts(table).items())),
-            }
+def _check_there(output: Output, facts: Mapping[str, Any], table: pa.Table) -> None:
+    """Refuse to complete a run of whose patches somebody removed some."""
+    gone = [place.path for place, _ in rows.locations(table) if not output.exists(place)]
+    if gone:
+        raise OutputError(
+            f"{count(len(gone), 'patch', 'patches')} of {facts['slide_name']} in "
+            f"{output.describe()} were removed while the run was at work, {gone[0]} among them.",
+            hint="Resume the run when nobody else works in this folder.",
+        )
 
 
 def _tasks(

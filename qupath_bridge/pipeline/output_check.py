@@ -8,6 +8,7 @@ from typing import Any
 from qupath_bridge.config import RunOptions
 from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs.base import Output
+from qupath_bridge.schemas import RunRecord
 
 from . import records
 
@@ -39,7 +40,7 @@ def check_output(output: Output, options: RunOptions, record: dict[str, Any]) ->
             f"{place} is not empty, and its content is not a run of qupath-bridge.",
             hint="Name a new folder.",
         )
-    old = records.load_record(output, records.RUN_FILE, KEYS)
+    old = records.load_record(output, records.RUN_FILE, RunRecord)
     if not options.resume and not options.update:
         raise OutputError(
             f"{place} contains run {old['run_id']} already ({old['state']}).",
@@ -60,11 +61,9 @@ def check_output(output: Output, options: RunOptions, record: dict[str, Any]) ->
         )
     # An update that was interrupted itself continues under its own id.
     if options.resume or old["state"] == "running":
-        return {**record, "run_id": old["run_id"], "started": old["started"]}
-    return record
-
-
-KEYS = ("run_id", "state", "started", "config", "selection", "slides")
+        record = {**record, "run_id": old["run_id"], "started": old["started"]}
+    # Slides that fail now keep the rows that they have.
+    return {**record, "rows": old["rows"]}
 
 
 def _slide_ids(record: Mapping[str, Any]) -> set[str]:

@@ -6,11 +6,27 @@ from pathlib import Path
 
 from qupath_bridge.errors import OutputError
 
-__all__ = ["BRIDGE_FOLDER", "check_place"]
+__all__ = ["BRIDGE_FOLDER", "check_inside", "check_place"]
 
 BRIDGE_FOLDER = "qupath_bridge"
 """The only folder that is written inside a project."""
 QUPATH_FOLDERS = {"data", "classifiers", "scripts", "resources"}
+
+
+def check_inside(path: Path, project: Path) -> None:
+    """Refuse to write in a project through a link that leads out of it.
+
+    Raises
+    ------
+    OutputError
+        If ``path`` is in a folder, or is a file, that lies outside.
+    """
+    real = path.resolve()
+    if not real.is_relative_to(project.resolve()):
+        raise OutputError(
+            f"{path} leads out of the project, to {real}; nothing is written there.",
+            hint="Put a folder or file of the project itself in the place of the link.",
+        )
 
 
 def check_place(path: Path, project: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from qupath_bridge.frozen import OneLine
+from qupath_bridge.frozen import OneLine, escape_controls
 
 __all__ = ["Listener", "Progress", "watch"]
 
@@ -81,7 +81,7 @@ def _json_lines() -> Listener:
             "rate": round(progress.done / (now - began), 1) if now > began else 0.0,
         }
         try:
-            print(json.dumps(event, ensure_ascii=False), file=sys.stderr, flush=True)
+            print(json.dumps(event), file=sys.stderr, flush=True)
         except (OSError, ValueError):
             listening = False  # who listened is gone; the work goes on
 
@@ -100,7 +100,7 @@ def _bar() -> Iterator[Listener]:
             return Text(f"{task.speed:,.0f} patches/s" if task.speed else "")
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         Rate(""),
@@ -114,7 +114,7 @@ def _bar() -> Iterator[Listener]:
                 task,
                 completed=progress.done,
                 total=progress.total,
-                description=progress.slide_name,
+                description=escape_controls(progress.slide_name),
                 slides=f"slide {min(progress.slides_done + 1, progress.slides)}/{progress.slides}",
             )
 

@@ -12,15 +12,20 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import xxhash
+from pydantic import ValidationError
 
 from qupath_bridge._version import __version__
 from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict
+from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.patches import ids
 from qupath_bridge.qupath.files.classes import class_colors
+from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from qupath_bridge.config import ExportConfig, Settings
     from qupath_bridge.model import PathObject
     from qupath_bridge.stores.base import Store
@@ -33,10 +38,12 @@ __all__ = [
     "RUN_FILE",
     "RUN_SCHEMA_VERSION",
     "annotation_record",
+    "checked",
     "config_digest",
     "dropped_counts",
     "dump_json",
     "facts_record",
+    "load_facts",
     "load_finished",
     "load_record",
     "report_record",
@@ -74,33 +81,64 @@ def dump_json(record: Mapping[str, Any]) -> bytes:
     return (text + "\n").encode("utf-8", "backslashreplace")
 
 
-def load_record(place: Output | Store, name: str, required: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a JSON record, or raise OutputError naming what is wrong with it."""
+def load_record(place: Output | Store, name: str, schema: type[Record]) -> dict[str, Any]:
+    """Return a JSON file that this library wrote, checked by its schema.
+
+    Raises
+    ------
+    OutputError
+        If it is missing, damaged, or of another version; the message says where and what.
+    """
+    shown = f"{name} in {_name_of(place)}"
     try:
         record = json.loads(place.get(name))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        cause = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise OutputError(f"{shown} is not JSON: {cause}.", hint=DAMAGED) from error
+    return checked(record, schema, shown)
+
+
+def load_facts(table: pa.Table, slide_id: str) -> dict[str, Any]:
+    """Return what a partition says of its slide; facts and rows are checked.
+
+    Raises
+    ------
+    OutputError
+        If it is damaged, or of another slide.
+    """
+    shown = f"The partition of {slide_id}"
+    if problem := index.row_problem(table):
+        raise OutputError(f"{shown} is damaged: {problem}.", hint=DAMAGED)
+    facts = checked(index.facts_of(table), SlideFacts, shown)
+    if facts["slide_id"] != slide_id:
+        raise OutputError(f"{shown} is of the slide {facts['slide_id']}.", hint=DAMAGED)
+    if set(table.column("run_id").to_pylist()) - {facts["run_id"]}:
+        raise OutputError(f"{shown} has rows of another run than {facts['run_id']}.", hint=DAMAGED)
+    return facts
+
+
+def checked(record: Any, schema: type[Record], shown: str) -> dict[str, Any]:
+    """Return JSON values if they are what a schema says; ``shown`` is what a message calls them.
+
+    Raises
+    ------
+    OutputError
+    """
+    version = record.get("schema_version") if isinstance(record, dict) else RUN_SCHEMA_VERSION
+    if isinstance(version, int) and version != RUN_SCHEMA_VERSION:
         raise OutputError(
-            f"{name} in {_name_of(place)} is not JSON: {error}.",
-            hint="It was changed by hand or damaged; export into a new folder.",
-        ) from error
-    if not isinstance(record, dict):
-        raise OutputError(
-            f"{name} in {_name_of(place)} is not a JSON object.", hint="Export into a new folder."
-        )
-    missing = [key for key in required if key not in record]
-    if missing:
-        raise OutputError(
-            f"{name} in {_name_of(place)} lacks {', '.join(missing)}.",
-            hint="It was changed by hand or damaged.",
-        )
-    version = record.get("schema_version")
-    if version != RUN_SCHEMA_VERSION:
-        raise OutputError(
-            f"{name} in {_name_of(place)} has schema version {version!r}; this version reads "
-            f"{RUN_SCHEMA_VERSION}.",
+            f"{shown} has schema version {version}; this version reads {RUN_SCHEMA_VERSION}.",
             hint="Use the version of qupath-bridge that wrote it, or a newer one.",
         )
-    return record
+    try:
+        schema.model_validate(record)
+    except ValidationError as error:
+        raise OutputError(f"{shown} is damaged: {first_fault(error)}.", hint=DAMAGED) from error
+    checked_record: dict[str, Any] = record
+    return checked_record
+
+
+DAMAGED = "It was changed by hand or damaged; export into a new folder."
 
 
 def load_finished(place: Output) -> dict[str, Any]:
@@ -115,7 +153,7 @@ def load_finished(place: Output) -> dict[str, Any]:
         raise OutputError(
             f"{place.describe()} contains no run.", hint="Name the output of an export."
         )
-    record = load_record(place, RUN_FILE)
+    record = load_record(place, RUN_FILE, RunRecord)
     if record["state"] != "complete":
         raise OutputError(
             f"The run in {_name_of(place)} was interrupted.",
@@ -196,6 +234,7 @@ def run_record(
             {"slide_id": slide_id, "entry_id": entry_id, "slide_name": name, "project": project}
             for slide_id, entry_id, name, project in slides
         ],
+        "rows": {},
         "run_digest": None,
     }
 

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
-from qupath_bridge.errors import PlanError
+from qupath_bridge.errors import OutputError, PlanError
 from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import Location
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.table import LABEL_SOURCES, PatchTable, Ragged
+
+from .records import facts_record, load_facts, slide_report
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +36,9 @@ __all__ = [
     "patch_names",
     "patch_record",
     "pixels_digest",
+    "rows_digest",
     "run_id_of",
+    "slide_report_of",
 ]
 
 
@@ -263,28 +268,56 @@ def dropped_table(plan: Plan, run_id: str, dropped: Sequence[DroppedPatch]) -> p
     return pa.table(columns)
 
 
-def equal_plan(plan: Plan, old: pa.Table, dropped: pa.Table | None) -> bool:
-    """Return whether the rows of a slide say just what its plan gives: boxes, labels, ids."""
-    dropped_ids = set() if dropped is None else set(dropped.column("patch_id").to_pylist())
-    wanted_rows = [row for row, name in enumerate(_patch_ids(plan)) if name not in dropped_ids]
-    if len(wanted_rows) != old.num_rows or len(wanted_rows) + len(dropped_ids) != len(plan):
+def equal_plan(
+    plan: Plan, run_id: str, old: pa.Table, dropped: pa.Table | None, names: Sequence[str]
+) -> bool:
+    """Return whether the rows of a slide are just those that its plan gives, with all columns.
+
+    Digests of files, quality measures, and the time that it took are taken from the rows.
+
+    Parameters
+    ----------
+    names : sequence of str
+        File name of each patch, as :func:`patch_names` returns them.
+    """
+    try:
+        facts, reasons = load_facts(old, plan.slide_id), _reasons(dropped)
+    except (OutputError, KeyError):
         return False
-    wanted = index.make_table(
-        {
-            "run_id": [None] * len(wanted_rows),
-            **_plan_columns(plan, wanted_rows),
-            **dict.fromkeys(("path", "offset", "length", "digest"), [None] * len(wanted_rows)),
-        },
-        multi=plan.table.multi,
-    )
-    compared = [name for name in wanted.column_names if name not in _NOT_PLANNED]
-    return bool(
-        set(compared) <= set(old.column_names)
-        and wanted.select(compared).equals(old.select(compared))
-    )
+    wanted = [row for row, name in enumerate(_patch_ids(plan)) if name not in reasons]
+    if len(wanted) != old.num_rows or len(wanted) + len(reasons) != len(plan):
+        return False
+    measures = _measures(plan, old)
+    written = [
+        WrittenPatch(row, location, digest, measures[i])
+        for i, (row, (location, digest)) in enumerate(zip(wanted, locations(old), strict=True))
+    ]
+    if any(p.location.offset is None and p.location.path != names[p.row] for p in written):
+        return False
+    # Where the files are does not matter: they may have moved since.
+    expected = facts_record(plan, run_id, Counter(reasons.values()), facts["seconds"])
+    expected = {**expected, "path": facts["path"], "project": facts["project"]}
+    expected["fingerprint"]["mtime_ns"] = facts["fingerprint"]["mtime_ns"]
+    new = index_table(plan, run_id, written, expected)
+    notes = index.metadata_of(index.without_notes(old, "dropped"))
+    return bool(new.equals(old)) and index.metadata_of(new) == notes
 
 
-_NOT_PLANNED = {"run_id", "path", "offset", "length", "digest"}
+def _reasons(dropped: pa.Table | None) -> dict[str, str]:
+    if dropped is None:
+        return {}
+    columns = (dropped.column(name).to_pylist() for name in ("patch_id", "reason"))
+    return dict(zip(*columns, strict=True))
+
+
+def _measures(plan: Plan, old: pa.Table) -> list[dict[str, float]]:
+    """Return the quality measures of each row, for those that the plan asks for."""
+    names = [name for name in sorted(plan.config.qc_min) if f"qc_{name}" in old.column_names]
+    columns = [old.column(f"qc_{name}").to_pylist() for name in names]
+    return [
+        {name: column[row] for name, column in zip(names, columns, strict=True)}
+        for row in range(old.num_rows)
+    ]
 
 
 def _labels(table: PatchTable) -> pa.Array:
@@ -332,27 +365,61 @@ def label_counts(table: pa.Table) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+def rows_digest(table: pa.Table, facts: Mapping[str, Any]) -> str:
+    """Return the digest of the rows and facts of a slide.
+
+    It is one of values, the same for the same patches of two runs: their ids and times take no
+    part.
+    """
+    stamp = {**facts["fingerprint"], "mtime_ns": None}
+    facts = {**facts, "run_id": None, "seconds": None, "fingerprint": stamp}
+    notes = index.metadata_of(index.without_notes(table, "run_id", "facts"))
+    digest = xxhash.xxh3_128(ids.json_digest({**notes, "facts": facts}).encode())
+    for batch in table.drop_columns(["run_id"]).combine_chunks().to_batches(index.BATCH):
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            digest.update(f"{name}:{column.to_pylist()!r}".encode("utf-8", "surrogatepass"))
+    return f"xxh3_128:{digest.hexdigest()}"
+
+
+def slide_report_of(table: pa.Table, slide_id: str) -> dict[str, Any]:
+    """Return what the report says of a committed slide.
+
+    Raises
+    ------
+    OutputError
+        If the facts in its rows are damaged.
+    """
+    facts = load_facts(table, slide_id)
+    by_label = dict(sorted(label_counts(table).items()))
+    return slide_report({**facts, "written": table.num_rows, "by_label": by_label})
+
+
 # The id holds the box too: rows whose boxes somebody edited fit no plan.
 BOX_COLUMNS = ("patch_id", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t")
 
 
 def find_reusable(plan: Plan, old: pa.Table) -> dict[int, ReusablePatch]:
     """Return which patches of a plan stand in older rows with the same pixels, by row."""
-    if index.metadata_of(old).get("pixels") != pixels_digest(plan):
+    same_pixels = index.metadata_of(old).get("pixels") == pixels_digest(plan)
+    if not same_pixels or index.row_problem(old):
         return {}
     boxes = zip(*(old.column(name).to_pylist() for name in BOX_COLUMNS), strict=True)
-    names = sorted(plan.config.qc_min)
-    values = [old.column(f"qc_{name}").to_pylist() for name in names]
     known = {
-        box: ReusablePatch(
-            location,
-            digest,
-            {name: column[row] for name, column in zip(names, values, strict=True)},
+        box: ReusablePatch(location, digest, measures)
+        for box, (location, digest), measures in zip(
+            boxes, locations(old), _measures(plan, old), strict=True
         )
-        for row, (box, (location, digest)) in enumerate(zip(boxes, locations(old), strict=True))
+        if _is_file_of(location, box[0]) and len(measures) == len(plan.config.qc_min)
     }
     table = plan.table
     keys = zip(
         _patch_ids(plan), *table.boxes.T.tolist(), table.z.tolist(), table.t.tolist(), strict=True
     )
     return {row: known[key] for row, key in enumerate(keys) if key in known}
+
+
+def _is_file_of(location: Location, patch_id: str) -> bool:
+    """Return whether a file of one patch has its id: layouts end with it."""
+    return location.offset is not None or location.path.rpartition("/")[2].startswith(
+        f"{patch_id}."
+    )

@@ -13,6 +13,7 @@ from qupath_bridge.frozen import count, one_line
 from qupath_bridge.model import Reason
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
+from qupath_bridge.schemas import ReportRecord
 from qupath_bridge.stores import local_path
 
 from . import records
@@ -137,7 +138,7 @@ class Run:
         """
         output = out if isinstance(out, Output) else open_output(out)
         record = records.load_finished(output)
-        report = records.load_record(output, records.REPORT_FILE)
+        report = records.load_record(output, records.REPORT_FILE, ReportRecord)
         return cls(output.url, record, report)
 
     def __len__(self) -> int:

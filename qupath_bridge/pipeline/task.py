@@ -31,7 +31,7 @@ from qupath_bridge.errors import (
 )
 from qupath_bridge.frozen import FrozenDict, OneLine, freeze
 from qupath_bridge.model import Box, Slide, SourceRef
-from qupath_bridge.outputs import check_lock, index, open_output
+from qupath_bridge.outputs import check_lock, open_output
 from qupath_bridge.outputs.base import Location, Output, PatchRef
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
@@ -43,7 +43,7 @@ from .opened import slide_of
 from .parallel import available_cores, ordered_map
 from .patch_pixels import PatchPixels
 from .plan import Failure, Plan, make_plan
-from .records import facts_record
+from .records import facts_record, load_facts
 from .slide_files import missing_place, read_annotations, slide_path
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _process(
             slide_name=slide.name,
             written=committed.num_rows,
             by_label=FrozenDict(rows.label_counts(committed)),
-            dropped=FrozenDict(index.facts_of(committed)["counts"]["dropped"]),
+            dropped=FrozenDict(load_facts(committed, task.slide_id)["counts"]["dropped"]),
             reused=reused,
             warnings=plan.warnings,
             notes=notes,
@@ -282,11 +282,10 @@ class _SlideJob:
         old = self.output.table(self.task.slide_id)
         if old is None or rows.run_id_of(old) != self.task.run_id:
             return None
-        if index.facts_of(old).get("plan_digest") != self.plan.digest:
-            return None
         dropped = self.output.dropped(self.task.slide_id)
-        same = rows.equal_plan(self.plan, old, dropped) and self._intact(old)
-        return old if same else None
+        names = rows.patch_names(self.plan, self.task.labels, self._encoder().extension)
+        same = rows.equal_plan(self.plan, self.task.run_id, old, dropped, names)
+        return old if same and self._intact(old) else None
 
     def write(self) -> pa.Table:
         """Write all patches of the slide and commit them; return the rows."""

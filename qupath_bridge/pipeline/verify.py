@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +17,27 @@ from qupath_bridge.errors import BridgeError, OutputError
 from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.model import Box, Plane, ServerBuilder
-from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import Location, Output
+from qupath_bridge.outputs.csv_file import CSV_FILE, csv_pieces
 from qupath_bridge.readers import open_reader
+from qupath_bridge.schemas import ReportRecord
 
-from . import records
+from . import records, rows
 from .patch_pixels import PatchPixels
 from .task import BATCH, patch_digest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Finding", "Verification", "verify"]
+__all__ = ["Finding", "Verification", "check_intact", "verify"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Finding(OneLine):
     """Something that is not as it should be: where, what, and in which way.
 
-    ``kind`` is one of ``missing``, ``changed``, ``unreadable``, ``pixels``, ``unlisted``,
-    ``slide``.
+    ``kind`` is one of ``index``, ``missing``, ``changed``, ``unreadable``, ``pixels``,
+    ``unlisted``, ``slide``.
     """
 
     kind: str
@@ -72,7 +74,10 @@ def verify(
     find_slide: Callable[[Mapping[str, Any]], Path | None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
-    """Compare every row of the index with its patch, and patches with the slides.
+    """Compare the index with what the run wrote, each row with its patch, patches with the slides.
+
+    Rows that the run did not write so (an edited label, box, id, type) are a finding, and their
+    slide is not compared further; ``index.csv`` is made again and compared.
 
     Parameters
     ----------
@@ -98,11 +103,12 @@ def verify(
         registry.check("reader", reader)
     record = records.load_finished(output)
     config = ExportConfig.parse(record["config"], source=f"{output.describe()}: run.json")
-    slide_ids = output.slides()
+    findings = [*_check_records(output, record)]
+    slide_ids, damaged = _intact_slides(output, record)
+    findings += damaged
     total = sum(_count(output, slide_id) for slide_id in slide_ids)
     # Every n-th row over all slides, so that a sample reaches each of them.
     every = 1 if pixels is None else max(1, -(-total // pixels)) if pixels else 0
-    findings: list[Finding] = []
     files = compared = 0
     for slide_id in slide_ids:
         table = output.table(slide_id)
@@ -118,7 +124,7 @@ def verify(
             if on_progress and files % BATCH == 0:
                 on_progress(files, total)
         if good:
-            facts = index.facts_of(table)
+            facts = records.load_facts(table, slide_id)
             chosen = list(_rows(table.take(good)))
             path = (find_slide(facts) if find_slide else None) or Path(facts["path"])
             checked, found = _check_pixels(output, facts, config, chosen, path, reader)
@@ -130,6 +136,86 @@ def verify(
     if on_progress:
         on_progress(files, total)
     return Verification(files, compared, tuple(findings))
+
+
+def check_intact(output: Output) -> None:
+    """Refuse a run whose index, records or patches are not as it wrote them.
+
+    Raises
+    ------
+    OutputError
+        With the first finding, or if there is no finished run.
+    """
+    found = verify(output, pixels=0).findings
+    if found:
+        more = f" (and {len(found) - 1} more findings)" if len(found) > 1 else ""
+        raise OutputError(
+            f"The run in {output.describe()} is not as it was written: {found[0].path}: "
+            f"{found[0].problem}{more}.",
+            hint="`qupath-bridge verify` lists everything; export again with --update.",
+        )
+
+
+def _intact_slides(output: Output, record: Mapping[str, Any]) -> tuple[list[str], list[Finding]]:
+    """Return the slides whose rows are those that the run wrote, and findings about the others."""
+    good, findings = [], []
+    there = set(output.slides())
+    for slide_id in sorted(there | record["rows"].keys()):
+        problem = None
+        if slide_id not in there:
+            problem = "the rows of this slide are gone"
+        elif slide_id not in record["rows"]:
+            problem = "the run has no such slide"
+        else:
+            try:
+                table = output.table(slide_id)
+                facts = None if table is None else records.load_facts(table, slide_id)
+                if not facts or rows.rows_digest(table, facts) != record["rows"][slide_id]:
+                    problem = "the rows of this slide are not those that the run wrote"
+            except OutputError as error:
+                problem = error.message
+        if problem is None:
+            good.append(slide_id)
+        else:
+            findings.append(Finding("index", f"slide {slide_id}", problem))
+    return good, findings
+
+
+def _check_records(output: Output, record: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare ``report.json`` and ``index.csv`` with the rows."""
+    try:
+        report = records.load_record(output, records.REPORT_FILE, ReportRecord)
+        if report["run_id"] != record["run_id"]:
+            problem = f"it is of another run, {report['run_id']}"
+            yield Finding("index", records.REPORT_FILE, problem)
+        for slide in report["slides"]:
+            table = output.table(slide["slide_id"])
+            if table is None or slide != rows.slide_report_of(table, slide["slide_id"]):
+                problem = f"it says something else of {slide['slide_name']} than its rows"
+                yield Finding("index", records.REPORT_FILE, problem)
+        if report["written"] != sum(slide["written"] for slide in report["slides"]):
+            yield Finding("index", records.REPORT_FILE, "its number of patches is wrong")
+    except OutputError as error:
+        yield Finding("index", records.REPORT_FILE, error.message)
+    try:
+        found = output.get(CSV_FILE) if output.has(CSV_FILE) else b""
+        end = 0
+        for piece in csv_pieces(output):
+            start, end = end, end + len(piece)
+            if found[start:end] != piece:
+                line = found.count(b"\n", 0, start) + 1 + _equal_lines(found[start:end], piece)
+                yield Finding("index", CSV_FILE, f"line {line} is not what the partitions say")
+                return
+        if end != len(found):
+            yield Finding("index", CSV_FILE, "it has more lines than the partitions have rows")
+    except OutputError:
+        return  # of rows that cannot be read nothing can be made again; they are findings
+
+
+def _equal_lines(found: bytes, expected: bytes) -> int:
+    """Return the number of lines that two texts have in common at their beginning."""
+    pairs = zip_longest(found.split(b"\n"), expected.split(b"\n"))
+    return next(number for number, (a, b) in enumerate(pairs) if a != b)
 
 
 COLUMNS = (

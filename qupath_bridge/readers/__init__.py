@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from qupath_bridge import registry
 from qupath_bridge.errors import BridgeError, ReadError
+from qupath_bridge.regular_files import check_regular
 
 from .base import RGB_CHANNELS, Fingerprint, Level, Pixels, Reader
 
@@ -60,6 +61,8 @@ def open_reader(path: Path | str, *, name: str = "auto") -> Reader:
             f"{path}: no such file.",
             hint="Was the slide moved or renamed? Is the drive connected?",
         )
+    if not path.is_dir():
+        _check_regular(path)
     if name != "auto":
         reader: Reader = registry.load("reader", name)(path)
         return reader
@@ -90,6 +93,13 @@ def reader_name(reader: Reader) -> str:
         except BridgeError:
             continue  # a part that cannot be loaded did not make it
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _check_regular(path: Path) -> None:
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise ReadError(f"{path}: {error.strerror}.", hint="Name a slide file.") from error
 
 
 class _Candidate(NamedTuple):

@@ -13,13 +13,14 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import xxhash
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.pipeline.places import BRIDGE_FOLDER
 from qupath_bridge.pipeline.records import dump_json, load_record, timestamp
+from qupath_bridge.schemas import BackupRecord
 from qupath_bridge.stores.local import LocalStore
 
 __all__ = ["DATA_FILE", "Action", "Backup", "Change", "backups_of", "content_digest", "prune"]
@@ -29,7 +30,6 @@ RECORD = "record.json"
 SCHEMA_VERSION = 1
 _NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(write|undo)-")
 Action = Literal["write", "undo"]
-_KEYS = ("schema_version", "action", "run_id", "started", "engine", "changes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def backups_of(project: Path) -> Iterator[Backup]:
         if (folder / RECORD).is_file():
             try:
                 yield _load(folder)
-            except (OutputError, KeyError, TypeError, AttributeError):
+            except OutputError:
                 continue
 
 
@@ -156,7 +156,7 @@ def _file(entry_id: str) -> str:
 
 
 def _load(folder: Path) -> Backup:
-    record: dict[str, Any] = load_record(LocalStore(folder), RECORD, required=_KEYS)
+    record = load_record(LocalStore(folder), RECORD, BackupRecord)
     changes = {
         name: Change(**{**each, "removed": tuple(each["removed"]), "added": tuple(each["added"])})
         for name, each in record["changes"].items()

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import Box, Plane, ProjectInfo
-from qupath_bridge.outputs import index
+from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline import records
-from qupath_bridge.pipeline.places import BRIDGE_FOLDER
+from qupath_bridge.pipeline.places import BRIDGE_FOLDER, check_inside
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import project_names
+from qupath_bridge.pipeline.verify import check_intact
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.qupath.geojson import Tile, tiles_geojson
 from qupath_bridge.sources.base import Project
@@ -75,6 +76,7 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
         # A project that was renamed meanwhile must not reappear as an empty folder.
         if not project.folder.is_dir():
             raise OutputError(f"{project.folder} is not there any more.")
+        check_inside(place, project.folder)
         _write(LocalStore(place), project, run, recorded)
     except OutputError as error:
         if local_path(run.url) is None:
@@ -130,7 +132,7 @@ def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], pa.Table]]:
     for slide_id in output.slides():
         table = output.table(slide_id)
         if table is not None:
-            yield index.facts_of(table), table
+            yield records.load_facts(table, slide_id), table
 
 
 def _tiles(table: pa.Table, colors: Mapping[str, tuple[int, int, int]]) -> Iterator[Tile]:
@@ -191,6 +193,8 @@ def ensure_provenance(
     """
     known = {folder.name: folder for folder in run_folders(project.info)}
     run_id = find_run(project.info, run)
+    if run != run_id:
+        check_intact(open_output(run))
     if run_id in known:
         return run_id, Provenance(known[run_id])
     finished = Run.load(run)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qupath_bridge.config import ExportConfig, RunOptions
+from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
 from qupath_bridge.errors import BridgeError
 from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.model import Slide
@@ -19,6 +19,7 @@ from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline.plan import Plan, plan_slide
 from qupath_bridge.pipeline.records import RUN_FILE, annotation_record, load_record
 from qupath_bridge.qupath.geojson import read_tiles
+from qupath_bridge.schemas import ProjectRunRecord, RunRecord, SlideFacts
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores.local import LocalStore
 
@@ -59,7 +60,11 @@ class EntryStatus(OneLine):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RunStatus:
-    """A run of the project, compared with the project of today."""
+    """A run of the project, compared with the project of today.
+
+    ``projects`` and ``settings`` are what a new export of the run needs; ``settings`` has of the
+    options of the run those that say where the slides are and what reads them.
+    """
 
     run_id: str
     finished: str | None
@@ -67,7 +72,8 @@ class RunStatus:
     out_found: bool
     folder: Path
     entries: tuple[EntryStatus, ...] = ()
-    command: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    settings: Settings | None = None
     superseded_by: str | None = None
     problem: str | None = None
 
@@ -103,26 +109,17 @@ def status(project: Project) -> tuple[RunStatus, ...]:
 def _readable(project: Project, folder: Path) -> RunStatus:
     """Return the status of a run; one whose record is damaged does not hide the others."""
     try:
-        record = load_record(LocalStore(folder), RUN_FILE, required=KEYS)
+        record = load_record(LocalStore(folder), RUN_FILE, ProjectRunRecord)
         return _run_status(project, folder, record)
     except BridgeError as error:
         return RunStatus(folder.name, None, "", False, folder, problem=str(error))
-
-
-KEYS = (
-    "run_id", "finished", "out", "project", "config", "options", "slides", "failures", "command",
-)  # fmt: skip
-FACTS = (
-    "entry_id", "slide_id", "slide_name", "fingerprint", "coordinates", "annotation_digest",
-    "annotations", "plan_digest",
-)  # fmt: skip
 
 
 def _run_in(out: str) -> str | None:
     """Return the id of the run that an output has now; None if there is none."""
     try:
         output = open_output(out)
-        return str(load_record(output, RUN_FILE, required=KEYS[:1])["run_id"])
+        return str(load_record(output, RUN_FILE, RunRecord)["run_id"])
     except BridgeError:
         return None
 
@@ -132,7 +129,9 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
     source = str(folder / "run.json")
     config = ExportConfig.parse(record["config"], source=source)
     # Another reader than the run's own would be a difference by itself.
-    reader = RunOptions.parse({"reader": record["options"]["reader"]}, source=source)
+    given = {name: record["options"][name] for name in KEPT if name in record["options"]}
+    options = RunOptions.parse(given, source=source)
+    reader = options.only("reader")
     slides = {slide.entry_id: slide for slide in project.slides}
     failed = {failure["slide_id"]: failure["error"] for failure in record["failures"]}
     return RunStatus(
@@ -141,7 +140,8 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
         out=record["out"],
         out_found=there is not None,
         folder=folder,
-        command=tuple(record["command"]),
+        projects=_projects(project, record),
+        settings=Settings(Selection.parse(record["selection"], source=source), config, options),
         superseded_by=there if there not in (None, record["run_id"]) else None,
         entries=tuple(
             _entry_status(slides.get(old["entry_id"]), folder, old, config, reader, failed)
@@ -149,6 +149,17 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
             if old["project"] == record["project"]
         ),
     )
+
+
+KEPT = ("engine", "qupath", "reader", "slide_map", "search")
+"""Options of a run that a new export needs, too."""
+
+
+def _projects(project: Project, record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the places of the projects of a run; this one can have moved since."""
+    here = str(project.info.path.absolute())
+    places = [each["path"] for each in record["projects"]]
+    return tuple(here if place == record["project"] else place for place in places) or (here,)
 
 
 def _entry_status(
@@ -168,7 +179,7 @@ def _entry_status(
         if old["slide_id"] in failed:
             reason = f"the slide failed in this run: {failed[old['slide_id']]}"
         return EntryStatus(entry_id, name, "unknown", (reason,))
-    old = load_record(store, f"{entry_id}.json", required=FACTS)
+    old = load_record(store, f"{entry_id}.json", SlideFacts)
     before = dict(_tiles(folder / f"{entry_id}.geojson.gz"))
     if slide is None:
         return EntryStatus(

@@ -20,9 +20,11 @@ import filelock
 from qupath_bridge.errors import BridgeError, OutputError, ProjectError
 from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.model import ImageData, Slide
-from qupath_bridge.pipeline.places import BRIDGE_FOLDER
+from qupath_bridge.pipeline.places import BRIDGE_FOLDER, check_inside
 from qupath_bridge.qupath.editing import Editor
 from qupath_bridge.qupath.gc_pause import gc_paused
+from qupath_bridge.qupath.qpdata.reading import MAX_BYTES
+from qupath_bridge.regular_files import read_regular
 from qupath_bridge.sources.base import Project, check_link
 from qupath_bridge.stores.local import LocalStore
 
@@ -280,6 +282,7 @@ def _run_all(
         backup=Backup.new(folder, action, run_id, editor.name),
         project_digest=_digest(project.info.path),
     )
+    check_inside(folder / BRIDGE_FOLDER / "backups", folder)
     warnings = _check_unoccupied(project, running)
     with _locked(folder, dry_run), gc_paused():
         entries = tuple(_process_image(session, slide, edit) for slide in slides)
@@ -307,6 +310,7 @@ def _process_image(session: _Session, slide: Slide, plan: _Planner) -> EntryChan
     before = None
     try:
         _check_in_place(path)
+        check_inside(path, session.project.info.folder)
         before = _digest(path)
         image = ImageData(image_type="UNSET")  # as QuPath makes it for a slide that it never saved
         if before is not None:
@@ -365,7 +369,7 @@ def _copy(session: _Session, path: Path, last_check: Callable[[], None]) -> Iter
         return
     if path.parent.is_dir():
         LocalStore(path.parent).sweep()
-    # The link stays, as somebody wants the data on that disk; QuPath would replace it.
+    # A link to another file of the project stays; QuPath would replace it.
     target = path.resolve() if path.is_symlink() else path
     with LocalStore(target.parent).staged(target.name, durable=True, last_check=last_check) as copy:
         yield copy
@@ -466,7 +470,7 @@ def _check_unchanged(session: _Session, path: Path, before: str | None) -> None:
 def _digest(path: Path) -> str | None:
     """Return the digest of a file; None if there is no file."""
     try:
-        return content_digest(path.read_bytes())
+        return content_digest(read_regular(path, MAX_BYTES))
     except FileNotFoundError:
         return None
     except OSError as error:

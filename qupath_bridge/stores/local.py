@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 from urllib.request import url2pathname
 
 from qupath_bridge.errors import OutputError
+from qupath_bridge.regular_files import open_regular, read_regular
 
 from .base import Data, Draft, checked_name, chunks_of
 
@@ -23,6 +24,9 @@ __all__ = ["LocalStore", "path_from_url"]
 TEMPORARY = ".qb-tmp-"
 """Beginning of the names of files that are being written."""
 
+MAX_BYTES = 2 << 30
+"""Most bytes that are read at once: the largest patch, uncompressed, has 0.8 GB, and ``index.csv``
+of three million patches has 2 GB."""
 
 ATTEMPTS = 5
 
@@ -157,12 +161,17 @@ class LocalStore:
         """Return the bytes under ``name``."""
         path = self.root / checked_name(name)
         with _errors_of(path, "read"):
-            return path.read_bytes()
+            return read_regular(path, MAX_BYTES)
 
     def get_range(self, name: str, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset`` on."""
         path = self.root / checked_name(name)
-        with _errors_of(path, "read"), path.open("rb") as file:
+        with _errors_of(path, "read"), open_regular(path) as file:
+            # Before anything is read: a length of the index can be any number.
+            if not 0 <= offset <= offset + length <= os.fstat(file.fileno()).st_size:
+                raise OutputError(f"{path} ends before byte {offset + length}.")
+            if length > MAX_BYTES:
+                raise OutputError(f"{path}: {length} bytes are more than is read at once.")
             file.seek(offset)
             part = file.read(length)
         if len(part) < length:

@@ -18,8 +18,8 @@ import typer
 import qupath_bridge as qb
 from qupath_bridge.cli import main
 from qupath_bridge.cli.app import PLACES, RUN_ONLY, app
-from qupath_bridge.cli.options import add_flags, flag_of
-from qupath_bridge.config import options
+from qupath_bridge.cli.options import add_flags, flag_of, words_of
+from qupath_bridge.config import Settings, options
 from qupath_bridge.outputs import open_output
 from qupath_bridge.readers.tiff import TiffReader
 from qupath_bridge.testing.projects import build_project, tree_hashes
@@ -400,12 +400,37 @@ def test_status_tells_by_its_exit_code_what_is_stale(study, tmp_path, capsys, re
     status, text, _ = call(capsys, "status", study.project, "--exit-code")
     assert status == 1
     assert "stale" in text
-    assert f"bring it up to date: {shlex.join([*sys.argv, '--update'])}" in text
+    (line,) = [line for line in text.splitlines() if "bring it up to date: " in line]
+    program, *update = shlex.split(line.partition(": ")[2])
+    assert (program, update[0], update[-1]) == ("qupath-bridge", "export", "--update")
     assert call(capsys, "status", study.project)[0] == 0
     status, result = call_json(capsys, "status", study.project, "--exit-code")
     assert (status, result["runs"][0]["state"]) == (1, "stale")
-    assert call(capsys, *words, "--update")[0] == 0
+    assert call(capsys, *update)[0] == 0
     assert call(capsys, "status", study.project, "--exit-code")[0] == 0
+
+
+SETTINGS = Settings.parse(
+    {
+        "entry": ["-1", "a b*", "name:x=y"], "where": {"site": ["A", "B=C"]}, "tag": ["t"],
+        "size": 64, "mpp": 0.5, "rule": "threshold", "map": {"Tumor: *": "Tumor", "A=B": "C"},
+        "priority": ["a, b", "c"], "exclude": ["-x", "y"], "origin": [3, -5], "labels": False,
+        "unclassified": "as=Other", "qc_min": {"saturation": 0.25}, "plane": [[0, 1], [2, 0]],
+        "engine": "embedded", "slide_map": {"I:\\\\COAD": "/mnt/c=d"}, "search": ["/a b"],
+    }
+)  # fmt: skip
+
+
+def test_words_of_settings_give_the_settings_again(capsys):
+    """The command line itself reads the words, as a shell would hand them over."""
+    words = shlex.split(shlex.join(words_of(SETTINGS)))
+    status, shown, _ = call(capsys, "config", "show", *words, "--json")
+    assert status == 0
+    shown = json.loads(shown)
+    for model in (SETTINGS.selection, SETTINGS.config, SETTINGS.options):
+        for name, value in model.as_json().items():
+            assert shown[name] == value, name
+    assert words_of(Settings.parse({})) == []
 
 
 def test_several_projects_on_the_command_line(study, tmp_path, capsys):

@@ -286,6 +286,36 @@ def test_resume_believes_no_rows_that_the_plan_does_not_give(study, tmp_path, ch
     same(tmp_path / "whole", tmp_path / "out")
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["slide at work", "slide that is committed"])
+def test_patches_that_somebody_removes_during_a_run_are_noticed(study, tmp_path, first):
+    plans = plans_of(study)
+    export(plans, tmp_path / "whole")
+    removed = []
+
+    def remove(progress):
+        patches = sorted((tmp_path / "out" / "patches").rglob("*.png"))
+        if not removed and len(patches) > 64 and progress.slides_done == (0 if first else 1):
+            removed.extend(patches[:20])
+            for path in removed:
+                path.unlink()
+
+    with pytest.raises(OutputError, match="20 .* were removed while") as caught:
+        export(plans, tmp_path / "out", on_progress=remove)
+    assert "Resume" in caught.value.hint
+    assert export(plans, tmp_path / "out", resume=True).written == plans.patches
+    same(tmp_path / "whole", tmp_path / "out")
+
+
+def test_patches_of_rows_that_were_cut_off_stay_while_their_slide_is_missing(study, tmp_path):
+    out = tmp_path / "out"
+    plans = plans_of(study)
+    export(plans, out)
+    there = sorted((out / "patches").rglob("*.png"))
+    change_rows(out, plans[0].slide_id, lambda table: table.slice(0, 50))
+    qb.export(study.project, out, CONFIG, resume=True, slide_map={str(study.slides[0]): "/nowhere"})
+    assert sorted((out / "patches").rglob("*.png")) == there
+
+
 def test_resume_with_other_options_names_them(study, tmp_path):
     export(plans_of(study), tmp_path / "out")
     with pytest.raises(OutputError, match=r"min_share was 0\.4 and is 0\.6"):

@@ -1,14 +1,20 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Picture
 
 import qupath_bridge as qb
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.outputs import open_output
-from qupath_bridge.outputs.index import facts_of, write_partition
+from qupath_bridge.outputs.csv_file import write_csv
+from qupath_bridge.outputs.index import facts_of, with_facts, write_partition
+from qupath_bridge.pipeline.rows import rows_digest
+from qupath_bridge.testing.projects import build_project
 
 
 @pytest.fixture(params=["png", "jpeg", "tiff"])
@@ -73,7 +79,134 @@ def test_a_digest_that_was_edited_along_is_found_in_the_pixels(out, study):
     place = table.schema.get_field_index("digest")
     table = table.set_column(place, table.schema.field("digest"), [digests])
     write_partition(output.store, slide_id, table)
+    mend_records(output, slide_id)
     assert kinds(qb.verify(out)) == {("pixels", left.name), ("pixels", right.name)}
+
+
+def mend_records(output, slide_id):
+    """Make everything that the run wrote about the rows of a slide fit them."""
+    table = output.table(slide_id)
+    write_csv(output)
+    record = json.loads(output.get("run.json"))
+    record["rows"][slide_id] = rows_digest(table, facts_of(table))
+    output.put("run.json", json.dumps(record).encode())
+
+
+def put_column(table, name, values, kind=None):
+    place = table.schema.get_field_index(name)
+    field = table.schema.field(name) if kind is None else pa.field(name, kind)
+    return table.set_column(place, field, pa.array(values, field.type))
+
+
+def with_facts_changed(table, **changes):
+    return with_facts(table, {**facts_of(table), **changes})
+
+
+EDITS = {
+    "label": lambda t: put_column(t, "label", ["WRONG"] * t.num_rows),
+    "label swapped": lambda t: put_column(t, "label", t["label"].to_pylist()[::-1]),
+    "box": lambda t: put_column(t, "x_qupath", [0] * t.num_rows),
+    "width": lambda t: put_column(t, "width", [2**31 - 1] * t.num_rows),
+    "patch id": lambda t: put_column(t, "patch_id", t["patch_id"].to_pylist()[::-1]),
+    "tile id": lambda t: put_column(t, "tile_uuid", t["tile_uuid"].to_pylist()[::-1]),
+    "share": lambda t: put_column(t, "label_share", [1.0] * t.num_rows),
+    "run": lambda t: put_column(t, "run_id", ["another"] * t.num_rows),
+    "null path": lambda t: put_column(t, "path", [None] * t.num_rows),
+    "path outside": lambda t: put_column(t, "path", ["patches/../run.json"] * t.num_rows),
+    "rows cut off": lambda t: t.slice(0, 20),
+    "rows twice": lambda t: pa.concat_tables([t, t]),
+    "order": lambda t: t.take(list(range(t.num_rows))[::-1]),
+    "column missing": lambda t: t.drop_columns(["digest"]),
+    "column of another type": lambda t: put_column(t, "col", t["col"].to_pylist(), pa.int64()),
+    "column of text": lambda t: put_column(t, "w_qupath", ["50"] * t.num_rows, pa.string()),
+    "column more": lambda t: t.append_column("mine", t["label"]),
+    "facts": lambda t: with_facts_changed(t, plan_digest="another"),
+    "facts of wrong types": lambda t: with_facts_changed(t, counts=[]),
+    "facts of another slide": lambda t: with_facts_changed(t, slide_id="another"),
+    "no facts": lambda t: t.replace_schema_metadata({b"qupath_bridge.schema_version": b"1"}),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(draw, two_slides, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    project = build_project(folder / "study", draw.images(two_slides))
+    qb.export(project, folder / "out", qb.ExportConfig(size=50, min_share=0.4), workers=2)
+    return folder / "out"
+
+
+def edit_rows(out, change):
+    output = open_output(out)
+    slide_id = output.slides()[0]
+    table = output.table(slide_id)
+    path = out / "index" / f"slide_id={slide_id}" / "part-0.parquet"
+    edited = change(table)
+    if edited.schema.metadata == table.schema.metadata or not edited.schema.metadata:
+        edited = edited.replace_schema_metadata(table.schema.metadata)
+    pq.write_table(edited, path)
+    return slide_id
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_rows_that_somebody_edited_are_found_and_never_written_back(finished, tmp_path, edit):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    slide_id = edit_rows(out, edit)
+    found = kinds(qb.verify(out, pixels=3))
+    assert ("index", f"slide {slide_id}") in found
+    project = Path(json.loads((out / "run.json").read_text())["projects"][0]["path"]).parent
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    with pytest.raises(OutputError, match="not as it was written") as caught:
+        qb.write_back(project, out, engine="embedded")
+    assert "verify" in caught.value.hint
+    with pytest.raises(OutputError, match="not as it was written"):
+        qb.write_provenance(project, out)
+    assert before == {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+
+
+def test_index_csv_report_and_partitions_belong_together(finished, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    text = (out / "index.csv").read_bytes()
+    lines = text.split(b"\n")
+    for edited, line in (
+        (text.replace(b",Tumor,", b",Stroma,", 1), None),
+        (b"\n".join([*lines[:7], b"x", *lines[8:]]), 8),
+        (b"\n".join(lines[:-2]) + b"\n", len(lines) - 1),
+        (text + lines[1] + b"\n", None),
+        (b"", 1),
+    ):
+        (out / "index.csv").write_bytes(edited)
+        (finding,) = qb.verify(out, pixels=0).findings
+        assert (finding.kind, finding.path) == ("index", "index.csv")
+        assert line is None or f"line {line} " in finding.problem
+    (out / "index.csv").unlink()
+    assert kinds(qb.verify(out, pixels=0)) == {("index", "index.csv")}
+    (out / "index.csv").write_bytes(text)
+    report = json.loads((out / "report.json").read_text())
+    report["slides"][0]["by_label"] = {"Tumor": 1}
+    (out / "report.json").write_text(json.dumps(report))
+    assert kinds(qb.verify(out, pixels=0)) == {("index", "report.json")}
+
+
+def test_partitions_that_are_gone_or_too_many_are_found(finished, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    first, second = sorted((out / "index").iterdir())
+    more = second / "part-1.parquet"
+    shutil.copy(second / "part-0.parquet", more)
+    stray = out / "patches" / "notes.txt"
+    stray.write_text("mine")
+    assert kinds(qb.verify(out, pixels=0)) == {
+        ("unlisted", "part-1.parquet"), ("unlisted", "notes.txt"),
+    }  # fmt: skip
+    more.unlink()
+    stray.unlink()
+    second.rename(out / "index" / "slide_id=9_other")
+    found = kinds(qb.verify(out, pixels=0))
+    assert ("index", f"slide {second.name.removeprefix('slide_id=')}") in found
+    assert ("index", "slide 9_other") in found
+    assert first.is_dir()
 
 
 def test_slides_that_moved_or_changed(out, study, tmp_path):

@@ -805,25 +805,50 @@ def test_the_disk_fails_at_every_step(study, action, number):
     assert at > 40
 
 
-def test_data_behind_a_link(study, tmp_path, link):
-    """The file that it names is written; a link to nothing is refused, and stays."""
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_data_behind_a_link_that_leads_out_of_the_project(study, tmp_path, link, what):
+    """Another project may own them: nothing is written there. The other slide is written."""
     run_id, before = export(study), bytes_of(study)
-    path, elsewhere = data_file(study), tmp_path / "another disk" / "slide 1.qpdata"
-    elsewhere.parent.mkdir()
-    link(path, elsewhere)
+    path, outside = data_file(study), tmp_path / "another disk" / "1"
+    outside.parent.mkdir()
+    link(path if what == "file" else path.parent, outside)
+    kept = outside if what == "file" else outside / "data.qpdata"
+    failed, written = write(study, run_id).entries
+    assert "leads out of the project" in failed.problem
+    assert str(outside) in failed.problem
+    assert written.state == "written"
+    assert kept.read_bytes() == before[0]
+    assert sorted(each.name for each in outside.parent.iterdir()) == ["1"]
+    kept.unlink()
+    failed, _ = write(study, run_id).entries
+    assert failed.state == "failed"
+    assert not kept.exists()
+
+
+def test_data_behind_a_link_inside_the_project(study, link):
+    run_id, before = export(study), bytes_of(study)
+    path = data_file(study)
+    inside = path.with_name("kept.qpdata")
+    link(path, inside)
     assert not write(study, run_id).failed
     assert path.is_symlink()
-    assert elsewhere.read_bytes() != before[0]
-    assert [each.name for each in elsewhere.parent.iterdir()] == [elsewhere.name]
+    assert inside.read_bytes() != before[0]
     assert not undo(study, run_id).failed
-    assert path.is_symlink()
-    assert elsewhere.read_bytes() == before[0]
-    elsewhere.unlink()
-    failed, written = write(study, run_id).entries
-    assert "is a link to" in failed.problem
-    assert written.state == "written"
-    assert path.is_symlink()
-    assert not elsewhere.exists()
+    assert inside.read_bytes() == before[0]
+
+
+def test_our_folder_behind_a_link_that_leads_out_of_the_project(study, tmp_path, link):
+    run_id, before = export(study), bytes_of(study)
+    outside = tmp_path / "another project"
+    link(study.project.parent / "qupath_bridge", outside)
+    there = sorted(outside.rglob("*"))
+    with pytest.raises(OutputError, match="leads out of the project"):
+        write(study, run_id)
+    run = qb.export(study.project, tmp_path / "again", qb.ExportConfig(size=100))
+    assert run.provenance == (tmp_path / "again" / "provenance",)
+    assert "leads out of the project" in " ".join(run.warnings)
+    assert bytes_of(study) == before
+    assert sorted(outside.rglob("*")) == there
 
 
 # --- a real QuPath -------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs import index
+from qupath_bridge.outputs.csv_file import write_csv
 from qupath_bridge.outputs.folder import FolderOutput
 from qupath_bridge.outputs.memory import MemoryOutput
 from qupath_bridge.stores.memory import MemoryStore
@@ -169,7 +170,7 @@ def test_an_empty_index():
     assert index.read_partition(store, "1_a") is None
     assert index.read_dropped(store, "1_a") is None
     assert index.read_index(output).column_names == list(index.COLUMN_NAMES)
-    index.write_csv(output)
+    write_csv(output)
     assert store.get("index.csv").decode().strip() == ",".join(index.COLUMN_NAMES[:-1])
     table = index.make_table(columns())
     index.write_partition(store, "1_a", table, table)
@@ -187,7 +188,7 @@ def test_slides_that_asked_for_other_measures_are_read_together():
     behind = table.column_names.index("digest") + 1
     assert table.column_names[behind : behind + 3] == ["qc_a", "qc_b", "rule_label"]
     assert table.column("qc_b").to_pylist() == [0.5, None]
-    index.write_csv(output)
+    write_csv(output)
     assert [row["qc_b"] for row in csv_rows(output)] == ["0.5", ""]
 
 
@@ -200,7 +201,7 @@ def test_csv_says_what_the_table_says():
     output = MemoryOutput()
     table = index.make_table(columns(label=['Tumor, "x"\n', None, "é"]))
     index.write_partition(output.store, "1_a", table)
-    index.write_csv(output)
+    write_csv(output)
     rows = csv_rows(output)
     names = [*index.COLUMN_NAMES[:-1], "meta.patient", "meta.site"]
     assert list(rows[0]) == names
@@ -219,7 +220,7 @@ def test_csv_has_the_metadata_keys_of_all_slides():
     for slide, key in (("1_a", "stain"), ("2_b", "patient"), ("3_c", "stain")):
         table = index.make_table(columns(1, metadata=[{key: slide}]))
         index.write_partition(output.store, slide, table)
-    index.write_csv(output)
+    write_csv(output)
     rows = csv_rows(output)
     assert list(rows[0])[-2:] == ["meta.patient", "meta.stain"]
     assert [row["meta.stain"] for row in rows] == ["1_a", "", "3_c"]
@@ -236,7 +237,7 @@ def test_csv_holds_no_text_that_a_spreadsheet_would_run(sign):
         )
     )
     index.write_partition(output.store, "-1_a", table)
-    index.write_csv(output)
+    write_csv(output)
     (row,) = csv_rows(output)
     for name in ("label", "slide_name", "meta.note"):
         assert row[name] == f"'{text}"
@@ -255,7 +256,7 @@ def test_csv_is_written_slide_by_slide(monkeypatch):
         MemoryOutput, "table", lambda self, slide: (events.append(slide), table(self, slide))[1]
     )
     monkeypatch.setattr(MemoryOutput, "put", lambda self, name, data: events.extend(map(len, data)))
-    index.write_csv(output)
+    write_csv(output)
     assert [type(event) for event in events] == [str] * 5 + [int] + [str, int] * 5
 
 

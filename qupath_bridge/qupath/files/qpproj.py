@@ -22,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from qupath_bridge.errors import ProjectError
 from qupath_bridge.frozen import FrozenDict, OneLine
 from qupath_bridge.model import ClassInfo, PixelSize, ProjectInfo, ServerBuilder, Slide
+from qupath_bridge.regular_files import read_regular
+from qupath_bridge.schemas import first_fault
 
 from .builders import builder_uris, check_depth
 from .classes import class_from_text
@@ -38,7 +40,6 @@ __all__ = [
 OLDEST, NEWEST = (0, 2), (0, 7)
 """Minor versions of QuPath whose projects are tested."""
 
-_MAX_BYTES = 1 << 30
 _PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds between looks at a file that QuPath may be writing
 _MICROMETRE = {"µm", "\u03bcm", "um"}  # micro sign, Greek mu, and plain letters
 
@@ -376,10 +377,7 @@ def _cause(error: Exception) -> str:
 
 
 def _parse(path: Path) -> Any:
-    size = path.stat().st_size
-    if size > _MAX_BYTES:
-        raise ValueError(f"it has {size} bytes, more than {_MAX_BYTES}")
-    return json.loads(path.read_text(encoding="utf-8-sig"))
+    return json.loads(read_regular(path).decode("utf-8-sig"))
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -389,12 +387,7 @@ def _validate(model: type[_Model], value: Any, path: Path) -> _Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False)
-        place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in faults[0]["loc"])
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise ProjectError(
-            f"{place.lstrip('.') or 'the file'}: {_lower(faults[0]['msg'])}{more}", path=path
-        ) from error
+        raise ProjectError(first_fault(error), path=path) from error
 
 
 def _lower(text: str) -> str:

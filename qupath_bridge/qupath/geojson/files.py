@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import stat
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
+
+from qupath_bridge.regular_files import open_regular
 
 __all__ = ["ENDINGS", "MAX_BYTES", "UNREADABLE", "Entry", "open_entries"]
 
@@ -67,24 +69,18 @@ def open_entries(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[list[Entry]
     OSError, ValueError, zipfile.BadZipFile
         If it cannot be opened, is not a regular file, or has too many entries.
     """
-    size = _regular_size(path)
     name = path.name.lower()
-    if name.endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            yield [
-                Entry(info.filename, partial(_archived, archive, info, max_bytes))
-                for info in _wanted(archive)
-            ]
-    else:
-        packed = name.endswith(".gz")
-        yield [Entry("", partial(_file, path, packed, _limit(size, max_bytes, packed)))]
-
-
-def _regular_size(path: Path) -> int:
-    state = path.stat()
-    if not stat.S_ISREG(state.st_mode):
-        raise ValueError("it is not a regular file")
-    return state.st_size
+    with open_regular(path) as file:
+        if name.endswith(".zip"):
+            with zipfile.ZipFile(file) as archive:
+                yield [
+                    Entry(info.filename, partial(_archived, archive, info, max_bytes))
+                    for info in _wanted(archive)
+                ]
+        else:
+            packed = name.endswith(".gz")
+            limit = _limit(os.fstat(file.fileno()).st_size, max_bytes, packed)
+            yield [Entry("", partial(_file, file, packed, limit))]
 
 
 def _limit(size: int, max_bytes: int, packed: bool) -> int:
@@ -108,12 +104,11 @@ def _is_geojson(name: str) -> bool:
     return name.lower().endswith(ENDINGS[:-1])
 
 
-def _file(path: Path, packed: bool, limit: int) -> bytes:
-    if packed:
-        with gzip.open(path) as stream:
-            return _read(stream, limit)
-    with path.open("rb") as file:
+def _file(file: BinaryIO, packed: bool, limit: int) -> bytes:
+    if not packed:
         return _read(file, limit)
+    with gzip.open(file) as stream:
+        return _read(stream, limit)
 
 
 def _archived(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int) -> bytes:

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import math
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from json import JSONEncoder
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Annotated, BinaryIO, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from qupath_bridge.errors import OutputError, ProjectError
 from qupath_bridge.frozen import FrozenDict, one_line
 from qupath_bridge.model import FIRST_PLANE, Box, Plane
 from qupath_bridge.qupath.files.classes import SEPARATOR, class_problem, default_rgb
 from qupath_bridge.qupath.rois import is_uuid
+from qupath_bridge.regular_files import open_regular
+from qupath_bridge.schemas import first_fault
 
 from .gate import MAX_MEASUREMENT, color_problem
 from .writing import classification, plane_member
@@ -31,6 +35,16 @@ __all__ = ["Tile", "read_tiles", "tiles_geojson", "write_tiles"]
 
 _LEVEL = 3  # of gzip: half the time of its default, a tenth more bytes
 _BATCH = 1000
+_LAST_LINE = b"]}\n"
+
+MAX_LINE_BYTES = 64 << 10
+"""Longest line of a tile file: one tile with a class path and shares of a hundred classes."""
+
+MAX_RATIO = 100
+"""Bytes of text per packed byte. The ids and digests of tiles keep it below 20; a file of blanks
+made to fill the memory has 1000."""
+
+_ALWAYS_ALLOWED = 1 << 20
 
 _encode = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -121,47 +135,119 @@ def read_tiles(path: Path) -> Iterator[Tile]:
         If the file is not such a file; the message has the number of the last tile read.
     """
     number = 0
+    ids: set[str] = set()
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            last = next(lines, "")
+        with open_regular(path) as packed:
+            lines = _lines(packed)
+            last = next(lines, b"")
             while batch := list(islice(lines, _BATCH)):
                 last = batch[-1]
-                features = batch[:-1] if last == "]}\n" else batch
+                features = batch[:-1] if last == _LAST_LINE else batch
                 # One call for many lines, because each call has a large fixed cost.
-                for feature in json.loads(f"[{''.join(features).strip().strip(',')}]"):
+                text = b"[%b]" % b"".join(features).strip().strip(b",")
+                for feature in _FEATURES.validate_json(text):
+                    tile = feature.tile()
+                    if tile.id in ids:
+                        raise ValueError(f"two tiles have the id {tile.id}")
+                    ids.add(tile.id)
                     number += 1
-                    yield _tile(feature)
-            if last != "]}\n":
+                    yield tile
+            if last != _LAST_LINE:
                 raise ValueError("the file ends too early")
     except OSError as error:
         problem = f"cannot be read, {error.strerror or error}"
         raise ProjectError(problem, path=path) from error
-    except (ValueError, EOFError, zlib.error, LookupError, TypeError) as error:
+    except (ValueError, EOFError, zlib.error) as error:
+        cause = first_fault(error) if isinstance(error, ValidationError) else error
         raise ProjectError(
-            f"not a tile file of qupath-bridge, or damaged after tile {number}: {error}",
+            f"not a tile file of qupath-bridge, or damaged after tile {number}: {cause}",
             path=path,
             hint="Run the export again to write a new file.",
         ) from error
 
 
-def _tile(feature: Mapping[str, Any]) -> Tile:
-    properties, geometry = feature["properties"], feature["geometry"]
-    (x, y), (x2, _), (_, y2), _, _ = geometry["coordinates"][0]
-    if properties["objectType"] != "tile":
-        raise ValueError(f"an object of type {properties['objectType']}")
-    plane = geometry.get("plane")
-    class_member = properties.get("classification", {})
-    names = class_member.get("names") or [class_member["name"]] if class_member else []
-    return Tile(
-        id=feature["id"],
-        box=Box(x, y, x2 - x, y2 - y),
-        plane=Plane(plane["z"], plane["t"]) if plane else FIRST_PLANE,
-        name=properties.get("name", ""),
-        class_path=SEPARATOR.join(names) or None,
-        color=tuple(class_member["color"]) if class_member else None,
-        measurements=properties.get("measurements", {}),
-        metadata=properties.get("metadata", {}),
-    )
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a gzipped file; refuse more text than a tile file of its size has."""
+    left = _ALWAYS_ALLOWED + MAX_RATIO * os.fstat(file.fileno()).st_size
+    with gzip.open(file) as stream:
+        while line := stream.readline(MAX_LINE_BYTES + 1):
+            left -= len(line)
+            if len(line) > MAX_LINE_BYTES or left < 0:
+                raise ValueError("more text than tiles of a file of this size have")
+            yield line
+
+
+class _Json(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+_Pixel = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
+_Byte = Annotated[int, Field(ge=0, le=255)]
+_Point = tuple[_Pixel, _Pixel]
+
+
+class _Plane(_Json):
+    z: Annotated[int, Field(ge=0, lt=1 << 31)]
+    t: Annotated[int, Field(ge=0, lt=1 << 31)]
+
+
+class _Polygon(_Json):
+    type: Literal["Polygon"]
+    coordinates: tuple[tuple[_Point, _Point, _Point, _Point, _Point]]
+    plane: _Plane | None = None
+
+    def box(self) -> Box:
+        ring = self.coordinates[0]
+        (x, y), (x2, y2) = ring[0], ring[2]
+        if ring != ((x, y), (x2, y), (x2, y2), (x, y2), (x, y)) or x2 <= x or y2 <= y:
+            raise ValueError("a shape that is not a box")
+        return Box(x, y, x2 - x, y2 - y)
+
+
+class _Class(_Json):
+    name: str | None = None
+    names: tuple[str, ...] = ()
+    color: tuple[_Byte, _Byte, _Byte]
+
+    def path(self) -> str:
+        path = SEPARATOR.join(self.names) or self.name or ""
+        if problem := _class_problem(path):
+            raise ValueError(problem)
+        return path
+
+
+class _Properties(_Json):
+    object_type: Literal["tile"] = Field(alias="objectType")
+    name: str = ""
+    classification: _Class | None = None
+    measurements: dict[str, float] = {}
+    metadata: dict[str, str] = {}
+
+
+class _Feature(_Json):
+    id: str
+    geometry: _Polygon
+    properties: _Properties
+
+    def tile(self) -> Tile:
+        if not is_uuid(self.id):
+            raise ValueError(f"{self.id!r} is not a UUID in lower case")
+        properties, plane = self.properties, self.geometry.plane
+        kind = properties.classification
+        return Tile(
+            id=self.id,
+            box=self.geometry.box(),
+            plane=Plane(plane.z, plane.t) if plane else FIRST_PLANE,
+            name=properties.name,
+            class_path=kind.path() if kind else None,
+            color=kind.color if kind else None,
+            measurements=properties.measurements,
+            metadata=properties.metadata,
+        )
+
+
+_FEATURES = TypeAdapter(list[_Feature])
+_class_problem = lru_cache(maxsize=4096)(class_problem)
 
 
 def _utf8(text: str) -> bytes:
@@ -181,6 +267,8 @@ def _features(tiles: Iterable[Tile]) -> Iterator[str]:
             if tile.id in ids:
                 raise ValueError("another tile has this id")
             text = _feature(tile)
+            if len(text) > MAX_LINE_BYTES // 4:  # of UTF-8 a sign has up to four bytes
+                raise ValueError("it has more text than QuPath should show of a tile")
         except ValueError as problem:
             raise OutputError(
                 f"The tile {tile.id} ({tile.name}) cannot be written: {problem}."

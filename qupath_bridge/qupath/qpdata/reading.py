@@ -18,6 +18,7 @@ from qupath_bridge.model import ImageData
 from qupath_bridge.qupath.gc_pause import gc_paused
 from qupath_bridge.qupath.javaio.grammar import BLOCK, JAVA_ENUM, LONG_BLOCK, OBJECT, STRING
 from qupath_bridge.qupath.javaio.stream import JavaObject, JavaStream
+from qupath_bridge.regular_files import open_regular
 
 from .history import read_properties, read_stains, read_workflow
 from .objects import HIERARCHY, Hierarchy, read_hierarchy
@@ -115,7 +116,7 @@ def file_digest(path: Path) -> str:
     """Return the digest of a file, as in ``ImageData``; raise ProjectError if it is unreadable."""
     digest = xxhash.xxh3_128()
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     except OSError as error:
@@ -126,7 +127,7 @@ def file_digest(path: Path) -> str:
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """Return a file's bytes; raise ProjectError if it is too large or changes meanwhile."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             before = os.fstat(file.fileno())
             if before.st_size > max_bytes:
                 raise ProjectError(

@@ -13,6 +13,7 @@ from qupath_bridge.model import ClassInfo, PixelSize
 from qupath_bridge.qupath.files import qpproj
 from qupath_bridge.qupath.files.builders import image_metadata, rotated_builder, uri_builder
 from qupath_bridge.qupath.files.qpproj import find_project_file, read_project
+from qupath_bridge.regular_files import MAX_RECORD_BYTES
 
 BUILDER = uri_builder(
     "file:/s/My%20slide.svs",
@@ -298,10 +299,11 @@ def test_project_json_that_is_not_utf8_is_refused(write):
         read_project(path)
 
 
-def test_project_json_that_is_too_large_is_refused(write, monkeypatch):
+def test_project_json_that_is_too_large_is_refused(write):
     path = write(project())
-    monkeypatch.setattr(qpproj, "_MAX_BYTES", 10)
-    with pytest.raises(ProjectError, match="more than 10"):
+    with path.open("r+b") as file:
+        file.truncate(MAX_RECORD_BYTES + 1)  # sparse: no disk is filled
+    with pytest.raises(ProjectError, match=f"more than {MAX_RECORD_BYTES}"):
         read_project(path)
 
 

@@ -1,0 +1,200 @@
+"""Schemas of the JSON files that this library writes and reads again.
+
+Anybody can have changed these files since they were written. Each is checked as a whole when it is
+read; code behind that relies on keys and types.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+__all__ = [
+    "BackupRecord",
+    "ProjectRunRecord",
+    "Record",
+    "ReportRecord",
+    "RunRecord",
+    "SlideFacts",
+    "first_fault",
+]
+
+FileName = Annotated[str, Field(pattern=r"^[^/\\:\x00]+$", max_length=255)]
+"""A part of the name of a file or folder: it must not lead out of the folder that it is in."""
+Count = Annotated[int, Field(ge=0)]
+Pixels = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
+Length = Annotated[int, Field(gt=0, lt=1 << 31)]
+Pair = Annotated[list[Pixels], Field(min_length=2, max_length=2)]
+Size = Annotated[list[Length], Field(min_length=2, max_length=2)]
+
+
+class _Json(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Record(_Json):
+    """Base of the schemas of whole files."""
+
+    schema_version: int
+
+
+class _RunSlide(_Json):
+    slide_id: FileName | None
+    entry_id: FileName
+    slide_name: str
+    project: str | None
+
+
+class _Project(_Json):
+    path: str
+
+
+class RunRecord(Record):
+    """``run.json`` of an output."""
+
+    run_id: FileName
+    state: Literal["running", "complete"]
+    started: str
+    finished: str | None
+    command: list[str]
+    tool: dict[str, Any]
+    projects: list[_Project]
+    selection: dict[str, Any]
+    config: dict[str, Any]
+    options: dict[str, Any]
+    config_digest: str
+    labels: dict[str, str]
+    slides: list[_RunSlide]
+    rows: dict[str, str]
+    run_digest: str | None
+
+
+class _Failure(_Json):
+    entry_id: FileName
+    slide_id: FileName | None
+    slide_name: str
+    error: str
+    next: str | None
+    project: str | None
+
+
+class ProjectRunRecord(RunRecord):
+    """``run.json`` of a run in a project."""
+
+    out: str
+    project: str
+    failures: list[_Failure]
+
+
+class _SlideReport(_Json):
+    entry_id: FileName
+    slide_id: FileName
+    slide_name: str
+    written: Count
+    by_label: dict[str, Count]
+    dropped: dict[str, Count]
+    regions: dict[str, Any]
+    warnings: list[str]
+    seconds: float | None
+
+
+class ReportRecord(Record):
+    """``report.json``."""
+
+    run_id: FileName
+    written: Count
+    slides: list[_SlideReport]
+    failures: list[_Failure]
+
+
+class _Fingerprint(_Json):
+    size: Count
+    digest: str
+    mtime_ns: int
+
+
+class _PixelSize(_Json):
+    x: Annotated[float, Field(gt=0)]
+    y: Annotated[float, Field(gt=0)]
+    origin: str
+
+
+class _Coordinates(_Json):
+    builder: dict[str, Any]
+    size: Size
+    matrix: list[list[float]]
+    pixel_size: _PixelSize | None
+
+
+class _Grid(_Json):
+    box: Size
+    step: Size
+    origin: Pair
+    mpp: Annotated[float, Field(gt=0)] | None
+    downsample: Annotated[float, Field(gt=0)]
+    read_level: Count
+
+
+class _Counts(_Json):
+    planned: Count
+    by_label: dict[str, Count]
+    dropped: dict[str, Count]
+
+
+class SlideFacts(Record):
+    """The facts of a slide, in its partition and in ``<entry id>.json`` of a project."""
+
+    run_id: FileName
+    entry_id: FileName
+    slide_id: FileName
+    slide_name: str
+    project: str | None
+    uri: str | None
+    path: str
+    fingerprint: _Fingerprint
+    coordinates: _Coordinates
+    parts: dict[str, Any]
+    plan_digest: str
+    annotation_digest: str
+    annotations: dict[str, Annotated[list[str | None], Field(min_length=2, max_length=2)]]
+    grid: _Grid
+    counts: _Counts
+    regions: dict[str, Any]
+    warnings: list[str]
+    seconds: float | None
+
+
+class _Change(_Json):
+    entry_id: FileName
+    slide_name: str
+    before: str | None
+    after: str | None
+    removed: list[str]
+    added: list[str]
+
+
+class BackupRecord(Record):
+    """``record.json`` of a backup."""
+
+    action: Literal["write", "undo"]
+    run_id: FileName
+    started: str
+    engine: str
+    changes: dict[str, _Change]
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first fault that a schema found, with its place, and the number of the others.
+
+    >>> try:
+    ...     _Fingerprint.model_validate({"size": 5, "digest": None, "mtime_ns": "x"})
+    ... except ValidationError as error:
+    ...     print(first_fault(error))
+    digest: input should be a valid string (and 1 more)
+    """
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in faults[0]["loc"])
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    text = faults[0]["msg"]
+    return f"{place.lstrip('.') or 'the file'}: {text[:1].lower()}{text[1:]}{more}"
