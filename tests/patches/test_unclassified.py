@@ -76,7 +76,7 @@ def test_export_by_names(two_slides, tmp_path, runner):
 
 NOTES = {
     "none has a class": ({}, "None of the 3 regions has a class", "as=LABEL"),
-    "names": ({"named": 2}, "2 of them have one", "--unclassified name"),
+    "names": ({"named": 2}, "2 of them have one", "unclassified name"),
     "as": ({"rule": LabelRule(unclassified="as", unclassified_as="X")}, None, None),
     "error": ({"rule": LabelRule(unclassified="error")}, None, None),
     "no labels": ({"rule": LabelRule(labels=False)}, None, None),
@@ -96,7 +96,7 @@ def test_note_where_no_region_has_a_class(case, words, option):
     assert (note is None) is (words is None)
     if words:
         assert words in note and option in note
-        assert ("--unclassified name" in note) is (counts["named"] > 0)
+        assert ("unclassified name" in note) is (counts["named"] > 0)
 
 
 def test_regions_are_counted_not_points(two_slides):
@@ -109,8 +109,8 @@ def test_run_without_any_class_says_so(two_slides, tmp_path, capsys):
     study = build_project(tmp_path / "study", images)
     words = [str(study), "--size", "64"]
     note = (
-        "None of the 2 regions has a class, so all are skipped: label them with --unclassified "
-        "as=LABEL, or by their names with --unclassified name (2 of them have one)."
+        "None of the 2 regions has a class, so all are skipped: label them with the option "
+        "unclassified as=LABEL, or by their names with unclassified name (2 of them have one)."
     )
     for command in (["plan", *words], ["export", *words, "--out", str(tmp_path / "out")]):
         main(command)
@@ -118,3 +118,7 @@ def test_run_without_any_class_says_so(two_slides, tmp_path, capsys):
     assert main(["plan", *words, "--unclassified", "name"]) == 0
     printed = capsys.readouterr()
     assert "Gland" in printed.out and "None of the" not in printed.err
+
+
+def test_nothing_is_said_of_no_slides():
+    assert unclassified_note([], LabelRule()) is None
