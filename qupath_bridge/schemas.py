@@ -26,6 +26,7 @@ Count = Annotated[int, Field(ge=0)]
 Pixels = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
 Length = Annotated[int, Field(gt=0, lt=1 << 31)]
 Pair = Annotated[list[Pixels], Field(min_length=2, max_length=2)]
+Color = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
 Size = Annotated[list[Length], Field(min_length=2, max_length=2)]
 
 
@@ -77,6 +78,7 @@ class _Failure(_Json):
     error: str
     next: str | None
     project: str | None
+    missing: str | None
 
 
 class ProjectRunRecord(RunRecord):
@@ -158,6 +160,7 @@ class SlideFacts(Record):
     plan_digest: str
     annotation_digest: str
     annotations: dict[str, Annotated[list[str | None], Field(min_length=2, max_length=2)]]
+    class_colors: dict[str, Color]
     grid: _Grid
     counts: _Counts
     regions: dict[str, Any]

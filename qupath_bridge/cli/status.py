@@ -78,7 +78,7 @@ def _last(items: Sequence[Item], what: str) -> Iterator[Item]:
     """Yield the last items, and print how many there are before them."""
     left_out = len(items) - SHOWN
     if left_out > 0:
-        print(f"{left_out} {what} are left out; --json lists all.")
+        show(f"{left_out} {what} are left out; --json lists all.")
     yield from items[-SHOWN:]
 
 
@@ -87,7 +87,7 @@ def _first(items: Sequence[Item], what: str, indent: str) -> Iterator[Item]:
     yield from items[:SHOWN]
     left_out = len(items) - SHOWN
     if left_out > 0:
-        print(f"{indent}and {left_out} more {what}; --json lists all")
+        show(f"{indent}and {left_out} more {what}; --json lists all")
 
 
 def _backup(found: tuple[api.Backup, Mapping[str, str]]) -> dict[str, Any]:

@@ -5,14 +5,16 @@ from pathlib import Path
 
 from qupath_bridge import api
 from qupath_bridge.cli import main
+from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
 
 
 def test_lists_are_limited_for_people(study, capsys, monkeypatch):
     reasons = tuple(f"reason {n}." for n in range(25))
     slides = [api.EntryStatus(f"{n}", f"slide {n}.svs", "current") for n in range(40)]
     slides[33] = api.EntryStatus("33", "slide 33.svs", "stale", reasons)
+    settings = Settings(Selection(), ExportConfig(), RunOptions())
     runs = tuple(
-        api.RunStatus(f"run {n:02}", "now", "out", True, Path("x"), tuple(slides))
+        api.RunStatus(f"run {n:02}", "now", "out", True, Path("x"), tuple(slides), (), settings)
         for n in range(15)
     )
     monkeypatch.setattr(api, "status", lambda project: runs)
