@@ -50,7 +50,7 @@ from qupath_bridge.roundtrip import write_back as _write_back
 from qupath_bridge.roundtrip.backups import Backup
 from qupath_bridge.roundtrip.provenance import Provenance
 from qupath_bridge.roundtrip.status import EntryStatus, RunStatus
-from qupath_bridge.roundtrip.write_back import KEPT, EntryChange, WriteBack
+from qupath_bridge.roundtrip.write_back import BACKUPS, EntryChange, WriteBack
 from qupath_bridge.sources import get_source, open_project
 from qupath_bridge.sources.auto import choose
 from qupath_bridge.sources.base import Project
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from qupath_bridge.pipeline.doctor import Check
 
 __all__ = [
-    "KEPT",
     "OPENING",
     "Backup",
     "EntryChange",
@@ -515,8 +514,10 @@ def write_back(
     qupath: Path | str | None = None,
     selection: Selection | None = None,
     replace: bool = False,
+    discard_corrections: bool = False,
     dry_run: bool = False,
-    keep: int = KEPT,
+    keep: int = BACKUPS,
+    force: bool = False,
 ) -> WriteBack:
     """Write the tiles of a run straight into QuPath's data; QuPath has to be closed.
 
@@ -532,11 +533,15 @@ def write_back(
     selection : Selection, optional
         Which slides; all of the run when not given.
     replace : bool
-        Also remove the tiles of all other runs, and those that were changed in QuPath.
+        Also remove the tiles of all other runs.
+    discard_corrections : bool
+        Also replace tiles that a person gave another class in QuPath; else they are left alone.
     dry_run : bool
         Say what would change, and change nothing.
     keep : int
         Backups to keep, 0 for all.
+    force : bool
+        Write also if a QuPath is running that may have the project open.
 
     Returns
     -------
@@ -546,7 +551,10 @@ def write_back(
     Raises
     ------
     OutputError
-        If QuPath has the project open, another write-back is running, or there is no such run.
+        If QuPath has the project open or may have it open, another write-back is running, or
+        there is no such run.
+    InterruptedRunError
+        If it was interrupted; the message says what was written, and how to undo it.
     """
     with (
         _opened_for_writing(project) as opened,
@@ -555,8 +563,9 @@ def write_back(
         run_id, _ = _provenance.ensure_provenance(opened, _run_name(run), dry_run=dry_run)
         slides = None if selection is None else select(opened, selection)
         done = _write_back.write_back(
-            opened, run_id, editor, slides=slides, replace=replace, dry_run=dry_run, keep=keep,
-            verifiers=verifiers,
+            opened, run_id, editor, slides=slides, replace=replace,
+            discard_corrections=discard_corrections, dry_run=dry_run, keep=keep,
+            verifiers=verifiers, force=force,
         )  # fmt: skip
     return dataclasses.replace(done, warnings=(*warnings, *done.warnings))
 
@@ -569,22 +578,25 @@ def undo_write_back(
     qupath: Path | str | None = None,
     selection: Selection | None = None,
     dry_run: bool = False,
-    keep: int = KEPT,
+    keep: int = BACKUPS,
+    force: bool = False,
 ) -> WriteBack:
     """Remove the tiles of a run from QuPath's data again; see :func:`write_back`.
 
     Data that nobody touched since get their old bytes. In others the tiles of the run go, those
-    that they replaced come back, and every other object stays as it is now.
+    that they replaced come back, and every other object stays as it is now. The run is found by
+    its backups and tiles too, so that its output is not needed.
     """
     with (
         _opened_for_writing(project) as opened,
         _editors(engine, qupath) as ((editor, *verifiers), warnings),
     ):
         slides = None if selection is None else select(opened, selection)
-        run_id = _provenance.find_run(opened.info, _run_name(run))
+        run_id = _provenance.find_run_to_undo(opened.info, _run_name(run))
         done = _write_back.undo(
-            opened, run_id, editor, slides=slides, dry_run=dry_run, keep=keep, verifiers=verifiers
-        )
+            opened, run_id, editor, slides=slides, dry_run=dry_run, keep=keep,
+            verifiers=verifiers, force=force,
+        )  # fmt: skip
     return dataclasses.replace(done, warnings=(*warnings, *done.warnings))
 
 

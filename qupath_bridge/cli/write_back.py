@@ -25,16 +25,23 @@ def run_write_back(
     direct: bool,
     dry_run: bool,
     replace: bool,
+    discard_corrections: bool,
+    force: bool,
     keep: int,
     as_json: bool,
 ) -> int:
     """Write a run into its project, its tiles into QuPath's data, or remove them again."""
     if (run is None) == (undo is None):
         raise UsageError("Pass exactly one of --run or --undo.")
-    if undo is not None and (direct or replace):
-        raise UsageError("--direct and --replace go with --run, not with --undo.")
-    if run is not None and not direct and (replace or given.flags):
-        raise UsageError("--replace, --entry, --engine and --qupath go with --direct.")
+    if undo is not None and (direct or replace or discard_corrections):
+        raise UsageError(
+            "--direct, --replace and --discard-corrections go with --run, not with --undo."
+        )
+    if run is not None and not direct and (replace or discard_corrections or force or given.flags):
+        raise UsageError(
+            "--replace, --discard-corrections, --force, --entry, --engine and --qupath go with "
+            "--direct."
+        )
     settings = given.settings()
     selection = settings.selection if settings.selection.entry else None
     engine, qupath = settings.options.engine, settings.options.qupath
@@ -45,12 +52,13 @@ def run_write_back(
         if undo is not None:
             done = api.undo_write_back(
                 project, undo, engine=engine, qupath=qupath, selection=selection,
-                dry_run=dry_run, keep=keep,
+                dry_run=dry_run, keep=keep, force=force,
             )  # fmt: skip
         else:
             done = api.write_back(
                 project, run or "", engine=engine, qupath=qupath, selection=selection,
-                replace=replace, dry_run=dry_run, keep=keep,
+                replace=replace, discard_corrections=discard_corrections, dry_run=dry_run,
+                keep=keep, force=force,
             )  # fmt: skip
     for warning in done.warnings:
         say(f"warning: {warning}")
@@ -80,6 +88,13 @@ def _print_done(path: Path, done: api.WriteBack) -> None:
     for entry in done.entries:
         if entry.problem:
             say(f"error: {entry.slide_name}: {entry.problem}", logging.ERROR)
+        if entry.corrected:
+            print(
+                f"{entry.slide_name}: {entry.corrected} tiles left alone, which got "
+                "another class in QuPath. --discard-corrections replaces them."
+            )
+        for run, number in entry.other_runs.items():
+            print(f"{entry.slide_name}: {number} tiles of run {run} stay; they may overlap.")
     if done.dry_run:
         print("Nothing was changed.")
     elif done.backup is not None:
