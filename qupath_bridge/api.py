@@ -44,10 +44,12 @@ from qupath_bridge.pipeline.survey import Survey, name_slides, slide_key, survey
 from qupath_bridge.pipeline.verify import Finding, Verification
 from qupath_bridge.qupath.editing import Editor
 from qupath_bridge.qupath.jvm.installation import find_installations
+from qupath_bridge.roundtrip import corrected as _corrected
 from qupath_bridge.roundtrip import provenance as _provenance
 from qupath_bridge.roundtrip import status as _status
 from qupath_bridge.roundtrip import write_back as _write_back
 from qupath_bridge.roundtrip.backups import Backup
+from qupath_bridge.roundtrip.corrected import CorrectedTiles
 from qupath_bridge.roundtrip.provenance import Provenance
 from qupath_bridge.roundtrip.status import EntryStatus, RunStatus
 from qupath_bridge.roundtrip.write_back import BACKUPS, EntryChange, WriteBack
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OPENING",
     "Backup",
+    "CorrectedTiles",
     "EntryChange",
     "EntryStatus",
     "Estimate",
@@ -77,6 +80,7 @@ __all__ = [
     "Verification",
     "WriteBack",
     "clean",
+    "corrected_tiles",
     "doctor",
     "draw_previews",
     "ensure_provenance",
@@ -84,11 +88,11 @@ __all__ = [
     "export",
     "find_projects",
     "inspect",
-    "kept_data",
     "open_project",
     "plan",
     "select",
     "status",
+    "stored_data",
     "undo_write_back",
     "verify",
     "write_back",
@@ -448,9 +452,18 @@ def doctor(qupath: Place | None = None) -> tuple[Check, ...]:
     return tuple(checks(find_installations(configured=qupath)))
 
 
-def kept_data(project: Project) -> tuple[tuple[Backup, Mapping[str, str]], ...]:
-    """Return the copies that write-backs kept of a project's data, and the state of each slide."""
+def stored_data(project: Project) -> tuple[tuple[Backup, Mapping[str, str]], ...]:
+    """Return the backups that write-backs made of a project's data, and the state of each slide."""
     return tuple(_write_back.backups(project.info.folder))
+
+
+def corrected_tiles(project: Project | Place) -> tuple[CorrectedTiles, ...]:
+    """Return the tiles of runs that somebody gave another class in QuPath, by slide.
+
+    Imports and write-backs leave them alone.
+    """
+    with _opened(project, RunOptions()) as opened:
+        return tuple(_corrected.corrected_tiles(opened))
 
 
 def ensure_provenance(

@@ -23,6 +23,7 @@ from qupath_bridge.qupath.gc_pause import gc_paused
 from qupath_bridge.sources.base import Project
 
 from .backups import DATA_FILE, Action, Backup, backups_of, prune
+from .corrected import contains
 from .edits import History, TileEdit, undo_edit, write_edit
 from .file_state import FileState
 from .run_pointers import set_run_pointers
@@ -184,7 +185,7 @@ def undo(
         for slide in (project.slides if slides is None else slides)
         if slide.entry_id in known
         or runs.has(run_id, slide.entry_id)
-        or _names_run(folder / "data" / slide.entry_id / DATA_FILE, run_id)
+        or contains(folder / "data" / slide.entry_id / DATA_FILE, run_id.encode())
     ]
     if not wanted and run_id not in runs.folders:
         raise _no_run(project, runs, run_id)
@@ -214,20 +215,6 @@ def _no_run(project: Project, runs: ProjectRuns, run_id: str) -> OutputError:
         hint=f"Its runs are: {', '.join(runs.folders) or 'none'}. If the run is not in the "
         "project, pass its output folder.",
     )
-
-
-def _names_run(data: Path, run_id: str) -> bool:
-    """Return whether a data file has tiles of a run, from its bytes: their metadata name it."""
-    wanted, rest = run_id.encode(), b""
-    try:
-        with data.open("rb") as file:
-            while block := file.read(1 << 20):
-                if wanted in rest + block:
-                    return True
-                rest = block[-len(wanted) :]
-    except OSError:
-        pass  # said where the slide is changed, if it has to be
-    return False
 
 
 def _change_all(

@@ -1,5 +1,6 @@
 """Write-backs, undos and work in QuPath one after the other: what is shown at the end."""
 
+import json
 import os
 import shutil
 import stat
@@ -421,6 +422,30 @@ def test_a_dry_run_and_a_second_time_leave_the_project_file(study):
     facts = study.project.stat()
     write(study, run_id)
     assert study.project.stat() == facts
+
+
+# --- corrected tiles -----------------------------------------------------------------------------
+
+
+def test_status_names_the_tiles_that_somebody_gave_another_class(study, capsys):
+    run_id = export(study)
+    write(study, run_id)
+    some = tiles_of(study, run_id)[2:4]
+    new = [some[0]._replace(class_path="Corrected"), some[1]._replace(class_path=None)]
+    change_in_qupath(study, remove={tile.id for tile in some}, add=new)
+    wanted = {
+        some[0].name: (some[0].class_path, "Corrected"), some[1].name: (some[1].class_path, None),
+    }  # fmt: skip
+    (found,) = qb.api.corrected_tiles(study.project)
+    assert (found.entry_id, found.slide_name, dict(found.tiles)) == ("1", "slide 1.tiff", wanted)
+    assert main(["status", str(study.project)]) == 0
+    said = capsys.readouterr().out
+    assert "slide 1.tiff (entry 1): 2 tiles got another class in QuPath" in said
+    for name, (was, now) in wanted.items():
+        assert f"{name} ({was} → {now or 'no class'})" in said
+    assert main(["status", str(study.project), "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["corrected"]
+    assert told["tiles"] == {name: list(pair) for name, pair in wanted.items()}
 
 
 # --- cost ----------------------------------------------------------------------------------------

@@ -494,7 +494,7 @@ FAULTS = {
     "plane t below 0": ("geometry.plane.t", -1, "a negative index", "refuses"),
     # QuPath reads 2**40 as 0.
     "plane z of 41 bits": ("geometry.plane.z", 2**40, "more than 32 bits", "imports"),
-    "plane t of 32 bits": ("geometry.plane.t", 2**31, "more than 32 bits", "imports"),
+    "plane t of 32 bits": ("geometry.plane.t", 2**31, "more than 32 bits", "refuses"),
     "plane c of 41 bits": ("geometry.plane.c", 2**40, "more than 32 bits", "imports"),
     "sliver that is emptied": (RING, [[[0, 0], [0.01, 0], [0, 0.01], [0, 0]]], "narrow", "imports"),
     "narrow sliver": (RING, [[[0, 0], [90, 90], [0, 0.01], [0, 0]]], "narrow", "imports"),
