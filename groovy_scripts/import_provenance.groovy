@@ -138,7 +138,7 @@ boolean isOurs(PathObject tile) {
     return tile.getID().toString().startsWith('9e0725bf-e8af-8f43-')
 }
 
-/** Whether an object shows a tile. QuPath keeps measurements of tiles with 32 bits; what was added to it is no difference. */
+/** Whether an object shows a tile. QuPath keeps measurements of tiles with 32 bits; what was added to it does not count. */
 boolean shows(PathObject there, PathObject tile) {
     return tile != null && there.getPathClass() == tile.getPathClass() && there.getName() == tile.getName() &&
             place(there) == place(tile) && runOf(there) == runOf(tile) &&

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from qupath_bridge import api
-from qupath_bridge.errors import UsageError
+from qupath_bridge.errors import InterruptedRunError, UsageError
 
 from .options import Given
 from .output import print_json, print_table, say
@@ -55,11 +55,17 @@ def run_write_back(
                 dry_run=dry_run, keep=keep, force=force,
             )  # fmt: skip
         else:
-            done = api.write_back(
-                project, run or "", engine=engine, qupath=qupath, selection=selection,
-                replace=replace, discard_corrections=discard_corrections, dry_run=dry_run,
-                keep=keep, force=force,
-            )  # fmt: skip
+            try:
+                done = api.write_back(
+                    project, run or "", engine=engine, qupath=qupath, selection=selection,
+                    replace=replace, discard_corrections=discard_corrections, dry_run=dry_run,
+                    keep=keep, force=force,
+                )  # fmt: skip
+            except InterruptedRunError as error:
+                command = _undo_command(path, run or "")
+                raise InterruptedRunError(
+                    error.message, hint=f"Run it again to finish. Remove the tiles: {command}"
+                ) from error
     for warning in done.warnings:
         say(f"warning: {warning}")
     if as_json:
@@ -100,8 +106,11 @@ def _print_done(path: Path, done: api.WriteBack) -> None:
     elif done.backup is not None:
         print(f"The data as they were: {done.backup}")
         if done.action == "write":
-            undo = ["qupath-bridge", "write-back", str(path), "--undo", done.run_id]
-            print(f"Remove the tiles again: {shlex.join(undo)}")
+            print(f"Remove the tiles again: {_undo_command(path, done.run_id)}")
+
+
+def _undo_command(path: Path, run: str) -> str:
+    return shlex.join(["qupath-bridge", "write-back", str(path), "--undo", run])
 
 
 def _print_written(

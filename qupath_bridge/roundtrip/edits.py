@@ -111,7 +111,7 @@ def shows(item: PathObject, tile: Tile) -> bool:
     """Return whether an object shows a tile, however it came in.
 
     Numbers are compared as QuPath stores them, with 32 bits. What somebody added to the object
-    (measurements, a colour, a lock) is no difference.
+    (measurements, a colour, a lock) does not count.
     """
     return (
         item.class_path == tile.class_path

@@ -55,7 +55,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class QuPathProcess:
-    """What is known of a QuPath process.
+    """A QuPath process, and whether it has the project open.
 
     Attributes
     ----------

@@ -5,7 +5,6 @@ Slides are changed one after the other, each whole or not at all; see :mod:`.sli
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,7 +67,7 @@ class WriteBack(OneLine):
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """How a write-back or an undo is carried out; the parameters of :func:`write_back`."""
+    """Options of a write-back or an undo; the parameters of :func:`write_back`."""
 
     dry_run: bool
     keep: int
@@ -287,11 +286,11 @@ def _interrupted(
     words = "written" if action == "write" else "undone"
     if not done:
         return InterruptedRunError(f"Stopped; no slide was {words}.")
-    undo = ["qupath-bridge", "write-back", str(session.project.info.path), "--undo", run_id]
-    again = "Run the command again to finish."
     return InterruptedRunError(
         f"Stopped; {count(len(done), 'slide was', 'slides were')} {words}: {', '.join(done)}.",
-        hint=f"{again} Remove the tiles: {shlex.join(undo)}" if action == "write" else again,
+        hint=f"Do it again to finish, or undo run {run_id} to remove its tiles."
+        if action == "write"
+        else "Do it again to finish.",
     )
 
 
@@ -316,7 +315,7 @@ def _check_qupath(project: Project, options: _Options) -> Iterator[str]:
                 f"QuPath is running (process {process.pid}) and may have {folder} open: "
                 f"{process.reason}. Nothing was changed.",
                 hint="Close QuPath, or import the patches there. If it surely shows another "
-                "project, use force (--force).",
+                "project, use the option force.",
             )
         yield (
             f"QuPath is running (process {process.pid}; {process.reason}). If it has this project "

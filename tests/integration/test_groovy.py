@@ -310,7 +310,7 @@ def test_the_import_into_a_whole_project_twice_is_once(qupath, study):
 @pytest.mark.qupath
 @pytest.mark.slow
 def test_tiles_that_came_in_one_way_are_there_already_by_the_other(qupath, study):
-    """QuPath keeps 32 bits of a number; that is no change."""
+    """QuPath keeps 32 bits of a number; that does not count."""
     run = export(study, 1, "--size", "100", "--stride", "37")
     shares = [share for row in rows(study.folder / "out1") for _, share in row["shares"]]
     assert any(float(np.float32(share)) != share for share in shares)

@@ -519,7 +519,7 @@ def test_qupath_may_have_the_project_open(study, process):
     summary.write_text("{}", encoding="utf-8")
     os.utime(summary, (1_000_000_001, 1_000_000_001))
     run_id, before = export(study), tree_hashes(study.folder)
-    with pytest.raises(OutputError, match=r"process 7\) and may have .*changed.*--force"):
+    with pytest.raises(OutputError, match=r"process 7\) and may have .*changed.*option force"):
         write(study, run_id, running=[process])
     assert tree_hashes(study.folder) == before
     done = write(study, run_id, running=[process], force=True)
