@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+import struct
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from qupath_bridge.qupath.qpdata.splice import splice_tiles
 from qupath_bridge.roundtrip import file_state, slide_change
 from qupath_bridge.roundtrip import write_back as module
 from qupath_bridge.roundtrip.backups import backups_of
+from qupath_bridge.roundtrip.comparing import tile_hashes
 from qupath_bridge.sources.embedded import EmbeddedSource
 from qupath_bridge.stores.local import LocalStore
 from qupath_bridge.testing.projects import Image, build_project
@@ -166,7 +168,7 @@ def test_an_image_that_was_added_again_has_its_tiles_once(study, draw):
             add=[corrected._replace(class_path="Corrected")],
         )
     )
-    again = export(study, 2)
+    again = export(study, 2, OTHER)  # neither settings nor output are those of the first
     done = {entry.entry_id: entry for entry in write(study, again).entries}["3"]
     boxes = {tile.box for tile in tiles_of(study, again, "3")}
     assert boxes == {tile.box for tile in tiles_of(study, run_id)}
@@ -422,6 +424,44 @@ def test_a_dry_run_and_a_second_time_leave_the_project_file(study):
     facts = study.project.stat()
     write(study, run_id)
     assert study.project.stat() == facts
+
+
+# --- tiles that are there already ----------------------------------------------------------------
+
+
+def test_tiles_that_qupath_saved_with_32_bits_are_there_already(study):
+    """A person may also have added a measurement, a colour or a lock; only a class counts."""
+    run_id = export(study, config=FINE)
+    rounded = [
+        tile._replace(
+            measurements={
+                **{
+                    name: struct.unpack("f", struct.pack("f", v))[0]
+                    for name, v in tile.measurements.items()
+                },
+                "added in QuPath": 7.0,
+            }
+        )
+        for tile in tiles_of(study, run_id)
+    ]
+    wanted = {tile.id: tile.measurements for tile in tiles_of(study, run_id)}
+    assert any(
+        tile.measurements[name] != value
+        for tile in rounded
+        for name, value in wanted[tile.id].items()
+    )
+    change_in_qupath(study, add=rounded)
+    before = data_file(study).read_bytes()
+    first = write(study, run_id).entries[0]
+    assert (first.state, first.corrected, first.added) == ("unchanged", 0, 0)
+    assert data_file(study).read_bytes() == before
+
+
+def test_tiles_are_compared_with_32_bits_after_a_change(study):
+    tile = tiles_of(study, export(study))[0]
+    double, single = (tile._replace(measurements={"a": v}) for v in (0.1, 0.10000000149011612))
+    other = tile._replace(measurements={"a": 0.1001})
+    assert tile_hashes([double]) == tile_hashes([single]) != tile_hashes([other])
 
 
 # --- corrected tiles -----------------------------------------------------------------------------
