@@ -102,7 +102,6 @@ class Backup:
             store.put(RECORD, dump_json({"schema_version": SCHEMA_VERSION, **head}), durable=True)
         if content is not None:
             with store.staged(_data(change.entry_id), durable=True) as path:
-                path.touch(mode=0o600)
                 path.write_bytes(content)
                 copy_permissions(permissions, path)
         record = {"schema_version": SCHEMA_VERSION, **asdict(change)}
