@@ -4,16 +4,21 @@
  * Script editor: Run, or Run > Run for project. Without the window:
  *     QuPath script --project project.qpproj --save import_provenance.groovy [--args RUN_ID] [--args replace]
  *
- * Only tiles that qupath-bridge made are ever removed, and running it twice changes nothing.
+ * Only tiles that qupath-bridge made are ever removed, and running it twice changes nothing. Tiles that you
+ * gave another class stay as they are.
  * For QuPath 0.4 to 0.7.
  */
 import javafx.application.Platform
+import org.codehaus.groovy.runtime.InvokerHelper
 import qupath.lib.images.ImageData
+import qupath.lib.io.GsonTools
 import qupath.lib.io.PathIO
 import qupath.lib.objects.PathObject
+import qupath.lib.objects.classes.PathClass
 import qupath.lib.projects.Project
 import qupath.lib.projects.ProjectImageEntry
 import qupath.lib.projects.Projects
+import qupath.lib.roi.interfaces.ROI
 import qupath.lib.scripting.ScriptAttributes
 
 import static qupath.lib.gui.scripting.QPEx.*
@@ -46,38 +51,60 @@ if (folder == null || !listsEntry(folder, entry.getID())) {
     return
 }
 
-// Everything is read before anything is touched.
+// Everything is read before anything is touched. What goes is what write-back --direct would remove.
 List<PathObject> fresh = readTiles(new File(folder, entry.getID() + '.geojson.gz'))
-Set<UUID> ids = fresh.collect { PathObject tile -> tile.getID() } as Set<UUID>
-List<PathObject> old = imageData.getHierarchy().getTileObjects().findAll { PathObject tile ->
-    isOurs(tile) && (replace || ids.contains(tile.getID()))
+Map<UUID, PathObject> wanted = fresh.collectEntries { PathObject tile -> [(tile.getID()): tile] }
+Set<String> places = fresh.collect { PathObject tile -> place(tile) } as Set<String>
+Set<String> replaced = earlierVersions(runs, folder) + folder.getName()
+List<PathObject> ours = imageData.getHierarchy().getTileObjects().findAll { PathObject tile -> isOurs(tile) } as List<PathObject>
+Set<UUID> same = ours.findAll { PathObject tile -> shows(tile, wanted[tile.getID()]) }*.getID() as Set<UUID>
+List<PathObject> candidates = ours.findAll { PathObject tile ->
+    !same.contains(tile.getID()) && (replace || wanted.containsKey(tile.getID()) || places.contains(place(tile)) || replaced.contains(runOf(tile)))
 } as List<PathObject>
+Map<String, Map<UUID, PathClass>> written = [:]
+List<PathObject> corrected = candidates.findAll { PathObject tile -> isCorrected(tile, runs, entry.getID(), written) } as List<PathObject>
+List<PathObject> old = candidates - corrected
+Set<UUID> kept = same + corrected*.getID()
+Set<String> taken = corrected.collect { PathObject tile -> place(tile) } as Set<String>
+List<PathObject> coming = fresh.findAll { PathObject tile -> !kept.contains(tile.getID()) && !taken.contains(place(tile)) } as List<PathObject>
+Map<String, Integer> others = (ours - candidates).findAll { PathObject tile -> !same.contains(tile.getID()) }.countBy { PathObject tile -> runOf(tile) ?: 'an unknown run' }
+
+String name = entry.getImageName()
+if (corrected)
+    println "qupath-bridge: ${name}: left ${corrected.size()} tiles alone, which somebody gave another class."
+others.each { String other, Integer count -> println "qupath-bridge: ${name}: ${count} tiles of ${other} stay; they may overlap." }
+if (old.isEmpty() && coming.isEmpty()) {
+    println "qupath-bridge: ${name}: the ${fresh.size()} tiles of ${folder.getName()} are there already."
+} else {
+    imageData.getHierarchy().removeObjects(old, true)
+    imageData.getHierarchy().addObjects(coming)
+    fireHierarchyUpdate()
+    println "qupath-bridge: ${name}: removed ${old.size()} and added ${coming.size()} tiles of ${folder.getName()}."
+}
 
 String pointer = 'qupath_bridge.run'
-if (folder.getName() == entry.getMetadataValue(pointer) && sameTiles(old, fresh)) {
-    println "qupath-bridge: ${entry.getImageName()}: the ${fresh.size()} tiles of ${folder.getName()} are there already."
-    return
-}
-imageData.getHierarchy().removeObjects(old, true)
-imageData.getHierarchy().addObjects(fresh)
-fireHierarchyUpdate()
-println "qupath-bridge: ${entry.getImageName()}: removed ${old.size()} and added ${fresh.size()} tiles of ${folder.getName()}."
-
 boolean window = getQuPath() != null
 if (!window && !isSaved()) {
     println 'qupath-bridge: nothing is saved; run QuPath script with --save to keep the tiles.'
     return
 }
+if (entry.getMetadataValue(pointer) == folder.getName())
+    return
 entry.putMetadataValue(pointer, folder.getName())
 project.syncChanges()
 if (window)
     Platform.runLater { getQuPath().refreshProject() }
 
 
-/** The newest run that has tiles of an image; null if there is none. Run IDs sort by time. */
+/** The newest run that has tiles of an image; null if there is none. */
 File newestRun(File runs, String entryId) {
+    return allRuns(runs).reverse().find { File each -> listsEntry(each, entryId) }
+}
+
+/** All finished runs, oldest first: run IDs sort by time. */
+List<File> allRuns(File runs) {
     List<File> all = (runs.listFiles() ?: new File[0]).findAll { File each -> isRun(each) } as List<File>
-    return all.sort { File each -> each.getName() }.reverse().find { File each -> listsEntry(each, entryId) }
+    return all.sort { File each -> each.getName() }
 }
 
 /** Whether a folder is a finished run: its record is written last. */
@@ -111,12 +138,72 @@ boolean isOurs(PathObject tile) {
     return tile.getID().toString().startsWith('9e0725bf-e8af-8f43-')
 }
 
-/** Whether the tiles that are there show what the new ones would show. */
-boolean sameTiles(Collection<PathObject> old, Collection<PathObject> fresh) {
-    Map<UUID, PathObject> before = old.collectEntries { PathObject tile -> [(tile.getID()): tile] }
-    return old.size() == fresh.size() && fresh.every { PathObject tile ->
-        PathObject was = before[tile.getID()]
-        was != null && was.getPathClass() == tile.getPathClass() && was.getName() == tile.getName()
+/** Whether an object shows a tile. QuPath keeps measurements of tiles with 32 bits; what was added to it does not count. */
+boolean shows(PathObject there, PathObject tile) {
+    return tile != null && there.getPathClass() == tile.getPathClass() && there.getName() == tile.getName() &&
+            place(there) == place(tile) && runOf(there) == runOf(tile) &&
+            tile.getMeasurements().every { String key, Number value -> there.getMeasurements()[key]?.floatValue() == value.floatValue() }
+}
+
+/** The box and plane of a tile as text. */
+String place(PathObject tile) {
+    ROI roi = tile.getROI()
+    return [roi.getBoundsX(), roi.getBoundsY(), roi.getBoundsWidth(), roi.getBoundsHeight(), roi.getZ(), roi.getT()].join(' ')
+}
+
+/** The run that a tile shows; null where QuPath 0.4 dropped it. */
+String runOf(PathObject tile) {
+    if (!InvokerHelper.getMetaClass(tile).respondsTo(tile, 'getMetadata'))
+        return null
+    return ((Map) InvokerHelper.invokeMethod(tile, 'getMetadata', null))['qb.run'] as String
+}
+
+/** Whether somebody gave a tile another class than its run wrote. */
+boolean isCorrected(PathObject tile, File runs, String entryId, Map<String, Map<UUID, PathClass>> written) {
+    String shown = runOf(tile)
+    if (shown == null)
+        shown = allRuns(runs).reverse().find { File each -> classes(each, entryId, written).containsKey(tile.getID()) }?.getName()
+    File folder = shown == null ? null : new File(runs, shown)
+    if (folder == null || !isRun(folder))
+        return false
+    Map<UUID, PathClass> known = classes(folder, entryId, written)
+    if (!known.containsKey(tile.getID())) {
+        // QuPath copied it with its image: the run has it under another entry.
+        Object slide = ((Collection) record(folder)['slides']).find { Object each ->
+            (tile.getName() ?: '').startsWith("${((Map) each)['slide_id']}_x")
+        }
+        if (slide != null)
+            known = classes(folder, ((Map) slide)['entry_id'] as String, written)
+    }
+    return known.containsKey(tile.getID()) && known[tile.getID()] != tile.getPathClass()
+}
+
+/** The classes that a run wrote for the tiles of an image; read once. */
+Map<UUID, PathClass> classes(File folder, String entryId, Map<String, Map<UUID, PathClass>> written) {
+    File file = new File(folder, entryId + '.geojson.gz')
+    Map<UUID, PathClass> known = written[file.getPath()]
+    if (known == null) {
+        known = readTiles(file).collectEntries { PathObject tile -> [(tile.getID()): tile.getPathClass()] }
+        written[file.getPath()] = known
+    }
+    return known
+}
+
+/** The runs that a run replaces: older ones with its output, or with its settings. */
+Set<String> earlierVersions(File runs, File folder) {
+    Map run = record(folder)
+    List<File> earlier = allRuns(runs).findAll { File each ->
+        each.getName() < folder.getName() && ['out', 'config_digest'].any { String key -> run[key] != null && run[key] == record(each)[key] }
+    } as List<File>
+    return earlier*.getName() as Set<String>
+}
+
+/** The record of a run; empty where it is damaged. */
+Map record(File folder) {
+    try {
+        return GsonTools.getInstance().fromJson(new File(folder, 'run.json').getText('UTF-8'), Map) ?: [:]
+    } catch (RuntimeException ignored) {
+        return [:]
     }
 }
 

@@ -48,13 +48,15 @@ from qupath_bridge.qupath.editing import Editor
 from qupath_bridge.qupath.files.qpproj import check_kind, project_above
 from qupath_bridge.qupath.jvm.installation import find_installations
 from qupath_bridge.qupath.project_writer import copy_project
+from qupath_bridge.roundtrip import corrected as _corrected
 from qupath_bridge.roundtrip import provenance as _provenance
 from qupath_bridge.roundtrip import status as _status
 from qupath_bridge.roundtrip import write_back as _write_back
 from qupath_bridge.roundtrip.backups import Backup
+from qupath_bridge.roundtrip.corrected import CorrectedTiles
 from qupath_bridge.roundtrip.provenance import Provenance
 from qupath_bridge.roundtrip.status import EntryStatus, RunStatus
-from qupath_bridge.roundtrip.write_back import KEPT, EntryChange, WriteBack
+from qupath_bridge.roundtrip.write_back import BACKUPS, EntryChange, WriteBack
 from qupath_bridge.sources import get_source, open_project
 from qupath_bridge.sources.auto import choose
 from qupath_bridge.sources.base import Project
@@ -65,9 +67,9 @@ if TYPE_CHECKING:
     from qupath_bridge.pipeline.doctor import Check
 
 __all__ = [
-    "KEPT",
     "OPENING",
     "Backup",
+    "CorrectedTiles",
     "EntryChange",
     "EntryStatus",
     "Estimate",
@@ -85,6 +87,7 @@ __all__ = [
     "WriteBack",
     "clean",
     "copy_project",
+    "corrected_tiles",
     "doctor",
     "draw_previews",
     "ensure_provenance",
@@ -93,12 +96,12 @@ __all__ = [
     "failure_lines",
     "find_projects",
     "inspect",
-    "kept_data",
     "open_project",
     "plan",
     "select",
     "slide",
     "status",
+    "stored_data",
     "undo_write_back",
     "verify",
     "write_back",
@@ -506,9 +509,18 @@ def doctor(qupath: Place | None = None) -> tuple[Check, ...]:
     return tuple(checks(find_installations(configured=qupath)))
 
 
-def kept_data(project: Project) -> tuple[tuple[Backup, Mapping[str, str]], ...]:
-    """Return the copies that write-backs kept of a project's data, and the state of each slide."""
+def stored_data(project: Project) -> tuple[tuple[Backup, Mapping[str, str]], ...]:
+    """Return the backups that write-backs made of a project's data, and the state of each slide."""
     return tuple(_write_back.backups(project.info.folder))
+
+
+def corrected_tiles(project: Project | Place) -> tuple[CorrectedTiles, ...]:
+    """Return the tiles of runs that somebody gave another class in QuPath, by slide.
+
+    Imports and write-backs leave them alone.
+    """
+    with _opened(project, RunOptions()) as opened:
+        return tuple(_corrected.corrected_tiles(opened))
 
 
 def ensure_provenance(
@@ -573,8 +585,10 @@ def write_back(
     qupath: Path | str | None = None,
     selection: Selection | None = None,
     replace: bool = False,
+    discard_corrections: bool = False,
     dry_run: bool = False,
-    keep: int = KEPT,
+    keep: int = BACKUPS,
+    force: bool = False,
 ) -> WriteBack:
     """Write the tiles of a run straight into QuPath's data; QuPath has to be closed.
 
@@ -590,11 +604,15 @@ def write_back(
     selection : Selection, optional
         Which slides; all of the run when not given.
     replace : bool
-        Also remove the tiles of all other runs, and those that were changed in QuPath.
+        Also remove the tiles of all other runs.
+    discard_corrections : bool
+        Also replace tiles that a person gave another class in QuPath; else they are left alone.
     dry_run : bool
         Say what would change, and change nothing.
     keep : int
         Backups to keep, 0 for all.
+    force : bool
+        Write also if a QuPath is running that may have the project open.
 
     Returns
     -------
@@ -604,7 +622,10 @@ def write_back(
     Raises
     ------
     OutputError
-        If QuPath has the project open, another write-back is running, or there is no such run.
+        If QuPath has the project open or may have it open, another write-back is running, or
+        there is no such run.
+    InterruptedRunError
+        If it was interrupted; the message says what was written, and how to undo it.
     """
     with (
         _opened_for_writing(project) as opened,
@@ -613,8 +634,9 @@ def write_back(
         run_id, _ = _provenance.ensure_provenance(opened, _run_name(run), dry_run=dry_run)
         slides = None if selection is None else select(opened, selection)
         done = _write_back.write_back(
-            opened, run_id, editor, slides=slides, replace=replace, dry_run=dry_run, keep=keep,
-            verifiers=verifiers,
+            opened, run_id, editor, slides=slides, replace=replace,
+            discard_corrections=discard_corrections, dry_run=dry_run, keep=keep,
+            verifiers=verifiers, force=force,
         )  # fmt: skip
     return dataclasses.replace(done, warnings=(*warnings, *done.warnings))
 
@@ -627,22 +649,25 @@ def undo_write_back(
     qupath: Path | str | None = None,
     selection: Selection | None = None,
     dry_run: bool = False,
-    keep: int = KEPT,
+    keep: int = BACKUPS,
+    force: bool = False,
 ) -> WriteBack:
     """Remove the tiles of a run from QuPath's data again; see :func:`write_back`.
 
     Data that nobody touched since get their old bytes. In others the tiles of the run go, those
-    that they replaced come back, and every other object stays as it is now.
+    that they replaced come back, and every other object stays as it is now. The run is found by
+    its backups and tiles too, so that its output is not needed.
     """
     with (
         _opened_for_writing(project) as opened,
         _editors(engine, qupath) as ((editor, *verifiers), warnings),
     ):
         slides = None if selection is None else select(opened, selection)
-        run_id = _provenance.find_run(opened.info, _run_name(run))
+        run_id = _provenance.find_run_to_undo(opened.info, _run_name(run))
         done = _write_back.undo(
-            opened, run_id, editor, slides=slides, dry_run=dry_run, keep=keep, verifiers=verifiers
-        )
+            opened, run_id, editor, slides=slides, dry_run=dry_run, keep=keep,
+            verifiers=verifiers, force=force,
+        )  # fmt: skip
     return dataclasses.replace(done, warnings=(*warnings, *done.warnings))
 
 

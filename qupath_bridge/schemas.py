@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 __all__ = [
     "BackupRecord",
+    "ChangeRecord",
     "ProjectRunRecord",
     "Record",
     "ReportRecord",
@@ -168,23 +169,26 @@ class SlideFacts(Record):
     seconds: float | None
 
 
-class _Change(_Json):
+class BackupRecord(Record):
+    """``record.json`` of a backup."""
+
+    action: Literal["write", "undo"]
+    run_id: FileName
+    out: str
+    replace: bool
+    started: str
+    engine: str
+
+
+class ChangeRecord(Record):
+    """``<entry id>.json`` of a backup."""
+
     entry_id: FileName
     slide_name: str
     before: str | None
     after: str | None
     removed: list[str]
     added: list[str]
-
-
-class BackupRecord(Record):
-    """``record.json`` of a backup."""
-
-    action: Literal["write", "undo"]
-    run_id: FileName
-    started: str
-    engine: str
-    changes: dict[str, _Change]
 
 
 def first_fault(error: ValidationError) -> str:

@@ -201,6 +201,13 @@ def write_back(
     replace: Annotated[
         bool, typer.Option("--replace", help="Remove the tiles of all other runs.")
     ] = False,
+    discard_corrections: Annotated[
+        bool,
+        typer.Option("--discard-corrections", help="Replace tiles of another class in QuPath too."),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write though a QuPath runs that may have the project.")
+    ] = False,
     keep: Annotated[
         int, typer.Option("--keep-backups", metavar="N", min=0, help="Backups to keep, 0 for all.")
     ] = 10,
@@ -211,7 +218,8 @@ def write_back(
 
     return run_write_back(
         project, run, undo, given,
-        direct=direct, dry_run=dry_run, replace=replace, keep=keep, as_json=json,
+        direct=direct, dry_run=dry_run, replace=replace,
+        discard_corrections=discard_corrections, force=force, keep=keep, as_json=json,
     )  # fmt: skip
 
 

@@ -34,7 +34,8 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
         skip_bad_features=options.skip_bad_features,
     ) as project:
         runs = api.status(project)
-        kept = [_backup(backup) for backup in api.kept_data(project)]
+        backups = [_backup(backup) for backup in api.stored_data(project)]
+        corrected = api.corrected_tiles(project)
     stale = any(run.state == "stale" for run in runs)
     code = 1 if _nothing_seen(runs) or (exit_code and stale) else 0
     if as_json:
@@ -55,7 +56,8 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
                     }
                     for run in runs
                 ],
-                "write_backs": kept,
+                "write_backs": backups,
+                "corrected": [asdict(each) for each in corrected],
             }
         )
         return code
@@ -63,7 +65,9 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
         show("No run has been exported from this project yet.")
     for run in _last(runs, "older runs"):
         _print_run(run)
-    for backup in _last(kept, "older write-backs"):
+    for each in corrected:
+        _print_corrected(each)
+    for backup in _last(backups, "older write-backs"):
         _print_backup(backup)
     return code
 
@@ -111,10 +115,22 @@ def _backup(found: tuple[api.Backup, Mapping[str, str]]) -> dict[str, Any]:
     }
 
 
+def _print_corrected(corrected: api.CorrectedTiles) -> None:
+    tiles = [
+        f"{name} ({was or 'no class'} → {now or 'no class'})"
+        for name, (was, now) in corrected.tiles.items()
+    ]
+    more = f" and {len(tiles) - SHOWN} more" if len(tiles) > SHOWN else ""
+    show(
+        f"{corrected.slide_name} (entry {corrected.entry_id}): {len(tiles)} tiles got another "
+        f"class in QuPath, which imports leave alone: {', '.join(tiles[:SHOWN])}{more}"
+    )
+
+
 def _print_backup(backup: Mapping[str, Any]) -> None:
     done = "written into QuPath's data" if backup["action"] == "write" else "removed again"
     show(f"{backup['run_id']}  {done}  {backup['started']} by the engine {backup['engine']}")
-    show(f"  kept: {backup['folder']}")
+    show(f"  the data as they were: {backup['folder']}")
     for entry in _first(backup["entries"], "slides", "  "):
         show(
             f"  {entry['slide_name']} (entry {entry['entry_id']}): {entry['state']}, "

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from qupath_bridge import api
-from qupath_bridge.errors import UsageError
+from qupath_bridge.errors import InterruptedRunError, UsageError
 
 from .options import Given
 from .output import print_json, print_table, say, show
@@ -25,16 +25,23 @@ def run_write_back(
     direct: bool,
     dry_run: bool,
     replace: bool,
+    discard_corrections: bool,
+    force: bool,
     keep: int,
     as_json: bool,
 ) -> int:
     """Write a run into its project, its tiles into QuPath's data, or remove them again."""
     if (run is None) == (undo is None):
         raise UsageError("Pass exactly one of --run or --undo.")
-    if undo is not None and (direct or replace):
-        raise UsageError("--direct and --replace go with --run, not with --undo.")
-    if run is not None and not direct and (replace or given.flags):
-        raise UsageError("--replace, --entry, --engine and --qupath go with --direct.")
+    if undo is not None and (direct or replace or discard_corrections):
+        raise UsageError(
+            "--direct, --replace and --discard-corrections go with --run, not with --undo."
+        )
+    if run is not None and not direct and (replace or discard_corrections or force or given.flags):
+        raise UsageError(
+            "--replace, --discard-corrections, --force, --entry, --engine and --qupath go with "
+            "--direct."
+        )
     settings = given.settings()
     selection = settings.selection if settings.selection.entry else None
     engine, qupath = settings.options.engine, settings.options.qupath
@@ -45,13 +52,20 @@ def run_write_back(
         if undo is not None:
             done = api.undo_write_back(
                 project, undo, engine=engine, qupath=qupath, selection=selection,
-                dry_run=dry_run, keep=keep,
+                dry_run=dry_run, keep=keep, force=force,
             )  # fmt: skip
         else:
-            done = api.write_back(
-                project, run or "", engine=engine, qupath=qupath, selection=selection,
-                replace=replace, dry_run=dry_run, keep=keep,
-            )  # fmt: skip
+            try:
+                done = api.write_back(
+                    project, run or "", engine=engine, qupath=qupath, selection=selection,
+                    replace=replace, discard_corrections=discard_corrections, dry_run=dry_run,
+                    keep=keep, force=force,
+                )  # fmt: skip
+            except InterruptedRunError as error:
+                command = _undo_command(path, run or "")
+                raise InterruptedRunError(
+                    error.message, hint=f"Run it again to finish. Remove the tiles: {command}"
+                ) from error
     for warning in done.warnings:
         say(f"warning: {warning}")
     if as_json:
@@ -80,13 +94,23 @@ def _print_done(path: Path, done: api.WriteBack) -> None:
     for entry in done.entries:
         if entry.problem:
             say(f"error: {entry.slide_name}: {entry.problem}", logging.ERROR)
+        if entry.corrected:
+            show(
+                f"{entry.slide_name}: {entry.corrected} tiles left alone, which got "
+                "another class in QuPath. --discard-corrections replaces them."
+            )
+        for run, number in entry.other_runs.items():
+            show(f"{entry.slide_name}: {number} tiles of run {run} stay; they may overlap.")
     if done.dry_run:
         show("Nothing was changed.")
     elif done.backup is not None:
         show(f"The data as they were: {done.backup}")
         if done.action == "write":
-            undo = ["qupath-bridge", "write-back", str(path), "--undo", done.run_id]
-            show(f"Remove the tiles again: {shlex.join(undo)}")
+            show(f"Remove the tiles again: {_undo_command(path, done.run_id)}")
+
+
+def _undo_command(path: Path, run: str) -> str:
+    return shlex.join(["qupath-bridge", "write-back", str(path), "--undo", run])
 
 
 def _print_written(

@@ -1,35 +1,42 @@
-"""Backups of data files before they are changed, and a journal of the changes.
+"""Journal of the write-backs of a project, with the data files as they were.
 
-``<project>/qupath_bridge/backups/<time>-<action>-<run id>/`` has the files as they were, one per
-slide, and ``record.json``. The record is written before the data file is replaced, so that it
-shows for each slide whether that happened, whenever the process was interrupted.
+``<project>/qupath_bridge/backups/<number>-<write or undo>-<run id>/`` is one call::
+
+    record.json          what was done, by which engine, from which output
+    <entry id>.json      the change of one slide
+    <entry id>.qpdata    its data file as it was
+
+The number orders them; no clock takes part. A slide has files of its own, so that the cost of a
+call grows with its slides. They are written before the data file is replaced: they show whether
+that happened, whenever the process was interrupted.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import xxhash
 
 from qupath_bridge.errors import OutputError
+from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.pipeline.places import BRIDGE_FOLDER
 from qupath_bridge.pipeline.records import dump_json, load_record, timestamp
-from qupath_bridge.schemas import BackupRecord
-from qupath_bridge.stores.local import LocalStore
+from qupath_bridge.schemas import BackupRecord, ChangeRecord
+from qupath_bridge.stores.local import LocalStore, copy_permissions
 
 __all__ = ["DATA_FILE", "Action", "Backup", "Change", "backups_of", "content_digest", "prune"]
 
 DATA_FILE = "data.qpdata"
 RECORD = "record.json"
 SCHEMA_VERSION = 1
-_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-(write|undo)-")
+_NAME = re.compile(r"(\d{6,})-(write|undo)-.+")
 Action = Literal["write", "undo"]
+_HEAD = ("action", "run_id", "out", "replace", "started", "engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,8 @@ class Change:
     """A change of the data file of one slide that was made, or was about to be made.
 
     ``before`` and ``after`` are digests of the file; ``before`` is None if there was none, and
-    ``after`` is None if it was removed again. ``removed`` and ``added`` are ids of tiles.
+    ``after`` is None if it was removed again. ``removed`` and ``added`` are ids of tiles. Equal
+    digests are an event without a change: a run was taken out whose tiles others had replaced.
     """
 
     entry_id: str
@@ -50,42 +58,65 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """The old data files of one write-back, or of undoing one, with its record."""
+    """One write-back, or one undo: the changes of slides and their old data files.
+
+    Attributes
+    ----------
+    folder : Path
+        Its name has the number, by which backups are ordered.
+    out : str
+        Output of the run, if it is known.
+    replace : bool
+        True if the tiles of all other runs were to be removed.
+    changes : mapping of str to Change
+        By entry ID; empty for one that is being made.
+    """
 
     folder: Path
     action: Action
     run_id: str
     started: str
     engine: str
-    changes: Mapping[str, Change] = field(default_factory=dict)
+    out: str = ""
+    replace: bool = False
+    changes: Mapping[str, Change] = field(default_factory=FrozenDict)
 
     @classmethod
-    def new(cls, project: Path, action: Action, run_id: str, engine: str) -> Backup:
-        """Return an empty one; its folder is made when something is kept."""
-        now = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        folder = project / BRIDGE_FOLDER / "backups" / f"{now}-{action}-{run_id}"
-        return cls(folder, action, run_id, timestamp(), engine)
+    def new(
+        cls, project: Path, action: Action, run_id: str, engine: str, *, out: str, replace: bool
+    ) -> Backup:
+        """Return the next one; its folder is made with its first change."""
+        root = project / BRIDGE_FOLDER / "backups"
+        number = max(map(_number, _folders(root)), default=0) + 1
+        folder = root / f"{number:06d}-{action}-{run_id}"
+        return cls(folder, action, run_id, timestamp(), engine, out, replace)
 
-    def keep(self, change: Change, content: bytes | None) -> Backup:
-        """Keep a data file as it was, with the change to be made; return the new record."""
+    def store(self, change: Change, content: bytes | None, permissions: Path) -> None:
+        """Store a change that is going to be made, and the data file as it was.
+
+        ``content`` is None if there is no file to store; ``permissions`` is a file whose mode and
+        group the stored one gets.
+        """
         store = LocalStore(self.folder)
+        if not store.exists(RECORD):
+            head = {name: getattr(self, name) for name in _HEAD}
+            store.put(RECORD, dump_json({"schema_version": SCHEMA_VERSION, **head}), durable=True)
         if content is not None:
-            store.put(_file(change.entry_id), content, durable=True)
-        kept = replace(self, changes={**self.changes, change.entry_id: change})
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "action": self.action,
-            "run_id": self.run_id,
-            "started": self.started,
-            "engine": self.engine,
-            "changes": {name: asdict(each) for name, each in kept.changes.items()},
-        }
-        store.put(RECORD, dump_json(record), durable=True)
-        return kept
+            with store.staged(_data(change.entry_id), durable=True) as path:
+                path.write_bytes(content)
+                copy_permissions(permissions, path)
+        record = {"schema_version": SCHEMA_VERSION, **asdict(change)}
+        store.put(f"{change.entry_id}.json", dump_json(record), durable=True)
+
+    def drop(self, entry_id: str) -> None:
+        """Remove a change that was stored and then not made."""
+        store = LocalStore(self.folder)
+        store.delete(f"{entry_id}.json")
+        store.delete(_data(entry_id))
 
     def file(self, entry_id: str) -> Path:
-        """Return the place of the kept data file of a slide."""
-        return self.folder / _file(entry_id)
+        """Return the place of the stored data file of a slide."""
+        return self.folder / _data(entry_id)
 
     def content(self, entry_id: str) -> bytes | None:
         """Return the data file as it was; None if there was none.
@@ -98,10 +129,11 @@ class Backup:
         before = self.changes[entry_id].before
         if before is None:
             return None
-        content = LocalStore(self.folder).get(_file(entry_id))
+        content = LocalStore(self.folder).get(_data(entry_id))
         if content_digest(content) != before:
             raise OutputError(
-                f"{self.file(entry_id)} was changed since it was kept; it is not restored."
+                f"{self.file(entry_id)} was changed since it was stored; it is not restored.",
+                hint="Put the right file there, or import the patches in QuPath.",
             )
         return content
 
@@ -120,8 +152,7 @@ def content_digest(content: bytes | None) -> str | None:
 
 def backups_of(project: Path) -> Iterator[Backup]:
     """Yield the backups in a project's folder, oldest first; damaged records are skipped."""
-    root = project / BRIDGE_FOLDER / "backups"
-    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+    for folder in _folders(project / BRIDGE_FOLDER / "backups"):
         if (folder / RECORD).is_file():
             try:
                 yield _load(folder)
@@ -144,23 +175,35 @@ def prune(project: Path, keep: int) -> list[Path]:
     old = known[:-keep] if keep else []
     for folder in old:
         LocalStore(folder).delete(RECORD)  # first: without it the folder is not a backup
-    root = project / BRIDGE_FOLDER / "backups"
-    for folder in root.iterdir() if root.is_dir() else ():
-        if _NAME.match(folder.name) and not (folder / RECORD).exists():
+    for folder in _folders(project / BRIDGE_FOLDER / "backups"):
+        if not (folder / RECORD).exists():
             shutil.rmtree(folder, ignore_errors=True)
     return old
 
 
-def _file(entry_id: str) -> str:
+def _folders(root: Path) -> list[Path]:
+    """Return the folders of backups by their numbers, whole or not."""
+    found = root.iterdir() if root.is_dir() else ()
+    return sorted((folder for folder in found if _NAME.fullmatch(folder.name)), key=_number)
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name.partition("-")[0])
+
+
+def _data(entry_id: str) -> str:
     return f"{entry_id}.qpdata"
 
 
 def _load(folder: Path) -> Backup:
-    record = load_record(LocalStore(folder), RECORD, BackupRecord)
-    changes = {
-        name: Change(**{**each, "removed": tuple(each["removed"]), "added": tuple(each["added"])})
-        for name, each in record["changes"].items()
-    }
-    return Backup(
-        folder, record["action"], record["run_id"], record["started"], record["engine"], changes
-    )
+    store = LocalStore(folder)
+    record = load_record(store, RECORD, BackupRecord)
+    changes = {}
+    for name in store.list():
+        entry_id, _, ending = name.rpartition(".")
+        if ending == "json" and name != RECORD:
+            facts = load_record(store, name, ChangeRecord)
+            del facts["schema_version"]
+            lists = {key: tuple(facts[key]) for key in ("removed", "added")}
+            changes[entry_id] = Change(**{**facts, **lists})
+    return Backup(folder, **{name: record[name] for name in _HEAD}, changes=FrozenDict(changes))

@@ -128,7 +128,7 @@ def _tile_hash(tile: Tile) -> int:
     shape = (RoiKind.RECTANGLE, tile.plane, -1, (float(x), float(y), float(x + w), float(y + h)))
     return hash(
         (ObjectType.TILE, tile.class_path, tile.name or None, shape, False, None,
-         _numbers(tile.measurements), _texts(tile.metadata), None, None, None, None)
+         _numbers(tile.measurements, single=True), _texts(tile.metadata), None, None, None, None)
     )  # fmt: skip
 
 
@@ -138,8 +138,8 @@ def _hashes(objects: tuple[PathObject, ...]) -> Iterator[int]:
     for o, shape, nucleus in zip(objects, shapes, nuclei, strict=True):
         yield hash(
             (o.object_type, o.class_path, o.name, shape, o.locked, o.color,
-             _numbers(o.measurements), _texts(o.metadata), o.description, nucleus, o.missing,
-             o.probability)
+             _numbers(o.measurements, single=o.object_type is ObjectType.TILE), _texts(o.metadata),
+             o.description, nucleus, o.missing, o.probability)
         )  # fmt: skip
 
 
@@ -157,7 +157,10 @@ def _shapes(rois: list[Roi | None]) -> list[Hashable]:
     return shapes
 
 
-def _numbers(measurements: Mapping[str, float]) -> Hashable:
+def _numbers(measurements: Mapping[str, float], *, single: bool = False) -> Hashable:
+    """Return measurements to be hashed; of tiles as QuPath stores them, with 32 bits."""
+    if single:
+        return tuple(measurements), array("f", measurements.values()).tobytes()
     if isinstance(measurements, Measurements):
         return measurements.packed()
     return tuple(measurements), array("d", measurements.values()).tobytes()

@@ -1,156 +1,282 @@
 """Decisions of a write-back about one slide: which tiles to remove, and which to add.
 
-Pure: nothing is written here.
+Nothing is written here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
 
-from qupath_bridge.errors import OutputError, ProjectError
-from qupath_bridge.model import ImageData, ObjectType, Slide
-from qupath_bridge.pipeline.places import BRIDGE_FOLDER
-from qupath_bridge.qupath.editing import Editor, is_ours, tile_of
-from qupath_bridge.qupath.geojson import Tile, read_tiles
-from qupath_bridge.sources.base import Project
+from qupath_bridge.errors import BridgeError
+from qupath_bridge.frozen import FrozenDict
+from qupath_bridge.model import Box, ImageData, PathObject, Plane, RoiKind
+from qupath_bridge.qupath.editing import Editor, tile_of
+from qupath_bridge.qupath.geojson import Tile
 
 from .backups import Backup
 from .comparing import tile_hashes
-from .provenance import run_folders
+from .runs import ProjectRuns, our_tiles, run_of
 
-__all__ = ["TileEdit", "run_tiles", "tile_file", "undo_edit", "write_edit"]
-
-_RUN_KEY = "qb.run"
-_SHOWN = 3  # tiles that an error lists
+__all__ = ["History", "TileEdit", "is_active", "undo_edit", "write_edit"]
 
 
 @dataclass(frozen=True, slots=True)
 class TileEdit:
-    """An edit of one slide: tiles to remove and to add.
+    """An edit of one slide.
 
-    ``hashes`` are those of the added tiles, as an inventory has them. ``restore``: restore the file
-    that was kept in this backup; ``back`` are then the ids of the tiles that come with it.
+    Attributes
+    ----------
+    remove : frozenset of str
+        Ids of tiles.
+    add : sequence of Tile
+    hashes : mapping of str to int
+        Those of the added tiles, as an inventory has them.
+    corrected : frozenset of str
+        Tiles that are left alone: a person gave them another class.
+    others : mapping of str to int
+        How many tiles of which other run stay.
+    replaced_before : bool
+        True if tiles of the run that is taken out were replaced by others: that is recorded, so
+        that they do not come back, even if the edit changes nothing.
     """
 
     remove: frozenset[str] = frozenset()
     add: Sequence[Tile] = ()
-    hashes: Mapping[str, int] = field(default_factory=dict)
-    restore: Backup | None = None
-    back: tuple[str, ...] = ()
-
-    @property
-    def coming(self) -> tuple[str, ...]:
-        """Ids of the tiles that are added."""
-        return self.back if self.restore else tuple(self.hashes)
+    hashes: Mapping[str, int] = field(default_factory=FrozenDict)
+    corrected: frozenset[str] = frozenset()
+    others: Mapping[str, int] = field(default_factory=FrozenDict)
+    replaced_before: bool = False
 
     @property
     def empty(self) -> bool:
-        """True if there is nothing to do."""
-        return not (self.remove or self.add or self.restore)
+        """True if no tile goes or comes."""
+        return not (self.remove or self.add)
 
 
 def write_edit(
+    runs: ProjectRuns,
     run_id: str,
-    tiles: Sequence[Tile],
-    image: ImageData,
-    shown: Mapping[str, int],
+    entry_id: str,
+    shown: Mapping[str, PathObject],
     *,
     replace: bool,
+    discard_corrections: bool,
 ) -> TileEdit:
-    """Return the edit after which a slide, whose tiles have these hashes, has those of a run."""
-    ours = _our_tiles(image)
-    wanted = tile_hashes(tiles)
-    same = {i for i, value in wanted.items() if shown.get(i) == value}
-    going = {
-        i for i, run in ours.items() if (replace or run == run_id or i in wanted) and i not in same
-    }
-    changed = {i for i in going & wanted.keys() if ours[i] == run_id}
-    if changed and not replace:
-        raise OutputError(
-            f"{len(changed)} tiles of this run were changed in QuPath since they were put in "
-            f"({', '.join(islice(sorted(changed), _SHOWN))}, …).",
-            hint="Write back with replace to put the run's own in their place; a backup is kept.",
-        )
-    coming = {i: value for i, value in wanted.items() if i not in same}
-    return TileEdit(frozenset(going), [tile for tile in tiles if tile.id in coming], coming)
+    """Return the edit after which a slide has the tiles of a run.
 
+    These go: tiles that the run does not list or shows otherwise; tiles of its earlier versions,
+    or of all runs with ``replace``; and tiles at the place of a new one, which QuPath copied with
+    the image of another entry. Tiles that a person gave another class stay, unless
+    ``discard_corrections``.
 
-def undo_edit(
-    project: Project,
-    run_id: str,
-    editor: Editor,
-    slide: Slide,
-    image: ImageData,
-    last: Backup | None,
-) -> TileEdit:
-    """Return the edit that removes a run from a slide, as if it had never been written.
-
-    ``last`` is the backup that was made when it was; None when QuPath imported it, for example.
+    Parameters
+    ----------
+    runs : ProjectRuns
+    run_id, entry_id : str
+    shown : mapping of str to PathObject
+        Our tiles in the data of the slide.
+    replace, discard_corrections : bool
     """
-    if last is not None and last.state(slide.entry_id, image.digest) == "in place":
-        change = last.changes[slide.entry_id]
-        return TileEdit(frozenset(change.added), restore=last, back=change.removed)
-    kept = () if last is None else _kept(last, slide, run_id, editor)
-    listed = {t.id for t in run_tiles(project.info.folder / BRIDGE_FOLDER / "runs" / run_id, slide)}
-    ours = _our_tiles(image)
-    # QuPath 0.4 drops the metadata of tiles.
-    going = {i for i, run in ours.items() if run == run_id or (run is None and i in listed)}
-    others = {run for run in ours.values() if run != run_id}
-    back = {t.id: t for t in _of_other_runs(project, slide, others) if t.id in going}
-    back.update((tile.id, tile) for tile in kept)
-    staying = ours.keys() - going
-    coming = [tile for i, tile in back.items() if i not in staying]
-    return TileEdit(frozenset(going), coming, tile_hashes(coming))
+    wanted = {tile.id: tile for tile in runs.tiles(run_id, entry_id)}
+    places = {(tile.box, tile.plane) for tile in wanted.values()}
+    same = {i for i, tile in wanted.items() if i in shown and shows(shown[i], tile)}
+    replaced = {run_id, *runs.earlier_versions(run_id)}
+    candidates = {
+        i: tile
+        for i, tile in shown.items()
+        if i not in same
+        and (replace or i in wanted or run_of(tile) in replaced or _place(tile) in places)
+    }
+    corrected = runs.corrected(candidates.values(), entry_id)
+    stay = frozenset(() if discard_corrections else corrected)
+    taken = {_place(shown[i]) for i in stay}
+    add = [
+        tile
+        for i, tile in wanted.items()
+        if i not in same and i not in stay and (tile.box, tile.plane) not in taken
+    ]
+    remove = frozenset(candidates.keys() - stay)
+    others = Counter(
+        run_of(tile) or "unknown"
+        for i, tile in shown.items()
+        if i not in remove and i not in stay and i not in same
+    )
+    return TileEdit(remove, add, tile_hashes(add), stay, FrozenDict(others))
 
 
-def _kept(backup: Backup, slide: Slide, run_id: str, editor: Editor) -> tuple[Tile, ...]:
-    """Return the tiles of other runs that a change removed, as they were."""
-    gone = set(backup.changes[slide.entry_id].removed)
-    if not gone or backup.content(slide.entry_id) is None:
-        return ()
-    image = editor.read_file(backup.file(slide.entry_id), entry_id=slide.entry_id)
-    return tuple(
-        tile_of(o) for o in image.objects if o.id in gone and o.metadata.get(_RUN_KEY) != run_id
+def shows(item: PathObject, tile: Tile) -> bool:
+    """Return whether an object shows a tile, however it came in.
+
+    Numbers are compared as QuPath stores them, with 32 bits. What somebody added to the object
+    (measurements, a colour, a lock) does not count.
+    """
+    return (
+        item.class_path == tile.class_path
+        and (item.name or "") == tile.name
+        and _place(item) == (tile.box, tile.plane)
+        and _has(item.metadata, tile.metadata)
+        and all(
+            name in item.measurements and _float32(item.measurements[name]) == _float32(value)
+            for name, value in tile.measurements.items()
+        )
     )
 
 
-def _of_other_runs(project: Project, slide: Slide, others: set[str | None]) -> Iterator[Tile]:
-    """Yield the tiles of other runs that are shown on a slide; newest last."""
-    for folder in run_folders(project.info):
-        if folder.name in others:
-            yield from run_tiles(folder, slide)
+def _has(texts: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    return all(texts.get(key) == text for key, text in wanted.items())
 
 
-def _our_tiles(image: ImageData) -> dict[str, str | None]:
-    """Return the ids of our tiles in a slide's data, each with the run that it shows."""
-    return {
-        o.id: o.metadata.get(_RUN_KEY)
-        for o in image.objects
-        if o.object_type is ObjectType.TILE and is_ours(o.id)
-    }
+def _float32(value: float) -> float:
+    return array("f", (value,))[0]
 
 
-def run_tiles(folder: Path, slide: Slide) -> list[Tile]:
-    """Return the tiles that a run has of a slide, from the run's folder; may be none.
+def _place(item: PathObject) -> tuple[Box, Plane] | None:
+    roi = item.roi
+    if roi is None or roi.kind is not RoiKind.RECTANGLE:
+        return None
+    x, y, x2, y2 = roi.geometry.bounds
+    return Box(x, y, x2 - x, y2 - y), roi.plane
 
-    Raises
-    ------
-    ProjectError
-        If their file is damaged, or has anything else.
+
+# --- taking a run out ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The changes of one slide that were made, oldest first, by the backups that have them.
+
+    Parameters
+    ----------
+    entry_id : str
+    backups : tuple of Backup
+    editor : Editor
+        Reads the stored data files.
     """
-    path = tile_file(folder, slide)
-    if not path.is_file():
+
+    entry_id: str
+    backups: tuple[Backup, ...]
+    editor: Editor
+
+    @classmethod
+    def of(
+        cls, backups: Iterable[Backup], entry_id: str, now: str | None, editor: Editor
+    ) -> History:
+        """Return the history of a slide whose data file has the digest ``now``."""
+        found = [backup for backup in backups if entry_id in backup.changes]
+        # Only the last one can have been cut off: the next call drops what was not made.
+        if found and found[-1].state(entry_id, now) == "not written":
+            found.pop()
+        return cls(entry_id, tuple(found), editor)
+
+    def last_action(self, run_id: str) -> str | None:
+        """Return what was done last with a run on this slide."""
+        actions = [b.action for b in self.backups if b.run_id == run_id]
+        return actions[-1] if actions else None
+
+    def image_before(self, backup: Backup) -> ImageData | None:
+        """Return what was stored before a change; None if there was no data file."""
+        if backup.content(self.entry_id) is None:
+            return None
+        return self.editor.read_file(backup.file(self.entry_id), entry_id=self.entry_id)
+
+    def states_before(self, now: str | None) -> Iterator[Backup]:
+        """Yield the backups of the states that led to that of now, newest first.
+
+        They end where somebody else wrote in between.
+        """
+        for backup in reversed(self.backups):
+            change = backup.changes[self.entry_id]
+            if change.after != now:
+                return
+            now = change.before
+            yield backup
+
+
+def is_active(history: History, run_id: str | None) -> bool:
+    """Return whether a run was not taken out of a slide; imports of QuPath count as put in."""
+    return run_id is None or history.last_action(run_id) != "undo"
+
+
+def undo_edit(
+    runs: ProjectRuns, run_id: str, shown: Mapping[str, PathObject], history: History
+) -> TileEdit:
+    """Return the edit after which a slide is as if a run had never been written.
+
+    The tiles of the run go. Those that it had replaced come back, unless their run was taken out
+    too, or a later run would have replaced them.
+    """
+    entry_id = history.entry_id
+    listed = {tile.id for tile in _readable(runs, run_id, entry_id)}
+    for backup in history.backups:
+        if (backup.action, backup.run_id) == ("write", run_id):
+            listed.update(backup.changes[entry_id].added)
+    # QuPath 0.4 drops the metadata of tiles.
+    remove = frozenset(
+        i
+        for i, tile in shown.items()
+        if run_of(tile) == run_id or (run_of(tile) is None and i in listed)
+    )
+    stay = shown.keys() - remove
+    back = dict(_from_run_folders(runs, history, {run_of(shown[i]) for i in stay}, remove))
+    back.update(_replaced_tiles(run_id, history))
+    add = [tile for i, tile in back.items() if i not in stay]
+    return TileEdit(
+        remove,
+        add,
+        tile_hashes(add),
+        replaced_before=any(
+            i in listed for b in history.backups for i in b.changes[entry_id].removed
+        )
+        and is_active(history, run_id),
+    )
+
+
+def _readable(runs: ProjectRuns, run_id: str, entry_id: str) -> list[Tile]:
+    """Return the tiles that a run has of a slide; none if its file is damaged."""
+    try:
+        return runs.tiles(run_id, entry_id)
+    except BridgeError:
         return []
-    tiles = list(read_tiles(path))
-    strangers = [tile.id for tile in tiles if not is_ours(tile.id)]
-    if strangers:
-        raise ProjectError(f"has {strangers[0]}, which is not a tile of qupath-bridge", path=path)
-    return tiles
 
 
-def tile_file(folder: Path, slide: Slide) -> Path:
-    """Return the file with the tiles that a run has of a slide, in the run's folder."""
-    return folder / f"{slide.entry_id}.geojson.gz"
+def _from_run_folders(
+    runs: ProjectRuns, history: History, others: Collection[str | None], ids: Collection[str]
+) -> Iterable[tuple[str, Tile]]:
+    """Yield tiles of other runs that are shown on a slide, and that share a box; newest last."""
+    for other in runs.folders:
+        if other in others and is_active(history, other):
+            tiles = _readable(runs, other, history.entry_id)
+            yield from ((tile.id, tile) for tile in tiles if tile.id in ids)
+
+
+def _replaced_tiles(run_id: str, history: History) -> dict[str, Tile]:
+    """Return the tiles that a run replaced, itself or through runs that were taken out since.
+
+    The changes of the slide are gone through in order. What is replaced by a run that is out
+    may come back; what a run that is in would have replaced, and what came back, may not.
+    """
+
+    def is_out(run: str | None) -> bool:
+        return run == run_id or not is_active(history, run)
+
+    back: dict[str, Tile] = {}
+    for backup in history.backups:
+        change = backup.changes[history.entry_id]
+        if backup.action == "undo":
+            for i in change.added:
+                back.pop(i, None)
+        elif is_out(backup.run_id):
+            image = history.image_before(backup) if change.removed else None
+            tiles = {} if image is None else our_tiles(image)
+            for i in change.removed:
+                if i in tiles and not is_out(run_of(tiles[i])):
+                    back[i] = tile_of(tiles[i])
+        elif backup.replace:
+            back.clear()
+        else:
+            for i in change.added:
+                back.pop(i, None)
+    return back

@@ -6,6 +6,7 @@ of QuPath's own files is touched.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,12 @@ from qupath_bridge.pipeline.survey import project_names
 from qupath_bridge.pipeline.verify import check_intact
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.qupath.geojson import Tile, tiles_geojson
+from qupath_bridge.schemas import ProjectRunRecord
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
 from qupath_bridge.stores.local import LocalStore
+
+from .backups import backups_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +37,7 @@ __all__ = [
     "Provenance",
     "ensure_provenance",
     "find_run",
+    "find_run_to_undo",
     "recorded_project",
     "run_folders",
     "write_provenance",
@@ -104,6 +109,7 @@ def _write_beside_patches(project: ProjectInfo, run: Run, recorded: str) -> Path
 
 def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> None:
     listed = class_colors(project.classes)
+    labels = tuple(run.record["labels"])
     for facts, table in _slides_of(run):
         if facts["project"] != recorded:
             continue
@@ -112,7 +118,7 @@ def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> 
         drawn = {path: tuple(color) for path, color in facts["class_colors"].items()}
         colors = {**drawn, **listed}
         if table.num_rows:
-            store.put(f"{entry_id}.geojson.gz", tiles_geojson(_tiles(table, colors)))
+            store.put(f"{entry_id}.geojson.gz", tiles_geojson(_tiles(table, colors, labels)))
         else:
             store.delete(f"{entry_id}.geojson.gz")
         store.put(f"{entry_id}.json", records.dump_json(facts))
@@ -135,7 +141,12 @@ def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], pa.Table]]:
             yield records.load_facts(table, slide_id), table
 
 
-def _tiles(table: pa.Table, colors: Mapping[str, tuple[int, int, int]]) -> Iterator[Tile]:
+def _tiles(
+    table: pa.Table, colors: Mapping[str, tuple[int, int, int]], labels: Iterable[str]
+) -> Iterator[Tile]:
+    """Yield the tiles of a slide; each has the share of every label, also if it is zero."""
+    found = (name for shares in table.column("shares").to_pylist() for name, _ in shares or ())
+    zeros = dict.fromkeys(sorted({*labels, *found}), 0.0)
     lines = (row for batch in table.to_batches(4096) for row in batch.to_pylist())
     for row in lines:
         label = row["label"]
@@ -149,7 +160,7 @@ def _tiles(table: pa.Table, colors: Mapping[str, tuple[int, int, int]]) -> Itera
             name=row["patch_id"],
             class_path=path,
             color=None if path is None else label_color(path, colors),
-            measurements=_measurements(row),
+            measurements=_measurements(row, zeros),
             metadata={
                 "qb.run": row["run_id"],
                 "qb.path": row["path"],
@@ -158,11 +169,12 @@ def _tiles(table: pa.Table, colors: Mapping[str, tuple[int, int, int]]) -> Itera
         )
 
 
-def _measurements(row: Mapping[str, Any]) -> dict[str, float]:
+def _measurements(row: Mapping[str, Any], zeros: Mapping[str, float]) -> dict[str, float]:
+    shares = {} if row["shares"] is None else {**zeros, **dict(row["shares"])}
     named = {
         "qb: label share": row["label_share"],
         "qb: margin": row["margin"],
-        **{f"qb: {label}": share for label, share in row["shares"] or ()},
+        **{f"qb: {label}": share for label, share in shares.items()},
     }
     return {name: value for name, value in named.items() if value is not None}
 
@@ -203,6 +215,8 @@ def ensure_provenance(
         return run_id, Provenance(project.info.folder / BRIDGE_FOLDER / "runs" / run_id)
     return run_id, write_provenance(project.info, finished, recorded)
 
+
+_RUN_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 
 COMPARED = ("entry_id", "slide_name", "uri", "coordinates")
 
@@ -281,6 +295,42 @@ def find_run(project: ProjectInfo, run: str) -> str:
             f"No run {run!r} in {project.folder}, and it is not an output folder.",
             hint=f"Its runs are: {', '.join(known) or 'none'}.",
         ) from error
+
+
+def find_run_to_undo(project: ProjectInfo, run: str) -> str:
+    """Return the id of a run that is named by it or by its output; neither has to be there still.
+
+    Backups of write-backs name both. What looks like the id of a run is taken for one, since tiles
+    may have it.
+
+    Raises
+    ------
+    OutputError
+        If it is neither.
+    """
+    stored = {backup.run_id: backup.out for backup in backups_of(project.folder)}
+    try:
+        return run if run in stored else find_run(project, run)
+    except OutputError:
+        outs = stored | {
+            folder.name: out for folder in run_folders(project) if (out := _output_of(folder))
+        }
+        place = str(Path(run).resolve())
+        found = [run_id for run_id, out in outs.items() if out in (run, place)]
+        if found:
+            return max(found)
+        if _RUN_ID.fullmatch(run):
+            return run
+        raise
+
+
+def _output_of(folder: Path) -> str | None:
+    """Return the output that the record of a run names; None if the record is damaged."""
+    try:
+        record = records.load_record(LocalStore(folder), records.RUN_FILE, ProjectRunRecord)
+    except OutputError:
+        return None
+    return str(record["out"])
 
 
 def run_folders(project: ProjectInfo) -> list[Path]:

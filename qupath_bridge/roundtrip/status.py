@@ -219,7 +219,7 @@ def _tiles(path: Path) -> Iterator[tuple[str, object]]:
         return
     named = {"qb: label share", "qb: margin"}
     for tile in read_tiles(path):
-        shares = {name: value for name, value in tile.measurements.items() if name not in named}
+        shares = {n: value for n, value in tile.measurements.items() if value and n not in named}
         yield tile.name or tile.id, (tile.class_path, shares)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from qupath_bridge.regular_files import open_regular, read_regular
 
 from .base import Data, Draft, checked_name, chunks_of
 
-__all__ = ["LocalStore", "path_from_url"]
+__all__ = ["TEMPORARY", "LocalStore", "copy_permissions", "path_from_url"]
 
 TEMPORARY = ".qb-tmp-"
 """Beginning of the names of files that are being written."""
@@ -129,11 +130,12 @@ class LocalStore:
             self._make_folder(target.parent)
             try:
                 yield temporary
+                copy_permissions(target, temporary)
                 if durable:
                     _sync_file(temporary)
                 if last_check is not None:
                     last_check()
-                _replace(temporary, target)
+                _rename(temporary, target)
             except BaseException:
                 with contextlib.suppress(OSError):
                     temporary.unlink(missing_ok=True)
@@ -293,9 +295,10 @@ class _LocalDraft:
         target = self._store.root / checked_name(name)
         with _errors_of(target, "written"):
             self._file.close()
+            copy_permissions(target, self._path)
             if durable:
                 _sync_file(self._path)
-            _replace(self._path, target)
+            _rename(self._path, target)
             if durable:
                 _sync_folder(target.parent)
 
@@ -339,13 +342,24 @@ def _link(temporary: Path, target: Path) -> bool:
     return True
 
 
-def _replace(temporary: Path, target: Path) -> None:
-    """Rename a file over another, which keeps its permissions.
+def copy_permissions(source: Path, target: Path) -> None:
+    """Give a file the mode and the group of another, as far as the system lets us.
+
+    Nothing happens if there is no other file.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        facts = source.stat()
+        if hasattr(os, "chown") and facts.st_gid != target.stat().st_gid:
+            with contextlib.suppress(PermissionError):  # only for members of the group
+                os.chown(target, -1, facts.st_gid)
+        target.chmod(stat.S_IMODE(facts.st_mode))
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    """Rename a file over another.
 
     On Windows that fails while somebody, for example a virus scanner, has the other open.
     """
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copymode(target, temporary)
     for pause in PAUSES:
         try:
             os.replace(temporary, target)  # noqa: PTH105  # one call, the same everywhere

@@ -91,7 +91,18 @@ def injected(steps):
 
         return call
 
-    names = ("fsync", "replace", "rename", "link", "unlink", "rmdir", "mkdir", "chmod", "open")
+    names = (
+        "fsync",
+        "replace",
+        "rename",
+        "link",
+        "unlink",
+        "rmdir",
+        "mkdir",
+        "chmod",
+        "chown",
+        "open",
+    )
     io.open = builtins.open = opened
     for name in names:
         real[name] = getattr(os, name)
@@ -158,7 +169,7 @@ def main(action, at, project, run_id):
         call = qb.write_back if action == "write" else qb.undo_write_back
         steps = Steps(int(at), kill)
         with injected(steps):
-            done = call(opened, run_id, engine="embedded")
+            done = call(opened, run_id, engine="embedded", force=True)
     assert not done.failed, done
     print(steps.count)
 

@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import qupath_bridge as qb
@@ -303,6 +305,68 @@ def test_the_import_into_a_whole_project_twice_is_once(qupath, study):
     output = qupath.script(IMPORT, study.project, run.name, image=None, save=True)
     assert output.count("are there already") == 2
     assert [objects(study, entry) for entry in ("1", "2")] == once
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_tiles_that_came_in_one_way_are_there_already_by_the_other(qupath, study):
+    """QuPath keeps 32 bits of a number; that does not count."""
+    run = export(study, 1, "--size", "100", "--stride", "37")
+    shares = [share for row in rows(study.folder / "out1") for _, share in row["shares"]]
+    assert any(float(np.float32(share)) != share for share in shares)
+    qupath.script(IMPORT, study.project, image=None, save=True)
+    done = qb.write_back(study.project, run.name, engine="embedded", force=True)
+    assert [(e.state, e.corrected) for e in done.entries] == [("unchanged", 0)] * 2
+    assert not qb.undo_write_back(study.project, run.name, engine="embedded", force=True).failed
+    assert [objects(study, entry)[1] for entry in ("1", "2")] == [{}, {}]
+    written = qb.write_back(study.project, run.name, engine="embedded", force=True)
+    assert [entry.state for entry in written.entries] == ["written"] * 2
+    before = digests(study.project.parent / "data")
+    output = qupath.script(IMPORT, study.project, run.name, image=None)
+    assert output.count("are there already") == 2
+    assert digests(study.project.parent / "data") == before
+
+
+CORRECT = """
+import qupath.lib.objects.classes.PathClass
+import static qupath.lib.gui.scripting.QPEx.*
+def tiles = getTileObjects().findAll { it.getID().toString().startsWith('9e0725bf-e8af-8f43-') }
+tiles.sort { it.getName() }.take(3).each { it.setPathClass(PathClass.fromString('Corrected')) }
+"""
+
+
+@pytest.mark.qupath
+@pytest.mark.slow
+def test_the_import_leaves_corrected_tiles_alone_and_takes_earlier_versions_out(
+    qupath, study, draw
+):
+    """A region is gone in the second run, which has the same settings."""
+    first = export(study, 1, "--size", "50", "--edge", "pad")
+    qupath.script(IMPORT, study.project, save=True)
+    qupath.script(qupath.written("correct", CORRECT), study.project, save=True)
+    corrected = {i for i, tile in objects(study)[1].items() if tile.class_path == "Corrected"}
+    assert len(corrected) == 3
+    data = (study.project.parent / "data/1/data.qpdata").read_bytes()
+    image, other = draw.images(study.slides)
+    study.redraw(replace(image, regions=image.regions[2:]), other)
+    second = export(study, 2, "--size", "50", "--edge", "pad")
+    (study.project.parent / "data/1/data.qpdata").write_bytes(data)
+    made = rows(study.folder / "out2")
+    listed = {row["tile_uuid"] for row in made if row["entry_id"] == "1"}
+    assert objects(study)[1].keys() - listed - corrected
+
+    output = qupath.script(IMPORT, study.project, second.name, save=True)
+
+    assert "left 3 tiles alone" in output
+    tiles = objects(study)[1]
+    assert tiles.keys() == listed | corrected
+    for tile_id, tile in tiles.items():
+        run = first.name if tile_id in corrected else second.name
+        assert tile.metadata["qb.run"] == run
+        assert (tile.class_path == "Corrected") == (tile_id in corrected)
+    # Write-back decides the same.
+    done = qb.write_back(study.project, second.name, engine="embedded", force=True)
+    assert (done.entries[0].state, done.entries[0].corrected) == ("unchanged", 3)
 
 
 @pytest.mark.qupath

@@ -15,6 +15,7 @@ from qupath_bridge.model import ClassInfo, ObjectType
 from qupath_bridge.outputs.index import facts_of
 from qupath_bridge.patches.ids import TILE_UUID_HIGH
 from qupath_bridge.qupath.files.classes import pack_rgb
+from qupath_bridge.roundtrip import provenance as module
 from qupath_bridge.roundtrip.status import status
 from qupath_bridge.stores.local import LocalStore
 from qupath_bridge.testing.projects import Image, Region, build_project, tree_hashes
@@ -425,3 +426,31 @@ def test_a_project_that_is_named_by_a_relative_path(study, tmp_path, monkeypatch
     assert [(found.state, len(found.entries)) for found in qb.status(study.project)] == [
         ("current", 2)
     ]
+
+
+def test_a_project_that_was_renamed_during_the_export_gets_no_ghost(study, tmp_path):
+    """The provenance goes to the output, with a warning; no empty folder takes the old name."""
+    with qb.open_project(study.project) as project:
+        run = qb.export(project, tmp_path / "out", CONFIG, provenance=False)
+        study.project.parent.rename(tmp_path / "renamed")
+        provenance = module.write_provenance(project.info, run)
+    assert provenance.folder == tmp_path / "out" / "provenance"
+    assert "is not there any more" in provenance.warning
+    assert not study.project.parent.exists()
+    assert features(provenance.folder / "1.geojson.gz")
+
+
+def test_a_label_without_a_share_is_zero_in_every_tile(study, tmp_path):
+    """QuPath shows a table with a number in each cell, also where a class is not in a slide."""
+    run, provenance = export(study, tmp_path / "out")
+    rows = {row["tile_uuid"]: dict(row["shares"]) for row in run.table().to_pylist()}
+    labels = set(run.record["labels"])
+    assert len(labels) == 3
+    seen = 0
+    for entry_id in ("1", "2"):
+        for tile in features(provenance.folder / f"{entry_id}.geojson.gz"):
+            for label in labels:
+                share = tile["properties"]["measurements"][f"qb: {label}"]
+                assert share == rows[tile["id"]].get(label, 0.0)
+                seen += share == 0
+    assert seen > 50

@@ -4,13 +4,15 @@ import importlib.util
 import json
 import re
 import shutil
+import uuid
 from pathlib import Path
 
+import numpy as np
 import pytest
 import shapely
 
 from qupath_bridge.model import Box, ObjectType, Plane
-from qupath_bridge.qupath.geojson import Tile, dumps, load, tiles_geojson
+from qupath_bridge.qupath.geojson import Tile, dumps, feature_problems, load, tiles_geojson
 from qupath_bridge.sources import open_project
 from qupath_bridge.testing.contracts.source import REGIONS
 from qupath_bridge.testing.projects import (
@@ -171,6 +173,90 @@ def test_what_the_gate_lets_pass_comes_in_as_it_is(ask, tmp_path):
         assert {k: float(v) for k, v in read["measurements"].items()} == written.measurements
         described = {"ANNOTATION_DESCRIPTION": written.description} if written.description else {}
         assert read["metadata"] == {**written.metadata, **described}
+
+
+# Reads the objects of a file, one per line, and says which shape each has then.
+SHAPES = """
+import com.google.gson.GsonBuilder
+import qupath.lib.io.GsonTools
+import qupath.lib.objects.PathObject
+Class.forName('qupath.lib.scripting.QP')
+def answer = new File(args[1]).readLines('UTF-8').collect { line ->
+    try {
+        def roi = GsonTools.getInstance().fromJson(line, PathObject).getROI()
+        [roi.isEmpty() ? 'EMPTY' : roi.getGeometry().toText(), roi.getZ(), roi.getT(), roi.getC()]
+    } catch (Throwable error) { error.toString() }
+}
+new File(args[0]).setText(new GsonBuilder().create().toJson(answer), 'UTF-8')
+"""
+
+
+def narrow_shapes(count):
+    """Shapes that are narrow somewhere, with coordinates on the grid of 0.01 px."""
+    random = np.random.default_rng(7)
+    for number in range(count):
+        corner = random.choice([0, 3.37, 1000, 70_000.5, 200_000.37, 1_000_000.01])
+        size = random.choice([0.03, 0.3, 3, 300])
+        narrow = random.choice([0.0, 0.004, 0.008, 0.01, 0.02, 0.05])
+        points = random.random((4, 2)) * size
+        start, end = points[:2]
+        across = np.array([end[1] - start[1], start[0] - end[0]])
+        across *= narrow / (np.hypot(*across) or 1)
+        kind = number % 6
+        if kind == 0:  # a sliver
+            rings = [[start, end, end + across, start + across, start]]
+        elif kind == 1:  # a spike on a body
+            rings = [[points[2], start, end, start + across, points[3], points[2]]]
+        elif kind == 2:  # a vertex close to an edge
+            rings = [[[0, 0], [size, 0], [size / 2, narrow], [size, size], [0, size], [0, 0]]]
+        elif kind == 3:  # a hole close to the border, or very narrow itself
+            box, low = [[0, 0], [size, 0], [size, size], [0, size], [0, 0]], narrow
+            hole = [[size / 9, low], [size / 2, low], [size / 2, size / 2], [size / 9, low]]
+            rings = [box, hole]
+        elif kind == 4:  # a triangle of any form
+            rings = [[*points[:3], points[0]]]
+        else:
+            yield {"type": "LineString", "coordinates": grid([start, start + across], corner)}
+            continue
+        yield {"type": "Polygon", "coordinates": [grid(ring, corner) for ring in rings]}
+
+
+def grid(points, corner):
+    return np.round(np.asarray(points) + corner, 2).tolist()
+
+
+def test_narrow_shapes_that_the_gate_lets_pass_come_in_as_they_are(ask, tmp_path):
+    features = [
+        {
+            "type": "Feature", "id": str(uuid.UUID(int=number + (4 << 76) + (8 << 60))),
+            "geometry": shape, "properties": {"objectType": "annotation"},
+        }
+        for number, shape in enumerate(narrow_shapes(6000))
+    ]  # fmt: skip
+    passed = [feature for feature in features if not feature_problems(feature)]
+    refused = [feature for feature in features if feature_problems(feature)]
+    path = tmp_path / "features.jsonl"
+    path.write_text("\n".join(map(json.dumps, passed + refused)), encoding="utf-8")
+    answers = ask(SHAPES, path)
+    assert len(answers) == len(features)
+
+    def is_changed(feature, answer):
+        if isinstance(answer, str) or answer[0] == "EMPTY":
+            return True
+        meant, read = shapely.geometry.shape(feature["geometry"]), shapely.from_wkt(answer[0])
+        size, now = (shape.area if meant.area else shape.length for shape in (meant, read))
+        return abs(now - size) > 0.01 * size
+
+    changed = [is_changed(*pair) for pair in zip(passed, answers, strict=False)]
+    assert [f for f, is_bad in zip(passed, changed, strict=True) if is_bad] == []
+    # It is not strict for its own sake: most of what it refuses is lost or changed, or not valid.
+    valid = [
+        is_changed(feature, answer)
+        for feature, answer in zip(refused, answers[len(passed) :], strict=True)
+        if shapely.geometry.shape(feature["geometry"]).is_valid
+    ]
+    assert len(passed) > 1500
+    assert sum(valid) > 0.5 * len(valid) > 100
 
 
 def test_tiles_come_in_as_they_are(ask, tmp_path):

@@ -27,7 +27,7 @@ from qupath_bridge.qupath.qpdata.splice import splice_tiles
 from qupath_bridge.roundtrip import write_back as module
 from qupath_bridge.roundtrip.backups import backups_of, content_digest
 from qupath_bridge.roundtrip.comparing import differences, take_inventory, tile_hashes
-from qupath_bridge.roundtrip.running_qupath import Process, occupants, processes
+from qupath_bridge.roundtrip.running_qupath import Process, find_qupath, processes
 from qupath_bridge.sources.embedded import EmbeddedSource
 from qupath_bridge.sources.paquo import PaquoSource
 from qupath_bridge.testing.projects import Image, build_project, tree_hashes
@@ -65,7 +65,7 @@ def write(study, run_id, *, editor=None, running=(), slides=None, **options):
 
 def undo(study, run_id, **options):
     with qb.open_project(study.project, engine="embedded") as project:
-        return module.undo(project, run_id, EmbeddedSource(), running=(), **options)
+        return module.undo(project, run_id, EmbeddedSource(), **{"running": (), **options})
 
 
 def data_file(study, entry_id="1"):
@@ -125,7 +125,7 @@ def test_tiles_come_and_nothing_else_changes(study):
     ]
     changed = {name for name, value in files(study).items() if others.get(name) != value}
     assert {Path(name).as_posix() for name in changed} == {
-        "data/1/data.qpdata", "data/2/data.qpdata",
+        "data/1/data.qpdata", "data/2/data.qpdata", "project.qpproj",
     }  # fmt: skip
     assert others.keys() == files(study).keys()
 
@@ -232,22 +232,30 @@ def test_old_qupaths_drop_metadata(study):
     assert_only(before, inventory(study))
 
 
-def test_tiles_that_were_corrected_in_qupath_are_not_overwritten(study):
+def test_tiles_that_were_corrected_in_qupath_are_left_alone(study):
+    """Only another class is a correction; the others of the run are there already."""
     run_id = export(study)
     write(study, run_id)
     corrected = tiles_of(study, run_id)[3]._replace(class_path="Corrected")
-    change_in_qupath(study, remove={corrected.id}, add=[corrected])
-    before = bytes_of(study)
-    failed, fine = write(study, run_id).entries
-    assert (failed.state, fine.state) == ("failed", "unchanged")
-    assert "1 tiles of this run were changed in QuPath" in failed.problem
-    assert "with replace" in failed.problem
-    assert failed.problem.endswith("The slide has its old data.")
-    assert bytes_of(study) == before
-    assert write(study, run_id, replace=True).entries[0].removed == 1
-    assert shown(study)[corrected.id][0] != "Corrected"
-    undo(study, run_id)
-    assert bytes_of(study)[0] == before[0]
+    moved = tiles_of(study, run_id)[4]._replace(name="other name")
+    change_in_qupath(study, remove={corrected.id, moved.id}, add=[corrected, moved])
+    for replace in (False, True):
+        first, second = write(study, run_id, replace=replace).entries
+        assert (first.state, first.corrected, first.problem) == (
+            ("unchanged" if replace else "written"), 1, None,
+        )  # fmt: skip
+        assert (second.state, second.corrected) == ("unchanged", 0)
+        assert shown(study)[corrected.id][0] == "Corrected"
+    # Another run with the same boxes leaves it alone too, and so does one of the same settings.
+    for number, config in ((2, CONFIG.replace(map={"Tumor": "Cancer"})), (3, CONFIG)):
+        other = export(study, number, config)
+        assert write(study, other).entries[0].corrected == 1
+        assert shown(study)[corrected.id] == ("Corrected", run_id)
+    done = write(study, run_id, discard_corrections=True).entries[0]
+    assert done.corrected == 0
+    (was,) = (tile.class_path for tile in tiles_of(study, run_id) if tile.id == corrected.id)
+    assert shown(study)[corrected.id] == (was, run_id)
+    assert len(shown(study)) == len(tiles_of(study, run_id))
 
 
 class CutOff(EmbeddedSource):
@@ -264,7 +272,7 @@ class CutOff(EmbeddedSource):
 def cut_off(study, run_id):
     """A write-back of the first image that was recorded and not carried out."""
     content = data_file(study).read_bytes()
-    done = write(study, run_id, editor=CutOff(data_file(study)), replace=True)
+    done = write(study, run_id, editor=CutOff(data_file(study)), discard_corrections=True)
     assert done.entries[0].state == "failed"
     data_file(study).write_bytes(content)
 
@@ -287,7 +295,7 @@ def test_undo_takes_the_corrected_tiles_of_its_own_run_too(study):
     write(study, run_id)
     edited = tiles_of(study, run_id)[3]._replace(class_path="Corrected")
     change_in_qupath(study, remove={edited.id}, add=[edited])
-    write(study, run_id, replace=True)
+    write(study, run_id, discard_corrections=True)
     change_in_qupath(study, add=[USERS])
     undo(study, run_id)
     assert_only(before, inventory(study), added=[USERS])
@@ -458,7 +466,7 @@ def broken_qupath(folder):
 
 
 @pytest.mark.parametrize("engine", ["auto", "embedded"])
-def test_java_that_does_not_start_is_a_warning(study, tmp_path, engine):
+def test_java_that_does_not_start_is_a_warning(study, tmp_path, engine, alone):
     run_id, before = export(study), bytes_of(study)
     qupath = broken_qupath(tmp_path / "QuPath")
     with qb.open_project(study.project, engine="embedded") as project:
@@ -476,22 +484,62 @@ def test_java_that_does_not_start_is_a_warning(study, tmp_path, engine):
 
 
 def test_qupath_has_the_project_open(study):
+    """Then force does not help either."""
     run_id, before = export(study), tree_hashes(study.folder)
     for process in (
         Process(7, ("QuPath", "-p", str(study.project))),
         Process(7, ("QuPath", f"--project={study.project}")),
         Process(7, ("QuPath", study.project.as_uri())),
+        Process(7, ("QuPath", "script", "-p", str(study.project), "a.groovy")),
         Process(7, ("QuPath",), (str(study.slides[0]),)),
         Process(7, ("QuPath",), (str(data_file(study)),)),
     ):
-        with pytest.raises(OutputError, match="process 7.*Nothing was changed.*Close the project"):
-            write(study, run_id, running=[process])
+        for force in (False, True):
+            with pytest.raises(OutputError, match="process 7.*Nothing was changed.*Close the pro"):
+                write(study, run_id, running=[process], force=force)
     assert tree_hashes(study.folder) == before
 
 
-def test_qupath_runs_on_something_else(study):
+ELSEWHERE = ("QuPath", "-p", "/elsewhere/project.qpproj")
+UNCLEAR = {
+    "nothing is known": Process(7, ("QuPath",)),
+    "an image on the command line": Process(7, ("QuPath", "-i", "/elsewhere/a.svs")),
+    "preferences": Process(7, ("QuPath",), last_projects=("STUDY",)),
+    "preferences of another start": Process(7, ELSEWHERE, last_projects=("/other", "STUDY")),
+    "a recent save": Process(7, ELSEWHERE, started=1_000_000_000.0),
+}
+
+
+@pytest.mark.parametrize("process", UNCLEAR.values(), ids=UNCLEAR)
+def test_qupath_may_have_the_project_open(study, process):
+    """Refused unless forced: it would drop the tiles at its next save."""
+    places = tuple(str(study.project) if p == "STUDY" else p for p in process.last_projects)
+    process = dataclasses.replace(process, last_projects=places)
+    summary = data_file(study).with_name("summary.json")
+    summary.write_text("{}", encoding="utf-8")
+    os.utime(summary, (1_000_000_001, 1_000_000_001))
+    run_id, before = export(study), tree_hashes(study.folder)
+    with pytest.raises(OutputError, match=r"process 7\) and may have .*changed.*option force"):
+        write(study, run_id, running=[process])
+    assert tree_hashes(study.folder) == before
+    done = write(study, run_id, running=[process], force=True)
+    assert "Reload data" in done.warnings[0]
+    assert not done.failed
+    assert not undo(study, run_id, force=True).failed
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        Process(7, ELSEWHERE, last_projects=("/elsewhere/project.qpproj",)),
+        Process(7, ("QuPath", "script", "a.groovy"), started=1.0),
+        Process(7, ("java", "-cp", "x", "qupath.QuPath", "convert-ome", "a.svs"), started=1.0),
+    ],
+    ids=["another project", "a script", "a conversion"],
+)
+def test_qupath_runs_on_something_else(study, process):
     run_id = export(study)
-    done = write(study, run_id, running=[Process(7, ("QuPath", "-p", "/elsewhere/project.qpproj"))])
+    done = write(study, run_id, running=[process])
     assert "process 7" in done.warnings[0]
     assert "Reload data" in done.warnings[0]
     assert not done.failed
@@ -509,9 +557,11 @@ def test_processes_of_this_machine_are_looked_at(tmp_path):
     try:
         child.stdout.readline()
         assert child.pid in {process.pid for process in processes()}
-        found = {each.pid: each.evidence for each in occupants(tmp_path)}
-        assert found[child.pid] == f"it was started with {tmp_path / 'a.qpproj'}"
-        assert {e.pid: e.evidence for e in occupants(tmp_path / "b")}[child.pid] is None
+        started = f"it was started with {tmp_path / 'a.qpproj'}"
+        found = {each.pid: (each.state, each.reason) for each in find_qupath(tmp_path)}
+        assert found[child.pid] == ("open", started)
+        found = {each.pid: (each.state, each.reason) for each in find_qupath(tmp_path / "b")}
+        assert found[child.pid] == ("elsewhere", started)
     finally:
         child.communicate()
     assert child.pid not in {process.pid for process in processes()}
@@ -569,7 +619,7 @@ def test_a_backup_that_was_tampered_with_is_not_put_back(study):
     before = bytes_of(study)
     failed, fine = undo(study, run_id).entries
     assert (failed.state, fine.state) == ("failed", "written")
-    assert "was changed since it was kept" in failed.problem
+    assert "was changed since it was stored" in failed.problem
     assert bytes_of(study)[0] == before[0]
 
 
@@ -584,7 +634,7 @@ def test_damaged_records_of_backups_hide_nothing(study):
 
 
 def test_the_command_line(study, capsys, monkeypatch):
-    monkeypatch.setattr("qupath_bridge.roundtrip.write_back.occupants", lambda *_: [])
+    monkeypatch.setattr("qupath_bridge.roundtrip.write_back.find_qupath", lambda *_: [])
     before = bytes_of(study)
     project, out = str(study.project), study.folder / "out"
 
@@ -635,7 +685,7 @@ def test_the_command_line(study, capsys, monkeypatch):
 @pytest.fixture
 def alone(monkeypatch):
     """No QuPath is running, whatever this machine does."""
-    monkeypatch.setattr("qupath_bridge.roundtrip.write_back.occupants", lambda *_: [])
+    monkeypatch.setattr("qupath_bridge.roundtrip.write_back.find_qupath", lambda *_: [])
 
 
 def test_each_project_of_a_run_is_written_and_undone_by_itself(study, tmp_path, draw, alone):
@@ -702,8 +752,19 @@ def ways(study, run_id, action):
 
 
 def other_files(study):
-    """Hashes of everything in the project but what is ours and the data of images."""
-    return {name: v for name, v in files(study).items() if not name.endswith("data.qpdata")}
+    """Hashes of everything in the project but what is ours and what a write-back changes."""
+    changed = ("data.qpdata", "project.qpproj")
+    return {name: v for name, v in files(study).items() if not name.endswith(changed)}
+
+
+def project_files(study, act, revert, run_id):
+    """Return the bytes of the project file before and after ``act``; it is taken back again."""
+    begin = study.project.read_bytes()
+    assert not act(study, run_id).failed
+    end = study.project.read_bytes()
+    assert not revert(study, run_id).failed
+    assert study.project.read_bytes() == begin != end
+    return begin, end
 
 
 @pytest.mark.slow
@@ -714,20 +775,25 @@ def test_death_at_every_step(study, action):
     run_id = export(study)
     act, revert, begin, end = ways(study, run_id, action)
     others, seen, count = other_files(study), set(), 0
+    project = project_files(study, act, revert, run_id)
     for steps in deaths(lambda: act(study, run_id)):
         count += 1
         now = bytes_of(study)
         for content, was, will_be in zip(now, begin, end, strict=True):
             assert content in (was, will_be), steps.names
-        seen.add(tuple(a == b for a, b in zip(now, end, strict=True)))
+        assert study.project.read_bytes() in project, steps.names
+        points = study.project.read_bytes() == project[1]
+        seen.add((*(a == b for a, b in zip(now, end, strict=True)), points))
         assert not act(study, run_id).failed
-        assert bytes_of(study) == end
+        assert (bytes_of(study), study.project.read_bytes()) == (end, project[1])
         assert other_files(study) == others, steps.names
         assert not revert(study, run_id).failed
         assert bytes_of(study) == begin
     assert bytes_of(study) == end
     assert count > 40
-    assert seen == {(False, False), (True, False), (True, True)}
+    assert seen == {
+        (False, False, False), (True, False, False), (True, True, False), (True, True, True),
+    }  # fmt: skip
 
 
 def copy_of(study, name):
@@ -742,7 +808,7 @@ def left_behind(study):
     folder, found = study.project.parent, []
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        name = re.sub(r"\d{8}T\d{6}\.\d{6}Z", "T", re.sub(r"(?<=\.qb-tmp-)\w+", "X", name))
+        name = re.sub(r"(?<=\.qb-tmp-)\w+", "X", name)
         content = path.read_bytes() if path.is_file() else b""
         found.append((name, re.sub(rb'("started": ")[^"]*', rb"\1T", content)))
     return sorted(found)
@@ -984,8 +1050,9 @@ def test_a_real_qupath_is_seen(installation, study, tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         while b"ready" not in (line := process.stdout.readline()):
             assert line, "QuPath ended"
-        found = {each.pid: each.evidence for each in occupants(study.project.parent)}
-        assert str(study.project) in found[process.pid]
+        found = {each.pid: each for each in find_qupath(study.project.parent)}
+        assert found[process.pid].state == "open"
+        assert str(study.project) in found[process.pid].reason
         with pytest.raises(OutputError, match=f"process {process.pid}"):
             write(study, export(study), running=None)
         process.kill()

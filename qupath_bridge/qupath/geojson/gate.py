@@ -12,16 +12,30 @@ from typing import Any
 
 import numpy as np
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.geometry.canonical import round_coordinates
 from qupath_bridge.qupath.files.classes import class_path, class_problem
 from qupath_bridge.qupath.rois import is_uuid
 
-__all__ = ["MAX_MEASUREMENT", "check_feature", "color_problem", "feature_problems"]
+__all__ = [
+    "MAX_MEASUREMENT",
+    "check_feature",
+    "color_problem",
+    "feature_problems",
+    "plane_problem",
+]
 
 MAX_MEASUREMENT = 3.4028234663852886e38
 """QuPath keeps measurements of detections and tiles as 32-bit floats."""
+
+MAX_INT = 2**31 - 1
+"""Java's largest int, which QuPath stores indices of planes in; it cuts larger ones off."""
+
+_GRID = 0.01  # QuPath's precision of coordinates, px (GeometryTools.DEFAULT_FACTORY)
+_SNAP = 0.0075  # px between a vertex and an edge at which they snap together: half a diagonal
+_MAX_CHANGE = 0.005  # share of an area or a length that a step of the import may change
 
 _TYPES = {"annotation", "detection", "cell", "tile"}
 _FEATURE = {"type", "id", "geometry", "nucleusGeometry", "properties"}
@@ -209,8 +223,18 @@ def _plane(plane: Any) -> Iterator[str]:
         yield f"plane {plane!r} is not made of whole numbers"
         return
     yield from _unknown(plane, {"c", "z", "t"}, "plane")
-    if plane.get("c", -1) < -1 or plane.get("z", 0) < 0 or plane.get("t", 0) < 0:
-        yield f"plane {dict(plane)!r} has a negative index"
+    problem = plane_problem(plane.get("z", 0), plane.get("t", 0), plane.get("c", -1))
+    if problem:
+        yield problem
+
+
+def plane_problem(z: int, t: int, channel: int = -1) -> str | None:
+    """Return why QuPath would put an object on another plane; None if it would not."""
+    if channel < -1 or z < 0 or t < 0:
+        return f"plane c {channel}, z {z}, t {t} has a negative index"
+    if max(channel, z, t) > MAX_INT:
+        return f"plane c {channel}, z {z}, t {t} has an index of more than 32 bits"
+    return None
 
 
 def _is_nested(value: Any, depth: int) -> bool:
@@ -237,6 +261,10 @@ def _points(coordinates: Any) -> Iterator[str]:
 def _line(coordinates: Any) -> Iterator[str]:
     if len(set(map(tuple, coordinates))) < 2:
         yield "a line has no length"
+        return
+    line = shapely.LineString(coordinates)
+    if abs(_single_precision(line).length / line.length - 1) > _MAX_CHANGE:
+        yield "QuPath stores coordinates with 32 bits, which changes its length by more than 0.5 %"
 
 
 def _polygon(rings: Any) -> Iterator[str]:
@@ -253,9 +281,44 @@ def _multi_polygon(parts: Any) -> Iterator[str]:
         return
     polygons = [shapely.Polygon(part[0], part[1:]) for part in parts]
     shape = polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)
-    # A ring without area is not valid either, so shapes that QuPath would empty are refused too.
+    # A ring without area is not valid either.
     if not shape.is_valid:
         yield f"it is not valid: {shapely.is_valid_reason(shape)}"
+        return
+    if shapely.minimum_clearance(shape) < _SNAP and _is_narrow(shape):
+        yield "it is so narrow that QuPath empties it, takes it apart or closes a hole"
+        return
+    stored = _single_precision(shape)
+    if not stored.is_valid or _change(shape, stored) > _MAX_CHANGE:
+        yield "QuPath stores coordinates with 32 bits, which changes it by more than 0.5 %"
+
+
+def _is_narrow(shape: BaseGeometry) -> bool:
+    """Return whether snapping to QuPath's grid loses a part of a shape that counts.
+
+    What is narrower than a cell may snap together, and so may gaps (``GeometryPrecisionReducer``).
+    """
+    reduced = shapely.set_precision(shape, _GRID)
+    opened = shape.buffer(-_SNAP, join_style="mitre").buffer(_SNAP, join_style="mitre")
+    closed = shape.buffer(_SNAP, join_style="mitre").buffer(-_SNAP, join_style="mitre")
+    return _rings(reduced) != _rings(shape) or any(
+        _change(shape, other) > _MAX_CHANGE for other in (reduced, opened, closed)
+    )
+
+
+def _single_precision(shape: BaseGeometry) -> BaseGeometry:
+    return shapely.transform(shape, lambda points: points.astype(np.float32).astype(float))
+
+
+def _change(shape: BaseGeometry, other: BaseGeometry) -> float:
+    """Return the share of a shape's area that another one has more or less."""
+    return float(shape.symmetric_difference(other).area / shape.area)
+
+
+def _rings(shape: BaseGeometry) -> tuple[int, int]:
+    """Return the number of parts and of holes of a polygonal shape."""
+    holes = shapely.get_num_interior_rings(shapely.get_parts(shape))
+    return int(shapely.get_num_geometries(shape)), int(holes.sum())
 
 
 _SHAPES: Mapping[str, tuple[int, Callable[[Any], Iterator[str]]]] = {

@@ -28,7 +28,7 @@ from qupath_bridge.qupath.rois import is_uuid
 from qupath_bridge.regular_files import open_regular
 from qupath_bridge.schemas import first_fault
 
-from .gate import MAX_MEASUREMENT, color_problem
+from .gate import MAX_MEASUREMENT, color_problem, plane_problem
 from .writing import classification, plane_member
 
 __all__ = ["Tile", "read_tiles", "tiles_geojson", "write_tiles"]
@@ -304,8 +304,9 @@ def _geometry(box: Box, plane: Plane) -> str:
 
 
 def _plane(plane: Plane) -> str:
-    if min(plane) < 0:
-        raise ValueError(f"its plane {tuple(plane)} has a negative index")
+    problem = plane_problem(plane.z, plane.t)
+    if problem:
+        raise ValueError(f"its {problem}")
     return f',"plane":{_encode(plane_member(plane))}'
 
 

@@ -516,6 +516,7 @@ BOW_TIE = [[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]
 # One mutation of a good feature a rule: where, what stands there, what the gate says of it, and
 # what QuPath 0.6 and 0.7 do. "refuses": not one object of the file comes in. "imports": it comes
 # in as something else, a part of it is lost, or (where it says so) an older QuPath refuses it.
+FAR = [[[200000.37, 0], [200000.67, 0], [200000.67, 1], [200000.37, 1], [200000.37, 0]]]
 FAULTS = {
     "id null": ("id", None, "id is null", "refuses"),
     "id missing": ("id", GONE, "not a UUID", "imports"),
@@ -631,6 +632,16 @@ FAULTS = {
     "plane unknown key": ("geometry.plane.x", 1, "which QuPath drops", "refuses"),
     "plane z below 0": ("geometry.plane.z", -1, "a negative index", "refuses"),
     "plane t below 0": ("geometry.plane.t", -1, "a negative index", "refuses"),
+    # QuPath reads 2**40 as 0.
+    "plane z of 41 bits": ("geometry.plane.z", 2**40, "more than 32 bits", "imports"),
+    "plane t of 32 bits": ("geometry.plane.t", 2**31, "more than 32 bits", "refuses"),
+    "plane c of 41 bits": ("geometry.plane.c", 2**40, "more than 32 bits", "imports"),
+    "sliver that is emptied": (RING, [[[0, 0], [0.01, 0], [0, 0.01], [0, 0]]], "narrow", "imports"),
+    "narrow sliver": (RING, [[[0, 0], [90, 90], [0, 0.01], [0, 0]]], "narrow", "imports"),
+    "far away": (RING, FAR, "32 bits", "imports"),
+    "line far away": (
+        "geometry", {"type": "LineString", "coordinates": FAR[0][:2]}, "32 bits", "imports",
+    ),
     "plane c below -1": ("geometry.plane.c", -2, "a negative index", "refuses"),
 }  # fmt: skip
 
@@ -868,6 +879,7 @@ BAD_TILES = {
     "negative height": (tile(box=Box(0, 0, 5, -5)), "no area"),
     "fraction": (tile(box=Box(0.5, 0, 5, 5)), "whole pixels"),
     "plane": (tile(plane=Plane(-1, 0)), "a negative index"),
+    "plane of 41 bits": (tile(plane=Plane(2**40, 0)), "more than 32 bits"),
     "class": (tile(class_path="Tumor: "), "empty name"),
     "class line break": (tile(class_path="Tu\nmor"), "line break"),
     "colour": (tile(color=(256, 0, 0)), "not red, green and blue"),
