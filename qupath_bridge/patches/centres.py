@@ -67,7 +67,7 @@ def _with_drawn_edges(
 ) -> Entries:
     """Correct the centres inside regions that the image's border cuts, by the shapes as drawn.
 
-    The cut moves edges by a rounding error, so that a centre which lies exactly on one may be on
+    The cut moves edges by a rounding error, so that a centre which is exactly on one may be on
     the wrong side.
     """
     is_cut = np.array([region.polygon is not region.drawn for region in regions], np.bool_)

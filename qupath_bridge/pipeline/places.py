@@ -19,7 +19,7 @@ def check_inside(path: Path, project: Path) -> None:
     Raises
     ------
     OutputError
-        If ``path`` is in a folder, or is a file, that lies outside.
+        If ``path`` is in a folder, or is a file, that is outside.
     """
     real = path.resolve()
     if not real.is_relative_to(project.resolve()):

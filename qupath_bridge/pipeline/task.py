@@ -33,6 +33,7 @@ from qupath_bridge.frozen import FrozenDict, OneLine, freeze
 from qupath_bridge.model import Box, Slide, SourceRef
 from qupath_bridge.outputs import check_lock, open_output
 from qupath_bridge.outputs.base import Location, Output, PatchRef
+from qupath_bridge.outputs.index import facts_of
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
 
@@ -43,7 +44,7 @@ from .opened import slide_of
 from .parallel import available_cores, ordered_map
 from .patch_pixels import PatchPixels
 from .plan import Failure, Plan, make_plan
-from .records import facts_record, load_facts
+from .records import facts_record
 from .slide_files import missing_place, read_annotations, slide_path
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def _process(
             slide_name=slide.name,
             written=committed.num_rows,
             by_label=FrozenDict(rows.label_counts(committed)),
-            dropped=FrozenDict(load_facts(committed, task.slide_id)["counts"]["dropped"]),
+            dropped=FrozenDict(facts_of(committed)["counts"]["dropped"]),
             reused=reused,
             warnings=plan.warnings,
             notes=notes,

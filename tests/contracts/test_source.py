@@ -335,14 +335,19 @@ def test_listing_a_thousand_images_opens_no_data(tmp_path, monkeypatch):
     images = [Image(slide, [("Tumor", shapely.box(0, 0, 9, 9))], size=(20, 10))] * 1000
     path = build_project(tmp_path / "study", images)
     asked = []
-    real_open = io.open
 
-    def watched(file, *args, **kwargs):
-        asked.append(os.fspath(file))
-        return real_open(file, *args, **kwargs)
+    def watch(module):
+        real = module.open
 
-    monkeypatch.setattr(io, "open", watched)  # what pathlib uses
-    monkeypatch.setattr(builtins, "open", watched)
+        def watched(file, *args, **kwargs):
+            if not isinstance(file, int):
+                asked.append(os.fspath(file))
+            return real(file, *args, **kwargs)
+
+        monkeypatch.setattr(module, "open", watched)
+
+    for module in (os, io, builtins):  # pathlib uses that of io
+        watch(module)
     project = open_project(path)
     assert len(project.slides) == 1000
     assert all(each.path == slide for each in project.slides)

@@ -116,7 +116,13 @@ class TestLocal(StoreContract):
         from qupath_bridge.stores import local
 
         monkeypatch.setattr(local, "FOLDERS_CAN_BE_SYNCED", False)
-        monkeypatch.setattr(os, "open", None)
+        real = os.open
+
+        def open_file(path, *args, **kwargs):
+            assert not Path(path).is_dir()
+            return real(path, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", open_file)
         store.put("x", b"1", durable=True)
         assert store.get("x") == b"1"
 

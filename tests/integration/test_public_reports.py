@@ -496,7 +496,7 @@ def test_every_spelling_of_a_class_is_a_class_of_its_own(tmp_path):
 
 
 def test_tma_cores_beyond_the_slide(tmp_path):
-    """https://github.com/qupath/qupath/issues/101: the dearrayer laid cores off the slide."""
+    """https://github.com/qupath/qupath/issues/101: the dearrayer put cores off the slide."""
     write_slide(tmp_path / "a.tif", marker_image(1200, 800), mpp=0.5)
     centres = {"A-1": (160, 160), "A-2": (600, 160), "A-3": (1180, 160)}
     centres |= {"B-1": (160, 640), "B-2": (600, 640), "B-3": (1400, 640)}
@@ -598,8 +598,8 @@ def test_slides_that_give_no_patches_are_named(tmp_path):
     assert {slide["slide_name"]: slide["written"] for slide in run} == {
         image.name: 4 if image.name == "good" else 0 for image in images
     }
-    for slide in run:
-        assert slide["written"] or slide["warnings"], slide["slide_name"]
+    told = " ".join(run.warnings)
+    assert all(slide["written"] or slide["slide_name"] in told for slide in run)
     padded = export(
         project, tmp_path / "padded", ("tiny", "thin", "pixel"), size=256, edge="pad", rule="any"
     )
@@ -634,7 +634,7 @@ def test_pixel_size_that_imagej_wrote(tmp_path, unit, mpp):
 
 
 @pytest.mark.parametrize("encoding", ["native", "jpeg", "jpeg2000"])
-def test_dicom_frames_of_any_encoding(tmp_path, encoding):
+def test_dicom_pixels_of_any_encoding(tmp_path, encoding):
     """https://github.com/openslide/openslide/issues/526: reversible JPEG 2000 was refused."""
     pixels = marker_image(768, 512)
     write_dicom(
@@ -652,7 +652,7 @@ def test_dicom_frames_of_any_encoding(tmp_path, encoding):
 
 
 def aperio_jpeg(tile, rgb):
-    """Shared tables, and a frame without them; for RGB components 0, 1, 2 and no marker."""
+    """Shared tables, and a tile without them; for RGB components 0, 1, 2 and no marker."""
     data = imagecodecs.jpeg8_encode(
         tile,
         level=95,
@@ -660,7 +660,7 @@ def aperio_jpeg(tile, rgb):
         outcolorspace="RGB" if rgb else "YCBCR",
         subsampling="444",
     )
-    tables, frame, at = b"\xff\xd8", b"\xff\xd8", 2
+    tables, body, at = b"\xff\xd8", b"\xff\xd8", 2
     while data[at + 1] != 0xDA:
         marker, length = data[at + 1], struct.unpack(">H", data[at + 2 : at + 4])[0]
         segment = bytearray(data[at : at + 2 + length])
@@ -669,12 +669,12 @@ def aperio_jpeg(tile, rgb):
         elif marker not in (0xE0, 0xEE):
             if marker == 0xC0 and rgb:
                 segment[10:19:3] = b"\0\1\2"
-            frame += segment
+            body += segment
         at += 2 + length
     scan = bytearray(data[at:])
     if rgb:
         scan[5:11:2] = b"\0\1\2"
-    return tables + b"\xff\xd9", frame + bytes(scan)
+    return tables + b"\xff\xd9", body + bytes(scan)
 
 
 @pytest.mark.parametrize("suffix", ["svs", "tif"])
@@ -698,7 +698,7 @@ def test_jpeg_tiles_that_are_tagged_rgb(tmp_path, rgb, suffix):
     path = tmp_path / f"a.{suffix}"
     tifffile.imwrite(
         path,
-        iter(frame for _, frame in encoded),
+        iter(tile for _, tile in encoded),
         shape=pixels.shape,
         dtype="uint8",
         tile=(tile, tile),

@@ -8,7 +8,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8B
 
 SLIDE_STORAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 
-# Transfer syntax, and what the frames' colours are called.
+# Transfer syntax, and what the colours of its tiles are called.
 ENCODINGS = {
     "native": (ExplicitVRLittleEndian, "RGB"),
     "jpeg": (JPEGBaseline8Bit, "YBR_FULL_422"),
@@ -35,7 +35,7 @@ def write_dicom(
         "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
         "StudyInstanceUID": generate_uid(entropy_srcs=["study"]),
         "SeriesInstanceUID": series,
-        "FrameOfReferenceUID": generate_uid(entropy_srcs=["frame", series]),
+        "FrameOfReferenceUID": generate_uid(entropy_srcs=["place", series]),
         "Modality": "SM",
         "PatientID": "P-0001",
         "PatientName": "Nobody",
@@ -93,11 +93,11 @@ def write_dicom(
             )
         ],
     }
-    frames = _frames(pixels, tile)
-    values["NumberOfFrames"] = len(frames)
+    tiles = _tiles(pixels, tile)
+    values["NumberOfFrames"] = len(tiles)
     for name, value in values.items():
         setattr(file, name, value)
-    file.PixelData = _encode(frames, encoding)
+    file.PixelData = _encode(tiles, encoding)
     file["PixelData"].VR = "OB"
     file.save_as(str(path), enforce_file_format=True)
     return path
@@ -110,23 +110,23 @@ def _item(**values):
     return item
 
 
-def _frames(pixels, tile):
+def _tiles(pixels, tile):
     """The tiles row by row; white beyond the edge."""
     height, width = pixels.shape[:2]
     rows, columns = -(-height // tile), -(-width // tile)
     whole = np.full((rows * tile, columns * tile, 3), 255, np.uint8)
     whole[:height, :width] = pixels
     tiles = whole.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2)
-    return [np.ascontiguousarray(frame) for frame in tiles.reshape(-1, tile, tile, 3)]
+    return [np.ascontiguousarray(part) for part in tiles.reshape(-1, tile, tile, 3)]
 
 
-def _encode(frames, encoding):
+def _encode(tiles, encoding):
     if encoding == "jpeg":
         return encapsulate(
-            [imagecodecs.jpeg8_encode(frame, level=98, subsampling="422") for frame in frames]
+            [imagecodecs.jpeg8_encode(part, level=98, subsampling="422") for part in tiles]
         )
     if encoding == "jpeg2000":
         options = {"codecformat": "j2k", "reversible": True, "mct": True, "level": 0}
-        return encapsulate([imagecodecs.jpeg2k_encode(frame, **options) for frame in frames])
-    data = b"".join(frame.tobytes() for frame in frames)
+        return encapsulate([imagecodecs.jpeg2k_encode(part, **options) for part in tiles])
+    data = b"".join(part.tobytes() for part in tiles)
     return data + b"\0" * (len(data) % 2)

@@ -289,7 +289,7 @@ def _multi_polygon(parts: Any) -> Iterator[str]:
         yield "it is so narrow that QuPath empties it, takes it apart or closes a hole"
         return
     stored = _single_precision(shape)
-    if not stored.is_valid or _change(shape, stored) > _MAX_CHANGE:
+    if not stored.is_valid or _changed_share(shape, stored) > _MAX_CHANGE:
         yield "QuPath stores coordinates with 32 bits, which changes it by more than 0.5 %"
 
 
@@ -302,7 +302,7 @@ def _is_narrow(shape: BaseGeometry) -> bool:
     opened = shape.buffer(-_SNAP, join_style="mitre").buffer(_SNAP, join_style="mitre")
     closed = shape.buffer(_SNAP, join_style="mitre").buffer(-_SNAP, join_style="mitre")
     return _rings(reduced) != _rings(shape) or any(
-        _change(shape, other) > _MAX_CHANGE for other in (reduced, opened, closed)
+        _changed_share(shape, other) > _MAX_CHANGE for other in (reduced, opened, closed)
     )
 
 
@@ -310,7 +310,7 @@ def _single_precision(shape: BaseGeometry) -> BaseGeometry:
     return shapely.transform(shape, lambda points: points.astype(np.float32).astype(float))
 
 
-def _change(shape: BaseGeometry, other: BaseGeometry) -> float:
+def _changed_share(shape: BaseGeometry, other: BaseGeometry) -> float:
     """Return the share of a shape's area that another one has more or less."""
     return float(shape.symmetric_difference(other).area / shape.area)
 
