@@ -46,6 +46,7 @@ from qupath_bridge.pipeline.survey import Survey, name_slides, slide_key, survey
 from qupath_bridge.pipeline.verify import Finding, Verification
 from qupath_bridge.qupath.editing import Editor
 from qupath_bridge.qupath.files.qpproj import check_kind, project_above
+from qupath_bridge.qupath.files.uris import mapped_place
 from qupath_bridge.qupath.jvm.installation import find_installations
 from qupath_bridge.qupath.project_writer import copy_project
 from qupath_bridge.roundtrip import corrected as _corrected
@@ -60,7 +61,7 @@ from qupath_bridge.roundtrip.write_back import BACKUPS, EntryChange, WriteBack
 from qupath_bridge.sources import get_source, open_project
 from qupath_bridge.sources.auto import choose
 from qupath_bridge.sources.base import Project
-from qupath_bridge.sources.slides import is_plain
+from qupath_bridge.sources.slides import has_slides, is_plain
 from qupath_bridge.stores import local_path
 
 if TYPE_CHECKING:
@@ -498,7 +499,7 @@ def verify(
     """
     return _verify.verify(
         _output_of(run), pixels=pixels, reader=reader, on_progress=on_progress,
-        find_slide=lambda facts: _moved(facts["path"], slide_map or {}),
+        find_slide=lambda facts: mapped_place(facts["path"], slide_map or {}),
     )  # fmt: skip
 
 
@@ -784,9 +785,16 @@ def _opened_for_writing(project: Project | Place) -> Iterator[Project]:
 def _places(place: Place, options: RunOptions) -> tuple[Path, ...]:
     """Return what to open at a place: projects, or slides where these can have regions."""
     slides_wanted = options.annotations is not None or options.engine == "slides"
-    if slides_wanted and is_plain(Path(place)):
-        return (Path(place),)
-    return find_projects(place)
+    path = Path(place)
+    if slides_wanted and is_plain(path):
+        return (path,)
+    found = find_projects(place)
+    if slides_wanted and path.is_dir() and found[0].parent != path and has_slides(path):
+        raise UsageError(
+            f"{place} has slides, and QuPath projects in its folders.",
+            hint="Name the project, or put the slides into a folder without projects.",
+        )
+    return found
 
 
 def _open(path: Path, options: RunOptions) -> Project:
@@ -809,16 +817,6 @@ def _output_of(run: Run | Output | Place) -> Output:
 
 def _run_name(run: Run | str | Path) -> str:
     return run.url if isinstance(run, Run) else str(run)
-
-
-def _moved(path: str, places: Mapping[str, str]) -> Path | None:
-    """Return where a slide is now, by the user's map of old to new places."""
-    for old, new in places.items():
-        rest = path.removeprefix(old)
-        # /data/a is not the beginning of /data/ab/slide.svs.
-        if rest != path and (old[-1] in "/\\" or rest[:1] in {"", "/", "\\"}):
-            return Path(new + rest)
-    return None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from qupath_bridge.errors import ProjectError, UsageError
+from qupath_bridge.errors import MissingDataError, ProjectError, UsageError
 from qupath_bridge.model import ImageData, Slide
 from qupath_bridge.qupath.files.uris import parse_path
 from qupath_bridge.qupath.geojson import read_geojson
@@ -76,12 +76,25 @@ class _Choice:
     problem: str | None = None
     hint: str | None = None
 
+    def the_file(self) -> Path:
+        """Return the only file.
+
+        Raises
+        ------
+        MissingDataError
+            If there is none: without labels none is needed.
+        ProjectError
+            If there are several, or the file belongs to other slides too.
+        """
+        if not self.files:
+            raise MissingDataError(self.problem or "", hint=self.hint)
+        if self.problem:
+            raise ProjectError(self.problem, hint=self.hint)
+        return self.files[0]
+
 
 def _read(choice: _Choice, entry_id: str, skip_bad_features: bool, detections: bool) -> ImageData:
-    if choice.problem:
-        raise ProjectError(choice.problem, hint=choice.hint)
-    (path,) = choice.files
-    data = read_geojson(path, entry_id=entry_id, skip_bad_features=skip_bad_features)
+    data = read_geojson(choice.the_file(), entry_id=entry_id, skip_bad_features=skip_bad_features)
     return data if detections else without_detections(data)
 
 
@@ -119,8 +132,9 @@ def _choose(
             files,
             f"{place}: no GeoJSON file has the name of the slide {named}; nobody can know what "
             "was drawn on it",
-            f"Name its file {slide.name}.geojson, select other slides with the option entry, or "
-            "add a FeatureCollection without features if nothing was drawn.",
+            f"Name its file {slide.name}.geojson, select other slides with the option entry, add "
+            "a FeatureCollection without features if nothing was drawn, or leave labels out with "
+            "the option labels.",
         )
     if len(files) > 1:
         shown = " and ".join(path.name for path in files)

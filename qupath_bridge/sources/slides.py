@@ -25,6 +25,11 @@ def is_plain(place: Path) -> bool:
     return place.suffix.lower() != ".qpproj"
 
 
+def has_slides(folder: Path) -> bool:
+    """Return whether any file that is directly in a folder may be a slide."""
+    return any(is_slide(path) for path in _files(folder))
+
+
 class SlidesSource:
     """Lists one slide file, or those that are directly in a folder; nobody has drawn on them.
 

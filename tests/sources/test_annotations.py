@@ -285,6 +285,30 @@ def test_folder_of_slides_with_geojson_from_the_command_line(folder, capsys, run
     assert run.label_counts()["normal"] > 0
 
 
+def test_slide_without_a_geojson_file_is_exported_without_labels(folder):
+    write(folder / "regions" / "A.geojson", square("Tumor"))
+    with open_project(folder / "slides", annotations=folder / "regions") as project:
+        plans = qb.plan(project, qb.ExportConfig(size=64))
+        assert [failure.slide_name for failure in plans.failures] == ["B.tiff"]
+        plans = qb.plan(project, qb.ExportConfig(size=64, labels=False))
+        assert [plan.slide.name for plan in plans] == ["A.tiff", "B.tiff"]
+        assert len(plans["A.tiff"]) == len(plans["B.tiff"]) > 0
+
+
+def test_folder_with_slides_and_projects_below_is_ambiguous(folder):
+    write(folder / "regions" / "A.geojson", square("Tumor"))
+    image = Image(folder / "slides" / "A.tiff")
+    build_project(folder / "slides" / "study", [image])
+    options = qb.RunOptions(annotations=folder / "regions")
+    with pytest.raises(UsageError, match="has slides, and QuPath projects in its folders"):
+        qb.plan(folder / "slides", qb.ExportConfig(size=64), options=options)
+    (folder / "slides" / "B.tiff").unlink()
+    (folder / "slides" / "A.tiff").rename(folder / "A.tiff")
+    options = options.replace(search=(str(folder),))
+    plans = qb.plan(folder / "slides", qb.ExportConfig(size=64), options=options)
+    assert [plan.slide.entry_id for plan in plans] == ["1"]
+
+
 def test_status_compares_with_the_same_geojson(tmp_path, study, capsys):
     regions = tmp_path / "regions"
     regions.mkdir()

@@ -170,6 +170,8 @@ def check_kind(path: Path) -> Path:
     kind = next((kind for ends, kind in _OTHER_KINDS if name.endswith(ends)), None)
     if kind is not None and path.exists():
         hint = "Pass the project.qpproj of a QuPath project, or its folder."
+        if kind == "a slide file":
+            hint += " A slide without a project needs GeoJSON files: the option annotations."
         raise ProjectError(
             f"this is {kind}, not a project", path=path, hint=project_above(path) or hint
         )

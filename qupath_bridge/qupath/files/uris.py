@@ -31,6 +31,7 @@ __all__ = [
     "Resolution",
     "check_search_folder",
     "local_path",
+    "mapped_place",
     "parse_path",
     "resolve",
 ]
@@ -283,6 +284,21 @@ def _relative_steps(base: PurePath, target: PurePath) -> list[str] | None:
 def _join_steps(folder: PurePath, steps: Sequence[str]) -> PurePath:
     parts = folder.parts
     return type(folder)(folder.anchor, *_without_dots([*parts[1:], *steps]))
+
+
+def mapped_place(place: str, slide_map: Mapping[str, str]) -> Path | None:
+    """Return where a slide is now, by old and new places; None if none of the old ones fits.
+
+    Parameters
+    ----------
+    place : str
+        Path or URI.
+    slide_map : mapping of str to str
+        As for :func:`resolve`.
+    """
+    target = parse_path(place)
+    places = (_replace_prefix(place, target, old, new, NATIVE) for old, new in slide_map.items())
+    return next((Path(each) for each in places if each is not None), None)
 
 
 def _replace_prefix(
