@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from qupath_bridge.errors import OutputError
+from qupath_bridge.schemas import parse_json
 
 if TYPE_CHECKING:
     from qupath_bridge.stores.base import Store
@@ -207,8 +208,8 @@ def facts_of(table: pa.Table) -> Any:
         If it is damaged.
     """
     try:
-        return json.loads(metadata_of(table).get("facts", "{}"))
-    except (ValueError, RecursionError) as error:
+        return parse_json(metadata_of(table).get("facts", "{}"))
+    except ValueError as error:
         raise OutputError(f"The facts in a partition are damaged: {error}.", hint=_HINT) from error
 
 
@@ -313,9 +314,12 @@ def _read(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.T
         # Without Arrow's threads: a slide's rows are few, and threads that start while the process
         # ends can abort it.
         table = file.read(None if columns is None else list(columns), use_threads=False)
+        # Arrow takes texts that are no UTF-8, and fails where they are used: in rows, notes, names.
+        table.validate(full=True)
+        version = metadata_of(table).get("schema_version")
+        _ = table.column_names
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise OutputError(f"{name} is damaged: {error}.", hint=_HINT) from error
-    version = metadata_of(table).get("schema_version")
     if version != str(SCHEMA_VERSION):
         raise OutputError(
             f"{name} has schema version {version}; this version reads {SCHEMA_VERSION}.",
