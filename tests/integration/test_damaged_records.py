@@ -270,6 +270,7 @@ def try_damaged(bench, capsys, kind, count):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", KINDS)
