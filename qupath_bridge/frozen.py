@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any, NoReturn, TypeVar
 
 __all__ = [
+    "CONTROLS",
     "MAX_LINE",
     "FrozenDict",
     "OneLine",
@@ -84,7 +85,8 @@ def shorten(text: str, end: str = "") -> str:
     return text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 1 - len(end)]}…{end}"
 
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Signs that a terminal obeys rather than shows."""
 
 
 def escape_controls(text: str) -> str:
@@ -100,7 +102,7 @@ def escape_controls(text: str) -> str:
         code = ord(sign[0])
         return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
-    return _CONTROLS.sub(escaped, text)
+    return CONTROLS.sub(escaped, text)
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

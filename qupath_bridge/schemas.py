@@ -6,6 +6,7 @@ read; code behind that relies on keys and types.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +20,7 @@ __all__ = [
     "RunRecord",
     "SlideFacts",
     "first_fault",
+    "parse_json",
 ]
 
 FileName = Annotated[str, Field(pattern=r"^[^/\\:\x00]+$", max_length=255)]
@@ -189,6 +191,20 @@ class ChangeRecord(Record):
     after: str | None
     removed: list[str]
     added: list[str]
+
+
+def parse_json(content: str | bytes) -> Any:
+    """Return the value of a JSON text; where an object has a key twice, the last one counts.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def first_fault(error: ValidationError) -> str:

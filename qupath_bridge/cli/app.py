@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json as jsonlib
 import os
 import signal
 import sys
@@ -20,7 +19,7 @@ from qupath_bridge.errors import BridgeError, OutputError
 
 from . import streams
 from .options import Given, add_flags, suggest_options, takes_options, with_flags
-from .output import message, reset_level, set_level
+from .output import json_text, message, reset_level, set_level
 
 __all__ = ["app", "run"]
 
@@ -347,7 +346,7 @@ def _print_error(text: str, debug: bool, exit_code: int | None = None) -> None:
     else:
         error = {"error": text, "exit_code": exit_code}
         try:
-            print(jsonlib.dumps(error, ensure_ascii=False), flush=True)
+            print(json_text(error), flush=True)
         except OSError:
             streams.print_to_people(f"error: {text}")
             streams.silence(sys.stdout)

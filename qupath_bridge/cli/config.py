@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from itertools import groupby
@@ -12,7 +11,7 @@ from qupath_bridge.config import Settings, options
 from qupath_bridge.errors import ConfigError, OutputError
 
 from .options import Given
-from .output import print_json, say
+from .output import json_text, print_json, say, show
 
 __all__ = ["commented_config", "run_check", "run_init", "run_show"]
 
@@ -26,7 +25,7 @@ def run_init(path: Path) -> int:
         raise OutputError(f"{path} exists already.", hint="Name a new file.") from None
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
-    print(path)
+    show(str(path))
     return 0
 
 
@@ -58,12 +57,12 @@ def run_show(given: Given, *, as_json: bool) -> int:
         print_json(values)
         return 0
     for group, members in groupby(options(), key=lambda option: option.group):
-        print(f"[{group}]")
+        show(f"[{group}]")
         for option in members:
             value = values[option.name]
             unset = value is None
-            print(f"# {option.name} is not set" if unset else f"{option.name} = {_toml(value)}")
-        print()
+            show(f"# {option.name} is not set" if unset else f"{option.name} = {_toml(value)}")
+        show()
     return 0
 
 
@@ -82,7 +81,7 @@ def run_check(path: Path, *, as_json: bool) -> int:
     if as_json:
         print_json({"schema_version": 1, "faults": []})
     else:
-        print(f"{path} is fine.")
+        show(f"{path} is fine.")
     return 0
 
 
@@ -91,7 +90,7 @@ def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | Path):
-        return json.dumps(str(value), ensure_ascii=False)
+        return json_text(str(value))
     if isinstance(value, Mapping):
         inner = ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items())
         return "{" + inner + "}"

@@ -9,7 +9,7 @@ from qupath_bridge import api
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import OutputError
 
-from .output import print_json, print_table
+from .output import print_json, print_table, show
 
 __all__ = ["example_project", "run_demo"]
 
@@ -57,14 +57,17 @@ def run_demo(folder: Path, *, as_json: bool) -> int:
             }
         )
         return 0 if result.ok and not run.failures else 1
-    print("Regions drawn on a real H&E slide became labelled patches of 128 pixels at 0.5 µm.\n")
+    show("Regions drawn on a real H&E slide became labelled patches of 128 pixels at 0.5 µm.")
+    show()
     print_table(("label", "patches"), sorted(labels.items()))
-    print()
+    show()
     print_table(("not written because", "patches"), [(r, n) for r, n in reasons.items() if n])
-    print(
-        f"\n{run.written} patches written, {result.files} checked against the index and "
-        f"{result.pixels} against the slide: {'all fine' if result.ok else 'PROBLEMS FOUND'}.\n"
+    show()
+    show(
+        f"{run.written} patches written, {result.files} checked against the index and "
+        f"{result.pixels} against the slide: {'all fine' if result.ok else 'PROBLEMS FOUND'}."
     )
+    show()
     print_table(
         ("what", "where"),
         [
@@ -75,13 +78,11 @@ def run_demo(folder: Path, *, as_json: bool) -> int:
             ("what QuPath imports", provenance),
         ],
     )
-    print(
-        f"""
-Three things to try next:
-  1. See the patches in QuPath: open {project_folder / "project.qpproj"},
-     and run groovy_scripts/import_provenance.groovy in its script editor.
-  2. Change the rule: qupath-bridge plan {project_folder} --mpp 0.5 --rule centre
-  3. Move a region in QuPath, save, and ask what that changes:
-     qupath-bridge status {project_folder}"""
-    )
+    show()
+    show("Three things to try next:")
+    show(f"  1. See the patches in QuPath: open {project_folder / 'project.qpproj'},")
+    show("     and run groovy_scripts/import_provenance.groovy in its script editor.")
+    show(f"  2. Change the rule: qupath-bridge plan {project_folder} --mpp 0.5 --rule centre")
+    show("  3. Move a region in QuPath, save, and ask what that changes:")
+    show(f"     qupath-bridge status {project_folder}")
     return 0 if result.ok and not run.failures else 1

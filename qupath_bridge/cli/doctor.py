@@ -7,7 +7,7 @@ from dataclasses import asdict
 from qupath_bridge import api
 
 from .options import Given
-from .output import print_json, print_table
+from .output import print_json, print_table, show
 
 __all__ = ["run_doctor"]
 
@@ -23,5 +23,5 @@ def run_doctor(given: Given, *, as_json: bool) -> int:
         )
         for check in found:
             if check.next:
-                print(f"{check.name}: {check.next}")
+                show(f"{check.name}: {check.next}")
     return 6 if any(check.state == "missing" for check in found) else 0

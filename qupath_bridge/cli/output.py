@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from qupath_bridge.frozen import escape_controls
+from qupath_bridge.frozen import CONTROLS, escape_controls
 
 from .options import with_flags
 from .streams import print_to_people
 
 __all__ = [
     "is_quiet",
+    "json_text",
     "message",
     "print_json",
     "print_table",
@@ -94,8 +94,19 @@ def message(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print one JSON object, the whole result of a command."""
-    json.dump(value, sys.stdout, ensure_ascii=False, indent=2, allow_nan=False, default=str)
-    sys.stdout.write("\n")
+    print(json_text(value, indent=2))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    r"""Return JSON with the signs escaped that :func:`escape_controls` escapes.
+
+    >>> print(json_text({"name": "é\x9b31m\u202e"}))
+    {"name": "é\u009b31m\u202e"}
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False, default=str)
+    # Such signs are inside of texts only, but for the line breaks of an indented value.
+    lines = text.split("\n")
+    return "\n".join(CONTROLS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", line) for line in lines)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from qupath_bridge import api
 
 from .options import Given
-from .output import print_json, print_table, say
+from .output import print_json, print_table, say, show
 
 __all__ = ["run_clean", "run_verify"]
 
@@ -30,7 +30,7 @@ def run_verify(out: str, pixels: int | None, given: Given, *, as_json: bool) -> 
         print_table(
             ("kind", "where", "problem"), [tuple(asdict(f).values()) for f in result.findings]
         )
-    print(
+    show(
         f"{result.files} patches checked, {result.pixels} of them against the slides: "
         + ("no problem found." if result.ok else f"{len(result.findings)} problems.")
     )
@@ -45,5 +45,5 @@ def run_clean(out: str, given: Given, *, as_json: bool) -> int:
     if as_json:
         print_json({"schema_version": 1, "removed": removed})
     else:
-        print(f"{removed} files of abandoned runs removed.")
+        show(f"{removed} files of abandoned runs removed.")
     return 0

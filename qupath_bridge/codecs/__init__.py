@@ -47,17 +47,28 @@ def get_encoder(format: str, *, quality: int = 90, mpp: float | None = None) -> 
     return encoder
 
 
-def decode(data: bytes) -> PixelArray:
+def decode(data: bytes, size: tuple[int, int] | None = None) -> PixelArray:
     """Return the pixels of an image file, shape (H, W, 3), uint8.
+
+    Parameters
+    ----------
+    data : bytes
+    size : (int, int), optional
+        Width and height that the image must have; another one is refused before its pixels fill
+        the memory. Without it, Pillow's bound on the number of pixels holds.
 
     Raises
     ------
     ReadError
-        If the bytes are not a whole image.
+        If the bytes are not a whole image, or the image has another size.
     """
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as picture:
+        with warnings.catch_warnings():
             warnings.simplefilter("error")
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Warning) as error:
+            with Image.open(io.BytesIO(data)) as picture:
+                if size is not None and picture.size != size:
+                    found, wanted = ("{} x {}".format(*pair) for pair in (picture.size, size))
+                    raise ReadError(f"The picture has {found} pixels, not {wanted}.")
+                return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
         raise ReadError(f"These bytes are not a whole image: {error}.") from error

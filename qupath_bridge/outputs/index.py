@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from qupath_bridge.errors import OutputError
+from qupath_bridge.schemas import parse_json
 
 if TYPE_CHECKING:
     from qupath_bridge.stores.base import Store
@@ -207,8 +208,8 @@ def facts_of(table: pa.Table) -> Any:
         If it is damaged.
     """
     try:
-        return json.loads(metadata_of(table).get("facts", "{}"))
-    except (ValueError, RecursionError) as error:
+        return parse_json(metadata_of(table).get("facts", "{}"))
+    except ValueError as error:
         raise OutputError(f"The facts in a partition are damaged: {error}.", hint=_HINT) from error
 
 
@@ -261,11 +262,7 @@ def read_partition(
     OutputError
         If the file is damaged, or of a version that this one does not know.
     """
-    name = _partition(slide_id)
-    table = _read(store, name, columns)
-    if table is not None and columns is None and (problem := _schema_problem(table)):
-        raise OutputError(f"{name} is damaged: {problem}.", hint=_HINT)
-    return table
+    return _read(store, _partition(slide_id), columns, _schema_problem)
 
 
 def read_dropped(store: Store, slide_id: str) -> pa.Table | None:
@@ -303,19 +300,28 @@ def _dropped_besides(store: Store, slide_id: str, file: str | None) -> Iterator[
             yield name
 
 
-def _read(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+def _read(
+    store: Store,
+    name: str,
+    columns: Sequence[str] | None = None,
+    problem_of: Callable[[pa.Schema], str | None] = lambda found: None,
+) -> pa.Table | None:
     if not store.exists(name):
         return None
     try:
         # ParquetFile, as read_table would add the partition key from the path.
         file = pq.ParquetFile(pa.BufferReader(store.get(name)))
         _check_bounds(file.metadata)
+        if problem := problem_of(file.schema_arrow):
+            raise ValueError(problem)
         # Without Arrow's threads: a slide's rows are few, and threads that start while the process
         # ends can abort it.
         table = file.read(None if columns is None else list(columns), use_threads=False)
+        # Arrow takes texts that are no UTF-8, and fails where they are used: in rows and notes.
+        table.validate(full=True)
+        version = metadata_of(table).get("schema_version")
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise OutputError(f"{name} is damaged: {error}.", hint=_HINT) from error
-    version = metadata_of(table).get("schema_version")
     if version != str(SCHEMA_VERSION):
         raise OutputError(
             f"{name} has schema version {version}; this version reads {SCHEMA_VERSION}.",
@@ -359,18 +365,18 @@ def _check_bounds(found: pq.FileMetaData) -> None:
         raise ValueError(f"it says that it has {found.num_rows} rows of {size} bytes")
 
 
-def _schema_problem(table: pa.Table) -> str | None:
-    """Return why a table cannot be a partition; None if its columns are those of one."""
-    names = table.column_names
-    multi = "label" in names and pa.types.is_list(table.schema.field("label").type)
+def _schema_problem(found: pa.Schema) -> str | None:
+    """Return why a file cannot be a partition; None if its columns are those of one."""
+    names = found.names
+    multi = names.count("label") == 1 and pa.types.is_list(found.field("label").type)
     qc = [name.removeprefix(QC_PREFIX) for name in names if name.startswith(QC_PREFIX)]
     wanted = schema(multi=multi, qc=qc)
     if names != wanted.names:
         odd = sorted(set(names) ^ set(wanted.names)) or ["their order"]
         return f"it has other columns than an index: {', '.join(odd)}"
     for field in wanted:
-        if (found := table.schema.field(field.name).type) != field.type:
-            return f"its column {field.name} has {found}, not {field.type}"
+        if (kind := found.field(field.name).type) != field.type:
+            return f"its column {field.name} has {kind}, not {field.type}"
     return None
 
 

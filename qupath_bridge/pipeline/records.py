@@ -21,7 +21,7 @@ from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.patches import ids
 from qupath_bridge.qupath.files.classes import class_colors
-from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault
+from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,10 +91,9 @@ def load_record(place: Output | Store, name: str, schema: type[Record]) -> dict[
     """
     shown = f"{name} in {_name_of(place)}"
     try:
-        record = json.loads(place.get(name))
-    except (ValueError, RecursionError) as error:
-        cause = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise OutputError(f"{shown} is not JSON: {cause}.", hint=DAMAGED) from error
+        record = parse_json(place.get(name))
+    except ValueError as error:
+        raise OutputError(f"{shown} is not JSON: {error}.", hint=DAMAGED) from error
     return checked(record, schema, shown)
 
 

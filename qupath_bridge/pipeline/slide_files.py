@@ -116,9 +116,9 @@ def recorded_pixels(slide: Slide) -> str | None:
     bits = f" of {number[0]} bit" if number else ""
     if slide.pixel_type and slide.pixel_type.startswith("FLOAT"):
         bits += " (floating point)"
-    if slide.is_rgb:
-        return f"RGB{bits}"
     channels = len(slide.channels)
+    if slide.is_rgb:
+        return f"RGB{bits}" if channels in {0, 3} else f"RGB{bits} with {channels} channels"
     if channels < 2:
         return f"one channel{bits}" if channels else f"not RGB{bits}"
     return f"fluorescence, {channels} channels{bits}"

@@ -13,7 +13,7 @@ import numpy as np
 from qupath_bridge import registry
 from qupath_bridge.codecs import Encoder, decode, get_encoder
 from qupath_bridge.config import ExportConfig
-from qupath_bridge.errors import BridgeError, OutputError
+from qupath_bridge.errors import BridgeError, OutputError, ReadError
 from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.model import Box, Plane, ServerBuilder
@@ -258,11 +258,9 @@ def _check_patch(output: Output, row: Mapping[str, Any]) -> Finding | None:
 
 def _how_changed(payload: bytes, row: Mapping[str, Any]) -> str:
     try:
-        shape = decode(payload).shape
+        decode(payload, (row["width"], row["height"]))
     except BridgeError as error:
-        return f"the file is damaged: {error.message}"
-    if shape[:2] != (row["height"], row["width"]):
-        return f"the file is another picture, {shape[1]} x {shape[0]} pixels"
+        return f"the file is damaged or another picture: {error.message}"
     return "the file has other bytes than were written (swapped, edited or encoded again)"
 
 
@@ -309,7 +307,11 @@ def _box(row: Mapping[str, Any]) -> Box:
 
 def _shows(payload: bytes, pixels: np.ndarray, encoder: Encoder) -> bool:
     """Return whether a file shows these pixels: to the bit, or as the lossy encoder leaves them."""
-    shown = decode(payload)
+    height, width = pixels.shape[:2]
+    try:
+        shown = decode(payload, (width, height))
+    except ReadError:
+        return False
     if not encoder.lossless:
         pixels = decode(encoder.encode(pixels))
     return shown.shape == pixels.shape and bool(np.array_equal(shown, pixels))

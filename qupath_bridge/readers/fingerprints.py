@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +23,14 @@ _COMPANION_BYTES = 64 << 10
 _DICOM_MARK = (128, b"DICM")
 _SERIES_TAG = b"\x20\x00\x0e\x00UI"
 """SeriesInstanceUID in the explicit little-endian form that compressed DICOM files have."""
+
+_HAMAMATSU = (".vms", ".vmu")
+_HAMAMATSU_BYTES = 64 << 10
+"""OpenSlide reads no index of a Hamamatsu slide that is larger."""
+_HAMAMATSU_FILE = re.compile(
+    rb"^(?:ImageFile|MapFile|OptimisationFile|MacroImage)[^=\r\n]*=[ \t]*([^\r\n]*?)[ \t]*$", re.M
+)
+"""``ImageFile(1,0)=name.jpg``: the keys with names of files, as OpenSlide knows them."""
 
 
 def file_fingerprint(path: Path) -> Fingerprint:
@@ -62,8 +73,9 @@ def file_fingerprint(path: Path) -> Fingerprint:
 def slide_files(path: Path) -> tuple[Path, ...]:
     """Return all files of a slide, sorted.
 
-    A MIRAX slide has a folder of its name, and a DICOM slide the other files of its series in
-    the same folder. Every other slide is the one file.
+    A MIRAX slide has a folder of its name, a DICOM slide the other files of its series in the
+    same folder, and a Hamamatsu VMS or VMU slide the files in the same folder that it names.
+    Every other slide is the one file that is named.
 
     Raises
     ------
@@ -73,6 +85,8 @@ def slide_files(path: Path) -> tuple[Path, ...]:
     if path.suffix.lower() == ".mrxs" and path.with_suffix("").is_dir():
         inside = path.with_suffix("").iterdir()
         return tuple(sorted([path, *(file for file in inside if file.is_file())]))
+    if path.suffix.lower() in _HAMAMATSU:
+        return tuple(sorted({path, *_named_files(path)}))
     series = _dicom_series(path)
     if series is None:
         return (path,)
@@ -107,6 +121,18 @@ def _first_directory(file: BinaryIO) -> bytes:
         return b""
     file.seek(offset)
     return file.read(_DIRECTORY_BYTES)
+
+
+def _named_files(path: Path) -> Iterator[Path]:
+    """Yield the files in its folder that the index of a Hamamatsu slide names."""
+    with path.open("rb") as file:
+        content = file.read(_HAMAMATSU_BYTES)
+    for name in _HAMAMATSU_FILE.findall(content.replace(b"\r", b"\n")):
+        # What leads out of the folder is no part of the slide.
+        if not re.search(rb"[/\\\0]", name):
+            named = path.parent / os.fsdecode(name)
+            if named.is_file():
+                yield named
 
 
 def _dicom_series(path: Path) -> bytes | None:

@@ -1,9 +1,15 @@
 """Names from files in what people read: no control character reaches the terminal."""
 
+import json
 import logging
+import re
+import string
+import tomllib
+from pathlib import Path
 
 import pytest
 
+from qupath_bridge import cli
 from qupath_bridge.cli import output
 from qupath_bridge.frozen import escape_controls
 
@@ -32,3 +38,37 @@ def test_a_line_break_in_a_message_is_no_new_message(capsys):
     assert capsys.readouterr().err.splitlines() == [
         "warning: x", "  error: all is lost", "error: x", r"  error: y\x1b[1m",
     ]  # fmt: skip
+
+
+def test_json_escapes_them_too_and_says_the_same(capsys):
+    text = f"é\x7f\u061c\u200f\u2066{EVIL}"
+    output.print_json({text: [text]})
+    printed = capsys.readouterr().out
+    # RFC 8259: any sign of the basic plane may be written as \u and four digits.
+    assert [sign for sign in printed if sign != "\n" and sign not in string.printable] == ["é"] * 2
+    assert json.loads(printed) == {text: [text]}
+
+
+def test_no_command_prints_past_the_escaping():
+    """All lines go through the functions of output.py and streams.py."""
+    folder = Path(cli.__file__).parent
+    printing = {
+        path.name: re.findall(r"(?<![\w.])print\(", path.read_text("utf-8"))
+        for path in folder.glob("*.py")
+    }
+    assert {name for name, found in printing.items() if found} == {
+        "app.py", "output.py", "streams.py",
+    }  # fmt: skip
+
+
+def test_a_path_in_settings_and_in_a_new_file_is_escaped(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["config", "init", f"{EVIL}.toml"]) == 0
+    assert capsys.readouterr().out == f"{SEEN}.toml\n"
+    assert cli.main(["config", "check", f"{EVIL}.toml"]) == 0
+    assert capsys.readouterr().out == f"{SEEN}.toml is fine.\n"
+    Path("x.toml").write_text(f"[labels.map]\n{json.dumps(EVIL)} = {json.dumps(EVIL)}\n")
+    assert cli.main(["config", "show", "--config", "x.toml"]) == 0
+    shown = capsys.readouterr().out
+    assert output.CONTROLS.search(shown.replace("\n", "")) is None
+    assert tomllib.loads(shown)["labels"]["map"] == {EVIL: EVIL}

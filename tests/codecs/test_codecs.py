@@ -1,4 +1,7 @@
 import io
+import struct
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -70,6 +73,27 @@ def test_cut_off_files_are_refused(kind):
     for end in (0, 1, len(data) // 3, len(data) // 2):
         with pytest.raises(ReadError, match="not a whole image"):
             decode(data[:end])
+
+
+@pytest.mark.parametrize("side", [3_000, 12_000, 20_000])  # Pillow warns from 9,459, refuses 13,378
+def test_a_picture_of_another_size_is_refused_before_it_fills_the_memory(side):
+    rows = zlib.compress(bytes(1 + 3 * side) * 100)  # too few: decoding would say so
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")]
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+    tracemalloc.start()
+    try:
+        with pytest.raises(ReadError, match=f"{side} x {side} pixels, not 32 x 40|exceeds limit"):
+            decode(bomb, (32, 40))
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+    if side > 9_459:
+        with pytest.raises(ReadError, match="exceeds limit"):
+            decode(bomb)
 
 
 def test_an_unknown_encoder_is_refused_with_the_known():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from qupath_bridge.errors import OutputError
@@ -302,3 +303,25 @@ def test_the_columns_are_those_of_the_contract():
         "shares", "region_ids", "tma_core", "path", "offset", "length", "object_id", "channels",
         "dtype", "digest", "rule_label", "project", "slide_file", "slide_digest", "metadata",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("read", [None, (), ["path"]])
+def test_columns_and_texts_are_checked_whatever_is_read(read):
+    """A missing column is no KeyError later, and bytes that are no UTF-8 no UnicodeDecodeError."""
+    good = index.make_table(columns())
+    texts = pa.array([b"\xff"] * len(good), pa.binary())
+    texts = pa.StringArray.from_buffers(len(good), *texts.buffers()[1:])
+    at = good.column_names.index("path")
+    notes = {**good.schema.metadata, b"qupath_bridge.x": b"\xff"}
+    for bad, words in (
+        (good.remove_column(at), "it has other columns than an index: path"),
+        (good.set_column(at, good.schema.field(at), texts), "UTF8"),
+        (good.replace_schema_metadata(notes), "utf-8"),
+    ):
+        if words == "UTF8" and read == ():
+            continue  # the column is not read
+        store, file = MemoryStore(), io.BytesIO()
+        pq.write_table(bad, file)
+        store.put("index/slide_id=1_a/part-0.parquet", file.getvalue())
+        with pytest.raises(OutputError, match=f"is damaged: .*{words}"):
+            index.read_partition(store, "1_a", read)

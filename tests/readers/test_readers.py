@@ -283,6 +283,33 @@ def test_a_fingerprint_covers_the_folder_of_a_mirax_slide(tmp_path):
     assert file_fingerprint(moved / "b.mrxs").digest != whole.digest
 
 
+@pytest.mark.parametrize("ending", ["vms", "VMU"])
+def test_a_fingerprint_covers_the_files_that_a_hamamatsu_slide_names(tmp_path, ending):
+    """The keys are those that OpenSlide knows."""
+    path = tmp_path / f"a.{ending}"
+    lines = [
+        "[Virtual Microscope Specimen]", "NoLayers=1", "ImageFile=a.jpg", "ImageFile(1,0)=b c.jpg",
+        "ImageFile(0,1)=gone.jpg", "MapFile=map2.jpg ", "OptimisationFile=a.opt",
+        "MacroImage=m.jpg", "MapFile=../outside.jpg", "ImageFile(9,9)=..", "ImageFile(9,8)=",
+        "Layer=other.jpg",
+    ]  # fmt: skip
+    path.write_bytes("\r\n".join(lines).encode())
+    (tmp_path.parent / "outside.jpg").write_bytes(b"outside")
+    alone = file_fingerprint(path)
+    seen = {alone.digest}
+    names = ["a.jpg", "a.opt", "b c.jpg", "m.jpg", "map2.jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+        seen.add(file_fingerprint(path).digest)
+    assert len(seen) == 1 + len(names)
+    (tmp_path / "other.jpg").write_bytes(b"of another slide")
+    assert {file.name for file in slide_files(path)} == {path.name, *names}
+    whole = file_fingerprint(path)
+    assert whole.digest in seen and whole.size == alone.size + sum(map(len, names))
+    (tmp_path / "b c.jpg").write_bytes(b"B c.jpg")
+    assert file_fingerprint(path).digest not in seen
+
+
 def test_a_fingerprint_covers_the_series_of_a_dicom_slide(tmp_path):
     data = DICOM.read_bytes()
     uid = b"1.3.6.1.4.1.5962.99.1.1747645553.419656796.1689669825649.4.0"

@@ -6,7 +6,6 @@ QuPath; keys that are used must have the type that QuPath writes.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
@@ -23,7 +22,7 @@ from qupath_bridge.errors import ProjectError
 from qupath_bridge.frozen import FrozenDict, OneLine
 from qupath_bridge.model import ClassInfo, PixelSize, ProjectInfo, ServerBuilder, Slide
 from qupath_bridge.regular_files import read_regular
-from qupath_bridge.schemas import first_fault
+from qupath_bridge.schemas import first_fault, parse_json
 
 from .builders import builder_uris, check_depth
 from .classes import class_from_text
@@ -360,7 +359,7 @@ def read_json(path: Path) -> Any:
     while True:
         try:
             return _parse(path)
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             pause = next(pauses, None)
             # While QuPath saves, for a moment only the backup exists.
             if pause is None or (isinstance(error, FileNotFoundError) and not backup.exists()):
@@ -373,13 +372,11 @@ def read_json(path: Path) -> Any:
 
 
 def _cause(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
     return _lower(str(error.strerror if isinstance(error, OSError) else error))
 
 
 def _parse(path: Path) -> Any:
-    return json.loads(read_regular(path).decode("utf-8-sig"))
+    return parse_json(read_regular(path).decode("utf-8-sig"))
 
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -18,6 +18,7 @@ from qupath_bridge.model import ImageData, ObjectType, PathObject
 from qupath_bridge.qupath.files.classes import class_from_json
 from qupath_bridge.qupath.identity import DerivedIds
 from qupath_bridge.qupath.rois import is_uuid
+from qupath_bridge.schemas import parse_json
 
 from .files import MAX_BYTES, UNREADABLE, open_entries
 from .shapes import SHAPES, read_roi
@@ -144,14 +145,14 @@ def _parse(text: str | bytes) -> Any:
     try:
         # If an object has a key twice (QuPath >= 0.6 writes "metadata" so), the last one counts.
         # QuPath < 0.5 writes bare NaN and Infinity.
-        return json.loads(text.removeprefix("\ufeff") if isinstance(text, str) else text)
+        return parse_json(text.removeprefix("\ufeff") if isinstance(text, str) else text)
     except json.JSONDecodeError as error:
         lines = "; lines of JSON are not GeoJSON" if error.msg == "Extra data" else ""
         raise ValueError(f"it is not JSON: {error}{lines}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 text: {error}; save it as UTF-8") from error
-    except RecursionError as error:
-        raise ValueError("it is not JSON: it is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"it is not JSON: {error}") from error
 
 
 class _Raw(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 from qupath_bridge.qupath.javaio.descriptors import ClassDesc
 from qupath_bridge.qupath.javaio.grammar import OBJECT
 from qupath_bridge.qupath.javaio.stream import JavaObject, Ref
+from qupath_bridge.schemas import parse_json
 
 from .values import MAX_SHOWN, Values
 
@@ -49,8 +49,8 @@ def stain_numbers(text: str) -> Mapping[str, Any]:
     ({'name': 'DAB', 'vector': (0.5, 0.5, 0.0)},)
     """
     try:
-        stored = json.loads(text)
-    except (ValueError, RecursionError):
+        stored = parse_json(text)
+    except ValueError:
         stored = None
     if not isinstance(stored, dict):
         return {"text": text}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import struct
@@ -19,6 +18,7 @@ from qupath_bridge.qupath.gc_pause import gc_paused
 from qupath_bridge.qupath.javaio.grammar import BLOCK, JAVA_ENUM, LONG_BLOCK, OBJECT, STRING
 from qupath_bridge.qupath.javaio.stream import JavaObject, JavaStream
 from qupath_bridge.regular_files import open_regular
+from qupath_bridge.schemas import parse_json
 
 from .history import read_properties, read_stains, read_workflow
 from .objects import HIERARCHY, Hierarchy, read_hierarchy
@@ -252,8 +252,8 @@ def file_version(stream: JavaStream) -> int | None:
 def written_by(server: str) -> str | None:
     """Return the version of QuPath in the image server's JSON (QuPath >= 0.3)."""
     try:
-        stored = json.loads(server)
-    except (ValueError, RecursionError):
+        stored = parse_json(server)
+    except ValueError:
         return None
     version = stored.get("qupathVersion") if isinstance(stored, dict) else None
     return version if isinstance(version, str) else None
