@@ -464,8 +464,13 @@ def _export(
 
 
 def _project_record(info: Any) -> dict[str, Any]:
-    engine = info.source.engine if info.source else None
-    return {"name": engine, "project_version": info.version}
+    ref = info.source
+    return {
+        "name": ref and ref.engine,
+        "project_version": info.version,
+        "annotations": ref and ref.annotations,
+        "skip_bad_features": bool(ref and ref.skip_bad_features),
+    }
 
 
 def verify(

@@ -564,7 +564,9 @@ class RunOptions(_Model):
     }
 
     slide_map: Pairs = _option(
-        _NO_PAIRS, "where slides moved, before all other places; may be repeated", show="OLD=NEW"
+        _NO_PAIRS,
+        "where slides moved: where one fits, they are at no other place; may be repeated",
+        show="OLD=NEW",
     )
     search: Strings = _option((), "folder in which to look for slides by name", show="DIR")
     annotations: Path | None = _option(

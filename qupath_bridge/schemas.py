@@ -52,6 +52,8 @@ class _RunSlide(_Json):
 
 class _Project(_Json):
     path: str
+    annotations: str | None
+    skip_bad_features: bool
 
 
 class RunRecord(Record):

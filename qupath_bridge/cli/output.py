@@ -80,7 +80,7 @@ def say(text: str = "", level: int = logging.WARNING) -> None:
 
 def show(text: str = "") -> None:
     """Print one line of the result for people."""
-    print(escape_controls(text))
+    print(escape_controls(with_flags(text)))
 
 
 def message(text: str) -> str:

@@ -76,3 +76,9 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
             before, after = old[part].get(key), new[part].get(key)
             if before != after:
                 yield f"{key} was {before!r} and is {after!r}"
+    known = {project["path"]: project for project in old["projects"]}
+    for project in new["projects"]:
+        earlier = known.get(project["path"], project)
+        for key in ("annotations", "skip_bad_features"):
+            if earlier[key] != project[key]:
+                yield f"{key} was {earlier[key]!r} and is {project[key]!r}"

@@ -7,7 +7,8 @@ configuration, and its patches are compared with the tiles that the run wrote in
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from qupath_bridge.pipeline.plan import Plan, plan_slide
 from qupath_bridge.pipeline.records import RUN_FILE, annotation_record, load_record
 from qupath_bridge.qupath.geojson import read_tiles
 from qupath_bridge.schemas import ProjectRunRecord, RunRecord, SlideFacts
+from qupath_bridge.sources import open_source
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores.local import LocalStore
 
@@ -129,11 +131,21 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
     source = str(folder / "run.json")
     config = ExportConfig.parse(record["config"], source=source)
     # Another reader than the run's own would be a difference by itself.
+    this: Mapping[str, Any] = next(
+        (each for each in record["projects"] if each["path"] == record["project"]), {}
+    )
     given = {name: record["options"][name] for name in KEPT if name in record["options"]}
+    given |= {name: this[name] for name in ("annotations", "skip_bad_features") if this.get(name)}
     options = RunOptions.parse(given, source=source)
     reader = options.only("reader")
-    slides = {slide.entry_id: slide for slide in project.slides}
     failed = {failure["slide_id"]: failure["error"] for failure in record["failures"]}
+    entries = [old for old in record["slides"] if old["project"] == record["project"]]
+    with _drawn_as_in_the_run(project, this) as drawn:
+        slides = {slide.entry_id: slide for slide in drawn.slides}
+        compared = tuple(
+            _entry_status(slides.get(old["entry_id"]), folder, old, config, reader, failed)
+            for old in entries
+        )
     return RunStatus(
         run_id=record["run_id"],
         finished=record["finished"],
@@ -143,16 +155,30 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
         projects=_projects(project, record),
         settings=Settings(Selection.parse(record["selection"], source=source), config, options),
         superseded_by=there if there not in (None, record["run_id"]) else None,
-        entries=tuple(
-            _entry_status(slides.get(old["entry_id"]), folder, old, config, reader, failed)
-            for old in record["slides"]
-            if old["project"] == record["project"]
-        ),
+        entries=compared,
     )
 
 
 KEPT = ("engine", "qupath", "reader", "slide_map", "search")
 """Options of a run that a new export needs, too."""
+
+
+@contextmanager
+def _drawn_as_in_the_run(project: Project, recorded: Mapping[str, Any]) -> Iterator[Project]:
+    """Give the project with the regions of the GeoJSON files of a run, if it had any.
+
+    Those that the project was opened with win.
+    """
+    if not recorded.get("annotations") or project.ref.annotations:
+        yield project
+        return
+    ref = replace(
+        project.ref,
+        annotations=recorded["annotations"],
+        skip_bad_features=recorded["skip_bad_features"],
+    )
+    with open_source(ref) as source:
+        yield source
 
 
 def _projects(project: Project, record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -319,8 +319,29 @@ def test_status_compares_with_the_same_geojson(tmp_path, study, capsys):
     assert main(["export", str(study.project), "--size", "64", *words, *out]) == 0
     capsys.readouterr()
     assert main(["status", str(study.project), "--exit-code", *words]) == 0
+    # The run knows its files: nobody has to name them again.
+    assert main(["status", str(study.project), "--exit-code"]) == 0
     write(regions / "slide 1.geojson", square("Tumor", x=64))
     assert main(["status", str(study.project), "--exit-code", *words]) == 1
+    capsys.readouterr()
+    assert main(["status", str(study.project), "--exit-code"]) == 1
+    assert f"--annotations={regions}" in capsys.readouterr().out  # how to bring it up to date
+
+
+@pytest.mark.parametrize("way", ["--resume", "--update"])
+def test_run_with_geojson_never_continues_with_what_the_project_has(tmp_path, study, capsys, way):
+    regions = tmp_path / "regions"
+    regions.mkdir()
+    for number in (1, 2):
+        write(regions / f"slide {number}.geojson", square("Tumor"))
+    words = ["export", str(study.project), "--size", "64", "--out", str(tmp_path / "out")]
+    assert main([*words, "--annotations", str(regions)]) == 0
+    before = tree_hashes(tmp_path / "out")
+    capsys.readouterr()
+    assert main([*words, way]) == 5
+    assert f"annotations was '{regions}' and is None" in capsys.readouterr().err
+    assert tree_hashes(tmp_path / "out") == before
+    assert main([*words, way, "--annotations", str(regions)]) == 0
 
 
 def test_project_without_data_takes_its_regions_from_geojson(folder):

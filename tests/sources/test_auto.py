@@ -183,6 +183,7 @@ def test_a_run_says_who_read_and_why(study, capsys):
             {
                 "path": str(study.project), "name": "embedded", "reason": reason,
                 "project_version": "0.7.0", "qupath_version": None,
+                "annotations": None, "skip_bad_features": False,
             }
         ]  # fmt: skip
 

@@ -176,7 +176,7 @@ def resolve(
         URI of the project file when QuPath last saved it (its ``uri`` key).
     slide_map : mapping of str to str, optional
         Prefixes of URIs or paths, and their replacements (``{"Z:\": "/mnt/z"}``), tried in this
-        order, and before all other places.
+        order. Where one fits, the slide is at no other place: only a search can still find it.
     find : callable, optional
         Returns the files with a given name, for the search.
     exists : callable
@@ -200,10 +200,10 @@ def resolve(
     tried: list[str] = []
     result = Resolution(mapped=tuple(mapped))
     done: set[PurePath] = set()
-    for path, origin in (
-        *((place, "mapped") for place in mapped.values()),
-        *_list_places(uri, target, project_folder, project_uri, flavour, tried),
-    ):
+    places = [(place, "mapped") for place in mapped.values()] or _list_places(
+        uri, target, project_folder, project_uri, flavour, tried
+    )
+    for path, origin in places:
         if path in done:
             continue
         done.add(path)

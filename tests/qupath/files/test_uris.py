@@ -203,6 +203,8 @@ def test_resolve_tries_places_in_order(case):
         exists=lambda path: bool(asked.append(path)),
         flavour=flavour,
     )
+    # Where the map names a new place, no old place is looked at.
+    expected = expected[: len(found.mapped) or None]
     assert asked == expected
     assert found.path is None
     assert found.candidates == ()
@@ -225,7 +227,7 @@ def test_resolve_returns_the_first_existing_place(there, origin):
         "file:/a/s/x.svs",
         project_folder=P("/b/q"),
         project_uri="file:/a/p/project.qpproj",
-        slide_map={"/a": "/m"},
+        slide_map={"/a": "/m"} if origin == "mapped" else {},
         exists=lambda path: str(path) == there,
         find=lambda name: pytest.fail("searched although it was found"),
         flavour="posix",
@@ -244,6 +246,18 @@ def test_resolve_takes_the_mapped_place_although_the_stored_one_exists():
     )
     assert (found.path, found.origin) == (P("/m/s/x.svs"), "mapped")
     assert found.mapped == ("/a",)
+
+
+def test_resolve_never_takes_the_old_place_if_the_new_one_is_empty():
+    found = resolve(
+        "file:/a/s/x.svs",
+        project_folder=P("/b/q"),
+        slide_map={"/a": "/m"},
+        exists=lambda path: str(path) == "/a/s/x.svs",
+        flavour="posix",
+    )
+    assert found.path is None
+    assert found.tried == ("mapped: /m/s/x.svs",)
 
 
 def _search(hits, uri="file:/C:/s/x%20y.svs"):
