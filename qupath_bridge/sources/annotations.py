@@ -21,6 +21,7 @@ from qupath_bridge.qupath.geojson import read_geojson
 from qupath_bridge.qupath.geojson.files import ENDINGS
 
 from .base import Project, without_detections
+from .embedded import data_problems
 from .lookup import instead
 
 __all__ = ["annotate", "geojson_stem", "slide_stems"]
@@ -64,7 +65,10 @@ def annotate(project: Project, place: Path | str, *, skip_bad_features: bool = F
         for slide in project.slides
     )
     ref = replace(project.ref, annotations=str(place), skip_bad_features=skip_bad_features)
-    problems = (*project.problems, *_unused(place, found, project.slides))
+    # What was drawn in QuPath is not asked for: nobody misses it.
+    unasked = data_problems(project.info, project.slides)
+    asked = tuple(text for text in project.problems if text not in unasked)
+    problems = (*asked, *_unused(place, found, project.slides))
     return replace(project, slides=slides, ref=ref, problems=problems)
 
 
@@ -135,9 +139,8 @@ def _choose(slide: Slide, place: Path, users: Mapping[Path, Sequence[Slide]]) ->
             files,
             f"{place}: no GeoJSON file has the name of the slide {named}; nobody can know what "
             "was drawn on it",
-            f"Name its file {slide.name}.geojson, select other slides with the option entry, add "
-            "a FeatureCollection without features if nothing was drawn, or leave labels out with "
-            "the option labels.",
+            f"Name its file {slide.name}.geojson, or add a FeatureCollection without features if "
+            "nothing was drawn.",
         )
     if len(files) > 1:
         shown = " and ".join(path.name for path in files)
