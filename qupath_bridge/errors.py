@@ -120,6 +120,7 @@ class ProjectError(BridgeError):
         expected: str | None = None,
         hint: str | None = None,
     ) -> None:
+        problem = problem.removesuffix(".")  # it may be the sentence of another library
         self.problem = problem
         self.path = None if path is None else Path(path)
         self.offset = offset

@@ -205,7 +205,8 @@ def _print_run(
     show(f"{run.written} patches in {run.place}")
     for folder in run.provenance:
         show(f"Provenance for QuPath in {folder}")
-    show(f"Next: {shlex.join(['qupath-bridge', 'verify', run.place])}")
+    if len(run):
+        show(f"Next: {shlex.join(['qupath-bridge', 'verify', run.place])}")
 
 
 def _print_notes(warnings: Sequence[str], failures: Sequence[api.Failure]) -> None:

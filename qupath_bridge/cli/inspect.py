@@ -40,7 +40,8 @@ def run_inspect(sources: Sequence[Path], given: Given, *, as_json: bool) -> int:
 
 def _print(found: api.Inspection) -> None:
     project = found.project
-    show(f"{project['path']}  (QuPath {project['version'] or 'unknown'})")
+    version = "" if project["plain"] else f"  (QuPath {project['version'] or 'unknown'})"
+    show(f"{project['path']}{version}")
     reason = f": {project['engine_reason']}" if project["engine_reason"] else ""
     show(f"read by the engine {project['engine']}{reason}")
     show()
@@ -65,7 +66,7 @@ def _print(found: api.Inspection) -> None:
                 "-" if slide["pixel_size"] is None else f"{slide['pixel_size']['x']:.4g}",
                 "-" if slide["pixel_size"] is None else slide["pixel_size"]["origin"],
                 "-" if slide["magnification"] is None else f"{slide['magnification']:g}x",
-                slide["objects"].get("annotation", 0),
+                "?" if slide["objects"] is None else slide["objects"].get("annotation", 0),
                 slide["path"] or "not found",
             )
             for slide in found.slides

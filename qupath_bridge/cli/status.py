@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from qupath_bridge import api
 
-from .options import Given, words_of
+from .options import Given, with_flags, words_of
 from .output import print_json, show
 
 __all__ = ["run_status"]
@@ -152,7 +152,7 @@ def _print_run(run: api.RunStatus) -> None:
     for entry in _first(sorted(run.entries, key=lambda e: e.state == "current"), "slides", "  "):
         show(f"  {entry.slide_name} (entry {entry.entry_id}): {entry.state}")
         for reason in _first(entry.reasons, "reasons", "    "):
-            show(f"    {reason}")
+            show(f"    {with_flags(reason)}")
         for words, patches in (
             ("new", entry.added),
             ("gone", entry.removed),

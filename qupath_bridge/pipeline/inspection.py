@@ -33,12 +33,14 @@ class Inspection:
     Attributes
     ----------
     project : mapping
-        Path, name, the QuPath version that wrote it, and the engine that read it.
+        Path, name, the QuPath version that wrote it, and the engine that read it; ``plain`` is
+        True for slides without a project.
     classes : tuple of mapping
         Name, colour, number of annotations and their area in px² of each class.
     slides : tuple of mapping
-        Facts of each slide, from project and slide file; ``readable`` says if its pixels can be
-        exported.
+        Facts of each slide, from project and slide file; ``readable`` says if it can be exported:
+        its pixels and what was drawn. ``objects`` and ``classes`` are None where nobody knows
+        what was drawn.
     problems : tuple of str
         Contradictions, and files that cannot be read.
     """
@@ -83,7 +85,7 @@ def inspect_project(project: Project, *, reader: str = "auto") -> Inspection:
     counts: Counter[str] = Counter()
     areas: Counter[str] = Counter()
     for facts in slides:
-        for name, value in facts["classes"].items():
+        for name, value in (facts["classes"] or {}).items():
             counts[name] += value["count"]
             areas[name] += value["area_px2"]
     colors = {info.path: info.color for info in project.info.classes}
@@ -91,6 +93,7 @@ def inspect_project(project: Project, *, reader: str = "auto") -> Inspection:
         project={
             "path": str(project.info.path),
             "name": project.info.name,
+            "plain": project.info.plain,
             "version": project.info.version,
             "engine": project.engine,
             "engine_reason": project.reason,
@@ -131,8 +134,8 @@ def _inspect_slide(
         "coordinates": None,
         "metadata": dict(slide.metadata),
         "tags": list(slide.tags),
-        "objects": {},
-        "classes": {},
+        "objects": None,
+        "classes": None,
     }
     size = slide.pixel_size
     try:
@@ -147,7 +150,9 @@ def _inspect_slide(
             if slide.width is not None and slide.height is not None:
                 coordinates.check_size((slide.width, slide.height))
             check_pixel_size(size)
-            facts["readable"] = True
+            # Every reader gives pixels of this kind only.
+            facts["size"] = facts["size"] or list(coordinates.size)
+            facts["pixels"] = facts["pixels"] or "RGB of 8 bit"
     except BridgeError as error:
         failures.append(Failure.of(slide, error))
     if size is not None:
@@ -162,6 +167,7 @@ def _inspect_slide(
         notes += data.problems
         facts["objects"] = dict(Counter(str(o.object_type) for o in data.objects))
         facts["classes"] = _classes(data.annotations)
+        facts["readable"] = not failures
     return facts, notes, failures
 
 

@@ -139,9 +139,23 @@ def read_annotations(slide: Slide, config: ExportConfig) -> ImageData:
         return slide.read()
     except MissingDataError as error:
         if config.labels or config.within:
-            raise
+            raise _with_way_out(error, config) from error
         # A folder that all slides lack is a problem of the project, told once.
         return ImageData(problems=() if error.whole_project else (error.message,))
+
+
+def _with_way_out(error: MissingDataError, config: ExportConfig) -> MissingDataError:
+    """Return the error with the options that make what is missing unneeded, where there are any."""
+    ways = [] if error.whole_project else ["select other slides with the option entry"]
+    if not config.within:
+        ways.append("leave labels out with the option labels")
+    more = f"Or {', or '.join(ways)}." if ways else ""
+    return MissingDataError(
+        error.problem,
+        path=error.path,
+        hint=" ".join(filter(None, (error.hint, more))) or None,
+        whole_project=error.whole_project,
+    )
 
 
 def failure_lines(failures: Sequence[Failure]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
-from qupath_bridge.errors import BridgeError
+from qupath_bridge.errors import BridgeError, MissingDataError
 from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
@@ -214,6 +214,9 @@ def _entry_status(
         )  # fmt: skip
     try:
         new = plan_slide(slide, config, options, slide_id=old["slide_id"])
+    except MissingDataError as error:
+        # The options of the run are as they are: only the source's own advice helps here.
+        return EntryStatus(entry_id, name, "unknown", (str(error.__cause__ or error),))
     except BridgeError as error:
         return EntryStatus(entry_id, name, "unknown", (str(error),))
     reasons = tuple(_reasons(new, old))

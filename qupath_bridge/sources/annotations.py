@@ -1,7 +1,8 @@
 """Regions from GeoJSON files, in place of those that a project has.
 
 A file belongs to a slide by its name: without its ending it is the name of the slide, or that of
-the slide file, each with or without its own ending.
+the slide file, each with or without its own ending. The name of the slide counts first: one slide
+file may be in a project several times, under other names.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from qupath_bridge.qupath.geojson import read_geojson
 from qupath_bridge.qupath.geojson.files import ENDINGS
 
 from .base import Project, without_detections
+from .embedded import data_problems
 from .lookup import instead
 
 __all__ = ["annotate", "geojson_stem", "slide_stems"]
@@ -63,9 +65,11 @@ def annotate(project: Project, place: Path | str, *, skip_bad_features: bool = F
         for slide in project.slides
     )
     ref = replace(project.ref, annotations=str(place), skip_bad_features=skip_bad_features)
-    return replace(
-        project, slides=slides, ref=ref, problems=(*project.problems, *_unused(place, found))
-    )
+    # What was drawn in QuPath is not asked for: nobody misses it.
+    unasked = data_problems(project.info, project.slides)
+    asked = tuple(text for text in project.problems if text not in unasked)
+    problems = (*asked, *_unused(place, found, project.slides))
+    return replace(project, slides=slides, ref=ref, problems=problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,39 +106,41 @@ def _match(slides: Sequence[Slide], place: Path) -> Mapping[str, _Choice]:
     """Return the files of each slide by its entry ID."""
     if place.is_file() and len(slides) == 1:
         return {slides[0].entry_id: _Choice((place,))}
-    files = _files(place)
     named: dict[str, list[Path]] = {}
-    for path in files:
+    for path in _files(place):
         named.setdefault(geojson_stem(path.name), []).append(path)
-    found = {
-        slide.entry_id: tuple(path for stem in slide_stems(slide) for path in named.get(stem, ()))
-        for slide in slides
-    }
-    if not any(found.values()):
+    users = {path: _users(slides, stem) for stem, paths in named.items() for path in paths}
+    if not any(users.values()):
         names = list(dict.fromkeys(slide.name for slide in slides))
         raise UsageError(
             f"{place}: no GeoJSON file has the name of a slide{instead('', names)}.",
             hint="The file of the slide A.svs is A.geojson or A.svs.geojson.",
         )
-    users: dict[Path, list[Slide]] = {}
-    for slide in slides:
-        for path in found[slide.entry_id]:
-            users.setdefault(path, []).append(slide)
-    return {slide.entry_id: _choose(slide, place, found[slide.entry_id], users) for slide in slides}
+    return {slide.entry_id: _choose(slide, place, users) for slide in slides}
 
 
-def _choose(
-    slide: Slide, place: Path, files: tuple[Path, ...], users: Mapping[Path, Sequence[Slide]]
-) -> _Choice:
+def _users(slides: Sequence[Slide], stem: str) -> tuple[Slide, ...]:
+    """Return the slides that have a name, by the kind of name that counts most."""
+    for kind in (_whole_name, _own_stems, slide_stems):
+        users = tuple(slide for slide in slides if stem in kind(slide))
+        if users:
+            return users
+    return ()
+
+
+def _choose(slide: Slide, place: Path, users: Mapping[Path, Sequence[Slide]]) -> _Choice:
     named = f"{slide.name} (entry {slide.entry_id})"
+    order, own = slide_stems(slide), _own_stems(slide)
+    mine = [path for path, slides in users.items() if slide in slides]
+    possible = tuple(sorted(mine, key=lambda path: order.index(geojson_stem(path.name))))
+    files = tuple(path for path in possible if geojson_stem(path.name) in own) or possible
     if not files:
         return _Choice(
             files,
             f"{place}: no GeoJSON file has the name of the slide {named}; nobody can know what "
             "was drawn on it",
-            f"Name its file {slide.name}.geojson, select other slides with the option entry, add "
-            "a FeatureCollection without features if nothing was drawn, or leave labels out with "
-            "the option labels.",
+            f"Name its file {slide.name}.geojson, or add a FeatureCollection without features if "
+            "nothing was drawn.",
         )
     if len(files) > 1:
         shown = " and ".join(path.name for path in files)
@@ -146,11 +152,13 @@ def _choose(
     others = [other for other in users[files[0]] if other is not slide]
     if others:
         shown = ", ".join(f"{other.name} (entry {other.entry_id})" for other in others)
+        alike = any(_whole_name(other) == _whole_name(slide) for other in others)
         return _Choice(
             files,
             f"{files[0]} has the name of several slides: {named}, {shown}",
-            "Name it after the whole name of one slide, such as A.svs.geojson, or rename the "
-            "slides in QuPath.",
+            "Rename the slides in QuPath, so that each has a name of its own."
+            if alike
+            else f"Name it after the whole name of one slide, such as {slide.name}.geojson.",
         )
     return _Choice(files)
 
@@ -175,13 +183,24 @@ def _files(place: Path) -> list[Path]:
     ]
 
 
-def _unused(place: Path, found: Mapping[str, _Choice]) -> Iterator[str]:
+def _unused(place: Path, found: Mapping[str, _Choice], slides: Sequence[Slide]) -> Iterator[str]:
     used = {path for choice in found.values() for path in choice.files}
     unused = [path.name for path in _files(place) if path not in used]
-    if unused:
-        more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
-        shown = ", ".join(unused[:SHOWN]) + more
-        yield f"{place}: no slide has the name of {shown}; not used."
+    stems = {stem for slide in slides for stem in slide_stems(slide)}
+    nameless = [name for name in unused if geojson_stem(name) not in stems]
+    if nameless:
+        yield f"{place}: no slide has the name of {_listed(nameless)}; not used."
+    spare = [name for name in unused if geojson_stem(name) in stems]
+    if spare:
+        yield (
+            f"{place}: the slides of the slide file that {_listed(spare)} is named after have "
+            "files of their own names; not used."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def geojson_stem(name: str) -> str:
@@ -202,12 +221,20 @@ def slide_stems(slide: Slide) -> tuple[str, ...]:
     (('A.ome.tif', 'A.ome', 'A'), ('B.01',))
     """
     file = slide.path or (parse_path(slide.uri) if slide.uri else None)
-    names = [slide.name] if file is None else [slide.name, file.name]
-    stems = [stem for name in names for stem in _stems(unicodedata.normalize("NFC", name))]
-    return tuple(dict.fromkeys(stems))
+    of_file = () if file is None else tuple(_stems(file.name))
+    return tuple(dict.fromkeys((*_own_stems(slide), *of_file)))
+
+
+def _whole_name(slide: Slide) -> tuple[str, ...]:
+    return (unicodedata.normalize("NFC", slide.name),)
+
+
+def _own_stems(slide: Slide) -> tuple[str, ...]:
+    return tuple(_stems(slide.name))
 
 
 def _stems(name: str) -> Iterator[str]:
+    name = unicodedata.normalize("NFC", name)
     yield name
     rest = _ENDING.sub("", name)
     if rest not in {name, ""}:

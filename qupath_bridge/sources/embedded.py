@@ -11,7 +11,7 @@ from typing import Protocol
 
 from qupath_bridge.errors import MissingDataError, ProjectError
 from qupath_bridge.frozen import thaw
-from qupath_bridge.model import ImageData, Slide
+from qupath_bridge.model import ImageData, ProjectInfo, Slide
 from qupath_bridge.qupath.files.qpproj import (
     ProjectFile,
     find_project_file,
@@ -31,7 +31,7 @@ from qupath_bridge.qupath.qpdata.writing import encode_image_data
 
 from .base import Project, check_link, file_ref
 
-__all__ = ["EmbeddedSource", "ReadFile", "read_entry", "resolved_slides"]
+__all__ = ["EmbeddedSource", "ReadFile", "data_problems", "read_entry", "resolved_slides"]
 
 _PAUSES = (0.1, 0.3)  # seconds between looks at a data file that QuPath may be writing
 
@@ -152,7 +152,7 @@ def resolved_slides(
         used.update(found.mapped)
         path = None if found.path is None else Path(found.path)
         slides.append(replace(slide, path=path, path_origin=found.origin, tried=found.tried))
-    problems = [*file.problems, *_data_problems(file)]
+    problems = [*file.problems, *data_problems(file.info, file.slides)]
     problems += [
         f"No slide of {info.path} fits the option slide_map {old}={new}."
         for old, new in places.items()
@@ -178,12 +178,12 @@ def _with_size(slide: Slide, folder: Path) -> Slide:
     return replace(slide, width=width, height=height) if whole else slide
 
 
-def _data_problems(file: ProjectFile) -> list[str]:
+def data_problems(info: ProjectInfo, slides: Sequence[Slide]) -> tuple[str, ...]:
     """Say that what was drawn is missing; each slide that needs it fails with its own error."""
-    data = file.info.folder.absolute() / "data"
-    if not file.slides or data.is_dir():
-        return []
-    return [str(missing_data(data / file.slides[0].entry_id))]
+    data = info.folder.absolute() / "data"
+    if not slides or data.is_dir():
+        return ()
+    return (str(missing_data(data / slides[0].entry_id)),)
 
 
 def missing_data(folder: Path) -> MissingDataError:
@@ -196,7 +196,7 @@ def missing_data(folder: Path) -> MissingDataError:
         else "the folder of this slide is missing: nobody can know what was drawn on it",
         path=missing,
         hint=f"Copy the folder {folder.parent.name if whole else f'data/{folder.name}'} from the "
-        "computer where the project was made, or leave labels out with the option labels.",
+        "computer where the project was made, or give GeoJSON files with the option annotations.",
         whole_project=whole,
     )
 

@@ -55,10 +55,12 @@ def test_inspect_reports_what_is_wrong(study, tmp_path, capsys):
     data = study.project.parent / "data" / "2" / "data.qpdata"
     data.write_bytes(data.read_bytes()[:-500])
     status, result = call_json(capsys, "inspect", study.project)
-    assert status == 0
+    assert status == 1  # nobody knows what was drawn on any slide
+    assert [entry["readable"] for entry in result["entries"]] == [False, False]
+    assert [entry["objects"] for entry in result["entries"]] == [None, None]
     assert any("data.qpdata" in problem for problem in result["problems"])
     status, _, errors = call(capsys, "inspect", study.project)
-    assert status == 0
+    assert status == 1
     assert "problem:" in errors
 
 
@@ -201,7 +203,8 @@ EXITS = [
     (["plan", "PROJECT", "--config", "bad.toml"], 3, "bad.toml: labels.min_share: "),
     (["plan", "PROJECT", "--config", "entry.toml"], 3, "entry.toml: entry: no slide matches 'no'"),
     (["plan", "PROJECT", "--config", "entry.toml", "--tag", "x"], 3, "--tag: no slide has"),
-    (["plan", "nowhere.qpproj"], 4, "nowhere.qpproj"),
+    (["plan", "nowhere.qpproj"], 4, "nowhere.qpproj: no such file or folder. Name a .qpproj file"),
+    (["plan", "nonexist"], 4, "nonexist: no such file or folder. Name a .qpproj file, its folder"),
     (["inspect", "."], 4, "No project found"),
     (["plan", "PROJECT", "--preview", "file"], 5, ".png"),
     (["verify", "."], 5, "contains no run"),

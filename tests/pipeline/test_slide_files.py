@@ -163,3 +163,30 @@ def test_missing_data_matter_only_where_regions_are_needed(whole):
     read = read_annotations(slide, qb.ExportConfig(labels=False))
     problems = () if whole else ("/p/data/1: no folder.",)
     assert read == ImageData(problems=problems)
+
+
+@pytest.mark.parametrize(
+    ("config", "whole", "ways"),
+    [
+        (qb.ExportConfig(), True, "Or leave labels out with the option labels."),
+        (
+            qb.ExportConfig(),
+            False,
+            "Or select other slides with the option entry, or leave labels out with the option "
+            "labels.",
+        ),
+        (
+            qb.ExportConfig(labels=False, within=["Tumor"]),
+            False,
+            "Or select other slides with the option entry.",
+        ),
+        (qb.ExportConfig(labels=False, within=["Tumor"]), True, ""),
+    ],
+)
+def test_advice_on_missing_data_is_what_was_not_done_yet(config, whole, ways):
+    slide = unread(MissingDataError("no folder", path="/p", hint="Copy it.", whole_project=whole))
+    with pytest.raises(MissingDataError) as caught:
+        read_annotations(slide, config)
+    assert caught.value.hint == f"Copy it. {ways}".strip()
+    assert caught.value.whole_project is whole
+    assert str(caught.value).startswith("/p: no folder. Copy it.")

@@ -130,6 +130,62 @@ def test_geojson_file_for_two_slides_is_an_error(tmp_path):
     assert classes(annotate(named("A.svs", "A.tif"), tmp_path)) == [{"Tumor"}, {"Stroma"}]
 
 
+def twins(tmp_path, *names):
+    """Slides of one slide file, A.svs, under these names."""
+    return memory_project(
+        [memory_slide(str(n), name, path=tmp_path / "A.svs") for n, name in enumerate(names, 1)]
+    )
+
+
+@pytest.mark.parametrize(("first", "file"), [("A.svs", "A"), ("A.svs", "A.svs"), ("A", "A")])
+def test_slide_file_in_two_entries_has_a_geojson_file_by_each_name(tmp_path, first, file):
+    write(tmp_path / f"{file}.geojson", square("Tumor"))
+    write(tmp_path / "never.geojson", square("Stroma"))
+    project = annotate(twins(tmp_path, first, "never"), tmp_path)
+    assert classes(project) == [{"Tumor"}, {"Stroma"}]
+    assert project.problems == ()
+
+
+def test_name_of_a_slide_is_not_that_of_another_slide_file(tmp_path):
+    write(tmp_path / "A.geojson", square("Tumor"))
+    project = annotate(twins(tmp_path, "A.svs", "never"), tmp_path)
+    assert {a.class_path for a in project["A.svs"].read().annotations} == {"Tumor"}
+    with pytest.raises(ProjectError, match="no GeoJSON file has the name of the slide never") as e:
+        project["never"].read()
+    assert "never.geojson" in e.value.hint
+
+
+def test_whole_name_counts_before_the_name_without_its_ending(tmp_path):
+    write(tmp_path / "A.geojson", square("Tumor"))
+    write(tmp_path / "A.svs.geojson", square("Stroma"))
+    assert classes(annotate(named("A", "A.svs"), tmp_path)) == [{"Tumor"}, {"Stroma"}]
+
+
+def test_name_of_a_shared_slide_file_belongs_to_none_of_its_slides(tmp_path):
+    write(tmp_path / "A.geojson", square("Tumor"))
+    write(tmp_path / "x.geojson", square("Stroma"))
+    project = annotate(twins(tmp_path, "x", "y"), tmp_path)
+    assert {a.class_path for a in project["x"].read().annotations} == {"Stroma"}
+    with pytest.raises(ProjectError, match="has the name of several slides") as caught:
+        project["y"].read()
+    assert "such as y.geojson" in caught.value.hint
+    write(tmp_path / "y.geojson", square("Necrosis"))
+    project = annotate(twins(tmp_path, "x", "y"), tmp_path)
+    assert classes(project) == [{"Stroma"}, {"Necrosis"}]
+    (problem,) = project.problems
+    assert "A.geojson" in problem and "files of their own names; not used" in problem
+
+
+def test_slides_of_the_same_name_are_ambiguous(tmp_path):
+    write(tmp_path / "A.svs.geojson", square("Tumor"))
+    for slide in annotate(twins(tmp_path, "A.svs", "A.svs"), tmp_path):
+        with pytest.raises(ProjectError, match="has the name of several slides") as caught:
+            slide.read()
+        assert caught.value.hint == (
+            "Rename the slides in QuPath, so that each has a name of its own."
+        )
+
+
 def test_one_geojson_file_for_the_only_slide_needs_no_name(tmp_path):
     path = write(tmp_path / "regions of today.geojson", square("Tumor"))
     assert classes(annotate(named("A.svs"), path)) == [{"Tumor"}]

@@ -133,9 +133,17 @@ def find_project_file(path: Path) -> Path:
     Raises
     ------
     ProjectError
-        If a folder contains no project file, or several; they are listed. If a file is plainly
-        of another kind.
+        If there is nothing at the path. If a folder contains no project file, or several; they
+        are listed. If a file is plainly of another kind.
     """
+    # While QuPath saves, for a moment only the backup exists.
+    if not path.exists() and not _backup_of(path).exists():
+        raise ProjectError(
+            "no such file or folder",
+            path=path,
+            hint="Name a .qpproj file, its folder or a folder with projects, or give GeoJSON files "
+            "for slides without a project with the option annotations.",
+        )
     if not path.is_dir():
         return check_kind(path)
     found = sorted(path.glob("*.qpproj"))
@@ -354,7 +362,7 @@ def read_json(path: Path) -> Any:
     ProjectError
         If it is still not valid JSON after a short wait.
     """
-    backup = path.with_name(f"{path.name}.backup")
+    backup = _backup_of(path)
     pauses = iter(_PAUSES)
     while True:
         try:
@@ -369,6 +377,10 @@ def read_json(path: Path) -> Any:
                     hint=f"QuPath's last backup is {backup}." if backup.exists() else None,
                 ) from error
         time.sleep(pause)
+
+
+def _backup_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.backup")
 
 
 def _cause(error: Exception) -> str:

@@ -39,7 +39,7 @@ def read_roi(raw: Any) -> Roi | None:
     try:
         geometry = _geometry(raw)
     except (TypeError, LookupError, ValueError, shapely.errors.ShapelyError) as error:
-        raise ValueError(f"geometry: {error}") from error
+        raise ValueError(f"geometry: {str(error).removesuffix('.')}") from error
     channel, plane = read_plane(raw.get("plane"))
     return canonical_roi(geometry, plane, channel=channel, ellipse=read_flag(raw.get("isEllipse")))
 

@@ -337,6 +337,21 @@ def test_missing_project_file_is_reported_at_once(tmp_path, monkeypatch):
         read_project(tmp_path / "project.qpproj")
 
 
+@pytest.mark.parametrize("name", ["nonexist", "project.qpproj", "a/b.svs"])
+def test_place_where_nothing_is_is_told_as_such(tmp_path, name):
+    place = tmp_path / name
+    with pytest.raises(ProjectError) as caught:
+        find_project_file(place)
+    assert caught.value.message == f"{place}: no such file or folder."
+    assert "a .qpproj file, its folder" in caught.value.hint
+
+
+def test_project_file_that_qupath_is_saving_is_found(write):
+    path = write(project())
+    path.rename(path.with_name(f"{path.name}.backup"))
+    assert find_project_file(path) == path
+
+
 def test_find_project_file(tmp_path, write):
     with pytest.raises(ProjectError, match="no project file"):
         find_project_file(tmp_path)

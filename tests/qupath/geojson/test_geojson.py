@@ -980,3 +980,16 @@ def test_tiles_geojson_names_a_tile_that_is_not_unicode():
     tiles = [*(tile(n) for n in range(5)), tile(7, name="odd\ud800")]
     with pytest.raises(OutputError, match=r'UTF-8: \'\{"type":"Feature","id":"0.*7".*odd'):
         tiles_geojson(tiles)
+
+
+def test_message_of_another_library_ends_with_one_full_stop(tmp_path):
+    path = tmp_path / "A.geojson"
+    shape = {"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}
+    good = {"type": "Point", "coordinates": [1, 1]}
+    features = [{"type": "Feature", "geometry": each, "properties": {}} for each in (shape, good)]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    with pytest.raises(ProjectError, match=r"4 coordinates\. Correct it") as caught:
+        read_geojson(path)
+    assert ".." not in str(caught.value)
+    (problem,) = read_geojson(path, skip_bad_features=True).problems
+    assert problem.endswith("4 coordinates")
