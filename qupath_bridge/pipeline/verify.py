@@ -152,7 +152,7 @@ def check_intact(output: Output) -> None:
         raise OutputError(
             f"The run in {output.describe()} is not as it was written: {found[0].path}: "
             f"{found[0].problem}{more}.",
-            hint="`qupath-bridge verify` lists everything; export again with the option update.",
+            hint="`qupath-bridge verify` lists everything; export again with resume.",
         )
 
 
