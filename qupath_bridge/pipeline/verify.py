@@ -297,7 +297,7 @@ def _check_pixels(
                         problem = "the file does not show what the slide shows there"
                         findings.append(Finding("pixels", _name(row), problem))
     except BridgeError as error:
-        return 0, [Finding("slide", str(path), error.message)]
+        return 0, [Finding("slide", str(path), error.message.removeprefix(f"{path}: "))]
     return len(chosen), findings
 
 
