@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol,
 
 from pydantic import Field
 
+from qupath_bridge.errors import OutputError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from qupath_bridge.model import PixelArray
     from qupath_bridge.stores.base import Data
 
-__all__ = ["Location", "LockHolder", "Output", "PatchRef"]
+__all__ = ["DamagedRowsError", "Location", "LockHolder", "Output", "PatchRef"]
+
+
+class DamagedRowsError(OutputError):
+    """The rows of one slide cannot be used: the slide counts as not committed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="Export again with resume; it makes the slide again.")
 
 
 class PatchRef(NamedTuple):
@@ -157,13 +166,18 @@ class Output(Protocol):
 
         Raises
         ------
+        DamagedRowsError
+            If they are damaged.
         OutputError
-            If they are damaged, or of a version that this one does not know.
+            If they cannot be reached, or are of a version that this one does not know.
         """
         ...
 
     def dropped(self, slide_id: str) -> pa.Table | None:
-        """Return the rows of the patches that reading dropped, None if there are none."""
+        """Return the rows of the patches that reading dropped, None if there are none.
+
+        Errors are those of :meth:`table`; a file that is missing counts as damage.
+        """
         ...
 
     def read(self, location: Location) -> bytes:

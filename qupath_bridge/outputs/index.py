@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ import xxhash
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.schemas import parse_json
+
+from .base import DamagedRowsError
 
 if TYPE_CHECKING:
     from qupath_bridge.stores.base import Store
@@ -32,6 +35,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "delete_partition",
     "facts_of",
+    "is_patch_path",
     "list_partitions",
     "make_table",
     "metadata_of",
@@ -204,13 +208,13 @@ def facts_of(table: pa.Table) -> Any:
 
     Raises
     ------
-    OutputError
+    DamagedRowsError
         If it is damaged.
     """
     try:
         return parse_json(metadata_of(table).get("facts", "{}"))
     except ValueError as error:
-        raise OutputError(f"The facts in a partition are damaged: {error}.", hint=_HINT) from error
+        raise DamagedRowsError(f"The facts in a partition are damaged: {error}.") from error
 
 
 def without_notes(table: pa.Table, *names: str) -> pa.Table:
@@ -259,8 +263,10 @@ def read_partition(
 
     Raises
     ------
+    DamagedRowsError
+        If the file is damaged.
     OutputError
-        If the file is damaged, or of a version that this one does not know.
+        If it cannot be reached, or is of a version that this one does not know.
     """
     return _read(store, _partition(slide_id), columns, _schema_problem)
 
@@ -270,15 +276,17 @@ def read_dropped(store: Store, slide_id: str) -> pa.Table | None:
 
     Raises
     ------
+    DamagedRowsError
+        If a file is damaged or missing.
     OutputError
-        If a file is damaged, missing, or of a version that this one does not know.
+        If it cannot be reached, or is of a version that this one does not know.
     """
     file = _dropped_file(store, slide_id)
     if file is None:
         return None
     name = f"{DROPPED_PREFIX}{slide_id}/{file}"
     if (table := _read(store, name)) is None:
-        raise OutputError(f"{name} is missing.", hint="Export this slide again.")
+        raise DamagedRowsError(f"{name} is missing.")
     return table
 
 
@@ -321,7 +329,7 @@ def _read(
         table.validate(full=True)
         version = metadata_of(table).get("schema_version")
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise OutputError(f"{name} is damaged: {error}.", hint=_HINT) from error
+        raise DamagedRowsError(f"{name} is damaged: {error}.") from error
     if version != str(SCHEMA_VERSION):
         raise OutputError(
             f"{name} has schema version {version}; this version reads {SCHEMA_VERSION}.",
@@ -380,6 +388,11 @@ def _schema_problem(found: pa.Schema) -> str | None:
     return None
 
 
+def is_patch_path(path: str) -> bool:
+    """Return whether a path of a row stays inside ``patches/``."""
+    return re.fullmatch(_PATH, path) is not None
+
+
 def row_problem(table: pa.Table) -> str | None:
     """Return why rows cannot be those of written patches; None if they can.
 
@@ -400,7 +413,6 @@ def row_problem(table: pa.Table) -> str | None:
     return None
 
 
-_HINT = "Delete it and resume the export."
 BATCH = 4096
 
 MAX_ROWS = 10_000_000

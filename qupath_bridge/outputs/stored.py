@@ -255,7 +255,7 @@ class StoredOutput(ABC, Generic[Pending]):
             return None
         paths = () if table is None else table.column("path").to_pylist()
         # Whatever rows list, nothing but files of patches is ever removed because of it.
-        return {path for path in paths if path is not None and path.startswith(PATCHES)}
+        return {path for path in paths if path is not None and index.is_patch_path(path)}
 
     def _abandoned_dropped(self) -> Iterator[str]:
         slides = {

@@ -16,7 +16,7 @@ from qupath_bridge.config import Settings
 from qupath_bridge.errors import InterruptedRunError, OutputError, UsageError
 from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.outputs import index
-from qupath_bridge.outputs.base import Output
+from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.outputs.csv_file import write_csv
 from qupath_bridge.patches import ids
 from qupath_bridge.schemas import RunRecord
@@ -132,7 +132,7 @@ def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
     """Write report, ``index.csv`` and the state *complete*, from the committed slides.
 
     Slides that an earlier run committed and this one does not have are removed; those that
-    failed keep what an earlier run committed for them.
+    failed keep what an earlier run committed for them, unless its rows are damaged.
 
     Raises
     ------
@@ -141,9 +141,11 @@ def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
     """
     record = records.load_record(output, records.RUN_FILE, RunRecord)
     wanted = {slide["slide_id"] for slide in record["slides"]}
-    wanted |= {failure.slide_id for failure in failures}
+    failed = {failure.slide_id for failure in failures}
     for slide_id in output.slides():
-        if slide_id not in wanted:
+        if slide_id not in wanted | failed or (
+            slide_id in failed and _is_damaged(output, slide_id)
+        ):
             output.remove(slide_id)
     slides, digests, earlier = [], {}, []
     contents = {}
@@ -170,6 +172,16 @@ def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
     }
     output.put(records.RUN_FILE, records.dump_json(record), durable=True)
     return Run(output.url, record, report)
+
+
+def _is_damaged(output: Output, slide_id: str) -> bool:
+    try:
+        table = output.table(slide_id)
+        if table is not None:
+            records.load_facts(table, slide_id)
+    except DamagedRowsError:
+        return True
+    return False
 
 
 def _check_there(output: Output, facts: Mapping[str, Any], table: pa.Table) -> None:

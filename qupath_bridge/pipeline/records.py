@@ -7,7 +7,7 @@ import datetime as dt
 import json
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from qupath_bridge._version import __version__
 from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import index
-from qupath_bridge.outputs.base import Output
+from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.patches import ids
 from qupath_bridge.qupath.files.classes import class_colors
 from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
@@ -102,22 +102,32 @@ def load_facts(table: pa.Table, slide_id: str) -> dict[str, Any]:
 
     Raises
     ------
-    OutputError
+    DamagedRowsError
         If it is damaged, or of another slide.
+    OutputError
+        If its facts are of a version that this one does not know.
     """
     shown = f"The partition of {slide_id}"
     if problem := index.row_problem(table):
-        raise OutputError(f"{shown} is damaged: {problem}.", hint=DAMAGED)
-    facts = checked(index.facts_of(table), SlideFacts, shown)
+        raise DamagedRowsError(f"{shown} is damaged: {problem}.")
+    facts = checked(index.facts_of(table), SlideFacts, shown, fault=DamagedRowsError)
     if facts["slide_id"] != slide_id:
-        raise OutputError(f"{shown} is of the slide {facts['slide_id']}.", hint=DAMAGED)
+        raise DamagedRowsError(f"{shown} is of the slide {facts['slide_id']}.")
     if set(table.column("run_id").to_pylist()) - {facts["run_id"]}:
-        raise OutputError(f"{shown} has rows of another run than {facts['run_id']}.", hint=DAMAGED)
+        raise DamagedRowsError(f"{shown} has rows of another run than {facts['run_id']}.")
     return facts
 
 
-def checked(record: Any, schema: type[Record], shown: str) -> dict[str, Any]:
+def checked(
+    record: Any,
+    schema: type[Record],
+    shown: str,
+    *,
+    fault: Callable[[str], OutputError] = lambda text: OutputError(text, hint=DAMAGED),
+) -> dict[str, Any]:
     """Return JSON values if they are what a schema says; ``shown`` is what a message calls them.
+
+    ``fault`` makes the error about damaged ones.
 
     Raises
     ------
@@ -132,7 +142,7 @@ def checked(record: Any, schema: type[Record], shown: str) -> dict[str, Any]:
     try:
         schema.model_validate(record)
     except ValidationError as error:
-        raise OutputError(f"{shown} is damaged: {first_fault(error)}.", hint=DAMAGED) from error
+        raise fault(f"{shown} is damaged: {first_fault(error)}.") from error
     checked_record: dict[str, Any] = record
     return checked_record
 

@@ -32,7 +32,7 @@ from qupath_bridge.errors import (
 from qupath_bridge.frozen import FrozenDict, OneLine, freeze
 from qupath_bridge.model import Box, Slide, SourceRef
 from qupath_bridge.outputs import check_lock, open_output
-from qupath_bridge.outputs.base import Location, Output, PatchRef
+from qupath_bridge.outputs.base import DamagedRowsError, Location, Output, PatchRef
 from qupath_bridge.outputs.index import facts_of
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
@@ -280,10 +280,13 @@ class _SlideJob:
 
     def committed(self) -> pa.Table | None:
         """Return the rows of this very plan and run, if they and their patches are there."""
-        old = self.output.table(self.task.slide_id)
-        if old is None or rows.run_id_of(old) != self.task.run_id:
+        try:
+            old = self.output.table(self.task.slide_id)
+            if old is None or rows.run_id_of(old) != self.task.run_id:
+                return None
+            dropped = self.output.dropped(self.task.slide_id)
+        except DamagedRowsError:
             return None
-        dropped = self.output.dropped(self.task.slide_id)
         names = rows.patch_names(self.plan, self.task.labels, self._encoder().extension)
         same = rows.equal_plan(self.plan, self.task.run_id, old, dropped, names)
         return old if same and self._intact(old) else None
@@ -291,7 +294,10 @@ class _SlideJob:
     def write(self) -> pa.Table:
         """Write all patches of the slide and commit them; return the rows."""
         plan, output, slide_id = self.plan, self.output, self.task.slide_id
-        old = output.table(slide_id)
+        try:
+            old = output.table(slide_id)
+        except DamagedRowsError:
+            old = None
         reusable = {} if old is None else rows.find_reusable(plan, old)
         names = rows.patch_names(plan, self.task.labels, self._encoder().extension)
         self._check_space(len(plan) - len(reusable))

@@ -152,7 +152,7 @@ def check_intact(output: Output) -> None:
         raise OutputError(
             f"The run in {output.describe()} is not as it was written: {found[0].path}: "
             f"{found[0].problem}{more}.",
-            hint="`qupath-bridge verify` lists everything; export again with the option update.",
+            hint="`qupath-bridge verify` lists everything; export again with resume.",
         )
 
 
@@ -297,7 +297,7 @@ def _check_pixels(
                         problem = "the file does not show what the slide shows there"
                         findings.append(Finding("pixels", _name(row), problem))
     except BridgeError as error:
-        return 0, [Finding("slide", str(path), error.message)]
+        return 0, [Finding("slide", str(path), error.message.removeprefix(f"{path}: "))]
     return len(chosen), findings
 
 

@@ -39,8 +39,8 @@ class TileEdit:
     others : mapping of str to int
         How many tiles of which other run stay.
     replaced_before : bool
-        True if tiles of the run that is taken out were replaced by others: that is recorded, so
-        that they do not come back, even if the edit changes nothing.
+        True if the edit changes nothing, but tiles of the run that is taken out were replaced by
+        others: that is recorded, so that they do not come back.
     """
 
     remove: frozenset[str] = frozenset()
@@ -227,11 +227,26 @@ def undo_edit(
         remove,
         add,
         tile_hashes(add),
-        replaced_before=any(
-            i in listed for b in history.backups for i in b.changes[entry_id].removed
-        )
-        and is_active(history, run_id),
+        replaced_before=not (remove or add)
+        and is_active(history, run_id)
+        and _was_replaced(run_id, listed, history),
     )
+
+
+def _was_replaced(run_id: str, listed: Collection[str], history: History) -> bool:
+    """Return whether another run replaced tiles of a run, which may share ids with others."""
+    for backup in history.backups:
+        gone = [i for i in backup.changes[history.entry_id].removed if i in listed]
+        if backup.action == "undo" or not gone:
+            continue
+        try:
+            image = history.image_before(backup)
+        except BridgeError:
+            return True  # damaged: it cannot be ruled out
+        tiles = {} if image is None else our_tiles(image)
+        if any(i in tiles and run_of(tiles[i]) in {run_id, None} for i in gone):
+            return True
+    return False
 
 
 def _readable(runs: ProjectRuns, run_id: str, entry_id: str) -> list[Tile]:

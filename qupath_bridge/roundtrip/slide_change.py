@@ -15,14 +15,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from qupath_bridge.errors import BridgeError, OutputError, ProjectError
+from qupath_bridge.errors import BridgeError, MissingDataError, OutputError, ProjectError
 from qupath_bridge.frozen import FrozenDict, OneLine
 from qupath_bridge.model import ImageData, PathObject, Slide
 from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.qupath.editing import Editor
 from qupath_bridge.qupath.qpdata.reading import MAX_BYTES
 from qupath_bridge.regular_files import read_regular
-from qupath_bridge.sources.base import Project, check_link
+from qupath_bridge.sources.base import Project, check_link, missing_data
 from qupath_bridge.stores.local import LocalStore
 
 from .backups import DATA_FILE, Backup, Change, content_digest
@@ -98,6 +98,8 @@ def change_slide(session: Session, slide: Slide, plan: Planner) -> EntryChange:
     try:
         _check_in_place(path)
         check_inside(path, session.project.info.folder)
+        if not path.parent.is_dir():  # it was not copied: a new file would hide that
+            raise missing_data(path.parent.absolute())
         before = FileState.of(path)
         image = ImageData(image_type="UNSET")  # as QuPath makes it for a slide that it never saved
         if before.digest is not None:
@@ -111,6 +113,8 @@ def change_slide(session: Session, slide: Slide, plan: Planner) -> EntryChange:
             _apply_edit(session, slide, edit, inventory, before, history)
         elif edit.replaced_before and not session.dry_run:
             _store(session, slide, before, before.digest, edit)
+    except MissingDataError as error:
+        return EntryChange(slide.entry_id, slide.name, "failed", problem=str(error))
     except (BridgeError, OSError) as error:
         problem = f"{error} {_data_now(session, slide, before)}"
         return EntryChange(slide.entry_id, slide.name, "failed", problem=problem)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
-from qupath_bridge.errors import ProjectError, UsageError
+from qupath_bridge.errors import MissingDataError, ProjectError, UsageError
 from qupath_bridge.frozen import FrozenDict, count, one_line
 from qupath_bridge.model import (
     ImageData,
@@ -23,7 +23,14 @@ from qupath_bridge.model import (
 
 from .lookup import ID, find_slides, instead
 
-__all__ = ["Project", "Source", "check_link", "file_ref", "without_detections"]
+__all__ = [
+    "Project",
+    "Source",
+    "check_link",
+    "file_ref",
+    "missing_data",
+    "without_detections",
+]
 
 SHOWN_ROWS = 20
 """Slides that a notebook shows of a project."""
@@ -267,6 +274,25 @@ def check_link(data: Path) -> None:
             path=data,
             hint="Make the folder available that the link names.",
         )
+
+
+def missing_data(folder: Path, *, reading: bool = True) -> MissingDataError:
+    """Return the error for an entry without its folder, or a project without ``data``.
+
+    ``reading`` offers another place for what was drawn, which does not help whoever writes.
+    """
+    whole = not folder.parent.is_dir()
+    missing = folder.parent if whole else folder
+    return MissingDataError(
+        "this folder of the project is missing: nobody can know what was drawn"
+        if whole
+        else "the folder of this slide is missing: nobody can know what was drawn on it",
+        path=missing,
+        hint=f"Copy the folder {folder.parent.name if whole else f'data/{folder.name}'} from the "
+        "computer where the project was made"
+        f"{', or give GeoJSON files with the option annotations' if reading else ''}.",
+        whole_project=whole,
+    )
 
 
 def without_detections(data: ImageData) -> ImageData:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from qupath_bridge.errors import MissingDataError, ProjectError
+from qupath_bridge.errors import ProjectError
 from qupath_bridge.frozen import thaw
 from qupath_bridge.model import ImageData, ProjectInfo, Slide
 from qupath_bridge.qupath.files.qpproj import (
@@ -29,7 +29,7 @@ from qupath_bridge.qupath.qpdata.reading import read_bytes, read_image_data
 from qupath_bridge.qupath.qpdata.splice import WRITABLE, splice_tiles
 from qupath_bridge.qupath.qpdata.writing import encode_image_data
 
-from .base import Project, check_link, file_ref
+from .base import Project, check_link, file_ref, missing_data
 
 __all__ = ["EmbeddedSource", "ReadFile", "data_problems", "read_entry", "resolved_slides"]
 
@@ -184,21 +184,6 @@ def data_problems(info: ProjectInfo, slides: Sequence[Slide]) -> tuple[str, ...]
     if not slides or data.is_dir():
         return ()
     return (str(missing_data(data / slides[0].entry_id)),)
-
-
-def missing_data(folder: Path) -> MissingDataError:
-    """Return the error for an entry without its folder, or a project without ``data``."""
-    whole = not folder.parent.is_dir()
-    missing = folder.parent if whole else folder
-    return MissingDataError(
-        "this folder of the project is missing: nobody can know what was drawn"
-        if whole
-        else "the folder of this slide is missing: nobody can know what was drawn on it",
-        path=missing,
-        hint=f"Copy the folder {folder.parent.name if whole else f'data/{folder.name}'} from the "
-        "computer where the project was made, or give GeoJSON files with the option annotations.",
-        whole_project=whole,
-    )
 
 
 class ReadFile(Protocol):

@@ -159,9 +159,61 @@ def test_rows_that_somebody_edited_are_found_and_never_written_back(finished, tm
     with pytest.raises(OutputError, match="not as it was written") as caught:
         qb.write_back(project, out, engine="embedded")
     assert "verify" in caught.value.hint
+    assert "resume" in caught.value.hint
     with pytest.raises(OutputError, match="not as it was written"):
         qb.write_provenance(project, out)
     assert before == {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+
+
+DAMAGES = {
+    **EDITS,
+    "column of the tiles": lambda t: t.drop_columns(["tile_uuid"]),
+    "a file that is cut": None,
+}
+
+
+@pytest.mark.parametrize("how", ["resume", "update"])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_whatever_was_done_to_rows_the_same_export_makes_them_again(
+    finished, tmp_path, damage, how
+):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    if damage is None:
+        path = next((out / "index").rglob("*.parquet"))
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        edit_rows(out, damage)
+    assert not qb.verify(out, pixels=0).ok
+    config = qb.ExportConfig(size=50, min_share=0.4)
+    run = qb.export(finished.parent / "study", out, config, workers=1, **{how: True})
+    assert not run.failures
+    assert qb.verify(out).ok
+    assert {p.relative_to(out): p.read_bytes() for p in patches(out)} == {
+        p.relative_to(finished): p.read_bytes() for p in patches(finished)
+    }
+    assert run.record["run_digest"] == qb.Run.load(finished).record["run_digest"]
+    assert run.record["rows"] == qb.Run.load(finished).record["rows"]
+
+
+@pytest.mark.parametrize("edit", [EDITS["column missing"], EDITS["null path"]])
+def test_damaged_rows_of_a_slide_that_is_gone_end_no_run(finished, tmp_path, edit):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    slide_id = edit_rows(out, edit)
+    config = qb.ExportConfig(size=50, min_share=0.4)
+    study = finished.parent / "study"
+    data = study / "data" / slide_id.partition("_")[0]
+    data.rename(tmp_path / "data")
+    try:
+        run = qb.export(study, out, config, resume=True, workers=1)
+    finally:
+        (tmp_path / "data").rename(data)
+    assert [failure.slide_id for failure in run.failures] == [slide_id]
+    assert slide_id not in open_output(out).slides()
+    assert qb.verify(out, pixels=0).ok
+    qb.export(study, out, config, resume=True, workers=1)
+    assert qb.Run.load(out).record["rows"] == qb.Run.load(finished).record["rows"]
 
 
 def test_index_csv_report_and_partitions_belong_together(finished, tmp_path):
@@ -218,9 +270,10 @@ def test_slides_that_moved_or_changed(out, study, tmp_path):
     ]
     moved = tmp_path / "moved.tiff"
     shutil.copy(first, moved)
-    assert kinds(qb.verify(out, slide_map={first: str(tmp_path / "gone.tiff")})) == {
-        ("slide", "gone.tiff")
-    }
+    gone = str(tmp_path / "gone.tiff")
+    assert qb.verify(out, slide_map={first: gone}).findings == (
+        qb.Finding("slide", gone, "no such file."),
+    )
     assert qb.verify(out, slide_map={first: str(moved)}).ok
     assert qb.verify(out, slide_map={first.removesuffix(".tiff"): str(moved)}).ok  # not a folder
     folder = tmp_path / "elsewhere"

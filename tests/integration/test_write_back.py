@@ -18,7 +18,12 @@ import shapely
 
 import qupath_bridge as qb
 from qupath_bridge.cli import main
-from qupath_bridge.errors import MissingDependencyError, OutputError, ProjectError
+from qupath_bridge.errors import (
+    MissingDataError,
+    MissingDependencyError,
+    OutputError,
+    ProjectError,
+)
 from qupath_bridge.model import Box
 from qupath_bridge.patches.ids import tile_uuid
 from qupath_bridge.qupath.editing import is_ours
@@ -610,6 +615,44 @@ def test_backups_are_kept_and_pruned(study):
     assert first.backup in third.pruned
     assert not first.backup.exists()
     assert [b.action for b in backups_of(study.project.parent)] == ["undo", "write"]
+
+
+@pytest.mark.parametrize("missing", ["data", "data/1"])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_slide_whose_data_were_not_copied_is_not_written(study, missing, dry_run):
+    """A new data file would hide that they are missing: each patch would get a false label."""
+    run_id, folder = export(study), study.project.parent
+    shutil.rmtree(folder / missing)
+    with (
+        qb.open_project(study.project, engine="embedded") as project,
+        pytest.raises(MissingDataError, match=re.escape(f"{folder / missing}: ")) as caught,
+    ):
+        qb.plan(project["1"], CONFIG)
+    for change in (write, undo):
+        entries = {
+            entry.entry_id: entry for entry in change(study, run_id, dry_run=dry_run).entries
+        }
+        assert entries["1"].state == "failed"
+        assert entries["1"].problem == str(caught.value)
+        assert (entries["2"].state == "failed") == (missing == "data")
+        assert not (folder / missing).exists()
+    with (
+        qb.open_project(study.project, engine="embedded") as project,
+        pytest.raises(MissingDataError),
+    ):
+        qb.plan(project["1"], CONFIG)
+
+
+@pytest.mark.parametrize("left", [[], ["server.json"]])
+def test_a_slide_that_was_never_saved_is_written_and_undone(study, left):
+    run_id, folder = export(study), data_file(study).parent
+    for path in folder.iterdir():
+        if path.name not in left:
+            path.unlink()
+    assert {e.state for e in write(study, run_id).entries} == {"written"}
+    assert len(shown(study)) == len(tiles_of(study, run_id))
+    assert {e.state for e in undo(study, run_id).entries} == {"written"}
+    assert sorted(path.name for path in folder.iterdir()) == left
 
 
 def test_a_backup_that_was_tampered_with_is_not_put_back(study):

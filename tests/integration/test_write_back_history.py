@@ -235,6 +235,42 @@ def test_undo_needs_neither_the_folder_of_the_run_nor_its_output(study, known, c
     assert f"No run {nowhere}" in capsys.readouterr().err
 
 
+# --- what is recorded ----------------------------------------------------------------------------
+
+
+def test_an_undo_that_changes_nothing_leaves_no_backup(study):
+    """Two runs with the same boxes share their ids: which run was replaced is told by the tiles."""
+    run_id, other = export(study), export(study, 2, CONFIG.replace(map={"Tumor": "Cancer"}))
+    ids = {tile.id for tile in tiles_of(study, run_id)}
+    assert ids == {tile.id for tile in tiles_of(study, other)}
+    never_written = undo(study, run_id)
+    write(study, run_id)
+    assert undo(study, run_id).backup is not None
+    write(study, run_id, replace=True)
+    folders = [backup.folder for backup in backups_of(study.project.parent)]
+    for done in (never_written, undo(study, other)):
+        assert {entry.state for entry in done.entries} == {"unchanged"}
+        assert done.backup is None
+    assert [backup.folder for backup in backups_of(study.project.parent)] == folders
+    undo(study, run_id)
+    again = undo(study, run_id)
+    assert ({entry.state for entry in again.entries}, again.backup) == ({"unchanged"}, None)
+
+
+def test_an_undo_of_a_replaced_run_is_recorded_once(study):
+    """It changes nothing now, but the run must not come back when its successor is taken out."""
+    run_id, other = export(study), export(study, 2, CONFIG.replace(map={"Tumor": "Cancer"}))
+    write(study, run_id)
+    write(study, other)
+    recorded, again = undo(study, run_id), undo(study, run_id)
+    for done in (recorded, again):
+        assert {entry.state for entry in done.entries} == {"unchanged"}
+    assert recorded.backup is not None
+    assert again.backup is None
+    undo(study, other)
+    assert shown(study) == {}
+
+
 # --- backups -------------------------------------------------------------------------------------
 
 

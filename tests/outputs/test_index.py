@@ -12,6 +12,7 @@ import pytest
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs import index
+from qupath_bridge.outputs.base import DamagedRowsError
 from qupath_bridge.outputs.csv_file import write_csv
 from qupath_bridge.outputs.folder import FolderOutput
 from qupath_bridge.outputs.memory import MemoryOutput
@@ -267,7 +268,7 @@ def test_a_damaged_partition_is_named(cut):
     index.write_partition(store, "1_a", index.make_table(columns()))
     (name,) = store.list()
     store.put(name, store.get(name)[:cut])
-    with pytest.raises(OutputError, match=r"slide_id=1_a.*resume"):
+    with pytest.raises(DamagedRowsError, match=r"slide_id=1_a.*resume"):
         index.read_partition(store, "1_a")
 
 
