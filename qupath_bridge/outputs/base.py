@@ -166,10 +166,9 @@ class Output(Protocol):
 
         Raises
         ------
-        DamagedRowsError
-            If they are damaged.
         OutputError
-            If they cannot be reached, or are of a version that this one does not know.
+            If they cannot be reached, or are of a version that this one does not know; of the
+            kind ``DamagedRowsError`` of this module if they are damaged.
         """
         ...
 
