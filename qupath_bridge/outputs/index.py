@@ -325,7 +325,7 @@ def _read(
         # Without Arrow's threads: a slide's rows are few, and threads that start while the process
         # ends can abort it.
         table = file.read(None if columns is None else list(columns), use_threads=False)
-        # Arrow takes texts that are no UTF-8, and fails where they are used: in rows and notes.
+        # Arrow takes texts that are not UTF-8, and fails where they are used: in rows and notes.
         table.validate(full=True)
         version = metadata_of(table).get("schema_version")
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:

@@ -39,7 +39,7 @@ class Inspection:
         Name, colour, number of annotations and their area in px² of each class.
     slides : tuple of mapping
         Facts of each slide, from project and slide file; ``readable`` says if it can be exported:
-        its pixels and what was drawn. ``objects`` and ``classes`` are None where nobody knows
+        its pixels and what was drawn. ``objects`` and ``classes`` are None if nobody knows
         what was drawn.
     problems : tuple of str
         Contradictions, and files that cannot be read.

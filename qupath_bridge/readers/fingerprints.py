@@ -128,7 +128,7 @@ def _named_files(path: Path) -> Iterator[Path]:
     with path.open("rb") as file:
         content = file.read(_HAMAMATSU_BYTES)
     for name in _HAMAMATSU_FILE.findall(content.replace(b"\r", b"\n")):
-        # What leads out of the folder is no part of the slide.
+        # What leads out of the folder does not belong to the slide.
         if not re.search(rb"[/\\\0]", name):
             named = path.parent / os.fsdecode(name)
             if named.is_file():

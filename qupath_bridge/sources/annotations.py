@@ -66,9 +66,9 @@ def annotate(project: Project, place: Path | str, *, skip_bad_features: bool = F
     )
     ref = replace(project.ref, annotations=str(place), skip_bad_features=skip_bad_features)
     # What was drawn in QuPath is not asked for: nobody misses it.
-    unasked = data_problems(project.info, project.slides)
-    asked = tuple(text for text in project.problems if text not in unasked)
-    problems = (*asked, *_unused(place, found, project.slides))
+    missing = data_problems(project.info, project.slides)
+    others = tuple(text for text in project.problems if text not in missing)
+    problems = (*others, *_unused(place, found, project.slides))
     return replace(project, slides=slides, ref=ref, problems=problems)
 
 

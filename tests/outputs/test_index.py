@@ -308,7 +308,7 @@ def test_the_columns_are_those_of_the_contract():
 
 @pytest.mark.parametrize("read", [None, (), ["path"]])
 def test_columns_and_texts_are_checked_whatever_is_read(read):
-    """A missing column is no KeyError later, and bytes that are no UTF-8 no UnicodeDecodeError."""
+    """A missing column, and bytes that are not UTF-8, are found before anybody uses them."""
     good = index.make_table(columns())
     texts = pa.array([b"\xff"] * len(good), pa.binary())
     texts = pa.StringArray.from_buffers(len(good), *texts.buffers()[1:])
