@@ -141,12 +141,13 @@ def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
     """
     record = records.load_record(output, records.RUN_FILE, RunRecord)
     wanted = {slide["slide_id"] for slide in record["slides"]}
-    failed = {failure.slide_id for failure in failures}
+    failed = {failure.slide_id for failure in failures if failure.slide_id}
     for slide_id in output.slides():
         if slide_id not in wanted | failed or (
             slide_id in failed and _is_damaged(output, slide_id)
         ):
             output.remove(slide_id)
+            failed.discard(slide_id)
     slides, digests, earlier = [], {}, []
     contents = {}
     for slide_id, table in index.tables_of(output):
@@ -157,9 +158,11 @@ def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
             earlier.append(slide_id)
             continue
         _check_there(output, facts, table)
-        contents[slide_id] = rows.rows_digest(table, facts)
+        # Rows of a slide that failed were not compared with its plan: they may have been edited.
+        known = record["rows"].get(slide_id) if slide_id in failed else None
+        contents[slide_id] = known or rows.rows_digest(table, facts)
         slides.append(rows.slide_report_of(table, slide_id))
-    output.sweep(keep=earlier)
+    output.sweep(keep={*earlier, *failed})
     report = records.report_record(record["run_id"], slides, failures)
     write_csv(output)
     output.put(records.REPORT_FILE, records.dump_json(report), durable=True)

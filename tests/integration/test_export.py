@@ -314,6 +314,26 @@ def test_patches_of_rows_that_were_cut_off_stay_while_their_slide_is_missing(stu
     change_rows(out, plans[0].slide_id, lambda table: table.slice(0, 50))
     qb.export(study.project, out, CONFIG, resume=True, slide_map={str(study.slides[0]): "/nowhere"})
     assert sorted((out / "patches").rglob("*.png")) == there
+    assert not qb.verify(out).ok
+    assert qb.export(study.project, out, CONFIG, resume=True).written == len(there)
+    assert qb.verify(out).ok
+
+
+def test_edited_labels_are_still_found_after_a_resume_without_their_slide(study, tmp_path):
+    out = tmp_path / "out"
+    plans = plans_of(study)
+    export(plans, out)
+    labels = pa.array(["Stroma"] * len(plans[0]))
+    change_rows(
+        out,
+        plans[0].slide_id,
+        lambda table: table.set_column(table.column_names.index("label"), "label", labels),
+    )
+    before = [finding.path for finding in qb.verify(out).findings]
+    qb.export(study.project, out, CONFIG, resume=True, slide_map={str(study.slides[0]): "/nowhere"})
+    after = [finding.path for finding in qb.verify(out).findings]
+    assert plans[0].slide_id in str(before)
+    assert plans[0].slide_id in str(after)
 
 
 def test_resume_with_other_options_names_them(study, tmp_path):
