@@ -302,7 +302,7 @@ class ExportConfig(_Model):
     Traceback (most recent call last):
     ...
     qupath_bridge.errors.ConfigError: size: should be greater than or equal to 1, not 0
-    rule: should be 'majority', 'centre', 'threshold' or 'any', not 'most'
+    rule: should be 'majority', 'centre', 'threshold' or 'any', not 'most'; did you mean majority?
     """
 
     groups: ClassVar[Mapping[str, tuple[str, ...]]] = {

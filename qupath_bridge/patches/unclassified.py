@@ -51,7 +51,8 @@ def unclassified_note(counts: Iterable[RegionCounts], rule: LabelRule) -> str | 
 
     >>> unclassified_note([RegionCounts(2, 2, 1), RegionCounts(1, 1, 0)], LabelRule())
     'None of the 3 regions has a class, so all are skipped: label them with the option \
-unclassified as=LABEL, or by their names with unclassified name (1 of them has a name).'
+unclassified as=LABEL, or by their names with the option unclassified name (1 of them has a \
+name).'
     """
     regions, unclassified, named = map(sum, zip(NO_REGIONS, *counts, strict=True))
     if not rule.labels or not regions or unclassified < regions:
@@ -66,7 +67,7 @@ unclassified as=LABEL, or by their names with unclassified name (1 of them has a
     by_name = ""
     if named:
         have = "1 of them has a name" if named == 1 else f"{named} of them have one"
-        by_name = f", or by their names with unclassified name ({have})"
+        by_name = f", or by their names with the option unclassified name ({have})"
     return (
         f"None of the {regions} regions has a class, so all are skipped: label them with "
         f"the option unclassified as=LABEL{by_name}."

@@ -99,7 +99,7 @@ def change_slide(session: Session, slide: Slide, plan: Planner) -> EntryChange:
         _check_in_place(path)
         check_inside(path, session.project.info.folder)
         if not path.parent.is_dir():  # it was not copied: a new file would hide that
-            raise missing_data(path.parent.absolute())
+            raise missing_data(path.parent.absolute(), reading=False)
         before = FileState.of(path)
         image = ImageData(image_type="UNSET")  # as QuPath makes it for a slide that it never saved
         if before.digest is not None:

@@ -633,7 +633,9 @@ def test_a_slide_whose_data_were_not_copied_is_not_written(study, missing, dry_r
             entry.entry_id: entry for entry in change(study, run_id, dry_run=dry_run).entries
         }
         assert entries["1"].state == "failed"
-        assert entries["1"].problem == str(caught.value)
+        sentence = str(caught.value).partition(" Copy ")[0]
+        way_out = f"Copy the folder {missing} from the computer where the project was made."
+        assert entries["1"].problem == f"{sentence} {way_out}"
         assert (entries["2"].state == "failed") == (missing == "data")
         assert not (folder / missing).exists()
     with (

@@ -109,8 +109,8 @@ def test_run_without_any_class_says_so(two_slides, tmp_path, capsys):
     study = build_project(tmp_path / "study", images)
     words = [str(study), "--size", "64"]
     note = (
-        "None of the 2 regions has a class, so all are skipped: label them with the option "
-        "unclassified as=LABEL, or by their names with unclassified name (2 of them have one)."
+        "None of the 2 regions has a class, so all are skipped: label them with "
+        "--unclassified as=LABEL, or by their names with --unclassified name (2 of them have one)."
     )
     for command in (["plan", *words], ["export", *words, "--out", str(tmp_path / "out")]):
         main(command)
