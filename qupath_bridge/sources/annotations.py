@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -109,29 +109,42 @@ def _match(slides: Sequence[Slide], place: Path) -> Mapping[str, _Choice]:
     named: dict[str, list[Path]] = {}
     for path in _files(place):
         named.setdefault(geojson_stem(path.name), []).append(path)
-    users = {path: _users(slides, stem) for stem, paths in named.items() for path in paths}
-    if not any(users.values()):
+    # The kind of name that counts most comes first.
+    kinds = [_by_name(slides, names) for names in (_whole_name, _own_stems, slide_stems)]
+    users: dict[Path, Sequence[Slide]] = {}
+    files: dict[str, list[Path]] = {}
+    for stem, paths in named.items():
+        found = next((by_name[stem] for by_name in kinds if stem in by_name), ())
+        users.update(dict.fromkeys(paths, found))
+        for slide in found:
+            files.setdefault(slide.entry_id, []).extend(paths)
+    if not files:
         names = list(dict.fromkeys(slide.name for slide in slides))
         raise UsageError(
             f"{place}: no GeoJSON file has the name of a slide{instead('', names)}.",
             hint="The file of the slide A.svs is A.geojson or A.svs.geojson.",
         )
-    return {slide.entry_id: _choose(slide, place, users) for slide in slides}
+    return {
+        slide.entry_id: _choose(slide, place, files.get(slide.entry_id, ()), users)
+        for slide in slides
+    }
 
 
-def _users(slides: Sequence[Slide], stem: str) -> tuple[Slide, ...]:
-    """Return the slides that have a name, by the kind of name that counts most."""
-    for kind in (_whole_name, _own_stems, slide_stems):
-        users = tuple(slide for slide in slides if stem in kind(slide))
-        if users:
-            return users
-    return ()
+def _by_name(
+    slides: Sequence[Slide], names: Callable[[Slide], tuple[str, ...]]
+) -> dict[str, list[Slide]]:
+    found: dict[str, list[Slide]] = {}
+    for slide in slides:
+        for name in names(slide):
+            found.setdefault(name, []).append(slide)
+    return found
 
 
-def _choose(slide: Slide, place: Path, users: Mapping[Path, Sequence[Slide]]) -> _Choice:
+def _choose(
+    slide: Slide, place: Path, mine: Sequence[Path], users: Mapping[Path, Sequence[Slide]]
+) -> _Choice:
     named = f"{slide.name} (entry {slide.entry_id})"
     order, own = slide_stems(slide), _own_stems(slide)
-    mine = [path for path, slides in users.items() if slide in slides]
     possible = tuple(sorted(mine, key=lambda path: order.index(geojson_stem(path.name))))
     files = tuple(path for path in possible if geojson_stem(path.name) in own) or possible
     if not files:

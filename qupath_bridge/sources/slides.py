@@ -111,9 +111,9 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _slide(path: Path) -> Slide:
     with open_reader(path) as reader:
-        size, digest = reader.fingerprint.size, reader.fingerprint.digest
+        found = reader.fingerprint
     # QuPath counts with 63 bits.
-    entry_id = xxhash.xxh3_64_intdigest(f"{size}:{digest}".encode()) >> 1
+    entry_id = xxhash.xxh3_64_intdigest(f"{found.size}:{found.digest}".encode()) >> 1
     return memory_slide(str(entry_id), path.name, path=path)
 
 

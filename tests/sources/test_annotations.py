@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 import unicodedata
 from dataclasses import replace
 
@@ -184,6 +185,20 @@ def test_slides_of_the_same_name_are_ambiguous(tmp_path):
         assert caught.value.hint == (
             "Rename the slides in QuPath, so that each has a name of its own."
         )
+
+
+def test_cost_of_finding_geojson_files_grows_with_the_number_of_slides(tmp_path, monkeypatch):
+    """For each slide, not for each pair of slide and file."""
+    looks = []
+    module = sys.modules[annotate.__module__]
+    real = module._stems
+    monkeypatch.setattr(module, "_stems", lambda name: looks.append(name) or real(name))
+    for number in range(200):
+        (tmp_path / f"{number}.geojson").write_text(EMPTY)
+    for number in (50, 200):
+        looks.clear()
+        annotate(named(*[f"{n}.svs" for n in range(number)]), tmp_path)
+        assert 0 < len(looks) <= 10 * number
 
 
 def test_one_geojson_file_for_the_only_slide_needs_no_name(tmp_path):
