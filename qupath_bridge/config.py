@@ -334,7 +334,7 @@ class ExportConfig(_Model):
             "labels",
         ),
         "tissue": ("tissue", "tissue_threshold", "min_tissue"),
-        "pixels": ("qc_min", "stain", "format", "jpeg_quality"),
+        "pixels": ("qc_min", "stain", "format", "jpeg_quality", "passthrough"),
         "files": ("layout", "container"),
     }
 
@@ -436,6 +436,11 @@ class ExportConfig(_Model):
         "png", "file format of a patch", show="FORMAT"
     )
     jpeg_quality: int = _option(90, "JPEG quality", show="1-100", ge=1, le=100)
+    passthrough: Literal["never", "auto"] = _option(
+        "never",
+        "write JPEG tiles of the slide file as they are where they are just patches; auto does, "
+        "with the quality of the slide",
+    )
 
     layout: str = _option(
         "patches/{slide_id}/{label}/{patch_id}",
