@@ -524,7 +524,7 @@ def _preview(task: SlideTask, plan: Plan) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _raw_digest(payload: bytes | PixelArray) -> bytes:
-    data = payload if isinstance(payload, bytes) else memoryview(payload)
+    data = payload if isinstance(payload, bytes) else payload.data
     return xxhash.xxh3_128_digest(data)
 
 
