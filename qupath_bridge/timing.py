@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
-__all__ = ["STEPS", "Timer", "collect", "step"]
+__all__ = ["STEPS", "Timer", "add", "collect", "step"]
 
 STEPS = ("open", "plan", "read", "decode", "resample", "encode", "write", "commit")
 """The steps of a job, in their order."""
@@ -39,8 +39,13 @@ class Timer:
             spent = time.perf_counter() - began
             own = spent - self._local.inner
             self._local.inner = inner + spent
-            with self._lock:
-                self.seconds[name] = self.seconds.get(name, 0.0) + own
+            self.add({name: own})
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Add seconds of steps that were collected elsewhere, as in another process."""
+        with self._lock:
+            for name, value in seconds.items():
+                self.seconds[name] = self.seconds.get(name, 0.0) + value
 
 
 _timer: ContextVar[Timer | None] = ContextVar("timer", default=None)
@@ -51,6 +56,13 @@ def step(name: str) -> AbstractContextManager[None]:
     """Count the time of a block as one of :data:`STEPS`, if somebody collects."""
     timer = _timer.get()
     return _NOTHING if timer is None else timer.step(name)
+
+
+def add(seconds: Mapping[str, float]) -> None:
+    """Count seconds of steps that were collected elsewhere, if somebody collects."""
+    timer = _timer.get()
+    if timer is not None:
+        timer.add(seconds)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from qupath_bridge.errors import PlanError
 from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, FloatArray, PixelArray, Plane
 from qupath_bridge.readers.base import Reader
+from qupath_bridge.timing import step
 
 from .pixels import read_patches, read_thumbnail
 
@@ -104,8 +105,10 @@ class PatchPixels:
             If the file cannot be read.
         """
         if self._passes_tiles:
-            return PixelBatch(self._passed(reader, boxes, plane), {})
-        pixels, _ = read_patches(reader, self._coordinates, boxes, self._size, plane)
+            with step("read"):
+                return PixelBatch(self._passed(reader, boxes, plane), {})
+        with step("read"):
+            pixels, _ = read_patches(reader, self._coordinates, boxes, self._size, plane)
         values = {name: measure(pixels, self._mpp) for name, measure in self._measures.items()}
         measures = {name: np.asarray(column, np.float64) for name, column in values.items()}
         if self._stain:

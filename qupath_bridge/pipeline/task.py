@@ -38,7 +38,7 @@ from qupath_bridge.outputs.index import facts_of
 from qupath_bridge.patches.order import reading_batches
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
-from qupath_bridge.timing import step
+from qupath_bridge.timing import collect, step
 
 from . import rows
 from .cancel import Cancel
@@ -135,6 +135,9 @@ class SlideResult(OneLine):
         Troubles beside the patches, such as a preview that could not be drawn.
     preview : str or None
         The picture that was drawn.
+    seconds : float
+    steps : mapping of str to float
+        Seconds of each step, where the options ask for a profile.
     """
 
     entry_id: str
@@ -150,6 +153,7 @@ class SlideResult(OneLine):
     preview: str | None = None
     plan_digest: str | None = None
     seconds: float = 0.0
+    steps: Mapping[str, float] = field(default_factory=FrozenDict)
 
     def __post_init__(self) -> None:
         for name in ("by_label", "dropped"):
@@ -187,10 +191,19 @@ def process_slide(
     InterruptedRunError
         If it was cancelled; nothing of the slide is committed.
     """
+    with collect(task.options.profile) as timer:
+        result = _process_slide(task, progress, cancel)
+    return dataclasses.replace(result, steps=FrozenDict(timer.seconds))
+
+
+def _process_slide(
+    task: SlideTask, progress: SlideProgress | None, cancel: Cancel | None
+) -> SlideResult:
     began = time.perf_counter()
     slide: Slide | None = None
     try:
-        slide = slide_of(task.source, task.entry_id)
+        with step("open"):
+            slide = slide_of(task.source, task.entry_id)
         result = _process(task, slide, progress, cancel)
     except (SlideError, ProjectError, GeometryError, PlanError) as error:
         name = slide.name if slide else task.entry_id
@@ -213,12 +226,15 @@ def _process(
     output = open_output(task.output, task.config.container)
     check_lock(output, task.run_id)
     path = slide_path(slide)
-    data = read_annotations(slide, task.config)
-    with open_reader(path, name=task.options.reader) as reader:
-        plan = make_plan(
-            slide, task.config, data, reader,
-            slide_id=task.slide_id, reader_name=task.options.reader,
-        )  # fmt: skip
+    with step("open"):
+        data = read_annotations(slide, task.config)
+        opened = open_reader(path, name=task.options.reader)
+    with opened as reader:
+        with step("plan"):
+            plan = make_plan(
+                slide, task.config, data, reader,
+                slide_id=task.slide_id, reader_name=task.options.reader,
+            )  # fmt: skip
         if task.expected_plan_digest not in (None, plan.digest):
             raise PlanError(
                 f"{slide.name}: annotations, slide file, pixel size or reader changed after "
