@@ -31,8 +31,8 @@ def reading_batches(
 
     A batch has the patches of a square block of the grid, or of blocks next to each other along a
     row where they are sparse. Patches that do not lie on the tiles of the slide file share those
-    tiles with their neighbours on all sides: in a block of 8 x 8 patches, each of the size of a
-    tile, a tile is decoded 1.27 times, where it is 2 times along a row. Memory does not grow with
+    tiles with their neighbours on all sides: in a block of 9 x 9 patches, each of the size of a
+    tile, a tile is decoded 1.23 times, where it is 2 times along a row. Memory does not grow with
     the width of a slide.
 
     Parameters
