@@ -92,12 +92,12 @@ class PatchPixels:
             If the file cannot be read.
         """
         for plane, group in groupby(patches, key=lambda patch: patch[1]):
-            boxes = [box for box, _ in group]
-            read = read_patches(reader, self._coordinates, boxes, self._size, plane)
+            boxes = np.array([box for box, _ in group])
+            pixels, _ = read_patches(reader, self._coordinates, boxes, self._size, plane)
             if self._measures or self._stain:
-                yield from self._judged(np.stack([pixels for pixels, _ in read]))
+                yield from self._judged(pixels)
             else:
-                yield from (PixelResult(pixels) for pixels, _ in read)
+                yield from map(PixelResult, pixels)
 
     def _judged(self, batch: PixelArray) -> Iterator[PixelResult]:
         values = {name: measure(batch, self._mpp) for name, measure in self._measures.items()}

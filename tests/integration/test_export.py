@@ -54,10 +54,10 @@ def reads(monkeypatch):
     state = SimpleNamespace(boxes=[], fail=lambda number: None)
 
     def read(reader, coordinates, boxes, size, plane):
-        for box, pixels in zip(boxes, real(reader, coordinates, boxes, size, plane), strict=True):
+        for box in boxes.tolist():
             state.fail(len(state.boxes))
-            state.boxes.append(box)
-            yield pixels
+            state.boxes.append(tuple(box))
+        return real(reader, coordinates, boxes, size, plane)
 
     monkeypatch.setattr(patch_pixels, "read_patches", read)
     return state
