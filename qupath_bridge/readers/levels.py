@@ -482,7 +482,8 @@ class LevelReader(ABC):
     def _find_whole(self, boxes: BoxArray, size: tuple[int, int]) -> tuple[MaskArray, int]:
         """Return which boxes are whole pixels inside a level, and the level's index.
 
-        Only for boxes of one size, with a whole number of the level's pixels per output pixel.
+        Only for boxes of one size that are read in one block, with a whole number of the level's
+        pixels per output pixel.
         """
         none: MaskArray = np.zeros(len(boxes), np.bool_)
         if not len(boxes) or (boxes[:, 2:] != boxes[0, 2:]).any():
@@ -494,6 +495,8 @@ class LevelReader(ABC):
         factors = np.array([x_factor, y_factor], np.int64)
         if (boxes[0, 2:] % (factors * size)).any():
             return none, index
+        if np.prod(boxes[0, 2:] // factors) > BLOCK_PIXELS:
+            return none, index  # `read` goes block by block
         level = self._levels[index]
         low, high = boxes[:, :2] // factors, (boxes[:, :2] + boxes[:, 2:]) // factors
         limit = np.minimum(self._ends(index), (level.width, level.height))
