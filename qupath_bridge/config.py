@@ -117,6 +117,11 @@ def _as_unclassified(value: object) -> object:
     return value
 
 
+def _as_text(value: object) -> object:
+    """Let a TOML file hold a number where its digits are meant."""
+    return str(value) if isinstance(value, int) else value
+
+
 def _as_threshold(value: object) -> object:
     """Read a number from 0 to 1, or "otsu", as text."""
     if value == "otsu":
@@ -334,7 +339,7 @@ class ExportConfig(_Model):
             "labels",
         ),
         "tissue": ("tissue", "tissue_threshold", "min_tissue"),
-        "pixels": ("qc_min", "stain", "format", "jpeg_quality"),
+        "pixels": ("qc_min", "stain", "format", "jpeg_quality", "jpeg_subsampling"),
         "files": ("layout", "container"),
     }
 
@@ -436,6 +441,10 @@ class ExportConfig(_Model):
         "png", "file format of a patch", show="FORMAT"
     )
     jpeg_quality: int = _option(90, "JPEG quality", show="1-100", ge=1, le=100)
+    jpeg_subsampling: Annotated[Literal["420", "422", "444"], BeforeValidator(_as_text)] = _option(
+        "420",
+        "colours of a JPEG file: at half the pixels in both directions, in one, or at all pixels",
+    )
 
     layout: str = _option(
         "patches/{slide_id}/{label}/{patch_id}",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xxhash
 
-from qupath_bridge.codecs import Encoder, get_encoder
+from qupath_bridge.codecs import Encoder, encoder_of
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import (
     GeometryError,
@@ -401,8 +401,7 @@ class _SlideJob:
         return self.stop.is_set() or (self.cancel is not None and self.cancel.is_set())
 
     def _encoder(self) -> Encoder:
-        config = self.plan.config
-        return get_encoder(config.format, quality=config.jpeg_quality, mpp=self.plan.mpp)
+        return encoder_of(self.plan.config, self.plan.mpp)
 
     def _reuse(self, row: int, name: str, known: rows.ReusablePatch | None) -> _Made | None:
         """Return a patch that an earlier run wrote with the same pixels, if it is intact."""
