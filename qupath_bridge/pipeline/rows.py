@@ -69,6 +69,8 @@ def pixels_digest(plan: Plan) -> str:
             "size": config.size,
             "format": config.format,
             "jpeg_quality": config.jpeg_quality,
+            "jpeg_subsampling": config.jpeg_subsampling,
+            "passthrough": config.passthrough,
             "stain": config.stain,
             "qc_min": dict(config.qc_min),
             # Some formats and measures hold the pixel size.

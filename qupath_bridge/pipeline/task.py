@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xxhash
 
-from qupath_bridge.codecs import Encoder, get_encoder
+from qupath_bridge.codecs import Encoder, encoder_of
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import (
     GeometryError,
@@ -460,8 +460,7 @@ class _SlideJob:
         _check_cancel(self.cancel, self.plan.slide.name)
 
     def _encoder(self) -> Encoder:
-        config = self.plan.config
-        return get_encoder(config.format, quality=config.jpeg_quality, mpp=self.plan.mpp)
+        return encoder_of(self.plan.config, self.plan.mpp)
 
     def _reuse(
         self, batch: IntArray, names: PatchNames, reusable: Mapping[int, rows.ReusablePatch]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qupath_bridge import registry
-from qupath_bridge.codecs import Encoder, decode, get_encoder
+from qupath_bridge.codecs import Encoder, decode, encoder_of
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import BridgeError, OutputError, ReadError
 from qupath_bridge.frozen import OneLine, count, one_line
@@ -289,7 +289,7 @@ def _check_pixels(
                 bounds=reader.bounds,
             )
             mpp = chosen[0]["mpp"]
-            encoder = get_encoder(config.format, quality=config.jpeg_quality, mpp=mpp)
+            encoder = encoder_of(config, mpp)
             producer = PatchPixels(coordinates, config, mpp, reader)
             for plane, group in groupby(chosen, key=_plane):
                 rows = list(group)
