@@ -230,14 +230,17 @@ def test_can_open_of_the_built_in_readers(tmp_path):
         description="<?xml version='1.0'?><DataObject></DataObject>",
     )  # fmt: skip
     holes = tmp_path / "holes.svs"
-    tifffile.imwrite(holes, PIXELS, tile=(64, 64), photometric="rgb", description=APERIO)
+    tifffile.imwrite(
+        holes, PIXELS, tile=(64, 64), photometric="rgb", description=APERIO, metadata=None
+    )
     patch_tag(holes, "TileByteCounts", 6, 0)
     marked = tmp_path / "marked.svs"
     tiles = [imagecodecs.jpeg8_encode(PIXELS[:64, :64]) for _ in range(20)]
     tifffile.imwrite(
         marked, iter(tiles), shape=PIXELS.shape, dtype=np.uint8, tile=(64, 64), photometric="rgb",
-        compression="jpeg", description=APERIO,
+        compression="jpeg", description=APERIO, metadata=None,
     )  # fmt: skip
+    patch_tag(marked, "PhotometricInterpretation", 0, 2)
     found = {
         path: (OpenSlideReader.can_open(path), TileReader.can_open(path))
         for path in (
