@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,8 @@ class ProjectRuns:
             (folder / f"{entry_id}{ending}").is_file() for ending in (".geojson.gz", ".json")
         )
 
-    def tiles(self, run_id: str, entry_id: str) -> list[Tile]:
-        """Return the tiles that a run has of a slide; may be none.
+    def tiles(self, run_id: str, entry_id: str) -> Iterator[Tile]:
+        """Yield the tiles that a run has of a slide; may be none.
 
         Raises
         ------
@@ -70,15 +70,10 @@ class ProjectRuns:
             If their file is damaged, or has anything else.
         """
         path = self.file(run_id, entry_id)
-        if path is None:
-            return []
-        tiles = list(read_tiles(path))
-        strangers = [tile.id for tile in tiles if not is_ours(tile.id)]
-        if strangers:
-            raise ProjectError(
-                f"has {strangers[0]}, which is not a tile of qupath-bridge", path=path
-            )
-        return tiles
+        for tile in () if path is None else read_tiles(path):
+            if not is_ours(tile.id):
+                raise ProjectError(f"has {tile.id}, which is not a tile of qupath-bridge", path=path)
+            yield tile
 
     def earlier_versions(self, run_id: str) -> frozenset[str]:
         """Return the runs that a run replaces: older ones of its output, or with its settings."""
