@@ -10,6 +10,7 @@ processor, its memory the largest that it had.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -80,7 +81,9 @@ def run(folder, patches, slides):
         "export": measure("export", project, "--out", out, *options, "--container", "tar"),
         "verify": measure("verify", out, "--pixels", 0),
         "status": measure("status", project),
-        "resume": measure("export", project, "--out", out, *options, "--container", "tar", "--resume"),
+        "resume": measure(
+            "export", project, "--out", out, *options, "--container", "tar", "--resume"
+        ),
     }
 
 
@@ -99,7 +102,7 @@ def main():
     for name in rows[0][1]:
         cells = [found[name] for _, found in rows]
         shown = "".join(f"{cell['seconds']:12.1f} s{cell['mb']:6.0f} MB" for cell in cells)
-        ratios = [b["seconds"] / a["seconds"] for a, b in zip(cells, cells[1:], strict=False)]
+        ratios = [b["seconds"] / a["seconds"] for a, b in itertools.pairwise(cells)]
         grown = [
             (b["mb"] - a["mb"]) * 1e6 / (more - less)
             for (less, _), (more, _), a, b in zip(rows, rows[1:], cells, cells[1:], strict=False)

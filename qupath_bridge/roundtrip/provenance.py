@@ -29,6 +29,7 @@ from qupath_bridge.stores import local_path
 from qupath_bridge.stores.local import LocalStore
 
 from .backups import backups_of
+from .tile_files import digest_of, tile_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -110,6 +111,7 @@ def _write_beside_patches(project: ProjectInfo, run: Run, recorded: str) -> Path
 def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> None:
     listed = class_colors(project.classes)
     labels = tuple(run.record["labels"])
+    digests = {}
     for facts, table in _slides_of(run):
         if facts["project"] != recorded:
             continue
@@ -118,15 +120,18 @@ def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> 
         drawn = {path: tuple(color) for path, color in facts["class_colors"].items()}
         colors = {**drawn, **listed}
         if table.num_rows:
-            store.put(f"{entry_id}.geojson.gz", tiles_geojson(_tiles(table, colors, labels)))
+            content = tiles_geojson(_tiles(table, colors, labels))
+            digests[entry_id] = digest_of(content)
+            store.put(tile_file(entry_id), content)
         else:
-            store.delete(f"{entry_id}.geojson.gz")
+            store.delete(tile_file(entry_id))
         store.put(f"{entry_id}.json", records.dump_json(facts))
     # The record comes last: a folder without one is not a run.
     record = {
         **run.record,
         "out": run.place,
         "project": recorded,
+        "tiles": digests,
         "failures": [f for f in run.report["failures"] if f["project"] == recorded],
     }
     store.put(records.RUN_FILE, records.dump_json(record), durable=True)

@@ -6,7 +6,7 @@ configuration, and its patches are compared with the tiles that the run wrote in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -23,13 +23,14 @@ from qupath_bridge.outputs import open_output
 from qupath_bridge.patches.table import PatchTable
 from qupath_bridge.pipeline.plan import Plan, plan_slide
 from qupath_bridge.pipeline.records import RUN_FILE, annotation_record, load_record
-from qupath_bridge.qupath.geojson import read_tiles
+from qupath_bridge.qupath.geojson import Tile
 from qupath_bridge.schemas import ProjectRunRecord, RunRecord, SlideFacts
 from qupath_bridge.sources import open_source
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores.local import LocalStore
 
 from .provenance import run_folders
+from .tile_files import read_run_tiles
 
 __all__ = ["EntryStatus", "RunStatus", "status"]
 
@@ -147,7 +148,7 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
     with _drawn_as_in_the_run(project, this) as drawn:
         slides = {slide.entry_id: slide for slide in drawn.slides}
         compared = tuple(
-            _entry_status(slides.get(old["entry_id"]), folder, old, config, reader, failed)
+            _entry_status(slides.get(old["entry_id"]), folder, record, old, config, reader, failed)
             for old in entries
         )
     return RunStatus(
@@ -195,6 +196,7 @@ def _projects(project: Project, record: Mapping[str, Any]) -> tuple[str, ...]:
 def _entry_status(
     slide: Slide | None,
     folder: Path,
+    record: Mapping[str, Any],
     old: Mapping[str, Any],
     config: ExportConfig,
     options: RunOptions,
@@ -210,11 +212,11 @@ def _entry_status(
             reason = f"the slide failed in this run: {failed[old['slide_id']]}"
         return EntryStatus(entry_id, name, "unknown", (reason,))
     old = load_record(store, f"{entry_id}.json", SlideFacts)
-    tiles = folder / f"{entry_id}.geojson.gz"
+    tiles = _shown_tiles(read_run_tiles(folder, record, entry_id))
     if slide is None:
         return EntryStatus(
             entry_id, name, "stale", ("the slide is no longer in the project",),
-            removed=tuple(sorted({patch for patch, _ in _tiles(tiles)})),
+            removed=tuple(sorted({patch for patch, _ in tiles})),
         )  # fmt: skip
     try:
         new = plan_slide(slide, config, options, slide_id=old["slide_id"])
@@ -246,14 +248,14 @@ class _Changes(NamedTuple):
     both: tuple[str, ...]
 
 
-def _changes(new: Plan, path: Path) -> _Changes:
+def _changes(new: Plan, tiles: Iterable[tuple[str, object]]) -> _Changes:
     """Compare a plan with the tiles that a run wrote, which are read one by one."""
     rows = {name: row for row, name in enumerate(new.table.patch_ids(new.slide_id))}
     # Tiles mostly stand in the order of the plan.
     shown_rows = lru_cache(maxsize=2)(partial(_shown, new.table))
     found = np.zeros(len(rows), np.bool_)
     removed, label_changed = set[str](), set[str]()
-    for patch, shown in _tiles(path):
+    for patch, shown in tiles:
         row = rows.get(patch)
         if row is None:
             removed.add(patch)
@@ -287,12 +289,10 @@ def _shown(table: PatchTable, block: int) -> list[tuple[str | None, dict[str, fl
     ]
 
 
-def _tiles(path: Path) -> Iterator[tuple[str, object]]:
-    """Read the tiles that a run wrote into the project: patch id to class and shares."""
-    if not path.is_file():
-        return
+def _shown_tiles(tiles: Iterable[Tile]) -> Iterator[tuple[str, object]]:
+    """Yield the patch id of each tile that a run wrote, with its class and shares."""
     named = {"qb: label share", "qb: margin"}
-    for tile in read_tiles(path):
+    for tile in tiles:
         shares = {n: value for n, value in tile.measurements.items() if value and n not in named}
         yield tile.name or tile.id, (tile.class_path, shares)
 
