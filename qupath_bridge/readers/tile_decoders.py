@@ -47,8 +47,10 @@ _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {
 }  # markers of the header with the size
 _JPEG_SCAN = 0xDA
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_COLOR_MARKERS = frozenset((0xE0, 0xEE))  # of JFIF and Adobe
+_APP0, _APP14 = 0xE0, 0xEE  # of JFIF and Adobe
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"  # then the colours
+_TRANSFORMS = {"RGB": b"\x00", "YCBCR": b"\x01"}
+_SPACES = {transform: space for space, transform in _TRANSFORMS.items()}
 _JPEG_2000 = frozenset((33003, 33004, 33005, 34712))
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
 _WEBP = 50001
@@ -134,13 +136,24 @@ def whole_jpeg(data: bytes, tables: bytes | None, space: str | None) -> bytes | 
     """
     head = _JPEG_START
     if space is not None:
-        found = {marker for part in (data, tables or b"") for marker, _ in _jpeg_markers(part)}
-        if found & _COLOR_MARKERS:
-            return None  # it says already what it holds, and may say something else
-        head += _ADOBE + (b"\x00" if space == "RGB" else b"\x01")
+        said = [*_said_spaces(data), *_said_spaces(tables or b"")]
+        if not said:
+            head += _ADOBE + _TRANSFORMS[space]
+        elif any(each != space for each in said):
+            return None  # decoders go by the markers
     if tables is not None:
         head += tables[2:].removesuffix(_JPEG_END)
     return head + data[2 : data.rfind(_JPEG_END)] + _JPEG_END
+
+
+def _said_spaces(data: bytes) -> Iterator[str | None]:
+    """Yield what the markers of JPEG data say of its colours; None for what is not known here."""
+    for marker, place in _jpeg_markers(data):
+        if marker == _APP0 and data[place + 4 : place + 9] == b"JFIF\0":
+            yield "YCBCR"
+        elif marker == _APP14:
+            adobe = data[place : place + len(_ADOBE)] == _ADOBE
+            yield _SPACES.get(data[place + len(_ADOBE) :][:1]) if adobe else None
 
 
 def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:

@@ -133,36 +133,42 @@ class TileReader(LevelReader):
         """The fingerprint of the file as it is now; read again each time."""
         return file_fingerprint(self._path)
 
-    def read_encoded(self, box: Box, plane: Plane) -> bytes | None:
+    def read_encoded(self, box: Box, size: tuple[int, int], plane: Plane) -> bytes | None:
         """Return a whole JPEG file with the pixels of a box, None if there is none.
 
         Parameters
         ----------
         box : Box
             Level-0 pixels of the file.
+        size : (width, height)
+            Output pixels.
         plane : Plane
 
         Returns
         -------
         bytes or None
-            For a box that is exactly one JPEG file tile inside the slide: its data, not decoded,
-            with the tables of the file. Decoded it gives the pixels of :meth:`read`.
+            For a box that is exactly one JPEG file tile inside a level, and not scaled: its data,
+            not decoded, with the tables of the file. Decoded it gives the pixels of :meth:`read`.
 
         Raises
         ------
         ReadError
             If the file cannot be read there, or has no such plane.
         """
-        self._check(box, (box.w, box.h), plane)
-        place = 0, self._plane_number(plane)
-        table = self._table(*place)
-        box_in_tiles = np.divmod([box.x, box.y], table.tile)
-        (column, row), rest = box_in_tiles[0].tolist(), box_in_tiles[1]
-        inside = min(box.x, box.y) >= 0 and box.x + box.w <= self.size[0]
-        if not inside or box.y + box.h > self.size[1] or rest.any() or box[2:] != table.tile:
+        self._check(box, size, plane)
+        boxes = np.array([box])
+        (inside,), level = self._find_whole(boxes, size)
+        if not inside:
             return None
-        index = row * table.across + column
-        if not table.is_jpeg or table.counts[0, index] == 0:
+        place = self._numbers[level], self._plane_number(plane)
+        table = self._table(*place)
+        factors = np.array(self._factors[level], np.int64)
+        (column, row), rest = np.divmod(boxes[0, :2] // factors, table.tile)
+        native = tuple((boxes[0, 2:] // factors).tolist()) == size == table.tile
+        if not native or rest.any() or not table.is_jpeg:
+            return None
+        index = int(row * table.across + column)
+        if table.counts[0, index] == 0:
             return None
         try:
             data = self._read_data(table, 0, index)
