@@ -24,7 +24,7 @@ BATCH_BYTES = 32 << 20
 """Decoded tiles that are held at once."""
 
 MAX_DIFFERENCE = 8
-"""How far a GPU's pixels may be from libjpeg's in the tiles that are compared, of 255.
+"""Largest difference of a GPU's pixels from libjpeg's in the tiles that are compared, of 255.
 
 Decoders round differently: by 1 to 3 on an H100. Wrong colours differ by far more.
 """

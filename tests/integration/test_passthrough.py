@@ -156,7 +156,7 @@ def test_other_patches_are_encoded(slide, tmp_path, options):
 
 
 def test_turned_slides_are_encoded(slide, tmp_path):
-    """A tile lies otherwise in the file than QuPath shows it."""
+    """QuPath shows a tile in another direction than the file has it."""
     run = export(slide, tmp_path / "out", wrappers=[rotated(180)])
     tiles = tiles_of(slide)
     for row in run.table().to_pylist():
