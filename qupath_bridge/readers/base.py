@@ -61,9 +61,9 @@ class Reader(Protocol):
     know", 3 and more for a reader that was made for this very format. The reader ``auto`` tries
     the highest number first. A factory without ``can_open`` counts as 1 and is tried last.
 
-    A reader may have the method ``read_encoded(box, plane) -> bytes | None``. It returns a whole
-    JPEG file whose decoded pixels equal those of :meth:`read` at full resolution, where the box is
-    exactly one JPEG file tile; else None.
+    A reader may have the method ``read_encoded(box, size, plane) -> bytes | None``. It returns a
+    whole JPEG file whose decoded pixels equal those of :meth:`read`, where the box is exactly one
+    JPEG file tile of the level that is read, and not scaled; else None.
 
     A reader can be pickled: the copy opens the file again.
     """
