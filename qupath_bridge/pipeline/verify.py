@@ -278,7 +278,7 @@ def _check_pixels(
     """Read patches of one slide again and compare."""
     findings = []
     try:
-        with open_reader(path, name=reader_name) as reader:
+        with open_reader(path, name=reader_name, on_bad_tile=config.on_bad_tile) as reader:
             fingerprint, known = reader.fingerprint, facts["fingerprint"]
             if (fingerprint.size, fingerprint.digest) != (known["size"], known["digest"]):
                 problem = "the slide file is not the one that was exported"
