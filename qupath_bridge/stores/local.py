@@ -250,7 +250,7 @@ class LocalStore:
 
     def _temporary(self, folder: str) -> str:
         """Return a new path in a folder; the process takes part, as it may be a copy of another."""
-        file = f"{TEMPORARY}{self._random}-{os.getpid():x}-{next(self._numbers):x}"
+        file = f"{TEMPORARY}{self._random}{os.getpid():08x}{next(self._numbers):08x}"
         return self._path(f"{folder}/{file}" if folder else file)
 
     def _make_folder(self, folder: str) -> None:
