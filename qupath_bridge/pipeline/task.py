@@ -20,6 +20,7 @@ import numpy as np
 import xxhash
 
 from qupath_bridge.codecs import Encoder, encoder_of
+from qupath_bridge.codecs.raw import decode_raw
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import (
     GeometryError,
@@ -452,7 +453,9 @@ class _SlideJob:
                 yield _Made(row, None, b"", None, str(Reason.QUALITY), measures)
                 continue
             payload = patch
-            if not takes_arrays and not isinstance(patch, bytes):
+            if takes_arrays:
+                payload = np.ascontiguousarray(patch)
+            elif not isinstance(patch, bytes):
                 with step("encode"):
                     payload = encoder.encode(patch)
             yield _Made(row, payload, _raw_digest(payload), None, None, measures)
@@ -480,10 +483,12 @@ class _SlideJob:
             if patch_digest(payload) != known.digest:
                 continue
             here = known.location == Location(name)
+            digest, size = _raw_digest(payload), self.plan.config.size
+            again = payload if self.output.accepts == "bytes" else decode_raw(payload, (size, size))
             kept[row] = _Made(
                 row,
-                None if here else payload,
-                _raw_digest(payload),
+                None if here else again,
+                digest,
                 known.location if here else None,
                 None,
                 known.measures,
