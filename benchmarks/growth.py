@@ -80,7 +80,9 @@ def run(folder, patches, slides):
         "export": measure("export", project, "--out", out, *options, "--container", "tar"),
         "verify": measure("verify", out, "--pixels", 0),
         "status": measure("status", project),
-        "resume": measure("export", project, "--out", out, *options, "--container", "tar", "--resume"),
+        "resume": measure(
+            "export", project, "--out", out, *options, "--container", "tar", "--resume"
+        ),
     }
 
 

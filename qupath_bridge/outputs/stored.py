@@ -17,6 +17,7 @@ from qupath_bridge.stores.local import LocalStore
 
 from . import index, lock
 from .base import Location, LockHolder, PatchRef
+from .row_batches import Rows, is_patch_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -167,6 +168,10 @@ class StoredOutput(ABC, Generic[Pending]):
         """Return the ids of the committed slides, sorted."""
         return index.list_partitions(self.store)
 
+    def rows(self, slide_id: str) -> Rows | None:
+        """Open the rows of a slide, None if it is not committed."""
+        return index.open_partition(self.store, slide_id)
+
     def table(self, slide_id: str) -> pa.Table | None:
         """Return the rows of a slide, None if it is not committed."""
         return index.read_partition(self.store, slide_id)
@@ -255,7 +260,7 @@ class StoredOutput(ABC, Generic[Pending]):
             return None
         paths = () if table is None else table.column("path").to_pylist()
         # Whatever rows list, nothing but files of patches is ever removed because of it.
-        return {path for path in paths if path is not None and index.is_patch_path(path)}
+        return {path for path in paths if path is not None and is_patch_path(path)}
 
     def _abandoned_dropped(self) -> Iterator[str]:
         slides = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +13,7 @@ import xxhash
 from qupath_bridge.errors import OutputError, PlanError
 from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import Location
+from qupath_bridge.outputs.row_batches import AnyRows, batches_of, flat_values, row_problem
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.table import LABEL_SOURCES, PatchTable, Ragged
 
@@ -345,27 +346,31 @@ def _shares(table: PatchTable) -> pa.Array:
     )
 
 
-def run_id_of(table: pa.Table) -> str | None:
+def run_id_of(rows: AnyRows) -> str | None:
     """Return the run that wrote these rows."""
-    return index.metadata_of(table).get("run_id")
+    return index.metadata_of(rows).get("run_id")
 
 
-def locations(table: pa.Table) -> Iterator[tuple[Location, str]]:
+def locations(rows: AnyRows) -> Iterator[tuple[Location, str]]:
     """Yield place and digest of each patch."""
-    columns = [table.column(name).to_pylist() for name in ("path", "offset", "length", "digest")]
-    for path, offset, length, digest in zip(*columns, strict=True):
-        yield Location(path, offset, length), digest
+    names = ["path", "offset", "length", "digest"]
+    for batch in batches_of(rows, names):
+        columns = (batch.column(name).to_pylist() for name in names)
+        for path, offset, length, digest in zip(*columns, strict=True):
+            yield Location(path, offset, length), digest
 
 
-def label_counts(table: pa.Table) -> dict[str, int]:
+def label_counts(rows: AnyRows) -> dict[str, int]:
     """Return the number of patches by label, most first, then by name; of a list each label."""
     counts: Counter[str] = Counter()
-    for label in table.column("label").to_pylist():
-        counts.update([label] if isinstance(label, str) else label or ())
+    for batch in batches_of(rows, ["label"]):
+        labels = batch.column(0)
+        flat = labels.flatten() if pa.types.is_list(labels.type) else labels.drop_null()
+        counts.update({each["values"]: each["counts"] for each in flat.value_counts().to_pylist()})
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def rows_digest(table: pa.Table, facts: Mapping[str, Any]) -> str:
+def rows_digest(rows: AnyRows, facts: Mapping[str, Any]) -> str:
     """Return the digest of the rows and facts of a slide.
 
     It is one of values, the same for the same patches of two runs: their ids and times take no
@@ -373,25 +378,22 @@ def rows_digest(table: pa.Table, facts: Mapping[str, Any]) -> str:
     """
     stamp = {**facts["fingerprint"], "mtime_ns": None}
     facts = {**facts, "run_id": None, "seconds": None, "fingerprint": stamp}
-    notes = index.metadata_of(index.without_notes(table, "run_id", "facts"))
-    digest = xxhash.xxh3_128(ids.json_digest({**notes, "facts": facts}).encode())
-    for batch in table.drop_columns(["run_id"]).combine_chunks().to_batches(index.BATCH):
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            digest.update(f"{name}:{column.to_pylist()!r}".encode("utf-8", "surrogatepass"))
-    return f"xxh3_128:{digest.hexdigest()}"
+    notes = {k: v for k, v in index.metadata_of(rows).items() if k not in {"run_id", "facts"}}
+    names = [name for name in rows.schema.names if name != "run_id"]
+    digests: defaultdict[str, xxhash.xxh3_128] = defaultdict(xxhash.xxh3_128)
+    for batch in batches_of(rows, names):
+        for name in names:
+            for part, content in flat_values(batch.column(name), name):
+                digests[part].update(content)
+    columns = {part: digest.hexdigest() for part, digest in digests.items()}
+    types = {name: str(rows.schema.field(name).type) for name in names}
+    return ids.json_digest({**notes, "facts": facts, "types": types, "columns": columns})
 
 
-def slide_report_of(table: pa.Table, slide_id: str) -> dict[str, Any]:
-    """Return what the report says of a committed slide.
-
-    Raises
-    ------
-    OutputError
-        If the facts in its rows are damaged.
-    """
-    facts = load_facts(table, slide_id)
-    by_label = dict(sorted(label_counts(table).items()))
-    return slide_report({**facts, "written": table.num_rows, "by_label": by_label})
+def slide_report_of(rows: AnyRows, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the report says of a committed slide, whose facts are loaded."""
+    by_label = dict(sorted(label_counts(rows).items()))
+    return slide_report({**facts, "written": rows.num_rows, "by_label": by_label})
 
 
 # The id holds the box too: rows whose boxes somebody edited fit no plan.
@@ -401,7 +403,7 @@ BOX_COLUMNS = ("patch_id", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", 
 def find_reusable(plan: Plan, old: pa.Table) -> dict[int, ReusablePatch]:
     """Return which patches of a plan stand in older rows with the same pixels, by row."""
     same_pixels = index.metadata_of(old).get("pixels") == pixels_digest(plan)
-    if not same_pixels or index.row_problem(old):
+    if not same_pixels or row_problem(old):
         return {}
     boxes = zip(*(old.column(name).to_pylist() for name in BOX_COLUMNS), strict=True)
     known = {

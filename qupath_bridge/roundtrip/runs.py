@@ -72,7 +72,9 @@ class ProjectRuns:
         path = self.file(run_id, entry_id)
         for tile in () if path is None else read_tiles(path):
             if not is_ours(tile.id):
-                raise ProjectError(f"has {tile.id}, which is not a tile of qupath-bridge", path=path)
+                raise ProjectError(
+                    f"has {tile.id}, which is not a tile of qupath-bridge", path=path
+                )
             yield tile
 
     def earlier_versions(self, run_id: str) -> frozenset[str]:
