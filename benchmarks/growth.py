@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -101,10 +102,10 @@ def main():
     for name in rows[0][1]:
         cells = [found[name] for _, found in rows]
         shown = "".join(f"{cell['seconds']:12.1f} s{cell['mb']:6.0f} MB" for cell in cells)
-        ratios = [b["seconds"] / a["seconds"] for a, b in zip(cells, cells[1:], strict=False)]
+        ratios = [b["seconds"] / a["seconds"] for a, b in pairwise(cells)]
         grown = [
             (b["mb"] - a["mb"]) * 1e6 / (more - less)
-            for (less, _), (more, _), a, b in zip(rows, rows[1:], cells, cells[1:], strict=False)
+            for ((less, _), (more, _)), (a, b) in zip(pairwise(rows), pairwise(cells), strict=True)
         ]
         print(f"{name:10s}{shown}   x {', '.join(f'{r:.2f}' for r in ratios)}"
               f"   bytes per patch {', '.join(f'{g:.0f}' for g in grown)}")  # fmt: skip

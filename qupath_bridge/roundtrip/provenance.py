@@ -153,10 +153,10 @@ def _tiles(
     rows: Rows, colors: Mapping[str, tuple[int, int, int]], labels: Iterable[str]
 ) -> Iterator[Tile]:
     """Yield the tiles of a slide; each has the share of every label, also if it is zero."""
-    names = set(labels)
+    known = set(labels)
     for batch in rows.batches(["shares"]):
-        names.update(batch.column(0).keys.unique().to_pylist())
-    zeros = dict.fromkeys(sorted(names), 0.0)
+        known.update(batch.column(0).keys.unique().to_pylist())
+    zeros = dict.fromkeys(sorted(known), 0.0)
     for row in chain.from_iterable(batch.to_pylist() for batch in rows.batches(_SHOWN)):
         label = row["label"]
         # Several labels become one class of several names, as QuPath does for multiplexing.
