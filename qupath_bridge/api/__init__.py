@@ -7,6 +7,7 @@ A function that takes ``options`` also takes single options by name, which win o
 from qupath_bridge.pipeline.estimate import Estimate
 from qupath_bridge.pipeline.inspection import Inspection
 from qupath_bridge.pipeline.plan import Failure, Plan, Plans
+from qupath_bridge.pipeline.profile import Profile
 from qupath_bridge.pipeline.progress import Progress
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.slide_files import failure_lines
@@ -38,6 +39,7 @@ __all__ = [
     "Inspection",
     "Plan",
     "Plans",
+    "Profile",
     "Progress",
     "Project",
     "Provenance",

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
 from qupath_bridge.errors import UsageError
+from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.empty import warn_of_empty
 from qupath_bridge.pipeline.export import run_export
+from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.plan import Failure, Plan, Plans
+from qupath_bridge.pipeline.profile import Profile
 from qupath_bridge.pipeline.progress import Progress, watch
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import Survey, survey, survey_plans
 from qupath_bridge.roundtrip import provenance as _provenance
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
+from qupath_bridge.timing import collect, step
 
 from .opening import Place, Source, open_source, options_of, output_of, refuse_opening
 from .planning import select
@@ -80,6 +85,28 @@ def export(
     A script that uses ``runner="processes"`` needs the usual ``if __name__ == "__main__":``.
     """
     options = options_of(options, changes)
+    began = time.perf_counter()
+    with collect(options.profile) as timer:
+        run = _export_source(source, out, config, selection, options, on_progress, cancel, command)
+    if not options.profile:
+        return run
+    workers = options.workers or available_cores()
+    wall = time.perf_counter() - began
+    return dataclasses.replace(
+        run, profile=Profile(FrozenDict(timer.seconds), wall, run.written, workers)
+    )
+
+
+def _export_source(
+    source: Plan | Plans | Sequence[Plan] | Source,
+    out: Place | Output,
+    config: ExportConfig | None,
+    selection: Selection | None,
+    options: RunOptions,
+    on_progress: Callable[[Progress], None] | None,
+    cancel: Cancel | None,
+    command: Sequence[str] | None,
+) -> Run:
     plans = _plans_of(source)
     if plans is not None:
         if selection is not None or (config is not None and config != plans[0].config):
@@ -92,7 +119,8 @@ def export(
     settings = Settings(selection or Selection(), config or ExportConfig(), options)
     with open_source(source, options) as (projects, given):  # type: ignore[arg-type]
         slides = select(given, settings.selection)
-        surveyed = survey(slides, settings.config, options)
+        with step("plan"):
+            surveyed = survey(slides, settings.config, options)
         return _export(surveyed, out, settings, projects, {}, (), on_progress, cancel, command)
 
 
@@ -150,11 +178,12 @@ def _export(
     written = []
     if options.provenance:
         in_files = local_path(run.url) is not None
-        written = [
-            _provenance.write_provenance(info, run)
-            for info in infos.values()
-            if in_files or not info.plain
-        ]
+        with step("commit"):
+            written = [
+                _provenance.write_provenance(info, run)
+                for info in infos.values()
+                if in_files or not info.plain
+            ]
         warnings += [each.warning for each in written if each.warning]
     return dataclasses.replace(
         run,

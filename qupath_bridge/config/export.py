@@ -23,6 +23,7 @@ from .values import (
     as_pair,
     as_planes,
     as_priority,
+    as_text,
     as_threshold,
     as_unclassified,
 )
@@ -93,7 +94,7 @@ class ExportConfig(Model):
             "labels",
         ),
         "tissue": ("tissue", "tissue_threshold", "min_tissue"),
-        "pixels": ("qc_min", "stain", "format", "jpeg_quality"),
+        "pixels": ("qc_min", "stain", "format", "jpeg_quality", "jpeg_subsampling", "passthrough"),
         "files": ("layout", "container"),
     }
 
@@ -193,6 +194,15 @@ class ExportConfig(Model):
     )
     format: Annotated[str, part("encoder")] = option("png", "file format of a patch", show="FORMAT")
     jpeg_quality: int = option(90, "JPEG quality", show="1-100", ge=1, le=100)
+    jpeg_subsampling: Annotated[Literal["420", "422", "444"], BeforeValidator(as_text)] = option(
+        "420",
+        "colours of a JPEG file: at half the pixels in both directions, in one, or at all pixels",
+    )
+    passthrough: Literal["never", "auto"] = option(
+        "never",
+        "write JPEG tiles of the slide file as they are where they are just patches; auto does, "
+        "with the quality of the slide",
+    )
 
     layout: str = option(
         "patches/{slide_id}/{label}/{patch_id}",

@@ -44,6 +44,7 @@ class RunOptions(Model):
             "update",
             "break_lock",
             "progress",
+            "profile",
         ),
     }
 
@@ -88,6 +89,7 @@ class RunOptions(Model):
         False, "take an output over from a run that seems to be at work there"
     )
     progress: Literal["auto", "jsonl", "none"] = option("auto", "progress on stderr")
+    profile: bool = option(False, "say where the time went, step by step, and what the limit is")
 
     def only(self, *names: str) -> RunOptions:
         """Return a copy with the options of these names; all others have their default."""

@@ -99,6 +99,11 @@ def as_unclassified(value: object) -> object:
     return value
 
 
+def as_text(value: object) -> object:
+    """Let a TOML file hold a number where its digits are meant."""
+    return str(value) if isinstance(value, int) else value
+
+
 def as_threshold(value: object) -> object:
     """Read a number from 0 to 1, or "otsu", as text."""
     if value == "otsu":
