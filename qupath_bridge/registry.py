@@ -66,6 +66,10 @@ def _built_in(kind: str, name: str, reference: str, install: str | None = None) 
     return Part(kind, name, f"qupath_bridge.{reference}", "built in", install)
 
 
+def _extra(name: str) -> str:
+    return f"pip install 'qupath-bridge[{name}]'"
+
+
 _PIXELS = "pip install tifffile imagecodecs"
 _BUILT_IN: Mapping[tuple[str, str], Part] = {
     (part.kind, part.name): part
@@ -81,8 +85,9 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
             "readers.openslide:OpenSlideReader",
             "pip install openslide-python openslide-bin",
         ),
-        _built_in("reader", "tiff", "readers.tiff:TiffReader", _PIXELS),
+        _built_in("reader", "tiles", "readers.tiles:TileReader", _PIXELS),
         _built_in("reader", "pillow", "readers.pillow:PillowReader", "pip install Pillow"),
+        _built_in("reader", "cucim", "readers.cucim:CucimReader", _extra("cucim")),
         _built_in("encoder", "png", "codecs.png:PngEncoder", "pip install isal"),
         _built_in("encoder", "jpeg", "codecs.jpeg:JpegEncoder", _PIXELS),
         _built_in("encoder", "tiff", "codecs.tiff:TiffEncoder", _PIXELS),

@@ -424,12 +424,14 @@ def _parts(config: ExportConfig, reader: Reader) -> FrozenDict[str, str]:
         "stain": [] if config.stain == "none" else [registry.split_argument(config.stain)[0]],
         "quality": sorted(config.qc_min),
     }
+    parts = {
+        kind: ", ".join(registry.version(kind, name) for name in names)
+        for kind, names in named.items()
+        if names
+    }
+    variant = getattr(reader, "variant", None)
     return FrozenDict(
-        {
-            kind: ", ".join(registry.version(kind, name) for name in names)
-            for kind, names in named.items()
-            if names
-        }
+        parts if variant is None else parts | {"reader": f"{parts['reader']} ({variant})"}
     )
 
 

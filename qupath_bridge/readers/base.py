@@ -65,6 +65,9 @@ class Reader(Protocol):
     whole JPEG file whose decoded pixels equal those of :meth:`read`, where the box is exactly one
     JPEG file tile of the level that is read, and not scaled; else None.
 
+    A reader whose pixels depend on the machine may have the attribute ``variant``, a short text
+    such as its device and decoder. Records and digests take it up with the reader's name.
+
     A reader can be pickled: the copy opens the file again.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,8 @@ class ProjectRuns:
             (folder / name).is_file() for name in (tile_file(entry_id), f"{entry_id}.json")
         )
 
-    def tiles(self, run_id: str, entry_id: str) -> list[Tile]:
-        """Return the tiles that a run has of a slide; may be none.
+    def tiles(self, run_id: str, entry_id: str) -> Iterator[Tile]:
+        """Yield the tiles that a run has of a slide; may be none.
 
         Raises
         ------
@@ -72,15 +72,14 @@ class ProjectRuns:
         """
         folder = self.folders.get(run_id)
         if folder is None or not self.has(run_id, entry_id):
-            return []
-        tiles = list(read_run_tiles(folder, self._record(run_id), entry_id))
-        strangers = [tile.id for tile in tiles if not is_ours(tile.id)]
-        if strangers:
-            raise ProjectError(
-                f"has {strangers[0]}, which is not a tile of qupath-bridge",
-                path=folder / tile_file(entry_id),
-            )
-        return tiles
+            return
+        for tile in read_run_tiles(folder, self._record(run_id), entry_id):
+            if not is_ours(tile.id):
+                raise ProjectError(
+                    f"has {tile.id}, which is not a tile of qupath-bridge",
+                    path=folder / tile_file(entry_id),
+                )
+            yield tile
 
     def earlier_versions(self, run_id: str) -> frozenset[str]:
         """Return the runs that a run replaces: older ones of its output, or with its settings."""

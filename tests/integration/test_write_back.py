@@ -453,7 +453,7 @@ def with_other_label(path, old, new):
 
 @pytest.mark.parametrize("change", ["a label", "nothing but the packing", "gone", "swapped"])
 def test_only_what_the_run_wrote_goes_into_the_data(study, change):
-    """An edited file counts for nothing: neither as new tiles, nor as what a run wrote before."""
+    """An edited file is not a record: neither as new tiles, nor as what a run wrote before."""
     run_id = export(study)
     path = study.project.parent / "qupath_bridge" / "runs" / run_id / "1.geojson.gz"
     if change == "a label":
