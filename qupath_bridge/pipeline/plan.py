@@ -355,7 +355,7 @@ def plan_slide(
     path = slide_path(slide)
     data = read_annotations(slide, config)
     name = (options or RunOptions()).reader
-    with open_reader(path, name=name) as reader:
+    with open_reader(path, name=name, on_bad_tile=config.on_bad_tile) as reader:
         return make_plan(slide, config, data, reader, slide_id=slide_id, reader_name=name)
 
 

@@ -16,6 +16,8 @@ import numpy as np
 
 from qupath_bridge.model import PixelArray
 
+from .encoded_sizes import jpeg_xl_size, jpeg_xr_size
+
 __all__ = [
     "MAX_GROWTH",
     "Decoder",
@@ -34,7 +36,7 @@ Raises any error for data that is not such a tile.
 """
 
 MAX_GROWTH = 4
-"""A JPEG or JPEG 2000 tile with more pixels than this many tiles is refused.
+"""A tile of a JPEG format with more pixels than this many tiles is refused.
 
 It has a size of its own, and is decoded at that size: 700 bytes can take gigabytes.
 """
@@ -47,12 +49,12 @@ _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {
 }  # markers of the header with the size
 _JPEG_SCAN = 0xDA
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_APP0, _APP14 = 0xE0, 0xEE  # of JFIF and Adobe
+_JFIF, _ADOBE_MARKER = 0xE0, 0xEE
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"  # then the colours
-_TRANSFORMS = {"RGB": b"\x00", "YCBCR": b"\x01"}
-_SPACES = {transform: space for space, transform in _TRANSFORMS.items()}
 _JPEG_2000 = frozenset((33003, 33004, 33005, 34712))
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
+_JPEG_XL = frozenset((50002, 52546))
+_JPEG_XR = frozenset((22610, 34934))
 _WEBP = 50001
 _BYTES: dict[int, Callable[..., Any]] = {
     5: imagecodecs.lzw_decode,
@@ -114,6 +116,10 @@ def encoded_size(data: bytes, code: int) -> tuple[int, int]:
             if marker in _JPEG_SIZES and place + 9 <= len(data):
                 height, width = struct.unpack_from(">2H", data, place + 5)
                 return width, height
+    elif code in _JPEG_XL:
+        return jpeg_xl_size(data)
+    elif code in _JPEG_XR:
+        return jpeg_xr_size(data)
     return 0, 0
 
 
@@ -135,25 +141,25 @@ def whole_jpeg(data: bytes, tables: bytes | None, space: str | None) -> bytes | 
         None if decoders would take the colours for others than they are.
     """
     head = _JPEG_START
-    if space is not None:
-        said = [*_said_spaces(data), *_said_spaces(tables or b"")]
-        if not said:
-            head += _ADOBE + _TRANSFORMS[space]
-        elif any(each != space for each in said):
-            return None  # decoders go by the markers
+    said = _said_space(data) or _said_space(tables or b"")
+    if space is not None and said != space:
+        if said is not None:
+            return None  # of two markers the other would count
+        head += _ADOBE + (b"\x00" if space == "RGB" else b"\x01")
     if tables is not None:
         head += tables[2:].removesuffix(_JPEG_END)
     return head + data[2 : data.rfind(_JPEG_END)] + _JPEG_END
 
 
-def _said_spaces(data: bytes) -> Iterator[str | None]:
-    """Yield what the markers of JPEG data say of its colours; None for what is not known here."""
+def _said_space(data: bytes) -> str | None:
+    """Return what JPEG data hold by their own markers, as decoders read them."""
+    said = None
     for marker, place in _jpeg_markers(data):
-        if marker == _APP0 and data[place + 4 : place + 9] == b"JFIF\0":
-            yield "YCBCR"
-        elif marker == _APP14:
-            adobe = data[place : place + len(_ADOBE)] == _ADOBE
-            yield _SPACES.get(data[place + len(_ADOBE) :][:1]) if adobe else None
+        if marker == _JFIF and data[place + 4 : place + 9] == b"JFIF\0":
+            return "YCBCR"
+        if marker == _ADOBE_MARKER and data[place + 4 : place + 9] == b"Adobe":
+            said = "YCBCR" if data[place + 15 : place + 16] == b"\x01" else "RGB"
+    return said
 
 
 def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:

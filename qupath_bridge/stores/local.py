@@ -250,7 +250,7 @@ class LocalStore:
 
     def _temporary(self, folder: str) -> str:
         """Return a new path in a folder; the process takes part, as it may be a copy of another."""
-        file = f"{TEMPORARY}{self._random}-{os.getpid():x}-{next(self._numbers):x}"
+        file = f"{TEMPORARY}{self._random}{os.getpid():08x}{next(self._numbers):08x}"
         return self._path(f"{folder}/{file}" if folder else file)
 
     def _make_folder(self, folder: str) -> None:
@@ -290,16 +290,19 @@ class LocalStore:
 
 
 class _LocalDraft:
-    """A temporary file in the folder in which it gets its name; errors name ``shown``."""
+    """A temporary file in the folder in which it gets its name; errors name ``shown``.
 
-    __slots__ = ("_file", "_path", "_shown", "_store")
+    Who cannot write its bytes one after the other opens :attr:`path`.
+    """
+
+    __slots__ = ("_file", "_shown", "_store", "path")
 
     def __init__(self, store: LocalStore, folder: str, *, shown: str) -> None:
         self._store = store
         self._shown = shown
         self._file: int | None = None
         try:
-            self._path, self._file = store._open_temporary(folder)
+            self.path, self._file = store._open_temporary(folder)
         except OSError as error:
             raise _output_error(store.root / shown, "written", error) from error
 
@@ -320,11 +323,11 @@ class _LocalDraft:
         target = self._store._path(checked_name(name))
         try:
             if os.access(target, os.F_OK):
-                copy_permissions(target, self._path)
+                copy_permissions(target, self.path)
             if durable and self._file is not None:
                 os.fsync(self._file)
             self._close()
-            _rename(self._path, target)
+            _rename(self.path, target)
             if durable:
                 _sync_folder(os.path.dirname(target))
         except OSError as error:
@@ -335,14 +338,14 @@ class _LocalDraft:
         target = self._store.root / checked_name(name)
         with _errors_of(target, "written"):
             self._close()
-            return _link(Path(self._path), target)
+            return _link(Path(self.path), target)
 
     def discard(self) -> None:
         """Remove the file."""
         with contextlib.suppress(OSError):
             self._close()
         with contextlib.suppress(OSError):
-            os.unlink(self._path)
+            os.unlink(self.path)
 
     def _close(self) -> None:
         file, self._file = self._file, None
