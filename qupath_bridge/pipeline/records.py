@@ -9,6 +9,7 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xxhash
@@ -42,6 +43,7 @@ __all__ = [
     "annotation_record",
     "bad_tile_warnings",
     "bad_tiles_of",
+    "check_named",
     "checked",
     "config_digest",
     "dropped_counts",
@@ -152,6 +154,19 @@ def checked(
         raise fault(f"{shown} is damaged: {first_fault(error)}.") from error
     checked_record: dict[str, Any] = record
     return checked_record
+
+
+def check_named(record: Mapping[str, Any], *, path: Path, **ids: str) -> None:
+    """Check that a record is of the run or slide after which its file or folder is named.
+
+    Raises
+    ------
+    OutputError
+        If it says another id.
+    """
+    for key, wanted in ids.items():
+        if record[key] != wanted:
+            raise OutputError(f"{path} is damaged: its {key} is {record[key]!r}.", hint=DAMAGED)
 
 
 DAMAGED = "It was changed by hand or damaged; export into a new folder."

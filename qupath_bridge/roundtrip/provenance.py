@@ -41,6 +41,7 @@ __all__ = [
     "ensure_provenance",
     "find_run",
     "find_run_to_undo",
+    "load_run_record",
     "recorded_project",
     "run_folders",
     "write_provenance",
@@ -338,10 +339,23 @@ def find_run_to_undo(project: ProjectInfo, run: str) -> str:
         raise
 
 
+def load_run_record(folder: Path) -> dict[str, Any]:
+    """Return the record of a run in a project.
+
+    Raises
+    ------
+    OutputError
+        If it is damaged, or of another run than its folder says.
+    """
+    record = records.load_record(LocalStore(folder), records.RUN_FILE, ProjectRunRecord)
+    records.check_named(record, run_id=folder.name, path=folder / records.RUN_FILE)
+    return record
+
+
 def _output_of(folder: Path) -> str | None:
     """Return the output that the record of a run names; None if the record is damaged."""
     try:
-        record = records.load_record(LocalStore(folder), records.RUN_FILE, ProjectRunRecord)
+        record = load_run_record(folder)
     except OutputError:
         return None
     return str(record["out"])

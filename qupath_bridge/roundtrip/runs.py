@@ -11,13 +11,10 @@ from qupath_bridge.errors import BridgeError, ProjectError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import ImageData, ObjectType, PathObject, ProjectInfo
 from qupath_bridge.patches.ids import slide_of_patch
-from qupath_bridge.pipeline.records import RUN_FILE, load_record
 from qupath_bridge.qupath.editing import is_ours
 from qupath_bridge.qupath.geojson import Tile
-from qupath_bridge.schemas import ProjectRunRecord
-from qupath_bridge.stores.local import LocalStore
 
-from .provenance import run_folders
+from .provenance import load_run_record, run_folders
 from .tile_files import read_run_tiles, tile_file
 
 __all__ = ["RUN_KEY", "ProjectRuns", "our_tiles", "run_of"]
@@ -126,4 +123,4 @@ class ProjectRuns:
         return {tile.id: tile.class_path for tile in self.tiles(run_id, entry_id)}
 
     def _load_record(self, run_id: str) -> Mapping[str, Any]:
-        return load_record(LocalStore(self.folders[run_id]), RUN_FILE, ProjectRunRecord)
+        return load_run_record(self.folders[run_id])

@@ -490,6 +490,34 @@ def test_a_record_without_digests_is_refused(study):
     refused(study, run_id, "run.json")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "key"),
+    [
+        ("qupath_bridge/backups/*/1.json", "entry_id"),
+        ("qupath_bridge/runs/{run}/1.json", "entry_id"),
+        ("qupath_bridge/runs/{run}/1.json", "run_id"),
+        ("qupath_bridge/runs/{run}/run.json", "run_id"),
+    ],
+)
+def test_a_record_that_names_another_slide_or_run_hides_no_other_run(study, pattern, key, capsys):
+    run_id = export(study)
+    write(study, run_id)
+    other = export(study, 2, CONFIG.replace(size=64))
+    (path,) = study.project.parent.glob(pattern.format(run=run_id))
+    record = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**record, key: "somebody"}))
+    assert main(["status", str(study.project), "--json"]) == 0
+    found = {run["run_id"]: run for run in json.loads(capsys.readouterr().out)["runs"]}
+    assert set(found) == {run_id, other}
+    assert found[other]["state"] == "current"
+    if "runs" in pattern:
+        problem = found[run_id]["problem"]
+        assert str(path) in problem and f"its {key} is 'somebody'" in problem
+    else:  # the backup counts no more
+        assert found[run_id]["state"] == "current"
+        assert list(backups_of(study.project.parent)) == []
+
+
 def test_what_the_hint_says_mends_an_edited_file(study):
     run_id = export(study)
     folder = study.project.parent / "qupath_bridge" / "runs" / run_id
