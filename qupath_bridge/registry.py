@@ -85,7 +85,7 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
             "readers.openslide:OpenSlideReader",
             "pip install openslide-python openslide-bin",
         ),
-        _built_in("reader", "tiff", "readers.tiff:TiffReader", _PIXELS),
+        _built_in("reader", "tiles", "readers.tiles:TileReader", _PIXELS),
         _built_in("reader", "pillow", "readers.pillow:PillowReader", "pip install Pillow"),
         _built_in("reader", "cucim", "readers.cucim:CucimReader", _extra("cucim")),
         _built_in("encoder", "png", "codecs.png:PngEncoder", _PIXELS),

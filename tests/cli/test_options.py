@@ -21,7 +21,7 @@ from qupath_bridge.cli.app import PLACES, RUN_ONLY, app
 from qupath_bridge.cli.options import add_flags, flag_of, words_of
 from qupath_bridge.config import Settings, options
 from qupath_bridge.outputs import open_output
-from qupath_bridge.readers.tiff import TiffReader
+from qupath_bridge.readers.tiles import TileReader
 from qupath_bridge.testing.projects import build_project, tree_hashes
 
 OPTIONS = ["--size", "100"]
@@ -495,7 +495,7 @@ def test_layout_on_the_command_line(study, tmp_path, capsys):
     assert "--layout: layout must end with {patch_id}" in errors
 
 
-class Asked(TiffReader):
+class Asked(TileReader):
     """A reader that is taken only where it is asked for, and says that it was."""
 
     used: list = []  # noqa: RUF012
