@@ -179,7 +179,11 @@ class CucimReader(TileReader):
                 return decoder
         sizes = [(pages[0].imagewidth, pages[0].imagelength) for pages in self._pages]
         decoder = _CpuDecoder(open_image, self._path, sizes)
-        self._verify(decoder)
+        try:
+            self._verify(decoder)
+        except BaseException:
+            decoder.close()
+            raise
         return decoder
 
     def _verify(self, decoder: _Decoder) -> None:
@@ -212,7 +216,8 @@ class CucimReader(TileReader):
                 break
 
     def _close(self) -> None:
-        self._ready = {}
+        if self._decoder is not None:
+            self._decoder.close()
         self._decoder = None
         super()._close()
 
@@ -249,6 +254,10 @@ class _Decoder(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Let go of what it holds."""
+        ...
+
 
 class _CpuDecoder:
     """cuCIM's own decoder. It reads the file itself, by place; its pixels are libjpeg's."""
@@ -260,13 +269,18 @@ class _CpuDecoder:
         self.variant = f"cpu, cuCIM {_version('cucim')}"
         try:
             self._image = open_image(str(path))
-            resolutions = self._image.resolutions
-            numbers = [list(resolutions["level_dimensions"]).index(size) for size in sizes]
         except Exception as error:
             raise ReadError(
-                f"{path}: cuCIM does not read all of its levels: {error}.", hint=_OTHER_READERS
+                f"{path}: cuCIM cannot open it: {error}.", hint=_OTHER_READERS
             ) from error
-        self._sizes, self._numbers = sizes, numbers
+        resolutions = self._image.resolutions
+        known = list(resolutions["level_dimensions"])
+        if not set(sizes) <= set(known):
+            self._image.close()
+            raise ReadError(
+                f"{path}: cuCIM sees {len(known)} of its {len(sizes)} levels.", hint=_OTHER_READERS
+            )
+        self._sizes, self._numbers = sizes, [known.index(size) for size in sizes]
         # cuCIM divides places in level 0 by this number, in 32 bits, and cuts to whole pixels.
         self._downsamples = np.array(resolutions["level_downsamples"], np.float32)
 
@@ -289,6 +303,10 @@ class _CpuDecoder:
             except (RuntimeError, ValueError):
                 found.append(None)
         return found
+
+    def close(self) -> None:
+        """Close cuCIM's file."""
+        self._image.close()
 
     def _location(self, corner: Any, level: int) -> list[int]:
         """Return the place in level 0 that cuCIM takes to a corner in a level."""
@@ -358,6 +376,10 @@ class _GpuDecoder:
                 found.append(None)
         self._stream.synchronize()
         return found
+
+    def close(self) -> None:
+        """Give the buffer back."""
+        self._buffer = None
 
 
 def _decode_one(

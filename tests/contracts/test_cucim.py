@@ -1,11 +1,11 @@
 """The reader ``cucim`` keeps the contract of readers: with stand-ins, and with cuCIM itself."""
 
 import pytest
-from tests.support import gpu
 
 from qupath_bridge.readers.cucim import CucimReader
 from qupath_bridge.testing.contracts.reader import ReaderContract, Truth
 from qupath_bridge.testing.slides import marker_image, write_slide
+from tests.support import gpu
 
 SIZE = (301, 207)
 

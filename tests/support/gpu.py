@@ -16,28 +16,43 @@ class CuImage:
     """A TIFF file whose pages are levels."""
 
     def __init__(self, path):
-        with tifffile.TiffFile(path) as file:
-            first, *others = [page for page in file.pages if page.is_tiled]
-            pages = [first, *(page for page in others if page.imagewidth < first.imagewidth)]
-            self._levels = [page.asarray() for page in pages]
-        sizes = [(level.shape[1], level.shape[0]) for level in self._levels]
+        self._file = tifffile.TiffFile(path)
+        first, *others = [page for page in self._file.pages if page.is_tiled]
+        self._pages = [first, *(page for page in others if page.imagewidth < first.imagewidth)]
+        sizes = [(page.imagewidth, page.imagelength) for page in self._pages]
         self.resolutions = {
             "level_dimensions": tuple(sizes),
             "level_downsamples": tuple(float(np.float32(sizes[0][0] / w)) for w, _ in sizes),
         }
+        self._memory = np.full(1 << 20, 77, np.uint8)
+
+    def close(self):
+        self._file.close()
 
     def read_region(self, location, size, level):
-        """Return a view of memory that the next region is read into."""
-        (width, height), *_ = self.resolutions["level_dimensions"]
+        """Return one tile, as a view of memory that the next one is read into.
+
+        Of a tile that cannot be decoded it has what was in the memory.
+        """
+        width, height = self.resolutions["level_dimensions"][0]
         if size[0] > width or size[1] > height:
             raise ValueError("Invalid size (it exceeds the original image)")
         factor = np.float32(self.resolutions["level_downsamples"][level])
         x, y = (int(np.float32(place) / factor) for place in location)
-        found = self._levels[level][y : y + size[1], x : x + size[0]]
-        assert found.shape[:2] == (size[1], size[0])
-        self._memory = getattr(self, "_memory", np.empty(1 << 20, np.uint8))
-        view = self._memory[: found.size].reshape(found.shape)
-        view[:] = found
+        page = self._pages[level]
+        assert (x % page.tilewidth, y % page.tilelength) == (0, 0)
+        assert x + size[0] <= page.imagewidth
+        assert y + size[1] <= page.imagelength
+        view = self._memory[: size[0] * size[1] * 3].reshape(size[1], size[0], 3)
+        index = y // page.tilelength * -(-page.imagewidth // page.tilewidth) + x // page.tilewidth
+        handle = self._file.filehandle
+        handle.seek(page.dataoffsets[index])
+        data = handle.read(page.databytecounts[index])
+        try:
+            (tile,), _, _ = page.decode(data, index, jpegtables=page.jpegtables)
+        except imagecodecs.Jpeg8Error:
+            return view
+        view[:] = tile[: size[1], : size[0]]
         return view
 
 
