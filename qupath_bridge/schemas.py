@@ -56,6 +56,11 @@ class _Project(_Json):
     skip_bad_features: bool
 
 
+class _Encoder(_Json):
+    name: str
+    portable: bool
+
+
 class RunRecord(Record):
     """``run.json`` of an output."""
 
@@ -65,6 +70,7 @@ class RunRecord(Record):
     finished: str | None
     command: list[str]
     tool: dict[str, Any]
+    encoder: _Encoder
     projects: list[_Project]
     selection: dict[str, Any]
     config: dict[str, Any]
@@ -169,6 +175,7 @@ class SlideFacts(Record):
     grid: _Grid
     counts: _Counts
     regions: dict[str, Any]
+    bad_tiles: list[Annotated[list[Count], Field(min_length=6, max_length=6)]]
     warnings: list[str]
     seconds: float | None
 

@@ -102,7 +102,9 @@ def render_preview(plan: Plan, longest_side: int = LONGEST_SIDE) -> Image.Image:
     their label, regions outlined in the colour of their class, dropped boxes have a mark of their
     reason, and a legend below explains and counts them.
     """
-    with open_reader(plan.path, name=plan.reader_name) as reader:
+    with open_reader(
+        plan.path, name=plan.reader_name, on_bad_tile=plan.config.on_bad_tile
+    ) as reader:
         thumbnail, scale = read_thumbnail(reader, plan.coordinates, longest_side)
     colors = class_colors(plan.slide.project.classes, plan.annotations)
     picture = Image.fromarray(thumbnail).convert("RGBA")

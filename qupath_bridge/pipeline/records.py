@@ -7,20 +7,23 @@ import datetime as dt
 import json
 import platform
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 from pydantic import ValidationError
 
+from qupath_bridge import registry
 from qupath_bridge._version import __version__
+from qupath_bridge.codecs import encoder_of
 from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.patches import ids
 from qupath_bridge.qupath.files.classes import class_colors
+from qupath_bridge.readers.base import BadTile
 from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ __all__ = [
     "RUN_FILE",
     "RUN_SCHEMA_VERSION",
     "annotation_record",
+    "bad_tile_warnings",
+    "bad_tiles_of",
     "checked",
     "config_digest",
     "dropped_counts",
@@ -64,6 +69,8 @@ LIBRARIES = (
     "openslide-python",
     "openslide-bin",
     "imagecodecs",
+    "isal",
+    "Pillow",
     "pyarrow",
     "paquo",
 )
@@ -233,6 +240,10 @@ def run_record(
             "platform": platform.platform(),
             "libraries": library_versions(),
         },
+        "encoder": {
+            "name": registry.version("encoder", settings.config.format),
+            "portable": encoder_of(settings.config, None).portable,
+        },
         "projects": [dict(project) for project in projects],
         "selection": settings.selection.as_json(),
         "config": settings.config.as_json(),
@@ -249,11 +260,16 @@ def run_record(
 
 
 def facts_record(
-    plan: Plan, run_id: str, dropped: Mapping[str, int], seconds: float | None = None
+    plan: Plan,
+    run_id: str,
+    dropped: Mapping[str, int],
+    seconds: float | None = None,
+    bad_tiles: Collection[BadTile] = (),
 ) -> dict[str, Any]:
     """Return what a partition says of its slide.
 
-    ``dropped`` has the number of patches by reason that reading dropped.
+    ``dropped`` has the number of patches by reason that reading dropped, ``bad_tiles`` the file
+    tiles that were read as background.
     """
     slide, size = plan.slide, plan.pixel_size
     return {
@@ -298,9 +314,27 @@ def facts_record(
             "dropped": dropped_counts(plan, dropped),
         },
         "regions": plan.report.as_dict(),
-        "warnings": list(plan.warnings),
+        "bad_tiles": [list(tile) for tile in sorted(bad_tiles)],
+        "warnings": [*plan.warnings, *bad_tile_warnings(bad_tiles)],
         "seconds": seconds,
     }
+
+
+def bad_tiles_of(facts: Mapping[str, Any]) -> set[BadTile]:
+    """Return the file tiles that were read as background, as facts of a slide list them."""
+    return {BadTile(*tile) for tile in facts["bad_tiles"]}
+
+
+def bad_tile_warnings(bad_tiles: Collection[BadTile]) -> tuple[str, ...]:
+    """Return what a user should know of file tiles that were read as background."""
+    if not bad_tiles:
+        return ()
+    first = min(bad_tiles)
+    count = "1 file tile" if len(bad_tiles) == 1 else f"{len(bad_tiles)} file tiles"
+    return (
+        f"{count} cannot be decoded and became background; the first at column {first.column}, "
+        f"row {first.row} of level {first.level}, offset {first.offset}.",
+    )
 
 
 def dropped_counts(plan: Plan, while_reading: Mapping[str, int] = FrozenDict()) -> dict[str, int]:

@@ -375,20 +375,20 @@ class LevelReader(ABC):
         self._check(box, size, plane)
         width, height = size
         index = self._choose_level(box, size)
-        # Per axis, and from full-resolution coordinates, so that no error grows along a slide.
         x_factor, y_factor = self._factors[index]
-        x_edges = pixel_edges(box.x / x_factor, (box.x + box.w) / x_factor, width)
-        y_edges = pixel_edges(box.y / y_factor, (box.y + box.h) / y_factor, height)
+        x, x_edges = _relative_edges(box.x, box.w, x_factor, width)
+        y, y_edges = _relative_edges(box.y, box.h, y_factor, height)
         rows, columns = _block_shape(x_edges, y_edges)
         if rows >= height and columns >= width:
-            return self._scaled(index, x_edges, y_edges, plane)
+            return self._scaled(index, (x, y), x_edges, y_edges, plane)
         pixels = np.empty((height, width, 3), np.uint8)
         mask = np.ones((height, width), np.bool_)
         for top in range(0, height, rows):
             for left in range(0, width, columns):
                 place = np.s_[top : top + rows, left : left + columns]
                 across = x_edges[left : left + columns + 1]
-                part, valid = self._scaled(index, across, y_edges[top : top + rows + 1], plane)
+                down = y_edges[top : top + rows + 1]
+                part, valid = self._scaled(index, (x, y), across, down, plane)
                 pixels[place] = part
                 if valid is not None:
                     mask[place] = valid
@@ -399,7 +399,7 @@ class LevelReader(ABC):
     ) -> Pixels:
         """Read a batch of boxes, as :meth:`read` reads each.
 
-        Boxes of one size whose pixels are whole pixels of a level are read together; others, and
+        Boxes of one size that begin at whole pixels of a level are read together; others, and
         those that pass the edges, one by one.
 
         Parameters
@@ -425,13 +425,14 @@ class LevelReader(ABC):
         width, height = size
         for box in boxes[:1].tolist():
             self._check(Box(*box), size, plane)
-        together, index = self._find_whole(boxes, size)
+        together, index = self._find_alike(boxes, size)
         if together.all() and len(boxes):
-            return self._read_whole(index, boxes, size, plane)
+            alike, valid = self._read_alike(index, boxes, size, plane)
+            return alike, None if valid is None or valid.all() else valid
         pixels: PixelArray = np.empty((len(boxes), height, width, 3), np.uint8)
         mask: MaskArray = np.ones(pixels.shape[:3], np.bool_)
         if together.any():
-            pixels[together], valid = self._read_whole(index, boxes[together], size, plane)
+            pixels[together], valid = self._read_alike(index, boxes[together], size, plane)
             if valid is not None:
                 mask[together] = valid
         for number in np.flatnonzero(~together).tolist():
@@ -479,11 +480,10 @@ class LevelReader(ABC):
         finest = [min(factors) for factors in self._factors]
         return choose_level(finest, min(box.w / size[0], box.h / size[1]))
 
-    def _find_whole(self, boxes: BoxArray, size: tuple[int, int]) -> tuple[MaskArray, int]:
-        """Return which boxes are whole pixels inside a level, and the level's index.
+    def _find_alike(self, boxes: BoxArray, size: tuple[int, int]) -> tuple[MaskArray, int]:
+        """Return which boxes are scaled alike, inside a level, and the level's index.
 
-        Only for boxes of one size that are read in one block, with a whole number of the level's
-        pixels per output pixel.
+        They have one size, begin at whole pixels of the level, and are read in one block.
         """
         none: MaskArray = np.zeros(len(boxes), np.bool_)
         if not len(boxes) or (boxes[:, 2:] != boxes[0, 2:]).any():
@@ -493,39 +493,36 @@ class LevelReader(ABC):
         if not (x_factor.is_integer() and y_factor.is_integer()):
             return none, index
         factors = np.array([x_factor, y_factor], np.int64)
-        if (boxes[0, 2:] % (factors * size)).any():
-            return none, index
-        if np.prod(boxes[0, 2:] // factors) > BLOCK_PIXELS:
+        if np.prod(-(-boxes[0, 2:] // factors)) > BLOCK_PIXELS:
             return none, index  # `read` goes block by block
         level = self._levels[index]
-        low, high = boxes[:, :2] // factors, (boxes[:, :2] + boxes[:, 2:]) // factors
+        low, high = boxes[:, :2] // factors, -(-(boxes[:, :2] + boxes[:, 2:]) // factors)
         limit = np.minimum(self._ends(index), (level.width, level.height))
         inside = (low >= 0).all(axis=1) & (high <= limit).all(axis=1)
         return inside & (boxes[:, :2] % factors == 0).all(axis=1), index
 
-    def _read_whole(
+    def _read_alike(
         self, index: int, boxes: BoxArray, size: tuple[int, int], plane: Plane
     ) -> Pixels:
-        """Read boxes that are whole pixels inside a level, see :meth:`_find_whole`."""
+        """Read boxes that are scaled alike, see :meth:`_find_alike`."""
         factors = np.array(self._factors[index], np.int64)
         corners = boxes[:, :2] // factors
-        width, height = (boxes[0, 2:] // factors).tolist()
+        width, height = (-(-boxes[0, 2:] // factors)).tolist()
         number = self._numbers[index]
-        if (width, height) == size:
+        if (boxes[0, 2:] == factors * size).all():
             return self._read_rectangles(number, corners, size, plane)
         pixels: PixelArray = np.empty((len(boxes), size[1], size[0], 3), np.uint8)
         masks: MaskArray = np.ones(pixels.shape[:3], np.bool_)
-        edges = pixel_edges(0, width, size[0]), pixel_edges(0, height, size[1])
+        _, x_edges = _relative_edges(0, int(boxes[0, 2]), int(factors[0]), size[0])
+        _, y_edges = _relative_edges(0, int(boxes[0, 3]), int(factors[1]), size[1])
         count = max(BLOCK_PIXELS // (width * height), 1)
         for start in range(0, len(boxes), count):
             block = slice(start, start + count)
             source, mask = self._read_rectangles(number, corners[block], (width, height), plane)
-            for place, image in enumerate(source, start):
-                own = None if mask is None else mask[place - start]
-                pixels[place], valid = _averaged(image, own, *edges)
-                if valid is not None:
-                    masks[place] = valid
-        return pixels, None if masks.all() else masks
+            pixels[block], valid = _averaged(source, mask, x_edges, y_edges)
+            if valid is not None:
+                masks[block] = valid
+        return pixels, masks
 
     def _ends(self, index: int) -> tuple[int, int]:
         """Return where the slide ends in a level, in the level's pixels.
@@ -537,11 +534,23 @@ class LevelReader(ABC):
         right, bottom = (math.ceil(round(full / factor, 6)) for full, factor in ends)
         return right, bottom
 
-    def _scaled(self, index: int, x_edges: FloatArray, y_edges: FloatArray, plane: Plane) -> Pixels:
+    def _scaled(
+        self,
+        index: int,
+        start: tuple[int, int],
+        x_edges: FloatArray,
+        y_edges: FloatArray,
+        plane: Plane,
+    ) -> Pixels:
+        """Read and scale what is between edges, which count from a pixel of the level."""
         left, right = int(np.floor(x_edges[0])), int(np.ceil(x_edges[-1]))
         top, bottom = int(np.floor(y_edges[0])), int(np.ceil(y_edges[-1]))
-        pixels, mask = self._padded(index, Box(left, top, right - left, bottom - top), plane)
-        return _averaged(pixels, mask, x_edges - left, y_edges - top)
+        box = Box(start[0] + left, start[1] + top, right - left, bottom - top)
+        pixels, mask = self._padded(index, box, plane)
+        batch = _averaged(
+            pixels[None], None if mask is None else mask[None], x_edges - left, y_edges - top
+        )
+        return batch[0][0], None if batch[1] is None or batch[1].all() else batch[1][0]
 
     def _padded(self, index: int, box: Box, plane: Plane) -> Pixels:
         """Read a box of a level that may pass the slide's edges."""
@@ -570,14 +579,23 @@ class LevelReader(ABC):
 def _averaged(
     pixels: PixelArray, mask: MaskArray | None, x_edges: FloatArray, y_edges: FloatArray
 ) -> Pixels:
-    """Return the means of pixels between edges, and where at least half of each is valid."""
+    """Return the means of a batch between edges, and where at least half of each is valid."""
     pixels = area_means(pixels, x_edges, y_edges)
     if mask is not None:
         cover = np.where(mask, np.uint8(255), np.uint8(0))
-        mask = area_means(cover, x_edges, y_edges) > 127
-        if mask.all():
-            mask = None
+        mask = area_means(cover[..., None], x_edges, y_edges)[..., 0] > 127
     return pixels, mask
+
+
+def _relative_edges(start: int, length: int, factor: float, count: int) -> tuple[int, FloatArray]:
+    """Return the pixel of a level in which a box begins, and the edges of its output from there.
+
+    From full-resolution coordinates, so that no error grows along a slide; and relative, so that
+    equal boxes at whole pixels have equal edges.
+    """
+    first = math.floor(start / factor)
+    rest = start / factor - first
+    return first, pixel_edges(rest, rest + length / factor, count)
 
 
 def _block_shape(x_edges: FloatArray, y_edges: FloatArray) -> tuple[int, int]:

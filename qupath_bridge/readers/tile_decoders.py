@@ -47,7 +47,7 @@ _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {
 }  # markers of the header with the size
 _JPEG_SCAN = 0xDA
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_COLOR_MARKERS = frozenset((0xE0, 0xEE))  # of JFIF and Adobe
+_JFIF, _ADOBE_MARKER = 0xE0, 0xEE
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"  # then the colours
 _JPEG_2000 = frozenset((33003, 33004, 33005, 34712))
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
@@ -133,14 +133,25 @@ def whole_jpeg(data: bytes, tables: bytes | None, space: str | None) -> bytes | 
         None where decoders would take the colours for others than they are.
     """
     head = _JPEG_START
-    if space is not None:
-        found = {marker for part in (data, tables or b"") for marker, _ in _jpeg_markers(part)}
-        if found & _COLOR_MARKERS:
-            return None  # it says already what it holds, and may say something else
+    said = _said_space(data) or _said_space(tables or b"")
+    if space is not None and said != space:
+        if said is not None:
+            return None  # of two markers the other would count
         head += _ADOBE + (b"\x00" if space == "RGB" else b"\x01")
     if tables is not None:
         head += tables[2:].removesuffix(_JPEG_END)
     return head + data[2 : data.rfind(_JPEG_END)] + _JPEG_END
+
+
+def _said_space(data: bytes) -> str | None:
+    """Return what JPEG data hold by their own markers, as decoders read them."""
+    said = None
+    for marker, place in _jpeg_markers(data):
+        if marker == _JFIF:
+            return "YCBCR"
+        if marker == _ADOBE_MARKER and data[place + 4 : place + 9] == b"Adobe":
+            said = "YCBCR" if data[place + 15 : place + 16] == b"\x01" else "RGB"
+    return said
 
 
 def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:

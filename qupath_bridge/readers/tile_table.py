@@ -16,6 +16,8 @@ __all__ = ["TileTable", "find_pieces", "read_table", "segment_size"]
 NOT_LISTED = -1
 """Offset of a tile that the directory of the file does not list."""
 
+_MOST = np.uint64(1 << 62)  # damaged BigTIFF files have numbers that fit no other type
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TileTable:
@@ -81,8 +83,8 @@ def read_table(page: Any) -> TileTable:
     listed = min(len(page.dataoffsets), len(page.databytecounts), length)
     offsets = np.full(length, NOT_LISTED, np.int64)
     counts = np.full(length, NOT_LISTED, np.int64)
-    offsets[:listed] = page.dataoffsets[:listed]
-    counts[:listed] = page.databytecounts[:listed]
+    for values, said in ((offsets, page.dataoffsets), (counts, page.databytecounts)):
+        values[:listed] = np.minimum(np.array(said[:listed], np.uint64), _MOST)
     choice = choose_decoder(page)
     return TileTable(
         tile=(width, height),

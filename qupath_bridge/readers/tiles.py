@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,16 +12,16 @@ import numpy as np
 import tifffile
 
 from qupath_bridge.errors import ReadError
-from qupath_bridge.model import Box, IntArray, MaskArray, PixelArray, Plane
+from qupath_bridge.model import FIRST_PLANE, Box, IntArray, MaskArray, PixelArray, Plane
 
-from .base import Fingerprint, Pixels
+from .base import BadTile, Fingerprint, Pixels
 from .fingerprints import file_fingerprint
 from .levels import LevelReader, composite
 from .tiff_layout import has_tiff_header, open_tiff, read_layout, vendor_of
 from .tile_decoders import MAX_GROWTH, is_whole_jpeg, means_markers, whole_jpeg
 from .tile_table import NOT_LISTED, TileTable, find_pieces, read_table
 
-__all__ = ["BadTile", "TileReader"]
+__all__ = ["TileReader"]
 
 CACHE_BYTES = 32 << 20
 """Decoded tiles that are kept: neighbouring boxes share them."""
@@ -30,27 +29,10 @@ CACHE_BYTES = 32 << 20
 SPARE_BYTES = 1 << 20
 """The data of a tile is longer than its pixels at most by this and :data:`MAX_GROWTH`."""
 
-OnBadTile = Literal["fail", "background"]
-
 _HINT = (
     "The file is damaged there, or not copied completely. Copy it again, or read on with "
     "`--on-bad-tile background`."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class BadTile:
-    """A tile or strip that could not be decoded, and was read as background.
-
-    ``offset`` is the place of its data in the file, bytes; ``column`` and ``row`` count tiles.
-    """
-
-    level: int
-    column: int
-    row: int
-    offset: int
-    plane: Plane
-    reason: str
 
 
 class TileReader(LevelReader):
@@ -70,6 +52,8 @@ class TileReader(LevelReader):
     ----------
     on_bad_tile : "fail" or "background"
         What to do with a tile that cannot be decoded: raise ReadError, or read it as background.
+    bad_tiles : set of BadTile
+        Those that were read as background.
 
     Raises
     ------
@@ -78,8 +62,8 @@ class TileReader(LevelReader):
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.on_bad_tile: OnBadTile = "fail"
-        self._bad: dict[tuple[int, int, int], BadTile] = {}
+        self.on_bad_tile: Literal["fail", "background"] = "fail"
+        self.bad_tiles: set[BadTile] = set()
         self._path = Path(path)
         self._cache: OrderedDict[tuple[int, int, int], PixelArray | None] = OrderedDict()
         self._cached_bytes = 0
@@ -89,6 +73,7 @@ class TileReader(LevelReader):
             layout = read_layout(self._file, str(path))
             self._pages = layout.levels
             self._handle = self._file.filehandle
+            self._length = int(self._handle.size)
             super().__init__(
                 str(path),
                 layout.sizes,
@@ -124,48 +109,50 @@ class TileReader(LevelReader):
             return 1
 
     @property
-    def bad_tiles(self) -> tuple[BadTile, ...]:
-        """The tiles that were read as background because they cannot be decoded."""
-        return tuple(self._bad.values())
-
-    @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of the file as it is now; read again each time."""
         return file_fingerprint(self._path)
 
-    def read_encoded(self, box: Box, plane: Plane) -> bytes | None:
+    def read_encoded(
+        self, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE
+    ) -> bytes | None:
         """Return a whole JPEG file with the pixels of a box, None if there is none.
 
         Parameters
         ----------
         box : Box
             Level-0 pixels of the file.
+        size : (width, height)
+            Output pixels.
         plane : Plane
 
         Returns
         -------
         bytes or None
-            For a box that is exactly one JPEG file tile inside the slide: its data, not decoded,
-            with the tables of the file. Decoded it gives the pixels of :meth:`read`.
+            For a box that is exactly one JPEG file tile of the level that is read, and not
+            scaled: the data of the tile, with the tables of the file. Decoded it gives the pixels
+            of :meth:`read`.
 
         Raises
         ------
         ReadError
             If the file cannot be read there, or has no such plane.
         """
-        self._check(box, (box.w, box.h), plane)
-        place = 0, self._plane_number(plane)
-        table = self._table(*place)
-        box_in_tiles = np.divmod([box.x, box.y], table.tile)
-        (column, row), rest = box_in_tiles[0].tolist(), box_in_tiles[1]
-        inside = min(box.x, box.y) >= 0 and box.x + box.w <= self.size[0]
-        if not inside or box.y + box.h > self.size[1] or rest.any() or box[2:] != table.tile:
+        self._check(box, size, plane)
+        inside, index = self._find_alike(np.array([box]), size)
+        factors = np.array(self._factors[index])
+        table = self._table(self._numbers[index], self._plane_number(plane))
+        if not table.is_jpeg or not inside[0] or size != table.tile:
             return None
-        index = row * table.across + column
-        if not table.is_jpeg or table.counts[0, index] == 0:
+        place = np.array(box) / np.tile(factors, 2)
+        if (place[2:] != size).any() or (place[:2] % size).any():
+            return None
+        column, row = (place[:2] // size).astype(int).tolist()
+        tile = row * table.across + column
+        if table.counts[0, tile] == 0:
             return None
         try:
-            data = self._read_data(table, 0, index)
+            data = self._read_data(table, 0, tile)
         except ValueError:
             return None  # `read` says what is wrong
         if not is_whole_jpeg(data, table.tile):
@@ -182,7 +169,14 @@ class TileReader(LevelReader):
         """Return the table of a plane of a level, read from the directory at the first use."""
         table = self._tables.get((level, number))
         if table is None:
-            table = self._tables[level, number] = read_table(self._pages[level][number])
+            try:
+                table = read_table(self._pages[level][number])
+            except Exception as error:
+                raise ReadError(
+                    f"{self._path}: the tiles of level {level} are not listed: {error}.",
+                    hint="Is the copy complete?",
+                ) from error
+            self._tables[level, number] = table
         return table
 
     def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
@@ -289,6 +283,9 @@ class TileReader(LevelReader):
         offset, count = int(table.offsets[sample, index]), int(table.counts[sample, index])
         if offset == NOT_LISTED:
             raise ValueError("the file's directory does not list it")
+        if offset + count > self._length:
+            missing = offset + count - self._length
+            raise ValueError(f"the file ends {missing} bytes too early")
         if count > table.tile[0] * table.tile[1] * table.samples * MAX_GROWTH + SPARE_BYTES:
             raise ValueError(f"the file's directory says that it has {count} bytes")
         try:
@@ -306,12 +303,10 @@ class TileReader(LevelReader):
     ) -> None:
         level, number = place
         row, column = divmod(index, table.across)
-        offset = int(table.offsets[0, index])
+        offset = max(int(table.offsets[0, index]), 0)
         if self.on_bad_tile == "background":
             t, z = divmod(number, self.planes[0])
-            self._bad[level, number, index] = BadTile(
-                level, column, row, offset, Plane(z, t), str(error)
-            )
+            self.bad_tiles.add(BadTile(level, column, row, z, t, offset))
             return
         raise ReadError(
             f"{self._path}: {table.kind} at column {column}, row {row} of level {level} (offset "
@@ -334,7 +329,9 @@ def _rank_aperio(file: tifffile.TiffFile, path: Path) -> int:
     return 3 if filled and not any(means_markers(page.keyframe) for page in pages) else 1
 
 
-def _reopen(kind: type[TileReader], path: Path, on_bad_tile: OnBadTile) -> TileReader:
+def _reopen(
+    kind: type[TileReader], path: Path, on_bad_tile: Literal["fail", "background"]
+) -> TileReader:
     reader = kind(path)
     reader.on_bad_tile = on_bad_tile
     return reader

@@ -587,9 +587,12 @@ def test_a_class_that_comes_while_a_run_is_at_work_fails_its_slide(study, tmp_pa
     first, second = draw.images(study.slides)
     nerve = [dataclasses.replace(region, class_path="Nerve") for region in second.regions[:1]]
 
+    listened = []
+
     def listen(progress):
-        if progress.slides_done == 0 and progress.done < 70:
+        if progress.slides_done == 0 and not listened:
             study.redraw(first, dataclasses.replace(second, regions=nerve))
+        listened.append(progress)
 
     run = export(study.project, tmp_path / "out", CONFIG, workers=1, on_progress=listen)
     (failure,) = run.failures
