@@ -66,10 +66,6 @@ def _built_in(kind: str, name: str, reference: str, install: str | None = None) 
     return Part(kind, name, f"qupath_bridge.{reference}", "built in", install)
 
 
-def _extra(name: str) -> str:
-    return f"pip install 'qupath-bridge[{name}]'"
-
-
 _PIXELS = "pip install tifffile imagecodecs"
 _BUILT_IN: Mapping[tuple[str, str], Part] = {
     (part.kind, part.name): part
