@@ -1,0 +1,175 @@
+"""Whole labelled exports by the command line, beside their serial limit and the plain script."""
+
+import hashlib
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks.common.machine import cores
+from benchmarks.common.processes import run
+
+from .findings import Finding
+from .parts import Parts, decoders, encoder_of, serial_limit
+
+PLAIN = Path(__file__).parents[1] / "peers" / "plain_script.py"
+LIMIT = 0.85
+TIMES_PLAIN = {"png": 11}
+
+
+def plain_script(bench, kind):
+    """Run the plain script once in a process of its own."""
+    study = bench.study()
+    out = bench.memory / "plain"
+    try:
+        return run([sys.executable, PLAIN, study.slide, study.regions_file, out, kind])
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def whole(bench, kind):
+    """Compare exports of one format with the serial limit, the plain script and two workers."""
+    study = bench.study()
+    parts = Parts(study)
+    encoder = encoder_of(kind)
+    files = [encoder(pixels) for pixels in parts.pixels]
+    written = []
+
+    def write():
+        written.append(parts.write(files, bench.memory))
+
+    works = {name: partial(parts.decode, each) for name, each in decoders().items()}
+    works |= {
+        "encode": partial(parts.encode, encoder),
+        "write": write,
+        "1 worker": lambda: bench.export(study, "--format", kind, "--workers", "1"),
+        "2 workers": lambda: bench.export(study, "--format", kind, "--workers", "2"),
+        "on disk": lambda: bench.export(
+            study, "--format", kind, "--workers", "1", place=bench.disk
+        ),
+        "tar": lambda: bench.export(
+            study, "--format", kind, "--workers", "1", "--container", "tar"
+        ),
+        "plain": lambda: plain_script(bench, kind),
+    }
+    repeats = dict.fromkeys(works, bench.repeats) | {"on disk": 1, "tar": 1}
+    if kind == "png":
+        repeats["plain"] = 1  # takes longer than all others together
+    times = bench.best(works, repeats)
+    for place in written:
+        shutil.rmtree(place, ignore_errors=True)
+    counts = dict.fromkeys(works, len(study)) | {"encode": len(parts.pixels)}
+    rates = {name: counts[name] / spent.wall for name, spent in times.items()}
+    by_cpu = {name: counts[name] / max(spent.cpu, 1e-9) for name, spent in times.items()}
+    return _findings(kind, rates, by_cpu, len(study))
+
+
+def _findings(kind, rates, by_cpu, patches):
+    decode = max(rates[name] for name in decoders())
+    limit = serial_limit(decode, rates["encode"], rates["write"])
+    ours, title = rates["1 worker"], kind.upper()
+    cpu_limit = serial_limit(
+        max(by_cpu[name] for name in decoders()), by_cpu["encode"], by_cpu["write"]
+    )
+    cpu_ratio = by_cpu["1 worker"] / cpu_limit
+    numbers = {
+        "patches": patches, "limit": limit, "limit_by_cpu": cpu_limit, "rates": rates,
+        "rates_by_cpu": by_cpu,
+    }  # fmt: skip
+    note = (
+        f"{ours:,.0f} of {limit:,.0f} p/s (decode {decode:,.0f}, encode {rates['encode']:,.0f}, "
+        f"write {rates['write']:,.0f}); by processor time {cpu_ratio:.2f}"
+    )
+    cpu_times = by_cpu["1 worker"] / by_cpu["plain"]
+    beside = (
+        f"{rates['plain']:,.0f} p/s; on disk {rates['on disk']:,.0f}, tar {rates['tar']:,.0f}; "
+    )
+    beside += f"by processor time {cpu_times:.1f} x"
+    found = [
+        Finding(f"{title} export / its serial limit", ours / limit, goal=LIMIT, note=note,
+                numbers=numbers),
+        Finding(f"{title} export / plain script", ours / rates["plain"], " x",
+                TIMES_PLAIN.get(kind), note=f"the script: {beside}", numbers=numbers),
+    ]  # fmt: skip
+    if cores() < 2:
+        return found
+    gain = rates["2 workers"] / ours
+    note = f"{rates['2 workers']:,.0f} p/s"
+    return [*found, Finding(f"{title}, 2 workers / 1", gain, " x", 1.8, note=note, numbers=numbers)]
+
+
+def png(bench):
+    """Compare PNG."""
+    return whole(bench, "png")
+
+
+def jpeg(bench):
+    """Compare JPEG, quality 90."""
+    return whole(bench, "jpeg")
+
+
+def same_bytes(bench):
+    """Compare the patches and the index that 1 and 2 workers make."""
+    study, found = bench.study(), []
+    for workers in "12":
+        bench.export(study, "--workers", workers, keep=lambda out: found.append(contents(out)))
+    same = found[0] == found[1] and len(found[0]) > len(study)
+    return [
+        Finding("same bytes with 1 and 2 workers", float(same), goal=1,
+                note=f"{len(study):,} patches and the index"),
+    ]  # fmt: skip
+
+
+def contents(out):
+    """Return digests of all patches, and the index without what differs between any two runs."""
+    digests = {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*.png"))
+    }
+    for path in sorted(out.rglob("*.parquet")):
+        table = pq.read_table(path)
+        columns = [name for name in table.column_names if name != "run_id"]
+        digests[path.name] = table.select(columns).to_pylist()
+    return digests
+
+
+def pass_through(bench):
+    """Measure exports that copy file tiles, with and without the start of the process."""
+    name = "pass-through to memory, without start-up"
+    if not bench.has("--passthrough"):
+        return [Finding(name, None, " p/s", 15_000, note="--passthrough is not available")]
+    study, small = bench.study(), bench.study(1024, 1.0)
+    words = ("--format", "jpeg", "--passthrough", "auto", "--workers", "1")
+    parts, written = Parts(study), []
+    with study.slide.open("rb") as file:
+        files = []
+        for offset, length in parts.places:
+            file.seek(offset)
+            files.append(file.read(length))
+    times = bench.best(
+        {
+            "read": parts.read,
+            "write": lambda: written.append(parts.write(files, bench.memory)),
+            "whole": lambda: bench.export(study, *words),
+            "tar": lambda: bench.export(study, *words, "--container", "tar"),
+            "start": lambda: bench.export(small, *words),
+        }
+    )
+    for place in written:
+        shutil.rmtree(place, ignore_errors=True)
+    more = len(study) - len(small)
+    rates = {
+        "read": len(study) / times["read"].wall,
+        "write": len(study) / times["write"].wall,
+        "whole": len(study) / times["whole"].wall,
+        "without start": more / max(times["whole"].wall - times["start"].wall, 1e-9),
+        "tar without start": more / max(times["tar"].wall - times["start"].wall, 1e-9),
+    }
+    limit = serial_limit(rates["read"], rates["write"])
+    note = (
+        f"whole process {rates['whole']:,.0f}; tar {rates['tar without start']:,.0f}; "
+        f"copying files alone {limit:,.0f}"
+    )
+    return [Finding(name, rates["without start"], " p/s", 15_000, note=note, numbers=rates)]
