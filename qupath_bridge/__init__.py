@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from .pipeline.estimate import Estimate
     from .pipeline.inspection import Inspection
     from .pipeline.plan import Failure, Plan, Plans
+    from .pipeline.profile import Profile
     from .pipeline.progress import Progress
     from .pipeline.run import Run
     from .pipeline.task import SlideResult, SlideTask, process_slide
@@ -108,6 +109,7 @@ _HOMES = {
     "patches.grid": ("Grid",),
     "patches.table": ("PatchTable", "Ragged"),
     "patches.regions": ("PlanReport", "Repair"),
+    "pipeline.profile": ("Profile",),
     "pipeline.run": ("Run",),
     "pipeline.task": ("SlideTask", "SlideResult", "process_slide"),
     "pipeline.progress": ("Progress",),
@@ -188,6 +190,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "SlideTask",
     "SlideResult",
     "process_slide",
+    "Profile",
     "Progress",
     "Cancel",
     "CancelToken",

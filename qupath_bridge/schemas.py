@@ -56,6 +56,11 @@ class _Project(_Json):
     skip_bad_features: bool
 
 
+class _Encoder(_Json):
+    name: str
+    portable: bool
+
+
 class RunRecord(Record):
     """``run.json`` of an output."""
 
@@ -65,6 +70,7 @@ class RunRecord(Record):
     finished: str | None
     command: list[str]
     tool: dict[str, Any]
+    encoder: _Encoder
     projects: list[_Project]
     selection: dict[str, Any]
     config: dict[str, Any]

@@ -23,6 +23,7 @@ SYNONYMS = {
     "background": ("background_label", "negative", "default_label"),
     "format": ("image_format", "ext", "extension", "filetype", "type"),
     "jpeg_quality": ("quality",),
+    "jpeg_subsampling": ("subsampling", "chroma_subsampling", "chroma"),
     "container": ("archive", "store", "output_format"),
     "layout": ("template", "filename", "naming"),
     "workers": ("jobs", "threads", "num_workers", "n_workers", "n_jobs", "processes", "cores", "j"),

@@ -79,7 +79,34 @@ def run_export(
         print_json(_export_record(run, warnings))
     else:
         _print_run(run, warnings, settings, sources)
+        if run.profile:
+            _print_profile(run.profile)
     return 1 if run.failures else 0
+
+
+def _print_profile(profile: api.Profile) -> None:
+    """Show the seconds of each step, their share, and the patches per second that it allows."""
+    show()
+    rows = [
+        (
+            name,
+            f"{profile.seconds.get(name, 0.0):.2f}" if name != "other" else "",
+            f"{share:.0%}",
+            _rate(profile.step_limit(name)),
+        )
+        for name, share in profile.shares.items()
+    ]
+    print_table(("step", "seconds", "share", "patches/s at most"), rows)
+    workers = f"{profile.workers} worker{'s' if profile.workers > 1 else ''}"
+    limit = _rate(profile.limit)
+    show(
+        f"{profile.rate:,.0f} patches/s with {workers}"
+        + (f"; reading, encoding and writing alone allow {limit}." if limit else ".")
+    )
+
+
+def _rate(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
 
 
 def _plan_record(
@@ -126,6 +153,7 @@ def _export_record(run: api.Run, warnings: Sequence[str]) -> dict[str, Any]:
         "provenance": [str(folder) for folder in run.provenance],
         "previews": list(run.previews),
         "warnings": list(warnings),
+        **({"profile": run.profile.as_json()} if run.profile else {}),
     }
 
 

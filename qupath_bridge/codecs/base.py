@@ -14,8 +14,9 @@ class Encoder(Protocol):
     """Turns pixels into the bytes of an image file: the same bytes for the same pixels.
 
     An encoder holds no state, may be used from several threads, and can be pickled. Its factory
-    is called as ``factory(quality=int, mpp=float or None)``: 1 to 100 for formats with loss, and
-    µm per pixel for formats that keep a resolution. A format that has no use for one ignores it.
+    is called as ``factory(quality=int, subsampling=str, mpp=float or None)``: for formats with
+    loss 1 to 100, and ``420``, ``422`` or ``444``, how JPEG keeps colours; µm per pixel for
+    formats that keep a resolution. A format that has no use for one ignores it.
     """
 
     @property
@@ -31,6 +32,14 @@ class Encoder(Protocol):
     @property
     def lossless(self) -> bool:
         """True if decoding gives exactly the same pixels."""
+        ...
+
+    @property
+    def portable(self) -> bool:
+        """True if one version of it gives the same bytes on every processor.
+
+        False where that is not certain. A run records it; nothing else depends on it.
+        """
         ...
 
     def encode(self, pixels: PixelArray) -> bytes:

@@ -15,13 +15,15 @@ __all__ = ["JpegEncoder"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JpegEncoder:
-    """8-bit RGB JPEG files, YCbCr 4:2:0. ``mpp`` is not kept."""
+    """8-bit RGB JPEG files, as YCbCr. ``mpp`` is not kept."""
 
     extension: ClassVar[str] = ".jpg"
     media_type: ClassVar[str] = "image/jpeg"
     lossless: ClassVar[bool] = False
+    portable: ClassVar[bool] = True
 
     quality: int = 90
+    subsampling: str = "420"
     mpp: float | None = None
 
     def encode(self, pixels: PixelArray) -> bytes:
@@ -31,6 +33,6 @@ class JpegEncoder:
                 np.ascontiguousarray(pixels),
                 level=self.quality,
                 colorspace="RGB",
-                subsampling="420",
+                subsampling=self.subsampling,
             )
         )

@@ -19,14 +19,16 @@ UM_PER_CM = 10_000.0
 class TiffEncoder:
     """8-bit RGB TIFF files, deflate with horizontal prediction.
 
-    ``mpp``, where it is known, goes into the resolution tags. There is no ``quality`` to choose.
+    ``mpp``, where it is known, goes into the resolution tags. There is no loss to choose.
     """
 
     extension: ClassVar[str] = ".tif"
     media_type: ClassVar[str] = "image/tiff"
     lossless: ClassVar[bool] = True
+    portable: ClassVar[bool] = True
 
     quality: int = 90
+    subsampling: str = "420"
     mpp: float | None = None
 
     def encode(self, pixels: PixelArray) -> bytes:

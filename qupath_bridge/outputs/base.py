@@ -32,7 +32,8 @@ class PatchRef(NamedTuple):
 
     ``name`` is relative to the output, with ``/`` separators and the encoder's ending. An output
     other than a folder uses what it needs of it. ``record`` is what a patch carries with it where
-    the index is not at hand, as JSON values: label, shares, box, resolution and the like.
+    the index is not at hand, as JSON values: label, shares, box, resolution and the like; None
+    for an output that does not want records.
     """
 
     slide_id: str
@@ -83,6 +84,9 @@ class Output(Protocol):
     accepts: Literal["bytes", "array"]
     """Payload of :meth:`write`: encoded files or pixels."""
 
+    wants_records: bool
+    """Whether :meth:`write` uses the record of a patch, which takes time to make."""
+
     @property
     def url(self) -> str:
         """The place, as ``open_output`` takes it."""
@@ -118,7 +122,10 @@ class Output(Protocol):
         ...
 
     def write(self, patch: PatchRef, payload: bytes | PixelArray) -> Location:
-        """Write one patch of a slide that was begun. Called in plan order, by one thread.
+        """Write one patch of a slide that was begun.
+
+        Called by one thread, in an order that depends on the plan alone: block by block, so that
+        neighbours come together.
 
         The location is for the slide's rows. An output may give a path that :meth:`commit`
         replaces in them; the patch can be read with the location that the committed rows have.
@@ -128,16 +135,22 @@ class Output(Protocol):
         """
         ...
 
-    def commit(self, slide_id: str, table: pa.Table, dropped: pa.Table | None = None) -> None:
+    def commit(
+        self,
+        slide_id: str,
+        rows: pa.Table | pa.RecordBatchReader,
+        dropped: pa.Table | None = None,
+    ) -> None:
         """Make the slide count: its rows, and those of the patches that reading dropped.
 
-        Patches of an earlier commit of the slide that ``table`` does not list are removed, and
+        Rows of very many patches come as a reader of batches, and are never held all at once.
+        Patches of an earlier commit of the slide that ``rows`` do not list are removed, and
         those written since :meth:`begin`.
 
         Raises
         ------
         OutputError
-            If the file of a patch that ``table`` lists is not there any more; the earlier commit
+            If the file of a patch that ``rows`` list is not there any more; the earlier commit
             stays.
         """
         ...

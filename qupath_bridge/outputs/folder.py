@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,22 +13,16 @@ from qupath_bridge.patches.ids import slide_of_patch
 from qupath_bridge.schemas import parse_json
 
 from .base import Location, PatchRef
+from .names import NameLog
 from .stored import StoredOutput, no_argument
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from qupath_bridge.stores.base import Store
 
 __all__ = ["FolderOutput"]
 
 
-@dataclass(slots=True)
-class _Slide:
-    files: list[str] = field(default_factory=list)
-
-
-class FolderOutput(StoredOutput[_Slide]):
+class FolderOutput(StoredOutput[NameLog]):
     """Writes each patch as a file of its own, under the name that the layout gives it.
 
     Parameters
@@ -50,22 +44,22 @@ class FolderOutput(StoredOutput[_Slide]):
         no_argument(self.name, argument)
         super().__init__(place)
 
-    def _start(self, slide_id: str) -> _Slide:
-        return _Slide()
+    def _start(self, slide_id: str) -> NameLog:
+        return NameLog()
 
-    def _write(self, pending: _Slide, patch: PatchRef, payload: bytes) -> Location:
-        pending.files.append(patch.name)  # first: a write that fails half-way is taken back too
+    def _write(self, pending: NameLog, patch: PatchRef, payload: bytes) -> Location:
+        pending.append(patch.name)  # first: a write that fails half-way is taken back too
         self.store.put(patch.name, payload)
         return Location(patch.name)
 
-    def _finish(self, pending: _Slide, table: pa.Table) -> pa.Table:
-        return table
+    def _finish(self, pending: NameLog) -> Mapping[str, str]:
+        return {}
 
-    def _cancel(self, pending: _Slide) -> None:
+    def _cancel(self, pending: NameLog) -> None:
         pass
 
-    def _files(self, pending: _Slide) -> list[str]:
-        return pending.files
+    def _files(self, pending: NameLog) -> NameLog:
+        return pending
 
     def _slide_of(self, name: str) -> str | None:
         return slide_of_patch(name.rpartition("/")[2])

@@ -12,6 +12,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ from qupath_bridge.schemas import parse_json
 from .base import DamagedRowsError
 
 if TYPE_CHECKING:
-    from qupath_bridge.stores.base import Store
+    from qupath_bridge.stores.base import Draft, Store
 
     from .base import Output
 
@@ -39,6 +40,7 @@ __all__ = [
     "list_partitions",
     "make_table",
     "metadata_of",
+    "new_partition",
     "read_dropped",
     "read_index",
     "read_partition",
@@ -47,6 +49,7 @@ __all__ = [
     "strange_files",
     "unused_dropped",
     "with_facts",
+    "with_notes",
     "without_notes",
     "write_partition",
 ]
@@ -158,9 +161,8 @@ def make_table(
         If a column is missing.
     """
     wanted = schema(multi=multi, qc=qc)
-    notes = {"schema_version": str(SCHEMA_VERSION), **(metadata or {})}
     arrays = [_array(columns[field.name], field.type) for field in wanted]
-    return _annotated(pa.Table.from_arrays(arrays, schema=wanted), notes)
+    return with_notes(pa.Table.from_arrays(arrays, schema=wanted), metadata or {})
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:
@@ -187,9 +189,11 @@ def _metadata(columns: pa.Schema) -> dict[str, str]:
 
 def _annotated(table: pa.Table, notes: Mapping[str, str]) -> pa.Table:
     """Return a table with these notes and no others."""
-    return table.replace_schema_metadata(
-        {f"{METADATA_PREFIX}{key}": value for key, value in notes.items()}
-    )
+    return table.replace_schema_metadata(_prefixed(notes))
+
+
+def _prefixed(notes: Mapping[str, str]) -> dict[str, str]:
+    return {f"{METADATA_PREFIX}{key}": value for key, value in notes.items()}
 
 
 def with_facts(table: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
@@ -217,6 +221,11 @@ def facts_of(table: pa.Table) -> Any:
         raise DamagedRowsError(f"The facts in a partition are damaged: {error}.") from error
 
 
+def with_notes(table: pa.Table, notes: Mapping[str, str]) -> pa.Table:
+    """Return the table with what holds for all rows, and the schema version, in its metadata."""
+    return _annotated(table, {"schema_version": str(SCHEMA_VERSION), **notes})
+
+
 def without_notes(table: pa.Table, *names: str) -> pa.Table:
     """Return a table without some of the metadata of :func:`metadata_of`."""
     notes = metadata_of(table)
@@ -226,21 +235,68 @@ def without_notes(table: pa.Table, *names: str) -> pa.Table:
 def write_partition(
     store: Store, slide_id: str, table: pa.Table, dropped: pa.Table | None = None
 ) -> None:
-    """Write the rows of one slide. Once this returns, the slide is committed.
+    """Write the rows of one slide. Once this returns, the slide is committed."""
+    with new_partition(store, slide_id, table.schema, dropped) as write:
+        write(table)
 
-    The rows of dropped patches come with it or not at all: they are written first, under a name
-    that only the new rows know.
+
+@contextmanager
+def new_partition(
+    store: Store, slide_id: str, columns: pa.Schema, dropped: pa.Table | None = None
+) -> Iterator[Callable[[pa.Table], None]]:
+    """Give a function that adds rows of one slide; after the block, the slide is committed.
+
+    If the block fails, nothing is. The rows of dropped patches come with the others or not at
+    all: they are written first, under a name that only the new rows know.
+
+    Parameters
+    ----------
+    columns : Schema
+        Of the rows, with what holds for all of them.
     """
-    notes = {key: value for key, value in metadata_of(table).items() if key != "dropped"}
+    notes = {key: value for key, value in _metadata(columns).items() if key != "dropped"}
     if dropped is not None and dropped.num_rows:
         version = {"schema_version": str(SCHEMA_VERSION)}
         content = _parquet(_annotated(dropped, {**metadata_of(dropped), **version}))
         notes["dropped"] = f"part-{xxhash.xxh3_64_hexdigest(content)}.parquet"
         store.put(f"{DROPPED_PREFIX}{slide_id}/{notes['dropped']}", content, durable=True)
-    partition = _parquet(_annotated(table, notes))
-    store.put(_partition(slide_id), partition, durable=True)
+    name = _partition(slide_id)
+    draft = store.draft(name.rpartition("/")[0])
+    try:
+        with _writer(draft, columns.with_metadata(_prefixed(notes))) as parquet:
+            yield lambda table: parquet.write_table(
+                table.replace_schema_metadata(_prefixed(notes)), GROUP
+            )
+        draft.publish(name, durable=True)
+    finally:
+        draft.discard()
     for left in _dropped_besides(store, slide_id, notes.get("dropped")):
         store.delete(left)
+
+
+class _DraftFile(io.RawIOBase):
+    """A draft as Arrow writes to it."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._draft.write(data)
+        self._size += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._size
+
+
+def _writer(draft: Draft, columns: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        _DraftFile(draft), columns, compression="zstd", version="2.6", write_statistics=True
+    )
 
 
 def _parquet(table: pa.Table) -> memoryview:
@@ -414,6 +470,9 @@ def row_problem(table: pa.Table) -> str | None:
 
 
 BATCH = 4096
+
+GROUP = 1 << 15
+"""Rows of a row group: what is written, or read, at a time; some 30 MB in memory."""
 
 MAX_ROWS = 10_000_000
 """Rows of one slide: 3 million patches of 64 pixels fill the largest slides."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Self, TypeVar
+
+import pyarrow as pa
 
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.frozen import count
@@ -17,10 +19,9 @@ from qupath_bridge.stores.local import LocalStore
 
 from . import index, lock
 from .base import Location, LockHolder, PatchRef
+from .names import NameLog, NameSet
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from qupath_bridge.model import PixelArray
     from qupath_bridge.stores.base import Data, Store
 
@@ -47,6 +48,7 @@ class StoredOutput(ABC, Generic[Pending]):
     """
 
     accepts: Literal["bytes", "array"] = "bytes"
+    wants_records: bool = False
     name: ClassVar[str]
 
     def __init__(self, place: str | Path | Store, argument: str | None = None) -> None:
@@ -65,8 +67,8 @@ class StoredOutput(ABC, Generic[Pending]):
         """Write one patch."""
 
     @abstractmethod
-    def _finish(self, pending: Pending, table: pa.Table) -> pa.Table:
-        """Complete all files of a slide, and return its rows with their final paths."""
+    def _finish(self, pending: Pending) -> Mapping[str, str]:
+        """Complete all files of a slide; return the final path of each path that was not final."""
 
     @abstractmethod
     def _cancel(self, pending: Pending) -> None:
@@ -125,16 +127,35 @@ class StoredOutput(ABC, Generic[Pending]):
             raise UsageError(f"The output {self.name!r} takes encoded files, not pixels.")
         return self._write(self._begun(patch.slide_id), patch, payload)
 
-    def commit(self, slide_id: str, table: pa.Table, dropped: pa.Table | None = None) -> None:
+    def commit(
+        self,
+        slide_id: str,
+        rows: pa.Table | pa.RecordBatchReader,
+        dropped: pa.Table | None = None,
+    ) -> None:
         """Make the slide count."""
         pending = self._begun(slide_id)
-        table = self._finish(pending, table)
-        self._check_there(slide_id, table)
-        earlier = self._listed(slide_id) or set()
-        index.write_partition(self.store, slide_id, table, dropped)
-        listed = set(table.column("path").to_pylist())
-        for name in sorted(earlier.union(self._files(pending)) - listed):
+        moved = self._finish(pending)
+        listed = NameSet()
+        gone: list[str] = []
+        with index.new_partition(self.store, slide_id, rows.schema, dropped) as write:
+            for batch in _batches(rows):
+                table = _with_paths(batch, moved)
+                gone += self._missing(table)
+                listed.update(table.column("path").to_pylist())
+                write(table)
+            if gone:
+                raise OutputError(
+                    f"{count(len(gone), 'file')} of {slide_id} in {self.describe()} were removed "
+                    f"while the slide was exported, {gone[0]} among them.",
+                    hint="Resume the run when nobody else works in this folder.",
+                )
+            earlier = [name for name in self._listed(slide_id) or () if name not in listed]
+        for name in sorted(earlier):
             self.store.delete(name)
+        for name in self._files(pending):
+            if name not in listed:
+                self.store.delete(name)
         del self._pending[slide_id]
 
     def abort(self, slide_id: str) -> None:
@@ -147,16 +168,19 @@ class StoredOutput(ABC, Generic[Pending]):
         if pending is None:
             return
         self._cancel(pending)
-        listed = self._listed(slide_id)
+        earlier = self._listed(slide_id)
+        if earlier is None:
+            return
+        listed = NameSet(earlier)
         for name in self._files(pending):
-            if listed is not None and name not in listed:
+            if name not in listed:
                 self.store.delete(name)
 
     def remove(self, slide_id: str) -> None:
         """Take a committed slide out: its rows first, then its patches."""
-        listed = self._listed(slide_id) or set()
+        listed = NameLog(self._listed(slide_id) or ())
         index.delete_partition(self.store, slide_id)
-        for name in sorted(listed):
+        for name in listed:
             self.store.delete(name)
 
     def free_bytes(self) -> int | None:
@@ -192,10 +216,10 @@ class StoredOutput(ABC, Generic[Pending]):
     def unlisted(self) -> Iterator[str]:
         """Yield the names of files below ``patches/`` that no committed slide lists, sorted."""
         # Files of a slide mostly stand together: the rows of two slides at a time are enough.
-        listed = lru_cache(maxsize=2)(self._listed)
+        listed = lru_cache(maxsize=2)(self._listed_set)
         for name in self.store.list(PATCHES):
             slide_id = self._slide_of(name)
-            names = set[str]() if slide_id is None else listed(slide_id)
+            names = NameSet() if slide_id is None else listed(slide_id)
             if names is not None and name not in names:
                 yield name
         yield from index.strange_files(self.store)
@@ -233,29 +257,27 @@ class StoredOutput(ABC, Generic[Pending]):
         except KeyError:
             raise UsageError(f"The slide {slide_id} was not begun in {self.describe()}.") from None
 
-    def _check_there(self, slide_id: str, table: pa.Table) -> None:
-        """Refuse rows of files that somebody removed or cut since they were written."""
+    def _missing(self, table: pa.Table) -> list[str]:
+        """Return the files of rows that somebody removed or cut since they were written."""
         ends: dict[str, int] = {}
         places = (table.column(name).to_pylist() for name in ("path", "offset", "length"))
         for path, offset, length in zip(*places, strict=True):
             ends[path] = max(ends.get(path, 0), (offset or 0) + (length or 0))
-        gone = [path for path, end in ends.items() if not self.exists(Location(path, 0, end))]
-        if gone:
-            raise OutputError(
-                f"{count(len(gone), 'file')} of {slide_id} in {self.describe()} were removed while "
-                f"the slide was exported, {gone[0]} among them.",
-                hint="Resume the run when nobody else works in this folder.",
-            )
+        return [path for path, end in ends.items() if not self.exists(Location(path, 0, end))]
 
-    def _listed(self, slide_id: str) -> set[str] | None:
+    def _listed(self, slide_id: str) -> Iterator[str] | None:
         """Return the files that the rows of a slide list, None if the rows are damaged."""
         try:
             table = index.read_partition(self.store, slide_id, ["path"])
         except OutputError:
             return None
-        paths = () if table is None else table.column("path").to_pylist()
+        paths = () if table is None else table.column("path").unique().to_pylist()
         # Whatever rows list, nothing but files of patches is ever removed because of it.
-        return {path for path in paths if path is not None and index.is_patch_path(path)}
+        return (path for path in paths if path is not None and index.is_patch_path(path))
+
+    def _listed_set(self, slide_id: str) -> NameSet | None:
+        names = self._listed(slide_id)
+        return None if names is None else NameSet(names)
 
     def _abandoned_dropped(self) -> Iterator[str]:
         slides = {
@@ -267,6 +289,22 @@ class StoredOutput(ABC, Generic[Pending]):
                 yield from index.unused_dropped(self.store, slide_id)
             except OutputError:
                 continue  # damaged rows do not say which are used
+
+
+def _batches(rows: pa.Table | pa.RecordBatchReader) -> Iterator[pa.Table]:
+    if isinstance(rows, pa.Table):
+        yield rows
+        return
+    for batch in rows:
+        yield pa.Table.from_batches([batch])
+
+
+def _with_paths(table: pa.Table, moved: Mapping[str, str]) -> pa.Table:
+    if not moved:
+        return table
+    paths = [moved.get(path, path) for path in table.column("path").to_pylist()]
+    at = table.schema.get_field_index("path")
+    return table.set_column(at, table.schema.field(at), pa.array(paths, pa.string()))
 
 
 def no_argument(name: str, argument: str | None) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import xxhash
 
 from qupath_bridge.errors import OutputError, UsageError
@@ -87,6 +86,7 @@ class TarOutput(StoredOutput[_Slide]):
     """
 
     name = "tar"
+    wants_records = True
 
     def __init__(self, place: str | Path | Store, argument: str | None = None) -> None:
         self.shard_size = DEFAULT_SIZE if argument is None else parse_size(argument)
@@ -130,15 +130,12 @@ class TarOutput(StoredOutput[_Slide]):
         shard.draft.publish(name, durable=True)
         pending.shard = None
 
-    def _finish(self, pending: _Slide, table: pa.Table) -> pa.Table:
+    def _finish(self, pending: _Slide) -> Mapping[str, str]:
         _check_whole(pending)
         pending.broken = True
         self._complete(pending)
         pending.broken = False
-        paths = table.column("path")
-        final = [pending.final.get(path, path) for path in paths.to_pylist()]
-        at = table.schema.get_field_index("path")
-        return table.set_column(at, table.schema.field(at), pa.array(final, paths.type))
+        return pending.final
 
     def _cancel(self, pending: _Slide) -> None:
         if pending.shard is not None:

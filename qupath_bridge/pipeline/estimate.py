@@ -9,10 +9,9 @@ from statistics import mean
 
 import numpy as np
 
-from qupath_bridge.codecs import get_encoder
+from qupath_bridge.codecs import encoder_of
 from qupath_bridge.errors import SlideError
 from qupath_bridge.frozen import OneLine
-from qupath_bridge.model import Box
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
 
@@ -68,11 +67,13 @@ def patch_bytes(plan: Plan, reader: Reader, *, sample: int = 3) -> float:
 
 def _try_patches(plan: Plan, rows: Sequence[int], reader: Reader) -> Iterator[tuple[int, float]]:
     """Make some patches; yield the bytes and the seconds of each."""
-    encoder = get_encoder(plan.config.format, quality=plan.config.jpeg_quality, mpp=plan.mpp)
+    encoder = encoder_of(plan.config, plan.mpp)
     producer = PatchPixels(plan.coordinates, plan.config, plan.mpp, reader)
     for row in rows:
         began = time.perf_counter()
-        box = Box(*plan.table.boxes[row].tolist())
-        (result,) = producer.read(reader, [(box, plan.table.plane(row))])
-        size = 0 if result.pixels is None else len(encoder.encode(result.pixels))
+        made = producer.read(reader, plan.table.boxes[[row]], plan.table.plane(row))
+        (patch,) = made.patches
+        size = 0
+        if patch is not None:
+            size = len(patch if isinstance(patch, bytes) else encoder.encode(patch))
         yield size, time.perf_counter() - began

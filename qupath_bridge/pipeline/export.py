@@ -21,6 +21,7 @@ from qupath_bridge.outputs.csv_file import write_csv
 from qupath_bridge.patches import ids
 from qupath_bridge.schemas import RunRecord
 from qupath_bridge.stores import local_path
+from qupath_bridge.timing import add, step
 
 from . import records, rows
 from .cancel import Cancel
@@ -113,6 +114,7 @@ def run_export(
                 for result in done:
                     if result.failure:
                         failed.append(result.failure)
+                    add(result.steps)
                     results.append(_without_counts(result))
                     watched.finish(result)
         except (KeyboardInterrupt, InterruptedRunError):
@@ -120,7 +122,8 @@ def run_export(
                 f"Stopped with {watched.slides_done} of {len(survey.slides)} slides finished.",
                 hint="Resume the run to finish it: the same export with resume.",
             ) from None
-        run = finish_run(output, failures=failed)
+        with step("commit"):
+            run = finish_run(output, failures=failed)
     return dataclasses.replace(
         run,
         previews=tuple(result.preview for result in results if result.preview),
@@ -233,7 +236,8 @@ def _results(
 def _without_counts(result: SlideResult) -> SlideResult:
     """Drop what is in the report anyway, so that very many slides take little memory."""
     empty: FrozenDict[str, int] = FrozenDict()
-    return dataclasses.replace(result, by_label=empty, dropped=empty, warnings=())
+    nothing: FrozenDict[str, float] = FrozenDict()
+    return dataclasses.replace(result, by_label=empty, dropped=empty, warnings=(), steps=nothing)
 
 
 class _Watch:

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from threading import Event
 from typing import TypeVar
 
@@ -43,7 +44,8 @@ def ordered_map(
     pool = ThreadPoolExecutor(workers, thread_name_prefix="qupath-bridge")
     try:
         for item in items:
-            pending.append(pool.submit(task, item))
+            # What holds in the caller's context, such as a timer, holds in the threads too.
+            pending.append(pool.submit(copy_context().run, task, item))
             if len(pending) >= workers + 2:
                 yield pending.popleft().result()
         while pending:

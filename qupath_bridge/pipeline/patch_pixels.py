@@ -5,9 +5,8 @@ Read, fill what is outside, turn, judge the quality, normalise the stain; always
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,33 +15,37 @@ from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import PlanError
 from qupath_bridge.geometry.coordinates import CoordinateMap
-from qupath_bridge.model import Box, PixelArray, Plane, Reason
+from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, FloatArray, PixelArray, Plane
 from qupath_bridge.readers.base import Reader
+from qupath_bridge.timing import step
 
 from .pixels import read_patches, read_thumbnail
 
-__all__ = ["PatchPixels", "PixelResult"]
+__all__ = ["PatchPixels", "PixelBatch"]
 
 SAMPLE_SIDE = 1024
 """Pixels of the longer side of the thumbnail from which a stain profile is fitted."""
 
 
 @dataclass(frozen=True, slots=True)
-class PixelResult:
-    """Pixels of one patch, or the reason why reading dropped it.
+class PixelBatch:
+    """A batch of patches as they were made.
 
     Attributes
     ----------
-    pixels : array, shape (size, size, C), or None
-        None if the patch was dropped.
-    reason : Reason or None
-    measures : mapping of str to float
+    patches : sequence of N
+        The pixels of each patch, shape (size, size, C); or the bytes of its file, where the file
+        tile of the slide is passed through; or None where a quality limit dropped the patch.
+    measures : mapping of str to array, shape (N,)
         The quality measures that were asked for.
     """
 
-    pixels: PixelArray | None
-    reason: Reason | None = None
-    measures: Mapping[str, float] = field(default_factory=dict)
+    patches: Sequence[PixelArray | bytes | None]
+    measures: Mapping[str, FloatArray]
+
+    def measures_of(self, number: int) -> dict[str, float]:
+        """Return the quality measures of one patch."""
+        return {name: float(values[number]) for name, values in self.measures.items()}
 
 
 class PatchPixels:
@@ -69,6 +72,15 @@ class PatchPixels:
         self._limits = dict(config.qc_min)
         self._measures = {name: registry.load("quality", name) for name in self._limits}
         self._stain: tuple[Any, Any] | None = None
+        # A file tile is a patch as it stands where nothing changes or judges its pixels.
+        self._passes_tiles = (
+            config.passthrough == "auto"
+            and config.format == "jpeg"
+            and coordinates.is_right_angle
+            and coordinates.orientation == (0, False)
+            and not self._limits
+            and config.stain == "none"
+        )
         if self._limits or config.stain != "none":
             _require_rgb(reader, "quality measures and stain normalisation")
         if config.stain != "none":
@@ -76,41 +88,66 @@ class PatchPixels:
             sample, _ = read_thumbnail(reader, coordinates, SAMPLE_SIDE)
             self._stain = (method, method.fit(sample))
 
-    def read(self, reader: Reader, patches: Sequence[tuple[Box, Plane]]) -> Iterator[PixelResult]:
-        """Yield the pixels of a batch of patches, in order.
+    def read(self, reader: Reader, boxes: BoxArray, plane: Plane = FIRST_PLANE) -> PixelBatch:
+        """Make a batch of patches.
 
         Parameters
         ----------
         reader : Reader
             Of the same slide; each thread brings its own.
-        patches : sequence of (Box, Plane)
-            Boxes in QuPath pixels.
+        boxes : array of int, shape (N, 4)
+            QuPath pixels.
+        plane : Plane
 
         Raises
         ------
         ReadError
             If the file cannot be read.
         """
-        for plane, group in groupby(patches, key=lambda patch: patch[1]):
-            boxes = [box for box, _ in group]
-            read = read_patches(reader, self._coordinates, boxes, self._size, plane)
-            if self._measures or self._stain:
-                yield from self._judged(np.stack([pixels for pixels, _ in read]))
-            else:
-                yield from (PixelResult(pixels) for pixels, _ in read)
-
-    def _judged(self, batch: PixelArray) -> Iterator[PixelResult]:
-        values = {name: measure(batch, self._mpp) for name, measure in self._measures.items()}
+        if self._passes_tiles:
+            with step("read"):
+                return PixelBatch(self._passed(reader, boxes, plane), {})
+        with step("read"):
+            pixels, _ = read_patches(reader, self._coordinates, boxes, self._size, plane)
+        values = {name: measure(pixels, self._mpp) for name, measure in self._measures.items()}
+        measures = {name: np.asarray(column, np.float64) for name, column in values.items()}
         if self._stain:
             method, profile = self._stain
-            batch = method.apply(batch, profile)
-        for number, pixels in enumerate(batch):
-            measures = {name: float(column[number]) for name, column in values.items()}
-            low = any(not value >= self._limits[name] for name, value in measures.items())
-            if low:
-                yield PixelResult(None, Reason.QUALITY, measures)
-            else:
-                yield PixelResult(pixels, None, measures)
+            pixels = method.apply(pixels, profile)
+        low = np.zeros(len(boxes), np.bool_)
+        for name, column in measures.items():
+            low |= ~(column >= self._limits[name])  # NaN is low
+        patches: list[PixelArray | bytes | None] = [*pixels]
+        for number in np.flatnonzero(low).tolist():
+            patches[number] = None
+        return PixelBatch(patches, measures)
+
+    def _passed(
+        self, reader: Reader, boxes: BoxArray, plane: Plane
+    ) -> list[PixelArray | bytes | None]:
+        """Return the file tiles that are just patches as they are, and the pixels of the others."""
+        read_encoded = getattr(reader, "read_encoded", None)
+        made: list[PixelArray | bytes | None] = [None] * len(boxes)
+        visible = self._coordinates.visible
+        slide_boxes = self._coordinates.slide_boxes(boxes).tolist()
+        for number, (box, place) in enumerate(zip(boxes.tolist(), slide_boxes, strict=True)):
+            if read_encoded and _is_inside(Box(*box), visible):
+                made[number] = read_encoded(Box(*place), self._size, plane)
+        rest = [number for number, patch in enumerate(made) if patch is None]
+        if rest:
+            pixels, _ = read_patches(reader, self._coordinates, boxes[rest], self._size, plane)
+            for number, patch in zip(rest, [*pixels], strict=True):
+                made[number] = patch
+        return made
+
+
+def _is_inside(box: Box, outer: Box) -> bool:
+    return (
+        box.x >= outer.x
+        and box.y >= outer.y
+        and box.x + box.w <= outer.x + outer.w
+        and box.y + box.h <= outer.y + outer.h
+    )
 
 
 def _require_rgb(reader: Reader, what: str) -> None:

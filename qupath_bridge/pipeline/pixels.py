@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from qupath_bridge.geometry.coordinates import CoordinateMap
-from qupath_bridge.model import FIRST_PLANE, Box, MaskArray, PixelArray, Plane
+from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, MaskArray, PixelArray, Plane
 from qupath_bridge.pixels.orient import orient, warp
 from qupath_bridge.readers.base import Pixels, Reader
 
@@ -49,34 +48,45 @@ def read_patch(
     ReadError
         If the file cannot be read there.
     """
-    (pixels,) = read_patches(reader, coordinates, [box], size, plane)
-    return pixels
+    pixels, mask = read_patches(reader, coordinates, np.array([box]), size, plane)
+    return pixels[0], None if mask is None else mask[0]
 
 
 def read_patches(
     reader: Reader,
     coordinates: CoordinateMap,
-    boxes: Sequence[Box],
+    boxes: BoxArray,
     size: tuple[int, int],
     plane: Plane = FIRST_PLANE,
-) -> Iterator[Pixels]:
-    """Read a batch of boxes of one plane, in order; see :func:`read_patch`."""
+) -> Pixels:
+    """Read a batch of boxes of one plane, in order; see :func:`read_patch`.
+
+    Parameters
+    ----------
+    reader, coordinates, size, plane
+    boxes : array of int, shape (N, 4)
+        x, y, width, height: QuPath's pixels. N may be 0.
+
+    Returns
+    -------
+    pixels : array, shape (N, height, width, C), of the file's type
+    mask : array, shape (N, height, width), or None
+        None if nothing is False in any of them.
+    """
     if coordinates.is_right_angle:
         visible = coordinates.visible
-        read = _read_turned(reader, coordinates, boxes, size, plane)
+        pixels, mask = _read_turned(reader, coordinates, boxes, size, plane)
     else:
         visible = Box(0, 0, *coordinates.size)
-        read = (_read_warped(reader, coordinates, box, size, plane) for box in boxes)
-    for box, (pixels, valid) in zip(boxes, read, strict=True):
-        shown = _inside(box, size, visible)
-        mask = valid
-        if shown is not None:
-            mask = shown if valid is None else valid & shown
-        if mask is None or mask.all():
-            yield pixels, None
-            continue
-        pixels[~mask] = reader.background
-        yield pixels, mask
+        pixels, mask = _read_warped_batch(reader, coordinates, boxes, size, plane)
+    passing = _passing(boxes, visible)
+    if passing.any():
+        mask = np.ones(pixels.shape[:3], np.bool_) if mask is None else mask
+        mask[passing] &= _inside(boxes[passing], size, visible)
+    if mask is None or mask.all():
+        return pixels, None
+    pixels[~mask] = reader.background
+    return pixels, mask
 
 
 def read_thumbnail(
@@ -104,34 +114,53 @@ def read_thumbnail(
     return rgb, (size[0] / width, size[1] / height)
 
 
-def _inside(box: Box, size: tuple[int, int], visible: Box) -> MaskArray | None:
-    """Return which output pixels have their centre in a box; None for all."""
-    width, height = size
-    x = box.x + (np.arange(width) + 0.5) * (box.w / width)
-    y = box.y + (np.arange(height) + 0.5) * (box.h / height)
+def _passing(boxes: BoxArray, visible: Box) -> MaskArray:
+    """Return which boxes are not wholly inside another box, shape (N,)."""
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    inside = (low >= visible[:2]) & (high <= np.add(visible[:2], visible[2:]))
+    return np.asarray(~inside.all(axis=1))
+
+
+def _inside(boxes: BoxArray, size: tuple[int, int], visible: Box) -> MaskArray:
+    """Return which output pixels of each box have their centre in a box, shape (N, h, w)."""
+    x, y, w, h = boxes.T[..., None]
+    x = x + (np.arange(size[0]) + 0.5) * (w / size[0])
+    y = y + (np.arange(size[1]) + 0.5) * (h / size[1])
     columns = (x > visible.x) & (x < visible.x + visible.w)
     rows = (y > visible.y) & (y < visible.y + visible.h)
-    return None if columns.all() and rows.all() else rows[:, None] & columns
+    return np.asarray(rows[:, :, None] & columns[:, None, :])
 
 
 def _read_turned(
     reader: Reader,
     coordinates: CoordinateMap,
-    boxes: Sequence[Box],
+    boxes: BoxArray,
     size: tuple[int, int],
     plane: Plane,
-) -> Iterator[Pixels]:
+) -> Pixels:
     orientation = coordinates.orientation
-    width, height = size
-    file_size = (height, width) if orientation.turns % 2 else size
-    file_boxes = [coordinates.slide_box(box) for box in boxes]
-    for pixels, mask in reader.read_many(file_boxes, file_size, plane):
-        yield orient(pixels, orientation), None if mask is None else orient(mask, orientation)
+    file_size = size[::-1] if orientation.turns % 2 else size
+    pixels, mask = reader.read_many(coordinates.slide_boxes(boxes), file_size, plane)
+    return orient(pixels, orientation), None if mask is None else orient(mask, orientation)
+
+
+def _read_warped_batch(
+    reader: Reader,
+    coordinates: CoordinateMap,
+    boxes: BoxArray,
+    size: tuple[int, int],
+    plane: Plane,
+) -> Pixels:
+    pixels: PixelArray = np.empty((len(boxes), size[1], size[0], 3), np.uint8)
+    mask: MaskArray = np.ones(pixels.shape[:3], np.bool_)
+    for number, box in enumerate(boxes.tolist()):
+        pixels[number], mask[number] = _read_warped(reader, coordinates, Box(*box), size, plane)
+    return pixels, mask
 
 
 def _read_warped(
     reader: Reader, coordinates: CoordinateMap, box: Box, size: tuple[int, int], plane: Plane
-) -> Pixels:
+) -> tuple[PixelArray, MaskArray]:
     (a, b, tx), (c, d, ty) = coordinates.matrix
     to_x, to_y = box.w / size[0], box.h / size[1]
     # Level-0 pixels of the file from one output pixel to the next: the block is read no finer than

@@ -14,12 +14,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import registry
+from qupath_bridge.codecs import decode
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import BridgeError, MissingDataError, PlanError, UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
 from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import (
-    Box,
     ImageData,
     PathObject,
     PixelArray,
@@ -199,15 +199,14 @@ class Plan:
             If the file cannot be read.
         """
         producer = PatchPixels(self.coordinates, self.config, self.mpp, reader)
-        box = Box(*self.table.boxes[row].tolist())
-        (result,) = producer.read(reader, [(box, self.table.plane(row))])
-        if result.pixels is None:
+        made = producer.read(reader, self.table.boxes[[row]], self.table.plane(row))
+        (patch,) = made.patches
+        if patch is None:
             name = self.table.patch_id(self.slide_id, row)
             raise PlanError(
-                f"{name} is dropped while it is read: {result.reason}.",
-                hint="Lower qc_min to keep it.",
+                f"{name} is dropped while it is read: quality.", hint="Lower qc_min to keep it."
             )
-        return result.pixels
+        return decode(patch) if isinstance(patch, bytes) else patch
 
     def preview(self, path: Path | str) -> None:
         """Draw thumbnail, regions, kept patches and dropped boxes into a PNG or JPEG file."""

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 from pydantic import ValidationError
 
+from qupath_bridge import registry
 from qupath_bridge._version import __version__
+from qupath_bridge.codecs import encoder_of
 from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import index
@@ -64,6 +66,8 @@ LIBRARIES = (
     "openslide-python",
     "openslide-bin",
     "imagecodecs",
+    "isal",
+    "Pillow",
     "pyarrow",
     "paquo",
 )
@@ -232,6 +236,10 @@ def run_record(
             "python": platform.python_version(),
             "platform": platform.platform(),
             "libraries": library_versions(),
+        },
+        "encoder": {
+            "name": registry.version("encoder", settings.config.format),
+            "portable": encoder_of(settings.config, None).portable,
         },
         "projects": [dict(project) for project in projects],
         "selection": settings.selection.as_json(),

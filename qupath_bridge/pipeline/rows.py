@@ -10,13 +10,15 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from qupath_bridge.errors import OutputError, PlanError
+from qupath_bridge.errors import OutputError
+from qupath_bridge.model import IntArray
 from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import Location
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.table import LABEL_SOURCES, PatchTable, Ragged
 
 from .records import facts_record, load_facts, slide_report
+from .written import PatchNames, WrittenBatch, WrittenPatches, patch_ids
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,29 +28,19 @@ if TYPE_CHECKING:
 __all__ = [
     "DroppedPatch",
     "ReusablePatch",
-    "WrittenPatch",
     "dropped_table",
     "equal_plan",
     "find_reusable",
+    "index_rows",
     "index_table",
     "label_counts",
     "locations",
-    "patch_names",
     "patch_record",
     "pixels_digest",
     "rows_digest",
     "run_id_of",
     "slide_report_of",
 ]
-
-
-class WrittenPatch(NamedTuple):
-    """A patch that was written: its row in the plan, its place, digest and quality measures."""
-
-    row: int
-    location: Location
-    digest: str
-    measures: Mapping[str, float]
 
 
 class DroppedPatch(NamedTuple):
@@ -77,6 +69,8 @@ def pixels_digest(plan: Plan) -> str:
             "size": config.size,
             "format": config.format,
             "jpeg_quality": config.jpeg_quality,
+            "jpeg_subsampling": config.jpeg_subsampling,
+            "passthrough": config.passthrough,
             "stain": config.stain,
             "qc_min": dict(config.qc_min),
             # Some formats and measures hold the pixel size.
@@ -84,54 +78,6 @@ def pixels_digest(plan: Plan) -> str:
             "parts": {k: plan.parts.get(k) for k in ("reader", "encoder", "stain", "quality")},
         }
     )
-
-
-def patch_names(plan: Plan, folders: Mapping[str, str], extension: str) -> list[str]:
-    """Return the file name of each patch, relative to the output; ``folders`` by label.
-
-    Raises
-    ------
-    PlanError
-        If a label has no folder: its class was not there when the run began.
-    """
-    slide = plan.slide
-    new = () if plan.table.multi else sorted(set(plan.table.label_counts()) - folders.keys())
-    if new:
-        raise PlanError(
-            f"{slide.name}: {', '.join(new)} came as a label after the run began.",
-            hint="Resume the run.",
-        )
-    return [
-        ids.patch_name(
-            plan.config.layout,
-            slide_id=plan.slide_id,
-            entry_id=slide.entry_id,
-            project=slide.project.folder.name,
-            label_folder=folder,
-            patch_id=name,
-        )
-        + extension
-        for name, folder in zip(_patch_ids(plan), _folders(plan.table, folders), strict=True)
-    ]
-
-
-def _folders(table: PatchTable, folders: Mapping[str, str]) -> list[str]:
-    if table.multi:
-        return ["_"] * len(table)
-    names = [folders.get(name, "") for name in table.label_names]
-    return [
-        names[codes[0]] if len(codes) else "_" for codes in map(table.labels.row, range(len(table)))
-    ]
-
-
-def _patch_ids(plan: Plan) -> list[str]:
-    table = plan.table
-    return [
-        ids.patch_id(plan.slide_id, x, y, z, t)
-        for (x, y), z, t in zip(
-            table.boxes[:, :2].tolist(), table.z.tolist(), table.t.tolist(), strict=True
-        )
-    ]
 
 
 def _project_name(plan: Plan) -> str:
@@ -160,27 +106,33 @@ def patch_record(plan: Plan, row: int) -> dict[str, Any]:
     }
 
 
-def index_table(
-    plan: Plan, run_id: str, written: Sequence[WrittenPatch], facts: Mapping[str, Any]
-) -> pa.Table:
-    """Return the index rows of a slide whose patches are written.
+def index_rows(
+    plan: Plan,
+    run_id: str,
+    written: WrittenPatches,
+    names: PatchNames,
+    facts: Mapping[str, Any],
+) -> pa.RecordBatchReader:
+    """Return the index rows of a slide whose patches are written, in plan order.
 
     Parameters
     ----------
-    written : sequence of WrittenPatch
-        In plan order.
+    written : WrittenPatches
+    names : PatchNames
     facts : mapping
         What holds for the slide; stored as JSON in the metadata.
     """
-    columns = {
-        "run_id": [run_id] * len(written),
-        **_plan_columns(plan, [patch.row for patch in written]),
-        "path": [patch.location.path for patch in written],
-        "offset": pa.array([patch.location.offset for patch in written], pa.int64()),
-        "length": pa.array([patch.location.length for patch in written], pa.int64()),
-        "digest": [patch.digest for patch in written],
-        **_measure_columns(plan, written),
-    }
+    columns = _columns(plan, run_id, facts)
+    tables = (
+        index_table(plan, run_id, batch, columns) for batch in written.batches(names, index.GROUP)
+    )
+    return pa.RecordBatchReader.from_batches(
+        columns, (batch for table in tables for batch in table.to_batches())
+    )
+
+
+def _columns(plan: Plan, run_id: str, facts: Mapping[str, Any]) -> pa.Schema:
+    """Return the schema of a slide's rows, with what holds for all of them."""
     derived = any(a.id_origin == "derived" for a in plan.annotations)
     notes = {
         "run_id": run_id,
@@ -189,19 +141,30 @@ def index_table(
         "id_origin": "derived" if derived else "qupath",
         "pixels": pixels_digest(plan),
     }
-    table = index.make_table(
-        columns, multi=plan.table.multi, qc=sorted(plan.config.qc_min), metadata=notes
-    )
-    return index.with_facts(table, facts)
+    columns = index.schema(multi=plan.table.multi, qc=sorted(plan.config.qc_min))
+    return index.with_facts(index.with_notes(columns.empty_table(), notes), facts).schema
 
 
-def _plan_columns(plan: Plan, rows: Sequence[int]) -> dict[str, Any]:
+def index_table(plan: Plan, run_id: str, patches: WrittenBatch, columns: pa.Schema) -> pa.Table:
+    """Return the index rows of some patches; ``columns`` is their schema, with its notes."""
+    values = {
+        "run_id": [run_id] * len(patches.rows),
+        **_plan_columns(plan, patches.rows),
+        "path": patches.paths,
+        "offset": pa.array(patches.offsets, pa.int64(), mask=patches.offsets < 0),
+        "length": pa.array(patches.lengths, pa.int64(), mask=patches.lengths < 0),
+        "digest": patches.digests,
+        **{f"qc_{name}": values for name, values in sorted(patches.measures.items())},
+    }
+    table = index.make_table(values, multi=plan.table.multi, qc=sorted(plan.config.qc_min))
+    return table.replace_schema_metadata(columns.metadata)
+
+
+def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
     """Return the columns that the plan alone decides."""
-    chosen = np.asarray(rows, np.int64)
-    table, slide, count = plan.table.take(chosen), plan.slide, len(chosen)
+    table, slide, count = plan.table.take(rows), plan.slide, len(rows)
     boxes = table.boxes
     slide_boxes = plan.coordinates.slide_boxes(boxes)
-    names = _patch_ids(plan)
     labels = _lists(table.labels, table.label_names) if table.multi else _labels(table)
     return {
         "entry_id": [slide.entry_id] * count,
@@ -209,7 +172,7 @@ def _plan_columns(plan: Plan, rows: Sequence[int]) -> dict[str, Any]:
         "project": [_project_name(plan)] * count,
         "slide_file": [plan.path.name] * count,
         "slide_digest": [f"xxh3_128:{plan.fingerprint.digest}"] * count,
-        "patch_id": [names[row] for row in rows],
+        "patch_id": patch_ids(plan, rows),
         "tile_uuid": ids.tile_uuids(slide.entry_id, boxes, table.z, table.t),
         "col": table.col,
         "row": table.row,
@@ -243,33 +206,28 @@ def _plan_columns(plan: Plan, rows: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _measure_columns(
-    plan: Plan, patches: Sequence[WrittenPatch | DroppedPatch]
-) -> dict[str, list[float]]:
-    return {
-        f"qc_{name}": [patch.measures[name] for patch in patches]
-        for name in sorted(plan.config.qc_min)
-    }
-
-
 def dropped_table(plan: Plan, run_id: str, dropped: Sequence[DroppedPatch]) -> pa.Table:
     """Return the patches that reading dropped: box, reason, quality measures."""
-    rows = [patch.row for patch in dropped]
-    names, table = _patch_ids(plan), plan.table
+    dropped = sorted(dropped, key=lambda patch: patch.row)
+    rows = np.array([patch.row for patch in dropped], np.int64)
+    table = plan.table
     columns = {
         "run_id": [run_id] * len(rows),
-        "patch_id": [names[row] for row in rows],
+        "patch_id": patch_ids(plan, rows),
         **{f"{side}_qupath": table.boxes[rows, i].tolist() for i, side in enumerate("xywh")},
         "z": table.z[rows].tolist(),
         "t": table.t[rows].tolist(),
         "reason": [patch.reason for patch in dropped],
-        **_measure_columns(plan, dropped),
+        **{
+            f"qc_{name}": [patch.measures[name] for patch in dropped]
+            for name in sorted(plan.config.qc_min)
+        },
     }
     return pa.table(columns)
 
 
 def equal_plan(
-    plan: Plan, run_id: str, old: pa.Table, dropped: pa.Table | None, names: Sequence[str]
+    plan: Plan, run_id: str, old: pa.Table, dropped: pa.Table | None, names: PatchNames
 ) -> bool:
     """Return whether the rows of a slide are just those that its plan gives, with all columns.
 
@@ -277,30 +235,51 @@ def equal_plan(
 
     Parameters
     ----------
-    names : sequence of str
-        File name of each patch, as :func:`patch_names` returns them.
+    names : PatchNames
     """
     try:
         facts, reasons = load_facts(old, plan.slide_id), _reasons(dropped)
     except (OutputError, KeyError):
         return False
-    wanted = [row for row, name in enumerate(_patch_ids(plan)) if name not in reasons]
+    wanted = [row for row, name in enumerate(patch_ids(plan)) if name not in reasons]
     if len(wanted) != old.num_rows or len(wanted) + len(reasons) != len(plan):
-        return False
-    measures = _measures(plan, old)
-    written = [
-        WrittenPatch(row, location, digest, measures[i])
-        for i, (row, (location, digest)) in enumerate(zip(wanted, locations(old), strict=True))
-    ]
-    if any(p.location.offset is None and p.location.path != names[p.row] for p in written):
         return False
     # Where the files are does not matter: they may have moved since.
     expected = facts_record(plan, run_id, Counter(reasons.values()), facts["seconds"])
     expected = {**expected, "path": facts["path"], "project": facts["project"]}
     expected["fingerprint"]["mtime_ns"] = facts["fingerprint"]["mtime_ns"]
-    new = index_table(plan, run_id, written, expected)
+    columns = _columns(plan, run_id, expected)
     notes = index.metadata_of(index.without_notes(old, "dropped"))
-    return bool(new.equals(old)) and index.metadata_of(new) == notes
+    if index.metadata_of(columns.empty_table()) != notes:
+        return False
+    for start in range(0, len(wanted), index.GROUP):
+        rows = np.array(wanted[start : start + index.GROUP], np.int64)
+        part = old.slice(start, len(rows))
+        batch = _written(plan, rows, part)
+        if batch is None:
+            return False
+        whole = zip(batch.paths, batch.offsets.tolist(), names.of(rows), strict=True)
+        if any(offset < 0 and path != name for path, offset, name in whole):
+            return False
+        if not index_table(plan, run_id, batch, columns).equals(part):
+            return False
+    return True
+
+
+def _written(plan: Plan, rows: IntArray, old: pa.Table) -> WrittenBatch | None:
+    """Return what rows of an index say of files, None if they lack quality measures."""
+    names = sorted(plan.config.qc_min)
+    if any(f"qc_{name}" not in old.column_names for name in names):
+        return None
+    offsets, lengths = (old.column(name).fill_null(-1).to_numpy() for name in ("offset", "length"))
+    return WrittenBatch(
+        rows,
+        old.column("path").to_pylist(),
+        offsets,
+        lengths,
+        old.column("digest").to_pylist(),
+        {name: old.column(f"qc_{name}").to_numpy() for name in names},
+    )
 
 
 def _reasons(dropped: pa.Table | None) -> dict[str, str]:
@@ -413,7 +392,7 @@ def find_reusable(plan: Plan, old: pa.Table) -> dict[int, ReusablePatch]:
     }
     table = plan.table
     keys = zip(
-        _patch_ids(plan), *table.boxes.T.tolist(), table.z.tolist(), table.t.tolist(), strict=True
+        patch_ids(plan), *table.boxes.T.tolist(), table.z.tolist(), table.t.tolist(), strict=True
     )
     return {row: known[key] for row, key in enumerate(keys) if key in known}
 

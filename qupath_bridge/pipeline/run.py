@@ -18,6 +18,7 @@ from qupath_bridge.stores import local_path
 
 from . import records
 from .plan import Failure
+from .profile import Profile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,6 +47,8 @@ class Run:
         Pictures that this call drew.
     warnings : tuple of str
         What the user should know; those of slides stand in the report.
+    profile : Profile or None
+        Where the time of this call went, if the options asked for it.
     """
 
     url: str
@@ -54,6 +57,7 @@ class Run:
     provenance: tuple[Path, ...] = ()
     previews: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    profile: Profile | None = None
 
     @property
     def out(self) -> Path:

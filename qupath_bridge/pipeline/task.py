@@ -11,15 +11,16 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import xxhash
 
-from qupath_bridge.codecs import Encoder, get_encoder
+from qupath_bridge.codecs import Encoder, encoder_of
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import (
     GeometryError,
@@ -30,22 +31,25 @@ from qupath_bridge.errors import (
     SlideError,
 )
 from qupath_bridge.frozen import FrozenDict, OneLine, freeze
-from qupath_bridge.model import Box, Slide, SourceRef
+from qupath_bridge.model import IntArray, PixelArray, Reason, Slide, SourceRef
 from qupath_bridge.outputs import check_lock, open_output
 from qupath_bridge.outputs.base import DamagedRowsError, Location, Output, PatchRef
 from qupath_bridge.outputs.index import facts_of
+from qupath_bridge.patches.order import reading_batches
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
+from qupath_bridge.timing import collect, step
 
 from . import rows
 from .cancel import Cancel
 from .estimate import patch_bytes
 from .opened import slide_of
 from .parallel import available_cores, ordered_map
-from .patch_pixels import PatchPixels
+from .patch_pixels import PatchPixels, PixelBatch
 from .plan import Failure, Plan, make_plan
 from .records import facts_record
 from .slide_files import missing_place, read_annotations, slide_path
+from .written import PatchNames, WrittenPatches, patch_ids
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,9 +57,6 @@ if TYPE_CHECKING:
 __all__ = ["SlideResult", "SlideTask", "patch_digest", "process_slide"]
 
 log = logging.getLogger("qupath_bridge")
-
-BATCH = 64
-"""Patches that a thread makes at once: enough to hide its cost, few enough to stop soon."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -134,6 +135,9 @@ class SlideResult(OneLine):
         Troubles beside the patches, such as a preview that could not be drawn.
     preview : str or None
         The picture that was drawn.
+    seconds : float
+    steps : mapping of str to float
+        Seconds of each step, where the options ask for a profile.
     """
 
     entry_id: str
@@ -149,6 +153,7 @@ class SlideResult(OneLine):
     preview: str | None = None
     plan_digest: str | None = None
     seconds: float = 0.0
+    steps: Mapping[str, float] = field(default_factory=FrozenDict)
 
     def __post_init__(self) -> None:
         for name in ("by_label", "dropped"):
@@ -186,10 +191,19 @@ def process_slide(
     InterruptedRunError
         If it was cancelled; nothing of the slide is committed.
     """
+    with collect(task.options.profile) as timer:
+        result = _process_slide(task, progress, cancel)
+    return dataclasses.replace(result, steps=FrozenDict(timer.seconds))
+
+
+def _process_slide(
+    task: SlideTask, progress: SlideProgress | None, cancel: Cancel | None
+) -> SlideResult:
     began = time.perf_counter()
     slide: Slide | None = None
     try:
-        slide = slide_of(task.source, task.entry_id)
+        with step("open"):
+            slide = slide_of(task.source, task.entry_id)
         result = _process(task, slide, progress, cancel)
     except (SlideError, ProjectError, GeometryError, PlanError) as error:
         name = slide.name if slide else task.entry_id
@@ -212,12 +226,15 @@ def _process(
     output = open_output(task.output, task.config.container)
     check_lock(output, task.run_id)
     path = slide_path(slide)
-    data = read_annotations(slide, task.config)
-    with open_reader(path, name=task.options.reader) as reader:
-        plan = make_plan(
-            slide, task.config, data, reader,
-            slide_id=task.slide_id, reader_name=task.options.reader,
-        )  # fmt: skip
+    with step("open"):
+        data = read_annotations(slide, task.config)
+        opened = open_reader(path, name=task.options.reader)
+    with opened as reader:
+        with step("plan"):
+            plan = make_plan(
+                slide, task.config, data, reader,
+                slide_id=task.slide_id, reader_name=task.options.reader,
+            )  # fmt: skip
         if task.expected_plan_digest not in (None, plan.digest):
             raise PlanError(
                 f"{slide.name}: annotations, slide file, pixel size or reader changed after "
@@ -238,9 +255,9 @@ def _process(
             entry_id=task.entry_id,
             slide_id=task.slide_id,
             slide_name=slide.name,
-            written=committed.num_rows,
-            by_label=FrozenDict(rows.label_counts(committed)),
-            dropped=FrozenDict(facts_of(committed)["counts"]["dropped"]),
+            written=committed.written,
+            by_label=FrozenDict(committed.by_label),
+            dropped=FrozenDict(committed.dropped),
             reused=reused,
             warnings=plan.warnings,
             notes=notes,
@@ -258,11 +275,19 @@ class _Made(NamedTuple):
     """A patch that a thread made: its file and digest, or why it was dropped."""
 
     row: int
-    payload: bytes | None
-    digest: str
+    payload: bytes | PixelArray | None
+    digest: bytes
     kept_at: Location | None
     reason: str | None
     measures: Mapping[str, float]
+
+
+class _Committed(NamedTuple):
+    """Numbers of a committed slide: patches, by label, and those that were dropped by reason."""
+
+    written: int
+    by_label: Mapping[str, int]
+    dropped: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -278,8 +303,8 @@ class _SlideJob:
     stop: threading.Event = field(default_factory=threading.Event)
     began: float = field(default_factory=time.perf_counter)
 
-    def committed(self) -> pa.Table | None:
-        """Return the rows of this very plan and run, if they and their patches are there."""
+    def committed(self) -> _Committed | None:
+        """Return what is committed of this very plan and run, if its patches are all there."""
         try:
             old = self.output.table(self.task.slide_id)
             if old is None or rows.run_id_of(old) != self.task.run_id:
@@ -287,23 +312,26 @@ class _SlideJob:
             dropped = self.output.dropped(self.task.slide_id)
         except DamagedRowsError:
             return None
-        names = rows.patch_names(self.plan, self.task.labels, self._encoder().extension)
+        names = self._names()
         same = rows.equal_plan(self.plan, self.task.run_id, old, dropped, names)
-        return old if same and self._intact(old) else None
+        if not same or not self._intact(old):
+            return None
+        dropped_counts = facts_of(old)["counts"]["dropped"]
+        return _Committed(old.num_rows, rows.label_counts(old), dropped_counts)
 
-    def write(self) -> pa.Table:
-        """Write all patches of the slide and commit them; return the rows."""
+    def write(self) -> _Committed:
+        """Write all patches of the slide and commit them."""
         plan, output, slide_id = self.plan, self.output, self.task.slide_id
         try:
             old = output.table(slide_id)
         except DamagedRowsError:
             old = None
         reusable = {} if old is None else rows.find_reusable(plan, old)
-        names = rows.patch_names(plan, self.task.labels, self._encoder().extension)
+        names = self._names()
         self._check_space(len(plan) - len(reusable))
         output.begin(slide_id)
         try:
-            table, dropped = self._write_patches(names, reusable)
+            written, dropped = self._write_patches(names, reusable)
             _check_cancel(self.cancel, plan.slide.name)
             if self.reader.fingerprint != plan.fingerprint:
                 raise SlideError(
@@ -315,8 +343,25 @@ class _SlideJob:
             if isinstance(error, SlideError) and old is not None and not self._intact(old):
                 output.remove(slide_id)
             raise
-        output.commit(slide_id, table, dropped)
-        return table
+        seconds = round(time.perf_counter() - self.began, 3)
+        reasons = Counter(patch.reason for patch in dropped)
+        facts = facts_record(plan, self.task.run_id, reasons, seconds)
+        with step("commit"):
+            output.commit(
+                slide_id,
+                rows.index_rows(plan, self.task.run_id, written, names, facts),
+                rows.dropped_table(plan, self.task.run_id, dropped) if dropped else None,
+            )
+        kept = np.ones(len(plan), np.bool_)
+        kept[[patch.row for patch in dropped]] = False
+        return _Committed(
+            len(written),
+            plan.table.take(kept).label_counts() if dropped else plan.label_counts(),
+            facts["counts"]["dropped"],
+        )
+
+    def _names(self) -> PatchNames:
+        return PatchNames(self.plan, self.task.labels, self._encoder().extension)
 
     def _check_space(self, patches: int) -> None:
         """Refuse to begin a slide whose patches will not fit."""
@@ -334,92 +379,112 @@ class _SlideJob:
             )
 
     def _write_patches(
-        self, names: Sequence[str], reusable: Mapping[int, rows.ReusablePatch]
-    ) -> tuple[pa.Table, pa.Table | None]:
-        plan = self.plan
-        written: list[rows.WrittenPatch] = []
+        self, names: PatchNames, reusable: Mapping[int, rows.ReusablePatch]
+    ) -> tuple[WrittenPatches, list[rows.DroppedPatch]]:
+        """Make and write all patches, batch after batch."""
+        slide_id, output = self.task.slide_id, self.output
+        written = WrittenPatches(self.plan.config.qc_min)
         dropped: list[rows.DroppedPatch] = []
         done = 0
-        for made in self._batches(names, reusable):
-            for patch in made:
-                if patch.reason is not None:
-                    dropped.append(rows.DroppedPatch(patch.row, patch.reason, patch.measures))
-                    continue
-                location = patch.kept_at
-                if location is None and patch.payload is not None:
-                    record = rows.patch_record(plan, patch.row)
-                    ref = PatchRef(self.task.slide_id, record["patch_id"], names[patch.row], record)
-                    location = self.output.write(ref, patch.payload)
-                if location is None:
-                    raise AssertionError("a patch is written, kept or dropped")
-                written.append(rows.WrittenPatch(patch.row, location, patch.digest, patch.measures))
-            done += len(made)
+        for batch, made in self._batches(names, reusable):
+            wanted = names.of(batch)
+            ids = patch_ids(self.plan, batch)
+            with step("write"):
+                for patch, name, patch_id in zip(made, wanted, ids, strict=True):
+                    if patch.reason is not None:
+                        dropped.append(rows.DroppedPatch(patch.row, patch.reason, patch.measures))
+                        continue
+                    location = patch.kept_at
+                    if location is None and patch.payload is not None:
+                        record = (
+                            rows.patch_record(self.plan, patch.row)
+                            if output.wants_records
+                            else None
+                        )
+                        ref = PatchRef(slide_id, patch_id, name, record)
+                        location = output.write(ref, patch.payload)
+                    if location is None:
+                        raise AssertionError("a patch is written, kept or dropped")
+                    written.add(patch.row, location, name, patch.digest, patch.measures)
+            done += len(batch)
             if self.progress:
-                self.progress(self.task.slide_id, done, len(plan))
-        while_reading = Counter(patch.reason for patch in dropped)
-        seconds = round(time.perf_counter() - self.began, 3)
-        facts = facts_record(plan, self.task.run_id, while_reading, seconds)
-        return (
-            rows.index_table(plan, self.task.run_id, written, facts),
-            rows.dropped_table(plan, self.task.run_id, dropped) if dropped else None,
-        )
+                self.progress(slide_id, done, len(self.plan))
+        return written, dropped
 
     def _batches(
-        self, names: Sequence[str], reusable: Mapping[int, rows.ReusablePatch]
-    ) -> Generator[list[_Made], None, None]:
-        plan = self.plan
-        encoder = self._encoder()
+        self, names: PatchNames, reusable: Mapping[int, rows.ReusablePatch]
+    ) -> Generator[tuple[IntArray, list[_Made]], None, None]:
+        """Yield the patches of each batch, in the order of reading."""
+        plan, table = self.plan, self.plan.table
         producer = PatchPixels(plan.coordinates, plan.config, plan.mpp, self.reader)
-        boxes = [Box(*box) for box in plan.table.boxes.tolist()]
         workers = self.task.options.workers or available_cores()
+        patch_bytes = plan.config.size**2 * len(plan.channels) * np.dtype(plan.dtype).itemsize
+        batches = reading_batches(table.col, table.row, table.z, table.t, patch_bytes)
         with _readers(plan.path, self.task.options.reader, self.reader) as acquire:
 
-            def make(batch: range) -> list[_Made]:
-                made = {}
-                for row in batch:
-                    if self._is_stopped():
-                        return []
-                    if patch := self._reuse(row, names[row], reusable.get(row)):
-                        made[row] = patch
-                new = [row for row in batch if row not in made]
-                with acquire() as reader:
-                    wanted = [(boxes[row], plan.table.plane(row)) for row in new]
-                    for row, result in zip(new, producer.read(reader, wanted), strict=True):
-                        if self._is_stopped():
-                            return []
-                        made[row] = _encoded(row, result, encoder)
-                return [made[row] for row in batch]
+            def make(batch: IntArray) -> tuple[IntArray, list[_Made]]:
+                kept = self._reuse(batch, names, reusable) if reusable else {}
+                new = batch[[row not in kept for row in batch.tolist()]] if kept else batch
+                if len(new):
+                    with acquire() as reader:
+                        pixels = producer.read(reader, table.boxes[new], table.plane(new[0]))
+                    kept.update((patch.row, patch) for patch in self._encoded(new, pixels))
+                return batch, [kept[row] for row in batch.tolist()]
 
-            work = ordered_map(make, _ranges(len(plan)), workers=workers, stop=self.stop)
+            work = ordered_map(make, batches, workers=workers, stop=self.stop)
             with closing(work) as results:
                 for result in results:
                     _check_cancel(self.cancel, plan.slide.name)
                     yield result
 
-    def _is_stopped(self) -> bool:
-        """Return whether the slide is given up: a batch that is cut off is never used."""
-        return self.stop.is_set() or (self.cancel is not None and self.cancel.is_set())
+    def _encoded(self, batch: IntArray, pixels: PixelBatch) -> Iterator[_Made]:
+        """Yield the patches of a batch as they are written."""
+        encoder = self._encoder()
+        takes_arrays = self.output.accepts == "array"
+        for number, (row, patch) in enumerate(zip(batch.tolist(), pixels.patches, strict=True)):
+            self._check_stop()
+            measures = pixels.measures_of(number)
+            if patch is None:
+                yield _Made(row, None, b"", None, str(Reason.QUALITY), measures)
+                continue
+            payload = patch
+            if not takes_arrays and not isinstance(patch, bytes):
+                with step("encode"):
+                    payload = encoder.encode(patch)
+            yield _Made(row, payload, _raw_digest(payload), None, None, measures)
+
+    def _check_stop(self) -> None:
+        """End a batch of a slide that is given up; it is never used."""
+        if self.stop.is_set():
+            raise InterruptedRunError("Another thread of this slide failed.")
+        _check_cancel(self.cancel, self.plan.slide.name)
 
     def _encoder(self) -> Encoder:
-        config = self.plan.config
-        return get_encoder(config.format, quality=config.jpeg_quality, mpp=self.plan.mpp)
+        return encoder_of(self.plan.config, self.plan.mpp)
 
-    def _reuse(self, row: int, name: str, known: rows.ReusablePatch | None) -> _Made | None:
-        """Return a patch that an earlier run wrote with the same pixels, if it is intact."""
-        if known is None or not self.output.exists(known.location):
-            return None
-        payload = self.output.read(known.location)
-        if patch_digest(payload) != known.digest:
-            return None
-        here = known.location == Location(name)
-        return _Made(
-            row,
-            None if here else payload,
-            known.digest,
-            known.location if here else None,
-            None,
-            known.measures,
-        )
+    def _reuse(
+        self, batch: IntArray, names: PatchNames, reusable: Mapping[int, rows.ReusablePatch]
+    ) -> dict[int, _Made]:
+        """Return the patches that an earlier run wrote with the same pixels, if they are intact."""
+        kept = {}
+        for row, name in zip(batch.tolist(), names.of(batch), strict=True):
+            self._check_stop()
+            known = reusable.get(row)
+            if known is None or not self.output.exists(known.location):
+                continue
+            payload = self.output.read(known.location)
+            if patch_digest(payload) != known.digest:
+                continue
+            here = known.location == Location(name)
+            kept[row] = _Made(
+                row,
+                None if here else payload,
+                _raw_digest(payload),
+                known.location if here else None,
+                None,
+                known.measures,
+            )
+        return kept
 
     def _intact(self, old: pa.Table) -> bool:
         """Return whether every patch of a committed slide has the bytes that the index says."""
@@ -427,17 +492,6 @@ class _SlideJob:
             self.output.exists(location) and patch_digest(self.output.read(location)) == digest
             for location, digest in rows.locations(old)
         )
-
-
-def _encoded(row: int, result: Any, encoder: Encoder) -> _Made:
-    if result.pixels is None:
-        return _Made(row, None, "", None, str(result.reason), result.measures)
-    payload = encoder.encode(result.pixels)
-    return _Made(row, payload, patch_digest(payload), None, None, result.measures)
-
-
-def _ranges(count: int) -> Iterator[range]:
-    return (range(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
 
 
 @contextmanager
@@ -482,6 +536,11 @@ def _preview(task: SlideTask, plan: Plan) -> tuple[str | None, tuple[str, ...]]:
     except SlideError as error:
         return None, (f"{plan.slide.name}: no preview: {error}",)
     return str(task.options.preview), ()
+
+
+def _raw_digest(payload: bytes | PixelArray) -> bytes:
+    data = payload if isinstance(payload, bytes) else payload.data
+    return xxhash.xxh3_128_digest(data)
 
 
 def patch_digest(payload: bytes) -> str:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qupath_bridge import registry
-from qupath_bridge.codecs import Encoder, decode, get_encoder
+from qupath_bridge.codecs import Encoder, decode, encoder_of
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import BridgeError, OutputError, ReadError
 from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.geometry.coordinates import coordinate_map
-from qupath_bridge.model import Box, Plane, ServerBuilder
+from qupath_bridge.model import Box, PixelArray, Plane, ServerBuilder
 from qupath_bridge.outputs.base import Location, Output
 from qupath_bridge.outputs.csv_file import CSV_FILE, csv_pieces
 from qupath_bridge.readers import open_reader
@@ -24,12 +24,15 @@ from qupath_bridge.schemas import ReportRecord
 
 from . import records, rows
 from .patch_pixels import PatchPixels
-from .task import BATCH, patch_digest
+from .task import patch_digest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Finding", "Verification", "check_intact", "verify"]
+
+BATCH = 64
+"""Patches that are checked at once."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -286,16 +289,17 @@ def _check_pixels(
                 bounds=reader.bounds,
             )
             mpp = chosen[0]["mpp"]
-            encoder = get_encoder(config.format, quality=config.jpeg_quality, mpp=mpp)
+            encoder = encoder_of(config, mpp)
             producer = PatchPixels(coordinates, config, mpp, reader)
-            for start in range(0, len(chosen), BATCH):
-                batch = chosen[start : start + BATCH]
-                wanted = [(_box(row), Plane(row["z"], row["t"])) for row in batch]
-                for row, result in zip(batch, producer.read(reader, wanted), strict=True):
-                    payload = output.read(_location(row))
-                    if result.pixels is None or not _shows(payload, result.pixels, encoder):
-                        problem = "the file does not show what the slide shows there"
-                        findings.append(Finding("pixels", _name(row), problem))
+            for plane, group in groupby(chosen, key=_plane):
+                rows = list(group)
+                for start in range(0, len(rows), BATCH):
+                    batch = rows[start : start + BATCH]
+                    made = producer.read(reader, np.array([_box(row) for row in batch]), plane)
+                    for row, patch in zip(batch, made.patches, strict=True):
+                        if not _shows(output.read(_location(row)), patch, encoder):
+                            problem = "the file does not show what the slide shows there"
+                            findings.append(Finding("pixels", _name(row), problem))
     except BridgeError as error:
         return 0, [Finding("slide", str(path), error.message.removeprefix(f"{path}: "))]
     return len(chosen), findings
@@ -305,8 +309,15 @@ def _box(row: Mapping[str, Any]) -> Box:
     return Box(row["x_qupath"], row["y_qupath"], row["w_qupath"], row["h_qupath"])
 
 
-def _shows(payload: bytes, pixels: np.ndarray, encoder: Encoder) -> bool:
-    """Return whether a file shows these pixels: to the bit, or as the lossy encoder leaves them."""
+def _plane(row: Mapping[str, Any]) -> Plane:
+    return Plane(row["z"], row["t"])
+
+
+def _shows(payload: bytes, patch: PixelArray | bytes | None, encoder: Encoder) -> bool:
+    """Return whether a file shows a patch: to the bit, or as the lossy encoder leaves it."""
+    if patch is None or isinstance(patch, bytes):
+        return payload == patch
+    pixels = patch
     height, width = pixels.shape[:2]
     try:
         shown = decode(payload, (width, height))

@@ -18,28 +18,28 @@ _DIGITS = 6  # of a pixel: takes the float noise off a point on the block's edge
 
 
 def orient(array: NDArray[T], orientation: tuple[int, bool]) -> NDArray[T]:
-    """Mirror and turn an array by quarter turns.
+    """Mirror and turn a batch of arrays by quarter turns.
 
     Parameters
     ----------
-    array : shape (H, W, 3) or (H, W)
+    array : shape (N, H, W, C) or (N, H, W)
     orientation : (turns, mirror)
         Clockwise quarter turns, after left and right changed places if ``mirror``.
 
     Returns
     -------
     array
-        Contiguous; shape (W, H, ...) for an odd number of turns.
+        Contiguous; shape (N, W, H, ...) for an odd number of turns.
 
     Examples
     --------
-    >>> orient(np.array([[1, 2], [3, 4]]), (1, False)).tolist()
-    [[3, 1], [4, 2]]
+    >>> orient(np.array([[[1, 2], [3, 4]]]), (1, False)).tolist()
+    [[[3, 1], [4, 2]]]
     """
     turns, mirror = orientation
     if mirror:
-        array = array[:, ::-1]
-    return np.ascontiguousarray(np.rot90(array, -turns))
+        array = array[:, :, ::-1]
+    return np.ascontiguousarray(np.rot90(array, -turns, axes=(1, 2)))
 
 
 def warp(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from qupath_bridge.model import FIRST_PLANE, Box, MaskArray, PixelArray, Plane
+from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, MaskArray, PixelArray, Plane
 
 __all__ = ["RGB_CHANNELS", "Fingerprint", "Level", "Pixels", "Reader"]
 
@@ -20,7 +19,7 @@ Pixels = tuple[PixelArray, MaskArray | None]
 """Pixels (H, W, C) in the file's type, and the mask of valid pixels (H, W), bool.
 
 C is the number of channels; RGB has C = 3 and the type uint8. The mask is None when all pixels
-are valid.
+are valid. Of a batch of N boxes, pixels are (N, H, W, C) and the mask is (N, H, W).
 """
 
 
@@ -61,6 +60,10 @@ class Reader(Protocol):
     (the first bytes of the file): 0 for "no", 1 for "perhaps", 2 for "this is a format that I
     know", 3 and more for a reader that was made for this very format. The reader ``auto`` tries
     the highest number first. A factory without ``can_open`` counts as 1 and is tried last.
+
+    A reader may have the method ``read_encoded(box, size, plane) -> bytes | None``. It returns a
+    whole JPEG file whose decoded pixels equal those of :meth:`read`, where the box is exactly one
+    JPEG file tile of the level that is read, and not scaled; else None.
 
     A reader can be pickled: the copy opens the file again.
     """
@@ -136,12 +139,26 @@ class Reader(Protocol):
         ...
 
     def read_many(
-        self, boxes: Sequence[Box], size: tuple[int, int], plane: Plane = FIRST_PLANE
-    ) -> Iterator[Pixels]:
-        """Read several boxes of one plane, each scaled to ``size``.
+        self, boxes: BoxArray, size: tuple[int, int], plane: Plane = FIRST_PLANE
+    ) -> Pixels:
+        """Read a batch of boxes of one plane, each scaled to ``size`` (width, height).
 
-        The results come in the order of the boxes, and are those of :meth:`read`. A reader may
-        read in batches, and in any order inside a batch.
+        Parameters
+        ----------
+        boxes : array of int, shape (N, 4)
+            x, y, width, height. N may be 0.
+
+        Returns
+        -------
+        pixels : array, shape (N, height, width, C), of type ``dtype``
+            In the order of the boxes, and for each what :meth:`read` returns. The caller's own.
+        mask : array, shape (N, height, width), bool, or None
+            None if all pixels of all boxes are valid.
+
+        Raises
+        ------
+        ReadError
+            As :meth:`read`.
         """
         ...
 

@@ -8,14 +8,23 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from qupath_bridge.errors import ReadError
-from qupath_bridge.model import FIRST_PLANE, Box, FloatArray, MaskArray, PixelArray, Plane
+from qupath_bridge.model import (
+    FIRST_PLANE,
+    Box,
+    BoxArray,
+    FloatArray,
+    IntArray,
+    MaskArray,
+    PixelArray,
+    Plane,
+)
 from qupath_bridge.pixels.resample import (
     NATIVE_TOLERANCE,
     area_means,
@@ -252,6 +261,37 @@ class LevelReader(ABC):
             False where there are no pixels; None if that is nowhere so.
         """
 
+    def _read_rectangles(
+        self, level: int, corners: IntArray, size: tuple[int, int], plane: Plane
+    ) -> Pixels:
+        """Read rectangles of one size inside the level, in the level's pixels.
+
+        A subclass may read them faster than one by one.
+
+        Parameters
+        ----------
+        level : int
+        corners : array of int, shape (N, 2)
+            x, y of the upper left corners; N is at least 1.
+        size : (width, height)
+
+        Returns
+        -------
+        pixels : array, shape (N, height, width, 3), uint8
+            The caller's own.
+        mask : array, shape (N, height, width), bool, or None
+        """
+        width, height = size
+        pixels: PixelArray = np.empty((len(corners), height, width, 3), np.uint8)
+        mask: MaskArray | None = None
+        for number, (x, y) in enumerate(corners.tolist()):
+            pixels[number], valid = self._read_rectangle(level, Box(x, y, width, height), plane)
+            if valid is not None:
+                if mask is None:
+                    mask = np.ones(pixels.shape[:3], np.bool_)
+                mask[number] = valid
+        return pixels, mask
+
     @property
     @abstractmethod
     def fingerprint(self) -> Fingerprint:
@@ -334,8 +374,7 @@ class LevelReader(ABC):
         """
         self._check(box, size, plane)
         width, height = size
-        finest = [min(factors) for factors in self._factors]
-        index = choose_level(finest, min(box.w / width, box.h / height))
+        index = self._choose_level(box, size)
         # Per axis, and from full-resolution coordinates, so that no error grows along a slide.
         x_factor, y_factor = self._factors[index]
         x_edges = pixel_edges(box.x / x_factor, (box.x + box.w) / x_factor, width)
@@ -356,11 +395,50 @@ class LevelReader(ABC):
         return pixels, None if mask.all() else mask
 
     def read_many(
-        self, boxes: Sequence[Box], size: tuple[int, int], plane: Plane = FIRST_PLANE
-    ) -> Iterator[Pixels]:
-        """Read several boxes; the results come in the order of the boxes."""
-        for box in boxes:
-            yield self.read(box, size, plane)
+        self, boxes: BoxArray, size: tuple[int, int], plane: Plane = FIRST_PLANE
+    ) -> Pixels:
+        """Read a batch of boxes, as :meth:`read` reads each.
+
+        Boxes of one size whose pixels are whole pixels of a level are read together; others, and
+        those that pass the edges, one by one.
+
+        Parameters
+        ----------
+        boxes : array of int, shape (N, 4)
+            x, y, width, height: level-0 pixels of the file.
+        size : (width, height)
+            Output pixels of each box.
+        plane : Plane
+
+        Returns
+        -------
+        pixels : array, shape (N, height, width, 3), uint8
+        mask : array, shape (N, height, width), or None
+            None if no pixel of any box is outside, transparent or missing.
+
+        Raises
+        ------
+        ReadError
+            If the file cannot be read there, or has no such plane.
+        """
+        boxes = np.asarray(boxes, np.int64).reshape(-1, 4)
+        width, height = size
+        for box in boxes[:1].tolist():
+            self._check(Box(*box), size, plane)
+        together, index = self._find_whole(boxes, size)
+        if together.all() and len(boxes):
+            return self._read_whole(index, boxes, size, plane)
+        pixels: PixelArray = np.empty((len(boxes), height, width, 3), np.uint8)
+        mask: MaskArray = np.ones(pixels.shape[:3], np.bool_)
+        if together.any():
+            pixels[together], valid = self._read_whole(index, boxes[together], size, plane)
+            if valid is not None:
+                mask[together] = valid
+        for number in np.flatnonzero(~together).tolist():
+            pixels[number], valid = self.read(Box(*boxes[number].tolist()), size, plane)
+            if valid is not None:
+                mask[number] = valid
+        return pixels, None if mask.all() else mask
 
     def close(self) -> None:
         """Close the file. Idempotent."""
@@ -397,25 +475,78 @@ class LevelReader(ABC):
                 hint=f"This reader sees {z_count} z slices and {t_count} time points.",
             )
 
+    def _choose_level(self, box: Box, size: tuple[int, int]) -> int:
+        finest = [min(factors) for factors in self._factors]
+        return choose_level(finest, min(box.w / size[0], box.h / size[1]))
+
+    def _find_whole(self, boxes: BoxArray, size: tuple[int, int]) -> tuple[MaskArray, int]:
+        """Return which boxes are whole pixels inside a level, and the level's index.
+
+        Only for boxes of one size that are read in one block, with a whole number of the level's
+        pixels per output pixel.
+        """
+        none: MaskArray = np.zeros(len(boxes), np.bool_)
+        if not len(boxes) or (boxes[:, 2:] != boxes[0, 2:]).any():
+            return none, 0
+        index = self._choose_level(Box(*boxes[0].tolist()), size)
+        x_factor, y_factor = self._factors[index]
+        if not (x_factor.is_integer() and y_factor.is_integer()):
+            return none, index
+        factors = np.array([x_factor, y_factor], np.int64)
+        if (boxes[0, 2:] % (factors * size)).any():
+            return none, index
+        if np.prod(boxes[0, 2:] // factors) > BLOCK_PIXELS:
+            return none, index  # `read` goes block by block
+        level = self._levels[index]
+        low, high = boxes[:, :2] // factors, (boxes[:, :2] + boxes[:, 2:]) // factors
+        limit = np.minimum(self._ends(index), (level.width, level.height))
+        inside = (low >= 0).all(axis=1) & (high <= limit).all(axis=1)
+        return inside & (boxes[:, :2] % factors == 0).all(axis=1), index
+
+    def _read_whole(
+        self, index: int, boxes: BoxArray, size: tuple[int, int], plane: Plane
+    ) -> Pixels:
+        """Read boxes that are whole pixels inside a level, see :meth:`_find_whole`."""
+        factors = np.array(self._factors[index], np.int64)
+        corners = boxes[:, :2] // factors
+        width, height = (boxes[0, 2:] // factors).tolist()
+        number = self._numbers[index]
+        if (width, height) == size:
+            return self._read_rectangles(number, corners, size, plane)
+        pixels: PixelArray = np.empty((len(boxes), size[1], size[0], 3), np.uint8)
+        masks: MaskArray = np.ones(pixels.shape[:3], np.bool_)
+        edges = pixel_edges(0, width, size[0]), pixel_edges(0, height, size[1])
+        count = max(BLOCK_PIXELS // (width * height), 1)
+        for start in range(0, len(boxes), count):
+            block = slice(start, start + count)
+            source, mask = self._read_rectangles(number, corners[block], (width, height), plane)
+            for place, image in enumerate(source, start):
+                own = None if mask is None else mask[place - start]
+                pixels[place], valid = _averaged(image, own, *edges)
+                if valid is not None:
+                    masks[place] = valid
+        return pixels, None if masks.all() else masks
+
+    def _ends(self, index: int) -> tuple[int, int]:
+        """Return where the slide ends in a level, in the level's pixels.
+
+        That is a fraction of a pixel after a level that was cut to whole pixels, and inside one
+        that was filled to whole tiles.
+        """
+        ends = zip(self.size, self._factors[index], strict=True)
+        right, bottom = (math.ceil(round(full / factor, 6)) for full, factor in ends)
+        return right, bottom
+
     def _scaled(self, index: int, x_edges: FloatArray, y_edges: FloatArray, plane: Plane) -> Pixels:
         left, right = int(np.floor(x_edges[0])), int(np.ceil(x_edges[-1]))
         top, bottom = int(np.floor(y_edges[0])), int(np.ceil(y_edges[-1]))
         pixels, mask = self._padded(index, Box(left, top, right - left, bottom - top), plane)
-        x_edges, y_edges = x_edges - left, y_edges - top
-        pixels = area_means(pixels, x_edges, y_edges)
-        if mask is not None:
-            cover = np.where(mask, np.uint8(255), np.uint8(0))
-            mask = area_means(cover, x_edges, y_edges) > 127
-            if mask.all():
-                mask = None
-        return pixels, mask
+        return _averaged(pixels, mask, x_edges - left, y_edges - top)
 
     def _padded(self, index: int, box: Box, plane: Plane) -> Pixels:
         """Read a box of a level that may pass the slide's edges."""
         level = self._levels[index]
-        # The slide ends a fraction of a pixel after a level that was cut to whole pixels.
-        ends = zip(self.size, self._factors[index], strict=True)
-        right, bottom = (math.ceil(round(full / factor, 6)) for full, factor in ends)
+        right, bottom = self._ends(index)
         x0, x1 = max(box.x, 0), min(box.x + box.w, right)
         y0, y1 = max(box.y, 0), min(box.y + box.h, bottom)
         inside = Box(x0, y0, x1 - x0, y1 - y0)
@@ -434,6 +565,19 @@ class LevelReader(ABC):
             pixels[place] = np.pad(part, (*rest, (0, 0)), mode="edge")
             mask[place] = True if valid is None else np.pad(valid, rest, mode="edge")
         return pixels, mask
+
+
+def _averaged(
+    pixels: PixelArray, mask: MaskArray | None, x_edges: FloatArray, y_edges: FloatArray
+) -> Pixels:
+    """Return the means of pixels between edges, and where at least half of each is valid."""
+    pixels = area_means(pixels, x_edges, y_edges)
+    if mask is not None:
+        cover = np.where(mask, np.uint8(255), np.uint8(0))
+        mask = area_means(cover, x_edges, y_edges) > 127
+        if mask.all():
+            mask = None
+    return pixels, mask
 
 
 def _block_shape(x_edges: FloatArray, y_edges: FloatArray) -> tuple[int, int]:

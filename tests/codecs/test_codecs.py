@@ -1,8 +1,10 @@
 import io
 import struct
+import sys
 import tracemalloc
 import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -12,10 +14,13 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, JpegImagePlugin
 
 from qupath_bridge import registry
-from qupath_bridge.codecs import Encoder, decode, get_encoder
-from qupath_bridge.errors import ReadError, UsageError
+from qupath_bridge.codecs import Encoder, decode, encoder_of, get_encoder
+from qupath_bridge.codecs.jpeg import JpegEncoder
+from qupath_bridge.codecs.jxl import size_of_jxl
+from qupath_bridge.config import ExportConfig
+from qupath_bridge.errors import MissingDependencyError, ReadError, UsageError
 
-BUILT_IN = ("png", "jpeg", "tiff")
+BUILT_IN = ("png", "jpeg", "tiff", "webp", "jxl")
 PIXELS = arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3)))
 
 
@@ -23,14 +28,22 @@ def pillow(data):
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-@pytest.mark.parametrize("kind", ["png", "tiff"])
+DECODERS = {
+    "png": pillow,
+    "tiff": pillow,
+    "webp": pillow,
+    "jxl": imagecodecs.jpegxl_decode,  # Pillow has none
+}
+
+
+@pytest.mark.parametrize("kind", DECODERS)
 @given(pixels=PIXELS)
 @settings(max_examples=60, deadline=None)
 def test_lossless_formats_give_the_pixels_back(kind, pixels):
     encoder = get_encoder(kind)
     data = encoder.encode(pixels)
     assert encoder.lossless
-    assert np.array_equal(pillow(data), pixels)
+    assert np.array_equal(DECODERS[kind](data), pixels)
     assert np.array_equal(decode(data), pixels)
     assert encoder.encode(pixels.copy()) == data
 
@@ -96,9 +109,74 @@ def test_a_picture_of_another_size_is_refused_before_it_fills_the_memory(side):
             decode(bomb)
 
 
+def jxl_header(width, height):
+    """Return the beginning of a JPEG XL codestream as the standard has it: sides of 18 bits."""
+    bits, at = 0, 0
+    for value, count in ((0, 1), (2, 2), (height - 1, 18), (0, 3), (2, 2), (width - 1, 18)):
+        bits |= value << at
+        at += count
+    return b"\xff\x0a" + bits.to_bytes(20, "little")
+
+
+def test_a_jpeg_xl_file_of_another_size_is_refused_before_it_is_decoded():
+    with pytest.raises(ReadError, match="70000 x 90000 pixels, not 32 x 40"):
+        decode(jxl_header(70_000, 90_000), (32, 40))
+    with pytest.raises(ReadError, match="70000 x 90000 pixels exceed the limit"):
+        decode(jxl_header(70_000, 90_000))
+    with pytest.raises(ReadError, match="32 x 40 pixels, not 40 x 32"):
+        decode(get_encoder("jxl").encode(np.zeros((40, 32, 3), np.uint8)), (40, 32))
+
+
+@given(width=st.integers(1, 600), height=st.integers(1, 600))
+@settings(max_examples=100, deadline=None)
+def test_the_size_of_a_jpeg_xl_file_is_read_from_its_header(width, height):
+    pixels = np.zeros((height, width, 3), np.uint8)
+    data = imagecodecs.jpegxl_encode(pixels, lossless=True, effort=1)
+    assert size_of_jxl(data) == (width, height)
+
+
+@pytest.mark.parametrize(
+    "size", [(256, 256), (300, 250), (400, 300), (1600, 900), (250, 200), (512, 256), (9000, 11)]
+)
+def test_the_size_of_a_jpeg_xl_file_of_a_common_shape_is_read(size):
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    assert size_of_jxl(imagecodecs.jpegxl_encode(pixels, lossless=True, effort=1)) == size
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("webp", "WEBP"), ("jxl", "JPEGXL")])
+def test_a_format_that_imagecodecs_lacks_is_named_with_what_to_install(monkeypatch, kind, codec):
+    class Unavailable:
+        available = False
+
+    data = get_encoder(kind).encode(smooth())
+    monkeypatch.setattr(imagecodecs, codec, Unavailable)
+    monkeypatch.delitem(sys.modules, f"qupath_bridge.codecs.{kind}")
+    with pytest.raises(MissingDependencyError, match=f"encoder '{kind}'.*built without") as caught:
+        get_encoder(kind)
+    assert caught.value.hint == "Install it with: pip install imagecodecs."
+    if kind == "jxl":
+        with pytest.raises(MissingDependencyError, match="encoder 'jxl'"):
+            decode(data)
+
+
+def test_a_webp_file_that_the_format_cannot_hold_is_refused():
+    with pytest.raises(UsageError, match="no room for 16383 x 1 pixels") as caught:
+        get_encoder("webp").encode(np.zeros((1, 16_383, 3), np.uint8))
+    assert "16382" in caught.value.hint
+    widest = get_encoder("webp").encode(np.zeros((1, 16_382, 3), np.uint8))
+    assert pillow(widest).shape == (1, 16_382, 3)
+
+
 def test_an_unknown_encoder_is_refused_with_the_known():
     with pytest.raises(UsageError, match="No encoder is called 'magic'. Known: png, jpeg, tiff"):
         get_encoder("magic")
+
+
+@pytest.mark.parametrize("subsampling", ["411", "", "4:2:0"])
+def test_an_unknown_subsampling_is_refused(subsampling):
+    with pytest.raises(UsageError, match=f"No subsampling is called '{subsampling}'") as caught:
+        get_encoder("jpeg", subsampling=subsampling)
+    assert caught.value.hint == "Use 420, 422, 444."
 
 
 @pytest.mark.parametrize("quality", [0, 101, -5])
@@ -107,11 +185,18 @@ def test_an_encoder_quality_outside_its_range_is_refused(quality):
         get_encoder("jpeg", quality=quality)
 
 
-def test_registered_encoders_get_quality_and_pixel_size(monkeypatch):
+def test_registered_encoders_get_quality_subsampling_and_pixel_size(monkeypatch):
     monkeypatch.setattr(registry, "_registered", {})
-    registry.register("encoder", "mine", lambda quality, mpp: (quality, mpp))
-    assert get_encoder("mine", quality=7, mpp=0.25) == (7, 0.25)
-    assert get_encoder("mine") == (90, None)
+    registry.register("encoder", "mine", lambda **options: options)
+    asked = {"quality": 7, "subsampling": "422", "mpp": 0.25}
+    assert get_encoder("mine", **asked) == asked
+    assert get_encoder("mine") == {"quality": 90, "subsampling": "420", "mpp": None}
+
+
+def test_the_options_of_a_run_reach_the_encoder():
+    config = ExportConfig(format="jpeg", jpeg_quality=31, jpeg_subsampling="444")
+    encoder = encoder_of(config, 0.5)
+    assert encoder == JpegEncoder(quality=31, subsampling="444", mpp=0.5)
 
 
 def test_a_png_is_what_the_standard_says():
@@ -121,6 +206,16 @@ def test_a_png_is_what_the_standard_says():
     assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (64, 48))
 
 
-def test_jpeg_halves_the_colours_both_ways():
+@pytest.mark.parametrize(
+    ("subsampling", "factors"),
+    [("420", (2, 2)), ("422", (2, 1)), ("444", (1, 1))],
+)
+def test_jpeg_keeps_as_many_colours_as_asked(subsampling, factors):
+    data = get_encoder("jpeg", subsampling=subsampling).encode(smooth())
+    layers = Image.open(io.BytesIO(data)).layer
+    assert [layer[1:3] for layer in layers] == [factors, (1, 1), (1, 1)]
+
+
+def test_jpeg_halves_the_colours_both_ways_by_default():
     picture = Image.open(io.BytesIO(get_encoder("jpeg").encode(smooth())))
     assert JpegImagePlugin.get_sampling(picture) == 2  # Pillow's number of 4:2:0

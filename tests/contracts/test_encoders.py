@@ -1,8 +1,10 @@
 import pytest
 
 from qupath_bridge.codecs.jpeg import JpegEncoder
+from qupath_bridge.codecs.jxl import JxlEncoder
 from qupath_bridge.codecs.png import PngEncoder
 from qupath_bridge.codecs.tiff import TiffEncoder
+from qupath_bridge.codecs.webp import WebpEncoder
 from qupath_bridge.testing.contracts.encoder import EncoderContract
 
 
@@ -23,14 +25,27 @@ class TestTiff(EncoderContract):
         return TiffEncoder
 
 
+class TestWebp(EncoderContract):
+    def factory(self):
+        return WebpEncoder
+
+
+class TestJxl(EncoderContract):
+    def factory(self):
+        return JxlEncoder
+
+
 @pytest.mark.parametrize(
-    ("factory", "extension", "media_type"),
+    ("factory", "extension", "media_type", "portable"),
     [
-        (PngEncoder, ".png", "image/png"),
-        (JpegEncoder, ".jpg", "image/jpeg"),
-        (TiffEncoder, ".tif", "image/tiff"),
+        (PngEncoder, ".png", "image/png", False),
+        (JpegEncoder, ".jpg", "image/jpeg", True),
+        (TiffEncoder, ".tif", "image/tiff", True),
+        (WebpEncoder, ".webp", "image/webp", False),
+        (JxlEncoder, ".jxl", "image/jxl", False),
     ],
 )
-def test_extension_and_media_type_of_the_built_in_encoders(factory, extension, media_type):
+def test_facts_of_the_built_in_encoders(factory, extension, media_type, portable):
     encoder = factory()
     assert (encoder.extension, encoder.media_type) == (extension, media_type)
+    assert encoder.portable is portable

@@ -13,7 +13,7 @@ PATH = Path(__file__).parents[2] / "docs" / "options.md"
 HEAD = """\
 # Options
 
-This page is generated from `qupath_bridge/config.py`. An option has one name everywhere:
+This page is generated from `qupath_bridge/config/`. An option has one name everywhere:
 `min_share` in Python and in a TOML file, `--min-share` on the command line. An option that is on by
 default has a flag that turns it off (`--no-labels`). Repeated options take several values: a list
 in Python and TOML, the flag several times on the command line. Groups are tables of a TOML file;

@@ -196,8 +196,7 @@ def test_around_a_crop_is_the_background_of_the_reader():
         size, bounds, background = SIZE, None, BACKGROUND
 
         def read_many(self, boxes, size, plane):
-            for _ in boxes:
-                yield np.zeros((size[1], size[0], 3), np.uint8), None
+            return np.zeros((len(boxes), size[1], size[0], 3), np.uint8), None
 
     coordinates = reading(wrapped([("cropped", (10, 10, 20, 20))]), Plain())
     pixels, mask = read_patch(Plain(), coordinates, Box(15, 0, 10, 5), (10, 5))

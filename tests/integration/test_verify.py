@@ -17,7 +17,7 @@ from qupath_bridge.pipeline.rows import rows_digest
 from qupath_bridge.testing.projects import build_project
 
 
-@pytest.fixture(params=["png", "jpeg", "tiff"])
+@pytest.fixture(params=["png", "jpeg", "tiff", "webp"])
 def out(request, study, tmp_path):
     config = qb.ExportConfig(size=50, edge="pad", min_share=0.4, format=request.param)
     qb.export(study.project, tmp_path / "out", config, workers=2)

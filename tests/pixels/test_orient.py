@@ -6,12 +6,12 @@ from qupath_bridge.pixels.orient import orient, warp
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
 
-@pytest.mark.parametrize("shape", [(4, 7), (4, 7, 3)])
+@pytest.mark.parametrize("shape", [(2, 4, 7), (2, 4, 7, 3)])
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_orient_moves_each_pixel(shape, mirror, turns):
     array = np.arange(np.prod(shape)).reshape(shape)
-    height, width = shape[:2]
+    height, width = shape[1:3]
     turned = orient(array, (turns, mirror))
     assert turned.flags.c_contiguous
     for y in range(height):
@@ -20,7 +20,7 @@ def test_orient_moves_each_pixel(shape, mirror, turns):
             u, v, w, h = (width - 1 - x if mirror else x), y, width, height
             for _ in range(turns):
                 u, v, w, h = h - 1 - v, u, h, w
-            np.testing.assert_array_equal(turned[v, u], array[y, x])
+            np.testing.assert_array_equal(turned[:, v, u], array[:, y, x])
 
 
 def block(height=20, width=30, seed=0):

@@ -927,6 +927,8 @@ def test_large_boxes_go_block_by_block(monkeypatch):
             found, seen = reader.read(box, size)
             np.testing.assert_array_equal(found, expected)
             np.testing.assert_array_equal(seen, valid)
+            (found,), _ = reader.read_many(np.array([box]), size)
+            np.testing.assert_array_equal(found, expected)
         assert largest <= limit * 1.5  # blocks share the pixels on their edges
 
 

@@ -25,24 +25,25 @@ class EncoderContract(ABC):
 
     @abstractmethod
     def factory(self) -> Callable[..., Encoder]:
-        """Return the factory, which is called with ``quality`` and ``mpp``."""
+        """Return the factory, which is called with ``quality``, ``subsampling`` and ``mpp``."""
 
     def decode(self, data: bytes) -> PixelArray:
-        """Return the pixels of an encoded file; override it for formats that Pillow lacks."""
+        """Return the pixels of an encoded file; override it for other formats."""
         return codecs.decode(data)
 
-    @pytest.fixture(params=[(90, None), (1, 0.25), (100, 8.0)])
+    @pytest.fixture(params=[(90, "420", None), (1, "422", 0.25), (100, "444", 8.0)])
     def encoder(self, request: pytest.FixtureRequest) -> Encoder:
-        """Return the encoder at a quality and pixel size."""
-        quality, mpp = request.param
-        return self.factory()(quality=quality, mpp=mpp)
+        """Return the encoder at a quality, subsampling and pixel size."""
+        quality, subsampling, mpp = request.param
+        return self.factory()(quality=quality, subsampling=subsampling, mpp=mpp)
 
     def test_extension_and_media_type(self, encoder: Encoder) -> None:
-        """An ending with its dot, without further ones, and a MIME type."""
+        """An ending with its dot, without further ones, a MIME type, and two truth values."""
         assert isinstance(encoder, Encoder)
         assert re.fullmatch(r"\.[a-z0-9]+", encoder.extension)
         assert re.fullmatch(r"[a-z]+/[a-z0-9.+-]+", encoder.media_type)
         assert isinstance(encoder.lossless, bool)
+        assert isinstance(encoder.portable, bool)
 
     @pytest.mark.parametrize("shape", [(1, 1), (1, 37), (23, 1), (48, 64)])
     def test_decoding_gives_the_pixels_back(self, encoder: Encoder, shape: tuple[int, int]) -> None:
@@ -57,7 +58,7 @@ class EncoderContract(ABC):
         """A smooth picture at quality 100."""
         x, y = np.meshgrid(np.arange(64), np.arange(48))
         pixels = np.stack([x * 4, y * 5, 255 - x - y], -1).astype(np.uint8)
-        found = self.decode(self.factory()(quality=100, mpp=None).encode(pixels))
+        found = self.decode(self.factory()(quality=100, subsampling="444", mpp=None).encode(pixels))
         assert np.abs(found.astype(np.int64) - pixels).max() <= self.tolerance
 
     def test_same_pixels_give_the_same_bytes(self, encoder: Encoder) -> None:

@@ -176,17 +176,38 @@ class ReaderContract(ABC):
             np.testing.assert_array_equal(pixels[:, :4], np.full((4, 4, 3), truth.background))
 
     def test_read_many_gives_the_results_of_read_in_order(self, make: Callable[[], Reader]) -> None:
-        """Also for no box at all, and for boxes that come twice."""
-        boxes = [Box(40, 0, 20, 20), Box(0, 0, 20, 20), Box(-5, 60, 20, 20), Box(40, 0, 20, 20)]
+        """Inside, across the edge, twice, scaled, of several sizes, and no box at all."""
+        whole = [Box(40, 0, 20, 20), Box(0, 0, 20, 20), Box(40, 0, 20, 20)]
+        passing = [*whole, Box(-5, 60, 20, 20), Box(81, 7, 20, 20), Box(3_000_000_000, 0, 20, 20)]
+        mixed = [*passing, Box(3, 4, 9, 31), Box(0, -70, 70, 80)]
         with make() as reader:
-            found = list(reader.read_many(boxes, (20, 20)))
-            for box, (pixels, mask) in zip(boxes, found, strict=True):
-                again, valid = reader.read(box, (20, 20))
-                np.testing.assert_array_equal(pixels, again)
-                assert (mask is None) == (valid is None)
-                if mask is not None and valid is not None:
-                    np.testing.assert_array_equal(mask, valid)
-            assert list(reader.read_many([], (20, 20))) == []
+            right, bottom = (reader.size[0] - 10, reader.size[1] - 13)
+            passing += [Box(right, bottom, 20, 20), Box(right, 33, 20, 20)]
+            for boxes in (whole, passing, mixed, mixed[::-1], whole[:1]):
+                for size in ((20, 20), (10, 5), (7, 9), (30, 20)):
+                    self._check_batch(reader, boxes, size)
+            for level in reader.levels[1:]:
+                step = round(level.downsample)
+                near = [Box(x * step, y * step, 4 * step, 6 * step) for x, y in ((0, 0), (3, 5))]
+                self._check_batch(reader, near, (4, 6))
+                self._check_batch(reader, near, (2, 2))
+            pixels, mask = reader.read_many(np.empty((0, 4), np.int64), (20, 10))
+            assert pixels.shape == (0, 10, 20, 3)
+            assert pixels.dtype == reader.dtype
+            assert mask is None
+
+    @staticmethod
+    def _check_batch(reader: Reader, boxes: list[Box], size: tuple[int, int]) -> None:
+        single = [reader.read(box, size) for box in boxes]
+        pixels, mask = reader.read_many(np.array(boxes), size)
+        assert pixels.dtype == reader.dtype
+        np.testing.assert_array_equal(pixels, np.stack([each for each, _ in single]))
+        assert (mask is None) == all(valid is None for _, valid in single)
+        if mask is not None:
+            assert mask.dtype == np.bool_
+            assert mask.shape == pixels.shape[:3]
+            for own, (_, valid) in zip(mask, single, strict=True):
+                np.testing.assert_array_equal(own, True if valid is None else valid)
 
     def test_pixels_that_were_returned_can_be_changed(self, make: Callable[[], Reader]) -> None:
         """Changing them does not change what is read next."""
@@ -195,6 +216,10 @@ class ReaderContract(ABC):
             pixels, _ = reader.read(box, (30, 30))
             before = pixels.copy()
             pixels[:] = 7
+            np.testing.assert_array_equal(reader.read(box, (30, 30))[0], before)
+            batch, _ = reader.read_many(np.array([box, box]), (30, 30))
+            batch[0] = 7
+            np.testing.assert_array_equal(batch[1], before)
             np.testing.assert_array_equal(reader.read(box, (30, 30))[0], before)
 
     @pytest.mark.parametrize(
@@ -211,6 +236,8 @@ class ReaderContract(ABC):
         """Width and height must be at least 1."""
         with make() as reader, pytest.raises(ReadError, match="at least 1"):
             reader.read(box, size)
+        with make() as reader, pytest.raises(ReadError, match="at least 1"):
+            reader.read_many(np.array([box]), size)
 
     def test_read_refuses_planes_that_are_not_there(self, make: Callable[[], Reader]) -> None:
         """By name, with how many there are."""
@@ -219,6 +246,8 @@ class ReaderContract(ABC):
             for plane in (Plane(z_count, 0), Plane(0, t_count), Plane(-1, 0)):
                 with pytest.raises(ReadError, match=f"no plane z={plane.z}, t={plane.t}"):
                     reader.read(Box(0, 0, 5, 5), (5, 5), plane)
+                with pytest.raises(ReadError, match=f"no plane z={plane.z}, t={plane.t}"):
+                    reader.read_many(np.array([Box(0, 0, 5, 5)]), (5, 5), plane)
 
     def test_a_pickled_reader_reads_the_same(self, make: Callable[[], Reader]) -> None:
         """The copy is open, and closing one leaves the other open."""
@@ -264,3 +293,5 @@ class ReaderContract(ABC):
         reader.close()
         with pytest.raises(ReadError, match="is closed"):
             reader.read(Box(0, 0, 5, 5), (5, 5))
+        with pytest.raises(ReadError, match="is closed"):
+            reader.read_many(np.array([Box(0, 0, 5, 5)]), (5, 5))

@@ -9,13 +9,14 @@ MICROMETRES_PER_INCH = 25_400
 
 
 class BmpEncoder:
-    """8-bit RGB BMP files, with their resolution. There is no ``quality`` to choose."""
+    """8-bit RGB BMP files, with their resolution. There is no loss to choose."""
 
     extension = ".bmp"
     media_type = "image/bmp"
     lossless = True
+    portable = True
 
-    def __init__(self, *, quality=90, mpp=None):
+    def __init__(self, *, quality=90, subsampling="420", mpp=None):
         self._dpi = (96, 96) if mpp is None else (MICROMETRES_PER_INCH / mpp,) * 2
 
     def encode(self, pixels):

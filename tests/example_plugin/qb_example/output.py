@@ -5,7 +5,6 @@ import tempfile
 import weakref
 import zipfile
 
-import pyarrow as pa
 import xxhash
 
 from qupath_bridge.errors import UsageError
@@ -49,7 +48,7 @@ class ZipOutput(StoredOutput):
         pending.zip.writestr(zipfile.ZipInfo(patch.name, FIRST_DATE), payload)
         return Location(UNFINISHED, pending.file.tell() - len(payload), len(payload))
 
-    def _finish(self, pending, table):
+    def _finish(self, pending):
         pending.zip.close()
         if pending.zip.namelist():
             digest = xxhash.xxh3_64()
@@ -58,9 +57,7 @@ class ZipOutput(StoredOutput):
             pending.name = f"{PATCHES}{pending.slide_id}-{digest.hexdigest()}.zip"
             self.store.put(pending.name, _pieces(pending.file), durable=True)
         pending.close()
-        column = table.schema.get_field_index("path")
-        names = [pending.name if path == UNFINISHED else path for path in table["path"].to_pylist()]
-        return table.set_column(column, table.schema.field(column), pa.array(names, pa.string()))
+        return {UNFINISHED: pending.name}
 
     def _cancel(self, pending):
         pending.close()

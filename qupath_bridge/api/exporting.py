@@ -1,0 +1,236 @@
+"""Functions that write patches into an output, and tidy it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from qupath_bridge import registry
+from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
+from qupath_bridge.errors import UsageError
+from qupath_bridge.frozen import FrozenDict
+from qupath_bridge.outputs import open_output
+from qupath_bridge.outputs.base import Output
+from qupath_bridge.pipeline.cancel import Cancel
+from qupath_bridge.pipeline.empty import warn_of_empty
+from qupath_bridge.pipeline.export import run_export
+from qupath_bridge.pipeline.parallel import available_cores
+from qupath_bridge.pipeline.plan import Failure, Plan, Plans
+from qupath_bridge.pipeline.profile import Profile
+from qupath_bridge.pipeline.progress import Progress, watch
+from qupath_bridge.pipeline.run import Run
+from qupath_bridge.pipeline.survey import Survey, survey, survey_plans
+from qupath_bridge.roundtrip import provenance as _provenance
+from qupath_bridge.sources.base import Project
+from qupath_bridge.stores import local_path
+from qupath_bridge.timing import collect, step
+
+from .opening import Place, Source, open_source, options_of, output_of, refuse_opening
+from .planning import select
+
+
+def export(
+    source: Plan | Plans | Sequence[Plan] | Source,
+    out: Place | Output,
+    config: ExportConfig | None = None,
+    *,
+    selection: Selection | None = None,
+    options: RunOptions | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    cancel: Cancel | None = None,
+    command: Sequence[str] | None = None,
+    **changes: Any,
+) -> Run:
+    """Write patches into an output, with index, record, report, and provenance for QuPath.
+
+    Parameters
+    ----------
+    source : plans, or slides, or projects, or their paths
+        Plans are made again for each slide right before it is written, and a slide whose plan
+        differs by now fails.
+    out : path, URL or Output
+        A new or empty place; made when it does not exist.
+    config : ExportConfig, optional
+        What to make; that of the plans where plans are given.
+    selection : Selection, optional
+        Which slides; not for plans.
+    options : RunOptions, optional
+        How to run; single options may be given by name (``workers=2``, ``resume=True``).
+    on_progress : callable, optional
+        Called with :class:`Progress` values, from the calling thread.
+    cancel : Cancel, optional
+        A :class:`CancelToken`, or anything with ``is_set()``.
+    command : sequence of str, optional
+        For ``run.json``.
+
+    Returns
+    -------
+    Run
+        Slides that failed are in its ``failures``, and one of them never stops the others.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration names a class that is nowhere in slides or projects.
+    OutputError
+        If the output is refused or cannot be written.
+    InterruptedRunError
+        If it is stopped; what is committed stays, and ``resume=True`` goes on.
+
+    Examples
+    --------
+    A script that uses ``runner="processes"`` needs the usual ``if __name__ == "__main__":``.
+    """
+    options = options_of(options, changes)
+    began = time.perf_counter()
+    with collect(options.profile) as timer:
+        run = _export_source(source, out, config, selection, options, on_progress, cancel, command)
+    if not options.profile:
+        return run
+    workers = options.workers or available_cores()
+    wall = time.perf_counter() - began
+    return dataclasses.replace(
+        run, profile=Profile(FrozenDict(timer.seconds), wall, run.written, workers)
+    )
+
+
+def _export_source(
+    source: Plan | Plans | Sequence[Plan] | Source,
+    out: Place | Output,
+    config: ExportConfig | None,
+    selection: Selection | None,
+    options: RunOptions,
+    on_progress: Callable[[Progress], None] | None,
+    cancel: Cancel | None,
+    command: Sequence[str] | None,
+) -> Run:
+    plans = _plans_of(source)
+    if plans is not None:
+        if selection is not None or (config is not None and config != plans[0].config):
+            raise UsageError(
+                "Plans have their slides and configuration already.",
+                hint="Give selection and config to plan, or export slides.",
+            )
+        refuse_opening(options)
+        return _export_plans(plans, out, options, on_progress, cancel, command)
+    settings = Settings(selection or Selection(), config or ExportConfig(), options)
+    with open_source(source, options) as (projects, given):  # type: ignore[arg-type]
+        slides = select(given, settings.selection)
+        with step("plan"):
+            surveyed = survey(slides, settings.config, options)
+        return _export(surveyed, out, settings, projects, {}, (), on_progress, cancel, command)
+
+
+def _export_plans(
+    plans: Plans,
+    out: Place | Output,
+    options: RunOptions,
+    on_progress: Callable[[Progress], None] | None,
+    cancel: Cancel | None,
+    command: Sequence[str] | None,
+) -> Run:
+    if any(one.config != plans[0].config for one in plans):
+        raise UsageError(
+            "The plans were made with different configurations.",
+            hint="Export them into one output each.",
+        )
+    settings = Settings(Selection(), plans[0].config, options)
+    surveyed = survey_plans(plans, unread=bool(plans.failures))
+    expected = {one.slide_id: one.digest for one in plans}
+    return _export(
+        surveyed, out, settings, (), expected, plans.failures, on_progress, cancel, command
+    )
+
+
+def _export(
+    surveyed: Survey,
+    out: Place | Output,
+    settings: Settings,
+    projects: Sequence[Project],
+    expected: Mapping[str, str],
+    failures: Sequence[Failure],
+    on_progress: Callable[[Progress], None] | None,
+    cancel: Cancel | None,
+    command: Sequence[str] | None,
+) -> Run:
+    options = settings.options
+    output = out if isinstance(out, Output) else open_output(out, settings.config.container)
+    name, argument = registry.split_argument(options.runner)
+    runner = registry.load("runner", name)(workers=options.workers, argument=argument)
+    infos = {facts.slide.project.place: facts.slide.project for facts in surveyed.slides}
+    records = {path: _project_record(info) for path, info in infos.items()}
+    for project in projects:
+        path = project.info.place
+        records[path] = {**records.get(path, {}), **project.engine_record}
+    with watch(on_progress or options.progress) as listener:
+        run = run_export(
+            surveyed, output, settings, runner,
+            expected=expected, failures=failures,
+            projects=[{**record, "path": path} for path, record in records.items()],
+            command=sys.argv if command is None else command,
+            progress=listener, cancel=cancel,
+        )  # fmt: skip
+    empty = warn_of_empty((s["slide_name"], s["written"], s["dropped"]) for s in run)
+    warnings = [*(text for project in projects for text in project.problems), *run.warnings, *empty]
+    written = []
+    if options.provenance:
+        in_files = local_path(run.url) is not None
+        with step("commit"):
+            written = [
+                _provenance.write_provenance(info, run)
+                for info in infos.values()
+                if in_files or not info.plain
+            ]
+        warnings += [each.warning for each in written if each.warning]
+    return dataclasses.replace(
+        run,
+        provenance=tuple(dict.fromkeys(each.folder for each in written)),
+        warnings=tuple(warnings),
+    )
+
+
+def _project_record(info: Any) -> dict[str, Any]:
+    ref = info.source
+    return {
+        "name": ref and ref.engine,
+        "project_version": info.version,
+        "annotations": ref and ref.annotations,
+        "skip_bad_features": bool(ref and ref.skip_bad_features),
+    }
+
+
+def _plans_of(source: Any) -> Plans | None:
+    if isinstance(source, Plan):
+        return Plans([source])
+    if isinstance(source, Plans):
+        if not len(source):
+            first = source.failures[0] if source.failures else None
+            raise UsageError(
+                "Nothing to export: no slide could be planned.",
+                hint=f"The first failure: {first.slide_name}: {first.error}" if first else None,
+            )
+        return source
+    if isinstance(source, list | tuple):
+        if not source:
+            raise UsageError("Nothing to export: no slide was planned.")
+        if all(isinstance(each, Plan) for each in source):
+            return Plans(source)
+    return None
+
+
+def clean(run: Run | Output | Place, *, break_lock: bool = False) -> int:
+    """Remove what abandoned runs left in an output; return how many files that were.
+
+    Only half-written files and patches that no index lists are removed.
+
+    Raises
+    ------
+    OutputError
+        If a run is writing to it, or it is not an output.
+    """
+    output = output_of(run)
+    with output.lock("clean", break_lock=break_lock):
+        return output.sweep()

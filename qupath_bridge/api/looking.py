@@ -1,0 +1,127 @@
+"""Functions that look at projects, runs, tiles, outputs, and at what is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from qupath_bridge.config import RunOptions
+from qupath_bridge.outputs.base import Output
+from qupath_bridge.pipeline import inspection as _inspection
+from qupath_bridge.pipeline import verify as _verify
+from qupath_bridge.pipeline.inspection import Inspection
+from qupath_bridge.pipeline.run import Run
+from qupath_bridge.pipeline.verify import Verification
+from qupath_bridge.qupath.files.uris import mapped_place
+from qupath_bridge.qupath.jvm.installation import find_installations
+from qupath_bridge.roundtrip import corrected as _corrected
+from qupath_bridge.roundtrip import status as _status
+from qupath_bridge.roundtrip import write_back as _write_back
+from qupath_bridge.roundtrip.backups import Backup
+from qupath_bridge.roundtrip.corrected import CorrectedTiles
+from qupath_bridge.roundtrip.status import RunStatus
+from qupath_bridge.sources.base import Project
+
+from .opening import (
+    OPENING,
+    Place,
+    Source,
+    open_source,
+    opened_project,
+    options_of,
+    output_of,
+    refuse_unused,
+)
+
+if TYPE_CHECKING:
+    from qupath_bridge.pipeline.doctor import Check
+
+
+def inspect(
+    source: Source, options: RunOptions | None = None, **changes: Any
+) -> tuple[Inspection, ...]:
+    """Look at projects: slides, classes, pixel sizes, coordinates, and what is wrong with them.
+
+    Problems are part of the result, not errors.
+
+    Returns
+    -------
+    tuple of Inspection
+        One per project.
+    """
+    options = options_of(options, changes)
+    refuse_unused("inspect", options, *OPENING, "reader")
+    with open_source(source, options) as (projects, _):
+        return tuple(
+            _inspection.inspect_project(project, reader=options.reader) for project in projects
+        )
+
+
+def verify(
+    run: Run | Output | Place,
+    *,
+    pixels: int | None = None,
+    reader: str = "auto",
+    slide_map: Mapping[str, str] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Compare every row of an index with its patch, and patches with the slides.
+
+    Parameters
+    ----------
+    run : Run, Output, path or URL
+    pixels : int, optional
+        How many patches to read again from the slides, spread evenly; all when not given.
+    reader : str
+        What reads the slide files.
+    slide_map : mapping of str to str, optional
+        Old place to new place of slides that moved.
+    on_progress : callable, optional
+        Called with the number of patches that are done, and of all.
+
+    Raises
+    ------
+    OutputError
+        If there is no finished run.
+    UsageError
+        If there is no such reader.
+    """
+    return _verify.verify(
+        output_of(run), pixels=pixels, reader=reader, on_progress=on_progress,
+        find_slide=lambda facts: mapped_place(facts["path"], slide_map or {}),
+    )  # fmt: skip
+
+
+def doctor(qupath: Place | None = None) -> tuple[Check, ...]:
+    """Return what is installed, what is missing, and how to get it."""
+    from qupath_bridge.pipeline.doctor import checks
+
+    return tuple(checks(find_installations(configured=qupath)))
+
+
+def stored_data(project: Project) -> tuple[tuple[Backup, Mapping[str, str]], ...]:
+    """Return the backups that write-backs made of a project's data, and the state of each slide."""
+    return tuple(_write_back.backups(project.info.folder))
+
+
+def corrected_tiles(project: Project | Place) -> tuple[CorrectedTiles, ...]:
+    """Return the tiles of runs that somebody gave another class in QuPath, by slide.
+
+    Imports and write-backs leave them alone.
+    """
+    with opened_project(project, RunOptions()) as opened:
+        return tuple(_corrected.corrected_tiles(opened))
+
+
+def status(
+    project: Project | Place, options: RunOptions | None = None, **changes: Any
+) -> tuple[RunStatus, ...]:
+    """Return the runs of a project, oldest first, each compared with the project of today.
+
+    ``options`` says how to open a project that is given by path: engine and places. Slides are
+    read by the reader that the run used.
+    """
+    options = options_of(options, changes)
+    refuse_unused("status", options, *OPENING)
+    with opened_project(project, options) as opened:
+        return _status.status(opened)

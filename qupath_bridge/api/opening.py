@@ -1,0 +1,221 @@
+"""Arguments that callers may give in several ways: projects and slides, options, outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from qupath_bridge.config import RunOptions
+from qupath_bridge.errors import ConfigError, Fault, ProjectError, UsageError
+from qupath_bridge.model import Slide
+from qupath_bridge.outputs import open_output
+from qupath_bridge.outputs.base import Output
+from qupath_bridge.pipeline.run import Run
+from qupath_bridge.qupath.files.qpproj import check_kind, project_above
+from qupath_bridge.sources import get_source, open_project
+from qupath_bridge.sources.base import Project
+from qupath_bridge.sources.slides import has_slides, is_plain
+
+OPENING = ("engine", "qupath", "slide_map", "search", "annotations", "skip_bad_features")
+"""Options of a run that say how to open a project that is given by path."""
+
+Place = Path | str
+"""A path or a URL."""
+Source = Project | Slide | Place | Sequence[Project | Slide | Place]
+"""Slides to work on: a project, slides, the path of a project or of a folder with projects.
+
+With the option ``annotations`` also the path of a slide file, or of a folder with slides.
+"""
+
+
+def find_projects(place: Place) -> tuple[Path, ...]:
+    """Return the project files of a place: the file itself, or those in a folder and below it.
+
+    Raises
+    ------
+    ProjectError
+        If there is none, or the file is plainly of another kind.
+    """
+    path = Path(place)
+    if not path.is_dir():
+        return (check_kind(path),)
+    direct = sorted(path.glob("*.qpproj"))
+    found = direct or sorted(path.glob("*/*.qpproj"))
+    if not found:
+        raise ProjectError(
+            "No project found",
+            path=path,
+            hint=project_above(path)
+            or "Name a .qpproj file or its folder, or give GeoJSON files for slides without a "
+            "project with the option annotations.",
+        )
+    return tuple(found)
+
+
+def slide(
+    path: Place, *, annotations: Place | None = None, skip_bad_features: bool = False
+) -> Slide:
+    """Return a slide file as a slide, without a QuPath project.
+
+    Parameters
+    ----------
+    path : path
+        The slide file.
+    annotations : path, optional
+        GeoJSON file with its regions, or a folder in which a file has the slide's name; nothing
+        is drawn on it when not given.
+    skip_bad_features : bool
+        Whether features that cannot be read are left out.
+
+    Raises
+    ------
+    ReadError
+        If the slide file cannot be read.
+    UsageError
+        If there is no such GeoJSON file.
+    ProjectError
+        If ``path`` is a folder or a project.
+    """
+    place = Path(path)
+    if place.is_dir() or not is_plain(place):
+        raise ProjectError(
+            "this is not a slide file", path=place, hint="Open a project with open_project."
+        )
+    if annotations is None:
+        opened = get_source("slides").open(place)
+    else:
+        opened = open_project(place, annotations=annotations, skip_bad_features=skip_bad_features)
+    (only,) = opened.slides
+    return only
+
+
+def options_of(options: RunOptions | None, changes: Mapping[str, Any]) -> RunOptions:
+    """Return the options of a call: those given together, changed by those given by name."""
+    unknown = [name for name in changes if name not in RunOptions.model_fields]
+    if unknown:
+        raise ConfigError([Fault(name, "no such option of a run") for name in unknown])
+    base = options or RunOptions()
+    return base.replace(**changes) if changes else base
+
+
+def refuse_unused(function: str, options: RunOptions, *used: str) -> None:
+    """Refuse options that a function would accept and ignore."""
+    unused = options.changed(*used)
+    if unused:
+        raise UsageError(
+            f"{function} does not use {', '.join(unused)}.",
+            hint=f"It uses {', '.join(used)}; RunOptions.only keeps these.",
+        )
+
+
+def refuse_opening(options: RunOptions) -> None:
+    """Refuse options of opening a project where nothing is given by path."""
+    given = [name for name in OPENING if name in options.changed()]
+    if given:
+        raise UsageError(
+            f"The project is open already; {', '.join(given)} would not be used.",
+            hint="Give them to open_project, or name the project by its path.",
+        )
+
+
+def slides_of(source: Any) -> tuple[Slide, ...]:
+    """Return the slides of what is open already, in the order given."""
+    if isinstance(source, Slide):
+        return (source,)
+    if isinstance(source, Project):
+        return source.slides
+    if isinstance(source, Iterable) and not isinstance(source, str | bytes):
+        return tuple(slide for each in source for slide in slides_of(each))
+    raise UsageError(
+        f"{type(source).__name__} is neither a project nor a slide.",
+        hint="Open the project first: open_project(path).",
+    )
+
+
+@contextmanager
+def open_source(
+    source: Source, options: RunOptions
+) -> Iterator[tuple[tuple[Project, ...], tuple[Project | Slide, ...]]]:
+    """Open what is given by path; give the projects, and projects and slides in the order given."""
+    several = isinstance(source, Sequence) and not isinstance(source, str)
+    items: Any = source if several else (source,)
+    if not any(isinstance(item, str | Path) for item in items):
+        refuse_opening(options)
+    projects: list[Project] = []
+    given: list[Project | Slide] = []
+    with ExitStack() as stack:
+        for item in items:
+            if isinstance(item, Slide):
+                given.append(item)
+                continue
+            if isinstance(item, Project):
+                found = [item]
+            else:
+                found = [
+                    stack.enter_context(_open(path, options)) for path in _places(item, options)
+                ]
+            projects += found
+            given += found
+        yield tuple(projects), tuple(given)
+
+
+@contextmanager
+def opened_project(project: Project | Place, options: RunOptions) -> Iterator[Project]:
+    """Open a project that is given by path; one that is open stays so."""
+    if isinstance(project, Project):
+        refuse_opening(options)
+        yield project
+    else:
+        with _open(Path(project), options) as opened:
+            yield opened
+
+
+@contextmanager
+def opened_for_writing(project: Project | Place) -> Iterator[Project]:
+    """Open a project of whose slides nothing but names and sizes is asked: files will do."""
+    if isinstance(project, Project):
+        yield project
+    else:
+        with _open(Path(project), RunOptions(engine="embedded")) as opened:
+            yield opened
+
+
+def _places(place: Place, options: RunOptions) -> tuple[Path, ...]:
+    """Return what to open at a place: projects, or slides where these can have regions."""
+    slides_wanted = options.annotations is not None or options.engine == "slides"
+    path = Path(place)
+    if slides_wanted and is_plain(path):
+        return (path,)
+    found = find_projects(place)
+    if slides_wanted and path.is_dir() and found[0].parent != path and has_slides(path):
+        raise UsageError(
+            f"{place} has slides, and QuPath projects in its folders.",
+            hint="Name the project, or put the slides into a folder without projects.",
+        )
+    return found
+
+
+def _open(path: Path, options: RunOptions) -> Project:
+    return open_project(
+        path,
+        engine=options.engine,
+        qupath=options.qupath,
+        slide_map=options.slide_map,
+        search=options.search,
+        annotations=options.annotations,
+        skip_bad_features=options.skip_bad_features,
+    )
+
+
+def output_of(run: Run | Output | Place) -> Output:
+    """Return the output of a run, however it is named."""
+    if isinstance(run, Run):
+        return run.open()
+    return run if isinstance(run, Output) else open_output(run)
+
+
+def run_name(run: Run | str | Path) -> str:
+    """Return the URL, id or place that names a run."""
+    return run.url if isinstance(run, Run) else str(run)

@@ -1,0 +1,146 @@
+"""Functions that select slides and plan their patches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from qupath_bridge.config import ExportConfig, RunOptions, Selection
+from qupath_bridge.errors import SlideError
+from qupath_bridge.model import Slide
+from qupath_bridge.pipeline import estimate as _estimate
+from qupath_bridge.pipeline.empty import warn_of_empty
+from qupath_bridge.pipeline.estimate import Estimate
+from qupath_bridge.pipeline.parallel import available_cores
+from qupath_bridge.pipeline.plan import Plan, Plans, plan_slide, plan_slides
+from qupath_bridge.pipeline.preview import preview_path
+from qupath_bridge.pipeline.select import select_slides
+from qupath_bridge.pipeline.survey import name_slides, slide_key, survey_plans
+from qupath_bridge.sources.base import Project
+
+from .opening import OPENING, Place, Source, open_source, refuse_opening, refuse_unused, slides_of
+
+
+def select(source: Source, selection: Selection | None = None, **changes: Any) -> tuple[Slide, ...]:
+    """Return the slides that a selection names, in project order.
+
+    Parameters
+    ----------
+    source : Project, Slide, or a sequence of these
+    selection : Selection, optional
+        ``entry``, ``where`` and ``tag`` may also be given by name.
+
+    Raises
+    ------
+    ConfigError
+        If a pattern, a metadata condition or a tag matches no slide.
+    """
+    wanted = (selection or Selection()).replace(**changes)
+    slides = slides_of(source)
+    return select_slides(slides, wanted) if wanted != Selection() else slides
+
+
+@overload
+def plan(
+    source: Slide,
+    config: ExportConfig | None = ...,
+    *,
+    selection: Selection | None = ...,
+    options: RunOptions | None = ...,
+) -> Plan: ...
+@overload
+def plan(
+    source: Project | Place | Sequence[Project | Slide | Place],
+    config: ExportConfig | None = ...,
+    *,
+    selection: Selection | None = ...,
+    options: RunOptions | None = ...,
+) -> Plans: ...
+def plan(
+    source: Source,
+    config: ExportConfig | None = None,
+    *,
+    selection: Selection | None = None,
+    options: RunOptions | None = None,
+) -> Plan | Plans:
+    """Decide which patches to export, and with which labels.
+
+    Parameters
+    ----------
+    source : Slide, or Project, or a path, or a sequence of these
+    config : ExportConfig, optional
+        Defaults where not given.
+    selection : Selection, optional
+        All slides when not given.
+    options : RunOptions, optional
+        Engine and places for what is given by path, and ``reader`` for the slide files; other
+        options are refused.
+
+    Returns
+    -------
+    Plan
+        Of one slide.
+    Plans
+        Of everything else; slides that fail are in its ``failures``, and one of them never stops
+        the others.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration names a class that is nowhere, or the selection matches nothing.
+    SlideError, ProjectError
+        If a single slide cannot be planned.
+    """
+    config, options = config or ExportConfig(), options or RunOptions()
+    refuse_unused("plan", options, *OPENING, "reader")
+    if isinstance(source, Slide):
+        refuse_opening(options)
+        one = plan_slide(source, config, options)
+        # The other slides of the project are not read: a class may be theirs.
+        shared = survey_plans([one], unread=True).warnings
+        return dataclasses.replace(one, warnings=(*one.warnings, *shared))
+    with open_source(source, options) as (projects, given):
+        slides = select(given, selection)
+        names = name_slides(slides)
+        slide_ids = [names[slide_key(slide)] for slide in slides]
+        plans = plan_slides(slides, config, options, slide_ids=slide_ids)
+    problems = [text for project in projects for text in project.problems]
+    shared = survey_plans(plans, unread=bool(plans.failures)).warnings if len(plans) else ()
+    empty = warn_of_empty(
+        (one.slide.name, len(one), {str(reason): n for reason, n in one.dropped.items()})
+        for one in plans
+    )
+    return Plans(plans, plans.failures, (*problems, *shared, *empty))
+
+
+def draw_previews(
+    plans: Sequence[Plan], path: Path | None
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Draw one picture per slide; the slide's id is added to the name where there are several.
+
+    Returns
+    -------
+    tuple of Path
+        The pictures.
+    tuple of str
+        What went wrong with slides that cannot be read.
+    """
+    if path is None:
+        return (), ()
+    drawn, notes = [], []
+    for one in plans:
+        target = preview_path(path, one.slide_id, len(plans))
+        try:
+            one.preview(target)
+            drawn.append(target)
+        except SlideError as error:
+            notes.append(f"{one.slide.name}: no preview: {error}")
+    return tuple(drawn), tuple(notes)
+
+
+def estimate(plans: Plan | Sequence[Plan], *, workers: int | None = None) -> Estimate:
+    """Return size and duration of an export, from a few patches that are made for it."""
+    chosen = [plans] if isinstance(plans, Plan) else plans
+    return _estimate.estimate(chosen, workers=workers or available_cores())

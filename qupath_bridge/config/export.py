@@ -1,0 +1,296 @@
+"""Options that decide the patches and their bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, model_validator
+
+from qupath_bridge import registry
+from qupath_bridge.errors import UsageError
+
+from .base import Model
+from .declare import option, part
+from .layout import layout_problem
+from .values import (
+    NO_PAIRS,
+    Limits,
+    Pairs,
+    Share,
+    Strings,
+    as_pair,
+    as_planes,
+    as_priority,
+    as_text,
+    as_threshold,
+    as_unclassified,
+)
+
+if TYPE_CHECKING:
+    from qupath_bridge.model import GridSpec, LabelRule
+
+
+PIXEL_SIZES = (0.01, 100.0)
+"""µm per pixel of a slide that is believed.
+
+No microscope resolves less, and no slide scanner has more; beyond, it is another unit.
+"""
+
+MAX_ORIGIN = 1 << 30
+"""Pixels: boxes are written down with 32 bits."""
+
+
+class ExportConfig(Model):
+    """Options that decide the patches and their bytes: grid, regions, labels, tissue, files.
+
+    All fields have the names of the command-line flags (``--min-share`` is ``min_share``).
+    Values do not change; use :meth:`replace` for a changed copy.
+
+    Raises
+    ------
+    ConfigError
+        With every fault and its place.
+
+    Examples
+    --------
+    >>> config = ExportConfig(size=224, mpp=0.5, map=["Tumor: *=Tumor"])
+    >>> config.grid_spec().mpp
+    0.5
+    >>> ExportConfig(size=0, rule="most")
+    Traceback (most recent call last):
+    ...
+    qupath_bridge.errors.ConfigError: size: should be greater than or equal to 1, not 0
+    rule: should be 'majority', 'centre', 'threshold' or 'any', not 'most'; did you mean majority?
+    """
+
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "patches": (
+            "size",
+            "mpp",
+            "magnification",
+            "level_zero",
+            "stride",
+            "edge",
+            "origin",
+            "plane",
+            "pixel_size",
+            "allow_upsampling",
+            "mpp_tolerance",
+        ),
+        "regions": ("within", "min_within", "exclude", "max_excluded_share"),
+        "labels": (
+            "rule",
+            "min_share",
+            "overlap",
+            "priority",
+            "map",
+            "rollup",
+            "unclassified",
+            "background",
+            "all_planes",
+            "allow_repair",
+            "labels",
+        ),
+        "tissue": ("tissue", "tissue_threshold", "min_tissue"),
+        "pixels": ("qc_min", "stain", "format", "jpeg_quality", "jpeg_subsampling", "passthrough"),
+        "files": ("layout", "container"),
+    }
+
+    size: int = option(256, "side of a written patch, pixels", show="N", ge=1, le=16384)
+    mpp: float | None = option(None, "µm per written pixel", show="UM", ge=1e-4, le=1e4)
+    magnification: float | None = option(
+        None,
+        "objective magnification, from the slide's own objective power",
+        show="X",
+        ge=1e-3,
+        le=1e4,
+    )
+    level_zero: bool = option(False, "cut patches of SIZE full-resolution pixels (the default)")
+    stride: int | None = option(
+        None,
+        "step between patches, written pixels; SIZE when not given",
+        show="N",
+        ge=1,
+        le=1 << 24,
+    )
+    edge: Literal["drop", "pad"] = option("drop", "what happens to patches that cross the edge")
+    origin: Annotated[tuple[int, int], BeforeValidator(as_pair)] = option(
+        (0, 0), "where the grid starts, full-resolution pixels", show="X,Y"
+    )
+    plane: Annotated[tuple[tuple[int, int], ...], BeforeValidator(as_planes)] = option(
+        ((0, 0),), "plane to make patches on; may be repeated", show="Z,T", min_length=1
+    )
+    pixel_size: float | None = option(
+        None,
+        "µm per full-resolution pixel, instead of what project and slide say",
+        show="UM",
+        ge=PIXEL_SIZES[0],
+        le=PIXEL_SIZES[1],
+    )
+    allow_upsampling: bool = option(False, "allow patches finer than the slide")
+    mpp_tolerance: float = option(
+        0.02,
+        "take a level's own pixels, not resampled, where its resolution differs from the wanted "
+        "one by this part at most; 0 always resamples",
+        show="PART",
+        ge=0,
+        le=0.5,
+    )
+
+    within: Strings = option(
+        (), 'keep patches inside this class, or inside "any" annotation', show="CLASS"
+    )
+    min_within: Share = option(0.5, "least share of a patch inside WITHIN", show="SHARE")
+    exclude: Strings = option(
+        (), "drop patches that overlap this class (Ignore* always drops)", show="CLASS"
+    )
+    max_excluded_share: Share = option(
+        0.0, "share of excluded classes that a patch may have", show="SHARE"
+    )
+
+    rule: Literal["majority", "centre", "threshold", "any"] = option(
+        "majority", "how the label is chosen from the shares of the classes"
+    )
+    min_share: Share = option(0.5, "least share of a label", show="SHARE")
+    overlap: Literal["innermost", "priority", "independent"] = option(
+        "innermost", "which class owns area that several classes cover"
+    )
+    priority: Annotated[tuple[str, ...], BeforeValidator(as_priority)] = option(
+        (), "labels in order, for ties and for OVERLAP priority", show="A,B"
+    )
+    map: Pairs = option(NO_PAIRS, "rename a class, as in 'Tumor: *=Tumor'", show="CLASS=LABEL")
+    rollup: bool = option(False, "turn a derived class into its first level")
+    unclassified: Annotated[str, BeforeValidator(as_unclassified)] = option(
+        "skip",
+        "regions without a class: skip, refuse, or take the annotation's name or one LABEL for all",
+        show="skip|error|name|as=LABEL",
+    )
+    background: str = option(
+        "drop", "patches without a label: drop, or the label that they get", show="drop|LABEL"
+    )
+    all_planes: bool = option(False, "let annotations of every plane act on every patch")
+    allow_repair: bool = option(
+        False, "accept repairs of a polygon that change its area by more than 1 %"
+    )
+    labels: bool = option(True, "give labels; without them every patch is kept")
+
+    tissue: Annotated[str, part("tissue", besides=("none",), argument=True)] = option(
+        "none", "tissue test on the thumbnail", show="NAME[:ARGUMENT]"
+    )
+    tissue_threshold: Annotated[str, BeforeValidator(as_threshold)] = option(
+        "otsu",
+        "probability above which a pixel of the thumbnail is tissue, or Otsu's threshold",
+        show="VALUE|otsu",
+    )
+    min_tissue: Share = option(0.5, "least share of a patch that is tissue", show="SHARE")
+
+    qc_min: Limits = option(
+        NO_PAIRS, "least value of a quality measure; patches below are dropped", show="NAME=VALUE"
+    )
+    stain: Annotated[str, part("stain", besides=("none",), argument=True)] = option(
+        "none", "stain normalisation", show="NAME[:ARGUMENT]"
+    )
+    format: Annotated[str, part("encoder")] = option("png", "file format of a patch", show="FORMAT")
+    jpeg_quality: int = option(90, "JPEG quality", show="1-100", ge=1, le=100)
+    jpeg_subsampling: Annotated[Literal["420", "422", "444"], BeforeValidator(as_text)] = option(
+        "420",
+        "colours of a JPEG file: at half the pixels in both directions, in one, or at all pixels",
+    )
+    passthrough: Literal["never", "auto"] = option(
+        "never",
+        "write JPEG tiles of the slide file as they are where they are just patches; auto does, "
+        "with the quality of the slide",
+    )
+
+    layout: str = option(
+        "patches/{slide_id}/{label}/{patch_id}",
+        "names of the patch files, without their ending",
+        show="TEMPLATE",
+    )
+    container: Annotated[str, part("output", argument=True)] = option(
+        "folder", "what holds the patches", show="NAME[:ARGUMENT]"
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        chosen = [
+            name
+            for name, given in (
+                ("mpp", self.mpp is not None),
+                ("magnification", self.magnification is not None),
+                ("level_zero", self.level_zero),
+            )
+            if given
+        ]
+        if len(chosen) > 1:
+            raise ValueError(f"{' and '.join(chosen)} exclude each other; give one of them")
+        if not re.fullmatch(r"skip|error|name|as=.*\S.*", self.unclassified):
+            raise ValueError("unclassified is skip, error, name or as=LABEL")
+        if not self.background.strip():
+            raise ValueError("background is drop, or the name of a label")
+        if self.overlap == "priority" and not self.priority:
+            raise ValueError("overlap = priority needs priority, the labels in order")
+        if max(map(abs, self.origin)) > MAX_ORIGIN:
+            raise ValueError(f"origin is at most {MAX_ORIGIN} pixels from the image's corner")
+        if any(z < 0 or t < 0 for z, t in self.plane):
+            raise ValueError("plane counts from 0,0")
+        if self.tissue == "otsu" and self.tissue_threshold != "otsu":
+            raise ValueError(
+                "tissue = otsu has its own threshold; use tissue = saturation with a "
+                "tissue_threshold"
+            )
+        for name in ("map", "priority", "within", "exclude"):
+            if any(not str(value).strip() for value in getattr(self, name)):
+                raise ValueError(f"{name} holds an empty name")
+        for name in self.qc_min:
+            try:
+                registry.check("quality", name)
+            except UsageError as error:
+                raise ValueError(f"qc_min: {error}") from error
+        if problem := layout_problem(self.layout):
+            raise ValueError(f"layout {problem}")
+        return self
+
+    def grid_spec(self) -> GridSpec:
+        """Return the part that says which boxes."""
+        from qupath_bridge.model import GridSpec, Plane
+
+        return GridSpec(
+            size=self.size,
+            stride=self.stride,
+            mpp=self.mpp,
+            magnification=self.magnification,
+            edge=self.edge,
+            origin=self.origin,
+            planes=tuple(dict.fromkeys(Plane(z, t) for z, t in self.plane)),
+            pixel_size=self.pixel_size,
+            allow_upsampling=self.allow_upsampling,
+            mpp_tolerance=self.mpp_tolerance,
+        )
+
+    def label_rule(self) -> LabelRule:
+        """Return the part that says which labels."""
+        from qupath_bridge.model import LabelRule
+
+        kind, _, label = self.unclassified.partition("=")
+        return LabelRule(
+            rule=self.rule,
+            min_share=self.min_share,
+            overlap=self.overlap,
+            priority=self.priority,
+            rename=self.map,
+            rollup=self.rollup,
+            unclassified=kind,  # type: ignore[arg-type]  # the validator holds the values
+            unclassified_as=label.strip() or None,
+            background=None if self.background == "drop" else self.background,
+            within=tuple(name for name in self.within if name != "any"),
+            within_any="any" in self.within,
+            min_within=self.min_within,
+            exclude=self.exclude,
+            max_excluded_share=self.max_excluded_share,
+            all_planes=self.all_planes,
+            labels=self.labels,
+            min_tissue=None if self.tissue == "none" else self.min_tissue,
+        )

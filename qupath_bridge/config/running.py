@@ -1,0 +1,113 @@
+"""Options of running: where things are, what does the work, and how far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from .base import Model
+from .declare import option, part
+from .values import NO_PAIRS, Pairs, Strings
+
+
+class RunOptions(Model):
+    """Options of running: engine, reader, places, workers. They never change a patch's bytes.
+
+    What is read at another place does, and the plan of a slide says so.
+
+    Raises
+    ------
+    ConfigError
+        With every fault and its place.
+    """
+
+    places: ClassVar[bool] = True
+    groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "places": (
+            "slide_map",
+            "search",
+            "annotations",
+            "skip_bad_features",
+            "preview",
+            "provenance",
+        ),
+        "running": (
+            "workers",
+            "runner",
+            "engine",
+            "qupath",
+            "reader",
+            "resume",
+            "update",
+            "break_lock",
+            "progress",
+            "profile",
+        ),
+    }
+
+    slide_map: Pairs = option(
+        NO_PAIRS,
+        "where slides moved: where one fits, they are at no other place; may be repeated",
+        show="OLD=NEW",
+    )
+    search: Strings = option((), "folder in which to look for slides by name", show="DIR")
+    annotations: Path | None = option(
+        None,
+        "GeoJSON in place of what the project has: a file, or a folder with a file per slide, "
+        "found by the slide's name",
+        show="PLACE",
+    )
+    skip_bad_features: bool = option(
+        False, "leave out GeoJSON features that cannot be read, and name them"
+    )
+    preview: Path | None = option(
+        None, "picture of the plan, PNG or JPEG; one per slide where there are several", show="FILE"
+    )
+    provenance: bool = option(True, "write the run's tiles as GeoJSON into the project")
+
+    workers: int | None = option(
+        None, "number of workers; the number of cores when not given", show="N", ge=1
+    )
+    runner: Annotated[str, part("runner", argument=True)] = option(
+        "threads", "what runs the work", show="NAME[:ARGUMENT]"
+    )
+    engine: Annotated[str, part("source")] = option(
+        "auto", "what reads and writes the project: QuPath's own classes or our reader", show="NAME"
+    )
+    qupath: Path | None = option(
+        None, "folder of the QuPath that the engine paquo uses; the newest found", show="DIR"
+    )
+    reader: Annotated[str, part("reader", besides=("auto",))] = option(
+        "auto", "what reads the slide files", show="NAME"
+    )
+    resume: bool = option(False, "finish a run that was interrupted")
+    update: bool = option(False, "export again only what has changed")
+    break_lock: bool = option(
+        False, "take an output over from a run that seems to be at work there"
+    )
+    progress: Literal["auto", "jsonl", "none"] = option("auto", "progress on stderr")
+    profile: bool = option(False, "say where the time went, step by step, and what the limit is")
+
+    def only(self, *names: str) -> RunOptions:
+        """Return a copy with the options of these names; all others have their default."""
+        return RunOptions(**{name: getattr(self, name) for name in names})
+
+    def changed(self, *besides: str) -> tuple[str, ...]:
+        """Return the names of the options that differ from their default, but for some."""
+        fields = type(self).model_fields
+        return tuple(
+            name
+            for name, field in fields.items()
+            if name not in besides and getattr(self, name) != field.default
+        )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.resume and self.update:
+            raise ValueError("resume and update exclude each other; give one of them")
+        if self.skip_bad_features and self.annotations is None:
+            raise ValueError("skip_bad_features needs annotations, the GeoJSON files")
+        return self

@@ -1,0 +1,166 @@
+"""Names, places and digests of written patches: arrays, so that a million of them fit."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from qupath_bridge.errors import PlanError
+from qupath_bridge.model import FloatArray, IntArray
+from qupath_bridge.outputs.base import Location
+from qupath_bridge.patches import ids
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+__all__ = ["PatchNames", "WrittenBatch", "WrittenPatches", "patch_ids"]
+
+_OPEN = "\0"
+"""Stands for the patch id in a file name; no file name has it."""
+
+
+class PatchNames:
+    """File name of each patch of a plan, relative to the output.
+
+    Parameters
+    ----------
+    folders : mapping of str to str
+        Folder name of each label of the run.
+    extension : str
+        Ending of the files, with its dot.
+
+    Raises
+    ------
+    PlanError
+        If a label has no folder: its class was not there when the run began.
+    """
+
+    def __init__(self, plan: Plan, folders: Mapping[str, str], extension: str) -> None:
+        slide, table = plan.slide, plan.table
+        new = () if table.multi else sorted(set(table.label_counts()) - folders.keys())
+        if new:
+            raise PlanError(
+                f"{slide.name}: {', '.join(new)} came as a label after the run began.",
+                hint="Resume the run.",
+            )
+        self._plan = plan
+        self._extension = extension
+        # One template for each label, the last for none; only the patch id is open in it.
+        self._templates = [
+            ids.patch_name(
+                plan.config.layout,
+                slide_id=plan.slide_id,
+                entry_id=slide.entry_id,
+                project=slide.project.folder.name,
+                label_folder=folder,
+                patch_id=_OPEN,
+            )
+            for folder in (*(folders.get(name, "") for name in table.label_names), "_")
+        ]
+
+    def of(self, rows: IntArray) -> list[str]:
+        """Return the names of some rows."""
+        table = self._plan.table
+        codes = np.full(len(rows), -1)
+        if not table.multi:
+            first = table.labels.offsets[rows]
+            labelled = table.labels.offsets[rows + 1] > first
+            codes[labelled] = table.labels.codes[first[labelled]]
+        names = patch_ids(self._plan, rows)
+        return [
+            self._templates[code].replace(_OPEN, name) + self._extension
+            for code, name in zip(codes.tolist(), names, strict=True)
+        ]
+
+
+def patch_ids(plan: Plan, rows: IntArray | None = None) -> list[str]:
+    """Return the ids of patches; of all rows where none are given."""
+    table = plan.table
+    boxes, z, t = table.boxes, table.z, table.t
+    if rows is not None:
+        boxes, z, t = boxes[rows], z[rows], t[rows]
+    return [
+        ids.patch_id(plan.slide_id, x, y, zi, ti)
+        for (x, y), zi, ti in zip(boxes[:, :2].tolist(), z.tolist(), t.tolist(), strict=True)
+    ]
+
+
+class WrittenPatches:
+    """Place, digest and quality measures of the patches that were written, as arrays.
+
+    A patch takes some 50 bytes here, so that a million of them fit.
+
+    Parameters
+    ----------
+    measures : iterable of str
+        Names of the quality measures.
+    """
+
+    def __init__(self, measures: Iterable[str] = ()) -> None:
+        self._rows = array("q")
+        self._digests = bytearray()
+        self._paths: dict[str, int] = {}
+        self._codes = array("q")
+        self._offsets, self._lengths = array("q"), array("q")
+        self._measures = {name: array("d") for name in measures}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(
+        self,
+        row: int,
+        location: Location,
+        name: str,
+        digest: bytes,
+        measures: Mapping[str, float],
+    ) -> None:
+        """Add a patch: its row in the plan, its place, its name by the layout, its digest."""
+        path, offset, length = location
+        self._rows.append(row)
+        self._digests += digest
+        # Where the path is the layout's name, it is made again when it is needed.
+        code = -1 if path == name else self._paths.setdefault(path, len(self._paths))
+        self._codes.append(code)
+        self._offsets.append(-1 if offset is None else offset)
+        self._lengths.append(-1 if length is None else length)
+        for key, values in self._measures.items():
+            values.append(measures[key])
+
+    def batches(self, names: PatchNames, size: int) -> Iterator[WrittenBatch]:
+        """Yield the patches in plan order, some at a time, with their whole paths."""
+        rows = np.array(self._rows, np.int64)
+        codes, offsets, lengths = map(np.array, (self._codes, self._offsets, self._lengths))
+        measures = {key: np.array(values) for key, values in self._measures.items()}
+        paths = list(self._paths)
+        order = np.argsort(rows)
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
+            chosen = rows[part]
+            yield WrittenBatch(
+                rows=chosen,
+                paths=[
+                    name if code < 0 else paths[code]
+                    for name, code in zip(names.of(chosen), codes[part].tolist(), strict=True)
+                ],
+                offsets=offsets[part],
+                lengths=lengths[part],
+                digests=[
+                    f"xxh3_128:{self._digests[at : at + 16].hex()}" for at in (part * 16).tolist()
+                ],
+                measures={key: values[part] for key, values in measures.items()},
+            )
+
+
+class WrittenBatch(NamedTuple):
+    """Some patches that were written: N rows of the plan; -1 is null in offsets and lengths."""
+
+    rows: IntArray
+    paths: Sequence[str]
+    offsets: IntArray
+    lengths: IntArray
+    digests: Sequence[str]
+    measures: Mapping[str, FloatArray]
