@@ -4,32 +4,28 @@ import numpy as np
 import openslide
 from PIL import Image
 
-from qupath_bridge.model import Box
+from qupath_bridge.patches.order import reading_batches
 from qupath_bridge.readers import open_reader
 
 from .findings import Finding
 from .parts import Parts, decoders
 
 SHIFT = (100, 77)
-BLOCK = 8  # grid cells along a side of the blocks in which an export asks for boxes
 
 
-def in_blocks(boxes):
-    """Split boxes into blocks of 8 x 8 cells, block after block along a row."""
-    cells = (boxes[:, :2] - boxes[:, :2].min(axis=0)) // (BLOCK * boxes[0, 2:])
-    order = np.lexsort((boxes[:, 0], boxes[:, 1], cells[:, 0], cells[:, 1]))
-    changes = np.flatnonzero(np.any(np.diff(cells[order], axis=0), axis=1)) + 1
-    return np.split(boxes[order], changes)
+def in_blocks(boxes, size=(256, 256)):
+    """Split boxes as an export does, into blocks of neighbours."""
+    cells = (boxes[:, :2] - boxes[:, :2].min(axis=0)) // boxes[0, 2:]
+    plane = np.zeros(len(boxes), np.int32)
+    batches = reading_batches(*cells.T, plane, plane, 3 * size[0] * size[1])
+    return [boxes[batch] for batch in batches]
 
 
 def read_all(study, boxes, size=(256, 256)):
     """Read boxes as an export does."""
     with open_reader(study.slide) as reader:
-        for block in in_blocks(boxes):
-            result = reader.read_many([Box(*map(int, box)) for box in block], size)
-            if not isinstance(result, tuple):
-                for _ in result:
-                    pass
+        for block in in_blocks(boxes, size):
+            reader.read_many(block, size)
 
 
 def reading(bench):
