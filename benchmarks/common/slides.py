@@ -5,6 +5,7 @@ everything else is white glass. The files are built like Aperio's: JPEG tiles of
 80, colours at half resolution, and levels at a fourth and a sixteenth.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,11 +49,13 @@ class Blob:
 
     def nearness(self, x, y, reach):
         """Return 1 if a circle around a point is inside, -1 if it is outside, 0 if neither."""
-        distance = np.hypot(x - self.x, y - self.y)
+        distance = math.hypot(x - self.x, y - self.y)
         if distance <= reach:
             return 0
-        edge = self.reach(np.arctan2(y - self.y, x - self.x))
-        slack = reach + 3 * WAVE * self.radius * np.arcsin(reach / distance)
+        if distance - reach > self.radius * (1 + WAVE):
+            return -1
+        edge = float(self.reach(math.atan2(y - self.y, x - self.x)))
+        slack = reach + 3 * WAVE * self.radius * math.asin(reach / distance)
         return int(distance < edge - slack) - int(distance > edge + slack)
 
     def outline(self, part=1.0, vertices=400):
@@ -122,15 +125,17 @@ class Texture:
         """Return the pixels of a tile that are tissue; None if that is all of them."""
         if self.blobs is None:
             return None
-        y = (np.arange(row * TILE, (row + 1) * TILE) + 0.5)[:, None] * scale
-        x = (np.arange(column * TILE, (column + 1) * TILE) + 0.5)[None] * scale
+        centre = ((column + 0.5) * TILE * scale, (row + 0.5) * TILE * scale)
+        near = [blob.nearness(*centre, TILE * scale * 0.5**0.5) for blob in self.blobs]
+        if 1 in near:
+            return None
         inside = np.zeros((TILE, TILE), bool)
-        for blob in self.blobs:
-            nearness = blob.nearness(x.mean(), y.mean(), TILE * scale * 0.5**0.5)
-            if nearness > 0:
-                return None
-            if nearness == 0:
-                inside |= blob.covers(x, y)
+        if 0 in near:
+            y = (np.arange(row * TILE, (row + 1) * TILE) + 0.5)[:, None] * scale
+            x = (np.arange(column * TILE, (column + 1) * TILE) + 0.5)[None] * scale
+            for blob, nearness in zip(self.blobs, near, strict=True):
+                if nearness == 0:
+                    inside |= blob.covers(x, y)
         return None if inside.all() else inside
 
 
