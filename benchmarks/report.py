@@ -38,10 +38,12 @@ def with_table(page, result):
 def table(result):
     """Return the machine and one row per line of a result."""
     machine = result["machine"]
+    load = machine["load"][0]
+    noise = f" Other programs were at work (load {load}): expect noise." if load > 1 else ""
     lines = [
         f"One run on {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB "
         f"of memory, Python {machine['python']}; slide of {result['side']:,} px, best of "
-        f"{result['best_of']}.",
+        f"{result['best_of']}.{noise}",
         "",
         "| what | measured | goal | holds | |",
         "|---|---|---|---|---|",
@@ -66,32 +68,42 @@ def number(value):
 
 
 def bars(result, kind):
-    """Return names and patches per second of one format, and the rate of the plain script."""
+    """Return names of programs and their rates by that of the plain script, for one format.
+
+    Each ratio is one of programs that were measured side by side: another library by OpenSlide,
+    libvips by this library, and this library by the plain script.
+    """
     findings = result["findings"]
     rates = findings[kind][0]["numbers"]["rates"]
-    rows = [("plain script: OpenSlide, shapely, Pillow", rates["plain"])]
-    for one in findings.get("peers", ()):
-        start = f"{kind.upper()} export / "
-        if one["name"].startswith(start) and "OpenSlide" not in one["name"]:
-            rows.append((f"{one['name'][len(start) :]} + Pillow", one["numbers"]["rates"][kind]))
+    ours = rates["1 worker"] / rates["plain"]
+    rows = [("plain script: OpenSlide, shapely, Pillow", 1.0)]
+    peers = {
+        one["name"].partition(" / ")[2]: one["numbers"]["rates"][kind]
+        for one in findings.get("peers", ())
+        if one["name"].startswith(kind.upper())
+    }
+    for name, rate in peers.items():
+        if name != "OpenSlide + Pillow":
+            rows.append((f"{name} + Pillow", rate / peers["OpenSlide + Pillow"]))
     if kind == "jpeg":
-        beside = next(
-            (one["numbers"] for one in findings.get("dzsave", ()) if one["numbers"]), None
-        )
-        for name, rate in (beside or {"rates": {}})["rates"].items():
-            if not name.startswith("ours"):
-                loader, threads = name.rsplit(" ", 1)
-                rows.append(
-                    (f"vips dzsave ({loader}), {threads} thread{'s' * (threads > '1')}", rate)
-                )
+        for one in findings.get("dzsave", ()):
+            if one["numbers"]:
+                beside = one["numbers"]["rates"]
+                rows += [
+                    (f"vips dzsave ({name[:-2]}), {name[-1]} thread{'s' * (name[-1] > '1')}",
+                     ours * rate / beside["ours 1"])
+                    for name, rate in beside.items()
+                    if not name.startswith("ours")
+                ]  # fmt: skip
+                break
     rows += [
-        (f"qupath-bridge, {workers}", rates[workers])
+        (f"qupath-bridge, {workers}", rates[workers] / rates["plain"])
         for workers in ("1 worker", "2 workers")
         if workers in rates
     ]
     if kind == "jpeg" and (copied := findings.get("passthrough", [{}])[0].get("numbers")):
-        rows.append(("qupath-bridge, 1 worker, pass-through", copied["whole"]))
-    return rows, rates["plain"]
+        rows.append(("qupath-bridge, 1 worker, pass-through", copied["whole"] / rates["plain"]))
+    return rows
 
 
 def chart(result):
@@ -100,19 +112,19 @@ def chart(result):
     for kind in ("png", "jpeg"):
         if kind not in result["findings"] or not result["findings"][kind][0]["numbers"]:
             continue
-        rows, plain = bars(result, kind)
-        most = max(rate for _, rate in rows) / plain
+        rows = bars(result, kind)
+        most = max(ratio for _, ratio in rows)
         parts.append(text(16, y + 28, f"{kind.upper()} patches per second, plain script = 1", 15))
         y += HEAD
-        for name, rate in rows:
-            length = max(1, (WIDTH - LEFT - RIGHT) * rate / plain / most)
+        for name, ratio in rows:
+            length = max(1, (WIDTH - LEFT - RIGHT) * ratio / most)
             colour = OURS if name.startswith("qupath") else OTHERS
             parts.append(text(LEFT - 8, y + 16, name, 12, "end"))
             parts.append(
                 f'<rect x="{LEFT}" y="{y + 3}" width="{length:.1f}" height="{ROW - 6}" '
                 f'fill="{colour}"/>'
             )
-            parts.append(text(LEFT + length + 6, y + 16, f"{rate / plain:.1f}", 12))
+            parts.append(text(LEFT + length + 6, y + 16, f"{ratio:.1f}", 12))
             y += ROW
         y += 8
     height = y + 8
