@@ -83,7 +83,9 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
         ),
         _built_in("reader", "tiles", "readers.tiles:TileReader", _PIXELS),
         _built_in("reader", "pillow", "readers.pillow:PillowReader", "pip install Pillow"),
-        _built_in("reader", "cucim", "readers.cucim:CucimReader", _extra("cucim")),
+        _built_in(
+            "reader", "cucim", "readers.cucim:CucimReader", "pip install 'qupath-bridge[cucim]'"
+        ),
         _built_in("encoder", "png", "codecs.png:PngEncoder", "pip install isal"),
         _built_in("encoder", "jpeg", "codecs.jpeg:JpegEncoder", _PIXELS),
         _built_in("encoder", "tiff", "codecs.tiff:TiffEncoder", _PIXELS),

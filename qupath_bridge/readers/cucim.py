@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from qupath_bridge.errors import MissingDependencyError, ReadError
-from qupath_bridge.model import Box, IntArray, PixelArray, Plane
+from qupath_bridge.model import FIRST_PLANE, Box, IntArray, PixelArray, Plane
 
 from .base import Pixels
 from .tile_decoders import is_whole_jpeg, whole_jpeg
@@ -88,10 +88,12 @@ class CucimReader(TileReader):
         """Return 0: this reader is for those who name it, and ``auto`` takes another."""
         return 0
 
-    def read_encoded(self, box: Box, plane: Plane) -> bytes | None:
+    def read_encoded(
+        self, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE
+    ) -> bytes | None:
         """Return a whole JPEG file as the reader ``tiles`` does; None where a GPU decodes."""
         exact = self._decoder is not None and self._decoder.tolerance == 0
-        return super().read_encoded(box, plane) if exact else None
+        return super().read_encoded(box, size, plane) if exact else None
 
     def _table(self, level: int, number: int) -> TileTable:
         known = (level, number) in self._tables
