@@ -67,6 +67,7 @@ def _built_in(kind: str, name: str, reference: str, install: str | None = None) 
 
 
 _PIXELS = "pip install tifffile imagecodecs"
+_CUCIM = "pip install 'qupath-bridge[cucim]'"
 _BUILT_IN: Mapping[tuple[str, str], Part] = {
     (part.kind, part.name): part
     for part in (
