@@ -899,8 +899,10 @@ def test_the_tile_cache_is_bounded(tmp_path, monkeypatch):
         for x in (0, 100, 0, 200, 130):
             pixels, _ = reader.read(Box(x, 30, 100, 100), (100, 100))
             np.testing.assert_array_equal(pixels, PIXELS[30:130, x : x + 100])
-            assert reader._cached_bytes <= 3 * 64 * 64 * 3
-            assert reader._cached_bytes == sum(tile.nbytes for tile in reader._cache.values())
+            assert reader._cache.nbytes <= 3 * 64 * 64 * 3
+            kept = reader._cache._tiles
+            assert reader._cache.nbytes == sum(tile.nbytes for tile in kept.values())
+            assert set(kept) == set(reader._cache._unused)
 
 
 # ---- what OpenSlide says
