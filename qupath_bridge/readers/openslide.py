@@ -12,10 +12,12 @@ import openslide
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box, Plane
 
+from .background import WHITE, composite
 from .base import Fingerprint, Pixels
 from .dicom import level_spacings
 from .fingerprints import file_fingerprint
-from .levels import WHITE, LevelReader, composite, plausible_pixel_size
+from .level_sizes import plausible_pixel_size
+from .levels import LevelReader
 
 __all__ = ["OpenSlideReader"]
 

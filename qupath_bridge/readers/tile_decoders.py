@@ -130,7 +130,7 @@ def whole_jpeg(data: bytes, tables: bytes | None, space: str | None) -> bytes | 
     Returns
     -------
     bytes or None
-        None where decoders would take the colours for others than they are.
+        None if decoders would take the colours for others than they are.
     """
     head = _JPEG_START
     said = _said_space(data) or _said_space(tables or b"")

@@ -13,10 +13,12 @@ import tifffile
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import FIRST_PLANE, Box, IntArray, MaskArray, PixelArray, Plane
+from qupath_bridge.timing import step
 
+from .background import composite
 from .base import BadTile, Fingerprint, Pixels
 from .fingerprints import file_fingerprint
-from .levels import LevelReader, composite
+from .levels import LevelReader
 from .tiff_layout import has_tiff_header, open_tiff, read_layout, vendor_of
 from .tile_cache import TileCache
 from .tile_decoders import MAX_GROWTH, is_whole_jpeg, means_markers, whole_jpeg
@@ -139,15 +141,21 @@ class TileReader(LevelReader):
             If the file cannot be read there, or has no such plane.
         """
         self._check(box, size, plane)
-        inside, index = self._find_alike(np.array([box]), size)
-        factors = np.array(self._factors[index])
+        index = self._choose_level(box, size)
         table = self._table(self._numbers[index], self._plane_number(plane))
-        if not table.is_jpeg or not inside[0] or size != table.tile:
+        width, height = (
+            side * factor for side, factor in zip(size, self._factors[index], strict=True)
+        )
+        if not table.is_jpeg or size != table.tile or box[2:] != (width, height):
             return None
-        place = np.array(box) / np.tile(factors, 2)
-        if (place[2:] != size).any() or (place[:2] % size).any():
+        column, left = divmod(box.x, width)
+        row, top = divmod(box.y, height)
+        if left or top or min(box.x, box.y) < 0:
             return None
-        column, row = (place[:2] // size).astype(int).tolist()
+        column, row = int(column), int(row)
+        right, bottom = self._limits(index)
+        if (column + 1) * size[0] > right or (row + 1) * size[1] > bottom:
+            return None
         tile = row * table.across + column
         if table.counts[0, tile] == 0:
             return None
@@ -268,12 +276,15 @@ class TileReader(LevelReader):
             return False
         try:
             if len(table.counts) == 1:
-                table.decode(self._read_data(table, 0, index), index, out)
+                data = self._read_data(table, 0, index)
+                with step("decode"):
+                    table.decode(data, index, out)
             else:
                 length = table.counts.shape[1]
                 for sample in range(len(table.counts)):
                     data = self._read_data(table, sample, index)
-                    table.decode(data, sample * length + index, out[..., sample : sample + 1])
+                    with step("decode"):
+                        table.decode(data, sample * length + index, out[..., sample : sample + 1])
         except ReadError:
             raise
         except Exception as error:  # noqa: BLE001  # damaged data raises whatever its codec raises
@@ -292,7 +303,8 @@ class TileReader(LevelReader):
         if count > table.tile[0] * table.tile[1] * table.samples * MAX_GROWTH + SPARE_BYTES:
             raise ValueError(f"the file's directory says that it has {count} bytes")
         try:
-            data = _read_at(self._handle, count, offset)
+            with step("read"):
+                data = _read_at(self._handle, count, offset)
         except OSError as error:
             raise ReadError(
                 f"{self._path}: {error.strerror or error}.", hint="Is the drive still connected?"
