@@ -14,6 +14,7 @@ import numpy as np
 
 from qupath_bridge.errors import MissingDependencyError, ReadError
 from qupath_bridge.model import FIRST_PLANE, Box, IntArray, PixelArray, Plane
+from qupath_bridge.timing import step
 
 from .base import Pixels
 from .tile_decoders import is_whole_jpeg, whole_jpeg
@@ -118,7 +119,8 @@ class CucimReader(TileReader):
             return _joined([self._read_rectangles(level, part, size, plane) for part in parts])
         found = self._read_batch(place, table, touched[:limit].tolist())
         if found:
-            decoded = self._decoder.decode(place, table, found)
+            with step("decode"):
+                decoded = self._decoder.decode(place, table, found)
             self._ready = {
                 (*place, index): pixels
                 for (index, _), pixels in zip(found, decoded, strict=True)
