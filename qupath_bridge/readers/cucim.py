@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from qupath_bridge.errors import MissingDependencyError, ReadError
-from qupath_bridge.model import Box, IntArray, PixelArray, Plane
+from qupath_bridge.model import FIRST_PLANE, Box, IntArray, PixelArray, Plane
 
 from .base import Pixels
 from .tile_decoders import is_whole_jpeg, whole_jpeg
@@ -28,13 +28,12 @@ BATCH_BYTES = 16 << 20
 """Pixels of tiles that a GPU decodes at once."""
 
 MAX_DIFFERENCE = 8
-"""How far a GPU's pixels may be from libjpeg's in the tiles that are compared, of 255.
+"""Largest difference of a GPU's pixels to libjpeg's in the tiles that are compared, of 255.
 
 Decoders round differently: by 1 to 3 on an H100. Wrong colours differ by far more.
 """
 
-_INSTALL = "pip install 'qupath-bridge[cucim]'"
-_OTHER_READERS = "Use another reader, for example --reader tiles."
+_OTHER_READERS = "Use another reader, for example 'tiles'."
 _TRIES = 8  # tiles of a level that are looked at for one that can be compared
 
 
@@ -88,10 +87,12 @@ class CucimReader(TileReader):
         """Return 0: this reader is for those who name it, and ``auto`` takes another."""
         return 0
 
-    def read_encoded(self, box: Box, plane: Plane) -> bytes | None:
-        """Return a whole JPEG file as the reader ``tiles`` does; None where a GPU decodes."""
+    def read_encoded(
+        self, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE
+    ) -> bytes | None:
+        """Return a whole JPEG file as the reader ``tiles`` does; None if a GPU decodes."""
         exact = self._decoder is not None and self._decoder.tolerance == 0
-        return super().read_encoded(box, plane) if exact else None
+        return super().read_encoded(box, size, plane) if exact else None
 
     def _table(self, level: int, number: int) -> TileTable:
         known = (level, number) in self._tables
@@ -420,7 +421,8 @@ def _load_cucim() -> Any:
     except Exception as error:  # a part of it that does not fit raises whatever it likes
         raise MissingDependencyError(
             f"The reader 'cucim' needs cuCIM, which cannot be imported: {error}.",
-            hint=f"Install it with: {_INSTALL}. It is there for Linux.",
+            hint="Install it, on Linux: pip install cucim-cu12. For a GPU also: pip install "
+            "'nvidia-nvimgcodec-cu12[nvjpeg]'.",
         ) from error
     return CuImage
 
