@@ -29,13 +29,12 @@ BATCH_BYTES = 16 << 20
 """Pixels of tiles that a GPU decodes at once."""
 
 MAX_DIFFERENCE = 8
-"""Largest difference of a GPU's pixels from libjpeg's in the tiles that are compared, of 255.
+"""Largest difference of a GPU's pixels to libjpeg's in the tiles that are compared, of 255.
 
 Decoders round differently: by 1 to 3 on an H100. Wrong colours differ by far more.
 """
 
-_INSTALL = "pip install 'qupath-bridge[cucim]'"
-_OTHER_READERS = "Use another reader, for example --reader tiles."
+_OTHER_READERS = "Use another reader, for example 'tiles'."
 _TRIES = 8  # tiles of a level that are looked at for one that can be compared
 
 
@@ -82,7 +81,6 @@ class CucimReader(TileReader):
         self.variant = self._decoder.variant
         self._tables.clear()
         self._cache.clear()
-        self._cached_bytes = 0
 
     @staticmethod
     def can_open(path: Path) -> int:
@@ -92,7 +90,7 @@ class CucimReader(TileReader):
     def read_encoded(
         self, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE
     ) -> bytes | None:
-        """Return a whole JPEG file as the reader ``tiles`` does; None where a GPU decodes."""
+        """Return a whole JPEG file as the reader ``tiles`` does; None if a GPU decodes."""
         exact = self._decoder is not None and self._decoder.tolerance == 0
         return super().read_encoded(box, size, plane) if exact else None
 
@@ -137,7 +135,7 @@ class CucimReader(TileReader):
         """Return number and data of tiles that are to be decoded, without those at fault."""
         found = []
         for index in indices:
-            if (*place, index) in self._cache or table.counts[0, index] == 0:
+            if self._cache.get((*place, index)) is not None or table.counts[0, index] == 0:
                 continue
             try:
                 data = self._read_data(table, 0, index)
@@ -424,7 +422,8 @@ def _load_cucim() -> Any:
     except Exception as error:  # a part of it that does not fit raises whatever it likes
         raise MissingDependencyError(
             f"The reader 'cucim' needs cuCIM, which cannot be imported: {error}.",
-            hint=f"Install it with: {_INSTALL}. It is there for Linux.",
+            hint="Install it, on Linux: pip install cucim-cu12. For a GPU also: pip install "
+            "'nvidia-nvimgcodec-cu12[nvjpeg]'.",
         ) from error
     return CuImage
 

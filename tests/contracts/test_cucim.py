@@ -44,4 +44,4 @@ class TestCucim(CucimContract):
 
     @pytest.fixture(autouse=True)
     def packages(self):
-        pytest.importorskip("cucim", reason="cuCIM: pip install 'qupath-bridge[cucim]'")
+        pytest.importorskip("cucim", reason="cuCIM is not installed: pip install cucim-cu12")
