@@ -94,7 +94,15 @@ class ExportConfig(Model):
             "labels",
         ),
         "tissue": ("tissue", "tissue_threshold", "min_tissue"),
-        "pixels": ("qc_min", "stain", "format", "jpeg_quality", "jpeg_subsampling", "passthrough"),
+        "pixels": (
+            "qc_min",
+            "stain",
+            "format",
+            "jpeg_quality",
+            "jpeg_subsampling",
+            "passthrough",
+            "on_bad_tile",
+        ),
         "files": ("layout", "container"),
     }
 
@@ -206,6 +214,12 @@ class ExportConfig(Model):
         "never",
         "write JPEG tiles of the slide file as they are where they are just patches; auto does, "
         "with the quality of the slide",
+    )
+
+    on_bad_tile: Literal["fail", "background"] = option(
+        "fail",
+        "a tile of the slide file that cannot be decoded: the slide fails, or the tile is read as "
+        "background (reader tiles), with a warning",
     )
 
     layout: str = option(

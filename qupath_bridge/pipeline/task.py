@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -38,7 +37,7 @@ from qupath_bridge.outputs.base import DamagedRowsError, Location, Output, Patch
 from qupath_bridge.outputs.index import facts_of
 from qupath_bridge.patches.order import reading_batches
 from qupath_bridge.readers import open_reader
-from qupath_bridge.readers.base import Reader
+from qupath_bridge.readers.base import BadTile, Reader
 from qupath_bridge.timing import collect, step
 
 from . import rows
@@ -48,12 +47,12 @@ from .opened import slide_of
 from .parallel import available_cores, ordered_map
 from .patch_pixels import PatchPixels, PixelBatch
 from .plan import Failure, Plan, make_plan
-from .records import facts_record
+from .records import bad_tile_warnings, bad_tiles_of, facts_record
 from .slide_files import missing_place, read_annotations, slide_path
 from .written import PatchNames, WrittenPatches, patch_ids
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from qupath_bridge.outputs.row_batches import Rows
 
 __all__ = ["SlideResult", "SlideTask", "patch_digest", "process_slide"]
 
@@ -229,7 +228,7 @@ def _process(
     path = slide_path(slide)
     with step("open"):
         data = read_annotations(slide, task.config)
-        opened = open_reader(path, name=task.options.reader)
+        opened = open_reader(path, name=task.options.reader, on_bad_tile=task.config.on_bad_tile)
     with opened as reader:
         with step("plan"):
             plan = make_plan(
@@ -260,7 +259,7 @@ def _process(
             by_label=FrozenDict(committed.by_label),
             dropped=FrozenDict(committed.dropped),
             reused=reused,
-            warnings=plan.warnings,
+            warnings=(*plan.warnings, *bad_tile_warnings(job.bad_tiles)),
             notes=notes,
             preview=preview,
             plan_digest=plan.digest,
@@ -303,31 +302,33 @@ class _SlideJob:
     cancel: Cancel | None
     stop: threading.Event = field(default_factory=threading.Event)
     began: float = field(default_factory=time.perf_counter)
+    bad_tiles: set[BadTile] = field(default_factory=set)
 
     def committed(self) -> _Committed | None:
         """Return what is committed of this very plan and run, if its patches are all there."""
         try:
-            old = self.output.table(self.task.slide_id)
+            old = self.output.rows(self.task.slide_id)
             if old is None or rows.run_id_of(old) != self.task.run_id:
                 return None
             dropped = self.output.dropped(self.task.slide_id)
+            same = rows.equal_plan(self.plan, self.task.run_id, old, dropped, self._names())
         except DamagedRowsError:
             return None
-        names = self._names()
-        same = rows.equal_plan(self.plan, self.task.run_id, old, dropped, names)
         if not same or not self._intact(old):
             return None
+        self.bad_tiles = bad_tiles_of(facts_of(old))
         dropped_counts = facts_of(old)["counts"]["dropped"]
         return _Committed(old.num_rows, rows.label_counts(old), dropped_counts)
 
     def write(self) -> _Committed:
         """Write all patches of the slide and commit them."""
         plan, output, slide_id = self.plan, self.output, self.task.slide_id
+        reusable: Mapping[int, rows.ReusablePatch] = {}
         try:
-            old = output.table(slide_id)
+            old = output.rows(slide_id)
+            reusable = {} if old is None else rows.find_reusable(plan, old)
         except DamagedRowsError:
             old = None
-        reusable = {} if old is None else rows.find_reusable(plan, old)
         names = self._names()
         self._check_space(len(plan) - len(reusable))
         output.begin(slide_id)
@@ -346,7 +347,9 @@ class _SlideJob:
             raise
         seconds = round(time.perf_counter() - self.began, 3)
         reasons = Counter(patch.reason for patch in dropped)
-        facts = facts_record(plan, self.task.run_id, reasons, seconds)
+        if old is not None and reusable:
+            self.bad_tiles |= bad_tiles_of(facts_of(old))
+        facts = facts_record(plan, self.task.run_id, reasons, seconds, self.bad_tiles)
         with step("commit"):
             output.commit(
                 slide_id,
@@ -421,7 +424,8 @@ class _SlideJob:
         workers = self.task.options.workers or available_cores()
         patch_bytes = plan.config.size**2 * len(plan.channels) * np.dtype(plan.dtype).itemsize
         batches = reading_batches(table.col, table.row, table.z, table.t, patch_bytes)
-        with _readers(plan.path, self.task.options.reader, self.reader) as acquire:
+        name = self.task.options.reader
+        with _readers(plan, name, self.reader, self.bad_tiles) as acquire:
 
             def make(batch: IntArray) -> tuple[IntArray, list[_Made]]:
                 kept = self._reuse(batch, names, reusable) if reusable else {}
@@ -491,21 +495,27 @@ class _SlideJob:
             )
         return kept
 
-    def _intact(self, old: pa.Table) -> bool:
+    def _intact(self, old: Rows) -> bool:
         """Return whether every patch of a committed slide has the bytes that the index says."""
-        return all(
-            self.output.exists(location) and patch_digest(self.output.read(location)) == digest
-            for location, digest in rows.locations(old)
-        )
+        try:
+            return all(
+                self.output.exists(location) and patch_digest(self.output.read(location)) == digest
+                for location, digest in rows.locations(old)
+            )
+        except DamagedRowsError:
+            return False
 
 
 @contextmanager
-def _readers(path: Path, name: str, first: Reader) -> Iterator[Callable[[], Any]]:
+def _readers(
+    plan: Plan, name: str, first: Reader, bad_tiles: set[BadTile]
+) -> Iterator[Callable[[], Any]]:
     """Give a function that lends readers of one slide, each to one thread at a time.
 
     ``first`` is open already and stays open; the others are closed at the end. A reader that is
     still lent then (a second interrupt cut the wait short) is left open: closing it under a
-    running read would crash the process.
+    running read would crash the process. ``bad_tiles`` gets the file tiles that they read as
+    background.
     """
     idle = [first]
     lock = threading.Lock()
@@ -515,7 +525,7 @@ def _readers(path: Path, name: str, first: Reader) -> Iterator[Callable[[], Any]
         with lock:
             reader = idle.pop() if idle else None
         if reader is None:
-            reader = open_reader(path, name=name)
+            reader = open_reader(plan.path, name=name, on_bad_tile=plan.config.on_bad_tile)
         try:
             yield reader
         finally:
@@ -527,6 +537,7 @@ def _readers(path: Path, name: str, first: Reader) -> Iterator[Callable[[], Any]
     finally:
         with lock:
             for reader in idle:
+                bad_tiles.update(getattr(reader, "bad_tiles", ()))
                 if reader is not first:
                     reader.close()
             idle.clear()
