@@ -10,13 +10,13 @@ processor, its memory the largest that it had.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import math
 import os
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -102,10 +102,10 @@ def main():
     for name in rows[0][1]:
         cells = [found[name] for _, found in rows]
         shown = "".join(f"{cell['seconds']:12.1f} s{cell['mb']:6.0f} MB" for cell in cells)
-        ratios = [b["seconds"] / a["seconds"] for a, b in itertools.pairwise(cells)]
+        ratios = [b["seconds"] / a["seconds"] for a, b in pairwise(cells)]
         grown = [
             (b["mb"] - a["mb"]) * 1e6 / (more - less)
-            for (less, _), (more, _), a, b in zip(rows, rows[1:], cells, cells[1:], strict=False)
+            for ((less, _), (more, _)), (a, b) in zip(pairwise(rows), pairwise(cells), strict=True)
         ]
         print(f"{name:10s}{shown}   x {', '.join(f'{r:.2f}' for r in ratios)}"
               f"   bytes per patch {', '.join(f'{g:.0f}' for g in grown)}")  # fmt: skip

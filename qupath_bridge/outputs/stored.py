@@ -20,6 +20,7 @@ from qupath_bridge.stores.local import LocalStore
 from . import index, lock
 from .base import Location, LockHolder, PatchRef
 from .names import NameLog, NameSet
+from .row_batches import Rows, is_patch_path
 
 if TYPE_CHECKING:
     from qupath_bridge.model import PixelArray
@@ -207,6 +208,10 @@ class StoredOutput(ABC, Generic[Pending]):
         """Return the ids of the committed slides, sorted."""
         return index.list_partitions(self.store)
 
+    def rows(self, slide_id: str) -> Rows | None:
+        """Open the rows of a slide, None if it is not committed."""
+        return index.open_partition(self.store, slide_id)
+
     def table(self, slide_id: str) -> pa.Table | None:
         """Return the rows of a slide, None if it is not committed."""
         return index.read_partition(self.store, slide_id)
@@ -284,14 +289,14 @@ class StoredOutput(ABC, Generic[Pending]):
     def _listed(self, slide_id: str) -> Iterator[str] | None:
         """Return the files that the rows of a slide list, None if the rows are damaged."""
         try:
-            table = index.read_partition(self.store, slide_id, ["path"])
+            rows = index.open_partition(self.store, slide_id)
+            paths = [] if rows is None else rows.table(["path"]).column("path").unique().to_pylist()
         except OutputError:
             return None
-        paths = [] if table is None else table.column("path").unique().to_pylist()
         if paths:
             paths += list(self._companions(slide_id))
         # Whatever rows list, nothing but files of patches is ever removed because of it.
-        return (path for path in paths if path is not None and index.is_patch_path(path))
+        return (path for path in paths if path is not None and is_patch_path(path))
 
     def _listed_set(self, slide_id: str) -> NameSet | None:
         names = self._listed(slide_id)

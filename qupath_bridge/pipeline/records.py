@@ -22,14 +22,13 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import DamagedRowsError, Output
+from qupath_bridge.outputs.row_batches import AnyRows, batches_of, row_problem
 from qupath_bridge.patches import ids
 from qupath_bridge.qupath.files.classes import class_colors
 from qupath_bridge.readers.base import BadTile
 from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from qupath_bridge.config import ExportConfig, Settings
     from qupath_bridge.model import PathObject
     from qupath_bridge.stores.base import Store
@@ -106,7 +105,7 @@ def load_record(place: Output | Store, name: str, schema: type[Record]) -> dict[
     return checked(record, schema, shown)
 
 
-def load_facts(table: pa.Table, slide_id: str) -> dict[str, Any]:
+def load_facts(rows: AnyRows, slide_id: str) -> dict[str, Any]:
     """Return what a partition says of its slide; facts and rows are checked.
 
     Raises
@@ -117,12 +116,13 @@ def load_facts(table: pa.Table, slide_id: str) -> dict[str, Any]:
         If its facts are of a version that this one does not know.
     """
     shown = f"The partition of {slide_id}"
-    if problem := index.row_problem(table):
+    if problem := row_problem(rows):
         raise DamagedRowsError(f"{shown} is damaged: {problem}.")
-    facts = checked(index.facts_of(table), SlideFacts, shown, fault=DamagedRowsError)
+    facts = checked(index.facts_of(rows), SlideFacts, shown, fault=DamagedRowsError)
     if facts["slide_id"] != slide_id:
         raise DamagedRowsError(f"{shown} is of the slide {facts['slide_id']}.")
-    if set(table.column("run_id").to_pylist()) - {facts["run_id"]}:
+    runs = (batch.column(0).unique().to_pylist() for batch in batches_of(rows, ["run_id"]))
+    if any(found != [facts["run_id"]] for found in runs if found):
         raise DamagedRowsError(f"{shown} has rows of another run than {facts['run_id']}.")
     return facts
 

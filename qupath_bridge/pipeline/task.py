@@ -52,7 +52,7 @@ from .slide_files import missing_place, read_annotations, slide_path
 from .written import PatchNames, WrittenPatches, patch_ids
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from qupath_bridge.outputs.row_batches import Rows
 
 __all__ = ["SlideResult", "SlideTask", "patch_digest", "process_slide"]
 
@@ -307,14 +307,13 @@ class _SlideJob:
     def committed(self) -> _Committed | None:
         """Return what is committed of this very plan and run, if its patches are all there."""
         try:
-            old = self.output.table(self.task.slide_id)
+            old = self.output.rows(self.task.slide_id)
             if old is None or rows.run_id_of(old) != self.task.run_id:
                 return None
             dropped = self.output.dropped(self.task.slide_id)
+            same = rows.equal_plan(self.plan, self.task.run_id, old, dropped, self._names())
         except DamagedRowsError:
             return None
-        names = self._names()
-        same = rows.equal_plan(self.plan, self.task.run_id, old, dropped, names)
         if not same or not self._intact(old):
             return None
         self.bad_tiles = bad_tiles_of(facts_of(old))
@@ -324,11 +323,12 @@ class _SlideJob:
     def write(self) -> _Committed:
         """Write all patches of the slide and commit them."""
         plan, output, slide_id = self.plan, self.output, self.task.slide_id
+        reusable: Mapping[int, rows.ReusablePatch] = {}
         try:
-            old = output.table(slide_id)
+            old = output.rows(slide_id)
+            reusable = {} if old is None else rows.find_reusable(plan, old)
         except DamagedRowsError:
             old = None
-        reusable = {} if old is None else rows.find_reusable(plan, old)
         names = self._names()
         self._check_space(len(plan) - len(reusable))
         output.begin(slide_id)
@@ -495,12 +495,15 @@ class _SlideJob:
             )
         return kept
 
-    def _intact(self, old: pa.Table) -> bool:
+    def _intact(self, old: Rows) -> bool:
         """Return whether every patch of a committed slide has the bytes that the index says."""
-        return all(
-            self.output.exists(location) and patch_digest(self.output.read(location)) == digest
-            for location, digest in rows.locations(old)
-        )
+        try:
+            return all(
+                self.output.exists(location) and patch_digest(self.output.read(location)) == digest
+                for location, digest in rows.locations(old)
+            )
+        except DamagedRowsError:
+            return False
 
 
 @contextmanager

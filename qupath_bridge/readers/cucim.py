@@ -3,48 +3,51 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from qupath_bridge.errors import MissingDependencyError, ReadError
-from qupath_bridge.model import FIRST_PLANE, Box, IntArray, MaskArray, PixelArray, Plane
+from qupath_bridge.model import FIRST_PLANE, Box, IntArray, PixelArray, Plane
+from qupath_bridge.timing import step
 
 from .base import Pixels
-from .tiff import TiffReader, _encoded_size
+from .tile_decoders import is_whole_jpeg, whole_jpeg
+from .tile_table import TileTable, find_pieces
+from .tiles import TileReader
 
 __all__ = ["BATCH_BYTES", "MAX_DIFFERENCE", "CucimReader"]
 
 log = logging.getLogger("qupath_bridge")
 
-BATCH_BYTES = 32 << 20
-"""Decoded tiles that are held at once."""
+BATCH_BYTES = 16 << 20
+"""Pixels of tiles that a GPU decodes at once."""
 
 MAX_DIFFERENCE = 8
-"""Largest difference of a GPU's pixels from libjpeg's in the tiles that are compared, of 255.
+"""Largest difference of a GPU's pixels to libjpeg's in the tiles that are compared, of 255.
 
 Decoders round differently: by 1 to 3 on an H100. Wrong colours differ by far more.
 """
 
-_INSTALL = "pip install 'qupath-bridge[cucim]'"
-_OTHER_READERS = "Use another reader, for example --reader tiff."
-_JPEG = 7
-_END_OF_IMAGE = b"\xff\xd9"
+_OTHER_READERS = "Use another reader, for example 'tiles'."
+_TRIES = 8  # tiles of a level that are looked at for one that can be compared
 
 
-class CucimReader(TiffReader):
+class CucimReader(TileReader):
     """Reads TIFF slides with RGB in JPEG tiles, decoded on an NVIDIA GPU where one answers.
 
-    Levels, pixel size and missing tiles are those of the reader ``tiff``. On a GPU, nvImageCodec
-    decodes the file tiles of a batch together; it is installed with cuCIM. Their pixels can differ
-    from OpenSlide's by rounding. Without a GPU, cuCIM decodes them, to OpenSlide's pixels. cuCIM's
-    own GPU code is not used: it takes RGB in JPEG for YCbCr, enlarges colours without smoothing,
-    and ends the process where tiles are not JPEG.
+    All but the decoding is that of the reader ``tiles``. On a GPU, nvImageCodec decodes the file
+    tiles of a batch together; it is installed with cuCIM. Their pixels can differ from OpenSlide's
+    by rounding. Without a GPU, cuCIM decodes them one by one, to OpenSlide's pixels. cuCIM's own
+    GPU code is not used: it takes RGB in JPEG for YCbCr, enlarges colours without smoothing, and
+    ends the process where tiles are not JPEG.
 
-    When a slide is opened, a tile of each level is compared with that of the reader ``tiff``.
+    When a slide is opened, a tile of each level is compared with that of the reader ``tiles``.
 
     Parameters
     ----------
@@ -64,265 +67,352 @@ class CucimReader(TiffReader):
     """
 
     def __init__(self, path: Path | str) -> None:
-        image = _load_cucim()
+        open_image = _load_cucim()
         self._decoder: _Decoder | None = None  # the levels are settled without it
+        self._ready: dict[tuple[int, int, int], PixelArray] = {}
         super().__init__(path)
         try:
-            if self.planes != (1, 1):
-                raise ReadError(f"{path}: a stack of {self.planes} planes.", hint=_OTHER_READERS)
-            for pages in self._pages:
-                _check_layout(pages[0].keyframe, self._label)
-            self._decoder, self._colors = self._start(image)
+            for level in range(len(self._pages)):
+                self._check_layout(level)
+            self._decoder = self._start(open_image)
         except BaseException:
             self.close()
             raise
         self.variant = self._decoder.variant
+        self._tables.clear()
+        self._cache.clear()
 
     @staticmethod
     def can_open(path: Path) -> int:
         """Return 0: this reader is for those who name it, and ``auto`` takes another."""
         return 0
 
-    def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
-        if self._decoder is None:
-            return super()._read_rectangle(level, rectangle, plane)
-        corners = np.array([rectangle[:2]], np.int64)
-        pixels, mask = self._read_rectangles(level, corners, rectangle[2:], plane)
-        return pixels[0], None if mask is None else mask[0]
+    def read_encoded(
+        self, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE
+    ) -> bytes | None:
+        """Return a whole JPEG file as the reader ``tiles`` does; None if a GPU decodes."""
+        exact = self._decoder is not None and self._decoder.tolerance == 0
+        return super().read_encoded(box, size, plane) if exact else None
+
+    def _table(self, level: int, number: int) -> TileTable:
+        known = (level, number) in self._tables
+        table = super()._table(level, number)
+        if self._decoder is not None and not known:
+            decode = partial(_decode_one, self._decoder, (level, number), table)
+            table = self._tables[level, number] = replace(table, decode=decode)
+        return table
 
     def _read_rectangles(
         self, level: int, corners: IntArray, size: tuple[int, int], plane: Plane
     ) -> Pixels:
-        if self._decoder is None:
+        if self._decoder is None or not self._decoder.in_batches:
             return super()._read_rectangles(level, corners, size, plane)
-        pixels: PixelArray = np.empty((len(corners), size[1], size[0], 3), np.uint8)
-        mask: MaskArray = np.ones(pixels.shape[:3], np.bool_)
-        boxes = [Box(x, y, *size) for x, y in corners.tolist()]
-        for group, numbers in self._groups(level, boxes):
-            found = [self._file_tile(level, number) for number in sorted(numbers)]
-            there = [tile for tile in found if tile is not None]
-            decoded = self._decode_tiles(self._decoder, level, there, self._colors[level])
-            tiles = {tile.number: (tile, own) for tile, own in zip(there, decoded, strict=True)}
-            for place in range(group.start, group.stop):
-                self._assemble(level, boxes[place], tiles, pixels[place], mask[place])
-        return pixels, None if mask.all() else mask
-
-    def _groups(self, level: int, boxes: Sequence[Box]) -> Iterator[tuple[slice, set[int]]]:
-        """Yield boxes that follow each other, with the tiles that are decoded at once for them."""
-        key = self._pages[level][0].keyframe
-        limit = BATCH_BYTES // (key.tilewidth * key.tilelength * 3)
-        start, tiles = 0, set[int]()
-        for place, box in enumerate(boxes):
-            own = set(self._touched(level, box))
-            if tiles and len(tiles | own) > limit:
-                yield slice(start, place), tiles
-                start, tiles = place, set()
-            tiles |= own
-        yield slice(start, len(boxes)), tiles
-
-    def _touched(self, level: int, box: Box) -> Iterator[int]:
-        """Yield the numbers of the tiles that a box touches."""
-        key = self._pages[level][0].keyframe
-        across = -(-key.imagewidth // key.tilewidth)
-        for row in range(box.y // key.tilelength, -(-(box.y + box.h) // key.tilelength)):
-            first, last = box.x // key.tilewidth, -(-(box.x + box.w) // key.tilewidth)
-            yield from range(row * across + first, row * across + last)
-
-    def _decode_tiles(
-        self, decoder: _Decoder, level: int, tiles: Sequence[_FileTile], colors: int
-    ) -> Sequence[PixelArray]:
-        found = decoder.decode(tiles, colors) if tiles else []
-        for tile, pixels in zip(tiles, found, strict=True):
-            if pixels is None or pixels.shape[:2] < (tile.shown[1], tile.shown[0]):
-                raise self._damaged(level, tile.number, f"refused by {decoder.variant}")
-        return [pixels for pixels in found if pixels is not None]
-
-    def _assemble(
-        self,
-        level: int,
-        box: Box,
-        tiles: Mapping[int, tuple[_FileTile, PixelArray]],
-        pixels: PixelArray,
-        mask: MaskArray,
-    ) -> None:
-        """Copy what tiles show of a box; where there is none, it is background."""
-        numbers = list(self._touched(level, box))
-        if not all(number in tiles for number in numbers):
-            pixels[:] = self._background
-            mask[:] = False
-        for tile, source in (tiles[number] for number in numbers if number in tiles):
-            x, y = tile.corner
-            x0, x1 = max(box.x, x), min(box.x + box.w, x + tile.size[0])
-            y0, y1 = max(box.y, y), min(box.y + box.h, y + tile.size[1])
-            place = np.s_[y0 - box.y : y1 - box.y, x0 - box.x : x1 - box.x]
-            pixels[place] = source[y0 - y : y1 - y, x0 - x : x1 - x]
-            mask[place] = True
-
-    def _start(self, open_image: Any) -> tuple[_Decoder, Sequence[int]]:
-        """Return the first decoder with the right pixels, and its colour conversion per level."""
-        levels = range(len(self._pages))
-        decoder: _Decoder
+        place = level, self._plane_number(plane)
+        table = self._table(*place)
+        touched = np.unique(find_pieces(corners, size, table.tile, table.across)[:, 0])
+        limit = _batch_size(table)
+        if len(touched) > limit and len(corners) > 1:
+            half = len(corners) // 2
+            parts = (corners[:half], corners[half:])
+            return _joined([self._read_rectangles(level, part, size, plane) for part in parts])
+        found = self._read_batch(place, table, touched[:limit].tolist())
+        if found:
+            with step("decode"):
+                decoded = self._decoder.decode(place, table, found)
+            self._ready = {
+                (*place, index): pixels
+                for (index, _), pixels in zip(found, decoded, strict=True)
+                if pixels is not None
+            }
         try:
-            decoder = _GpuDecoder()
-            return decoder, [self._find_colors(decoder, level) for level in levels]
-        except Exception as error:  # noqa: BLE001  # drivers and libraries raise what they like
-            log.info("%s: cuCIM decodes on the CPU: %s", self, error)
-        decoder = _CpuDecoder(open_image, self._path)
-        return decoder, [self._find_colors(decoder, level) for level in levels]
+            return super()._read_rectangles(level, corners, size, plane)
+        finally:
+            self._ready = {}
 
-    def _find_colors(self, decoder: _Decoder, level: int) -> int:
-        """Return which of the decoder's conversions gives the pixels of the reader ``tiff``."""
-        counts = self._pages[level][0].databytecounts
-        number = next((number for number, count in enumerate(counts) if count), None)
-        tile = None if number is None else self._file_tile(level, number)
-        if tile is None:
-            return 0
-        expected, _ = super()._read_rectangle(level, Box(*tile.corner, *tile.shown), FIRST_PLANE)
-        worst = []
-        for conversion in range(decoder.conversions):
-            (pixels,) = self._decode_tiles(decoder, level, [tile], conversion)
-            shown = pixels[: tile.shown[1], : tile.shown[0]].astype(np.int16)
-            worst.append(int(np.abs(shown - expected).max()))
-            if worst[-1] <= decoder.tolerance:
-                return conversion
-        raise ReadError(
-            f"{self._path}: {decoder.variant} decodes file tile {tile.number} of level {level} to "
-            f"other pixels than the reader 'tiff': they differ by {min(worst)} of 255.",
-            hint=_OTHER_READERS,
-        )
+    def _read_batch(
+        self, place: tuple[int, int], table: TileTable, indices: Sequence[int]
+    ) -> list[tuple[int, bytes]]:
+        """Return number and data of tiles that are to be decoded, without those at fault."""
+        found = []
+        for index in indices:
+            if self._cache.get((*place, index)) is not None or table.counts[0, index] == 0:
+                continue
+            try:
+                data = self._read_data(table, 0, index)
+            except ValueError:
+                continue  # it is read again alone, and named
+            if is_whole_jpeg(data, table.tile):
+                found.append((index, data))
+        return found
 
-    def _file_tile(self, level: int, number: int) -> _FileTile | None:
-        """Read a tile and check it, without decoding it; None if the file has none."""
-        page = self._pages[level][0]
-        key = page.keyframe
-        if number >= min(len(page.dataoffsets), len(page.databytecounts)):
-            raise self._damaged(level, number, "the file's directory does not list it")
-        count = page.databytecounts[number]
-        if not count:
-            return None
-        handle = self._file.filehandle
-        handle.seek(page.dataoffsets[number])
-        data = handle.read(count)
-        size = key.tilewidth, key.tilelength
-        if len(data) < count:
-            raise self._damaged(level, number, f"the file ends {count - len(data)} bytes too early")
-        # Decoders write as many pixels as a tile says it has.
-        found = _encoded_size(data, _JPEG)
-        if found != size:
-            raise self._damaged(level, number, f"it has {found[0]} x {found[1]} pixels")
-        if _END_OF_IMAGE not in data[-16:]:
-            raise self._damaged(level, number, "its end is missing")
-        row, column = divmod(number, -(-key.imagewidth // size[0]))
-        x, y = column * size[0], row * size[1]
-        shown = min(size[0], key.imagewidth - x), min(size[1], key.imagelength - y)
-        tables = page.jpegtables
-        file = data if tables is None else data[:2] + tables[2:-2] + data[2:]
-        return _FileTile((key.imagewidth, key.imagelength), number, (x, y), size, shown, file)
+    def _decode(
+        self, place: tuple[int, int], table: TileTable, index: int, out: PixelArray
+    ) -> bool:
+        ready = self._ready.get((*place, index))
+        if ready is None:
+            return super()._decode(place, table, index, out)
+        out[:] = ready
+        return True
 
-    def _damaged(self, level: int, number: int, reason: str) -> ReadError:
-        return ReadError(
-            f"{self._path}: file tile {number} of level {level} cannot be decoded: {reason}.",
-            hint="The file is damaged there, or not copied completely.",
-        )
+    def _check_layout(self, level: int) -> None:
+        """Refuse what is not 8-bit RGB in JPEG tiles."""
+        if not self._table(level, 0).is_jpeg:
+            key = self._pages[level][0].keyframe
+            name = getattr(key.compression, "name", str(key.compression))
+            raise ReadError(
+                f"{self._path}: {'tiles' if key.is_tiled else 'strips'} of {key.samplesperpixel} "
+                f"samples in {name}; the reader 'cucim' reads RGB in JPEG tiles.",
+                hint=_OTHER_READERS,
+            )
+
+    def _start(self, open_image: Any) -> _Decoder:
+        """Return the first decoder that gives the right pixels."""
+        starts: list[Callable[[], _Decoder]] = [
+            partial(_GpuDecoder, "HW_GPU_ONLY"),
+            partial(_GpuDecoder, "HYBRID_CPU_GPU"),
+        ]
+        for start in starts:
+            try:
+                decoder = start()
+                self._verify(decoder)
+            except Exception as error:  # noqa: BLE001  # drivers and libraries raise what they like
+                log.info("%s: not decoded on a GPU: %s", self, error)
+            else:
+                return decoder
+        sizes = [(pages[0].imagewidth, pages[0].imagelength) for pages in self._pages]
+        decoder = _CpuDecoder(open_image, self._path, sizes)
+        try:
+            self._verify(decoder)
+        except BaseException:
+            decoder.close()
+            raise
+        return decoder
+
+    def _verify(self, decoder: _Decoder) -> None:
+        """Refuse a decoder with other pixels than those of the reader ``tiles``."""
+        for level, pages in enumerate(self._pages):
+            table = self._table(level, 0)
+            height, width = pages[0].imagelength, pages[0].imagewidth
+            for index in np.flatnonzero(table.counts[0] > 0)[:_TRIES].tolist():
+                expected = np.empty((table.tile[1], table.tile[0], 3), np.uint8)
+                found = np.empty_like(expected)
+                try:
+                    data = self._read_data(table, 0, index)
+                    table.decode(data, index, expected)
+                except Exception:  # noqa: BLE001, S112  # it is named where it is read
+                    continue
+                try:
+                    _decode_one(decoder, (level, 0), table, data, index, found)
+                except ValueError as error:
+                    raise ReadError(f"{self._path}: {error}.", hint=_OTHER_READERS) from error
+                row, column = divmod(index, table.across)
+                shown = np.s_[: height - row * table.tile[1], : width - column * table.tile[0]]
+                apart = np.abs(found[shown].astype(np.int16) - expected[shown]).max()
+                if apart > decoder.tolerance:
+                    raise ReadError(
+                        f"{self._path}: {decoder.variant} decodes the tile at column {column}, "
+                        f"row {row} of level {level} to other pixels than the reader 'tiles', "
+                        f"{apart} of 255 apart.",
+                        hint=_OTHER_READERS,
+                    )
+                break
 
     def _close(self) -> None:
+        if self._decoder is not None:
+            self._decoder.close()
         self._decoder = None
         super()._close()
 
 
-class _FileTile(NamedTuple):
-    """A JPEG tile: the size of its level, its number, place, size, what of it is shown, a file."""
-
-    level: tuple[int, int]
-    number: int
-    corner: tuple[int, int]
-    size: tuple[int, int]
-    shown: tuple[int, int]
-    file: bytes
-
-
 class _Decoder(Protocol):
-    """Decodes JPEG tiles of one level; ``conversions`` is the number of colour conversions."""
+    """Decodes JPEG tiles.
+
+    ``tolerance`` is how far the pixels may be from libjpeg's; ``in_batches`` whether many tiles
+    take less time together.
+    """
 
     variant: str
-    conversions: int
     tolerance: int
+    in_batches: bool
 
-    def decode(self, tiles: Sequence[_FileTile], colors: int) -> Sequence[PixelArray | None]:
-        """Return the pixels of each tile, None for a tile that cannot be decoded."""
+    def decode(
+        self, place: tuple[int, int], table: TileTable, tiles: Sequence[tuple[int, bytes]]
+    ) -> list[PixelArray | None]:
+        """Decode tiles of one plane of a level.
+
+        Parameters
+        ----------
+        place : (int, int)
+            Level and plane.
+        table : TileTable
+        tiles : sequence of (int, bytes)
+            Number and data of each.
+
+        Returns
+        -------
+        list of array (h, w, 3) or None
+            None for a tile that cannot be decoded. Of several they are valid until the next call
+            with several.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds."""
         ...
 
 
 class _CpuDecoder:
     """cuCIM's own decoder. It reads the file itself, by place; its pixels are libjpeg's."""
 
-    conversions = 1
     tolerance = 0
+    in_batches = False
 
-    def __init__(self, open_image: Any, path: Path) -> None:
+    def __init__(self, open_image: Any, path: Path, sizes: Sequence[tuple[int, int]]) -> None:
         self.variant = f"cpu, cuCIM {_version('cucim')}"
         try:
             self._image = open_image(str(path))
-            resolutions = self._image.resolutions
         except Exception as error:
             raise ReadError(
                 f"{path}: cuCIM cannot open it: {error}.", hint=_OTHER_READERS
             ) from error
-        self._sizes = list(resolutions["level_dimensions"])
+        resolutions = self._image.resolutions
+        known = list(resolutions["level_dimensions"])
+        if not set(sizes) <= set(known):
+            self._image.close()
+            raise ReadError(
+                f"{path}: cuCIM sees {len(known)} of its {len(sizes)} levels.", hint=_OTHER_READERS
+            )
+        self._sizes, self._numbers = sizes, [known.index(size) for size in sizes]
         # cuCIM divides places in level 0 by this number, in 32 bits, and cuts to whole pixels.
         self._downsamples = np.array(resolutions["level_downsamples"], np.float32)
 
-    def decode(self, tiles: Sequence[_FileTile], colors: int) -> Sequence[PixelArray | None]:
-        """Return the pixels of each tile, None for a tile that cannot be decoded."""
-        return [self._decode(tile) for tile in tiles]
+    def decode(
+        self, place: tuple[int, int], table: TileTable, tiles: Sequence[tuple[int, bytes]]
+    ) -> list[PixelArray | None]:
+        """Decode tiles one by one: in batches of cuCIM an error ends the process."""
+        level, plane = place
+        found: list[PixelArray | None] = []
+        for index, _ in tiles:
+            row, column = divmod(index, table.across)
+            corner = np.array([column, row]) * table.tile
+            size = np.minimum(table.tile, self._sizes[level] - corner)
+            try:
+                region = self._image.read_region(
+                    self._location(corner, level), size.tolist(), self._numbers[level]
+                )
+                # A copy: cuCIM frees the memory of the region.
+                found.append(np.array(region) if plane == 0 else None)
+            except (RuntimeError, ValueError):
+                found.append(None)
+        return found
 
-    def _decode(self, tile: _FileTile) -> PixelArray | None:
-        if tile.level not in self._sizes:
-            return None
-        level = self._sizes.index(tile.level)
-        # One tile per call: in its batches an error ends the process. The array is a view of
-        # memory that cuCIM frees.
-        try:
-            region = self._image.read_region(self._place(tile.corner, level), tile.shown, level)
-            return np.array(region)
-        except (RuntimeError, ValueError):
-            return None
+    def close(self) -> None:
+        """Close cuCIM's file."""
+        self._image.close()
 
-    def _place(self, corner: tuple[int, int], level: int) -> tuple[int, int]:
-        """Return a place in level 0 that cuCIM takes to a corner in a level."""
-        factor = self._downsamples[level]
-        place = np.ceil(np.array(corner) * np.float64(factor)).astype(np.int64)
+    def _location(self, corner: Any, level: int) -> list[int]:
+        """Return the place in level 0 that cuCIM takes to a corner in a level."""
+        factor = self._downsamples[self._numbers[level]]
+        place = np.ceil(corner * np.float64(factor)).astype(np.int64)
         place += (place.astype(np.float32) / factor).astype(np.int64) < corner
-        x, y = place.tolist()
-        return x, y
+        found: list[int] = place.tolist()
+        return found
 
 
 class _GpuDecoder:
-    """nvImageCodec on the current GPU."""
+    """nvImageCodec on the current GPU, by one of its ways only: each rounds in its own way.
+
+    Parameters
+    ----------
+    way : str
+        ``"HW_GPU_ONLY"``, the JPEG engine that some GPUs have, or ``"HYBRID_CPU_GPU"``.
+    """
 
     tolerance = MAX_DIFFERENCE
+    in_batches = True
 
-    def __init__(self) -> None:
+    def __init__(self, way: str) -> None:
         import cupy
 
         cupy.cuda.runtime.getDeviceCount()  # raises where no GPU answers
+        from cupyx import empty_pinned
         from nvidia import nvimgcodec
 
-        self._codec = nvimgcodec
-        self._decoder = nvimgcodec.Decoder()
-        # RGB without a colour marker is taken for YCbCr: YCbCr that is asked for stays as it is.
-        self._parameters = [
-            nvimgcodec.DecodeParams(apply_exif_orientation=False, color_spec=colors)
-            for colors in (nvimgcodec.ColorSpec.SRGB, nvimgcodec.ColorSpec.SYCC)
-        ]
-        self.conversions = len(self._parameters)
-        self.variant = f"cuda, nvImageCodec {nvimgcodec.__version__}"
+        self._cupy, self._codec = cupy, nvimgcodec
+        self._pinned, self._stream = empty_pinned, cupy.cuda.Stream(non_blocking=True)
+        self._decoder = nvimgcodec.Decoder(
+            max_num_cpu_threads=1, backends=[nvimgcodec.Backend(getattr(nvimgcodec, way))]
+        )
+        # RGB is taken for YCbCr. It stays as it is where YCbCr is asked for.
+        self._colors = {
+            space: nvimgcodec.DecodeParams(apply_exif_orientation=False, color_spec=wanted)
+            for space, wanted in (
+                ("RGB", nvimgcodec.ColorSpec.SYCC),
+                ("YCBCR", nvimgcodec.ColorSpec.SRGB),
+                (None, nvimgcodec.ColorSpec.SRGB),
+            )
+        }
+        self._buffer: PixelArray | None = None
+        self.variant = f"cuda {way}, nvImageCodec {nvimgcodec.__version__}"
 
-    def decode(self, tiles: Sequence[_FileTile], colors: int) -> Sequence[PixelArray | None]:
-        """Return the pixels of each tile, None for a tile that cannot be decoded."""
-        streams = [self._codec.CodeStream(tile.file) for tile in tiles]
-        images = self._decoder.decode(streams, params=self._parameters[colors])
-        return [None if image is None else np.asarray(image.cpu()) for image in images]
+    def decode(
+        self, place: tuple[int, int], table: TileTable, tiles: Sequence[tuple[int, bytes]]
+    ) -> list[PixelArray | None]:
+        """Decode tiles together."""
+        files = [whole_jpeg(data, table.jpeg_tables, None) for _, data in tiles]
+        streams = [self._codec.CodeStream(file) for file in files]
+        images = self._decoder.decode(
+            streams, params=self._colors[table.jpeg_space], cuda_stream=self._stream.ptr
+        )
+        if len(images) == 1:
+            return [None if image is None else np.asarray(image.cpu()) for image in images]
+        shape = (_batch_size(table), table.tile[1], table.tile[0], 3)
+        if self._buffer is None or self._buffer.shape != shape:
+            self._buffer = self._pinned(shape, np.uint8)  # a GPU copies to it at once
+        found: list[PixelArray | None] = []
+        for image, out in zip(images, self._buffer, strict=False):
+            if image is not None and image.shape == out.shape:
+                self._cupy.asarray(image).get(self._stream, out=out, blocking=False)
+                found.append(out)
+            else:
+                found.append(None)
+        self._stream.synchronize()
+        return found
+
+    def close(self) -> None:
+        """Give the buffer back."""
+        self._buffer = None
+
+
+def _decode_one(
+    decoder: _Decoder,
+    place: tuple[int, int],
+    table: TileTable,
+    data: bytes,
+    index: int,
+    out: PixelArray,
+) -> None:
+    """Decode a tile into an array, as :data:`~qupath_bridge.readers.tile_decoders.Decoder` says."""
+    if not is_whole_jpeg(data, table.tile):
+        raise ValueError("it is not a JPEG image of a tile's size with an end")
+    (pixels,) = decoder.decode(place, table, [(index, data)])
+    if pixels is None or pixels.shape[0] > out.shape[0] or pixels.shape[1] > out.shape[1]:
+        raise ValueError(f"{decoder.variant} does not decode it")
+    out[: pixels.shape[0], : pixels.shape[1]] = pixels
+
+
+def _batch_size(table: TileTable) -> int:
+    return max(BATCH_BYTES // (table.tile[0] * table.tile[1] * 3), 1)
+
+
+def _joined(parts: Sequence[Pixels]) -> Pixels:
+    """Return batches as one."""
+    pixels = np.concatenate([own for own, _ in parts])
+    if all(mask is None for _, mask in parts):
+        return pixels, None
+    return pixels, np.concatenate(
+        [np.ones(own.shape[:3], np.bool_) if mask is None else mask for own, mask in parts]
+    )
 
 
 def _load_cucim() -> Any:
@@ -332,7 +422,8 @@ def _load_cucim() -> Any:
     except Exception as error:  # a part of it that does not fit raises whatever it likes
         raise MissingDependencyError(
             f"The reader 'cucim' needs cuCIM, which cannot be imported: {error}.",
-            hint=f"Install it with: {_INSTALL}. It is there for Linux.",
+            hint="Install it, on Linux: pip install cucim-cu12. For a GPU also: pip install "
+            "'nvidia-nvimgcodec-cu12[nvjpeg]'.",
         ) from error
     return CuImage
 
@@ -341,16 +432,3 @@ def _version(module: str) -> str:
     """Return the version of the package that has a module: its name has that of CUDA in it."""
     names = metadata.packages_distributions().get(module, [])
     return metadata.version(names[0]) if names else "of unknown version"
-
-
-def _check_layout(page: Any, label: str) -> None:
-    """Refuse what is not 8-bit RGB in JPEG tiles."""
-    if page.is_tiled and page.compression == _JPEG and page.samplesperpixel == 3:
-        return
-    kind = getattr(page.compression, "name", str(page.compression))
-    shape = "tiles" if page.is_tiled else "strips"
-    raise ReadError(
-        f"{label}: {shape} of {page.samplesperpixel} samples in {kind}; the reader 'cucim' reads "
-        "RGB in JPEG tiles.",
-        hint=_OTHER_READERS,
-    )

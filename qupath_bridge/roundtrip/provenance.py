@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,14 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import Box, Plane, ProjectInfo
 from qupath_bridge.outputs import open_output
+from qupath_bridge.outputs.index import rows_of
 from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.places import BRIDGE_FOLDER, check_inside
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import project_names
 from qupath_bridge.pipeline.verify import check_intact
 from qupath_bridge.qupath.files.classes import class_colors, label_color
-from qupath_bridge.qupath.geojson import Tile, tiles_geojson
+from qupath_bridge.qupath.geojson import Tile, write_tiles
 from qupath_bridge.schemas import ProjectRunRecord
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
@@ -32,7 +34,7 @@ from .backups import backups_of
 from .tile_files import digest_of, tile_file
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from qupath_bridge.outputs.row_batches import Rows
 
 __all__ = [
     "Provenance",
@@ -113,17 +115,18 @@ def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> 
     listed = class_colors(project.classes)
     labels = tuple(run.record["labels"])
     digests = {}
-    for facts, table in _slides_of(run):
+    for facts, rows in _slides_of(run):
         if facts["project"] != recorded:
             continue
         entry_id = facts["entry_id"]
         # A class that the project does not list has the colour that the slide's data give it.
         drawn = {path: tuple(color) for path, color in facts["class_colors"].items()}
         colors = {**drawn, **listed}
-        if table.num_rows:
-            content = tiles_geojson(_tiles(table, colors, labels))
-            digests[entry_id] = digest_of(content)
-            store.put(tile_file(entry_id), content)
+        if rows.num_rows:
+            with store.staged(tile_file(entry_id)) as path:
+                with path.open("wb") as file:
+                    write_tiles(file, _tiles(rows, colors, labels))
+                digests[entry_id] = digest_of(path)
         else:
             store.delete(tile_file(entry_id))
         store.put(f"{entry_id}.json", records.dump_json(facts))
@@ -138,23 +141,29 @@ def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> 
     store.put(records.RUN_FILE, records.dump_json(record), durable=True)
 
 
-def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], Rows]]:
     """Yield facts and rows of each committed slide of a run."""
     output = run.open()
-    for slide_id in output.slides():
-        table = output.table(slide_id)
-        if table is not None:
-            yield records.load_facts(table, slide_id), table
+    for slide_id, rows in rows_of(output):
+        yield records.load_facts(rows, slide_id), rows
+
+
+_SHOWN = (
+    "tile_uuid", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t", "patch_id", "label",
+    "label_share", "margin", "shares", "run_id", "path", "digest",
+)  # fmt: skip
+"""Columns that a tile shows."""
 
 
 def _tiles(
-    table: pa.Table, colors: Mapping[str, tuple[int, int, int]], labels: Iterable[str]
+    rows: Rows, colors: Mapping[str, tuple[int, int, int]], labels: Iterable[str]
 ) -> Iterator[Tile]:
     """Yield the tiles of a slide; each has the share of every label, also if it is zero."""
-    found = (name for shares in table.column("shares").to_pylist() for name, _ in shares or ())
-    zeros = dict.fromkeys(sorted({*labels, *found}), 0.0)
-    lines = (row for batch in table.to_batches(4096) for row in batch.to_pylist())
-    for row in lines:
+    known = set(labels)
+    for batch in rows.batches(["shares"]):
+        known.update(batch.column(0).keys.unique().to_pylist())
+    zeros = dict.fromkeys(sorted(known), 0.0)
+    for row in chain.from_iterable(batch.to_pylist() for batch in rows.batches(_SHOWN)):
         label = row["label"]
         # Several labels become one class of several names, as QuPath does for multiplexing.
         names = [label] if isinstance(label, str) else (label or [])

@@ -6,21 +6,17 @@ configuration, and its patches are compared with the tiles that the run wrote in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
 from qupath_bridge.errors import BridgeError, MissingDataError
 from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
-from qupath_bridge.patches.table import PatchTable
 from qupath_bridge.pipeline.plan import Plan, plan_slide
 from qupath_bridge.pipeline.records import (
     RUN_FILE,
@@ -28,12 +24,12 @@ from qupath_bridge.pipeline.records import (
     check_named,
     load_record,
 )
-from qupath_bridge.qupath.geojson import Tile
 from qupath_bridge.schemas import RunRecord, SlideFacts
 from qupath_bridge.sources import open_source
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores.local import LocalStore
 
+from .changes import tile_changes, tile_names
 from .provenance import load_run_record, run_folders
 from .tile_files import read_run_tiles
 
@@ -217,11 +213,11 @@ def _entry_status(
         return EntryStatus(entry_id, name, "unknown", (reason,))
     old = load_record(store, f"{entry_id}.json", SlideFacts)
     check_named(old, entry_id=entry_id, run_id=folder.name, path=folder / f"{entry_id}.json")
-    tiles = _shown_tiles(read_run_tiles(folder, record, entry_id))
+    tiles = read_run_tiles(folder, record, entry_id)
     if slide is None:
         return EntryStatus(
             entry_id, name, "stale", ("the slide is no longer in the project",),
-            removed=tuple(sorted({patch for patch, _ in tiles})),
+            removed=tile_names(tiles),
         )  # fmt: skip
     try:
         new = plan_slide(slide, config, options, slide_id=old["slide_id"])
@@ -231,7 +227,7 @@ def _entry_status(
     except BridgeError as error:
         return EntryStatus(entry_id, name, "unknown", (str(error),))
     reasons = tuple(_reasons(new, old))
-    changes = _changes(new, tiles)
+    changes = tile_changes(new, tiles)
     return EntryStatus(
         entry_id,
         slide.name,
@@ -242,64 +238,6 @@ def _entry_status(
         label_changed=changes.label_changed,
         pixels_changed=changes.both if _pixels_changed(new, old) else (),
     )
-
-
-class _Changes(NamedTuple):
-    """Ids of patches, sorted; ``both`` has those of the plan that the run has, too."""
-
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    label_changed: tuple[str, ...]
-    both: tuple[str, ...]
-
-
-def _changes(new: Plan, tiles: Iterable[tuple[str, object]]) -> _Changes:
-    """Compare a plan with the tiles that a run wrote, which are read one by one."""
-    rows = {name: row for row, name in enumerate(new.table.patch_ids(new.slide_id))}
-    # Tiles mostly stand in the order of the plan.
-    shown_rows = lru_cache(maxsize=2)(partial(_shown, new.table))
-    found = np.zeros(len(rows), np.bool_)
-    removed, label_changed = set[str](), set[str]()
-    for patch, shown in tiles:
-        row = rows.get(patch)
-        if row is None:
-            removed.add(patch)
-            continue
-        found[row] = True
-        if shown != shown_rows(row // _BLOCK)[row % _BLOCK]:
-            label_changed.add(patch)
-    return _Changes(
-        added=tuple(sorted(name for name, row in rows.items() if not found[row])),
-        removed=tuple(sorted(removed)),
-        label_changed=tuple(sorted(label_changed)),
-        both=tuple(sorted(name for name, row in rows.items() if found[row])),
-    )
-
-
-_BLOCK = 4096
-
-
-def _shown(table: PatchTable, block: int) -> list[tuple[str | None, dict[str, float]]]:
-    """Return class and shares of the patches of one block, as their tiles show them."""
-    part = table.take(slice(block * _BLOCK, (block + 1) * _BLOCK))
-    shares = [f"qb: {name}" for name in table.label_names]
-    return [
-        (
-            ": ".join(table.label_names[code] for code in labels) or None,
-            {shares[code]: value for code, value in zip(codes, values, strict=True)},
-        )
-        for labels, codes, values in zip(
-            part.labels.lists(), part.shares.lists(), part.shares.value_lists(), strict=True
-        )
-    ]
-
-
-def _shown_tiles(tiles: Iterable[Tile]) -> Iterator[tuple[str, object]]:
-    """Yield the patch id of each tile that a run wrote, with its class and shares."""
-    named = {"qb: label share", "qb: margin"}
-    for tile in tiles:
-        shares = {n: value for n, value in tile.measurements.items() if value and n not in named}
-        yield tile.name or tile.id, (tile.class_path, shares)
 
 
 def _pixels_changed(new: Plan, old: Mapping[str, Any]) -> bool:

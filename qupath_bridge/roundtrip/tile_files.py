@@ -19,9 +19,13 @@ def tile_file(entry_id: str) -> str:
     return f"{entry_id}.geojson.gz"
 
 
-def digest_of(content: bytes) -> str:
+def digest_of(path: Path) -> str:
     """Return the digest of a tile file, as the record of its run has it (SHA-256)."""
-    return hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_run_tiles(folder: Path, record: Mapping[str, Any], entry_id: str) -> Iterator[Tile]:
@@ -56,15 +60,12 @@ def read_run_tiles(folder: Path, record: Mapping[str, Any], entry_id: str) -> It
 
 def _problem(path: Path, written: str | None) -> str | None:
     """Return why a file cannot be what its run wrote; None if it is, or both are not there."""
-    found = hashlib.sha256()
     try:
-        with open_regular(path) as file:
-            while block := file.read(1 << 20):
-                found.update(block)
+        found = digest_of(path)
     except FileNotFoundError:
         return None if written is None else "The run wrote this file, and it is not there any more"
     except OSError as error:
         return f"cannot be read, {error.strerror or error}"
     if written is None:
         return "The run did not write this file"
-    return None if found.hexdigest() == written else "This file was changed after the run wrote it"
+    return None if found == written else "This file was changed after the run wrote it"

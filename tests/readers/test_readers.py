@@ -12,7 +12,7 @@ from PIL import Image
 from qupath_bridge import registry
 from qupath_bridge.errors import MissingDependencyError, ReadError, UsageError
 from qupath_bridge.model import Box, Plane
-from qupath_bridge.readers import levels, open_reader
+from qupath_bridge.readers import level_sizes, levels, open_reader
 from qupath_bridge.readers import openslide as openslide_reader
 from qupath_bridge.readers.fingerprints import file_fingerprint, slide_files
 from qupath_bridge.readers.memory import MemoryReader
@@ -904,8 +904,10 @@ def test_the_tile_cache_is_bounded(tmp_path, monkeypatch):
         for x in (0, 100, 0, 200, 130):
             pixels, _ = reader.read(Box(x, 30, 100, 100), (100, 100))
             np.testing.assert_array_equal(pixels, PIXELS[30:130, x : x + 100])
-            assert reader._cached_bytes <= 3 * 64 * 64 * 3
-            assert reader._cached_bytes == sum(tile.nbytes for tile in reader._cache.values())
+            assert reader._cache.nbytes <= 3 * 64 * 64 * 3
+            kept = reader._cache._tiles
+            assert reader._cache.nbytes == sum(tile.nbytes for tile in kept.values())
+            assert set(kept) == set(reader._cache._unused)
 
 
 # ---- what OpenSlide says
@@ -990,7 +992,7 @@ def test_positions_hold_at_the_far_end_of_levels_cut_to_whole_pixels():
     ],
 )
 def test_factors_of_levels_cut_to_whole_pixels_are_whole(full, reduced, factor):
-    assert levels.axis_factor(full, reduced) == factor
+    assert level_sizes.axis_factor(full, reduced) == factor
 
 
 def test_the_part_that_a_level_was_cut_by_is_no_background():

@@ -10,7 +10,7 @@ def record_tiles(folder):
     path = folder / "run.json"
     record = json.loads(path.read_bytes())
     record["tiles"] = {
-        tiles.name.removesuffix(".geojson.gz"): digest_of(tiles.read_bytes())
+        tiles.name.removesuffix(".geojson.gz"): digest_of(tiles)
         for tiles in folder.glob("*.geojson.gz")
     }
     path.write_text(json.dumps(record), encoding="utf-8")
