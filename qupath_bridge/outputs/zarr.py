@@ -22,7 +22,7 @@ import pyarrow as pa
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import PixelArray
 
-from .arrays import Arrays, offsets_of
+from .arrays import Arrays, check_written, offsets_of
 from .base import Location, PatchRef
 from .stored import PATCHES, StoredOutput, no_argument
 
@@ -126,6 +126,8 @@ class ZarrOutput(StoredOutput[_Slide]):
 
     def _placed(self, pending: _Slide, rows: pa.Table) -> pa.Table:
         shape = pending.arrays.shape
+        written = [self._shard(pending, number) for number in range(pending.shards)]
+        check_written(pending.arrays.slide_id, rows, written)
         if shape is None or not rows.num_rows:
             return rows
         length = int(np.prod(shape))
