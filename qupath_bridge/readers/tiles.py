@@ -34,7 +34,7 @@ SPARE_BYTES = 1 << 20
 
 _HINT = (
     "The file is damaged there, or not copied completely. Copy it again, or read on with "
-    "`--on-bad-tile background`."
+    "on_bad_tile background."
 )
 
 

@@ -480,7 +480,7 @@ def test_a_bad_tile_fails_with_its_place_or_is_background(
             assert f"{path}: tile at column 1, row 1 of level 0 (offset {offset})" in str(
                 caught.value
             )
-            assert "--on-bad-tile background" in caught.value.hint
+            assert "on_bad_tile background" in caught.value.hint
         with pytest.raises(ReadError, match="column 1, row 1"):
             reader.read_many(np.array([[100, 100, 20, 20], [0, 0, 20, 20]]), (20, 20))
         assert reader.read_encoded(bad, (64, 64)) is None
