@@ -513,6 +513,20 @@ def test_bad_tiles_of_other_planes_and_levels_are_told_apart(tmp_path):
         assert (level, column, row, z, t) == (0, 2, 0, 1, 0)
 
 
+@pytest.mark.parametrize("on_bad_tile", ["fail", "background"])
+@pytest.mark.parametrize("tag", ["ImageWidth", "ImageLength"])
+def test_a_size_that_the_tiles_cannot_fill_is_refused(tmp_path, tag, on_bad_tile):
+    """A damaged size could ask for all memory, and for hours."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, MARKERS, tile=(64, 64), photometric="rgb", metadata=None, bigtiff=True)
+    set_tag(path, tag, 0, 0x7FFFFFFF)
+    with (
+        open_reader(path, on_bad_tile=on_bad_tile) as reader,
+        pytest.raises(ReadError, match=r"a\.tif: .* lists 20 tiles, its size needs \d{9}"),
+    ):
+        reader.read(Box(0, 0, 64, 64), (64, 64))
+
+
 def test_a_drive_that_fails_is_no_bad_tile(tmp_path, monkeypatch):
     path = write_slide(tmp_path / "a.tif", MARKERS, tile=64)
 
