@@ -28,8 +28,8 @@ def offer(monkeypatch):
 
 
 def test_built_in_parts_are_listed_by_kind():
-    assert registry.names("reader") == ("openslide", "tiles", "pillow")
-    assert registry.names("encoder") == ("png", "jpeg", "tiff")
+    assert registry.names("reader") == ("openslide", "tiles", "pillow", "cucim")
+    assert registry.names("encoder") == ("png", "jpeg", "tiff", "raw", "webp", "jxl")
     assert registry.names("tissue") == ("saturation", "otsu")
     assert registry.names("stain") == ()
     assert {part.origin for kind in registry.KINDS for part in registry.parts(kind)} == {"built in"}
@@ -44,11 +44,12 @@ def test_built_in_parts_can_be_loaded(kind):
 def test_registered_parts_come_first_and_replace_built_in_ones():
     registry.register("reader", "tiles", dict)
     registry.register("reader", "mine", list)
-    assert registry.names("reader") == ("tiles", "mine", "openslide", "pillow")
+    assert registry.names("reader") == ("tiles", "mine", "openslide", "pillow", "cucim")
     assert registry.load("reader", "tiles") is dict
     assert [part.origin for part in registry.parts("reader")] == [
         "registered",
         "registered",
+        "built in",
         "built in",
         "built in",
     ]
@@ -86,7 +87,7 @@ def test_a_part_that_cannot_be_loaded_breaks_only_what_asks_for_it(
     (tmp_path / "package_with_a_fault.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
     offer("reader", "mine", value)
-    assert registry.names("reader") == ("openslide", "tiles", "pillow", "mine")
+    assert registry.names("reader") == ("openslide", "tiles", "pillow", "cucim", "mine")
     with pytest.raises(MissingDependencyError, match=message) as caught:
         registry.load("reader", "mine")
     assert "another package" in caught.value.hint

@@ -84,6 +84,9 @@ class Reader(Protocol):
     ``bad_tiles``. The first is "fail", or is set to "background": such a tile is then read as
     missing, and stands in the second, a set of :class:`BadTile`.
 
+    A reader whose pixels depend on the machine may have the attribute ``variant``, a short text
+    such as its device and decoder. Records and digests take it up with the reader's name.
+
     A reader can be pickled: the copy opens the file again.
     """
 

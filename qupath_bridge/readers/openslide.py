@@ -11,6 +11,7 @@ import openslide
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box, Plane
+from qupath_bridge.timing import step
 
 from .background import WHITE, composite
 from .base import Fingerprint, Pixels
@@ -114,7 +115,8 @@ class OpenSlideReader(LevelReader):
         downsample = self._downsamples[level]
         location = (round(x * downsample), round(y * downsample))
         try:
-            image = self._slide.read_region(location, level, (w, h))
+            with step("decode"):  # OpenSlide reads and decodes in one call
+                image = self._slide.read_region(location, level, (w, h))
         except openslide.OpenSlideError as error:
             raise ReadError(
                 f"{self._path}: OpenSlide cannot read {w} x {h} pixels at ({x}, {y}) of level "

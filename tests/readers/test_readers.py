@@ -777,11 +777,16 @@ def test_missing_tiles_of_a_slide_with_alpha_are_background(tmp_path):
     assert mask.sum() == 301 * 207 - 64 * 64
 
 
-@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000"])
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000", "jpegxl", "jpegxr"])
 def test_a_tile_that_grows_is_not_decoded(tmp_path, compression, monkeypatch):
     """A tile says itself how large it is; a small one may claim to be gigabytes."""
     huge = np.zeros((1000, 1000, 3), np.uint8)
-    encode = {"jpeg": imagecodecs.jpeg8_encode, "jpeg2000": imagecodecs.jpeg2k_encode}
+    encode = {
+        "jpeg": imagecodecs.jpeg8_encode,
+        "jpeg2000": imagecodecs.jpeg2k_encode,
+        "jpegxl": imagecodecs.jpegxl_encode,
+        "jpegxr": imagecodecs.jpegxr_encode,
+    }
     path = write_slide(tmp_path / "a.tiff", huge[:64, :64], tile=64, compression=compression)
     with path.open("r+b") as file:
         place = file.seek(0, 2)
@@ -791,7 +796,7 @@ def test_a_tile_that_grows_is_not_decoded(tmp_path, compression, monkeypatch):
     patch_tag(path, "TileByteCounts", 0, count)
     with TileReader(path) as reader:
         decoded = []
-        for name in ("jpeg8_decode", "jpeg2k_decode"):
+        for name in ("jpeg8_decode", "jpeg2k_decode", "jpegxl_decode", "jpegxr_decode"):
             monkeypatch.setattr(imagecodecs, name, lambda *args, **rest: decoded.append(args))
         with pytest.raises(ReadError, match="says that it has 1000 x 1000 pixels"):
             reader.read(Box(0, 0, 64, 64), (64, 64))
