@@ -80,7 +80,7 @@ class CucimReader(TileReader):
             raise
         self.variant = self._decoder.variant
         self._tables.clear()
-        self._cache.clear()
+        self._cache = self._find_cache(self.variant)  # its pixels may be others
 
     @staticmethod
     def can_open(path: Path) -> int:

@@ -331,6 +331,13 @@ def test_threads_share_tiles_and_read_the_same(tmp_path):
                 np.testing.assert_array_equal(patch, MARKERS[y : y + h, x : x + w])
 
 
+def test_decoders_do_not_share_their_tiles(tmp_path):
+    path = write_slide(tmp_path / "a.tif", MARKERS, tile=64)
+    with TileReader(path) as one, TileReader(path) as other:
+        assert one._cache is other._cache
+        assert one._find_cache("another decoder") is not one._cache
+
+
 def test_a_file_that_was_replaced_has_no_tiles_of_the_old_one(tmp_path):
     path = write_slide(tmp_path / "a.tif", MARKERS, tile=64)
     other = write_slide(tmp_path / "b.tif", 255 - MARKERS, tile=64)
