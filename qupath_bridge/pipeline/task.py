@@ -249,6 +249,7 @@ def _process(
         else:
             reused = True
         preview, notes = _preview(task, plan)
+        bad = bad_tile_warnings(job.bad_tiles)
         if progress:
             progress(task.slide_id, len(plan), len(plan))
         return SlideResult(
@@ -259,8 +260,8 @@ def _process(
             by_label=FrozenDict(committed.by_label),
             dropped=FrozenDict(committed.dropped),
             reused=reused,
-            warnings=(*plan.warnings, *bad_tile_warnings(job.bad_tiles)),
-            notes=notes,
+            warnings=(*plan.warnings, *bad),
+            notes=(*notes, *(f"{slide.name}: {text}" for text in bad)),
             preview=preview,
             plan_digest=plan.digest,
         )

@@ -74,6 +74,11 @@ def read_table(page: Any) -> TileTable:
     Parameters
     ----------
     page : tifffile.TiffPage or TiffFrame
+
+    Raises
+    ------
+    ValueError
+        If the directory lists less than half of the tiles that the size of the image needs.
     """
     key = page.keyframe
     width, height = segment_size(key)
@@ -81,6 +86,8 @@ def read_table(page: Any) -> TileTable:
     planes = 1 if key.planarconfig == 1 else key.samplesperpixel
     length = across * -(-key.imagelength // height) * planes
     listed = min(len(page.dataoffsets), len(page.databytecounts), length)
+    if 2 * listed < length:  # a size that is damaged may ask for more than any memory
+        raise ValueError(f"its directory lists {listed} tiles, its size needs {length}")
     offsets = np.full(length, NOT_LISTED, np.int64)
     counts = np.full(length, NOT_LISTED, np.int64)
     for values, said in ((offsets, page.dataoffsets), (counts, page.databytecounts)):

@@ -75,9 +75,7 @@ class TileReader(LevelReader):
             self._pages = layout.levels
             self._handle = self._file.filehandle
             self._length = int(self._handle.size)
-            state = os.fstat(self._handle.fileno())
-            identity = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
-            self._cache = shared_cache(identity, CACHE_BYTES)
+            self._cache = self._find_cache("tiles")
             super().__init__(
                 str(path),
                 layout.sizes,
@@ -171,6 +169,12 @@ class TileReader(LevelReader):
 
     def __reduce__(self) -> Any:
         return _reopen, (type(self), self._path, self.on_bad_tile)
+
+    def _find_cache(self, decoder: str) -> TileCache:
+        """Return the cache of this file for tiles that a decoder made."""
+        state = os.fstat(self._handle.fileno())
+        identity = decoder, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+        return shared_cache(identity, CACHE_BYTES)
 
     def _plane_number(self, plane: Plane) -> int:
         return plane.t * self.planes[0] + plane.z

@@ -76,7 +76,7 @@ def test_a_damaged_tile_is_background_when_asked_and_recorded(study, tmp_path, w
 
 def test_a_resumed_run_keeps_the_record_of_damaged_tiles(study, tmp_path):
     out = tmp_path / "out"
-    export(study, out, "background")
+    first = export(study, out, "background")
     before = (out / "report.json").read_bytes()
     run = export(study, out, "background", resume=True)
     assert not run.failures
@@ -85,3 +85,5 @@ def test_a_resumed_run_keeps_the_record_of_damaged_tiles(study, tmp_path):
         slide["warnings"] for slide in json.loads(before)["slides"]
     ]
     assert "cannot be decoded" in str(again)
+    assert [text for text in run.warnings if text.startswith("a.tif: 1 file tile cannot")]
+    assert run.warnings == first.warnings

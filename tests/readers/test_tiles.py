@@ -331,6 +331,13 @@ def test_threads_share_tiles_and_read_the_same(tmp_path):
                 np.testing.assert_array_equal(patch, MARKERS[y : y + h, x : x + w])
 
 
+def test_decoders_do_not_share_their_tiles(tmp_path):
+    path = write_slide(tmp_path / "a.tif", MARKERS, tile=64)
+    with TileReader(path) as one, TileReader(path) as other:
+        assert one._cache is other._cache
+        assert one._find_cache("another decoder") is not one._cache
+
+
 def test_a_file_that_was_replaced_has_no_tiles_of_the_old_one(tmp_path):
     path = write_slide(tmp_path / "a.tif", MARKERS, tile=64)
     other = write_slide(tmp_path / "b.tif", 255 - MARKERS, tile=64)
@@ -511,6 +518,20 @@ def test_bad_tiles_of_other_planes_and_levels_are_told_apart(tmp_path):
         assert not reader.read(Box(128, 0, 64, 64), (64, 64), Plane(1, 0))[1].any()
         ((level, column, row, z, t, _),) = reader.bad_tiles
         assert (level, column, row, z, t) == (0, 2, 0, 1, 0)
+
+
+@pytest.mark.parametrize("on_bad_tile", ["fail", "background"])
+@pytest.mark.parametrize("tag", ["ImageWidth", "ImageLength"])
+def test_a_size_that_the_tiles_cannot_fill_is_refused(tmp_path, tag, on_bad_tile):
+    """A damaged size could ask for all memory, and for hours."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, MARKERS, tile=(64, 64), photometric="rgb", metadata=None, bigtiff=True)
+    set_tag(path, tag, 0, 0x7FFFFFFF)
+    with (
+        open_reader(path, on_bad_tile=on_bad_tile) as reader,
+        pytest.raises(ReadError, match=r"a\.tif: .* lists 20 tiles, its size needs \d{9}"),
+    ):
+        reader.read(Box(0, 0, 64, 64), (64, 64))
 
 
 def test_a_drive_that_fails_is_no_bad_tile(tmp_path, monkeypatch):
