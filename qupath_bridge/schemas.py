@@ -97,6 +97,7 @@ class ProjectRunRecord(RunRecord):
 
     out: str
     project: str
+    tiles: dict[FileName, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
     failures: list[_Failure]
 
 
@@ -175,6 +176,7 @@ class SlideFacts(Record):
     grid: _Grid
     counts: _Counts
     regions: dict[str, Any]
+    bad_tiles: list[Annotated[list[Count], Field(min_length=6, max_length=6)]]
     warnings: list[str]
     seconds: float | None
 

@@ -28,8 +28,8 @@ def offer(monkeypatch):
 
 
 def test_built_in_parts_are_listed_by_kind():
-    assert registry.names("reader") == ("openslide", "tiff", "pillow")
-    assert registry.names("encoder") == ("png", "jpeg", "tiff")
+    assert registry.names("reader") == ("openslide", "tiles", "pillow", "cucim")
+    assert registry.names("encoder") == ("png", "jpeg", "tiff", "raw", "webp", "jxl")
     assert registry.names("tissue") == ("saturation", "otsu")
     assert registry.names("stain") == ()
     assert {part.origin for kind in registry.KINDS for part in registry.parts(kind)} == {"built in"}
@@ -42,13 +42,14 @@ def test_built_in_parts_can_be_loaded(kind):
 
 
 def test_registered_parts_come_first_and_replace_built_in_ones():
-    registry.register("reader", "tiff", dict)
+    registry.register("reader", "tiles", dict)
     registry.register("reader", "mine", list)
-    assert registry.names("reader") == ("tiff", "mine", "openslide", "pillow")
-    assert registry.load("reader", "tiff") is dict
+    assert registry.names("reader") == ("tiles", "mine", "openslide", "pillow", "cucim")
+    assert registry.load("reader", "tiles") is dict
     assert [part.origin for part in registry.parts("reader")] == [
         "registered",
         "registered",
+        "built in",
         "built in",
         "built in",
     ]
@@ -68,8 +69,8 @@ def test_parts_of_other_packages_are_listed_last_and_loaded(offer):
 
 
 def test_a_built_in_name_stays_built_in_whatever_packages_offer(offer):
-    offer("reader", "tiff", "collections:OrderedDict")
-    assert registry.load("reader", "tiff").__name__ == "TiffReader"
+    offer("reader", "tiles", "collections:OrderedDict")
+    assert registry.load("reader", "tiles").__name__ == "TileReader"
 
 
 @pytest.mark.parametrize(
@@ -86,17 +87,17 @@ def test_a_part_that_cannot_be_loaded_breaks_only_what_asks_for_it(
     (tmp_path / "package_with_a_fault.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
     offer("reader", "mine", value)
-    assert registry.names("reader") == ("openslide", "tiff", "pillow", "mine")
+    assert registry.names("reader") == ("openslide", "tiles", "pillow", "cucim", "mine")
     with pytest.raises(MissingDependencyError, match=message) as caught:
         registry.load("reader", "mine")
     assert "another package" in caught.value.hint
 
 
 def test_a_missing_dependency_of_a_built_in_part_is_named_with_the_command(monkeypatch):
-    part = registry.Part("reader", "tiff", "no_such:Reader", "built in", "pip install it")
-    monkeypatch.setattr(registry, "_BUILT_IN", {("reader", "tiff"): part})
+    part = registry.Part("reader", "tiles", "no_such:Reader", "built in", "pip install it")
+    monkeypatch.setattr(registry, "_BUILT_IN", {("reader", "tiles"): part})
     with pytest.raises(MissingDependencyError, match="Install it with: pip install it"):
-        registry.load("reader", "tiff")
+        registry.load("reader", "tiles")
 
 
 def test_unknown_names_and_kinds_are_refused_with_the_known():

@@ -29,7 +29,7 @@ READERS = {
     "some.zip": (load, ProjectError),
     "1.geojson.gz": (lambda path: list(read_tiles(path)), ProjectError),
     "slide.svs": (open_reader, ReadError),
-    "named.tiff": (lambda path: open_reader(path, name="tiff"), ReadError),
+    "named.tiff": (lambda path: open_reader(path, name="tiles"), ReadError),
     "export.toml": (Settings.load, ConfigError),
     "run.json": (lambda path: LocalStore(path.parent).get(path.name), OutputError),
     "part": (lambda path: LocalStore(path.parent).get_range(path.name, 0, 1), OutputError),

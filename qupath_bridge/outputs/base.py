@@ -87,7 +87,7 @@ class Output(Protocol):
     """Payload of :meth:`write`: encoded files or pixels."""
 
     wants_records: bool
-    """Whether :meth:`write` uses the record of a patch, which takes time to make."""
+    """True if :meth:`write` uses the record of a patch, which takes time to make."""
 
     @property
     def url(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import pyarrow as pa
 
@@ -64,12 +64,23 @@ class StoredOutput(ABC, Generic[Pending]):
         """Return what is held about a slide that is begun."""
 
     @abstractmethod
-    def _write(self, pending: Pending, patch: PatchRef, payload: bytes) -> Location:
-        """Write one patch."""
+    def _write(self, pending: Pending, patch: PatchRef, payload: Any) -> Location:
+        """Write one patch: bytes, or pixels if the output takes arrays."""
 
     @abstractmethod
     def _finish(self, pending: Pending) -> Mapping[str, str]:
         """Complete all files of a slide; return the final path of each path that was not final."""
+
+    def _placed(self, pending: Pending, rows: pa.Table) -> pa.Table:
+        """Return rows with their final locations; called in the order of the rows."""
+        return rows
+
+    def _publish(self, pending: Pending) -> None:
+        """Give their names to files that hold more than patches; all rows were placed."""
+
+    def _companions(self, slide_id: str) -> Collection[str]:
+        """Return the names of files of a slide with patches that its rows do not list."""
+        return ()
 
     @abstractmethod
     def _cancel(self, pending: Pending) -> None:
@@ -124,8 +135,10 @@ class StoredOutput(ABC, Generic[Pending]):
 
     def write(self, patch: PatchRef, payload: bytes | PixelArray) -> Location:
         """Write one patch of a slide that was begun."""
-        if not isinstance(payload, bytes):
-            raise UsageError(f"The output {self.name!r} takes encoded files, not pixels.")
+        if isinstance(payload, bytes) != (self.accepts == "bytes"):
+            kinds = ("encoded files", "pixels")
+            wanted, given = kinds if self.accepts == "bytes" else kinds[::-1]
+            raise UsageError(f"The output {self.name!r} takes {wanted}, not {given}.")
         return self._write(self._begun(patch.slide_id), patch, payload)
 
     def commit(
@@ -141,7 +154,7 @@ class StoredOutput(ABC, Generic[Pending]):
         gone: list[str] = []
         with index.new_partition(self.store, slide_id, rows.schema, dropped) as write:
             for batch in _batches(rows):
-                table = _with_paths(batch, moved)
+                table = self._placed(pending, _with_paths(batch, moved))
                 gone += self._missing(table)
                 listed.update(table.column("path").to_pylist())
                 write(table)
@@ -151,6 +164,9 @@ class StoredOutput(ABC, Generic[Pending]):
                     f"while the slide was exported, {gone[0]} among them.",
                     hint="Resume the run when nobody else works in this folder.",
                 )
+            self._publish(pending)
+            if listed:
+                listed.update(self._companions(slide_id))
             earlier = [name for name in self._listed(slide_id) or () if name not in listed]
         for name in sorted(earlier):
             self.store.delete(name)
@@ -274,9 +290,11 @@ class StoredOutput(ABC, Generic[Pending]):
         """Return the files that the rows of a slide list, None if the rows are damaged."""
         try:
             rows = index.open_partition(self.store, slide_id)
-            paths = () if rows is None else rows.table(["path"]).column("path").unique().to_pylist()
+            paths = [] if rows is None else rows.table(["path"]).column("path").unique().to_pylist()
         except OutputError:
             return None
+        if paths:
+            paths += list(self._companions(slide_id))
         # Whatever rows list, nothing but files of patches is ever removed because of it.
         return (path for path in paths if path is not None and is_patch_path(path))
 

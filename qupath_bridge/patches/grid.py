@@ -147,6 +147,15 @@ class Grid(OneLine):
         boxes[..., 2:] = self.box_width, self.box_height
         return boxes.reshape(-1, 4)
 
+    def crossing(self) -> BoxArray:
+        """Return the boxes that cross the image's edge, kept or dropped there, shape (N, 4).
+
+        >>> Grid(100, 100, 100, 100, 250, 100).crossing().tolist()
+        [[200, 0, 100, 100]]
+        """
+        padded = replace(self, edge="pad")
+        return padded.boxes()[padded.valid_share() < 1]
+
     def valid_share(self) -> FloatArray:
         """Return the share of each box that is inside the image, shape (N,)."""
         inside_x = _overlap(self.xs, self.box_width, self.width)

@@ -47,7 +47,9 @@ def estimate(plans: Sequence[Plan], *, workers: int = 1, sample: int = 12) -> Es
         if not len(rows):
             continue
         try:
-            with open_reader(plan.path, name=plan.reader_name) as reader:
+            with open_reader(
+                plan.path, name=plan.reader_name, on_bad_tile=plan.config.on_bad_tile
+            ) as reader:
                 tried += _try_patches(plan, rows.tolist(), reader)
         except SlideError:
             continue  # the export will say what is wrong with this slide

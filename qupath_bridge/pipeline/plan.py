@@ -242,6 +242,8 @@ class Plans(Sequence[Plan]):
     failures : tuple of Failure
     warnings : tuple of str
         Notes about all slides together.
+    config : ExportConfig or None
+        Configuration of all plans; None if nothing was planned with any.
     """
 
     def __init__(
@@ -249,8 +251,11 @@ class Plans(Sequence[Plan]):
         plans: Sequence[Plan],
         failures: Sequence[Failure] = (),
         warnings: Sequence[str] = (),
+        *,
+        config: ExportConfig | None = None,
     ) -> None:
         self._plans = tuple(plans)
+        self.config = self._plans[0].config if self._plans else config
         self.failures = tuple(failures)
         self.warnings = tuple(warnings)
 
@@ -350,7 +355,7 @@ def plan_slide(
     path = slide_path(slide)
     data = read_annotations(slide, config)
     name = (options or RunOptions()).reader
-    with open_reader(path, name=name) as reader:
+    with open_reader(path, name=name, on_bad_tile=config.on_bad_tile) as reader:
         return make_plan(slide, config, data, reader, slide_id=slide_id, reader_name=name)
 
 
@@ -419,12 +424,14 @@ def _parts(config: ExportConfig, reader: Reader) -> FrozenDict[str, str]:
         "stain": [] if config.stain == "none" else [registry.split_argument(config.stain)[0]],
         "quality": sorted(config.qc_min),
     }
+    parts = {
+        kind: ", ".join(registry.version(kind, name) for name in names)
+        for kind, names in named.items()
+        if names
+    }
+    variant = getattr(reader, "variant", None)
     return FrozenDict(
-        {
-            kind: ", ".join(registry.version(kind, name) for name in names)
-            for kind, names in named.items()
-            if names
-        }
+        parts if variant is None else parts | {"reader": f"{parts['reader']} ({variant})"}
     )
 
 
@@ -453,7 +460,7 @@ def plan_slides(
             if isinstance(error, MissingDataError) and error.whole_project:
                 raise
             failures.append(Failure.of(slide, error, name))
-    return Plans(plans, failures)
+    return Plans(plans, failures, config=config)
 
 
 def _check_planes(slide: Slide, config: ExportConfig, reader: Reader) -> None:

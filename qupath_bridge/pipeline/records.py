@@ -7,8 +7,9 @@ import datetime as dt
 import json
 import platform
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xxhash
@@ -24,6 +25,7 @@ from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.outputs.row_batches import AnyRows, batches_of, row_problem
 from qupath_bridge.patches import ids
 from qupath_bridge.qupath.files.classes import class_colors
+from qupath_bridge.readers.base import BadTile
 from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ __all__ = [
     "RUN_FILE",
     "RUN_SCHEMA_VERSION",
     "annotation_record",
+    "bad_tile_warnings",
+    "bad_tiles_of",
+    "check_named",
     "checked",
     "config_digest",
     "dropped_counts",
@@ -151,6 +156,19 @@ def checked(
     return checked_record
 
 
+def check_named(record: Mapping[str, Any], *, path: Path, **ids: str) -> None:
+    """Check that a record is of the run or slide after which its file or folder is named.
+
+    Raises
+    ------
+    OutputError
+        If it says another id.
+    """
+    for key, wanted in ids.items():
+        if record[key] != wanted:
+            raise OutputError(f"{path} is damaged: its {key} is {record[key]!r}.", hint=DAMAGED)
+
+
 DAMAGED = "It was changed by hand or damaged; export into a new folder."
 
 
@@ -257,11 +275,16 @@ def run_record(
 
 
 def facts_record(
-    plan: Plan, run_id: str, dropped: Mapping[str, int], seconds: float | None = None
+    plan: Plan,
+    run_id: str,
+    dropped: Mapping[str, int],
+    seconds: float | None = None,
+    bad_tiles: Collection[BadTile] = (),
 ) -> dict[str, Any]:
     """Return what a partition says of its slide.
 
-    ``dropped`` has the number of patches by reason that reading dropped.
+    ``dropped`` has the number of patches by reason that reading dropped, ``bad_tiles`` the file
+    tiles that were read as background.
     """
     slide, size = plan.slide, plan.pixel_size
     return {
@@ -306,9 +329,27 @@ def facts_record(
             "dropped": dropped_counts(plan, dropped),
         },
         "regions": plan.report.as_dict(),
-        "warnings": list(plan.warnings),
+        "bad_tiles": [list(tile) for tile in sorted(bad_tiles)],
+        "warnings": [*plan.warnings, *bad_tile_warnings(bad_tiles)],
         "seconds": seconds,
     }
+
+
+def bad_tiles_of(facts: Mapping[str, Any]) -> set[BadTile]:
+    """Return the file tiles that were read as background, as facts of a slide list them."""
+    return {BadTile(*tile) for tile in facts["bad_tiles"]}
+
+
+def bad_tile_warnings(bad_tiles: Collection[BadTile]) -> tuple[str, ...]:
+    """Return what a user should know of file tiles that were read as background."""
+    if not bad_tiles:
+        return ()
+    first = min(bad_tiles)
+    count = "1 file tile" if len(bad_tiles) == 1 else f"{len(bad_tiles)} file tiles"
+    return (
+        f"{count} cannot be decoded and became background; the first at column {first.column}, "
+        f"row {first.row} of level {first.level}, offset {first.offset}.",
+    )
 
 
 def dropped_counts(plan: Plan, while_reading: Mapping[str, int] = FrozenDict()) -> dict[str, int]:

@@ -19,7 +19,7 @@ from qupath_bridge.patches import ids
 from qupath_bridge.patches.lookup import PatchLookup
 from qupath_bridge.patches.table import LABEL_SOURCES, PatchTable, Ragged
 
-from .records import facts_record, load_facts, slide_report
+from .records import bad_tiles_of, facts_record, load_facts, slide_report
 from .written import PatchNames, WrittenBatch, WrittenPatches, patch_ids
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def pixels_digest(plan: Plan) -> str:
             "jpeg_quality": config.jpeg_quality,
             "jpeg_subsampling": config.jpeg_subsampling,
             "passthrough": config.passthrough,
+            "on_bad_tile": config.on_bad_tile,
             "stain": config.stain,
             "qc_min": dict(config.qc_min),
             # Some formats and measures hold the pixel size.
@@ -248,7 +249,9 @@ def equal_plan(
     if len(wanted) != old.num_rows or len(wanted) + len(reasons) != len(plan):
         return False
     # Where the files are does not matter: they may have moved since.
-    expected = facts_record(plan, run_id, Counter(reasons.values()), facts["seconds"])
+    expected = facts_record(
+        plan, run_id, Counter(reasons.values()), facts["seconds"], bad_tiles_of(facts)
+    )
     expected = {**expected, "path": facts["path"], "project": facts["project"]}
     expected["fingerprint"]["mtime_ns"] = facts["fingerprint"]["mtime_ns"]
     columns = _columns(plan, run_id, expected)

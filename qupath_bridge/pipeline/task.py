@@ -14,13 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xxhash
 
 from qupath_bridge.codecs import Encoder, encoder_of
+from qupath_bridge.codecs.raw import decode_raw
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import (
     GeometryError,
@@ -37,7 +37,7 @@ from qupath_bridge.outputs.base import DamagedRowsError, Location, Output, Patch
 from qupath_bridge.outputs.index import facts_of
 from qupath_bridge.patches.order import reading_batches
 from qupath_bridge.readers import open_reader
-from qupath_bridge.readers.base import Reader
+from qupath_bridge.readers.base import BadTile, Reader
 from qupath_bridge.timing import collect, step
 
 from . import rows
@@ -47,7 +47,7 @@ from .opened import slide_of
 from .parallel import available_cores, ordered_map
 from .patch_pixels import PatchPixels, PixelBatch
 from .plan import Failure, Plan, make_plan
-from .records import facts_record
+from .records import bad_tile_warnings, bad_tiles_of, facts_record
 from .slide_files import missing_place, read_annotations, slide_path
 from .written import PatchNames, WrittenPatches, patch_ids
 
@@ -228,7 +228,7 @@ def _process(
     path = slide_path(slide)
     with step("open"):
         data = read_annotations(slide, task.config)
-        opened = open_reader(path, name=task.options.reader)
+        opened = open_reader(path, name=task.options.reader, on_bad_tile=task.config.on_bad_tile)
     with opened as reader:
         with step("plan"):
             plan = make_plan(
@@ -259,7 +259,7 @@ def _process(
             by_label=FrozenDict(committed.by_label),
             dropped=FrozenDict(committed.dropped),
             reused=reused,
-            warnings=plan.warnings,
+            warnings=(*plan.warnings, *bad_tile_warnings(job.bad_tiles)),
             notes=notes,
             preview=preview,
             plan_digest=plan.digest,
@@ -302,6 +302,7 @@ class _SlideJob:
     cancel: Cancel | None
     stop: threading.Event = field(default_factory=threading.Event)
     began: float = field(default_factory=time.perf_counter)
+    bad_tiles: set[BadTile] = field(default_factory=set)
 
     def committed(self) -> _Committed | None:
         """Return what is committed of this very plan and run, if its patches are all there."""
@@ -315,6 +316,7 @@ class _SlideJob:
             return None
         if not same or not self._intact(old):
             return None
+        self.bad_tiles = bad_tiles_of(facts_of(old))
         dropped_counts = facts_of(old)["counts"]["dropped"]
         return _Committed(old.num_rows, rows.label_counts(old), dropped_counts)
 
@@ -345,7 +347,9 @@ class _SlideJob:
             raise
         seconds = round(time.perf_counter() - self.began, 3)
         reasons = Counter(patch.reason for patch in dropped)
-        facts = facts_record(plan, self.task.run_id, reasons, seconds)
+        if old is not None and reusable:
+            self.bad_tiles |= bad_tiles_of(facts_of(old))
+        facts = facts_record(plan, self.task.run_id, reasons, seconds, self.bad_tiles)
         with step("commit"):
             output.commit(
                 slide_id,
@@ -420,7 +424,8 @@ class _SlideJob:
         workers = self.task.options.workers or available_cores()
         patch_bytes = plan.config.size**2 * len(plan.channels) * np.dtype(plan.dtype).itemsize
         batches = reading_batches(table.col, table.row, table.z, table.t, patch_bytes)
-        with _readers(plan.path, self.task.options.reader, self.reader) as acquire:
+        name = self.task.options.reader
+        with _readers(plan, name, self.reader, self.bad_tiles) as acquire:
 
             def make(batch: IntArray) -> tuple[IntArray, list[_Made]]:
                 kept = self._reuse(batch, names, reusable) if reusable else {}
@@ -448,7 +453,9 @@ class _SlideJob:
                 yield _Made(row, None, b"", None, str(Reason.QUALITY), measures)
                 continue
             payload = patch
-            if not takes_arrays and not isinstance(patch, bytes):
+            if takes_arrays:
+                payload = np.ascontiguousarray(patch)
+            elif not isinstance(patch, bytes):
                 with step("encode"):
                     payload = encoder.encode(patch)
             yield _Made(row, payload, _raw_digest(payload), None, None, measures)
@@ -476,10 +483,12 @@ class _SlideJob:
             if patch_digest(payload) != known.digest:
                 continue
             here = known.location == Location(name)
+            digest, size = _raw_digest(payload), self.plan.config.size
+            again = payload if self.output.accepts == "bytes" else decode_raw(payload, (size, size))
             kept[row] = _Made(
                 row,
-                None if here else payload,
-                _raw_digest(payload),
+                None if here else again,
+                digest,
                 known.location if here else None,
                 None,
                 known.measures,
@@ -498,12 +507,15 @@ class _SlideJob:
 
 
 @contextmanager
-def _readers(path: Path, name: str, first: Reader) -> Iterator[Callable[[], Any]]:
+def _readers(
+    plan: Plan, name: str, first: Reader, bad_tiles: set[BadTile]
+) -> Iterator[Callable[[], Any]]:
     """Give a function that lends readers of one slide, each to one thread at a time.
 
     ``first`` is open already and stays open; the others are closed at the end. A reader that is
     still lent then (a second interrupt cut the wait short) is left open: closing it under a
-    running read would crash the process.
+    running read would crash the process. ``bad_tiles`` gets the file tiles that they read as
+    background.
     """
     idle = [first]
     lock = threading.Lock()
@@ -513,7 +525,7 @@ def _readers(path: Path, name: str, first: Reader) -> Iterator[Callable[[], Any]
         with lock:
             reader = idle.pop() if idle else None
         if reader is None:
-            reader = open_reader(path, name=name)
+            reader = open_reader(plan.path, name=name, on_bad_tile=plan.config.on_bad_tile)
         try:
             yield reader
         finally:
@@ -525,6 +537,7 @@ def _readers(path: Path, name: str, first: Reader) -> Iterator[Callable[[], Any]
     finally:
         with lock:
             for reader in idle:
+                bad_tiles.update(getattr(reader, "bad_tiles", ()))
                 if reader is not first:
                     reader.close()
             idle.clear()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qupath_bridge import registry
-from qupath_bridge.codecs import Encoder, decode, encoder_of
+from qupath_bridge.codecs import Encoder, RawEncoder, decode, encoder_of
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import BridgeError, OutputError, ReadError
 from qupath_bridge.frozen import OneLine, count, one_line
@@ -290,13 +290,15 @@ def _check_patch(output: Output, row: Mapping[str, Any]) -> Finding | None:
             return Finding("missing", _name(row), "the file is gone")
         return Finding("unreadable", _name(row), error.message)
     if patch_digest(payload) != row["digest"]:
-        return Finding("changed", _name(row), _how_changed(payload, row))
+        return Finding(
+            "changed", _name(row), _how_changed(payload, row, raw=output.accepts == "array")
+        )
     return None
 
 
-def _how_changed(payload: bytes, row: Mapping[str, Any]) -> str:
+def _how_changed(payload: bytes, row: Mapping[str, Any], *, raw: bool) -> str:
     try:
-        decode(payload, (row["width"], row["height"]))
+        decode(payload, (row["width"], row["height"]), raw=raw)
     except BridgeError as error:
         return f"the file is damaged or another picture: {error.message}"
     return "the file has other bytes than were written (swapped, edited or encoded again)"
@@ -313,7 +315,7 @@ def _check_pixels(
     """Read patches of one slide again and compare; at least one."""
     findings, compared = [], 0
     try:
-        with open_reader(path, name=reader_name) as reader:
+        with open_reader(path, name=reader_name, on_bad_tile=config.on_bad_tile) as reader:
             fingerprint, known = reader.fingerprint, facts["fingerprint"]
             if (fingerprint.size, fingerprint.digest) != (known["size"], known["digest"]):
                 problem = "the slide file is not the one that was exported"
@@ -355,7 +357,7 @@ def _shows(payload: bytes, patch: PixelArray | bytes | None, encoder: Encoder) -
     pixels = patch
     height, width = pixels.shape[:2]
     try:
-        shown = decode(payload, (width, height))
+        shown = decode(payload, (width, height), raw=isinstance(encoder, RawEncoder))
     except ReadError:
         return False
     if not encoder.lossless:

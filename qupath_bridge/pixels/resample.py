@@ -19,6 +19,8 @@ Levels are cut to whole pixels, so a level meant as 4 has a downsample of 4.0001
 pixels are wanted as they are: no finer level scaled down, and no blur from a 0.003 % change.
 """
 
+_BLOCK_BYTES = 1 << 18  # scaled at once, so that what is between stays in the processor's cache
+_SUMS = (np.uint16, np.uint32, np.uint64)
 _DIGITS = 6  # of a pixel: takes the float noise off edges that are meant as whole numbers
 
 
@@ -71,68 +73,147 @@ def area_resize(
     array, shape (height, width, 3), uint8
     """
     x0, y0, x1, y1 = box
-    return area_means(pixels, pixel_edges(x0, x1, size[0]), pixel_edges(y0, y1, size[1]))
+    (means,) = area_means(pixels[None], pixel_edges(x0, x1, size[0]), pixel_edges(y0, y1, size[1]))
+    return np.asarray(means)
 
 
 def area_means(
     values: NDArray[np.uint8], x_edges: FloatArray, y_edges: FloatArray
 ) -> NDArray[np.uint8]:
-    """Return the means of the boxes between edges, as :func:`area_resize` does.
+    """Return the means of the boxes between edges, as :func:`area_resize` does, for a batch.
 
     A part of the edges gives the same part of the output, so large images can be scaled block by
     block.
 
     Parameters
     ----------
-    values : array, shape (H, W, ...), uint8
+    values : array, shape (N, H, W, C), uint8
     x_edges, y_edges : arrays, shapes (w + 1,) and (h + 1,)
-        Ascending and equally spaced, within ``[0, W]`` and ``[0, H]``.
+        Ascending and equally spaced, within ``[0, W]`` and ``[0, H]``; the same for all images.
 
     Returns
     -------
-    array, shape (h, w, ...), uint8
+    array, shape (N, h, w, C), uint8
     """
-    rows = _sum_rows(values, y_edges)
-    if len(x_edges) == values.shape[1] + 1 and _is_native(x_edges):
-        sums = rows
+    values = _pick_native(_pick_native(values, y_edges, 1), x_edges, 2)
+    x_whole, y_whole = _whole_factor(x_edges), _whole_factor(y_edges)
+    shape = (len(values), len(y_edges) - 1, len(x_edges) - 1, values.shape[3])
+    means: NDArray[np.uint8] = np.empty(shape, np.uint8)
+    if x_whole is not None and y_whole is not None:
+        (left, across), (top, down) = x_whole, y_whole
+        values = values[:, top : top + shape[1] * down, left : left + shape[2] * across]
+        count = max(_BLOCK_BYTES // max(values[:1].nbytes, 1), 1)  # that stay in the cache
+        for start in range(0, len(values), count):
+            block = slice(start, start + count)
+            _whole_means(values[block], down, across, means[block])
     else:
-        # Columns are summed as rows of the transposed image: whole runs of memory at a time.
-        sums = _sum_rows(np.ascontiguousarray(rows.swapaxes(0, 1)), x_edges).swapaxes(0, 1)
-    if sums.dtype == np.uint8:
-        return np.ascontiguousarray(sums)
-    areas = np.multiply.outer(_weights(y_edges), _weights(x_edges))
-    means = sums / areas.reshape(*areas.shape, *[1] * (values.ndim - 2))
-    means += 0.5
-    return np.ascontiguousarray(means.astype(np.uint8))  # the cast cuts: rounded half up
+        for image, out in zip(values, means, strict=True):
+            _weighted_means(image, x_edges, y_edges, out)
+    return means
 
 
 def _is_native(edges: FloatArray) -> bool:
     return bool(edges[-1] - edges[0] <= (len(edges) - 1) * (1 + NATIVE_TOLERANCE))
 
 
+def _pick_native(values: NDArray[np.uint8], edges: FloatArray, axis: int) -> NDArray[np.uint8]:
+    """Return the values under the centres between edges, where one step is one value or less."""
+    if not _is_native(edges):
+        return values
+    picked = np.floor((edges[:-1] + edges[1:]) / 2).astype(np.intp)
+    picked = np.minimum(picked, values.shape[axis] - 1)
+    if np.array_equal(picked, np.arange(picked[0], picked[0] + len(picked))):
+        place = slice(picked[0], picked[0] + len(picked))
+        return np.asarray(values[:, place] if axis == 1 else values[:, :, place])
+    return np.asarray(values.take(picked, axis=axis))
+
+
+def _whole_factor(edges: FloatArray) -> tuple[int, int] | None:
+    """Return the first value and the values per step, None if a step has a fraction."""
+    if _is_native(edges):
+        return 0, 1
+    first, factor = int(edges[0]), int(edges[1] - edges[0])
+    return (
+        (first, factor) if np.array_equal(edges, first + factor * np.arange(len(edges))) else None
+    )
+
+
+def _whole_means(values: NDArray[np.uint8], down: int, across: int, out: NDArray[np.uint8]) -> None:
+    """Write the means of boxes of ``down`` x ``across`` values, rounded half up."""
+    area = down * across
+    if area == 1:
+        out[:] = values
+        return
+    count, height, width, channels = out.shape
+    kind = next(kind for kind in _SUMS if np.iinfo(kind).max >= 256 * area)
+    rows = values.reshape(count, height, down, width * across * channels)
+    sums: NDArray[Any] = rows[:, :, 0].astype(kind)
+    for step in range(1, down):
+        np.add(sums, rows[:, :, step], out=sums)
+    if across > 1:
+        wide, sums = sums, np.empty(out.shape, kind)
+        for channel in range(channels):  # the inner loop runs along a row, not over the channels
+            first, second, *others = (
+                wide[..., channel + step * channels :: across * channels] for step in range(across)
+            )
+            np.add(first, second, out=sums[..., channel])
+            for other in others:
+                np.add(sums[..., channel], other, out=sums[..., channel])
+    np.add(sums, kind(area // 2), out=sums)
+    np.floor_divide(sums, kind(area), out=sums)
+    out[:] = sums.reshape(out.shape)
+
+
+def _weighted_means(
+    image: NDArray[np.uint8], x_edges: FloatArray, y_edges: FloatArray, out: NDArray[np.uint8]
+) -> None:
+    """Write the means of an image (H, W, C) between edges at fractions of a pixel."""
+    height, width, channels = image.shape
+    down, across = _taps(y_edges, height, 1), _taps(x_edges, width, channels)
+    areas = np.multiply.outer(_weights(y_edges), np.repeat(_weights(x_edges), channels))
+    lines = image.reshape(height, width * channels)
+    count = max(_BLOCK_BYTES // (8 * lines.shape[1]), 1)
+    for start in range(0, len(out), count):
+        block = slice(start, start + count)
+        # Rows, then columns: each the sum of a few values, times the part of each that counts.
+        sums: NDArray[Any] = np.zeros((len(areas[block]), lines.shape[1]))
+        for index, weights in down:
+            part = lines.take(index[block], axis=0).astype(np.float64)
+            part *= weights[block, None]
+            sums += part
+        wide, sums = sums, np.zeros(areas[block].shape)
+        for index, weights in across:
+            part = wide.take(index, axis=1, mode="clip")
+            part *= weights
+            sums += part
+        sums /= areas[block]
+        sums += 0.5
+        out[block] = sums.astype(np.uint8).reshape(out[block].shape)  # cut: rounded half up
+
+
 def _weights(edges: FloatArray) -> FloatArray:
     return np.ones(len(edges) - 1) if _is_native(edges) else np.diff(edges)
 
 
-def _sum_rows(values: NDArray[Any], edges: FloatArray) -> NDArray[Any]:
-    """Return the sums of rows between edges, weighted by the part between them."""
-    count = len(edges) - 1
-    if _is_native(edges):
-        picked = np.floor((edges[:-1] + edges[1:]) / 2).astype(np.intp)
-        return values.take(np.minimum(picked, len(values) - 1), axis=0)
-    first = np.floor(edges[:-1]).astype(np.intp)
-    factor = int(edges[1] - edges[0])
-    if np.array_equal(edges, first[0] + factor * np.arange(count + 1)):
-        rows = values[first[0] : first[0] + factor * count].reshape(
-            count, factor, *values.shape[1:]
-        )
-        kind = np.float64 if values.dtype == np.float64 else np.uint64
-        return np.asarray(rows.sum(axis=1, dtype=kind))
-    sums = np.zeros((count, *values.shape[1:]))
-    low, high = edges[:-1], edges[1:]
-    for step in range(int(np.max(np.ceil(high) - first))):
-        row = first + step
-        weight = np.maximum(np.minimum(high, row + 1) - np.maximum(low, row), 0)
-        weight = weight.reshape(-1, *[1] * (values.ndim - 1))
-        sums += values[np.minimum(row, len(values) - 1)] * weight
-    return sums
+def _taps(
+    edges: FloatArray, length: int, channels: int
+) -> list[tuple[NDArray[np.intp], FloatArray]]:
+    """Return which values make up each mean along an axis: the first ones, the second ones, ...
+
+    ``channels`` values of one pixel stand side by side along the axis; ``length`` is in pixels.
+    """
+    if _is_native(edges):  # picked already
+        first = np.arange(len(edges) - 1)
+        parts = [(first, np.ones(len(first)))]
+    else:
+        first = np.floor(edges[:-1]).astype(np.intp)
+        low, high = edges[:-1], edges[1:]
+        parts = []
+        for place in (first + step for step in range(int(np.max(np.ceil(high) - first)))):
+            weight = np.maximum(np.minimum(high, place + 1) - np.maximum(low, place), 0)
+            parts.append((np.minimum(place, length - 1), weight))
+    channel = np.arange(channels)
+    return [
+        ((index[:, None] * channels + channel).ravel(), np.repeat(weight, channels))
+        for index, weight in parts
+    ]

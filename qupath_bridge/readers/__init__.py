@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from qupath_bridge import registry
 from qupath_bridge.errors import BridgeError, ReadError
@@ -31,7 +31,9 @@ __all__ = [
 Factory = Callable[[Path], Reader]
 
 
-def open_reader(path: Path | str, *, name: str = "auto") -> Reader:
+def open_reader(
+    path: Path | str, *, name: str = "auto", on_bad_tile: Literal["fail", "background"] = "fail"
+) -> Reader:
     """Open a slide.
 
     Parameters
@@ -40,6 +42,8 @@ def open_reader(path: Path | str, *, name: str = "auto") -> Reader:
     name : str
         A reader's name. ``"auto"`` asks every registered reader whether it can open the file,
         and takes the first that does; those that know the format best come first.
+    on_bad_tile : "fail" or "background"
+        What readers that can go on after a damaged file tile do with one; the others fail.
 
     Returns
     -------
@@ -55,7 +59,13 @@ def open_reader(path: Path | str, *, name: str = "auto") -> Reader:
     UsageError
         If there is no reader of that name.
     """
-    path = Path(path)
+    reader = _open(Path(path), name)
+    if hasattr(reader, "on_bad_tile"):
+        reader.on_bad_tile = on_bad_tile
+    return reader
+
+
+def _open(path: Path, name: str) -> Reader:
     if not path.exists():
         raise ReadError(
             f"{path}: no such file.",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
 from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, MaskArray, PixelArray, Plane
 
-__all__ = ["RGB_CHANNELS", "Fingerprint", "Level", "Pixels", "Reader"]
+__all__ = ["RGB_CHANNELS", "BadTile", "Fingerprint", "Level", "Pixels", "Reader"]
 
 RGB_CHANNELS = ("Red", "Green", "Blue")
 """The channels of a slide that can be exported today, with values of type uint8."""
@@ -46,6 +46,21 @@ class Fingerprint:
     mtime_ns: int
 
 
+class BadTile(NamedTuple):
+    """A file tile (or strip) that cannot be decoded, and was read as background.
+
+    Its level, its column and row in tiles, its plane, and the place of its data in the file,
+    bytes.
+    """
+
+    level: int
+    column: int
+    row: int
+    z: int
+    t: int
+    offset: int
+
+
 @runtime_checkable
 class Reader(Protocol):
     """Reads the pixels of one slide. Not for sharing between threads.
@@ -64,6 +79,13 @@ class Reader(Protocol):
     A reader may have the method ``read_encoded(box, size, plane) -> bytes | None``. It returns a
     whole JPEG file whose decoded pixels equal those of :meth:`read`, where the box is exactly one
     JPEG file tile of the level that is read, and not scaled; else None.
+
+    A reader that can go on after a damaged file tile has the attributes ``on_bad_tile`` and
+    ``bad_tiles``. The first is "fail", or is set to "background": such a tile is then read as
+    missing, and stands in the second, a set of :class:`BadTile`.
+
+    A reader whose pixels depend on the machine may have the attribute ``variant``, a short text
+    such as its device and decoder. Records and digests take it up with the reader's name.
 
     A reader can be pickled: the copy opens the file again.
     """

@@ -26,137 +26,23 @@ from qupath_bridge.model import (
     Plane,
 )
 from qupath_bridge.pixels.resample import (
-    NATIVE_TOLERANCE,
     area_means,
     choose_level,
     pixel_edges,
 )
+from qupath_bridge.timing import step
 
-from .base import RGB_CHANNELS, Fingerprint, Level, Pixels, Reader
+from .background import WHITE
+from .base import RGB_CHANNELS, Fingerprint, Level, Pixels
+from .level_sizes import level_factors, make_levels
 from .padding import fills_tiles, find_downsample, is_doubtful, said_downsample
 
-__all__ = [
-    "PLAUSIBLE_MPP",
-    "WHITE",
-    "LevelReader",
-    "axis_factor",
-    "composite",
-    "level_downsamples",
-    "level_factors",
-    "make_levels",
-    "plausible_pixel_size",
-    "whole_downsamples",
-]
+__all__ = ["LevelReader"]
 
 log = logging.getLogger("qupath_bridge")
 
-WHITE = (255, 255, 255)
-PLAUSIBLE_MPP = (0.05, 10.0)
-"""µm per pixel that a TIFF resolution tag is believed: many files say 72 dpi and mean nothing."""
 BLOCK_PIXELS = 2 << 20
 """Source pixels held at once when a large box is scaled down."""
-
-
-def make_levels(
-    sizes: Sequence[tuple[int, int]], full: tuple[int, int] | None = None
-) -> tuple[Level, ...]:
-    """Return levels of these sizes; the downsample is the mean of both axes, as in OpenSlide.
-
-    ``full`` is the size of level 0, the first of the sizes when not given.
-    """
-    width, height = full or sizes[0]
-    return tuple(Level(w, h, (width / w + height / h) / 2) for w, h in sizes)
-
-
-def axis_factor(full: int, reduced: int) -> float:
-    """Return how many level-0 pixels one pixel of a level covers along an axis.
-
-    Parameters
-    ----------
-    full, reduced : int
-        Pixels of level 0 and of the level.
-
-    Returns
-    -------
-    float
-        A whole number where the level is level 0 over that number, cut or filled to whole pixels,
-        as nearly all writers do: 4443 pixels halved to 2221 have a factor of 2, and 2.00045 would
-        be off by a pixel at the far end. Else the ratio.
-    """
-    whole = round(full / reduced)
-    return float(whole) if reduced in (full // whole, -(-full // whole)) else full / reduced
-
-
-def plausible_pixel_size(x: float, y: float) -> tuple[float, float] | None:
-    """Return µm per pixel from the resolution of a file, None if it is a screen's or printer's."""
-    low, high = PLAUSIBLE_MPP
-    return (x, y) if low <= x <= high and low <= y <= high else None
-
-
-def composite(
-    rgba: PixelArray, background: tuple[int, int, int], *, multiplied: bool = False
-) -> Pixels:
-    """Put pixels with transparency on the background.
-
-    Parameters
-    ----------
-    rgba : array, shape (H, W, 4), uint8
-    background : tuple of int
-    multiplied : bool
-        Whether the colours are multiplied by the alpha already.
-
-    Returns
-    -------
-    pixels : array, shape (H, W, 3), uint8
-    mask : array, shape (H, W), or None
-        False where a pixel is at least half transparent.
-    """
-    colors, alpha = rgba[..., :3], rgba[..., 3]
-    if (alpha == 255).all():
-        return np.ascontiguousarray(colors), None
-    cover = alpha[..., None].astype(np.uint32)
-    own = colors.astype(np.uint32) * (255 if multiplied else cover)
-    mixed = own + np.array(background, np.uint32) * (255 - cover)
-    return np.minimum((mixed + 127) // 255, 255).astype(np.uint8), alpha > 127
-
-
-def level_factors(size: tuple[int, int], level: Level) -> tuple[float, float]:
-    """Return how many level-0 pixels one pixel of a level covers, along x and y.
-
-    Parameters
-    ----------
-    size : (int, int)
-        Width and height of level 0, pixels.
-    level : Level
-        Where its downsample is that of the sizes, each axis follows from the sizes
-        (:func:`axis_factor`). Another downsample is the true one of a level that is larger than
-        what it shows, because it was filled to whole tiles.
-    """
-    (by_size,) = make_levels([(level.width, level.height)], size)
-    if not math.isclose(level.downsample, by_size.downsample, rel_tol=1e-6):
-        whole = round(level.downsample)
-        near = abs(level.downsample - whole) <= NATIVE_TOLERANCE
-        return (float(whole),) * 2 if near else (level.downsample,) * 2
-    return axis_factor(size[0], level.width), axis_factor(size[1], level.height)
-
-
-def level_downsamples(reader: Reader) -> tuple[float, ...]:
-    """Return how many level-0 pixels one pixel of each level covers, on the finer axis."""
-    return tuple(min(level_factors(reader.size, level)) for level in reader.levels)
-
-
-def whole_downsamples(reader: Reader) -> tuple[int, ...]:
-    """Return the downsamples of the levels that are a whole number, and the same on both axes.
-
-    A number that differs from a whole one by 1e-3 at most counts as whole.
-    """
-    found = []
-    for level in reader.levels:
-        factors = level_factors(reader.size, level)
-        whole = round(factors[0])
-        if all(abs(factor - whole) <= NATIVE_TOLERANCE for factor in factors):
-            found.append(whole)
-    return tuple(found)
 
 
 class LevelReader(ABC):
@@ -375,20 +261,20 @@ class LevelReader(ABC):
         self._check(box, size, plane)
         width, height = size
         index = self._choose_level(box, size)
-        # Per axis, and from full-resolution coordinates, so that no error grows along a slide.
         x_factor, y_factor = self._factors[index]
-        x_edges = pixel_edges(box.x / x_factor, (box.x + box.w) / x_factor, width)
-        y_edges = pixel_edges(box.y / y_factor, (box.y + box.h) / y_factor, height)
+        x, x_edges = _relative_edges(box.x, box.w, x_factor, width)
+        y, y_edges = _relative_edges(box.y, box.h, y_factor, height)
         rows, columns = _block_shape(x_edges, y_edges)
         if rows >= height and columns >= width:
-            return self._scaled(index, x_edges, y_edges, plane)
+            return self._scaled(index, (x, y), x_edges, y_edges, plane)
         pixels = np.empty((height, width, 3), np.uint8)
         mask = np.ones((height, width), np.bool_)
         for top in range(0, height, rows):
             for left in range(0, width, columns):
                 place = np.s_[top : top + rows, left : left + columns]
                 across = x_edges[left : left + columns + 1]
-                part, valid = self._scaled(index, across, y_edges[top : top + rows + 1], plane)
+                down = y_edges[top : top + rows + 1]
+                part, valid = self._scaled(index, (x, y), across, down, plane)
                 pixels[place] = part
                 if valid is not None:
                     mask[place] = valid
@@ -399,7 +285,7 @@ class LevelReader(ABC):
     ) -> Pixels:
         """Read a batch of boxes, as :meth:`read` reads each.
 
-        Boxes of one size whose pixels are whole pixels of a level are read together; others, and
+        Boxes of one size that begin at whole pixels of a level are read together; others, and
         those that pass the edges, one by one.
 
         Parameters
@@ -425,13 +311,14 @@ class LevelReader(ABC):
         width, height = size
         for box in boxes[:1].tolist():
             self._check(Box(*box), size, plane)
-        together, index = self._find_whole(boxes, size)
+        together, index = self._find_alike(boxes, size)
         if together.all() and len(boxes):
-            return self._read_whole(index, boxes, size, plane)
+            alike, valid = self._read_alike(index, boxes, size, plane)
+            return alike, None if valid is None or valid.all() else valid
         pixels: PixelArray = np.empty((len(boxes), height, width, 3), np.uint8)
         mask: MaskArray = np.ones(pixels.shape[:3], np.bool_)
         if together.any():
-            pixels[together], valid = self._read_whole(index, boxes[together], size, plane)
+            pixels[together], valid = self._read_alike(index, boxes[together], size, plane)
             if valid is not None:
                 mask[together] = valid
         for number in np.flatnonzero(~together).tolist():
@@ -479,11 +366,10 @@ class LevelReader(ABC):
         finest = [min(factors) for factors in self._factors]
         return choose_level(finest, min(box.w / size[0], box.h / size[1]))
 
-    def _find_whole(self, boxes: BoxArray, size: tuple[int, int]) -> tuple[MaskArray, int]:
-        """Return which boxes are whole pixels inside a level, and the level's index.
+    def _find_alike(self, boxes: BoxArray, size: tuple[int, int]) -> tuple[MaskArray, int]:
+        """Return which boxes are scaled alike, inside a level, and the level's index.
 
-        Only for boxes of one size that are read in one block, with a whole number of the level's
-        pixels per output pixel.
+        They have one size, begin at whole pixels of the level, and are read in one block.
         """
         none: MaskArray = np.zeros(len(boxes), np.bool_)
         if not len(boxes) or (boxes[:, 2:] != boxes[0, 2:]).any():
@@ -493,39 +379,34 @@ class LevelReader(ABC):
         if not (x_factor.is_integer() and y_factor.is_integer()):
             return none, index
         factors = np.array([x_factor, y_factor], np.int64)
-        if (boxes[0, 2:] % (factors * size)).any():
-            return none, index
-        if np.prod(boxes[0, 2:] // factors) > BLOCK_PIXELS:
+        if np.prod(-(-boxes[0, 2:] // factors)) > BLOCK_PIXELS:
             return none, index  # `read` goes block by block
-        level = self._levels[index]
-        low, high = boxes[:, :2] // factors, (boxes[:, :2] + boxes[:, 2:]) // factors
-        limit = np.minimum(self._ends(index), (level.width, level.height))
-        inside = (low >= 0).all(axis=1) & (high <= limit).all(axis=1)
+        low, high = boxes[:, :2] // factors, -(-(boxes[:, :2] + boxes[:, 2:]) // factors)
+        inside = (low >= 0).all(axis=1) & (high <= self._limits(index)).all(axis=1)
         return inside & (boxes[:, :2] % factors == 0).all(axis=1), index
 
-    def _read_whole(
+    def _read_alike(
         self, index: int, boxes: BoxArray, size: tuple[int, int], plane: Plane
     ) -> Pixels:
-        """Read boxes that are whole pixels inside a level, see :meth:`_find_whole`."""
+        """Read boxes that are scaled alike, see :meth:`_find_alike`."""
         factors = np.array(self._factors[index], np.int64)
         corners = boxes[:, :2] // factors
-        width, height = (boxes[0, 2:] // factors).tolist()
+        width, height = (-(-boxes[0, 2:] // factors)).tolist()
         number = self._numbers[index]
-        if (width, height) == size:
+        if (boxes[0, 2:] == factors * size).all():
             return self._read_rectangles(number, corners, size, plane)
         pixels: PixelArray = np.empty((len(boxes), size[1], size[0], 3), np.uint8)
         masks: MaskArray = np.ones(pixels.shape[:3], np.bool_)
-        edges = pixel_edges(0, width, size[0]), pixel_edges(0, height, size[1])
+        _, x_edges = _relative_edges(0, int(boxes[0, 2]), int(factors[0]), size[0])
+        _, y_edges = _relative_edges(0, int(boxes[0, 3]), int(factors[1]), size[1])
         count = max(BLOCK_PIXELS // (width * height), 1)
         for start in range(0, len(boxes), count):
             block = slice(start, start + count)
             source, mask = self._read_rectangles(number, corners[block], (width, height), plane)
-            for place, image in enumerate(source, start):
-                own = None if mask is None else mask[place - start]
-                pixels[place], valid = _averaged(image, own, *edges)
-                if valid is not None:
-                    masks[place] = valid
-        return pixels, None if masks.all() else masks
+            pixels[block], valid = _averaged(source, mask, x_edges, y_edges)
+            if valid is not None:
+                masks[block] = valid
+        return pixels, masks
 
     def _ends(self, index: int) -> tuple[int, int]:
         """Return where the slide ends in a level, in the level's pixels.
@@ -537,11 +418,29 @@ class LevelReader(ABC):
         right, bottom = (math.ceil(round(full / factor, 6)) for full, factor in ends)
         return right, bottom
 
-    def _scaled(self, index: int, x_edges: FloatArray, y_edges: FloatArray, plane: Plane) -> Pixels:
+    def _limits(self, index: int) -> tuple[int, int]:
+        """Return where whole pixels of the slide end in a level, in the level's pixels."""
+        right, bottom = self._ends(index)
+        level = self._levels[index]
+        return min(right, level.width), min(bottom, level.height)
+
+    def _scaled(
+        self,
+        index: int,
+        start: tuple[int, int],
+        x_edges: FloatArray,
+        y_edges: FloatArray,
+        plane: Plane,
+    ) -> Pixels:
+        """Read and scale what is between edges, which count from a pixel of the level."""
         left, right = int(np.floor(x_edges[0])), int(np.ceil(x_edges[-1]))
         top, bottom = int(np.floor(y_edges[0])), int(np.ceil(y_edges[-1]))
-        pixels, mask = self._padded(index, Box(left, top, right - left, bottom - top), plane)
-        return _averaged(pixels, mask, x_edges - left, y_edges - top)
+        box = Box(start[0] + left, start[1] + top, right - left, bottom - top)
+        pixels, mask = self._padded(index, box, plane)
+        batch = _averaged(
+            pixels[None], None if mask is None else mask[None], x_edges - left, y_edges - top
+        )
+        return batch[0][0], None if batch[1] is None or batch[1].all() else batch[1][0]
 
     def _padded(self, index: int, box: Box, plane: Plane) -> Pixels:
         """Read a box of a level that may pass the slide's edges."""
@@ -570,14 +469,24 @@ class LevelReader(ABC):
 def _averaged(
     pixels: PixelArray, mask: MaskArray | None, x_edges: FloatArray, y_edges: FloatArray
 ) -> Pixels:
-    """Return the means of pixels between edges, and where at least half of each is valid."""
-    pixels = area_means(pixels, x_edges, y_edges)
-    if mask is not None:
-        cover = np.where(mask, np.uint8(255), np.uint8(0))
-        mask = area_means(cover, x_edges, y_edges) > 127
-        if mask.all():
-            mask = None
+    """Return the means of a batch between edges, and where at least half of each is valid."""
+    with step("resample"):
+        pixels = area_means(pixels, x_edges, y_edges)
+        if mask is not None:
+            cover = np.where(mask, np.uint8(255), np.uint8(0))
+            mask = area_means(cover[..., None], x_edges, y_edges)[..., 0] > 127
     return pixels, mask
+
+
+def _relative_edges(start: int, length: int, factor: float, count: int) -> tuple[int, FloatArray]:
+    """Return the pixel of a level in which a box begins, and the edges of its output from there.
+
+    From full-resolution coordinates, so that no error grows along a slide; and relative, so that
+    equal boxes at whole pixels have equal edges.
+    """
+    first = math.floor(start / factor)
+    rest = start / factor - first
+    return first, pixel_edges(rest, rest + length / factor, count)
 
 
 def _block_shape(x_edges: FloatArray, y_edges: FloatArray) -> tuple[int, int]:

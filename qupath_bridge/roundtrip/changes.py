@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
 from itertools import compress, islice
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from qupath_bridge.patches.lookup import PatchLookup
 from qupath_bridge.patches.table import PatchTable
 from qupath_bridge.pipeline.plan import Plan
-from qupath_bridge.qupath.geojson import Tile, read_tiles
+from qupath_bridge.qupath.geojson import Tile
 
 __all__ = ["TileChanges", "tile_changes", "tile_names"]
 
@@ -29,20 +28,14 @@ class TileChanges(NamedTuple):
     both: tuple[str, ...]
 
 
-def tile_changes(plan: Plan, path: Path) -> TileChanges:
-    """Compare a plan with the tiles of a file, which are read some at a time.
-
-    Raises
-    ------
-    ProjectError
-        If the file is damaged; one that is missing has no tiles.
-    """
+def tile_changes(plan: Plan, tiles: Iterator[Tile]) -> TileChanges:
+    """Compare a plan with the tiles that a run wrote, which are read some at a time."""
     table, lookup = plan.table, PatchLookup(plan.table)
     # Tiles mostly stand in the order of the plan.
     shown = lru_cache(maxsize=2)(partial(_shown, table))
     found = np.zeros(len(table), np.bool_)
     removed, label_changed = set[str](), set[str]()
-    for batch in _batches(path):
+    for batch in _batches(tiles):
         z, t = zip(*(tile.plane for tile in batch), strict=True)
         rows = lookup.rows(np.array([tile.box for tile in batch]), np.array(z), np.array(t))
         for tile, row in zip(batch, rows.tolist(), strict=True):
@@ -61,13 +54,12 @@ def tile_changes(plan: Plan, path: Path) -> TileChanges:
     )
 
 
-def tile_names(path: Path) -> tuple[str, ...]:
-    """Return the ids of the patches whose tiles are in a file, sorted."""
-    return tuple(sorted({_name(tile) for batch in _batches(path) for tile in batch}))
+def tile_names(tiles: Iterable[Tile]) -> tuple[str, ...]:
+    """Return the ids of the patches of tiles, sorted."""
+    return tuple(sorted({_name(tile) for tile in tiles}))
 
 
-def _batches(path: Path) -> Iterator[list[Tile]]:
-    tiles = read_tiles(path) if path.is_file() else iter(())
+def _batches(tiles: Iterator[Tile]) -> Iterator[list[Tile]]:
     while batch := list(islice(tiles, _BATCH)):
         yield batch
 

@@ -31,6 +31,7 @@ from qupath_bridge.stores import local_path
 from qupath_bridge.stores.local import LocalStore
 
 from .backups import backups_of
+from .tile_files import digest_of, tile_file
 
 if TYPE_CHECKING:
     from qupath_bridge.outputs.row_batches import Rows
@@ -40,6 +41,7 @@ __all__ = [
     "ensure_provenance",
     "find_run",
     "find_run_to_undo",
+    "load_run_record",
     "recorded_project",
     "run_folders",
     "write_provenance",
@@ -112,6 +114,7 @@ def _write_beside_patches(project: ProjectInfo, run: Run, recorded: str) -> Path
 def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> None:
     listed = class_colors(project.classes)
     labels = tuple(run.record["labels"])
+    digests = {}
     for facts, rows in _slides_of(run):
         if facts["project"] != recorded:
             continue
@@ -120,16 +123,19 @@ def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> 
         drawn = {path: tuple(color) for path, color in facts["class_colors"].items()}
         colors = {**drawn, **listed}
         if rows.num_rows:
-            with store.staged(f"{entry_id}.geojson.gz") as path, path.open("wb") as file:
-                write_tiles(file, _tiles(rows, colors, labels))
+            with store.staged(tile_file(entry_id)) as path:
+                with path.open("wb") as file:
+                    write_tiles(file, _tiles(rows, colors, labels))
+                digests[entry_id] = digest_of(path)
         else:
-            store.delete(f"{entry_id}.geojson.gz")
+            store.delete(tile_file(entry_id))
         store.put(f"{entry_id}.json", records.dump_json(facts))
     # The record comes last: a folder without one is not a run.
     record = {
         **run.record,
         "out": run.place,
         "project": recorded,
+        "tiles": digests,
         "failures": [f for f in run.report["failures"] if f["project"] == recorded],
     }
     store.put(records.RUN_FILE, records.dump_json(record), durable=True)
@@ -333,10 +339,23 @@ def find_run_to_undo(project: ProjectInfo, run: str) -> str:
         raise
 
 
+def load_run_record(folder: Path) -> dict[str, Any]:
+    """Return the record of a run in a project.
+
+    Raises
+    ------
+    OutputError
+        If it is damaged, or of another run than its folder says.
+    """
+    record = records.load_record(LocalStore(folder), records.RUN_FILE, ProjectRunRecord)
+    records.check_named(record, run_id=folder.name, path=folder / records.RUN_FILE)
+    return record
+
+
 def _output_of(folder: Path) -> str | None:
     """Return the output that the record of a run names; None if the record is damaged."""
     try:
-        record = records.load_record(LocalStore(folder), records.RUN_FILE, ProjectRunRecord)
+        record = load_run_record(folder)
     except OutputError:
         return None
     return str(record["out"])

@@ -18,14 +18,20 @@ from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline.plan import Plan, plan_slide
-from qupath_bridge.pipeline.records import RUN_FILE, annotation_record, load_record
-from qupath_bridge.schemas import ProjectRunRecord, RunRecord, SlideFacts
+from qupath_bridge.pipeline.records import (
+    RUN_FILE,
+    annotation_record,
+    check_named,
+    load_record,
+)
+from qupath_bridge.schemas import RunRecord, SlideFacts
 from qupath_bridge.sources import open_source
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores.local import LocalStore
 
 from .changes import tile_changes, tile_names
-from .provenance import run_folders
+from .provenance import load_run_record, run_folders
+from .tile_files import read_run_tiles
 
 __all__ = ["EntryStatus", "RunStatus", "status"]
 
@@ -111,8 +117,7 @@ def status(project: Project) -> tuple[RunStatus, ...]:
 def _readable(project: Project, folder: Path) -> RunStatus:
     """Return the status of a run; one whose record is damaged does not hide the others."""
     try:
-        record = load_record(LocalStore(folder), RUN_FILE, ProjectRunRecord)
-        return _run_status(project, folder, record)
+        return _run_status(project, folder, load_run_record(folder))
     except BridgeError as error:
         return RunStatus(folder.name, None, "", False, folder, problem=str(error))
 
@@ -143,7 +148,7 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
     with _drawn_as_in_the_run(project, this) as drawn:
         slides = {slide.entry_id: slide for slide in drawn.slides}
         compared = tuple(
-            _entry_status(slides.get(old["entry_id"]), folder, old, config, reader, failed)
+            _entry_status(slides.get(old["entry_id"]), folder, record, old, config, reader, failed)
             for old in entries
         )
     return RunStatus(
@@ -191,6 +196,7 @@ def _projects(project: Project, record: Mapping[str, Any]) -> tuple[str, ...]:
 def _entry_status(
     slide: Slide | None,
     folder: Path,
+    record: Mapping[str, Any],
     old: Mapping[str, Any],
     config: ExportConfig,
     options: RunOptions,
@@ -206,7 +212,8 @@ def _entry_status(
             reason = f"the slide failed in this run: {failed[old['slide_id']]}"
         return EntryStatus(entry_id, name, "unknown", (reason,))
     old = load_record(store, f"{entry_id}.json", SlideFacts)
-    tiles = folder / f"{entry_id}.geojson.gz"
+    check_named(old, entry_id=entry_id, run_id=folder.name, path=folder / f"{entry_id}.json")
+    tiles = read_run_tiles(folder, record, entry_id)
     if slide is None:
         return EntryStatus(
             entry_id, name, "stale", ("the slide is no longer in the project",),

@@ -21,7 +21,7 @@ from qupath_bridge.cli.app import PLACES, RUN_ONLY, app
 from qupath_bridge.cli.options import add_flags, flag_of, words_of
 from qupath_bridge.config import Settings, options
 from qupath_bridge.outputs import open_output
-from qupath_bridge.readers.tiff import TiffReader
+from qupath_bridge.readers.tiles import TileReader
 from qupath_bridge.testing.projects import build_project, tree_hashes
 
 OPTIONS = ["--size", "100"]
@@ -89,6 +89,10 @@ def test_a_flag_that_is_near_nothing_gets_no_suggestion(capsys):
     [
         (["--map", "Stroma=A", "--map", "Stroma=B"], "--map: Stroma is given twice: A and B"),
         (["--set", "size=1", "--set", "size=2"], "--set: size is given twice"),
+        (["--size", "64", "--size", "128"], "--size is given twice"),
+        (["--size=64", "--size", "64"], "--size is given twice"),
+        (["--edge", "pad", "--rule", "any", "--edge", "drop"], "--edge is given twice"),
+        (["--config", "a.toml", "--config", "b.toml"], "--config is given twice"),
         (["--set", "size=true"], "--set size: should not be true or false"),
         (["--set", f"size={'[' * 5000}"], "--set: the value of size is nested too deeply"),
         (["--format", "jpg"], "--format: no encoder is called 'jpg'; .*did you mean jpeg"),
@@ -495,7 +499,7 @@ def test_layout_on_the_command_line(study, tmp_path, capsys):
     assert "--layout: layout must end with {patch_id}" in errors
 
 
-class Asked(TiffReader):
+class Asked(TileReader):
     """A reader that is taken only where it is asked for, and says that it was."""
 
     used: list = []  # noqa: RUF012

@@ -5,10 +5,10 @@ from PIL import Image
 
 from qupath_bridge.errors import UsageError
 from qupath_bridge.model import Box, Plane
-from qupath_bridge.readers.levels import composite
+from qupath_bridge.readers.background import composite
 from qupath_bridge.readers.memory import MemoryReader
 from qupath_bridge.readers.openslide import OpenSlideReader
-from qupath_bridge.readers.tiff import TiffReader
+from qupath_bridge.readers.tiles import TileReader
 from qupath_bridge.testing.contracts.reader import ReaderContract, Truth
 from qupath_bridge.testing.slides import marker_image, write_slide
 
@@ -116,7 +116,7 @@ class TestTiff(ReaderContract):
 
     @pytest.fixture
     def make(self, path):
-        return lambda: TiffReader(path)
+        return lambda: TileReader(path)
 
     @pytest.fixture
     def path(self, slide, name):
@@ -124,14 +124,14 @@ class TestTiff(ReaderContract):
 
     def test_levels_of_a_pyramid(self, slide):
         for name in ("pyramid", "ome pyramid"):
-            with TiffReader(slide(name)) as reader:
+            with TileReader(slide(name)) as reader:
                 sizes = [(level.width, level.height) for level in reader.levels]
             assert sizes == [(301, 207), (150, 103), (75, 51)]
 
 
 @pytest.mark.parametrize("name", FLAVOURS)
 def test_both_readers_give_the_same(slide, name):
-    with OpenSlideReader(slide(name)) as one, TiffReader(slide(name)) as other:
+    with OpenSlideReader(slide(name)) as one, TileReader(slide(name)) as other:
         assert one.levels == other.levels
         assert one.fingerprint == other.fingerprint
         whole = Box(-7, -9, SIZE[0] + 13, SIZE[1] + 11)
@@ -219,7 +219,7 @@ def test_jpeg_slides_have_the_colours_that_were_written(tmp_path, tile, ome):
     path = write_slide(
         tmp_path / "a.ome.tif", pixels, tile=tile, ome=ome, levels=2, compression="jpeg"
     )
-    kinds = [TiffReader] if ome or tile is None else [TiffReader, OpenSlideReader]
+    kinds = [TileReader] if ome or tile is None else [TileReader, OpenSlideReader]
     for kind in kinds:
         with kind(path) as reader:
             for scale in (1, 2):

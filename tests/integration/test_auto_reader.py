@@ -8,7 +8,7 @@ from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box, Plane
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.openslide import OpenSlideReader
-from qupath_bridge.readers.tiff import TiffReader
+from qupath_bridge.readers.tiles import TileReader
 from qupath_bridge.testing.slides import marker_image, write_slide
 
 PIXELS = marker_image(192, 128)
@@ -60,7 +60,7 @@ def test_planes_and_levels_of_ome_tiff_are_seen(tmp_path):
 def test_plain_tiff_reads_like_openslide(tmp_path):
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64, compression="jpeg", mpp=0.5)
     with open_reader(path) as reader, OpenSlideReader(path) as other:
-        assert type(reader) is TiffReader
+        assert type(reader) is TileReader
         assert reader.levels == other.levels
         assert reader.pixel_size == pytest.approx(other.pixel_size)
         box = Box(-9, -5, 210, 140)

@@ -22,7 +22,7 @@ from qupath_bridge.pixels.tissue import (
 )
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.openslide import OpenSlideReader
-from qupath_bridge.readers.tiff import TiffReader
+from qupath_bridge.readers.tiles import TileReader
 from qupath_bridge.testing.slides import write_slide
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ OME = SLIDES / "petebankhead_OS-2-ndpi.ome.tif"
 
 @pytest.mark.parametrize("path", [CMU, TCGA, BOXES, SMALL], ids=lambda path: path.stem)
 def test_both_readers_see_the_same_slide(path):
-    with OpenSlideReader(path) as one, TiffReader(path) as other:
+    with OpenSlideReader(path) as one, TileReader(path) as other:
         assert one.size == other.size
         assert one.levels == other.levels
         assert one.pixel_size == other.pixel_size
@@ -54,7 +54,7 @@ def test_both_readers_see_the_same_slide(path):
 
 @pytest.mark.parametrize("path", [CMU, TCGA, BOXES, SMALL], ids=lambda path: path.stem)
 def test_full_resolution_is_openslides_own_to_the_last_pixel(path):
-    with TiffReader(path) as reader, openslide.OpenSlide(path) as slide:
+    with TileReader(path) as reader, openslide.OpenSlide(path) as slide:
         assert tuple(level.downsample for level in reader.levels) == slide.level_downsamples
         width, height = reader.size
         box = Box(max(width - 2300, 0), max(height - 3000, 0), min(width, 2300), min(height, 3000))
@@ -71,7 +71,7 @@ def test_lower_levels_are_in_place(corner):
     """Level 1 of the TCGA slide, 2221 for 4443 pixels: matched best without any shift."""
     x, y = (2 * place for place in corner)
     size = (280, 280)
-    with TiffReader(TCGA) as reader:
+    with TileReader(TCGA) as reader:
         found = reader.read(Box(x + 20, y + 20, 560, 560), size)[0].astype(float).mean(axis=2)
         full = reader.read(Box(x, y, 600, 600), (600, 600))[0].astype(float).mean(axis=2)
         whole = reader.read(Box(0, 0, *reader.size), (2221, 1783))[0]
@@ -91,7 +91,7 @@ def test_lower_levels_are_in_place(corner):
 def test_openslide_interpolates_in_levels_of_odd_factors():
     """By a quarter of a pixel at most: near, not equal, to the level's own pixels."""
     box = Box(3600, 1800, 600, 600)
-    with OpenSlideReader(TCGA) as one, TiffReader(TCGA) as other:
+    with OpenSlideReader(TCGA) as one, TileReader(TCGA) as other:
         found = one.read(box, (300, 300))[0].astype(float)
         own = other.read(box, (300, 300))[0].astype(float)
     errors = {
@@ -104,7 +104,7 @@ def test_openslide_interpolates_in_levels_of_odd_factors():
 
 def test_ome_tiff_that_openslide_does_not_know():
     with open_reader(OME) as reader:
-        assert type(reader) is TiffReader
+        assert type(reader) is TileReader
         assert reader.size == (2202, 2202)
         assert reader.pixel_size == pytest.approx((0.2271, 0.2271), abs=1e-4)
         pixels, mask = reader.read(Box(1000, 900, 500, 400), (500, 400))
@@ -124,7 +124,7 @@ def test_dicom_is_openslides():
     assert (pixels[:, 0] == 255).all()
 
 
-@pytest.mark.parametrize("name", ["openslide", "tiff"])
+@pytest.mark.parametrize("name", ["openslide", "tiles"])
 def test_a_slide_that_opens_but_cannot_be_read(name):
     path = SLIDES / "openslide-python_unreadable.svs"
     with open_reader(path, name=name) as reader:
@@ -194,11 +194,11 @@ def test_five_thousand_opens_leak_nothing(tmp_path):
     plain = write_slide(tmp_path / "a.tiff", np.full((128, 128, 3), 90, np.uint8), tile=64)
     turns = [
         (OpenSlideReader, plain, 2380),
-        (TiffReader, plain, 2380),
+        (TileReader, plain, 2380),
         (OpenSlideReader, CMU, 60),
         (OpenSlideReader, TCGA, 60),
-        (TiffReader, CMU, 60),
-        (TiffReader, OME, 60),
+        (TileReader, CMU, 60),
+        (TileReader, OME, 60),
     ]
     assert sum(count for *_, count in turns) == 5000
     for kind, path, count in turns:
@@ -216,7 +216,7 @@ def test_five_thousand_opens_leak_nothing(tmp_path):
 @linux
 def test_closing_gives_the_file_back_at_once():
     before = open_files()
-    reader = TiffReader(OME)
+    reader = TileReader(OME)
     reader.read(Box(0, 0, 64, 64), (64, 64))
     assert open_files() == before + 1
     reader.close()
@@ -240,7 +240,7 @@ def test_refused_files_are_given_back(tmp_path):
     text.write_text("II*\0 no slide")
     before = open_files()
     for path in (grey, text):
-        for name in ("auto", "openslide", "tiff"):
+        for name in ("auto", "openslide", "tiles"):
             with pytest.raises(ReadError):
                 open_reader(path, name=name)
     assert open_files() == before
@@ -248,7 +248,7 @@ def test_refused_files_are_given_back(tmp_path):
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [OpenSlideReader, TiffReader])
+@pytest.mark.parametrize("kind", [OpenSlideReader, TileReader])
 def test_a_thumbnail_of_a_slide_without_levels_takes_little_memory(tmp_path, kind):
     """85 million pixels, 243 MB as an array, one level: read as a thumbnail of 900 x 900."""
     import subprocess

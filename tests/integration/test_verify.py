@@ -295,7 +295,7 @@ def test_a_run_is_named_by_itself_its_output_path_or_url(out):
 
 
 def test_verify_reads_with_the_reader_that_is_asked_for(out):
-    assert qb.verify(out, reader="tiff").ok
+    assert qb.verify(out, reader="tiles").ok
     with pytest.raises(UsageError, match="nothing"):
         qb.verify(out, reader="nothing")
 

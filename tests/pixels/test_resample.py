@@ -1,10 +1,14 @@
+from fractions import Fraction
+from itertools import pairwise
+from math import ceil, floor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qupath_bridge.pixels.resample import area_means, area_resize, choose_level, pixel_edges
-from qupath_bridge.readers.levels import make_levels
+from qupath_bridge.readers.level_sizes import make_levels
 
 SOURCE = np.random.default_rng(3).integers(0, 256, (70, 90, 3), dtype=np.uint8)
 
@@ -88,23 +92,81 @@ def test_uniform_stays_uniform():
 
 def test_blocks_equal_the_whole():
     x_edges, y_edges = pixel_edges(1.3, 88.1, 23), pixel_edges(0.7, 69.4, 19)
-    whole = area_means(SOURCE, x_edges, y_edges)
+    (whole,) = area_means(SOURCE[None], x_edges, y_edges)
     for rows, columns in ((1, 23), (4, 5), (19, 1)):
         for top in range(0, 19, rows):
             for left in range(0, 23, columns):
-                part = area_means(
-                    SOURCE, x_edges[left : left + columns + 1], y_edges[top : top + rows + 1]
+                (part,) = area_means(
+                    SOURCE[None], x_edges[left : left + columns + 1], y_edges[top : top + rows + 1]
                 )
                 np.testing.assert_array_equal(part, whole[top : top + rows, left : left + columns])
 
 
 def test_masks_scale_too():
-    mask = np.zeros((6, 6), np.uint8)
-    mask[:3] = 255
-    assert area_means(mask, pixel_edges(0, 6, 2), pixel_edges(0, 6, 2)).tolist() == [
-        [255, 255],
-        [0, 0],
-    ]
+    mask = np.zeros((1, 6, 6, 1), np.uint8)
+    mask[:, :3] = 255
+    found = area_means(mask, pixel_edges(0, 6, 2), pixel_edges(0, 6, 2))
+    assert found[0, ..., 0].tolist() == [[255, 255], [0, 0]]
+
+
+def round_half_up(pixels, x_edges, y_edges):
+    """As plain as can be, with fractions: the exact mean of each box, its halves rounded up."""
+
+    def overlap(edges, index, place):
+        low, high = Fraction(edges[index]), Fraction(edges[index + 1])
+        return max(min(high, place + 1) - max(low, place), Fraction(0))
+
+    def spans(edges):
+        if edges[-1] - edges[0] <= (len(edges) - 1) * 1.001:  # the same resolution
+            middle = [int((a + b) / 2) for a, b in pairwise(edges)]
+            return [[(place, Fraction(1))] for place in middle]
+        return [
+            [(place, overlap(edges, index, place)) for place in range(int(a), ceil(b))]
+            for index, (a, b) in enumerate(pairwise(edges))
+        ]
+
+    rows, columns = spans(y_edges), spans(x_edges)
+    out = np.empty((len(rows), len(columns), pixels.shape[2]))
+    tie = np.zeros(out.shape, bool)
+    for y, row in enumerate(rows):
+        for x, column in enumerate(columns):
+            for c in range(out.shape[2]):
+                parts = [(v * w, int(pixels[j, i, c])) for j, v in row for i, w in column]
+                mean = sum(a * value for a, value in parts) / sum(a for a, _ in parts)
+                out[y, x, c] = floor(mean + Fraction(1, 2))
+                tie[y, x, c] = abs(mean - floor(mean) - Fraction(1, 2)) < Fraction(1, 10**9)
+    return out, tie
+
+
+whole = st.integers(1, 5)
+fraction = st.floats(1.01, 4).map(lambda value: round(value, 3))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    start=st.tuples(st.integers(0, 9) | st.floats(0, 9), st.integers(0, 9) | st.floats(0, 9)),
+    factors=st.tuples(whole | fraction, whole | fraction),
+    size=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    channels=st.integers(1, 3),
+)
+def test_a_batch_has_the_exact_means_rounded_half_up(start, factors, size, channels):
+    ends = [a + f * n for a, f, n in zip(start, factors, size, strict=True)]
+    x_edges, y_edges = (pixel_edges(a, b, n) for a, b, n in zip(start, ends, size, strict=True))
+    batch = np.stack([SOURCE, SOURCE[::-1], SOURCE[:, ::-1] // 200 * 255])[..., :channels]
+    found = area_means(batch, x_edges, y_edges)
+    assert found.dtype == np.uint8
+    whole = all(isinstance(value, int) for value in (*start, *factors))
+    for pixels, own in zip(batch, found, strict=True):
+        expected, tie = round_half_up(pixels, x_edges, y_edges)
+        assert np.array_equal(own, expected) if whole else ((own == expected) | tie).all()
+
+
+@pytest.mark.parametrize("factor", [2, 15, 16, 17, 60])
+@pytest.mark.parametrize("value", [0, 254, 255])
+def test_sums_of_large_boxes_do_not_overflow(factor, value):
+    pixels = np.full((2, factor * 2, factor * 3, 3), value, np.uint8)
+    edges = pixel_edges(0, factor * 3, 3), pixel_edges(0, factor * 2, 2)
+    assert (area_means(pixels, *edges) == value).all()
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from PIL import Image
 from qupath_bridge.model import Box
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.dicom import level_spacings
-from qupath_bridge.readers.levels import whole_downsamples
+from qupath_bridge.readers.level_sizes import whole_downsamples
 from qupath_bridge.readers.openslide import OpenSlideReader
-from qupath_bridge.readers.tiff import TiffReader
+from qupath_bridge.readers.tiles import TileReader
 
 TILE = 128
 WIDTH, HEIGHT = 1500, 1000
@@ -81,7 +81,7 @@ def check_places(reader, base, downsamples=(1, 2, 4, 8)):
             part = base[box.y : box.y + side, box.x : box.x + side].reshape(64, d, 64, d, 3)
             difference = np.abs(found - part.mean((1, 3)))
             assert difference.mean() < 4, (d, box)
-            if type(reader) is TiffReader:
+            if type(reader) is TileReader:
                 assert difference.max() <= 2, (d, box)
 
 
@@ -96,7 +96,7 @@ def test_the_content_tells_the_downsample_of_a_padded_level(tmp_path):
     with OpenSlideReader(path) as reader:
         assert factors(reader) == [1, 2, 4]
         check_places(reader, texture())
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         assert factors(reader) == [1, 2, 4]
         check_places(reader, texture())
 
@@ -104,7 +104,7 @@ def test_the_content_tells_the_downsample_of_a_padded_level(tmp_path):
 def test_a_padded_level_without_content_is_not_used(tmp_path, caplog):
     base = np.full((HEIGHT, WIDTH, 3), 240, np.uint8)
     path = write_tiff(tmp_path / "a.tif", base)
-    for kind in (OpenSlideReader, TiffReader):
+    for kind in (OpenSlideReader, TileReader):
         with caplog.at_level("INFO", "qupath_bridge"), kind(path) as reader:
             assert factors(reader) == [1]
             check_places(reader, base)
@@ -122,17 +122,17 @@ def test_a_level_of_another_ratio_is_left_as_it_is_where_its_content_says_so(tmp
                 level, photometric="rgb", tile=(TILE, TILE), compression="deflate",
                 metadata=None, subfiletype=1 if number else 0,
             )  # fmt: skip
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         assert factors(reader) == [1, 1.5]
 
 
 def test_the_resolution_of_each_page_tells_the_downsample_without_content(tmp_path):
     base = np.full((HEIGHT, WIDTH, 3), 240, np.uint8)
     path = write_tiff(tmp_path / "a.tif", base, resolutions=(40_000, 20_000, 10_000))
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         assert factors(reader) == [1, 2, 4]
     path = write_tiff(tmp_path / "b.tif", base, resolutions=(40_000, 40_000, 40_000))
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         assert factors(reader) == [1]  # that of level 0, copied
 
 
@@ -148,7 +148,7 @@ def test_the_resolution_counts_where_the_sizes_have_another_whole_ratio(tmp_path
                 metadata=None, subfiletype=1 if number else 0,
                 resolution=(resolution, resolution), resolutionunit="CENTIMETER",
             )  # fmt: skip
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         assert factors(reader) == [1, 4]
         found, _ = reader.read(Box(512, 512, 256, 256), (64, 64))
     np.testing.assert_array_equal(found, halve(halve(base))[128:, 128:])
@@ -157,7 +157,7 @@ def test_the_resolution_counts_where_the_sizes_have_another_whole_ratio(tmp_path
 def test_a_level_filled_by_a_pixel_has_the_whole_downsample(tmp_path):
     base = texture(766, 766)  # 383 pixels, filled to 384
     path = write_tiff(tmp_path / "a.tif", base, 2)
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         assert factors(reader) == [1, 2]
 
 

@@ -12,12 +12,12 @@ from PIL import Image
 from qupath_bridge import registry
 from qupath_bridge.errors import MissingDependencyError, ReadError, UsageError
 from qupath_bridge.model import Box, Plane
-from qupath_bridge.readers import levels, open_reader
+from qupath_bridge.readers import level_sizes, levels, open_reader
 from qupath_bridge.readers import openslide as openslide_reader
 from qupath_bridge.readers.fingerprints import file_fingerprint, slide_files
 from qupath_bridge.readers.memory import MemoryReader
 from qupath_bridge.readers.openslide import OpenSlideReader
-from qupath_bridge.readers.tiff import TiffReader
+from qupath_bridge.readers.tiles import TileReader
 from qupath_bridge.testing.slides import marker_image, write_slide
 
 PIXELS = marker_image(301, 207)
@@ -42,25 +42,26 @@ def patch_tag(path, tag, index, value):
 # ---- which reader
 
 
-def test_auto_takes_openslide_first_then_tifffile(tmp_path):
+def test_auto_takes_the_tile_reader_for_tiff(tmp_path):
     plain = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
     ome = write_slide(tmp_path / "b.ome.tif", PIXELS, tile=64, ome=True)
     strips = write_slide(tmp_path / "c.tif", PIXELS, tile=None)
     for path, kind in (
-        (CMU, OpenSlideReader),
-        (plain, TiffReader),
-        (ome, TiffReader),
-        (strips, TiffReader),
+        (CMU, TileReader),
+        (DICOM, OpenSlideReader),
+        (plain, TileReader),
+        (ome, TileReader),
+        (strips, TileReader),
     ):
         with open_reader(path) as reader:
             assert type(reader) is kind
-    with open_reader(str(plain), name="tiff") as reader:
-        assert type(reader) is TiffReader
-        assert repr(reader) == f"TiffReader({str(plain)!r})"
+    with open_reader(str(plain), name="tiles") as reader:
+        assert type(reader) is TileReader
+        assert repr(reader) == f"TileReader({str(plain)!r})"
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
-    for name in ("auto", "openslide", "tiff"):
+    for name in ("auto", "openslide", "tiles"):
         with pytest.raises(ReadError, match="no such file") as caught:
             open_reader(tmp_path / "gone.svs", name=name)
         assert "gone.svs" in str(caught.value)
@@ -70,9 +71,9 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path):
 def test_auto_gives_the_message_and_hint_of_the_one_reader_that_tried(tmp_path, monkeypatch):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PIXELS, photometric="rgb", compression="deflate", rowsperstrip=207)
-    monkeypatch.setattr("qupath_bridge.readers.tiff.MAX_SEGMENT_BYTES", 301 * 207 * 3 - 1)
+    monkeypatch.setattr("qupath_bridge.readers.tiff_layout.MAX_SEGMENT_BYTES", 301 * 207 * 3 - 1)
     with pytest.raises(ReadError) as alone:
-        open_reader(path, name="tiff")
+        open_reader(path, name="tiles")
     with pytest.raises(ReadError) as auto:
         open_reader(path)
     assert "Write it again in tiles" in auto.value.hint
@@ -86,7 +87,7 @@ def test_auto_lists_what_each_reader_said_with_its_hint(tmp_path):
         photometric="rgb", compression="jpeg2000",
     )  # fmt: skip
     said = {}
-    for name in ("openslide", "tiff"):
+    for name in ("openslide", "tiles"):
         with pytest.raises(ReadError) as caught:
             open_reader(path, name=name)
         assert caught.value.hint
@@ -95,7 +96,7 @@ def test_auto_lists_what_each_reader_said_with_its_hint(tmp_path):
         open_reader(path)
     first, *lines = caught.value.message.splitlines()
     assert first == f"{path}: no reader can open it."
-    assert lines == [f"  openslide: {said['openslide']}", f"  tiff: {said['tiff']}"]
+    assert lines == [f"  openslide: {said['openslide']}", f"  tiles: {said['tiles']}"]
 
 
 def test_auto_says_when_no_reader_knows_the_format(tmp_path, only_built_in):
@@ -105,7 +106,7 @@ def test_auto_says_when_no_reader_knows_the_format(tmp_path, only_built_in):
     empty.touch()
     for path in (text, empty):
         with pytest.raises(
-            ReadError, match="knows this format; asked: openslide, tiff, pillow"
+            ReadError, match="knows this format; asked: openslide, tiles, pillow"
         ) as caught:
             open_reader(path)
         assert path.name in caught.value.message
@@ -124,7 +125,7 @@ def test_damaged_tiff_directories_are_named_by_auto(tmp_path):
 
 def test_unknown_readers_are_refused_with_the_known(tmp_path):
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
-    with pytest.raises(UsageError, match=r"No reader is called 'magic'.*openslide, tiff, pillow"):
+    with pytest.raises(UsageError, match=r"No reader is called 'magic'.*openslide, tiles, pillow"):
         open_reader(path, name="magic")
 
 
@@ -166,7 +167,7 @@ def test_auto_tries_readers_by_can_open_highest_first(tmp_path, register):
     register("three", 3, refusal("three"))
     register("also three", 3, refusal("also three"))
     with open_reader(path) as reader:
-        assert type(reader) is TiffReader
+        assert type(reader) is TileReader
     assert register.tried == ["three", "also three"]
     path.write_bytes(b"something else")
     with pytest.raises(ReadError) as caught:
@@ -194,7 +195,7 @@ def test_auto_goes_on_when_a_reader_is_broken(tmp_path, register, monkeypatch):
     register("raises", 3, ZeroDivisionError("by zero"))
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
     with open_reader(path) as reader:
-        assert type(reader) is TiffReader
+        assert type(reader) is TileReader
     path.write_bytes(b"something else")
     with pytest.raises(ReadError) as caught:
         open_reader(path)
@@ -213,7 +214,7 @@ def test_readers_that_are_not_installed_are_named_with_the_command(tmp_path, reg
     with pytest.raises(MissingDependencyError, match="pip install it"):
         open_reader(path, name="openslide")
     with open_reader(path) as reader:
-        assert type(reader) is TiffReader
+        assert type(reader) is TileReader
     path.write_bytes(b"something else")
     with pytest.raises(ReadError, match="pip install it"):
         open_reader(path)
@@ -228,16 +229,32 @@ def test_can_open_of_the_built_in_readers(tmp_path):
         philips, PIXELS, photometric="rgb", software="Philips DP v1.0", metadata=None,
         description="<?xml version='1.0'?><DataObject></DataObject>",
     )  # fmt: skip
+    holes = tmp_path / "holes.svs"
+    tifffile.imwrite(
+        holes, PIXELS, tile=(64, 64), photometric="rgb", description=APERIO, metadata=None
+    )
+    patch_tag(holes, "TileByteCounts", 6, 0)
+    marked = tmp_path / "marked.svs"
+    tiles = [imagecodecs.jpeg8_encode(PIXELS[:64, :64]) for _ in range(20)]
+    tifffile.imwrite(
+        marked, iter(tiles), shape=PIXELS.shape, dtype=np.uint8, tile=(64, 64), photometric="rgb",
+        compression="jpeg", description=APERIO, metadata=None,
+    )  # fmt: skip
+    patch_tag(marked, "PhotometricInterpretation", 0, 2)
     found = {
-        path: (OpenSlideReader.can_open(path), TiffReader.can_open(path))
-        for path in (plain, big, ome, philips, CMU, DICOM, SLIDES, SLIDES / "README.md")
-    }
+        path: (OpenSlideReader.can_open(path), TileReader.can_open(path))
+        for path in (
+            plain, big, ome, philips, CMU, holes, marked, DICOM, SLIDES, SLIDES / "README.md"
+        )
+    }  # fmt: skip
     assert found == {
         plain: (0, 2),
         big: (0, 2),
         ome: (0, 2),
         philips: (0, 0),
-        CMU: (2, 1),
+        CMU: (2, 3),
+        holes: (2, 1),  # OpenSlide fills them from other levels
+        marked: (2, 1),  # OpenSlide takes YCbCr for RGB
         DICOM: (2, 0),
         SLIDES: (0, 0),
         SLIDES / "README.md": (0, 0),
@@ -250,7 +267,7 @@ def test_can_open_of_the_built_in_readers(tmp_path):
 def test_a_fingerprint_is_read_again_each_time(tmp_path):
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
     other = write_slide(tmp_path / "b.tiff", PIXELS // 2, tile=64)
-    for kind in (OpenSlideReader, TiffReader):
+    for kind in (OpenSlideReader, TileReader):
         copy = tmp_path / f"{kind.__name__}.tiff"
         copy.write_bytes(path.read_bytes())
         with kind(copy) as reader:
@@ -386,7 +403,7 @@ def test_other_heads_have_no_directory(tmp_path):
 
 def test_the_fingerprint_of_a_file_that_went(tmp_path):
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         path.rename(tmp_path / "b.tiff")
         with pytest.raises(ReadError, match=r"a\.tiff"):
             _ = reader.fingerprint
@@ -409,7 +426,7 @@ def test_hidden_pixels_of_a_memory_slide_stay_in_the_callers_array():
 # ---- missing tiles, damage
 
 
-@pytest.mark.parametrize("kind", [OpenSlideReader, TiffReader])
+@pytest.mark.parametrize("kind", [OpenSlideReader, TileReader])
 def test_missing_tiles_are_background_not_black(tmp_path, kind):
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
     for tag in ("TileOffsets", "TileByteCounts"):
@@ -438,10 +455,12 @@ def test_a_damaged_tile_is_named(tmp_path):
     with path.open("r+b") as file:
         file.seek(place)
         file.write(b"\xff" * 40)
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         pixels, _ = reader.read(Box(0, 0, 64, 64), (64, 64))  # the others can still be read
         np.testing.assert_array_equal(pixels, PIXELS[:64, :64])
-        with pytest.raises(ReadError, match=r"a\.tiff: tile 3 of level 0") as caught:
+        with pytest.raises(
+            ReadError, match=r"a\.tiff: tile at column 3, row 0 of level 0 \(offset \d+\)"
+        ) as caught:
             reader.read(Box(200, 0, 64, 64), (64, 64))
         assert "damaged" in caught.value.hint
 
@@ -449,9 +468,11 @@ def test_a_damaged_tile_is_named(tmp_path):
 def test_a_file_cut_short_is_refused_where_it_ends(tmp_path):
     path = write_slide(tmp_path / "a.tif", PIXELS, tile=None)
     path.write_bytes(path.read_bytes()[:-200])
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         reader.read(Box(0, 0, 50, 50), (50, 50))
-        with pytest.raises(ReadError, match=r"strip 12 of level 0 .* ends 200 bytes too early"):
+        with pytest.raises(
+            ReadError, match=r"strip at column 0, row 12 of level 0 .* ends 200 bytes too early"
+        ):
             reader.read(Box(0, 190, 50, 17), (50, 17))
 
 
@@ -463,7 +484,7 @@ def test_tiles_that_the_directory_forgets_are_no_background(tmp_path):
         for place in places:
             file.seek(place)
             file.write(struct.pack("<I", 10))
-    with TiffReader(path) as reader, pytest.raises(ReadError, match="directory does not list it"):
+    with TileReader(path) as reader, pytest.raises(ReadError, match="directory does not list it"):
         reader.read(Box(0, 140, 64, 64), (64, 64))
 
 
@@ -478,7 +499,10 @@ def test_a_tile_of_another_size_is_refused(tmp_path):
     with path.open("r+b") as file:
         file.seek(place)
         file.write(tile)
-    with TiffReader(path) as reader, pytest.raises(ReadError, match="tile 0 of level 0"):
+    with (
+        TileReader(path) as reader,
+        pytest.raises(ReadError, match="has 32 x 32 pixels, not 64 x 64"),
+    ):
         reader.read(Box(0, 0, 64, 64), (64, 64))
 
 
@@ -496,7 +520,7 @@ def test_broken_directories_never_get_out_as_other_errors(tmp_path, seed):
             data[place] = rng.integers(256)
         path.write_bytes(data)
         try:
-            with TiffReader(path) as reader:
+            with TileReader(path) as reader:
                 reader.read(Box(0, 0, 128, 128), (64, 64))
         except ReadError as error:
             assert "b.tiff" in str(error)
@@ -523,7 +547,7 @@ def test_openslide_errors_name_file_and_place(tmp_path):
 @pytest.mark.parametrize("mpp", [0.25, 0.5, None, 0.01, 353.0])
 def test_resolution_tags_count_when_they_are_plausible(tmp_path, mpp):
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64, mpp=mpp)
-    for kind in (OpenSlideReader, TiffReader):
+    for kind in (OpenSlideReader, TileReader):
         with kind(path) as reader:
             if mpp in (0.25, 0.5):
                 assert reader.pixel_size == pytest.approx((mpp, mpp), rel=1e-6)
@@ -538,7 +562,7 @@ def test_aperio_descriptions_are_read(tmp_path):
     tifffile.imwrite(
         path, PIXELS, tile=(64, 64), description=APERIO, metadata=None, photometric="rgb"
     )
-    for kind in (OpenSlideReader, TiffReader):
+    for kind in (OpenSlideReader, TileReader):
         with kind(path) as reader:
             assert reader.pixel_size == (0.2527, 0.2527)
             assert reader.objective_power == 40
@@ -546,7 +570,7 @@ def test_aperio_descriptions_are_read(tmp_path):
         path, PIXELS, tile=(64, 64), description="Aperio Image\r\n|MPP = no", metadata=None,
         photometric="rgb", resolution=(20000, 20000), resolutionunit="CENTIMETER",
     )  # fmt: skip
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         assert reader.pixel_size is None
         assert reader.objective_power is None
 
@@ -566,7 +590,7 @@ def test_ome_units(tmp_path, size, unit, expected):
     said = {f"PhysicalSize{axis}": size for axis in "XY"}
     said |= {f"PhysicalSize{axis}Unit": unit for axis in "XY"}
     tifffile.imwrite(path, PIXELS, ome=True, photometric="rgb", metadata={"axes": "YXS", **said})
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         assert reader.pixel_size == (None if expected is None else (expected, expected))
 
 
@@ -595,7 +619,7 @@ def test_ome_objectives(tmp_path):
         (two, "", None),
         ("", "", None),
     ):
-        with TiffReader(ome(tmp_path / "a.ome.tif", settings, before)) as reader:
+        with TileReader(ome(tmp_path / "a.ome.tif", settings, before)) as reader:
             assert reader.objective_power == power
             assert reader.pixel_size is None
 
@@ -610,7 +634,7 @@ def test_ome_planes(tmp_path, axes):
     tifffile.imwrite(
         path, planes, ome=True, photometric="rgb", tile=(64, 64), metadata={"axes": axes}
     )
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         z_count, t_count = (lengths[axis] if axis in axes else 1 for axis in "ZT")
         assert reader.planes == (z_count, t_count)
         for z in range(z_count):
@@ -626,7 +650,7 @@ def test_ome_of_several_files_is_refused(tmp_path):
     assert b'SizeZ="1"' in data
     path.write_bytes(data.replace(b'SizeZ="1"', b'SizeZ="2"'))
     with pytest.raises(ReadError, match=r"names 2 planes, the file has 1|directory cannot be read"):
-        TiffReader(path)
+        TileReader(path)
 
 
 @pytest.mark.parametrize(
@@ -657,7 +681,7 @@ def test_other_pixel_types_are_refused_by_name(tmp_path, pixels, options, found)
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, pixels, metadata=None, **options)
     with pytest.raises(ReadError, match=found) as caught:
-        TiffReader(path)
+        TileReader(path)
     assert "Convert" in caught.value.hint
 
 
@@ -688,7 +712,7 @@ def test_planar_ome_tiff_with_levels_and_planes_is_read(tmp_path):
         path, stack, ome=True, photometric="rgb", planarconfig="separate", tile=(64, 64),
         metadata={"axes": "ZSYX"},
     )  # fmt: skip
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         assert reader.planes == (2, 1)
         for z, expected in enumerate((PIXELS, 255 - PIXELS)):
             pixels, _ = reader.read(Box(0, 0, 301, 207), (301, 207), Plane(z, 0))
@@ -707,7 +731,7 @@ def test_a_planar_tile_without_one_of_its_planes_is_background(tmp_path):
         tile=(64, 64), metadata=None, compression="deflate",
     )  # fmt: skip
     missing_plane(path, 20 + 6)  # the green of the second tile of the second row
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         pixels, mask = reader.read(Box(0, 0, 301, 207), (301, 207))
     missing = np.zeros((207, 301), bool)
     missing[64:128, 64:128] = True
@@ -746,18 +770,23 @@ def test_missing_tiles_of_a_slide_with_alpha_are_background(tmp_path):
         metadata=None, compression="deflate",
     )  # fmt: skip
     missing_plane(path, 6)
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         pixels, mask = reader.read(Box(0, 0, 301, 207), (301, 207))
     assert not mask[64:128, 64:128].any()
     assert (pixels[64:128, 64:128] == 255).all()
     assert mask.sum() == 301 * 207 - 64 * 64
 
 
-@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000"])
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000", "jpegxl", "jpegxr"])
 def test_a_tile_that_grows_is_not_decoded(tmp_path, compression, monkeypatch):
     """A tile says itself how large it is; a small one may claim to be gigabytes."""
     huge = np.zeros((1000, 1000, 3), np.uint8)
-    encode = {"jpeg": imagecodecs.jpeg8_encode, "jpeg2000": imagecodecs.jpeg2k_encode}
+    encode = {
+        "jpeg": imagecodecs.jpeg8_encode,
+        "jpeg2000": imagecodecs.jpeg2k_encode,
+        "jpegxl": imagecodecs.jpegxl_encode,
+        "jpegxr": imagecodecs.jpegxr_encode,
+    }
     path = write_slide(tmp_path / "a.tiff", huge[:64, :64], tile=64, compression=compression)
     with path.open("r+b") as file:
         place = file.seek(0, 2)
@@ -765,10 +794,10 @@ def test_a_tile_that_grows_is_not_decoded(tmp_path, compression, monkeypatch):
         count = file.tell() - place
     patch_tag(path, "TileOffsets", 0, place)
     patch_tag(path, "TileByteCounts", 0, count)
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         decoded = []
-        key = reader._pages[0][0].keyframe
-        monkeypatch.setattr(key, "decode", lambda *args, **rest: decoded.append(args))
+        for name in ("jpeg8_decode", "jpeg2k_decode", "jpegxl_decode", "jpegxr_decode"):
+            monkeypatch.setattr(imagecodecs, name, lambda *args, **rest: decoded.append(args))
         with pytest.raises(ReadError, match="says that it has 1000 x 1000 pixels"):
             reader.read(Box(0, 0, 64, 64), (64, 64))
         assert not decoded
@@ -791,7 +820,7 @@ def test_imagejs_pixel_size_has_the_unit_of_its_description(tmp_path, unit, reso
     path = tmp_path / "a.tif"
     metadata = {"axes": "YXS"} | ({"unit": unit} if unit else {})
     tifffile.imwrite(path, PIXELS, imagej=True, resolution=resolution, metadata=metadata)
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         assert reader.pixel_size == (None if found is None else pytest.approx(found, rel=1e-5))
 
 
@@ -799,7 +828,7 @@ def test_imagejs_pixel_size_may_have_another_unit_along_y(tmp_path):
     path = tmp_path / "a.tif"
     metadata = {"axes": "YXS", "unit": "um", "yunit": "nm"}
     tifffile.imwrite(path, PIXELS, imagej=True, resolution=(2.0, 0.002), metadata=metadata)
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         assert reader.pixel_size == pytest.approx((0.5, 0.5), rel=1e-5)
 
 
@@ -808,7 +837,7 @@ def test_pixels_of_a_tiff_are_not_turned(tmp_path, turn):
     """QuPath shows them as they are stored, whatever the tag Orientation says."""
     path = tmp_path / "a.tif"
     Image.fromarray(PIXELS).save(path, tiffinfo={274: turn})
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         np.testing.assert_array_equal(reader.read(Box(0, 0, 301, 207), (301, 207))[0], PIXELS)
 
 
@@ -816,14 +845,14 @@ def test_fluorescence_ome_is_refused_with_its_axes(tmp_path):
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(path, np.zeros((4, 60, 70), np.uint8), ome=True, metadata={"axes": "CYX"})
     with pytest.raises(ReadError, match="C = 4, Y = 60, X = 70"):
-        TiffReader(path)
+        TileReader(path)
 
 
 def test_aperio_ycbcr_jpeg2000_is_left_to_openslide(tmp_path):
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64, compression="jpeg2000")
     patch_tag(path, "Compression", 0, 33003)
     with pytest.raises(ReadError, match="APERIO_JP2000_YCBC"):
-        TiffReader(path)
+        TileReader(path)
 
 
 def test_vendor_layouts_are_left_to_openslide(tmp_path):
@@ -833,19 +862,19 @@ def test_vendor_layouts_are_left_to_openslide(tmp_path):
         description="<?xml version='1.0'?><DataObject></DataObject>",
     )  # fmt: skip
     with pytest.raises(ReadError, match="vendor format 'philips'") as caught:
-        TiffReader(path)
+        TileReader(path)
     assert "openslide" in caught.value.hint
 
 
 def test_a_huge_strip_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PIXELS, photometric="rgb", compression="deflate", rowsperstrip=207)
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         pixels, _ = reader.read(Box(20, 180, 100, 27), (100, 27))
         np.testing.assert_array_equal(pixels, PIXELS[180:, 20:120])
-    monkeypatch.setattr("qupath_bridge.readers.tiff.MAX_SEGMENT_BYTES", 301 * 207 * 3 - 1)
+    monkeypatch.setattr("qupath_bridge.readers.tiff_layout.MAX_SEGMENT_BYTES", 301 * 207 * 3 - 1)
     with pytest.raises(ReadError, match="301 x 207 pixels") as caught:
-        TiffReader(path)
+        TileReader(path)
     assert "tiles" in caught.value.hint
 
 
@@ -862,21 +891,23 @@ def test_only_smaller_pages_of_the_same_picture_are_levels(tmp_path):
     with tifffile.TiffWriter(path) as writer:
         for pixels, options in pages:
             writer.write(pixels, tile=(32, 32), photometric="rgb", metadata=None, **options)
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         assert [level.width for level in reader.levels] == [320, 160, 40]
         pixels, _ = reader.read(Box(0, 0, 320, 256), (40, 32))
         np.testing.assert_array_equal(pixels, marker_image(40, 32))
 
 
 def test_the_tile_cache_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr("qupath_bridge.readers.tiff.CACHE_BYTES", 3 * 64 * 64 * 3)
+    monkeypatch.setattr("qupath_bridge.readers.tiles.CACHE_BYTES", 3 * 64 * 64 * 3)
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
-    with TiffReader(path) as reader:
+    with TileReader(path) as reader:
         for x in (0, 100, 0, 200, 130):
             pixels, _ = reader.read(Box(x, 30, 100, 100), (100, 100))
             np.testing.assert_array_equal(pixels, PIXELS[30:130, x : x + 100])
-            assert reader._cached_bytes <= 3 * 64 * 64 * 3
-            assert reader._cached_bytes == sum(tile.nbytes for tile in reader._cache.values())
+            assert reader._cache.nbytes <= 3 * 64 * 64 * 3
+            kept = reader._cache._tiles
+            assert reader._cache.nbytes == sum(tile.nbytes for tile in kept.values())
+            assert set(kept) == set(reader._cache._unused)
 
 
 # ---- what OpenSlide says
@@ -961,7 +992,7 @@ def test_positions_hold_at_the_far_end_of_levels_cut_to_whole_pixels():
     ],
 )
 def test_factors_of_levels_cut_to_whole_pixels_are_whole(full, reduced, factor):
-    assert levels.axis_factor(full, reduced) == factor
+    assert level_sizes.axis_factor(full, reduced) == factor
 
 
 def test_the_part_that_a_level_was_cut_by_is_no_background():

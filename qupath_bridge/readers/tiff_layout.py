@@ -1,37 +1,25 @@
-"""TIFF slides through tifffile: plain pyramids, OME-TIFF with SubIFDs, BigTIFF, Aperio SVS."""
+"""Layout of a TIFF slide as tifffile finds it: which pages are levels, and their calibration."""
 
 from __future__ import annotations
 
 import re
-import struct
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import tifffile
 
 from qupath_bridge.errors import ReadError
-from qupath_bridge.model import Box, PixelArray, Plane
 
-from .base import Fingerprint, Pixels
-from .fingerprints import file_fingerprint
-from .levels import LevelReader, composite, plausible_pixel_size
+from .level_sizes import plausible_pixel_size
+from .tile_table import segment_size
 
-__all__ = ["TiffReader"]
-
-CACHE_BYTES = 32 << 20
-"""Decoded tiles that are kept: neighbouring boxes share them."""
+__all__ = ["TiffLayout", "has_tiff_header", "open_tiff", "read_layout", "vendor_of"]
 
 MAX_SEGMENT_BYTES = 512 << 20
 """The largest strip or tile that is decoded; a file of one compressed strip needs a whole level."""
-
-MAX_GROWTH = 4
-"""A JPEG or JPEG 2000 tile with more pixels than this many tiles is refused.
-
-It has a size of its own, and is decoded at that size: 700 bytes can take gigabytes.
-"""
 
 _MICROMETRES = {
     "µm": 1.0,  # micro sign, as in OME-XML
@@ -47,184 +35,54 @@ _MICROMETRE_NAMES = ("um", "µm", "\u03bcm", r"\u00b5m", "micron", "microns")
 _IMAGEJ_MICROMETRES = {**dict.fromkeys(_MICROMETRE_NAMES, 1.0), "nm": 1e-3, "mm": 1e3}
 _RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch and cm, in µm
 _JPEG = 7
-_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {
-    0xC4,
-    0xC8,
-    0xCC,
-}  # markers of the header with the size
-_JPEG_2000 = frozenset((33003, 33004, 33005, 34712))
-_JPEG_2000_START = b"\xff\x4f\xff\x51"
 _APERIO_YCBCR = 33003
 _RGB, _YCBCR = 2, 6
-_MULTIPLIED = 1  # of ExtraSamples: alpha, and the colours are multiplied by it
-_ALPHA = (_MULTIPLIED, 2)
+_ALPHA = (1, 2)  # of ExtraSamples: alpha, and whether the colours are multiplied by it
 _HEADERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
 _VENDORS = ("bif", "ndpi", "philips", "scn", "vista")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 
 
-class TiffReader(LevelReader):
-    """Reads TIFF slides with 8-bit RGB pixels, or RGB and alpha, interleaved or planar.
+@dataclass(frozen=True, slots=True, eq=False)
+class TiffLayout:
+    """Levels of a TIFF slide.
 
-    Level 0 is the first image. Lower levels are its SubIFDs, or further pages of the same shape
-    that are marked as reduced (for Aperio files: all tiled pages). Only the tiles or strips that a
-    box touches are read and decoded. JPEG is decoded as libjpeg does by default, which gives the
-    same pixels as OpenSlide. Of an OME-TIFF it is the first image, with its z slices and times.
-    Transparent pixels show the background.
-
-    Parameters
+    Attributes
     ----------
-    path : path
-
-    Raises
-    ------
-    ReadError
-        If it is not a TIFF file, or its pixels are of another type; the message says which.
+    levels : tuple of sequences of tifffile pages
+        Finest first; of each level one page per plane, z running fastest.
+    planes : (int, int)
+        Number of z slices and time points.
+    pixel_size : (x, y) or None
+        µm per level-0 pixel.
+    objective_power : float or None
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self._path = Path(path)
-        self._cache: OrderedDict[tuple[int, int, int], PixelArray | None] = OrderedDict()
-        self._cached_bytes = 0
-        self._file = _open(self._path)
-        try:
-            self._pages, planes = _find_levels(self._file, str(path))
-            pixel_size, power = _calibration(self._file)
-            super().__init__(
-                str(path),
-                [(pages[0].imagewidth, pages[0].imagelength) for pages in self._pages],
-                pixel_size=pixel_size,
-                objective_power=power,
-                planes=planes,
-            )
-            keys = [pages[0].keyframe for pages in self._pages]
-            self._settle_padded_levels(
-                [_segment_size(key) if key.is_tiled else (0, 0) for key in keys],
-                [_stated_downsample(keys[0], key) for key in keys],
-            )
-        except ReadError:
-            self._file.close()
-            raise
-        except Exception as error:
-            self._file.close()
-            raise ReadError(
-                f"{path}: its TIFF directory cannot be read: {error}.", hint="Is the copy complete?"
-            ) from error
-
-    @staticmethod
-    def can_open(path: Path) -> int:
-        """Return 2 for TIFF without a vendor's layout, 1 for Aperio's, 0 for other vendors'.
-
-        1 also for a TIFF file whose first directory cannot be read, so that opening it says why.
-        """
-        if not _has_tiff_header(path):
-            return 0
-        try:
-            with tifffile.TiffFile(path, _multifile=False) as file:
-                if _vendor(file) is not None:
-                    return 0
-                return 1 if file.is_svs else 2
-        except Exception:  # noqa: BLE001  # damaged files raise whatever they raise
-            return 1
+    levels: tuple[Sequence[Any], ...]
+    planes: tuple[int, int]
+    pixel_size: tuple[float, float] | None
+    objective_power: float | None
 
     @property
-    def fingerprint(self) -> Fingerprint:
-        """The fingerprint of the file as it is now; read again each time."""
-        return file_fingerprint(self._path)
+    def sizes(self) -> list[tuple[int, int]]:
+        """Width and height of each level, pixels."""
+        return [(pages[0].imagewidth, pages[0].imagelength) for pages in self.levels]
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return type(self), (self._path,)
+    @property
+    def tiles(self) -> list[tuple[int, int]]:
+        """Width and height of the tiles of each level; (0, 0) for strips."""
+        keys = [pages[0].keyframe for pages in self.levels]
+        return [segment_size(key) if key.is_tiled else (0, 0) for key in keys]
 
-    def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
-        x, y, w, h = rectangle
-        pages = self._pages[level]
-        number = plane.t * self.planes[0] + plane.z
-        page = pages[number]
-        key = page.keyframe
-        tile_w, tile_h = _segment_size(key)
-        across = -(-key.imagewidth // tile_w)
-        pixels = np.empty((h, w, key.samplesperpixel), np.uint8)
-        mask = None
-        for row in range(y // tile_h, -(-(y + h) // tile_h)):
-            for column in range(x // tile_w, -(-(x + w) // tile_w)):
-                tile = self._segment(level, number, row * across + column)
-                left, top = column * tile_w, row * tile_h
-                x0, x1 = max(x, left), min(x + w, left + tile_w)
-                y0, y1 = max(y, top), min(y + h, top + tile_h)
-                place = np.s_[y0 - y : y1 - y, x0 - x : x1 - x]
-                if tile is None:
-                    pixels[place] = (*self.background, 0)[: pixels.shape[-1]]
-                    mask = np.ones((h, w), np.bool_) if mask is None else mask
-                    mask[place] = False
-                else:
-                    pixels[place] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
-        if pixels.shape[-1] == 3:
-            return pixels, mask
-        multiplied = int(key.extrasamples[0]) == _MULTIPLIED
-        pixels, visible = composite(pixels, self.background, multiplied=multiplied)
-        if mask is None or visible is None:
-            return pixels, visible if mask is None else mask
-        pixels[~mask] = self.background
-        return pixels, mask & visible
-
-    def _segment(self, level: int, number: int, index: int) -> PixelArray | None:
-        """Return a decoded tile or strip, None if the file has none."""
-        place = (level, number, index)
-        if place in self._cache:
-            self._cache.move_to_end(place)
-            return self._cache[place]
-        page = self._pages[level][number]
-        try:
-            tile = self._decode(page, index)
-        except Exception as error:  # damaged data raises whatever its codec raises
-            kind = "tile" if page.keyframe.is_tiled else "strip"
-            raise ReadError(
-                f"{self._path}: {kind} {index} of level {level} cannot be decoded: {error}.",
-                hint="The file is damaged there, or not copied completely.",
-            ) from error
-        self._cache[place] = tile
-        self._cached_bytes += 0 if tile is None else tile.nbytes
-        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
-            _, old = self._cache.popitem(last=False)
-            self._cached_bytes -= 0 if old is None else old.nbytes
-        return tile
-
-    def _decode(self, page: Any, index: int) -> PixelArray | None:
-        if page.keyframe.planarconfig == 1:
-            return self._decode_segment(page, index)
-        samples = page.keyframe.samplesperpixel
-        count = len(page.dataoffsets) // samples
-        planes = [self._decode_segment(page, plane * count + index) for plane in range(samples)]
-        found = [plane for plane in planes if plane is not None]
-        return np.concatenate(found, axis=-1) if len(found) == samples else None
-
-    def _decode_segment(self, page: Any, index: int) -> PixelArray | None:
-        if index >= min(len(page.dataoffsets), len(page.databytecounts)):
-            raise ValueError("the file's directory does not list it")
-        count = page.databytecounts[index]
-        if not count:
-            return None
-        handle = self._file.filehandle
-        handle.seek(page.dataoffsets[index])
-        data = handle.read(count)
-        if len(data) < count:
-            raise ValueError(f"the file ends {count - len(data)} bytes too early")
-        width, height = _segment_size(page.keyframe)
-        own_width, own_height = _encoded_size(data, int(page.keyframe.compression))
-        if own_width * own_height > MAX_GROWTH * width * height:
-            raise ValueError(f"it says that it has {own_width} x {own_height} pixels")
-        decoded, _, shape = page.keyframe.decode(data, index, jpegtables=page.jpegtables)
-        tile = np.asarray(decoded[0], dtype=np.uint8)
-        if tile.shape != tuple(shape[1:]):
-            raise ValueError(f"it has {tile.shape} values, not {tuple(shape[1:])}")
-        return tile
-
-    def _close(self) -> None:
-        self._cache.clear()
-        self._file.close()
+    @property
+    def stated_downsamples(self) -> list[float | None]:
+        """Downsample of each level from its resolution and that of the first, where both say it."""
+        keys = [pages[0].keyframe for pages in self.levels]
+        return [_stated_downsample(keys[0], key) for key in keys]
 
 
-def _has_tiff_header(path: Path) -> bool:
+def has_tiff_header(path: Path) -> bool:
+    """Return whether a file begins as TIFF and BigTIFF files do."""
     try:
         with path.open("rb") as file:
             return file.read(4) in _HEADERS
@@ -232,12 +90,19 @@ def _has_tiff_header(path: Path) -> bool:
         return False
 
 
-def _vendor(file: tifffile.TiffFile) -> str | None:
-    """Return the vendor whose layout the file has, None for one that this reader reads."""
+def vendor_of(file: tifffile.TiffFile) -> str | None:
+    """Return the vendor whose layout the file has, None for one that is read here."""
     return next((name for name in _VENDORS if getattr(file, f"is_{name}", False)), None)
 
 
-def _open(path: Path) -> tifffile.TiffFile:
+def open_tiff(path: Path) -> tifffile.TiffFile:
+    """Open a TIFF file.
+
+    Raises
+    ------
+    ReadError
+        If its header or first directory cannot be read.
+    """
     try:
         return tifffile.TiffFile(path, _multifile=False)
     except OSError as error:
@@ -248,35 +113,24 @@ def _open(path: Path) -> tifffile.TiffFile:
         ) from error
 
 
-def _segment_size(page: Any) -> tuple[int, int]:
-    """Return width and height of a tile, or of a strip as a tile of full width."""
-    if page.is_tiled:
-        return page.tilewidth, page.tilelength
-    return page.imagewidth, min(page.rowsperstrip or page.imagelength, page.imagelength)
+def read_layout(file: tifffile.TiffFile, label: str) -> TiffLayout:
+    """Return the levels and the calibration of an open TIFF file.
 
+    Level 0 is the first image. Lower levels are its SubIFDs, or further pages of the same shape
+    that are marked as reduced (for Aperio files: all tiled pages).
 
-def _encoded_size(data: bytes, compression: int) -> tuple[int, int]:
-    """Return the size that encoded pixels say they have; (0, 0) if they do not say."""
-    if compression in _JPEG_2000:
-        start = data.find(_JPEG_2000_START)
-        if 0 <= start <= len(data) - 24:
-            x, y, left, top = struct.unpack_from(">4I", data, start + 8)
-            return max(x - left, 0), max(y - top, 0)
-    elif compression == _JPEG:
-        place = 2
-        while place + 9 <= len(data) and data[place] == 0xFF:
-            if data[place + 1] in _JPEG_SIZES:
-                height, width = struct.unpack_from(">2H", data, place + 5)
-                return width, height
-            place += 2 + int.from_bytes(data[place + 2 : place + 4])
-    return 0, 0
+    Parameters
+    ----------
+    file : tifffile.TiffFile
+    label : str
+        What messages call the slide: its path.
 
-
-def _find_levels(
-    file: tifffile.TiffFile, label: str
-) -> tuple[tuple[Sequence[Any], ...], tuple[int, int]]:
-    """Return the pages of each level, one per plane with z running fastest, and the counts."""
-    vendor = _vendor(file)
+    Raises
+    ------
+    ReadError
+        If its layout is a vendor's own, or its pixels are of another type than 8-bit RGB.
+    """
+    vendor = vendor_of(file)
     if vendor is not None:
         raise ReadError(
             f"{label}: a TIFF file of the vendor format {vendor!r}.",
@@ -289,7 +143,8 @@ def _find_levels(
     for level in pages:
         for page in level:
             _check_pixels(page, label)
-    return tuple(pages), planes
+    pixel_size, power = _calibration(file)
+    return TiffLayout(tuple(pages), planes, pixel_size, power)
 
 
 def _ome_levels(file: tifffile.TiffFile, label: str) -> tuple[list[Sequence[Any]], tuple[int, int]]:
@@ -360,7 +215,7 @@ def _check_pixels(page: Any, label: str) -> None:
             "with or without alpha.",
             hint="Convert the image, or export patches from within QuPath.",
         )
-    width, height = _segment_size(page)
+    width, height = segment_size(page)
     if min(page.imagewidth, page.imagelength, width, height) < 1:
         raise ReadError(f"{label}: an image or tile without size.", hint="Is the copy complete?")
     if width * height * samples > MAX_SEGMENT_BYTES:

@@ -1,0 +1,360 @@
+"""TIFF slides tile by tile: plain pyramids, BigTIFF, OME-TIFF with SubIFDs, Aperio SVS."""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tifffile
+
+from qupath_bridge.errors import ReadError
+from qupath_bridge.model import FIRST_PLANE, Box, IntArray, MaskArray, PixelArray, Plane
+from qupath_bridge.timing import step
+
+from .background import composite
+from .base import BadTile, Fingerprint, Pixels
+from .fingerprints import file_fingerprint
+from .levels import LevelReader
+from .tiff_layout import has_tiff_header, open_tiff, read_layout, vendor_of
+from .tile_cache import TileCache
+from .tile_decoders import MAX_GROWTH, is_whole_jpeg, means_markers, whole_jpeg
+from .tile_table import NOT_LISTED, TileTable, find_pieces, read_table
+
+__all__ = ["TileReader"]
+
+CACHE_BYTES = 32 << 20
+"""Decoded tiles that are kept: neighbouring boxes share them."""
+
+SPARE_BYTES = 1 << 20
+"""The data of a tile is longer than its pixels at most by this and :data:`MAX_GROWTH`."""
+
+_HINT = (
+    "The file is damaged there, or not copied completely. Copy it again, or read on with "
+    "`--on-bad-tile background`."
+)
+
+
+class TileReader(LevelReader):
+    """Reads TIFF slides with 8-bit RGB pixels, or RGB and alpha, interleaved or planar.
+
+    The places of all tiles are read once; then each tile that boxes touch is read and decoded once
+    per batch. Tiled JPEG, JPEG 2000, LZW, deflate, WebP, Zstandard and uncompressed pixels are
+    decoded without tifffile; it decodes the rest. JPEG is decoded as libjpeg does by default, which
+    gives the same pixels as OpenSlide. Of an OME-TIFF it is the first image, with its z slices and
+    times. Missing tiles and transparent pixels show the background.
+
+    Parameters
+    ----------
+    path : path
+
+    Attributes
+    ----------
+    on_bad_tile : "fail" or "background"
+        What to do with a tile that cannot be decoded: raise ReadError, or read it as background.
+    bad_tiles : set of BadTile
+        Those that were read as background.
+
+    Raises
+    ------
+    ReadError
+        If it is not a TIFF file, or its pixels are of another type; the message says which.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.on_bad_tile: Literal["fail", "background"] = "fail"
+        self.bad_tiles: set[BadTile] = set()
+        self._path = Path(path)
+        self._cache = TileCache(CACHE_BYTES)
+        self._tables: dict[tuple[int, int], TileTable] = {}
+        self._file = open_tiff(self._path)
+        try:
+            layout = read_layout(self._file, str(path))
+            self._pages = layout.levels
+            self._handle = self._file.filehandle
+            self._length = int(self._handle.size)
+            super().__init__(
+                str(path),
+                layout.sizes,
+                pixel_size=layout.pixel_size,
+                objective_power=layout.objective_power,
+                planes=layout.planes,
+            )
+            self._settle_padded_levels(layout.tiles, layout.stated_downsamples)
+        except ReadError:
+            self._file.close()
+            raise
+        except Exception as error:
+            self._file.close()
+            raise ReadError(
+                f"{path}: its TIFF directory cannot be read: {error}.", hint="Is the copy complete?"
+            ) from error
+
+    @staticmethod
+    def can_open(path: Path) -> int:
+        """Return 3 for Aperio's TIFF, 2 for one without a vendor's layout, 0 for other vendors'.
+
+        1 for an Aperio file that OpenSlide shows differently, and for a TIFF file whose first
+        directory cannot be read, so that opening it says why.
+        """
+        if not has_tiff_header(path):
+            return 0
+        try:
+            with open_tiff(path) as file:
+                if vendor_of(file) is not None:
+                    return 0
+                return _rank_aperio(file, path) if file.is_svs else 2
+        except Exception:  # noqa: BLE001  # damaged files raise whatever they raise
+            return 1
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint of the file as it is now; read again each time."""
+        return file_fingerprint(self._path)
+
+    def read_encoded(
+        self, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE
+    ) -> bytes | None:
+        """Return a whole JPEG file with the pixels of a box, None if there is none.
+
+        Parameters
+        ----------
+        box : Box
+            Level-0 pixels of the file.
+        size : (width, height)
+            Output pixels.
+        plane : Plane
+
+        Returns
+        -------
+        bytes or None
+            For a box that is exactly one JPEG file tile of the level that is read, and not
+            scaled: the data of the tile, with the tables of the file. Decoded it gives the pixels
+            of :meth:`read`.
+
+        Raises
+        ------
+        ReadError
+            If the file cannot be read there, or has no such plane.
+        """
+        self._check(box, size, plane)
+        index = self._choose_level(box, size)
+        table = self._table(self._numbers[index], self._plane_number(plane))
+        width, height = (
+            side * factor for side, factor in zip(size, self._factors[index], strict=True)
+        )
+        if not table.is_jpeg or size != table.tile or box[2:] != (width, height):
+            return None
+        column, left = divmod(box.x, width)
+        row, top = divmod(box.y, height)
+        if left or top or min(box.x, box.y) < 0:
+            return None
+        column, row = int(column), int(row)
+        right, bottom = self._limits(index)
+        if (column + 1) * size[0] > right or (row + 1) * size[1] > bottom:
+            return None
+        tile = row * table.across + column
+        if table.counts[0, tile] == 0:
+            return None
+        try:
+            data = self._read_data(table, 0, tile)
+        except ValueError:
+            return None  # `read` says what is wrong
+        if not is_whole_jpeg(data, table.tile):
+            return None
+        return whole_jpeg(data, table.jpeg_tables, table.jpeg_space)
+
+    def __reduce__(self) -> Any:
+        return _reopen, (type(self), self._path, self.on_bad_tile)
+
+    def _plane_number(self, plane: Plane) -> int:
+        return plane.t * self.planes[0] + plane.z
+
+    def _table(self, level: int, number: int) -> TileTable:
+        """Return the table of a plane of a level, read from the directory at the first use."""
+        table = self._tables.get((level, number))
+        if table is None:
+            try:
+                table = read_table(self._pages[level][number])
+            except Exception as error:
+                raise ReadError(
+                    f"{self._path}: the tiles of level {level} are not listed: {error}.",
+                    hint="Is the copy complete?",
+                ) from error
+            self._tables[level, number] = table
+        return table
+
+    def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
+        pixels, mask = self._read_rectangles(level, np.array([rectangle[:2]]), rectangle[2:], plane)
+        return pixels[0], None if mask is None else mask[0]
+
+    def _read_rectangles(
+        self, level: int, corners: IntArray, size: tuple[int, int], plane: Plane
+    ) -> Pixels:
+        place = level, self._plane_number(plane)
+        table = self._table(*place)
+        pixels: PixelArray = np.empty((len(corners), size[1], size[0], table.samples), np.uint8)
+        if size == table.tile and not (corners % table.tile).any():
+            missing = self._decode_whole(place, corners, pixels)
+        else:
+            missing = self._decode_pieces(place, corners, pixels)
+        mask: MaskArray | None = None
+        if missing:
+            mask = np.ones(pixels.shape[:3], np.bool_)
+            for hole in missing:
+                pixels[hole] = (*self.background, 0)[: table.samples]
+                mask[hole] = False
+        if table.samples == 3:
+            return pixels, mask
+        pixels, visible = composite(pixels, self.background, multiplied=table.multiplied)
+        if mask is None or visible is None:
+            return pixels, visible if mask is None else mask
+        pixels[~mask] = self.background
+        return pixels, mask & visible
+
+    def _decode_whole(
+        self, place: tuple[int, int], corners: IntArray, pixels: PixelArray
+    ) -> list[Any]:
+        """Decode rectangles that are tiles to where they are wanted; return those without one."""
+        table = self._tables[place]
+        columns, rows = (corners // table.tile).T
+        indices = (rows * table.across + columns).tolist()
+        return [
+            number
+            for number, (index, out) in enumerate(zip(indices, pixels, strict=True))
+            if not self._decode(place, table, index, out)
+        ]
+
+    def _decode_pieces(
+        self, place: tuple[int, int], corners: IntArray, pixels: PixelArray
+    ) -> list[Any]:
+        """Copy rectangles from the tiles that they touch; return the places without a tile."""
+        table = self._tables[place]
+        count, height, width, samples = pixels.shape
+        pieces = find_pieces(corners, (width, height), table.tile, table.across)
+        lines = pixels.reshape(count, height, width * samples)
+        missing: list[Any] = []
+        starts = np.flatnonzero(np.diff(pieces[:, 0], prepend=-1)).tolist()
+        for first, end in pairwise([*starts, len(pieces)]):
+            index = int(pieces[first, 0])
+            tile = self._tile(place, table, index)
+            own = pieces[first:end, 1:].tolist()
+            if tile is None:
+                missing += [
+                    np.s_[number, top:bottom, left:right]
+                    for number, left, top, right, bottom, _, _ in own
+                ]
+                continue
+            source, used = tile.reshape(len(tile), -1), 0
+            for number, left, top, right, bottom, x, y in own:
+                part = source[y : y + bottom - top, x * samples : (x + right - left) * samples]
+                lines[number, top:bottom, left * samples : right * samples] = part
+                used += part.size
+            self._cache.use((*place, index), used)
+        return missing
+
+    def _tile(self, place: tuple[int, int], table: TileTable, index: int) -> PixelArray | None:
+        """Return a decoded tile, None if the file has none; from the cache if it is there."""
+        name = (*place, index)
+        tile = self._cache.get(name)
+        if tile is None:
+            width, height = table.tile
+            tile = np.empty((height, width, table.samples), np.uint8)
+            if not self._decode(place, table, index, tile):
+                return None
+            self._cache.put(name, tile)
+        return tile
+
+    def _decode(
+        self, place: tuple[int, int], table: TileTable, index: int, out: PixelArray
+    ) -> bool:
+        """Decode a tile into an array; return whether there is one."""
+        if 0 in table.counts[:, index].tolist():
+            return False
+        try:
+            if len(table.counts) == 1:
+                data = self._read_data(table, 0, index)
+                with step("decode"):
+                    table.decode(data, index, out)
+            else:
+                length = table.counts.shape[1]
+                for sample in range(len(table.counts)):
+                    data = self._read_data(table, sample, index)
+                    with step("decode"):
+                        table.decode(data, sample * length + index, out[..., sample : sample + 1])
+        except ReadError:
+            raise
+        except Exception as error:  # noqa: BLE001  # damaged data raises whatever its codec raises
+            self._note_bad(place, table, index, error)
+            return False
+        return True
+
+    def _read_data(self, table: TileTable, sample: int, index: int) -> bytes:
+        """Read the data of a tile; ValueError if the directory says what cannot be."""
+        offset, count = int(table.offsets[sample, index]), int(table.counts[sample, index])
+        if offset == NOT_LISTED:
+            raise ValueError("the file's directory does not list it")
+        if offset + count > self._length:
+            missing = offset + count - self._length
+            raise ValueError(f"the file ends {missing} bytes too early")
+        if count > table.tile[0] * table.tile[1] * table.samples * MAX_GROWTH + SPARE_BYTES:
+            raise ValueError(f"the file's directory says that it has {count} bytes")
+        try:
+            with step("read"):
+                data = _read_at(self._handle, count, offset)
+        except OSError as error:
+            raise ReadError(
+                f"{self._path}: {error.strerror or error}.", hint="Is the drive still connected?"
+            ) from error
+        if len(data) < count:
+            raise ValueError(f"the file ends {count - len(data)} bytes too early")
+        return data
+
+    def _note_bad(
+        self, place: tuple[int, int], table: TileTable, index: int, error: Exception
+    ) -> None:
+        level, number = place
+        row, column = divmod(index, table.across)
+        offset = max(int(table.offsets[0, index]), 0)
+        if self.on_bad_tile == "background":
+            t, z = divmod(number, self.planes[0])
+            self.bad_tiles.add(BadTile(level, column, row, z, t, offset))
+            return
+        raise ReadError(
+            f"{self._path}: {table.kind} at column {column}, row {row} of level {level} (offset "
+            f"{offset}) cannot be decoded: {error}.",
+            hint=_HINT,
+        ) from error
+
+    def _close(self) -> None:
+        self._cache.clear()
+        self._file.close()
+
+
+def _rank_aperio(file: tifffile.TiffFile, path: Path) -> int:
+    """Return 3 for an Aperio file whose pixels here are those of OpenSlide, else 1.
+
+    OpenSlide fills missing tiles from other levels, and takes no note of JFIF markers.
+    """
+    pages = [level[0] for level in read_layout(file, str(path)).levels]
+    filled = all(min(page.databytecounts) > 0 for page in pages)
+    return 3 if filled and not any(means_markers(page.keyframe) for page in pages) else 1
+
+
+def _reopen(
+    kind: type[TileReader], path: Path, on_bad_tile: Literal["fail", "background"]
+) -> TileReader:
+    reader = kind(path)
+    reader.on_bad_tile = on_bad_tile
+    return reader
+
+
+def _read_at(handle: Any, count: int, offset: int) -> bytes:
+    """Read bytes at a place of an open file; fewer where the file ends."""
+    if sys.platform == "win32":
+        handle.seek(offset)
+        return bytes(handle.read(count))
+    return os.pread(handle.fileno(), count, offset)
