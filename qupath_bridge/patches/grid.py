@@ -130,9 +130,9 @@ class Grid(OneLine):
         ) * len(_box_numbers(self.origin_y, self.step_y, self.box_height, self.height, "pad"))
         return touching - len(self)
 
-    def bands(self, boxes: int = BAND) -> Iterator[Grid]:
-        """Yield the grid in parts of whole rows, from the top, with about so many boxes each."""
-        rows, height = len(self.rows), max(1, boxes // max(len(self.cols), 1))
+    def bands(self) -> Iterator[Grid]:
+        """Yield the grid in parts of whole rows, from the top, of about ``BAND`` boxes each."""
+        rows, height = len(self.rows), max(1, BAND // max(len(self.cols), 1))
         if rows <= height:
             yield self
             return

@@ -265,7 +265,7 @@ class _PlaneContext:
             core_names=self.cores.names,
             multi=rule.multi,
         )
-        return table, reasons
+        return PatchTable.concatenate([table]), reasons
 
     def _label_boxes(
         self, regions: LabelRegions | None, grid: Grid

@@ -156,7 +156,7 @@ def _concatenated(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Concatenate columns; one value that all rows have is kept once."""
     first = next((part[0] for part in parts if len(part)), None)
     if first is None or parts[0].ndim > 1 or not all(_is_all(part, first) for part in parts):
-        return np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
     return np.broadcast_to(first, (sum(map(len, parts)),))
 
 
@@ -248,14 +248,15 @@ class PatchTable(_Columns):
 
     @classmethod
     def concatenate(cls, parts: Sequence[PatchTable]) -> Self:
-        """Concatenate tables that share their names; at least one."""
-        if len(parts) == 1:
-            return cls(*(getattr(parts[0], field.name) for field in fields(cls)))
+        """Concatenate tables that share their names; at least one.
+
+        A column of one value takes no memory in the result.
+        """
         columns: dict[str, Any] = {}
         for field in fields(cls):
             values = [getattr(part, field.name) for part in parts]
             if isinstance(values[0], Ragged):
-                columns[field.name] = Ragged.concatenate(values)
+                columns[field.name] = values[0] if len(values) == 1 else Ragged.concatenate(values)
             elif isinstance(values[0], np.ndarray):
                 columns[field.name] = _concatenated(values)
             else:

@@ -213,7 +213,7 @@ def _check_records(output: Output, record: Mapping[str, Any]) -> Iterator[Findin
                 yield Finding("index", CSV_FILE, f"line {line} is not what the partitions say")
                 return
             end, lines = end + len(piece), lines + piece.count(b"\n")
-        if _part_of(output, CSV_FILE, end, 1):
+        if output.exists(Location(CSV_FILE, end, 1)):
             yield Finding("index", CSV_FILE, "it has more lines than the partitions have rows")
     except OutputError:
         return  # of rows that cannot be read nothing can be made again; they are findings
@@ -227,10 +227,17 @@ def _report_of(output: Output, slide_id: str) -> dict[str, Any] | None:
 
 
 def _part_of(output: Output, name: str, start: int, length: int) -> bytes:
-    """Return some bytes of a file; those that are there where it ends before."""
-    if output.exists(Location(name, start, length)):
-        return output.read(Location(name, start, length))
-    return output.get(name)[start:] if output.has(name) else b""
+    """Return some bytes of a file; those that are there if it ends before."""
+    if not output.has(name):
+        return b""
+    least, most = (0, length) if not output.exists(Location(name, start, length)) else (length,) * 2
+    while least < most:  # the file, which can be very large, is not read to find its end
+        middle = (least + most + 1) // 2
+        if output.exists(Location(name, start, middle)):
+            least = middle
+        else:
+            most = middle - 1
+    return output.read(Location(name, start, least)) if least else b""
 
 
 def _equal_lines(found: bytes, expected: bytes) -> int:
@@ -276,11 +283,11 @@ def _name(row: Mapping[str, Any]) -> str:
 
 def _check_patch(output: Output, row: Mapping[str, Any]) -> Finding | None:
     location = _location(row)
-    if not output.exists(location):
-        return Finding("missing", _name(row), "the file is gone")
     try:
         payload = output.read(location)
     except OutputError as error:
+        if not output.exists(location):
+            return Finding("missing", _name(row), "the file is gone")
         return Finding("unreadable", _name(row), error.message)
     if patch_digest(payload) != row["digest"]:
         return Finding(

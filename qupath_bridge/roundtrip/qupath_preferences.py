@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 from xml.etree import ElementTree
 
 __all__ = ["last_projects"]
@@ -125,4 +124,8 @@ def _path(uri: str) -> Path | None:
     parts = urlsplit(uri)
     if parts.scheme != "file" or not parts.path:
         return None
-    return Path(url2pathname(parts.path) if sys.platform == "win32" else unquote(parts.path))
+    if sys.platform == "win32":
+        from urllib.request import url2pathname  # takes long to import
+
+        return Path(url2pathname(parts.path))
+    return Path(unquote(parts.path))

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
-from urllib.request import url2pathname
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.regular_files import open_regular, read_regular
@@ -66,6 +65,8 @@ def path_from_url(url: str) -> Path:
             f"{url!r} does not name a folder.", hint="Write file:///folder, or the plain path."
         )
     if os.name == "nt":
+        from urllib.request import url2pathname  # takes long to import
+
         return Path(url2pathname(path if host in {"", "localhost"} else f"//{host}{path}"))
     if host not in {"", "localhost"}:
         raise OutputError(

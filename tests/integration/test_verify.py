@@ -14,6 +14,7 @@ from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.csv_file import write_csv
 from qupath_bridge.outputs.index import facts_of, with_facts, write_partition
 from qupath_bridge.pipeline.rows import rows_digest
+from qupath_bridge.stores.local import LocalStore
 from qupath_bridge.testing.projects import build_project
 
 
@@ -214,6 +215,19 @@ def test_damaged_rows_of_a_slide_that_is_gone_end_no_run(finished, tmp_path, edi
     assert qb.verify(out, pixels=0).ok
     qb.export(study, out, config, resume=True, workers=1)
     assert qb.Run.load(out).record["rows"] == qb.Run.load(finished).record["rows"]
+
+
+def test_index_csv_is_never_read_as_a_whole(finished, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    get, read = LocalStore.get, []
+    monkeypatch.setattr(LocalStore, "get", lambda self, name: read.append(name) or get(self, name))
+    text = (out / "index.csv").read_bytes()
+    for content, problems in ((text, 0), (text + b"x\n", 1), (text[:-9], 1), (text[:50], 1)):
+        (out / "index.csv").write_bytes(content)
+        assert len(qb.verify(out, pixels=0).findings) == problems
+    assert "run.json" in read
+    assert "index.csv" not in read
 
 
 def test_index_csv_report_and_partitions_belong_together(finished, tmp_path):

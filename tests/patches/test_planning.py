@@ -1,6 +1,7 @@
 """Whole plans of an image: against the contract written out slowly, and promise by promise."""
 
 import random
+import tracemalloc
 from collections import Counter
 from dataclasses import fields, replace
 from fractions import Fraction
@@ -16,6 +17,7 @@ from qupath_bridge.errors import GeometryError, PlanError
 from qupath_bridge.geometry import overlap
 from qupath_bridge.geometry.validity import repair
 from qupath_bridge.model import LabelRule, ObjectType, PathObject, Plane, Reason, Roi, RoiKind
+from qupath_bridge.patches import grid as grid_module
 from qupath_bridge.patches import stack
 from qupath_bridge.patches.centres import labels_at_centres
 from qupath_bridge.patches.grid import Grid
@@ -193,6 +195,61 @@ def test_plan_equals_the_plain_definition(annotations, a_grid, rule):
         values = table.regions.row_values(k)
         order = [(-v, i) for v, i in zip(values, table.regions_of(k), strict=True)]
         assert order == sorted(order)
+
+
+@given(drawings(), small_grids, rules, st.integers(1, 40))
+def test_plan_of_a_grid_in_bands_equals_the_plain_definition(annotations, a_grid, rule, boxes):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(grid_module, "BAND", boxes)
+        planned = plan_patches(annotations, a_grid, rule)
+    kept, reasons = slow_plan(annotations, a_grid, rule)
+    table = planned.table
+    assert table.boxes.tolist() == [patch for patch, *_ in kept]
+    assert dropped(planned) == reasons
+    for k, (_, label, shares, _) in enumerate(kept):
+        assert table.label_of(k) == label
+        assert table.shares_of(k) == pytest.approx(shares, abs=EPSILON)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 7, 10, 11])
+def test_bands_of_a_grid_have_all_its_boxes_in_order(monkeypatch, rows):
+    whole = grid(10, (85, 10 * rows + 5), edge="pad", origin_x=-3)
+    monkeypatch.setattr(grid_module, "BAND", 20)  # two rows of nine and a half
+    bands = list(whole.bands())
+    assert len(bands) == max(1, -(-len(whole.rows) // 2))
+    assert np.array_equal(np.concatenate([band.boxes() for band in bands]), whole.boxes())
+    assert np.array_equal(
+        np.concatenate([band.valid_share() for band in bands]), whole.valid_share()
+    )
+
+
+def test_planning_twice_the_boxes_needs_no_more_memory_beside_the_plan(monkeypatch):
+    monkeypatch.setattr(grid_module, "BAND", 1 << 12)
+    peaks = []
+    for high in (128, 256):
+        shapes = [box("t", "Tumor", 0, 0, 1001, 10 * high), box("s", "Stroma", 1001, 0, 1280, 10)]
+        tracemalloc.start()
+        try:
+            planned = plan_patches(shapes, grid(10, (1280, 10 * high)), LabelRule())
+            kept, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(planned.table) > 100 * high
+        # The parts stand beside the whole while they are put together.
+        peaks.append(peak - 2 * kept)
+    assert peaks[1] < peaks[0] + 100_000
+
+
+def test_a_column_with_one_value_is_kept_once(monkeypatch):
+    monkeypatch.setattr(grid_module, "BAND", 10)
+    table = plan_patches([box("t", "Tumor", 0, 0, 100, 100)], grid(), LabelRule()).table
+    for name in ("z", "t", "within_share", "excluded_share", "valid_share", "tissue_share"):
+        column = getattr(table, name)
+        assert (len(column), column.strides) == (100, (0,))
+    assert table.valid_share.tolist() == [1.0] * 100
+    assert np.isnan(table.within_share).all()
+    assert table.excluded_share.tolist() == [0.0] * 100
+    assert table.take(slice(3, 9)).valid_share.tolist() == [1.0] * 6
 
 
 def same_bytes(a, b):

@@ -171,6 +171,20 @@ class OutputContract(ABC):
             assert each.table("3_c.svs") is None
             assert list(each.unlisted()) == []
 
+    def test_rows_are_read_some_at_a_time(self, output: Output) -> None:
+        """They are those of the table, with what holds for all of them."""
+        self.commit(output, "1_a", ["a", "b", "a"], plan_digest="1")
+        for each in (output, self.open(output.url)):
+            rows, table = each.rows("1_a"), each.table("1_a")
+            assert rows is not None
+            assert table is not None
+            assert rows.num_rows == 3
+            assert facts_of(rows) == {"plan_digest": "1"}
+            assert pa.Table.from_batches(rows.batches()).equals(table)
+            (batch,) = rows.batches(["patch_id"])
+            assert batch.column(0).to_pylist() == table.column("patch_id").to_pylist()
+            assert each.rows("2_b") is None
+
     def test_unicode_names(self, output: Output) -> None:
         """Of slides and labels."""
         self.commit(output, "1_Größe-日本.svs", ["a", "b"])
