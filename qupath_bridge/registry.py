@@ -67,7 +67,6 @@ def _built_in(kind: str, name: str, reference: str, install: str | None = None) 
 
 
 _PIXELS = "pip install tifffile imagecodecs"
-_CUCIM = "pip install 'qupath-bridge[cucim]'"
 _BUILT_IN: Mapping[tuple[str, str], Part] = {
     (part.kind, part.name): part
     for part in (
@@ -84,9 +83,7 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
         ),
         _built_in("reader", "tiles", "readers.tiles:TileReader", _PIXELS),
         _built_in("reader", "pillow", "readers.pillow:PillowReader", "pip install Pillow"),
-        _built_in(
-            "reader", "cucim", "readers.cucim:CucimReader", "pip install 'qupath-bridge[cucim]'"
-        ),
+        _built_in("reader", "cucim", "readers.cucim:CucimReader", "pip install cucim-cu12"),
         _built_in("encoder", "png", "codecs.png:PngEncoder", "pip install isal"),
         _built_in("encoder", "jpeg", "codecs.jpeg:JpegEncoder", _PIXELS),
         _built_in("encoder", "tiff", "codecs.tiff:TiffEncoder", _PIXELS),

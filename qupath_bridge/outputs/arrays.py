@@ -1,4 +1,4 @@
-"""What outputs of arrays have in common: one group per slide, with images and where they are from.
+"""Common parts of outputs of arrays: one group per slide, with images and where they are from.
 
 The arrays of a group have one entry per patch, in the order in which patches were written:
 
