@@ -23,6 +23,10 @@ Polygonal: TypeAlias = Polygon | MultiPolygon
 FINE = 1e-9
 """Grid to which coordinates are rounded if GEOS fails without one, pixels."""
 
+FARTHEST = float(1 << 53)
+"""Pixels from the image's corner; beyond, numbers are more than a pixel apart, and areas overflow
+in the end."""
+
 MAX_CROSSINGS = 20_000
 """Crossings of an outline with itself that are repaired; each costs time."""
 
@@ -52,8 +56,8 @@ def repair(geometry: BaseGeometry) -> tuple[Polygonal, float, float]:
     Raises
     ------
     GeometryError
-        If it is not a polygon, a coordinate is not finite, or the outline crosses itself more
-        than :data:`MAX_CROSSINGS` times.
+        If it is not a polygon, a coordinate is not a number or beyond :data:`FARTHEST`, or the
+        outline crosses itself more than :data:`MAX_CROSSINGS` times.
 
     Notes
     -----
@@ -69,9 +73,10 @@ def repair(geometry: BaseGeometry) -> tuple[Polygonal, float, float]:
     """
     if not isinstance(geometry, Polygon | MultiPolygon):
         raise GeometryError(f"A {geometry.geom_type} is not a polygon and has no area.")
-    if not np.isfinite(shapely.get_coordinates(geometry)).all():
+    # NaN is not below anything.
+    if not (np.abs(shapely.get_coordinates(geometry)) <= FARTHEST).all():
         raise GeometryError(
-            "A polygon has a coordinate that is not a finite number.",
+            "A polygon has a coordinate that is not a number, or farther away than any image ends.",
             hint="Delete the annotation in QuPath and draw it again.",
         )
     if geometry.is_valid:

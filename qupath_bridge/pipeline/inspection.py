@@ -9,7 +9,7 @@ from typing import Any
 
 import shapely
 
-from qupath_bridge.errors import BridgeError, MissingDataError
+from qupath_bridge.errors import BridgeError, GeometryError, MissingDataError
 from qupath_bridge.frozen import count, freeze, one_line
 from qupath_bridge.geometry.calibration import check_pixel_size, resolve_pixel_size
 from qupath_bridge.geometry.coordinates import coordinate_map
@@ -166,21 +166,31 @@ def _inspect_slide(
     else:
         notes += data.problems
         facts["objects"] = dict(Counter(str(o.object_type) for o in data.objects))
-        facts["classes"] = _classes(data.annotations)
+        facts["classes"], broken = _classes(data.annotations)
+        if broken:
+            all_of_them = f"{count(len(broken), 'annotation')} cannot be used. "
+            notes.append(f"{all_of_them if broken[1:] else ''}{broken[0]}")
         facts["readable"] = not failures
     return facts, notes, failures
 
 
-def _classes(annotations: Sequence[PathObject]) -> dict[str, dict[str, float]]:
-    """Count annotations and add up areas by class."""
+def _classes(
+    annotations: Sequence[PathObject],
+) -> tuple[dict[str, dict[str, float]], list[GeometryError]]:
+    """Count annotations and add up areas by class; say which of them cannot be used."""
     counts: dict[str, dict[str, float]] = {}
+    broken = []
     for annotation in annotations:
         name = annotation.class_path or UNCLASSIFIED
         total = counts.setdefault(name, {"count": 0, "area_px2": 0.0})
         total["count"] += 1
         if annotation.roi is not None and annotation.roi.has_area:
-            total["area_px2"] += float(shapely.area(repair(annotation.roi.geometry)[0]))
-    return {name: counts[name] for name in sorted(counts)}
+            try:
+                total["area_px2"] += float(shapely.area(repair(annotation.roi.geometry)[0]))
+            except GeometryError as error:
+                text = f"Annotation {annotation.id}: {error.message}"
+                broken.append(GeometryError(text, hint=error.hint))
+    return {name: counts[name] for name in sorted(counts)}, broken
 
 
 def _hex(color: int | None) -> str | None:

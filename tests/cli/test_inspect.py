@@ -1,6 +1,7 @@
 """``inspect`` of slides without a project, and of slides on which nobody knows what was drawn."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -67,3 +68,28 @@ def test_inspect_fails_where_nobody_knows_what_was_drawn(slide, tmp_path, capsys
     assert status == 1
     assert entry["objects"] is None and not entry["readable"]
     assert len(result["problems"]) == 1
+
+
+def test_a_region_that_cannot_be_used_is_named_and_hides_no_other_slide(slide, draw, capsys):
+    """An outline that no image holds, on one slide of two: its area overflows."""
+    ring = [[4, 4], [90, 5], [80, 70], [6, 60], [1e200, 4], [4, 4]]
+    far = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"classification": {"name": "Tumor"}},
+    }
+    write_slide(slide.with_name("B.tiff"), draw.texture(2), mpp=0.5)
+    drawn = slide.parent / "drawn"
+    drawn.mkdir()
+    (drawn / "A.geojson").write_text(EMPTY)
+    (drawn / "B.geojson").write_text(json.dumps([far, far]))
+    status, out, errors = call(capsys, slide.parent, "--annotations", drawn)
+    assert status == 0
+    assert "A.tiff" in out and "B.tiff" in out
+    assert re.search(
+        "B.tiff.*2 annotations cannot be used. Annotation .* farther away than any image", errors
+    )
+    assert "A.tiff" not in errors
+    alone = [slide.with_name("B.tiff"), "--annotations", drawn / "B.geojson"]
+    assert main(["plan", *map(str, alone), "--size", "64"]) == 1
+    assert "farther away than any image ends" in capsys.readouterr().err
