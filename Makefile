@@ -22,7 +22,7 @@ help:
 	@echo "make test         all checks and all tests"
 	@echo "make test-qupath  the tests that need a QuPath on this machine"
 	@echo "make soak         long tests: every kill and every fault, fuzzing for ten minutes"
-	@echo "make bench        the benchmarks, as ratios side by side"
+	@echo "make bench        every goal of speed and memory, beside other programs; BENCH=--quick"
 	@echo "make clean        remove what these commands made"
 
 $(BIN)/python:
@@ -64,7 +64,7 @@ soak: $(INSTALLED_DEV)
 	$(BIN)/python -m qupath_bridge.testing.fuzz --seconds 600 tests/data/qupath-samples
 
 bench: $(INSTALLED_DEV)
-	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
 	rm -rf demo $(VENV) build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

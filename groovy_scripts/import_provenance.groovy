@@ -52,7 +52,7 @@ if (folder == null || !listsEntry(folder, entry.getID())) {
 }
 
 // Everything is read before anything is touched. What goes is what write-back --direct would remove.
-List<PathObject> fresh = readTiles(new File(folder, entry.getID() + '.geojson.gz'))
+List<PathObject> fresh = readTiles(folder, entry.getID())
 Map<UUID, PathObject> wanted = fresh.collectEntries { PathObject tile -> [(tile.getID()): tile] }
 Set<String> places = fresh.collect { PathObject tile -> place(tile) } as Set<String>
 Set<String> replaced = earlierVersions(runs, folder) + folder.getName()
@@ -117,10 +117,14 @@ boolean listsEntry(File folder, String entryId) {
     return ['.geojson.gz', '.json'].any { String ending -> new File(folder, entryId + ending).isFile() }
 }
 
-/** The tiles in a file; fails if one of them is not ours. */
-List<PathObject> readTiles(File file) {
-    if (!file.isFile())
+/** The tiles that a run wrote for an image; fails if their file is another by now, or if one of them is not ours. */
+List<PathObject> readTiles(File folder, String entryId) {
+    File file = new File(folder, entryId + '.geojson.gz')
+    String digest = ((Map) record(folder)['tiles'])?.get(entryId) as String
+    if (digest == null && !file.exists())
         return []
+    if (!file.isFile() || file.getBytes().digest('SHA-256') != digest)
+        throw new IOException("${file} is not what run ${folder.getName()} wrote. The image was not changed. Delete ${folder}; qupath-bridge write-back PROJECT --run OUT writes it again from the run's output.")
     List<PathObject> tiles
     try {
         tiles = PathIO.readObjects(file)
@@ -180,11 +184,11 @@ boolean isCorrected(PathObject tile, File runs, String entryId, Map<String, Map<
 
 /** The classes that a run wrote for the tiles of an image; read once. */
 Map<UUID, PathClass> classes(File folder, String entryId, Map<String, Map<UUID, PathClass>> written) {
-    File file = new File(folder, entryId + '.geojson.gz')
-    Map<UUID, PathClass> known = written[file.getPath()]
+    String key = new File(folder, entryId).getPath()
+    Map<UUID, PathClass> known = written[key]
     if (known == null) {
-        known = readTiles(file).collectEntries { PathObject tile -> [(tile.getID()): tile.getPathClass()] }
-        written[file.getPath()] = known
+        known = readTiles(folder, entryId).collectEntries { PathObject tile -> [(tile.getID()): tile.getPathClass()] }
+        written[key] = known
     }
     return known
 }

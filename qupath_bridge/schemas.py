@@ -97,6 +97,7 @@ class ProjectRunRecord(RunRecord):
 
     out: str
     project: str
+    tiles: dict[FileName, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
     failures: list[_Failure]
 
 

@@ -1,4 +1,4 @@
-"""Where the time of a job goes: seconds by step, when somebody asks for them."""
+"""Seconds of each step of a job, when somebody asks for them."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def offer(monkeypatch):
 
 def test_built_in_parts_are_listed_by_kind():
     assert registry.names("reader") == ("openslide", "tiles", "pillow", "cucim")
-    assert registry.names("encoder") == ("png", "jpeg", "tiff")
+    assert registry.names("encoder") == ("png", "jpeg", "tiff", "raw", "webp", "jxl")
     assert registry.names("tissue") == ("saturation", "otsu")
     assert registry.names("stain") == ()
     assert {part.origin for kind in registry.KINDS for part in registry.parts(kind)} == {"built in"}

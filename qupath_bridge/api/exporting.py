@@ -79,6 +79,9 @@ def export(
         If the output is refused or cannot be written.
     InterruptedRunError
         If it is stopped; what is committed stays, and ``resume=True`` goes on.
+    UsageError
+        If plans are given and none of their slides could be planned; the output then has the
+        report of a run in which every slide failed.
 
     Examples
     --------
@@ -109,7 +112,7 @@ def _export_source(
 ) -> Run:
     plans = _plans_of(source)
     if plans is not None:
-        if selection is not None or (config is not None and config != plans[0].config):
+        if selection is not None or config not in (None, plans.config):
             raise UsageError(
                 "Plans have their slides and configuration already.",
                 hint="Give selection and config to plan, or export slides.",
@@ -137,12 +140,21 @@ def _export_plans(
             "The plans were made with different configurations.",
             hint="Export them into one output each.",
         )
-    settings = Settings(Selection(), plans[0].config, options)
-    surveyed = survey_plans(plans, unread=bool(plans.failures))
+    if plans.config is None:
+        raise UsageError("Nothing to export: no slide was planned.")
+    settings = Settings(Selection(), plans.config, options)
+    surveyed = survey_plans(plans, plans.config, unread=bool(plans.failures))
     expected = {one.slide_id: one.digest for one in plans}
-    return _export(
+    run = _export(
         surveyed, out, settings, (), expected, plans.failures, on_progress, cancel, command
     )
+    if not plans:
+        first = plans.failures[0]
+        raise UsageError(
+            f"Nothing was exported: no slide could be planned. {run.place} has the report.",
+            hint=f"The first failure: {first.slide_name}: {first.error}",
+        )
+    return run
 
 
 def _export(
@@ -206,18 +218,9 @@ def _plans_of(source: Any) -> Plans | None:
     if isinstance(source, Plan):
         return Plans([source])
     if isinstance(source, Plans):
-        if not len(source):
-            first = source.failures[0] if source.failures else None
-            raise UsageError(
-                "Nothing to export: no slide could be planned.",
-                hint=f"The first failure: {first.slide_name}: {first.error}" if first else None,
-            )
         return source
-    if isinstance(source, list | tuple):
-        if not source:
-            raise UsageError("Nothing to export: no slide was planned.")
-        if all(isinstance(each, Plan) for each in source):
-            return Plans(source)
+    if isinstance(source, list | tuple) and all(isinstance(each, Plan) for each in source):
+        return Plans(source)
     return None
 
 

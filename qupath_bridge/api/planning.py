@@ -99,7 +99,7 @@ def plan(
         refuse_opening(options)
         one = plan_slide(source, config, options)
         # The other slides of the project are not read: a class may be theirs.
-        shared = survey_plans([one], unread=True).warnings
+        shared = survey_plans([one], config, unread=True).warnings
         return dataclasses.replace(one, warnings=(*one.warnings, *shared))
     with open_source(source, options) as (projects, given):
         slides = select(given, selection)
@@ -107,12 +107,12 @@ def plan(
         slide_ids = [names[slide_key(slide)] for slide in slides]
         plans = plan_slides(slides, config, options, slide_ids=slide_ids)
     problems = [text for project in projects for text in project.problems]
-    shared = survey_plans(plans, unread=bool(plans.failures)).warnings if len(plans) else ()
+    shared = survey_plans(plans, config, unread=bool(plans.failures)).warnings if len(plans) else ()
     empty = warn_of_empty(
         (one.slide.name, len(one), {str(reason): n for reason, n in one.dropped.items()})
         for one in plans
     )
-    return Plans(plans, plans.failures, (*problems, *shared, *empty))
+    return Plans(plans, plans.failures, (*problems, *shared, *empty), config=plans.config)
 
 
 def draw_previews(

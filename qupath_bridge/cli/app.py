@@ -18,7 +18,7 @@ from qupath_bridge._version import __version__
 from qupath_bridge.errors import BridgeError, OutputError
 
 from . import streams
-from .options import Given, add_flags, suggest_options, takes_options, with_flags
+from .options import Command, Given, add_flags, suggest_options, takes_options, with_flags
 from .output import json_text, message, reset_level, set_level
 
 __all__ = ["app", "run"]
@@ -81,7 +81,7 @@ def _options(
     set_level(-1 if quiet else verbose)
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="New folder.")] = Path("demo"),
     json: Json = False,
@@ -92,7 +92,7 @@ def demo(
     return run_demo(folder, as_json=json)
 
 
-@app.command()
+@app.command(cls=Command)
 @takes_options("qupath")
 def doctor(given: Given, json: Json = False) -> int:
     """Say what is installed, what is missing, and how to get it."""
@@ -101,7 +101,7 @@ def doctor(given: Given, json: Json = False) -> int:
     return run_doctor(given, as_json=json)
 
 
-@app.command()
+@app.command(cls=Command)
 @takes_options(*PLACES, "reader")
 def inspect(projects: Sources, given: Given, json: Json = False) -> int:
     """Show slides, classes, pixel sizes, coordinates, and problems of a project."""
@@ -110,7 +110,7 @@ def inspect(projects: Sources, given: Given, json: Json = False) -> int:
     return run_inspect(projects, given, as_json=json)
 
 
-@app.command()
+@app.command(cls=Command)
 @takes_options(besides=RUN_ONLY, file=True)
 def plan(projects: Sources, given: Given, json: Json = False) -> int:
     """Count patches by label and reason, and draw a preview; write nothing else."""
@@ -119,7 +119,7 @@ def plan(projects: Sources, given: Given, json: Json = False) -> int:
     return run_plan(projects, given, as_json=json)
 
 
-@app.command()
+@app.command(cls=Command)
 @takes_options(file=True)
 def export(
     projects: Sources,
@@ -138,7 +138,7 @@ def export(
     return run_export(projects, out, given, dry_run=dry_run, as_json=json)
 
 
-@app.command()
+@app.command(cls=Command)
 @takes_options("reader", "slide_map")
 def verify(
     out: OutArgument,
@@ -155,7 +155,7 @@ def verify(
     return run_verify(out, pixels, given, as_json=json)
 
 
-@app.command()
+@app.command(cls=Command)
 @takes_options("break_lock")
 def clean(out: OutArgument, given: Given, json: Json = False) -> int:
     """Remove what abandoned runs left in an output."""
@@ -164,7 +164,7 @@ def clean(out: OutArgument, given: Given, json: Json = False) -> int:
     return run_clean(out, given, as_json=json)
 
 
-@app.command()
+@app.command(cls=Command)
 @takes_options(*PLACES)
 def status(
     project: ProjectArgument,
@@ -180,7 +180,7 @@ def status(
     return run_status(project, given, exit_code=exit_code, as_json=json)
 
 
-@app.command("write-back")
+@app.command("write-back", cls=Command)
 @takes_options("entry", "engine", "qupath")
 def write_back(
     project: ProjectArgument,
@@ -222,7 +222,7 @@ def write_back(
     )  # fmt: skip
 
 
-@config_app.command("init")
+@config_app.command("init", cls=Command)
 def config_init(
     path: Annotated[Path, typer.Argument(metavar="[FILE]")] = Path("export.toml"),
 ) -> int:
@@ -232,7 +232,7 @@ def config_init(
     return run_init(path)
 
 
-@config_app.command("show")
+@config_app.command("show", cls=Command)
 @takes_options(file=True)
 def config_show(given: Given, json: Json = False) -> int:
     """Show the values that a file and flags give."""
@@ -241,7 +241,7 @@ def config_show(given: Given, json: Json = False) -> int:
     return run_show(given, as_json=json)
 
 
-@config_app.command("check")
+@config_app.command("check", cls=Command)
 def config_check(path: Annotated[Path, typer.Argument(metavar="FILE")], json: Json = False) -> int:
     """Report every fault of a configuration file, each with its place."""
     from .config import run_check

@@ -12,13 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from qupath_bridge.errors import BridgeError, ConfigError, Fault, UsageError
 
 if TYPE_CHECKING:
     from qupath_bridge.config import Option, Settings
 
-__all__ = ["Given", "add_flags", "flag_of", "suggest_options", "takes_options", "words_of"]
+__all__ = [
+    "Command",
+    "Given",
+    "add_flags",
+    "flag_of",
+    "suggest_options",
+    "takes_options",
+    "words_of",
+]
 
 PANELS = {"slides": "Which slides"}
 """Headings of ``--help`` that are not just the name of the group."""
@@ -76,6 +85,26 @@ class Given(NamedTuple):
         if not found and self.file and flags.keys() & names:
             return [f"{self.file}: {place}"]
         return found
+
+
+class Command(TyperCommand):
+    """A command that refuses a flag with a value where it stands twice, if it takes one value."""
+
+    def make_parser(self, ctx: Any) -> Any:
+        """Return the parser of the command line; without this check the last value wins."""
+        parser: Any = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_once(args: list[str]) -> Any:
+            values, rest, order = parse(args)
+            for each in order:
+                single = isinstance(each, TyperOption) and not (each.multiple or each.is_flag)
+                if single and order.count(each) > 1:
+                    raise UsageError(f"{each.opts[0]} is given twice.", hint="Give it once.")
+            return values, rest, order
+
+        parser.parse_args = parse_once
+        return parser
 
 
 _commands: dict[str, Callable[[], None]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -116,9 +117,18 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     label   patches
     Tumor        12
     Stroma        7
+
+    Names that look the same and are not have their invisible signs escaped.
+
+    >>> print("\n".join(table(("label", "patches"), [("Tumor", 12), ("Tumor\xa0", 7)])))
+    label      patches
+    Tumor           12
+    Tumor\xa0        7
     """
     rows = list(rows)
-    cells = [[_clipped(escape_controls(str(cell))) for cell in row] for row in (header, *rows)]
+    shown = [[escape_controls(str(cell)) for cell in row] for row in (header, *rows)]
+    columns = [_told_apart(column) for column in zip(*shown, strict=True)]
+    cells = [[_clipped(cell) for cell in row] for row in zip(*columns, strict=True)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
     return [
@@ -128,6 +138,32 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
         ).rstrip()
         for row in cells
     ]
+
+
+def _told_apart(column: Sequence[str]) -> list[str]:
+    """Return the texts of a column; of those that look alike, invisible signs are escaped."""
+    alike: dict[str, set[str]] = {}
+    for text in column:
+        alike.setdefault(_look(text), set()).add(text)
+    return [_visible(text) if len(alike[_look(text)]) > 1 else text for text in column]
+
+
+_UNSEEN = {"Zs", "Cf", "Mn"}
+"""Kinds of signs, by Unicode's names of them: spaces, joiners, accents that stand alone."""
+
+
+def _look(text: str) -> str:
+    """Return what a person sees of a text: composed letters, and spaces that are all alike."""
+    signs = (" " if sign.isspace() else sign for sign in unicodedata.normalize("NFC", text))
+    return "".join(sign for sign in signs if unicodedata.category(sign) != "Cf").strip()
+
+
+def _visible(text: str) -> str:
+    """Escape the signs that nobody sees or tells from others."""
+    return "".join(
+        ascii(sign)[1:-1] if unicodedata.category(sign) in _UNSEEN and sign != " " else sign
+        for sign in text
+    )
 
 
 def _clipped(text: str) -> str:

@@ -14,8 +14,9 @@ from qupath_bridge.errors import ReadError, UsageError
 from qupath_bridge.model import PixelArray
 
 from .base import Encoder
+from .raw import RawEncoder, decode_raw
 
-__all__ = ["Encoder", "decode", "encoder_of", "get_encoder"]
+__all__ = ["Encoder", "RawEncoder", "decode", "encoder_of", "get_encoder"]
 
 SUBSAMPLINGS = ("420", "422", "444")
 JXL_SIGNATURE = b"\xff\x0a"
@@ -33,7 +34,8 @@ def get_encoder(
     Parameters
     ----------
     format : str
-        The name of a registered encoder: png, jpeg, tiff, webp, jxl, or one of another package.
+        The name of a registered encoder: png, jpeg, tiff, webp, jxl, raw, or one of another
+        package.
     quality : int
         1 to 100, for formats with loss.
     subsampling : str
@@ -75,7 +77,7 @@ def encoder_of(config: ExportConfig, mpp: float | None) -> Encoder:
     )
 
 
-def decode(data: bytes, size: tuple[int, int] | None = None) -> PixelArray:
+def decode(data: bytes, size: tuple[int, int] | None = None, *, raw: bool = False) -> PixelArray:
     """Return the pixels of an image file, shape (H, W, 3), uint8.
 
     Parameters
@@ -84,6 +86,8 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> PixelArray:
     size : (int, int), optional
         Width and height that the image must have; another one is refused before its pixels fill
         the memory. Without it, Pillow's bound on the number of pixels holds.
+    raw : bool
+        True if the bytes are those of the format ``raw``, which has no header; needs ``size``.
 
     Raises
     ------
@@ -93,6 +97,8 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> PixelArray:
         If they are a JPEG XL file and nothing that is installed reads those.
     """
     try:
+        if raw and size is not None:
+            return decode_raw(data, size)
         if data.startswith(JXL_SIGNATURE):
             return _decode_jxl(data, size)
         with warnings.catch_warnings():

@@ -61,7 +61,7 @@ class Model(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some values changed, checked again."""
-        return type(self)(**{**self.model_dump(), **changes})
+        return type(self)(**{**self.model_dump(exclude_unset=True), **changes})
 
     def as_json(self) -> dict[str, Any]:
         """Return all values as plain JSON values."""

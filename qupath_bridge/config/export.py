@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import BeforeValidator, model_validator
 
 from qupath_bridge import registry
-from qupath_bridge.errors import UsageError
+from qupath_bridge.errors import MissingDependencyError, UsageError
 
 from .base import Model
 from .declare import option, part
@@ -200,7 +200,11 @@ class ExportConfig(Model):
     stain: Annotated[str, part("stain", besides=("none",), argument=True)] = option(
         "none", "stain normalisation", show="NAME[:ARGUMENT]"
     )
-    format: Annotated[str, part("encoder")] = option("png", "file format of a patch", show="FORMAT")
+    format: Annotated[str, part("encoder")] = option(
+        "png",
+        "file format of a patch; containers of arrays hold raw pixels, and need none",
+        show="FORMAT",
+    )
     jpeg_quality: int = option(90, "JPEG quality", show="1-100", ge=1, le=100)
     jpeg_subsampling: Annotated[Literal["420", "422", "444"], BeforeValidator(as_text)] = option(
         "420",
@@ -263,6 +267,14 @@ class ExportConfig(Model):
                 registry.check("quality", name)
             except UsageError as error:
                 raise ValueError(f"qc_min: {error}") from error
+        if _holds_arrays(self.container):
+            if "format" not in self.model_fields_set:
+                self.__dict__["format"] = RAW
+            elif self.format != RAW:
+                raise ValueError(
+                    f"format is raw in the container {self.container}, which holds pixels as they "
+                    "are; leave it out, or choose a container of files, as tar"
+                )
         if problem := layout_problem(self.layout):
             raise ValueError(f"layout {problem}")
         return self
@@ -308,3 +320,18 @@ class ExportConfig(Model):
             labels=self.labels,
             min_tissue=None if self.tissue == "none" else self.min_tissue,
         )
+
+
+RAW = "raw"
+
+
+def _holds_arrays(container: str) -> bool:
+    """Return whether a container takes pixels instead of the bytes of files.
+
+    One that cannot be loaded says what it lacks where it is opened.
+    """
+    try:
+        factory = registry.load("output", registry.split_argument(container)[0])
+    except MissingDependencyError:
+        return False
+    return getattr(factory, "accepts", "bytes") == "array"

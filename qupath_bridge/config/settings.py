@@ -91,7 +91,7 @@ class Settings(OneLine):
         values = {
             name: value
             for model in (self.selection, self.config, self.options)
-            for name, value in model.model_dump().items()
+            for name, value in model.model_dump(exclude_unset=True).items()
         }
         unset = {name for name, value in changes.items() if value is None and name in known}
         merged = {**values, **changes}

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from qupath_bridge.model import PixelArray
     from qupath_bridge.stores.base import Data
 
+    from .row_batches import Rows
+
 __all__ = ["DamagedRowsError", "Location", "LockHolder", "Output", "PatchRef"]
 
 
@@ -85,7 +87,7 @@ class Output(Protocol):
     """Payload of :meth:`write`: encoded files or pixels."""
 
     wants_records: bool
-    """Whether :meth:`write` uses the record of a patch, which takes time to make."""
+    """True if :meth:`write` uses the record of a patch, which takes time to make."""
 
     @property
     def url(self) -> str:
@@ -174,14 +176,22 @@ class Output(Protocol):
         """Return the ids of the committed slides, sorted."""
         ...
 
-    def table(self, slide_id: str) -> pa.Table | None:
-        """Return the rows of a slide, None if it is not committed.
+    def rows(self, slide_id: str) -> Rows | None:
+        """Open the rows of a slide, to be read some thousand at a time; None if not committed.
 
         Raises
         ------
         OutputError
             If they cannot be reached, or are of a version that this one does not know; of the
-            kind ``DamagedRowsError`` of this module if they are damaged.
+            kind ``DamagedRowsError`` of this module if they are damaged. Rows that are damaged
+            behind the beginning may fail when they are read.
+        """
+        ...
+
+    def table(self, slide_id: str) -> pa.Table | None:
+        """Return all rows of a slide at once, None if it is not committed.
+
+        Errors are those of :meth:`rows`.
         """
         ...
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from .index import BATCH, FIELDS, in_order, tables_of, to_json
+from .index import FIELDS, in_order, rows_of, to_json
 
 if TYPE_CHECKING:
     from .base import Output
@@ -34,8 +34,8 @@ def csv_pieces(output: Output) -> Iterator[bytes]:
     """Yield the content of ``index.csv``, some lines at a time."""
     names, keys = _csv_columns(output)
     yield _lines([["slide_id", *names, *(f"{META_PREFIX}{key}" for key in keys)]])
-    for slide_id, table in tables_of(output):
-        for batch in table.to_batches(BATCH):
+    for slide_id, rows in rows_of(output):
+        for batch in rows.batches():
             held = dict(zip(batch.schema.names, batch.columns, strict=True))
             empty = [None] * batch.num_rows
             columns: list[Sequence[object]]
@@ -49,10 +49,10 @@ def csv_pieces(output: Output) -> Iterator[bytes]:
 def _csv_columns(output: Output) -> tuple[list[str], list[str]]:
     """Return the names of all columns but ``metadata``, and the keys of that."""
     names, keys = dict.fromkeys(FIELDS), set()
-    for _, table in tables_of(output):
-        names.update(dict.fromkeys(table.column_names))
-        for chunk in table.column("metadata").chunks:
-            keys.update(chunk.keys.unique().to_pylist())
+    for _, rows in rows_of(output):
+        names.update(dict.fromkeys(rows.schema.names))
+        for batch in rows.batches(["metadata"]):
+            keys.update(batch.column(0).keys.unique().to_pylist())
     return [name for name in in_order(names) if name != "metadata"], sorted(keys)
 
 

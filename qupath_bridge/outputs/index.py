@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
@@ -24,6 +22,7 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.schemas import parse_json
 
 from .base import DamagedRowsError
+from .row_batches import AnyRows, Rows
 
 if TYPE_CHECKING:
     from qupath_bridge.stores.base import Draft, Store
@@ -36,15 +35,15 @@ __all__ = [
     "SCHEMA_VERSION",
     "delete_partition",
     "facts_of",
-    "is_patch_path",
     "list_partitions",
     "make_table",
     "metadata_of",
     "new_partition",
+    "open_partition",
     "read_dropped",
     "read_index",
     "read_partition",
-    "row_problem",
+    "rows_of",
     "schema",
     "strange_files",
     "unused_dropped",
@@ -174,9 +173,9 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind, from_pandas=True)
 
 
-def metadata_of(table: pa.Table) -> dict[str, str]:
+def metadata_of(rows: AnyRows) -> dict[str, str]:
     """Return what :func:`make_table` was given for all rows, and the schema version."""
-    return _metadata(table.schema)
+    return _metadata(rows.schema)
 
 
 def _metadata(columns: pa.Schema) -> dict[str, str]:
@@ -207,8 +206,8 @@ def with_facts(table: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
     return _annotated(table, {**metadata_of(table), "facts": to_json(facts)})
 
 
-def facts_of(table: pa.Table) -> Any:
-    """Return what :func:`with_facts` put into a table; empty where it put nothing.
+def facts_of(rows: AnyRows) -> Any:
+    """Return what :func:`with_facts` put into rows; empty where it put nothing.
 
     Raises
     ------
@@ -216,7 +215,7 @@ def facts_of(table: pa.Table) -> Any:
         If it is damaged.
     """
     try:
-        return parse_json(metadata_of(table).get("facts", "{}"))
+        return parse_json(metadata_of(rows).get("facts", "{}"))
     except ValueError as error:
         raise DamagedRowsError(f"The facts in a partition are damaged: {error}.") from error
 
@@ -305,6 +304,22 @@ def _parquet(table: pa.Table) -> memoryview:
     return buffer.getbuffer()
 
 
+def open_partition(store: Store, slide_id: str) -> Rows | None:
+    """Open the rows of one slide; None if it is not committed.
+
+    Raises
+    ------
+    DamagedRowsError
+        If the file is damaged.
+    OutputError
+        If it cannot be reached, or is of a version that this one does not know.
+    """
+    rows = _open(store, _partition(slide_id))
+    if rows is not None and (problem := _schema_problem(rows.schema)):
+        raise rows.damaged(problem)
+    return rows
+
+
 def read_partition(
     store: Store, slide_id: str, columns: Sequence[str] | None = None
 ) -> pa.Table | None:
@@ -324,7 +339,8 @@ def read_partition(
     OutputError
         If it cannot be reached, or is of a version that this one does not know.
     """
-    return _read(store, _partition(slide_id), columns, _schema_problem)
+    rows = open_partition(store, slide_id)
+    return None if rows is None else rows.table(columns)
 
 
 def read_dropped(store: Store, slide_id: str) -> pa.Table | None:
@@ -341,9 +357,9 @@ def read_dropped(store: Store, slide_id: str) -> pa.Table | None:
     if file is None:
         return None
     name = f"{DROPPED_PREFIX}{slide_id}/{file}"
-    if (table := _read(store, name)) is None:
+    if (rows := _open(store, name)) is None:
         raise DamagedRowsError(f"{name} is missing.")
-    return table
+    return rows.table()
 
 
 def unused_dropped(store: Store, slide_id: str) -> Iterator[str]:
@@ -353,8 +369,8 @@ def unused_dropped(store: Store, slide_id: str) -> Iterator[str]:
 
 def _dropped_file(store: Store, slide_id: str) -> str | None:
     """Return the name, in the slide's folder, of the file that the rows of a slide go with."""
-    table = read_partition(store, slide_id, ())
-    return None if table is None else metadata_of(table).get("dropped")
+    rows = open_partition(store, slide_id)
+    return None if rows is None else metadata_of(rows).get("dropped")
 
 
 def _dropped_besides(store: Store, slide_id: str, file: str | None) -> Iterator[str]:
@@ -364,34 +380,20 @@ def _dropped_besides(store: Store, slide_id: str, file: str | None) -> Iterator[
             yield name
 
 
-def _read(
-    store: Store,
-    name: str,
-    columns: Sequence[str] | None = None,
-    problem_of: Callable[[pa.Schema], str | None] = lambda found: None,
-) -> pa.Table | None:
+def _open(store: Store, name: str) -> Rows | None:
     if not store.exists(name):
         return None
+    rows = Rows(store.get(name), name)
     try:
-        # ParquetFile, as read_table would add the partition key from the path.
-        file = pq.ParquetFile(pa.BufferReader(store.get(name)))
-        _check_bounds(file.metadata)
-        if problem := problem_of(file.schema_arrow):
-            raise ValueError(problem)
-        # Without Arrow's threads: a slide's rows are few, and threads that start while the process
-        # ends can abort it.
-        table = file.read(None if columns is None else list(columns), use_threads=False)
-        # Arrow takes texts that are not UTF-8, and fails where they are used: in rows and notes.
-        table.validate(full=True)
-        version = metadata_of(table).get("schema_version")
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise DamagedRowsError(f"{name} is damaged: {error}.") from error
+        version = metadata_of(rows).get("schema_version")
+    except ValueError as error:
+        raise rows.damaged(error) from error
     if version != str(SCHEMA_VERSION):
         raise OutputError(
             f"{name} has schema version {version}; this version reads {SCHEMA_VERSION}.",
             hint="Use the version of qupath-bridge that wrote it, or a newer one.",
         )
-    return table
+    return rows
 
 
 def delete_partition(store: Store, slide_id: str) -> None:
@@ -421,14 +423,6 @@ def strange_files(store: Store) -> Iterator[str]:
             yield name
 
 
-def _check_bounds(found: pq.FileMetaData) -> None:
-    """Refuse, before it is read, a file that no export writes and that could fill the memory."""
-    groups = [found.row_group(i) for i in range(found.num_row_groups)]
-    size = sum(group.total_byte_size for group in groups)
-    if not 0 <= found.num_rows <= MAX_ROWS or not 0 <= size <= MAX_ROWS_BYTES:
-        raise ValueError(f"it says that it has {found.num_rows} rows of {size} bytes")
-
-
 def _schema_problem(found: pa.Schema) -> str | None:
     """Return why a file cannot be a partition; None if its columns are those of one."""
     names = found.names
@@ -444,60 +438,8 @@ def _schema_problem(found: pa.Schema) -> str | None:
     return None
 
 
-def is_patch_path(path: str) -> bool:
-    """Return whether a path of a row stays inside ``patches/``."""
-    return re.fullmatch(_PATH, path) is not None
-
-
-def row_problem(table: pa.Table) -> str | None:
-    """Return why rows cannot be those of written patches; None if they can.
-
-    Code that uses rows relies on this: what is always there is there, numbers are in a possible
-    range, and paths stay inside ``patches/``.
-    """
-    for name in _ALWAYS:
-        if table.column(name).null_count:
-            return f"the column {name} has a row without a value"
-    for name, (least, most) in _RANGES.items():
-        ends = pc.min_max(table.column(name)).as_py()
-        for value in ends.values():
-            if value is not None and not least <= value <= most:
-                return f"the column {name} has {value}"
-    inside = pc.match_substring_regex(table.column("path"), _PATH)
-    if table.num_rows and not pc.all(inside).as_py():
-        return "the column path leads out of the folder patches"
-    return None
-
-
-BATCH = 4096
-
 GROUP = 1 << 15
-"""Rows of a row group: what is written, or read, at a time; some 30 MB in memory."""
-
-MAX_ROWS = 10_000_000
-"""Rows of one slide: 3 million patches of 64 pixels fill the largest slides."""
-MAX_ROWS_BYTES = 2 << 30
-"""Bytes of these rows before compression, some 200 per patch."""
-
-_ALWAYS = (
-    "run_id", "entry_id", "slide_name", "patch_id", "tile_uuid", "col", "row",
-    "x_qupath", "y_qupath", "w_qupath", "h_qupath", "x_slide", "y_slide", "w_slide", "h_slide",
-    "z", "t", "width", "height", "downsample", "read_level", "path", "digest",
-)  # fmt: skip
-"""Columns that have a value in every row."""
-
-_INT32, _INT64 = (1 << 31) - 1, (1 << 63) - 1
-_RANGES: Mapping[str, tuple[float, float]] = {
-    **dict.fromkeys(("w_qupath", "h_qupath", "w_slide", "h_slide"), (1, _INT32)),
-    **dict.fromkeys(("width", "height"), (1, 1 << 14)),  # as the option size
-    **dict.fromkeys(("z", "t", "read_level"), (0, _INT32)),
-    **dict.fromkeys(("offset", "length"), (0, _INT64)),
-    **dict.fromkeys(("mpp", "downsample"), (1e-300, 1e300)),
-}
-"""The least and the most that a column can have."""
-
-_PATH = r"^patches(?:/[^/\\:]*[^/\\:.][^/\\:]*)+$"
-"""A name below ``patches/`` that does not lead out of it again."""
+"""Rows of a row group: what is written at a time; some 30 MB in memory."""
 
 
 def _partition(slide_id: str) -> str:
@@ -514,7 +456,8 @@ def read_index(output: Output) -> pa.Table:
     """
     tables = [
         table.add_column(0, "slide_id", pa.array([slide_id] * table.num_rows, pa.string()))
-        for slide_id, table in tables_of(output)
+        for slide_id, rows in rows_of(output)
+        for table in [rows.table()]
     ]
     if not tables:
         return schema().empty_table().add_column(0, "slide_id", pa.array([], pa.string()))
@@ -534,10 +477,11 @@ def in_order(names: Iterable[str]) -> list[str]:
     return [*at[:behind], *extra, *at[behind:]]
 
 
-def tables_of(output: Output) -> Iterator[tuple[str, pa.Table]]:
+def rows_of(output: Output) -> Iterator[tuple[str, Rows]]:
+    """Yield the committed slides and their rows."""
     for slide_id in output.slides():
-        if (table := output.table(slide_id)) is not None:
-            yield slide_id, table
+        if (rows := output.rows(slide_id)) is not None:
+            yield slide_id, rows
 
 
 def to_json(value: object) -> str:

@@ -31,6 +31,9 @@ class NameSet:
     def __contains__(self, name: str) -> bool:
         return _digest(name) in self._digests
 
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
 
 class NameLog:
     """Names in the order in which they were added, compressed: some 20 bytes a name.

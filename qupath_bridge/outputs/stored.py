@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import pyarrow as pa
 
@@ -20,6 +20,7 @@ from qupath_bridge.stores.local import LocalStore
 from . import index, lock
 from .base import Location, LockHolder, PatchRef
 from .names import NameLog, NameSet
+from .row_batches import Rows, is_patch_path
 
 if TYPE_CHECKING:
     from qupath_bridge.model import PixelArray
@@ -63,12 +64,23 @@ class StoredOutput(ABC, Generic[Pending]):
         """Return what is held about a slide that is begun."""
 
     @abstractmethod
-    def _write(self, pending: Pending, patch: PatchRef, payload: bytes) -> Location:
-        """Write one patch."""
+    def _write(self, pending: Pending, patch: PatchRef, payload: Any) -> Location:
+        """Write one patch: bytes, or pixels if the output takes arrays."""
 
     @abstractmethod
     def _finish(self, pending: Pending) -> Mapping[str, str]:
         """Complete all files of a slide; return the final path of each path that was not final."""
+
+    def _placed(self, pending: Pending, rows: pa.Table) -> pa.Table:
+        """Return rows with their final locations; called in the order of the rows."""
+        return rows
+
+    def _publish(self, pending: Pending) -> None:
+        """Give their names to files that hold more than patches; all rows were placed."""
+
+    def _companions(self, slide_id: str) -> Collection[str]:
+        """Return the names of files of a slide with patches that its rows do not list."""
+        return ()
 
     @abstractmethod
     def _cancel(self, pending: Pending) -> None:
@@ -123,8 +135,10 @@ class StoredOutput(ABC, Generic[Pending]):
 
     def write(self, patch: PatchRef, payload: bytes | PixelArray) -> Location:
         """Write one patch of a slide that was begun."""
-        if not isinstance(payload, bytes):
-            raise UsageError(f"The output {self.name!r} takes encoded files, not pixels.")
+        if isinstance(payload, bytes) != (self.accepts == "bytes"):
+            kinds = ("encoded files", "pixels")
+            wanted, given = kinds if self.accepts == "bytes" else kinds[::-1]
+            raise UsageError(f"The output {self.name!r} takes {wanted}, not {given}.")
         return self._write(self._begun(patch.slide_id), patch, payload)
 
     def commit(
@@ -140,7 +154,7 @@ class StoredOutput(ABC, Generic[Pending]):
         gone: list[str] = []
         with index.new_partition(self.store, slide_id, rows.schema, dropped) as write:
             for batch in _batches(rows):
-                table = _with_paths(batch, moved)
+                table = self._placed(pending, _with_paths(batch, moved))
                 gone += self._missing(table)
                 listed.update(table.column("path").to_pylist())
                 write(table)
@@ -150,6 +164,9 @@ class StoredOutput(ABC, Generic[Pending]):
                     f"while the slide was exported, {gone[0]} among them.",
                     hint="Resume the run when nobody else works in this folder.",
                 )
+            self._publish(pending)
+            if listed:
+                listed.update(self._companions(slide_id))
             earlier = [name for name in self._listed(slide_id) or () if name not in listed]
         for name in sorted(earlier):
             self.store.delete(name)
@@ -190,6 +207,10 @@ class StoredOutput(ABC, Generic[Pending]):
     def slides(self) -> list[str]:
         """Return the ids of the committed slides, sorted."""
         return index.list_partitions(self.store)
+
+    def rows(self, slide_id: str) -> Rows | None:
+        """Open the rows of a slide, None if it is not committed."""
+        return index.open_partition(self.store, slide_id)
 
     def table(self, slide_id: str) -> pa.Table | None:
         """Return the rows of a slide, None if it is not committed."""
@@ -268,12 +289,14 @@ class StoredOutput(ABC, Generic[Pending]):
     def _listed(self, slide_id: str) -> Iterator[str] | None:
         """Return the files that the rows of a slide list, None if the rows are damaged."""
         try:
-            table = index.read_partition(self.store, slide_id, ["path"])
+            rows = index.open_partition(self.store, slide_id)
+            paths = [] if rows is None else rows.table(["path"]).column("path").unique().to_pylist()
         except OutputError:
             return None
-        paths = () if table is None else table.column("path").unique().to_pylist()
+        if paths:
+            paths += list(self._companions(slide_id))
         # Whatever rows list, nothing but files of patches is ever removed because of it.
-        return (path for path in paths if path is not None and index.is_patch_path(path))
+        return (path for path in paths if path is not None and is_patch_path(path))
 
     def _listed_set(self, slide_id: str) -> NameSet | None:
         names = self._listed(slide_id)

@@ -21,7 +21,7 @@ from .stored import PATCHES, StoredOutput
 if TYPE_CHECKING:
     from qupath_bridge.stores.base import Draft, Store
 
-__all__ = ["DEFAULT_SIZE", "TarOutput", "parse_size", "sample_key"]
+__all__ = ["DEFAULT_SIZE", "TarOutput", "header", "parse_size", "sample_key"]
 
 DEFAULT_SIZE = 256 * 10**6
 """Bytes of a shard, when nothing else is said."""
@@ -96,23 +96,24 @@ class TarOutput(StoredOutput[_Slide]):
         return _Slide(slide_id)
 
     def _write(self, pending: _Slide, patch: PatchRef, payload: bytes) -> Location:
-        key = sample_key(patch.slide_id, patch.patch_id)
-        head, gap = _header(f"{key}{_ending(patch)}", len(payload)), _padding(len(payload))
-        record = _member(f"{key}.json", _record(patch))
-        sample = len(head) + len(payload) + len(gap) + len(record)
+        key, size = sample_key(patch.slide_id, patch.patch_id), len(payload)
+        head, record = header(f"{key}{_ending(patch)}", size), _record(patch)
+        sample = b"".join(
+            (head, payload, bytes(-size % _BLOCK),
+             header(f"{key}.json", len(record)), record, bytes(-len(record) % _BLOCK))
+        )  # fmt: skip
         _check_whole(pending)
         pending.broken = True  # until all of this is done
         shard = pending.shard
-        if shard is not None and shard.size + sample + len(_END) > self.shard_size:
+        if shard is not None and shard.size + len(sample) + len(_END) > self.shard_size:
             self._complete(pending)
             shard = None
         if shard is None:
             shard = pending.shard = self._new_shard(pending)
         offset = shard.size + len(head)
-        for piece in (head, payload, gap, record):
-            shard.write(piece)
+        shard.write(sample)
         pending.broken = False
-        return Location(shard.placeholder, offset, len(payload))
+        return Location(shard.placeholder, offset, size)
 
     def _new_shard(self, pending: _Slide) -> _Shard:
         placeholder = f"{PATCHES}{pending.slide_id}-unfinished-{len(pending.final):06d}.tar"
@@ -207,9 +208,15 @@ def _ending(patch: PatchRef) -> str:
     return PurePosixPath(file).suffix or ".bin"
 
 
+_to_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, allow_nan=False).encode
+
+
 def _record(patch: PatchRef) -> bytes:
     values = {**(patch.record or {}), "patch_id": patch.patch_id, "slide_id": patch.slide_id}
-    return json.dumps(_finite(values), ensure_ascii=False, sort_keys=True).encode()
+    try:
+        return _to_json(values).encode()
+    except (TypeError, ValueError):  # mappings other than dict, numbers that JSON does not have
+        return _to_json(_finite(values)).encode()
 
 
 def _finite(value: Any) -> Any:
@@ -223,16 +230,23 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _member(name: str, data: bytes) -> bytes:
-    return _header(name, len(data)) + data + _padding(len(data))
+def header(name: str, size: int) -> bytes:
+    """Return the header of a member: no time and no owner, whoever writes it.
+
+    The same bytes as ``tarfile`` gives. Names and sizes that fit in the oldest form of a header,
+    which are almost all, are put into a header that is ready but for them.
+    """
+    if len(name) > _NAME or not name.isascii() or size >= _SIZES:
+        info = tarfile.TarInfo(name)
+        info.size = size
+        return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    file, length = name.encode().ljust(_NAME, b"\0"), b"%011o" % size
+    checksum = b"%06o" % (_SUM + sum(file) + sum(length))
+    return b"".join((file, _OWNER, length, _TIME, checksum, _REST))
 
 
-def _header(name: str, size: int) -> bytes:
-    """Return the header of a member: no time and no owner, whoever writes it."""
-    info = tarfile.TarInfo(name)
-    info.size = size
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-
-
-def _padding(size: int) -> bytes:
-    return bytes(-size % _BLOCK)
+_NAME, _SIZES = 100, 8**11
+_PLAIN = tarfile.TarInfo().tobuf()
+_OWNER, _TIME, _REST = _PLAIN[100:124], _PLAIN[135:148], _PLAIN[154:]
+_SUM = sum(_OWNER) + sum(_TIME) + sum(_PLAIN[156:]) + 8 * ord(" ")
+"""Sum of the bytes that stay; those of the sum itself count as spaces."""

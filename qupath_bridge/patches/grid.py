@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -130,6 +130,15 @@ class Grid(OneLine):
         boxes[..., 0], boxes[..., 1] = xs, ys[:, None]
         boxes[..., 2:] = self.box_width, self.box_height
         return boxes.reshape(-1, 4)
+
+    def crossing(self) -> BoxArray:
+        """Return the boxes that cross the image's edge, kept or dropped there, shape (N, 4).
+
+        >>> Grid(100, 100, 100, 100, 250, 100).crossing().tolist()
+        [[200, 0, 100, 100]]
+        """
+        padded = replace(self, edge="pad")
+        return padded.boxes()[padded.valid_share() < 1]
 
     def valid_share(self) -> FloatArray:
         """Return the share of each box that is inside the image, shape (N,)."""

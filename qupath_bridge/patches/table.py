@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,8 @@ from .ids import patch_id
 __all__ = ["LABEL_SOURCES", "PatchTable", "Ragged"]
 
 CodeArray = NDArray[np.int32]
+
+_BATCH = 4096
 
 LABEL_SOURCES = ("rule", "background")
 """Names for the codes of ``PatchTable.label_source``; -1 is null."""
@@ -131,6 +134,14 @@ class Ragged(_Columns):
         """Return the numbers of one row."""
         return self.amounts[self.offsets[index] : self.offsets[index + 1]]
 
+    def lists(self) -> list[list[int]]:
+        """Return the codes of all rows; for tables of some thousand rows."""
+        return _by_row(self.offsets, self.codes)
+
+    def value_lists(self) -> list[list[float]]:
+        """Return the numbers of all rows."""
+        return _by_row(self.offsets, self.amounts)
+
     def take(self, rows: IntArray) -> Self:
         """Return the lists of some rows, in the order of ``rows``."""
         lengths = self.lengths[rows]
@@ -139,6 +150,11 @@ class Ragged(_Columns):
         index = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         values = None if self.values is None else self.values[index]
         return replace(self, offsets=offsets, codes=self.codes[index], values=values)
+
+
+def _by_row(offsets: IntArray, values: NDArray[Any]) -> list[list[Any]]:
+    flat = values.tolist()
+    return [flat[start:end] for start, end in pairwise(offsets.tolist())]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -277,3 +293,11 @@ class PatchTable(_Columns):
         """Return the id of one patch (:func:`qupath_bridge.patches.ids.patch_id`)."""
         x, y = self.boxes[row, :2].tolist()
         return patch_id(slide_id, x, y, *self.plane(row))
+
+    def patch_ids(self, slide_id: str) -> Iterator[str]:
+        """Yield the id of each patch, in order."""
+        for start in range(0, len(self), _BATCH):
+            rows = slice(start, start + _BATCH)
+            (x, y), z, t = self.boxes[rows, :2].T.tolist(), self.z[rows], self.t[rows]
+            for place in zip(x, y, z.tolist(), t.tolist(), strict=True):
+                yield patch_id(slide_id, *place)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ from .survey import SlideFacts, Survey
 from .task import SlideResult, SlideTask
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from qupath_bridge.outputs.row_batches import Rows
 
 __all__ = ["finish_run", "run_export"]
 
@@ -153,18 +154,18 @@ def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
             failed.discard(slide_id)
     slides, digests, earlier = [], {}, []
     contents = {}
-    for slide_id, table in index.tables_of(output):
-        facts = records.load_facts(table, slide_id)
+    for slide_id, stored in index.rows_of(output):
+        facts = records.load_facts(stored, slide_id)
         digests[slide_id] = facts["plan_digest"]
         # What an earlier run committed stays for slides that failed, but is not of this one.
         if facts["run_id"] != record["run_id"]:
             earlier.append(slide_id)
             continue
-        _check_there(output, facts, table)
+        _check_there(output, facts, stored)
         # Rows of a slide that failed were not compared with its plan: they may have been edited.
         known = record["rows"].get(slide_id) if slide_id in failed else None
-        contents[slide_id] = known or rows.rows_digest(table, facts)
-        slides.append(rows.slide_report_of(table, slide_id))
+        contents[slide_id] = known or rows.rows_digest(stored, facts)
+        slides.append(rows.slide_report_of(stored, facts))
     output.sweep(keep={*earlier, *failed})
     report = records.report_record(record["run_id"], slides, failures)
     write_csv(output)
@@ -182,17 +183,18 @@ def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
 
 def _is_damaged(output: Output, slide_id: str) -> bool:
     try:
-        table = output.table(slide_id)
-        if table is not None:
-            records.load_facts(table, slide_id)
+        stored = output.rows(slide_id)
+        if stored is not None:
+            records.load_facts(stored, slide_id)
+            deque(stored.batches(), maxlen=0)  # any of their columns may be damaged
     except DamagedRowsError:
         return True
     return False
 
 
-def _check_there(output: Output, facts: Mapping[str, Any], table: pa.Table) -> None:
+def _check_there(output: Output, facts: Mapping[str, Any], stored: Rows) -> None:
     """Refuse to complete a run of whose patches somebody removed some."""
-    gone = [place.path for place, _ in rows.locations(table) if not output.exists(place)]
+    gone = [place.path for place, _ in rows.locations(stored) if not output.exists(place)]
     if gone:
         raise OutputError(
             f"{count(len(gone), 'patch', 'patches')} of {facts['slide_name']} in "

@@ -35,7 +35,7 @@ class PixelBatch:
     ----------
     patches : sequence of N
         The pixels of each patch, shape (size, size, C); or the bytes of its file, where the file
-        tile of the slide is passed through; or None where a quality limit dropped the patch.
+        tile of the slide is passed through; or None if a quality limit dropped it.
     measures : mapping of str to array, shape (N,)
         The quality measures that were asked for.
     """

@@ -242,6 +242,8 @@ class Plans(Sequence[Plan]):
     failures : tuple of Failure
     warnings : tuple of str
         Notes about all slides together.
+    config : ExportConfig or None
+        Configuration of all plans; None if nothing was planned with any.
     """
 
     def __init__(
@@ -249,8 +251,11 @@ class Plans(Sequence[Plan]):
         plans: Sequence[Plan],
         failures: Sequence[Failure] = (),
         warnings: Sequence[str] = (),
+        *,
+        config: ExportConfig | None = None,
     ) -> None:
         self._plans = tuple(plans)
+        self.config = self._plans[0].config if self._plans else config
         self.failures = tuple(failures)
         self.warnings = tuple(warnings)
 
@@ -455,7 +460,7 @@ def plan_slides(
             if isinstance(error, MissingDataError) and error.whole_project:
                 raise
             failures.append(Failure.of(slide, error, name))
-    return Plans(plans, failures)
+    return Plans(plans, failures, config=config)
 
 
 def _check_planes(slide: Slide, config: ExportConfig, reader: Reader) -> None:

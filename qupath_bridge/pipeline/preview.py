@@ -25,10 +25,13 @@ from .preview_legend import (
     RGB,
     UNCLASSIFIED,
     add_texts,
+    at_edge,
     draw_mark,
     edge_of,
+    put_text,
     readable,
     scale_length,
+    text_length,
 )
 
 if TYPE_CHECKING:
@@ -100,7 +103,7 @@ def render_preview(plan: Plan, longest_side: int = LONGEST_SIDE) -> Image.Image:
 
     Above stand name, size and scale of the slide. Kept patches are filled lightly in the colour of
     their label, regions outlined in the colour of their class, dropped boxes have a mark of their
-    reason, and a legend below explains and counts them.
+    reason, boxes that cross the edge have one too, and a legend below explains and counts them.
     """
     with open_reader(
         plan.path, name=plan.reader_name, on_bad_tile=plan.config.on_bad_tile
@@ -157,7 +160,7 @@ def _regions(
 
 
 def _dropped(plan: Plan, size: tuple[int, int], scale: Scale) -> Image.Image:
-    """Draw a mark of the reason into each box that is dropped, of the first plane."""
+    """Draw a mark into each box that is dropped, of the first plane, or that crosses the edge."""
     layer = Image.new("RGBA", size)
     pen = ImageDraw.Draw(layer)
     reasons = np.frombuffer(plan.reasons[0], np.uint8)
@@ -165,6 +168,13 @@ def _dropped(plan: Plan, size: tuple[int, int], scale: Scale) -> Image.Image:
     places = plan.grid.boxes()[rows] * (*scale, *scale)
     for (x, y, w, h), code in zip(places.tolist(), reasons[rows].tolist(), strict=True):
         draw_mark(pen, tuple(Reason)[code], (x + w / 2, y + h / 2), min(w, h, 24) / 4)
+    width, height = plan.coordinates.size
+    cut = at_edge(plan)
+    corners = np.hstack([cut[:, :2], cut[:, :2] + cut[:, 2:]])
+    seen = np.clip(corners, 0, (width, height, width, height)) * (*scale, *scale)
+    for x0, y0, x1, y1 in seen.tolist():
+        radius = min(x1 - x0, y1 - y0, 24) / 4
+        draw_mark(pen, Reason.EDGE, ((x0 + x1) / 2, (y0 + y1) / 2), radius)
     return layer
 
 
@@ -177,10 +187,10 @@ def _scale_bar(plan: Plan, size: tuple[int, int], scale: float) -> Image.Image:
     width = length / pixel_size * scale
     font = ImageFont.load_default(size=16)
     left, bottom = 12, size[1] - 12
-    right = left + max(width, font.getlength(text))
+    right = left + max(width, text_length(font, text))
     pen.rectangle((left - 6, bottom - 30, right + 6, bottom + 6), fill=(255, 255, 255, 200))
     pen.rectangle((left, bottom - 4, left + width, bottom), fill="black")
-    pen.text((left, bottom - 27), text, fill="black", font=font)
+    put_text(pen, (left, bottom - 27), text, font)
     return layer
 
 

@@ -1,18 +1,18 @@
-"""Texts around a preview: name and scale of the slide above, a legend below.
-
-The font that comes with Pillow has no µ; micrometres are "um" here.
-"""
+"""Texts around a preview: name and scale of the slide above, a legend below."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-from qupath_bridge.model import Reason
+from qupath_bridge.frozen import count
+from qupath_bridge.model import BoxArray, Reason
 from qupath_bridge.qupath.files.classes import label_color
 
 if TYPE_CHECKING:
@@ -23,10 +23,13 @@ __all__ = [
     "RGB",
     "UNCLASSIFIED",
     "add_texts",
+    "at_edge",
     "draw_mark",
     "edge_of",
+    "put_text",
     "readable",
     "scale_length",
+    "text_length",
 ]
 
 RGB = tuple[int, int, int]
@@ -39,6 +42,7 @@ _PALE = 0.28
 """Luminance, 0 to 1, above which a colour has a contrast below 3 to 1 on glass."""
 _GAMMA = 2.2
 _MARKS: Mapping[Reason, RGB] = {
+    Reason.EDGE: (110, 110, 110),
     Reason.EXCLUDED: (200, 0, 0),
     Reason.OUTSIDE: (110, 110, 110),
     Reason.NO_TISSUE: (0, 90, 200),
@@ -79,7 +83,7 @@ def scale_length(longest: float, *, known: bool) -> tuple[float, str]:
     Examples
     --------
     >>> scale_length(730, known=True), scale_length(2600, known=True)
-    ((500.0, '500 um'), (2000.0, '2 mm'))
+    ((500.0, '500 µm'), (2000.0, '2 mm'))
     >>> scale_length(99, known=False)
     (50.0, '50 px')
     """
@@ -87,13 +91,13 @@ def scale_length(longest: float, *, known: bool) -> tuple[float, str]:
     length = max(step * power for step in (1.0, 2.0, 5.0) if step * power <= longest)
     if not known:
         return length, f"{length:g} px"
-    return length, f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} um"
+    return length, f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
 
 
 def draw_mark(
     pen: ImageDraw.ImageDraw, reason: Reason, centre: tuple[float, float], radius: float
 ) -> None:
-    """Draw the mark of a dropped box: a cross, a ring, a stroke or a dot, by its reason."""
+    """Draw the mark of a box: a cross, a ring, a square, a stroke or a dot, by its reason."""
     (x, y), color = centre, _MARKS.get(reason, UNCLASSIFIED)
     ink = (*color, 200)
     if reason is Reason.EXCLUDED:
@@ -101,6 +105,8 @@ def draw_mark(
         pen.line((x - radius, y + radius, x + radius, y - radius), fill=ink, width=2)
     elif reason is Reason.OUTSIDE:
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=ink, width=1)
+    elif reason is Reason.EDGE:
+        pen.rectangle((x - radius, y - radius, x + radius, y + radius), outline=ink, width=1)
     elif reason is Reason.NO_TISSUE:
         pen.line((x - radius, y + radius, x + radius, y - radius), fill=ink, width=2)
     else:
@@ -108,22 +114,55 @@ def draw_mark(
         pen.ellipse((x - dot, y - dot, x + dot, y + dot), fill=ink)
 
 
+def at_edge(plan: Plan) -> BoxArray:
+    """Return the boxes that the edge cuts: dropped there, or the patches that are padded."""
+    if plan.grid.edge == "drop":
+        return plan.grid.crossing()
+    boxes = plan.table.boxes
+    outside = (boxes[:, :2] < 0).any(axis=1)
+    return boxes[outside | (boxes[:, :2] + boxes[:, 2:] > plan.coordinates.size).any(axis=1)]
+
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def text_length(font: Font, text: str) -> float:
+    """Return the length of a text as :func:`put_text` writes it, pixels."""
+    return font.getlength(text.replace("µ", "u"))
+
+
+def put_text(pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, font: Font) -> None:
+    """Write a text. The font that comes with Pillow has no µ: it is a u with a stem here."""
+    x, y = place
+    pen.text(place, text.replace("µ", "u"), fill="black", font=font)
+    left, top, _, _ = font.getbbox("u")
+    bottom = font.getbbox("p")[3]
+    for found in re.finditer("µ", text):
+        start = x + left + text_length(font, text[: found.start()])
+        pen.line((start, y + top, start, y + bottom - 1), fill="black", width=2)
+
+
 def add_texts(picture: Image.Image, plan: Plan, colors: dict[str, RGB]) -> Image.Image:
     """Return the picture with a head and a legend, made wider where these need it."""
     font, head = ImageFont.load_default(size=18), _head(plan)
-    lines = [*_patch_lines(plan, colors), *_region_lines(plan, colors), *_dropped_lines(plan)]
+    lines = [
+        *_patch_lines(plan, colors),
+        *_padded_lines(plan),
+        *_region_lines(plan, colors),
+        *_dropped_lines(plan),
+    ]
     texts = [*head, *(text for _, text in lines)]
-    width = max(picture.width, *(48 + math.ceil(font.getlength(text)) for text in texts))
+    width = max(picture.width, *(48 + math.ceil(text_length(font, text)) for text in texts))
     height = HEAD + picture.height + LINE * len(lines) + 12
     sheet = Image.new("RGBA", (width, height), "white")
     sheet.paste(picture, (0, HEAD))
     pen = ImageDraw.Draw(sheet)
     for number, text in enumerate(head):
-        pen.text((10, 6 + LINE * number), text, fill="black", font=font)
+        put_text(pen, (10, 6 + LINE * number), text, font)
     for number, (draw, text) in enumerate(lines):
         top = HEAD + picture.height + 8 + LINE * number
         draw(pen, top)
-        pen.text((38, top - 1), text, fill="black", font=font)
+        put_text(pen, (38, top - 1), text, font)
     return sheet
 
 
@@ -136,9 +175,9 @@ def _head(plan: Plan) -> tuple[str, str]:
     if size is None:
         scale = "pixel size unknown"
     else:
-        scale = f"{size.x:.4g} um/px" if size.x == size.y else f"{size.x:.4g} x {size.y:.4g} um/px"
+        scale = f"{size.x:.4g} µm/px" if size.x == size.y else f"{size.x:.4g} x {size.y:.4g} µm/px"
     made = "native" if plan.native else f"resampled {plan.resampling:.4g}x"
-    mpp = "" if plan.mpp is None else f" at {plan.mpp:.4g} um/px"
+    mpp = "" if plan.mpp is None else f" at {plan.mpp:.4g} µm/px"
     return (
         plan.slide.name,
         f"{width} x {height} px, {scale}; patches of {plan.config.size} px{mpp}, {made}",
@@ -148,7 +187,7 @@ def _head(plan: Plan) -> tuple[str, str]:
 def _patch_lines(plan: Plan, colors: dict[str, RGB]) -> list[tuple[Drawing, str]]:
     lines: list[tuple[Drawing, str]] = []
     counts = plan.label_counts() or ({"": len(plan)} if len(plan) else {})
-    for label, count in counts.items():
+    for label, number in counts.items():
         color = label_color(label, colors) if label else UNCLASSIFIED
 
         def draw(pen: ImageDraw.ImageDraw, top: int, color: RGB = color) -> None:
@@ -156,8 +195,20 @@ def _patch_lines(plan: Plan, colors: dict[str, RGB]) -> list[tuple[Drawing, str]
             pen.rectangle(box, fill=(*color, 255), outline=readable(color))
 
         name = f"{label}: " if label else ""
-        lines.append((draw, f"{name}{count} patch{'' if count == 1 else 'es'}"))
+        lines.append((draw, f"{name}{count(number, 'patch', 'patches')}"))
     return lines
+
+
+def _padded_lines(plan: Plan) -> list[tuple[Drawing, str]]:
+    number = 0 if plan.grid.edge == "drop" else len(at_edge(plan))
+    text = f"of these padded at the edge: {count(number, 'patch', 'patches')}"
+    return [(partial(_draw_key, Reason.EDGE), text)] if number else []
+
+
+def _draw_key(reason: Reason, pen: ImageDraw.ImageDraw, top: int) -> None:
+    """Draw the mark of a reason before its line, if it has one."""
+    if reason in _MARKS:
+        draw_mark(pen, reason, (19, top + 9), 6)
 
 
 def _region_lines(plan: Plan, colors: dict[str, RGB]) -> list[tuple[Drawing, str]]:
@@ -168,28 +219,21 @@ def _region_lines(plan: Plan, colors: dict[str, RGB]) -> list[tuple[Drawing, str
         if annotation.roi is not None and annotation.roi.plane in planes
     )
     lines: list[tuple[Drawing, str]] = []
-    for name, count in sorted(counts.items()):
+    for name, number in sorted(counts.items()):
         color = label_color(name, colors) if name else UNCLASSIFIED
 
         def draw(pen: ImageDraw.ImageDraw, top: int, color: RGB = color) -> None:
             pen.line((8, top + 9, 30, top + 9), fill=edge_of(color), width=4)
             pen.line((8, top + 9, 30, top + 9), fill=color, width=2)
 
-        plural = "" if count == 1 else "s"
-        lines.append((draw, f"outline of {count} annotation{plural}: {name or 'no class'}"))
+        lines.append((draw, f"outline of {count(number, 'annotation')}: {name or 'no class'}"))
     return lines
 
 
 def _dropped_lines(plan: Plan) -> list[tuple[Drawing, str]]:
     lines: list[tuple[Drawing, str]] = []
-    for reason, count in plan.dropped.items():
-        if not count:
-            continue
-
-        def draw(pen: ImageDraw.ImageDraw, top: int, reason: Reason = reason) -> None:
-            if reason in _MARKS:
-                draw_mark(pen, reason, (19, top + 9), 6)
-
-        plural = "" if count == 1 else "es"
-        lines.append((draw, f"not written, {reason}: {count} box{plural}"))
+    for reason, number in plan.dropped.items():
+        if number:
+            text = f"not written, {reason}: {count(number, 'box', 'boxes')}"
+            lines.append((partial(_draw_key, reason), text))
     return lines or [(lambda pen, top: None, "not written: none")]

@@ -1,4 +1,4 @@
-"""Where the time of an export went, and how fast it could have been."""
+"""Times of the steps of an export, and how fast it could have been."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qupath_bridge.timing import STEPS
 __all__ = ["Profile"]
 
 _PIXEL_STEPS = ("read", "decode", "resample", "encode", "write")
-"""What each patch takes; the rest is once for a slide or a run."""
+"""Steps that each patch takes; the others are once for a slide or a run."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

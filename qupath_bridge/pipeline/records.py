@@ -9,6 +9,7 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xxhash
@@ -21,14 +22,13 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import DamagedRowsError, Output
+from qupath_bridge.outputs.row_batches import AnyRows, batches_of, row_problem
 from qupath_bridge.patches import ids
 from qupath_bridge.qupath.files.classes import class_colors
 from qupath_bridge.readers.base import BadTile
 from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from qupath_bridge.config import ExportConfig, Settings
     from qupath_bridge.model import PathObject
     from qupath_bridge.stores.base import Store
@@ -43,6 +43,7 @@ __all__ = [
     "annotation_record",
     "bad_tile_warnings",
     "bad_tiles_of",
+    "check_named",
     "checked",
     "config_digest",
     "dropped_counts",
@@ -104,7 +105,7 @@ def load_record(place: Output | Store, name: str, schema: type[Record]) -> dict[
     return checked(record, schema, shown)
 
 
-def load_facts(table: pa.Table, slide_id: str) -> dict[str, Any]:
+def load_facts(rows: AnyRows, slide_id: str) -> dict[str, Any]:
     """Return what a partition says of its slide; facts and rows are checked.
 
     Raises
@@ -115,12 +116,13 @@ def load_facts(table: pa.Table, slide_id: str) -> dict[str, Any]:
         If its facts are of a version that this one does not know.
     """
     shown = f"The partition of {slide_id}"
-    if problem := index.row_problem(table):
+    if problem := row_problem(rows):
         raise DamagedRowsError(f"{shown} is damaged: {problem}.")
-    facts = checked(index.facts_of(table), SlideFacts, shown, fault=DamagedRowsError)
+    facts = checked(index.facts_of(rows), SlideFacts, shown, fault=DamagedRowsError)
     if facts["slide_id"] != slide_id:
         raise DamagedRowsError(f"{shown} is of the slide {facts['slide_id']}.")
-    if set(table.column("run_id").to_pylist()) - {facts["run_id"]}:
+    runs = (batch.column(0).unique().to_pylist() for batch in batches_of(rows, ["run_id"]))
+    if any(found != [facts["run_id"]] for found in runs if found):
         raise DamagedRowsError(f"{shown} has rows of another run than {facts['run_id']}.")
     return facts
 
@@ -152,6 +154,19 @@ def checked(
         raise fault(f"{shown} is damaged: {first_fault(error)}.") from error
     checked_record: dict[str, Any] = record
     return checked_record
+
+
+def check_named(record: Mapping[str, Any], *, path: Path, **ids: str) -> None:
+    """Check that a record is of the run or slide after which its file or folder is named.
+
+    Raises
+    ------
+    OutputError
+        If it says another id.
+    """
+    for key, wanted in ids.items():
+        if record[key] != wanted:
+            raise OutputError(f"{path} is damaged: its {key} is {record[key]!r}.", hint=DAMAGED)
 
 
 DAMAGED = "It was changed by hand or damaged; export into a new folder."

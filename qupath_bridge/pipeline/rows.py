@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,9 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.model import IntArray
 from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import Location
+from qupath_bridge.outputs.row_batches import AnyRows, batches_of, flat_values, row_problem
 from qupath_bridge.patches import ids
+from qupath_bridge.patches.lookup import PatchLookup
 from qupath_bridge.patches.table import LABEL_SOURCES, PatchTable, Ragged
 
 from .records import bad_tiles_of, facts_record, load_facts, slide_report
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DroppedPatch",
     "ReusablePatch",
+    "ReusablePatches",
     "dropped_table",
     "equal_plan",
     "find_reusable",
@@ -228,7 +231,7 @@ def dropped_table(plan: Plan, run_id: str, dropped: Sequence[DroppedPatch]) -> p
 
 
 def equal_plan(
-    plan: Plan, run_id: str, old: pa.Table, dropped: pa.Table | None, names: PatchNames
+    plan: Plan, run_id: str, old: AnyRows, dropped: pa.Table | None, names: PatchNames
 ) -> bool:
     """Return whether the rows of a slide are just those that its plan gives, with all columns.
 
@@ -242,7 +245,7 @@ def equal_plan(
         facts, reasons = load_facts(old, plan.slide_id), _reasons(dropped)
     except (OutputError, KeyError):
         return False
-    wanted = [row for row, name in enumerate(patch_ids(plan)) if name not in reasons]
+    wanted = _without(plan, reasons)
     if len(wanted) != old.num_rows or len(wanted) + len(reasons) != len(plan):
         return False
     # Where the files are does not matter: they may have moved since.
@@ -252,36 +255,48 @@ def equal_plan(
     expected = {**expected, "path": facts["path"], "project": facts["project"]}
     expected["fingerprint"]["mtime_ns"] = facts["fingerprint"]["mtime_ns"]
     columns = _columns(plan, run_id, expected)
-    notes = index.metadata_of(index.without_notes(old, "dropped"))
+    notes = {key: note for key, note in index.metadata_of(old).items() if key != "dropped"}
     if index.metadata_of(columns.empty_table()) != notes:
         return False
-    for start in range(0, len(wanted), index.GROUP):
-        rows = np.array(wanted[start : start + index.GROUP], np.int64)
-        part = old.slice(start, len(rows))
+    start = 0
+    for part in batches_of(old):
+        rows = wanted[start : start + part.num_rows]
+        start += part.num_rows
         batch = _written(plan, rows, part)
         if batch is None:
             return False
         whole = zip(batch.paths, batch.offsets.tolist(), names.of(rows), strict=True)
         if any(offset < 0 and path != name for path, offset, name in whole):
             return False
-        if not index_table(plan, run_id, batch, columns).equals(part):
+        if not index_table(plan, run_id, batch, columns).equals(pa.Table.from_batches([part])):
             return False
     return True
 
 
-def _written(plan: Plan, rows: IntArray, old: pa.Table) -> WrittenBatch | None:
+def _without(plan: Plan, dropped: Mapping[str, str]) -> IntArray:
+    """Return the rows of a plan that are not among the dropped patches."""
+    rows = np.arange(len(plan))
+    if dropped:
+        rows = rows[[name not in dropped for name in plan.table.patch_ids(plan.slide_id)]]
+    return rows
+
+
+def _written(plan: Plan, rows: IntArray, old: pa.RecordBatch) -> WrittenBatch | None:
     """Return what rows of an index say of files, None if they lack quality measures."""
     names = sorted(plan.config.qc_min)
-    if any(f"qc_{name}" not in old.column_names for name in names):
+    if any(f"qc_{name}" not in old.schema.names for name in names):
         return None
-    offsets, lengths = (old.column(name).fill_null(-1).to_numpy() for name in ("offset", "length"))
+    offsets, lengths = (
+        old.column(name).fill_null(-1).to_numpy(zero_copy_only=False)
+        for name in ("offset", "length")
+    )
     return WrittenBatch(
         rows,
         old.column("path").to_pylist(),
         offsets,
         lengths,
         old.column("digest").to_pylist(),
-        {name: old.column(f"qc_{name}").to_numpy() for name in names},
+        {name: old.column(f"qc_{name}").to_numpy(zero_copy_only=False) for name in names},
     )
 
 
@@ -290,16 +305,6 @@ def _reasons(dropped: pa.Table | None) -> dict[str, str]:
         return {}
     columns = (dropped.column(name).to_pylist() for name in ("patch_id", "reason"))
     return dict(zip(*columns, strict=True))
-
-
-def _measures(plan: Plan, old: pa.Table) -> list[dict[str, float]]:
-    """Return the quality measures of each row, for those that the plan asks for."""
-    names = [name for name in sorted(plan.config.qc_min) if f"qc_{name}" in old.column_names]
-    columns = [old.column(f"qc_{name}").to_pylist() for name in names]
-    return [
-        {name: column[row] for name, column in zip(names, columns, strict=True)}
-        for row in range(old.num_rows)
-    ]
 
 
 def _labels(table: PatchTable) -> pa.Array:
@@ -327,27 +332,31 @@ def _shares(table: PatchTable) -> pa.Array:
     )
 
 
-def run_id_of(table: pa.Table) -> str | None:
+def run_id_of(rows: AnyRows) -> str | None:
     """Return the run that wrote these rows."""
-    return index.metadata_of(table).get("run_id")
+    return index.metadata_of(rows).get("run_id")
 
 
-def locations(table: pa.Table) -> Iterator[tuple[Location, str]]:
+def locations(rows: AnyRows) -> Iterator[tuple[Location, str]]:
     """Yield place and digest of each patch."""
-    columns = [table.column(name).to_pylist() for name in ("path", "offset", "length", "digest")]
-    for path, offset, length, digest in zip(*columns, strict=True):
-        yield Location(path, offset, length), digest
+    names = ["path", "offset", "length", "digest"]
+    for batch in batches_of(rows, names):
+        columns = (batch.column(name).to_pylist() for name in names)
+        for path, offset, length, digest in zip(*columns, strict=True):
+            yield Location(path, offset, length), digest
 
 
-def label_counts(table: pa.Table) -> dict[str, int]:
+def label_counts(rows: AnyRows) -> dict[str, int]:
     """Return the number of patches by label, most first, then by name; of a list each label."""
     counts: Counter[str] = Counter()
-    for label in table.column("label").to_pylist():
-        counts.update([label] if isinstance(label, str) else label or ())
+    for batch in batches_of(rows, ["label"]):
+        labels = batch.column(0)
+        flat = labels.flatten() if pa.types.is_list(labels.type) else labels.drop_null()
+        counts.update({each["values"]: each["counts"] for each in flat.value_counts().to_pylist()})
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def rows_digest(table: pa.Table, facts: Mapping[str, Any]) -> str:
+def rows_digest(rows: AnyRows, facts: Mapping[str, Any]) -> str:
     """Return the digest of the rows and facts of a slide.
 
     It is one of values, the same for the same patches of two runs: their ids and times take no
@@ -355,53 +364,80 @@ def rows_digest(table: pa.Table, facts: Mapping[str, Any]) -> str:
     """
     stamp = {**facts["fingerprint"], "mtime_ns": None}
     facts = {**facts, "run_id": None, "seconds": None, "fingerprint": stamp}
-    notes = index.metadata_of(index.without_notes(table, "run_id", "facts"))
-    digest = xxhash.xxh3_128(ids.json_digest({**notes, "facts": facts}).encode())
-    for batch in table.drop_columns(["run_id"]).combine_chunks().to_batches(index.BATCH):
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            digest.update(f"{name}:{column.to_pylist()!r}".encode("utf-8", "surrogatepass"))
-    return f"xxh3_128:{digest.hexdigest()}"
+    notes = {k: v for k, v in index.metadata_of(rows).items() if k not in {"run_id", "facts"}}
+    names = [name for name in rows.schema.names if name != "run_id"]
+    digests: defaultdict[str, xxhash.xxh3_128] = defaultdict(xxhash.xxh3_128)
+    for batch in batches_of(rows, names):
+        for name in names:
+            for part, content in flat_values(batch.column(name), name):
+                digests[part].update(content)
+    columns = {part: digest.hexdigest() for part, digest in digests.items()}
+    types = {name: str(rows.schema.field(name).type) for name in names}
+    return ids.json_digest({**notes, "facts": facts, "types": types, "columns": columns})
 
 
-def slide_report_of(table: pa.Table, slide_id: str) -> dict[str, Any]:
-    """Return what the report says of a committed slide.
+def slide_report_of(rows: AnyRows, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the report says of a committed slide, whose facts are loaded."""
+    by_label = dict(sorted(label_counts(rows).items()))
+    return slide_report({**facts, "written": rows.num_rows, "by_label": by_label})
 
-    Raises
-    ------
-    OutputError
-        If the facts in its rows are damaged.
+
+class ReusablePatches(Mapping[int, ReusablePatch]):
+    """The patches of a plan that an earlier run wrote with the same pixels, by row of the plan.
+
+    Columns of the earlier rows, so that a million of them fit.
     """
-    facts = load_facts(table, slide_id)
-    by_label = dict(sorted(label_counts(table).items()))
-    return slide_report({**facts, "written": table.num_rows, "by_label": by_label})
 
+    def __init__(self, rows: IntArray, old: pa.Table, measures: Sequence[str]) -> None:
+        self._rows, self._old, self._measures = rows, old, measures
 
-# The id holds the box too: rows whose boxes somebody edited fit no plan.
-BOX_COLUMNS = ("patch_id", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t")
-
-
-def find_reusable(plan: Plan, old: pa.Table) -> dict[int, ReusablePatch]:
-    """Return which patches of a plan stand in older rows with the same pixels, by row."""
-    same_pixels = index.metadata_of(old).get("pixels") == pixels_digest(plan)
-    if not same_pixels or index.row_problem(old):
-        return {}
-    boxes = zip(*(old.column(name).to_pylist() for name in BOX_COLUMNS), strict=True)
-    known = {
-        box: ReusablePatch(location, digest, measures)
-        for box, (location, digest), measures in zip(
-            boxes, locations(old), _measures(plan, old), strict=True
+    def __getitem__(self, row: int) -> ReusablePatch:
+        at = int(self._rows.searchsorted(row))
+        if at == len(self._rows) or self._rows[at] != row:
+            raise KeyError(row)
+        path, offset, length, digest, *measures = (
+            column[at].as_py() for column in self._old.itercolumns()
         )
-        if _is_file_of(location, box[0]) and len(measures) == len(plan.config.qc_min)
-    }
-    table = plan.table
-    keys = zip(
-        patch_ids(plan), *table.boxes.T.tolist(), table.z.tolist(), table.t.tolist(), strict=True
-    )
-    return {row: known[key] for row, key in enumerate(keys) if key in known}
+        named = dict(zip(self._measures, measures, strict=True))
+        return ReusablePatch(Location(path, offset, length), digest, named)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rows.tolist())
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
-def _is_file_of(location: Location, patch_id: str) -> bool:
+_PLACED = ("path", "offset", "length", "digest")
+# The id holds the box too: rows whose boxes somebody edited fit no plan.
+_BOXED = ("x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t", "patch_id")
+
+
+def find_reusable(plan: Plan, old: AnyRows) -> ReusablePatches:
+    """Return which patches of a plan stand in older rows with the same pixels."""
+    measures = sorted(plan.config.qc_min)
+    taken = [*_PLACED, *(f"qc_{name}" for name in measures)]
+    same_pixels = index.metadata_of(old).get("pixels") == pixels_digest(plan)
+    whole = same_pixels and set(taken) <= set(old.schema.names) and not row_problem(old)
+    lookup = PatchLookup(plan.table)
+    parts, found = [old.schema.empty_table().select(_PLACED)], [np.zeros(0, np.int64)]
+    for batch in batches_of(old, [*taken, *_BOXED]) if whole else ():
+        x, y, w, h, z, t = (batch.column(name).to_numpy() for name in _BOXED[:-1])
+        rows = lookup.rows(np.column_stack([x, y, w, h]), z, t)
+        own = patch_ids(plan, rows)
+        columns = (batch.column(name).to_pylist() for name in ("patch_id", "path", "offset"))
+        good = rows >= 0
+        good &= [
+            name == patch_id and _is_file_of(path, offset, name)
+            for name, patch_id, path, offset in zip(own, *columns, strict=True)
+        ]
+        parts.append(pa.Table.from_batches([batch.select(taken).filter(pa.array(good))]))
+        found.append(rows[good])
+    rows, first = np.unique(np.concatenate(found), return_index=True)
+    table = pa.concat_tables(parts[1:] or parts)
+    return ReusablePatches(rows, table.take(first).combine_chunks(), measures)
+
+
+def _is_file_of(path: str, offset: int | None, patch_id: str) -> bool:
     """Return whether a file of one patch has its id: layouts end with it."""
-    return location.offset is not None or location.path.rpartition("/")[2].startswith(
-        f"{patch_id}."
-    )
+    return offset is not None or path.rpartition("/")[2].startswith(f"{patch_id}.")

@@ -13,7 +13,7 @@ from qupath_bridge.model import PixelSize, Slide
 from qupath_bridge.patches.grid import Grid, resolve_grid
 from qupath_bridge.pixels.resample import choose_level
 from qupath_bridge.readers.base import Reader
-from qupath_bridge.readers.levels import level_downsamples, whole_downsamples
+from qupath_bridge.readers.level_sizes import level_downsamples, whole_downsamples
 
 __all__ = ["SlideScale", "mixture_warning", "resolve_scale"]
 

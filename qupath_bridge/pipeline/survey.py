@@ -116,8 +116,8 @@ def survey(
     return _combine(facts, config, unread=any(fact.problem for fact in facts))
 
 
-def survey_plans(plans: Sequence[Plan], *, unread: bool = False) -> Survey:
-    """Return the survey of slides that are planned already.
+def survey_plans(plans: Sequence[Plan], config: ExportConfig, *, unread: bool = False) -> Survey:
+    """Return the survey of slides that are planned already, with the configuration of the run.
 
     ``unread`` says that other slides of the run could not be planned: then nobody knows which
     classes those hold, and a class that is found nowhere is a warning.
@@ -143,7 +143,7 @@ def survey_plans(plans: Sequence[Plan], *, unread: bool = False) -> Survey:
     twice = [name for name, n in Counter(fact.slide_id for fact in facts).items() if n > 1]
     if twice:
         raise UsageError(f"More than one plan is for slide {twice[0]}.", hint="Plan it once.")
-    return _combine(facts, plans[0].config, unread=unread)
+    return _combine(facts, config, unread=unread)
 
 
 def slide_key(slide: Slide) -> tuple[str, str]:

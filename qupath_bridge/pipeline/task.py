@@ -20,6 +20,7 @@ import numpy as np
 import xxhash
 
 from qupath_bridge.codecs import Encoder, encoder_of
+from qupath_bridge.codecs.raw import decode_raw
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import (
     GeometryError,
@@ -51,7 +52,7 @@ from .slide_files import missing_place, read_annotations, slide_path
 from .written import PatchNames, WrittenPatches, patch_ids
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from qupath_bridge.outputs.row_batches import Rows
 
 __all__ = ["SlideResult", "SlideTask", "patch_digest", "process_slide"]
 
@@ -306,14 +307,13 @@ class _SlideJob:
     def committed(self) -> _Committed | None:
         """Return what is committed of this very plan and run, if its patches are all there."""
         try:
-            old = self.output.table(self.task.slide_id)
+            old = self.output.rows(self.task.slide_id)
             if old is None or rows.run_id_of(old) != self.task.run_id:
                 return None
             dropped = self.output.dropped(self.task.slide_id)
+            same = rows.equal_plan(self.plan, self.task.run_id, old, dropped, self._names())
         except DamagedRowsError:
             return None
-        names = self._names()
-        same = rows.equal_plan(self.plan, self.task.run_id, old, dropped, names)
         if not same or not self._intact(old):
             return None
         self.bad_tiles = bad_tiles_of(facts_of(old))
@@ -323,11 +323,12 @@ class _SlideJob:
     def write(self) -> _Committed:
         """Write all patches of the slide and commit them."""
         plan, output, slide_id = self.plan, self.output, self.task.slide_id
+        reusable: Mapping[int, rows.ReusablePatch] = {}
         try:
-            old = output.table(slide_id)
+            old = output.rows(slide_id)
+            reusable = {} if old is None else rows.find_reusable(plan, old)
         except DamagedRowsError:
             old = None
-        reusable = {} if old is None else rows.find_reusable(plan, old)
         names = self._names()
         self._check_space(len(plan) - len(reusable))
         output.begin(slide_id)
@@ -452,7 +453,9 @@ class _SlideJob:
                 yield _Made(row, None, b"", None, str(Reason.QUALITY), measures)
                 continue
             payload = patch
-            if not takes_arrays and not isinstance(patch, bytes):
+            if takes_arrays:
+                payload = np.ascontiguousarray(patch)
+            elif not isinstance(patch, bytes):
                 with step("encode"):
                     payload = encoder.encode(patch)
             yield _Made(row, payload, _raw_digest(payload), None, None, measures)
@@ -480,22 +483,27 @@ class _SlideJob:
             if patch_digest(payload) != known.digest:
                 continue
             here = known.location == Location(name)
+            digest, size = _raw_digest(payload), self.plan.config.size
+            again = payload if self.output.accepts == "bytes" else decode_raw(payload, (size, size))
             kept[row] = _Made(
                 row,
-                None if here else payload,
-                _raw_digest(payload),
+                None if here else again,
+                digest,
                 known.location if here else None,
                 None,
                 known.measures,
             )
         return kept
 
-    def _intact(self, old: pa.Table) -> bool:
+    def _intact(self, old: Rows) -> bool:
         """Return whether every patch of a committed slide has the bytes that the index says."""
-        return all(
-            self.output.exists(location) and patch_digest(self.output.read(location)) == digest
-            for location, digest in rows.locations(old)
-        )
+        try:
+            return all(
+                self.output.exists(location) and patch_digest(self.output.read(location)) == digest
+                for location, digest in rows.locations(old)
+            )
+        except DamagedRowsError:
+            return False
 
 
 @contextmanager

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby, zip_longest
+from itertools import chain, groupby, islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qupath_bridge import registry
-from qupath_bridge.codecs import Encoder, decode, encoder_of
+from qupath_bridge.codecs import Encoder, RawEncoder, decode, encoder_of
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import BridgeError, OutputError, ReadError
 from qupath_bridge.frozen import OneLine, count, one_line
@@ -27,7 +28,7 @@ from .patch_pixels import PatchPixels
 from .task import patch_digest
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from qupath_bridge.outputs.row_batches import Rows
 
 __all__ = ["Finding", "Verification", "check_intact", "verify"]
 
@@ -114,11 +115,11 @@ def verify(
     every = 1 if pixels is None else max(1, -(-total // pixels)) if pixels else 0
     files = compared = 0
     for slide_id in slide_ids:
-        table = output.table(slide_id)
-        if table is None:
+        stored = output.rows(slide_id)
+        if stored is None:
             continue
-        good = []
-        for number, row in enumerate(_rows(table)):
+        good = array("q")
+        for number, row in enumerate(_rows(stored)):
             if finding := _check_patch(output, row):
                 findings.append(finding)
             elif every and files % every == 0:
@@ -127,9 +128,9 @@ def verify(
             if on_progress and files % BATCH == 0:
                 on_progress(files, total)
         if good:
-            facts = records.load_facts(table, slide_id)
-            chosen = list(_rows(table.take(good)))
+            facts = records.load_facts(stored, slide_id)
             path = (find_slide(facts) if find_slide else None) or Path(facts["path"])
+            chosen = _chosen(_rows(stored), good)
             checked, found = _check_pixels(output, facts, config, chosen, path, reader)
             compared += checked
             findings += found
@@ -171,9 +172,13 @@ def _intact_slides(output: Output, record: Mapping[str, Any]) -> tuple[list[str]
             problem = "the run has no such slide"
         else:
             try:
-                table = output.table(slide_id)
-                facts = None if table is None else records.load_facts(table, slide_id)
-                if not facts or rows.rows_digest(table, facts) != record["rows"][slide_id]:
+                stored = output.rows(slide_id)
+                facts = None if stored is None else records.load_facts(stored, slide_id)
+                if (
+                    stored is None
+                    or not facts
+                    or rows.rows_digest(stored, facts) != record["rows"][slide_id]
+                ):
                     problem = "the rows of this slide are not those that the run wrote"
             except OutputError as error:
                 problem = error.message
@@ -192,8 +197,7 @@ def _check_records(output: Output, record: Mapping[str, Any]) -> Iterator[Findin
             problem = f"it is of another run, {report['run_id']}"
             yield Finding("index", records.REPORT_FILE, problem)
         for slide in report["slides"]:
-            table = output.table(slide["slide_id"])
-            if table is None or slide != rows.slide_report_of(table, slide["slide_id"]):
+            if slide != _report_of(output, slide["slide_id"]):
                 problem = f"it says something else of {slide['slide_name']} than its rows"
                 yield Finding("index", records.REPORT_FILE, problem)
         if report["written"] != sum(slide["written"] for slide in report["slides"]):
@@ -201,18 +205,32 @@ def _check_records(output: Output, record: Mapping[str, Any]) -> Iterator[Findin
     except OutputError as error:
         yield Finding("index", records.REPORT_FILE, error.message)
     try:
-        found = output.get(CSV_FILE) if output.has(CSV_FILE) else b""
-        end = 0
+        end, lines = 0, 1
         for piece in csv_pieces(output):
-            start, end = end, end + len(piece)
-            if found[start:end] != piece:
-                line = found.count(b"\n", 0, start) + 1 + _equal_lines(found[start:end], piece)
+            found = _part_of(output, CSV_FILE, end, len(piece))
+            if found != piece:
+                line = lines + _equal_lines(found, piece)
                 yield Finding("index", CSV_FILE, f"line {line} is not what the partitions say")
                 return
-        if end != len(found):
+            end, lines = end + len(piece), lines + piece.count(b"\n")
+        if _part_of(output, CSV_FILE, end, 1):
             yield Finding("index", CSV_FILE, "it has more lines than the partitions have rows")
     except OutputError:
         return  # of rows that cannot be read nothing can be made again; they are findings
+
+
+def _report_of(output: Output, slide_id: str) -> dict[str, Any] | None:
+    stored = output.rows(slide_id)
+    if stored is None:
+        return None
+    return rows.slide_report_of(stored, records.load_facts(stored, slide_id))
+
+
+def _part_of(output: Output, name: str, start: int, length: int) -> bytes:
+    """Return some bytes of a file; those that are there where it ends before."""
+    if output.exists(Location(name, start, length)):
+        return output.read(Location(name, start, length))
+    return output.get(name)[start:] if output.has(name) else b""
 
 
 def _equal_lines(found: bytes, expected: bytes) -> int:
@@ -228,13 +246,23 @@ COLUMNS = (
 
 
 def _count(output: Output, slide_id: str) -> int:
-    table = output.table(slide_id)
-    return 0 if table is None else int(table.num_rows)
+    stored = output.rows(slide_id)
+    return 0 if stored is None else stored.num_rows
 
 
-def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in table.select(list(COLUMNS)).to_batches(4096):
+def _rows(stored: Rows) -> Iterator[dict[str, Any]]:
+    for batch in stored.batches(COLUMNS):
         yield from batch.to_pylist()
+
+
+def _chosen(found: Iterator[dict[str, Any]], numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """Yield the rows that have these numbers, which ascend."""
+    wanted = iter(numbers)
+    following = next(wanted, None)
+    for number, row in enumerate(found):
+        if number == following:
+            yield row
+            following = next(wanted, None)
 
 
 def _location(row: Mapping[str, Any]) -> Location:
@@ -255,13 +283,15 @@ def _check_patch(output: Output, row: Mapping[str, Any]) -> Finding | None:
     except OutputError as error:
         return Finding("unreadable", _name(row), error.message)
     if patch_digest(payload) != row["digest"]:
-        return Finding("changed", _name(row), _how_changed(payload, row))
+        return Finding(
+            "changed", _name(row), _how_changed(payload, row, raw=output.accepts == "array")
+        )
     return None
 
 
-def _how_changed(payload: bytes, row: Mapping[str, Any]) -> str:
+def _how_changed(payload: bytes, row: Mapping[str, Any], *, raw: bool) -> str:
     try:
-        decode(payload, (row["width"], row["height"]))
+        decode(payload, (row["width"], row["height"]), raw=raw)
     except BridgeError as error:
         return f"the file is damaged or another picture: {error.message}"
     return "the file has other bytes than were written (swapped, edited or encoded again)"
@@ -271,12 +301,12 @@ def _check_pixels(
     output: Output,
     facts: Mapping[str, Any],
     config: ExportConfig,
-    chosen: Sequence[Mapping[str, Any]],
+    chosen: Iterator[Mapping[str, Any]],
     path: Path,
     reader_name: str,
 ) -> tuple[int, list[Finding]]:
-    """Read patches of one slide again and compare."""
-    findings = []
+    """Read patches of one slide again and compare; at least one."""
+    findings, compared = [], 0
     try:
         with open_reader(path, name=reader_name, on_bad_tile=config.on_bad_tile) as reader:
             fingerprint, known = reader.fingerprint, facts["fingerprint"]
@@ -288,21 +318,21 @@ def _check_pixels(
                 file_size=reader.size,
                 bounds=reader.bounds,
             )
-            mpp = chosen[0]["mpp"]
+            first = next(chosen)
+            mpp = first["mpp"]
             encoder = encoder_of(config, mpp)
             producer = PatchPixels(coordinates, config, mpp, reader)
-            for plane, group in groupby(chosen, key=_plane):
-                rows = list(group)
-                for start in range(0, len(rows), BATCH):
-                    batch = rows[start : start + BATCH]
+            for plane, group in groupby(chain([first], chosen), key=_plane):
+                while batch := list(islice(group, BATCH)):
                     made = producer.read(reader, np.array([_box(row) for row in batch]), plane)
                     for row, patch in zip(batch, made.patches, strict=True):
                         if not _shows(output.read(_location(row)), patch, encoder):
                             problem = "the file does not show what the slide shows there"
                             findings.append(Finding("pixels", _name(row), problem))
+                    compared += len(batch)
     except BridgeError as error:
         return 0, [Finding("slide", str(path), error.message.removeprefix(f"{path}: "))]
-    return len(chosen), findings
+    return compared, findings
 
 
 def _box(row: Mapping[str, Any]) -> Box:
@@ -320,7 +350,7 @@ def _shows(payload: bytes, patch: PixelArray | bytes | None, encoder: Encoder) -
     pixels = patch
     height, width = pixels.shape[:2]
     try:
-        shown = decode(payload, (width, height))
+        shown = decode(payload, (width, height), raw=isinstance(encoder, RawEncoder))
     except ReadError:
         return False
     if not encoder.lossless:

@@ -129,7 +129,7 @@ def _pick_native(values: NDArray[np.uint8], edges: FloatArray, axis: int) -> NDA
 
 
 def _whole_factor(edges: FloatArray) -> tuple[int, int] | None:
-    """Return the first value and the values per step, None where a step is no whole number."""
+    """Return the first value and the values per step, None if a step has a fraction."""
     if _is_native(edges):
         return 0, 1
     first, factor = int(edges[0]), int(edges[1] - edges[0])

@@ -14,6 +14,7 @@ import numpy as np
 
 from qupath_bridge.errors import MissingDependencyError, ReadError
 from qupath_bridge.model import FIRST_PLANE, Box, IntArray, PixelArray, Plane
+from qupath_bridge.timing import step
 
 from .base import Pixels
 from .tile_decoders import is_whole_jpeg, whole_jpeg
@@ -80,7 +81,6 @@ class CucimReader(TileReader):
         self.variant = self._decoder.variant
         self._tables.clear()
         self._cache.clear()
-        self._cached_bytes = 0
 
     @staticmethod
     def can_open(path: Path) -> int:
@@ -117,7 +117,8 @@ class CucimReader(TileReader):
             return _joined([self._read_rectangles(level, part, size, plane) for part in parts])
         found = self._read_batch(place, table, touched[:limit].tolist())
         if found:
-            decoded = self._decoder.decode(place, table, found)
+            with step("decode"):
+                decoded = self._decoder.decode(place, table, found)
             self._ready = {
                 (*place, index): pixels
                 for (index, _), pixels in zip(found, decoded, strict=True)
@@ -134,7 +135,7 @@ class CucimReader(TileReader):
         """Return number and data of tiles that are to be decoded, without those at fault."""
         found = []
         for index in indices:
-            if (*place, index) in self._cache or table.counts[0, index] == 0:
+            if self._cache.get((*place, index)) is not None or table.counts[0, index] == 0:
                 continue
             try:
                 data = self._read_data(table, 0, index)

@@ -26,137 +26,23 @@ from qupath_bridge.model import (
     Plane,
 )
 from qupath_bridge.pixels.resample import (
-    NATIVE_TOLERANCE,
     area_means,
     choose_level,
     pixel_edges,
 )
+from qupath_bridge.timing import step
 
-from .base import RGB_CHANNELS, Fingerprint, Level, Pixels, Reader
+from .background import WHITE
+from .base import RGB_CHANNELS, Fingerprint, Level, Pixels
+from .level_sizes import level_factors, make_levels
 from .padding import fills_tiles, find_downsample, is_doubtful, said_downsample
 
-__all__ = [
-    "PLAUSIBLE_MPP",
-    "WHITE",
-    "LevelReader",
-    "axis_factor",
-    "composite",
-    "level_downsamples",
-    "level_factors",
-    "make_levels",
-    "plausible_pixel_size",
-    "whole_downsamples",
-]
+__all__ = ["LevelReader"]
 
 log = logging.getLogger("qupath_bridge")
 
-WHITE = (255, 255, 255)
-PLAUSIBLE_MPP = (0.05, 10.0)
-"""µm per pixel that a TIFF resolution tag is believed: many files say 72 dpi and mean nothing."""
 BLOCK_PIXELS = 2 << 20
 """Source pixels held at once when a large box is scaled down."""
-
-
-def make_levels(
-    sizes: Sequence[tuple[int, int]], full: tuple[int, int] | None = None
-) -> tuple[Level, ...]:
-    """Return levels of these sizes; the downsample is the mean of both axes, as in OpenSlide.
-
-    ``full`` is the size of level 0, the first of the sizes when not given.
-    """
-    width, height = full or sizes[0]
-    return tuple(Level(w, h, (width / w + height / h) / 2) for w, h in sizes)
-
-
-def axis_factor(full: int, reduced: int) -> float:
-    """Return how many level-0 pixels one pixel of a level covers along an axis.
-
-    Parameters
-    ----------
-    full, reduced : int
-        Pixels of level 0 and of the level.
-
-    Returns
-    -------
-    float
-        A whole number where the level is level 0 over that number, cut or filled to whole pixels,
-        as nearly all writers do: 4443 pixels halved to 2221 have a factor of 2, and 2.00045 would
-        be off by a pixel at the far end. Else the ratio.
-    """
-    whole = round(full / reduced)
-    return float(whole) if reduced in (full // whole, -(-full // whole)) else full / reduced
-
-
-def plausible_pixel_size(x: float, y: float) -> tuple[float, float] | None:
-    """Return µm per pixel from the resolution of a file, None if it is a screen's or printer's."""
-    low, high = PLAUSIBLE_MPP
-    return (x, y) if low <= x <= high and low <= y <= high else None
-
-
-def composite(
-    rgba: PixelArray, background: tuple[int, int, int], *, multiplied: bool = False
-) -> Pixels:
-    """Put pixels with transparency on the background.
-
-    Parameters
-    ----------
-    rgba : array, shape (H, W, 4), uint8
-    background : tuple of int
-    multiplied : bool
-        Whether the colours are multiplied by the alpha already.
-
-    Returns
-    -------
-    pixels : array, shape (H, W, 3), uint8
-    mask : array, shape (H, W), or None
-        False where a pixel is at least half transparent.
-    """
-    colors, alpha = rgba[..., :3], rgba[..., 3]
-    if (alpha == 255).all():
-        return np.ascontiguousarray(colors), None
-    cover = alpha[..., None].astype(np.uint32)
-    own = colors.astype(np.uint32) * (255 if multiplied else cover)
-    mixed = own + np.array(background, np.uint32) * (255 - cover)
-    return np.minimum((mixed + 127) // 255, 255).astype(np.uint8), alpha > 127
-
-
-def level_factors(size: tuple[int, int], level: Level) -> tuple[float, float]:
-    """Return how many level-0 pixels one pixel of a level covers, along x and y.
-
-    Parameters
-    ----------
-    size : (int, int)
-        Width and height of level 0, pixels.
-    level : Level
-        Where its downsample is that of the sizes, each axis follows from the sizes
-        (:func:`axis_factor`). Another downsample is the true one of a level that is larger than
-        what it shows, because it was filled to whole tiles.
-    """
-    (by_size,) = make_levels([(level.width, level.height)], size)
-    if not math.isclose(level.downsample, by_size.downsample, rel_tol=1e-6):
-        whole = round(level.downsample)
-        near = abs(level.downsample - whole) <= NATIVE_TOLERANCE
-        return (float(whole),) * 2 if near else (level.downsample,) * 2
-    return axis_factor(size[0], level.width), axis_factor(size[1], level.height)
-
-
-def level_downsamples(reader: Reader) -> tuple[float, ...]:
-    """Return how many level-0 pixels one pixel of each level covers, on the finer axis."""
-    return tuple(min(level_factors(reader.size, level)) for level in reader.levels)
-
-
-def whole_downsamples(reader: Reader) -> tuple[int, ...]:
-    """Return the downsamples of the levels that are a whole number, and the same on both axes.
-
-    A number that differs from a whole one by 1e-3 at most counts as whole.
-    """
-    found = []
-    for level in reader.levels:
-        factors = level_factors(reader.size, level)
-        whole = round(factors[0])
-        if all(abs(factor - whole) <= NATIVE_TOLERANCE for factor in factors):
-            found.append(whole)
-    return tuple(found)
 
 
 class LevelReader(ABC):
@@ -495,10 +381,8 @@ class LevelReader(ABC):
         factors = np.array([x_factor, y_factor], np.int64)
         if np.prod(-(-boxes[0, 2:] // factors)) > BLOCK_PIXELS:
             return none, index  # `read` goes block by block
-        level = self._levels[index]
         low, high = boxes[:, :2] // factors, -(-(boxes[:, :2] + boxes[:, 2:]) // factors)
-        limit = np.minimum(self._ends(index), (level.width, level.height))
-        inside = (low >= 0).all(axis=1) & (high <= limit).all(axis=1)
+        inside = (low >= 0).all(axis=1) & (high <= self._limits(index)).all(axis=1)
         return inside & (boxes[:, :2] % factors == 0).all(axis=1), index
 
     def _read_alike(
@@ -533,6 +417,12 @@ class LevelReader(ABC):
         ends = zip(self.size, self._factors[index], strict=True)
         right, bottom = (math.ceil(round(full / factor, 6)) for full, factor in ends)
         return right, bottom
+
+    def _limits(self, index: int) -> tuple[int, int]:
+        """Return where whole pixels of the slide end in a level, in the level's pixels."""
+        right, bottom = self._ends(index)
+        level = self._levels[index]
+        return min(right, level.width), min(bottom, level.height)
 
     def _scaled(
         self,
@@ -580,10 +470,11 @@ def _averaged(
     pixels: PixelArray, mask: MaskArray | None, x_edges: FloatArray, y_edges: FloatArray
 ) -> Pixels:
     """Return the means of a batch between edges, and where at least half of each is valid."""
-    pixels = area_means(pixels, x_edges, y_edges)
-    if mask is not None:
-        cover = np.where(mask, np.uint8(255), np.uint8(0))
-        mask = area_means(cover[..., None], x_edges, y_edges)[..., 0] > 127
+    with step("resample"):
+        pixels = area_means(pixels, x_edges, y_edges)
+        if mask is not None:
+            cover = np.where(mask, np.uint8(255), np.uint8(0))
+            mask = area_means(cover[..., None], x_edges, y_edges)[..., 0] > 127
     return pixels, mask
 
 

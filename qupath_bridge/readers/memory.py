@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from qupath_bridge.errors import UsageError
 from qupath_bridge.model import Box, MaskArray, Plane
 
+from .background import WHITE
 from .base import Fingerprint, Pixels
-from .levels import WHITE, LevelReader
+from .levels import LevelReader
 
 __all__ = ["MemoryReader"]
 

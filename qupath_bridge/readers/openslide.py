@@ -11,11 +11,14 @@ import openslide
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box, Plane
+from qupath_bridge.timing import step
 
+from .background import WHITE, composite
 from .base import Fingerprint, Pixels
 from .dicom import level_spacings
 from .fingerprints import file_fingerprint
-from .levels import WHITE, LevelReader, composite, plausible_pixel_size
+from .level_sizes import plausible_pixel_size
+from .levels import LevelReader
 
 __all__ = ["OpenSlideReader"]
 
@@ -112,7 +115,8 @@ class OpenSlideReader(LevelReader):
         downsample = self._downsamples[level]
         location = (round(x * downsample), round(y * downsample))
         try:
-            image = self._slide.read_region(location, level, (w, h))
+            with step("decode"):  # OpenSlide reads and decodes in one call
+                image = self._slide.read_region(location, level, (w, h))
         except openslide.OpenSlideError as error:
             raise ReadError(
                 f"{self._path}: OpenSlide cannot read {w} x {h} pixels at ({x}, {y}) of level "

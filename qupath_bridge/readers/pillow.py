@@ -15,9 +15,11 @@ from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box, Plane
 
+from .background import composite
 from .base import Fingerprint, Pixels
 from .fingerprints import file_fingerprint
-from .levels import LevelReader, composite, plausible_pixel_size
+from .level_sizes import plausible_pixel_size
+from .levels import LevelReader
 
 __all__ = ["MAX_PIXELS", "PillowReader"]
 

@@ -13,7 +13,7 @@ import tifffile
 
 from qupath_bridge.errors import ReadError
 
-from .levels import plausible_pixel_size
+from .level_sizes import plausible_pixel_size
 from .tile_table import segment_size
 
 __all__ = ["TiffLayout", "has_tiff_header", "open_tiff", "read_layout", "vendor_of"]

@@ -16,6 +16,8 @@ import numpy as np
 
 from qupath_bridge.model import PixelArray
 
+from .encoded_sizes import jpeg_xl_size, jpeg_xr_size
+
 __all__ = [
     "MAX_GROWTH",
     "Decoder",
@@ -34,7 +36,7 @@ Raises any error for data that is not such a tile.
 """
 
 MAX_GROWTH = 4
-"""A JPEG or JPEG 2000 tile with more pixels than this many tiles is refused.
+"""A tile of a JPEG format with more pixels than this many tiles is refused.
 
 It has a size of its own, and is decoded at that size: 700 bytes can take gigabytes.
 """
@@ -51,6 +53,8 @@ _JFIF, _ADOBE_MARKER = 0xE0, 0xEE
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"  # then the colours
 _JPEG_2000 = frozenset((33003, 33004, 33005, 34712))
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
+_JPEG_XL = frozenset((50002, 52546))
+_JPEG_XR = frozenset((22610, 34934))
 _WEBP = 50001
 _BYTES: dict[int, Callable[..., Any]] = {
     5: imagecodecs.lzw_decode,
@@ -112,6 +116,10 @@ def encoded_size(data: bytes, code: int) -> tuple[int, int]:
             if marker in _JPEG_SIZES and place + 9 <= len(data):
                 height, width = struct.unpack_from(">2H", data, place + 5)
                 return width, height
+    elif code in _JPEG_XL:
+        return jpeg_xl_size(data)
+    elif code in _JPEG_XR:
+        return jpeg_xr_size(data)
     return 0, 0
 
 
@@ -130,7 +138,7 @@ def whole_jpeg(data: bytes, tables: bytes | None, space: str | None) -> bytes | 
     Returns
     -------
     bytes or None
-        None where decoders would take the colours for others than they are.
+        None if decoders would take the colours for others than they are.
     """
     head = _JPEG_START
     said = _said_space(data) or _said_space(tables or b"")
@@ -147,7 +155,7 @@ def _said_space(data: bytes) -> str | None:
     """Return what JPEG data hold by their own markers, as decoders read them."""
     said = None
     for marker, place in _jpeg_markers(data):
-        if marker == _JFIF:
+        if marker == _JFIF and data[place + 4 : place + 9] == b"JFIF\0":
             return "YCBCR"
         if marker == _ADOBE_MARKER and data[place + 4 : place + 9] == b"Adobe":
             said = "YCBCR" if data[place + 15 : place + 16] == b"\x01" else "RGB"

@@ -1,4 +1,4 @@
-"""Where the tiles of one level of a TIFF file are, and which of them boxes touch: as arrays."""
+"""Tables of the tiles of a level, and the tiles that boxes touch: as arrays."""
 
 from __future__ import annotations
 

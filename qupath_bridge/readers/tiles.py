@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import OrderedDict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +13,14 @@ import tifffile
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import FIRST_PLANE, Box, IntArray, MaskArray, PixelArray, Plane
+from qupath_bridge.timing import step
 
+from .background import composite
 from .base import BadTile, Fingerprint, Pixels
 from .fingerprints import file_fingerprint
-from .levels import LevelReader, composite
+from .levels import LevelReader
 from .tiff_layout import has_tiff_header, open_tiff, read_layout, vendor_of
+from .tile_cache import TileCache
 from .tile_decoders import MAX_GROWTH, is_whole_jpeg, means_markers, whole_jpeg
 from .tile_table import NOT_LISTED, TileTable, find_pieces, read_table
 
@@ -65,8 +68,7 @@ class TileReader(LevelReader):
         self.on_bad_tile: Literal["fail", "background"] = "fail"
         self.bad_tiles: set[BadTile] = set()
         self._path = Path(path)
-        self._cache: OrderedDict[tuple[int, int, int], PixelArray | None] = OrderedDict()
-        self._cached_bytes = 0
+        self._cache = TileCache(CACHE_BYTES)
         self._tables: dict[tuple[int, int], TileTable] = {}
         self._file = open_tiff(self._path)
         try:
@@ -139,15 +141,21 @@ class TileReader(LevelReader):
             If the file cannot be read there, or has no such plane.
         """
         self._check(box, size, plane)
-        inside, index = self._find_alike(np.array([box]), size)
-        factors = np.array(self._factors[index])
+        index = self._choose_level(box, size)
         table = self._table(self._numbers[index], self._plane_number(plane))
-        if not table.is_jpeg or not inside[0] or size != table.tile:
+        width, height = (
+            side * factor for side, factor in zip(size, self._factors[index], strict=True)
+        )
+        if not table.is_jpeg or size != table.tile or box[2:] != (width, height):
             return None
-        place = np.array(box) / np.tile(factors, 2)
-        if (place[2:] != size).any() or (place[:2] % size).any():
+        column, left = divmod(box.x, width)
+        row, top = divmod(box.y, height)
+        if left or top or min(box.x, box.y) < 0:
             return None
-        column, row = (place[:2] // size).astype(int).tolist()
+        column, row = int(column), int(row)
+        right, bottom = self._limits(index)
+        if (column + 1) * size[0] > right or (row + 1) * size[1] > bottom:
+            return None
         tile = row * table.across + column
         if table.counts[0, tile] == 0:
             return None
@@ -225,36 +233,39 @@ class TileReader(LevelReader):
     ) -> list[Any]:
         """Copy rectangles from the tiles that they touch; return the places without a tile."""
         table = self._tables[place]
-        size = pixels.shape[2], pixels.shape[1]
-        missing = []
-        last, tile = -1, None
-        for index, number, left, top, right, bottom, x, y in find_pieces(
-            corners, size, table.tile, table.across
-        ).tolist():
-            if index != last:
-                last, tile = index, self._tile(place, table, index)
+        count, height, width, samples = pixels.shape
+        pieces = find_pieces(corners, (width, height), table.tile, table.across)
+        lines = pixels.reshape(count, height, width * samples)
+        missing: list[Any] = []
+        starts = np.flatnonzero(np.diff(pieces[:, 0], prepend=-1)).tolist()
+        for first, end in pairwise([*starts, len(pieces)]):
+            index = int(pieces[first, 0])
+            tile = self._tile(place, table, index)
+            own = pieces[first:end, 1:].tolist()
             if tile is None:
-                missing.append(np.s_[number, top:bottom, left:right])
-            else:
-                pixels[number, top:bottom, left:right] = tile[
-                    y : y + bottom - top, x : x + right - left
+                missing += [
+                    np.s_[number, top:bottom, left:right]
+                    for number, left, top, right, bottom, _, _ in own
                 ]
+                continue
+            source, used = tile.reshape(len(tile), -1), 0
+            for number, left, top, right, bottom, x, y in own:
+                part = source[y : y + bottom - top, x * samples : (x + right - left) * samples]
+                lines[number, top:bottom, left * samples : right * samples] = part
+                used += part.size
+            self._cache.use((*place, index), used)
         return missing
 
     def _tile(self, place: tuple[int, int], table: TileTable, index: int) -> PixelArray | None:
         """Return a decoded tile, None if the file has none; from the cache if it is there."""
         name = (*place, index)
-        if name in self._cache:
-            self._cache.move_to_end(name)
-            return self._cache[name]
-        width, height = table.tile
-        out: PixelArray = np.empty((height, width, table.samples), np.uint8)
-        tile = out if self._decode(place, table, index, out) else None
-        self._cache[name] = tile
-        self._cached_bytes += 0 if tile is None else tile.nbytes
-        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
-            _, old = self._cache.popitem(last=False)
-            self._cached_bytes -= 0 if old is None else old.nbytes
+        tile = self._cache.get(name)
+        if tile is None:
+            width, height = table.tile
+            tile = np.empty((height, width, table.samples), np.uint8)
+            if not self._decode(place, table, index, tile):
+                return None
+            self._cache.put(name, tile)
         return tile
 
     def _decode(
@@ -265,12 +276,15 @@ class TileReader(LevelReader):
             return False
         try:
             if len(table.counts) == 1:
-                table.decode(self._read_data(table, 0, index), index, out)
+                data = self._read_data(table, 0, index)
+                with step("decode"):
+                    table.decode(data, index, out)
             else:
                 length = table.counts.shape[1]
                 for sample in range(len(table.counts)):
                     data = self._read_data(table, sample, index)
-                    table.decode(data, sample * length + index, out[..., sample : sample + 1])
+                    with step("decode"):
+                        table.decode(data, sample * length + index, out[..., sample : sample + 1])
         except ReadError:
             raise
         except Exception as error:  # noqa: BLE001  # damaged data raises whatever its codec raises
@@ -289,7 +303,8 @@ class TileReader(LevelReader):
         if count > table.tile[0] * table.tile[1] * table.samples * MAX_GROWTH + SPARE_BYTES:
             raise ValueError(f"the file's directory says that it has {count} bytes")
         try:
-            data = _read_at(self._handle, count, offset)
+            with step("read"):
+                data = _read_at(self._handle, count, offset)
         except OSError as error:
             raise ReadError(
                 f"{self._path}: {error.strerror or error}.", hint="Is the drive still connected?"

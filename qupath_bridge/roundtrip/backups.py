@@ -25,7 +25,7 @@ import xxhash
 from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.pipeline.places import BRIDGE_FOLDER
-from qupath_bridge.pipeline.records import dump_json, load_record, timestamp
+from qupath_bridge.pipeline.records import check_named, dump_json, load_record, timestamp
 from qupath_bridge.schemas import BackupRecord, ChangeRecord
 from qupath_bridge.stores.local import LocalStore, copy_permissions
 
@@ -203,6 +203,7 @@ def _load(folder: Path) -> Backup:
         entry_id, _, ending = name.rpartition(".")
         if ending == "json" and name != RECORD:
             facts = load_record(store, name, ChangeRecord)
+            check_named(facts, entry_id=entry_id, path=folder / name)
             del facts["schema_version"]
             lists = {key: tuple(facts[key]) for key in ("removed", "added")}
             changes[entry_id] = Change(**{**facts, **lists})

@@ -252,7 +252,7 @@ def _was_replaced(run_id: str, listed: Collection[str], history: History) -> boo
 def _readable(runs: ProjectRuns, run_id: str, entry_id: str) -> list[Tile]:
     """Return the tiles that a run has of a slide; none if its file is damaged."""
     try:
-        return runs.tiles(run_id, entry_id)
+        return list(runs.tiles(run_id, entry_id))
     except BridgeError:
         return []
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,28 +17,31 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import Box, Plane, ProjectInfo
 from qupath_bridge.outputs import open_output
+from qupath_bridge.outputs.index import rows_of
 from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.places import BRIDGE_FOLDER, check_inside
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import project_names
 from qupath_bridge.pipeline.verify import check_intact
 from qupath_bridge.qupath.files.classes import class_colors, label_color
-from qupath_bridge.qupath.geojson import Tile, tiles_geojson
+from qupath_bridge.qupath.geojson import Tile, write_tiles
 from qupath_bridge.schemas import ProjectRunRecord
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
 from qupath_bridge.stores.local import LocalStore
 
 from .backups import backups_of
+from .tile_files import digest_of, tile_file
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from qupath_bridge.outputs.row_batches import Rows
 
 __all__ = [
     "Provenance",
     "ensure_provenance",
     "find_run",
     "find_run_to_undo",
+    "load_run_record",
     "recorded_project",
     "run_folders",
     "write_provenance",
@@ -110,45 +114,56 @@ def _write_beside_patches(project: ProjectInfo, run: Run, recorded: str) -> Path
 def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> None:
     listed = class_colors(project.classes)
     labels = tuple(run.record["labels"])
-    for facts, table in _slides_of(run):
+    digests = {}
+    for facts, rows in _slides_of(run):
         if facts["project"] != recorded:
             continue
         entry_id = facts["entry_id"]
         # A class that the project does not list has the colour that the slide's data give it.
         drawn = {path: tuple(color) for path, color in facts["class_colors"].items()}
         colors = {**drawn, **listed}
-        if table.num_rows:
-            store.put(f"{entry_id}.geojson.gz", tiles_geojson(_tiles(table, colors, labels)))
+        if rows.num_rows:
+            with store.staged(tile_file(entry_id)) as path:
+                with path.open("wb") as file:
+                    write_tiles(file, _tiles(rows, colors, labels))
+                digests[entry_id] = digest_of(path)
         else:
-            store.delete(f"{entry_id}.geojson.gz")
+            store.delete(tile_file(entry_id))
         store.put(f"{entry_id}.json", records.dump_json(facts))
     # The record comes last: a folder without one is not a run.
     record = {
         **run.record,
         "out": run.place,
         "project": recorded,
+        "tiles": digests,
         "failures": [f for f in run.report["failures"] if f["project"] == recorded],
     }
     store.put(records.RUN_FILE, records.dump_json(record), durable=True)
 
 
-def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], Rows]]:
     """Yield facts and rows of each committed slide of a run."""
     output = run.open()
-    for slide_id in output.slides():
-        table = output.table(slide_id)
-        if table is not None:
-            yield records.load_facts(table, slide_id), table
+    for slide_id, rows in rows_of(output):
+        yield records.load_facts(rows, slide_id), rows
+
+
+_SHOWN = (
+    "tile_uuid", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t", "patch_id", "label",
+    "label_share", "margin", "shares", "run_id", "path", "digest",
+)  # fmt: skip
+"""Columns that a tile shows."""
 
 
 def _tiles(
-    table: pa.Table, colors: Mapping[str, tuple[int, int, int]], labels: Iterable[str]
+    rows: Rows, colors: Mapping[str, tuple[int, int, int]], labels: Iterable[str]
 ) -> Iterator[Tile]:
     """Yield the tiles of a slide; each has the share of every label, also if it is zero."""
-    found = (name for shares in table.column("shares").to_pylist() for name, _ in shares or ())
-    zeros = dict.fromkeys(sorted({*labels, *found}), 0.0)
-    lines = (row for batch in table.to_batches(4096) for row in batch.to_pylist())
-    for row in lines:
+    known = set(labels)
+    for batch in rows.batches(["shares"]):
+        known.update(batch.column(0).keys.unique().to_pylist())
+    zeros = dict.fromkeys(sorted(known), 0.0)
+    for row in chain.from_iterable(batch.to_pylist() for batch in rows.batches(_SHOWN)):
         label = row["label"]
         # Several labels become one class of several names, as QuPath does for multiplexing.
         names = [label] if isinstance(label, str) else (label or [])
@@ -324,10 +339,23 @@ def find_run_to_undo(project: ProjectInfo, run: str) -> str:
         raise
 
 
+def load_run_record(folder: Path) -> dict[str, Any]:
+    """Return the record of a run in a project.
+
+    Raises
+    ------
+    OutputError
+        If it is damaged, or of another run than its folder says.
+    """
+    record = records.load_record(LocalStore(folder), records.RUN_FILE, ProjectRunRecord)
+    records.check_named(record, run_id=folder.name, path=folder / records.RUN_FILE)
+    return record
+
+
 def _output_of(folder: Path) -> str | None:
     """Return the output that the record of a run names; None if the record is damaged."""
     try:
-        record = records.load_record(LocalStore(folder), records.RUN_FILE, ProjectRunRecord)
+        record = load_run_record(folder)
     except OutputError:
         return None
     return str(record["out"])

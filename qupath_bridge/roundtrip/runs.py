@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,11 @@ from qupath_bridge.errors import BridgeError, ProjectError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import ImageData, ObjectType, PathObject, ProjectInfo
 from qupath_bridge.patches.ids import slide_of_patch
-from qupath_bridge.pipeline.records import RUN_FILE, load_record
 from qupath_bridge.qupath.editing import is_ours
-from qupath_bridge.qupath.geojson import Tile, read_tiles
-from qupath_bridge.schemas import ProjectRunRecord
-from qupath_bridge.stores.local import LocalStore
+from qupath_bridge.qupath.geojson import Tile
 
-from .provenance import run_folders
+from .provenance import load_run_record, run_folders
+from .tile_files import read_run_tiles, tile_file
 
 __all__ = ["RUN_KEY", "ProjectRuns", "our_tiles", "run_of"]
 
@@ -45,40 +43,43 @@ class ProjectRuns:
 
     def __init__(self, project: ProjectInfo) -> None:
         self.folders: Mapping[str, Path] = {f.name: f for f in run_folders(project)}
-        self.record = lru_cache(maxsize=None)(self._record)
+        self._record = lru_cache(maxsize=None)(self._load_record)
         self._classes = lru_cache(maxsize=8)(self._read_classes)
 
-    def file(self, run_id: str, entry_id: str) -> Path | None:
-        """Return the file with the tiles that a run has of a slide; None if there is none."""
-        folder = self.folders.get(run_id)
-        path = None if folder is None else folder / f"{entry_id}.geojson.gz"
-        return path if path is not None and path.is_file() else None
+    def record(self, run_id: str) -> Mapping[str, Any]:
+        """Return the record of a run; empty if it is damaged or there is none."""
+        try:
+            return self._record(run_id) if run_id in self.folders else FrozenDict()
+        except BridgeError:
+            return FrozenDict()
 
     def has(self, run_id: str, entry_id: str) -> bool:
         """Return whether a run exported a slide: it has facts of it, and tiles if it kept any."""
         folder = self.folders.get(run_id)
         return folder is not None and any(
-            (folder / f"{entry_id}{ending}").is_file() for ending in (".geojson.gz", ".json")
+            (folder / name).is_file() for name in (tile_file(entry_id), f"{entry_id}.json")
         )
 
-    def tiles(self, run_id: str, entry_id: str) -> list[Tile]:
-        """Return the tiles that a run has of a slide; may be none.
+    def tiles(self, run_id: str, entry_id: str) -> Iterator[Tile]:
+        """Yield the tiles that a run has of a slide; may be none.
 
         Raises
         ------
         ProjectError
-            If their file is damaged, or has anything else.
+            If their file is not the one that the run wrote, is damaged, or has anything else.
+        OutputError
+            If the record of the run is damaged.
         """
-        path = self.file(run_id, entry_id)
-        if path is None:
-            return []
-        tiles = list(read_tiles(path))
-        strangers = [tile.id for tile in tiles if not is_ours(tile.id)]
-        if strangers:
-            raise ProjectError(
-                f"has {strangers[0]}, which is not a tile of qupath-bridge", path=path
-            )
-        return tiles
+        folder = self.folders.get(run_id)
+        if folder is None or not self.has(run_id, entry_id):
+            return
+        for tile in read_run_tiles(folder, self._record(run_id), entry_id):
+            if not is_ours(tile.id):
+                raise ProjectError(
+                    f"has {tile.id}, which is not a tile of qupath-bridge",
+                    path=folder / tile_file(entry_id),
+                )
+            yield tile
 
     def earlier_versions(self, run_id: str) -> frozenset[str]:
         """Return the runs that a run replaces: older ones of its output, or with its settings."""
@@ -121,11 +122,5 @@ class ProjectRuns:
     def _read_classes(self, run_id: str, entry_id: str) -> Mapping[str, str | None]:
         return {tile.id: tile.class_path for tile in self.tiles(run_id, entry_id)}
 
-    def _record(self, run_id: str) -> Mapping[str, Any]:
-        """Return the record of a run; empty if it is damaged or there is none."""
-        if run_id not in self.folders:
-            return FrozenDict()
-        try:
-            return load_record(LocalStore(self.folders[run_id]), RUN_FILE, ProjectRunRecord)
-        except BridgeError:
-            return FrozenDict()
+    def _load_record(self, run_id: str) -> Mapping[str, Any]:
+        return load_run_record(self.folders[run_id])

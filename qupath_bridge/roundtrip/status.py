@@ -18,14 +18,20 @@ from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline.plan import Plan, plan_slide
-from qupath_bridge.pipeline.records import RUN_FILE, annotation_record, load_record
-from qupath_bridge.qupath.geojson import read_tiles
-from qupath_bridge.schemas import ProjectRunRecord, RunRecord, SlideFacts
+from qupath_bridge.pipeline.records import (
+    RUN_FILE,
+    annotation_record,
+    check_named,
+    load_record,
+)
+from qupath_bridge.schemas import RunRecord, SlideFacts
 from qupath_bridge.sources import open_source
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores.local import LocalStore
 
-from .provenance import run_folders
+from .changes import tile_changes, tile_names
+from .provenance import load_run_record, run_folders
+from .tile_files import read_run_tiles
 
 __all__ = ["EntryStatus", "RunStatus", "status"]
 
@@ -111,8 +117,7 @@ def status(project: Project) -> tuple[RunStatus, ...]:
 def _readable(project: Project, folder: Path) -> RunStatus:
     """Return the status of a run; one whose record is damaged does not hide the others."""
     try:
-        record = load_record(LocalStore(folder), RUN_FILE, ProjectRunRecord)
-        return _run_status(project, folder, record)
+        return _run_status(project, folder, load_run_record(folder))
     except BridgeError as error:
         return RunStatus(folder.name, None, "", False, folder, problem=str(error))
 
@@ -143,7 +148,7 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
     with _drawn_as_in_the_run(project, this) as drawn:
         slides = {slide.entry_id: slide for slide in drawn.slides}
         compared = tuple(
-            _entry_status(slides.get(old["entry_id"]), folder, old, config, reader, failed)
+            _entry_status(slides.get(old["entry_id"]), folder, record, old, config, reader, failed)
             for old in entries
         )
     return RunStatus(
@@ -191,6 +196,7 @@ def _projects(project: Project, record: Mapping[str, Any]) -> tuple[str, ...]:
 def _entry_status(
     slide: Slide | None,
     folder: Path,
+    record: Mapping[str, Any],
     old: Mapping[str, Any],
     config: ExportConfig,
     options: RunOptions,
@@ -206,11 +212,12 @@ def _entry_status(
             reason = f"the slide failed in this run: {failed[old['slide_id']]}"
         return EntryStatus(entry_id, name, "unknown", (reason,))
     old = load_record(store, f"{entry_id}.json", SlideFacts)
-    before = dict(_tiles(folder / f"{entry_id}.geojson.gz"))
+    check_named(old, entry_id=entry_id, run_id=folder.name, path=folder / f"{entry_id}.json")
+    tiles = read_run_tiles(folder, record, entry_id)
     if slide is None:
         return EntryStatus(
             entry_id, name, "stale", ("the slide is no longer in the project",),
-            removed=tuple(sorted(before)),
+            removed=tile_names(tiles),
         )  # fmt: skip
     try:
         new = plan_slide(slide, config, options, slide_id=old["slide_id"])
@@ -220,36 +227,17 @@ def _entry_status(
     except BridgeError as error:
         return EntryStatus(entry_id, name, "unknown", (str(error),))
     reasons = tuple(_reasons(new, old))
-    after = {
-        new.table.patch_id(new.slide_id, row): _shown(new, row) for row in range(len(new.table))
-    }
-    both = before.keys() & after.keys()
+    changes = tile_changes(new, tiles)
     return EntryStatus(
         entry_id,
         slide.name,
-        "stale" if reasons or before != after else "current",
+        "stale" if reasons or any(changes[:3]) else "current",
         reasons,
-        added=tuple(sorted(after.keys() - both)),
-        removed=tuple(sorted(before.keys() - both)),
-        label_changed=tuple(sorted(patch for patch in both if before[patch] != after[patch])),
-        pixels_changed=tuple(sorted(both)) if _pixels_changed(new, old) else (),
+        added=changes.added,
+        removed=changes.removed,
+        label_changed=changes.label_changed,
+        pixels_changed=changes.both if _pixels_changed(new, old) else (),
     )
-
-
-def _shown(new: Plan, row: int) -> object:
-    """Return class and shares of a patch as its tile shows them."""
-    shares = {f"qb: {name}": share for name, share in new.table.shares_of(row).items()}
-    return ": ".join(new.table.labels_of(row)) or None, shares
-
-
-def _tiles(path: Path) -> Iterator[tuple[str, object]]:
-    """Read the tiles that a run wrote into the project: patch id to class and shares."""
-    if not path.is_file():
-        return
-    named = {"qb: label share", "qb: margin"}
-    for tile in read_tiles(path):
-        shares = {n: value for n, value in tile.measurements.items() if value and n not in named}
-        yield tile.name or tile.id, (tile.class_path, shares)
 
 
 def _pixels_changed(new: Plan, old: Mapping[str, Any]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
 from typing import Protocol, runtime_checkable
 
 from qupath_bridge.errors import OutputError
@@ -134,7 +133,7 @@ class BufferedDraft:
 
 def chunks_of(data: Data) -> Iterable[bytes | memoryview]:
     """Return the pieces of some content."""
-    return (data,) if isinstance(data, bytes | memoryview) else data
+    return (data,) if isinstance(data, (bytes, memoryview)) else data
 
 
 def checked_name(name: str) -> str:
@@ -143,7 +142,7 @@ def checked_name(name: str) -> str:
     >>> checked_name("index/part-0.parquet")
     'index/part-0.parquet'
     """
-    parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
+    outside = ".." in name and ".." in name.split("/")
+    if outside or name[:1] == "/" or "\\" in name or ":" in name or not name.strip("./"):
         raise OutputError(f"Invalid path {name!r}: must stay inside the output.")
     return name

@@ -1,8 +1,13 @@
-"""A folder of this machine. The only place in the library that renames files."""
+"""A folder of this machine. The only place in the library that renames files.
+
+A run writes very many small files: for each there are only the calls to the system that the
+promises of a store need, with plain texts for paths.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import shutil
@@ -11,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 from urllib.request import url2pathname
 
@@ -28,6 +32,8 @@ TEMPORARY = ".qb-tmp-"
 MAX_BYTES = 2 << 30
 """Most bytes that are read at once: the largest patch, uncompressed, has 0.8 GB, and ``index.csv``
 of three million patches has 2 GB."""
+
+WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 ATTEMPTS = 5
 
@@ -81,7 +87,9 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._made: set[Path] = set()
+        self._prefix = os.path.join(root, "")
+        self._made: set[str] = set()
+        self._random, self._numbers = secrets.token_hex(6), itertools.count()
 
     @classmethod
     def from_url(cls, url: str) -> LocalStore:
@@ -101,8 +109,7 @@ class LocalStore:
 
     def put(self, name: str, data: Data, *, durable: bool = False) -> None:
         """Write ``data`` under ``name``, whole or not at all."""
-        target = self.root / checked_name(name)
-        draft = _LocalDraft(self, target.parent, shown=target)
+        draft = _LocalDraft(self, checked_name(name).rpartition("/")[0], shown=name)
         try:
             for piece in chunks_of(data):
                 draft.write(piece)
@@ -125,9 +132,10 @@ class LocalStore:
         ``last_check``, which runs right before the rename, fails, the name keeps its content.
         """
         target = self.root / checked_name(name)
-        temporary = _temporary(target.parent)
+        folder = name.rpartition("/")[0]
+        temporary = Path(self._temporary(folder))
         with _errors_of(target, "written"):
-            self._make_folder(target.parent)
+            self._make_folder(folder)
             try:
                 yield temporary
                 copy_permissions(target, temporary)
@@ -145,8 +153,7 @@ class LocalStore:
 
     def create(self, name: str, data: Data) -> bool:
         """Write ``data`` under ``name`` where nothing is; return False where something is."""
-        target = self.root / checked_name(name)
-        draft = _LocalDraft(self, target.parent, shown=target)
+        draft = _LocalDraft(self, checked_name(name).rpartition("/")[0], shown=name)
         try:
             for piece in chunks_of(data):
                 draft.write(piece)
@@ -156,8 +163,7 @@ class LocalStore:
 
     def draft(self, folder: str) -> Draft:
         """Begin a file that gets its name when it is whole."""
-        place = self.root / checked_name(folder) if folder else self.root
-        return _LocalDraft(self, place, shown=place)
+        return _LocalDraft(self, checked_name(folder) if folder else "", shown=folder)
 
     def get(self, name: str) -> bytes:
         """Return the bytes under ``name``."""
@@ -188,7 +194,7 @@ class LocalStore:
 
     def exists(self, name: str) -> bool:
         """Return whether there is a file under ``name``."""
-        return (self.root / checked_name(name)).is_file()
+        return os.path.isfile(self._path(checked_name(name)))
 
     def is_empty(self) -> bool:
         """Return whether the folder does not exist, or holds nothing but cut-off writes."""
@@ -212,11 +218,10 @@ class LocalStore:
         path = self.root / checked_name(name)
         with _errors_of(path, "removed"):
             path.unlink(missing_ok=True)
-        for folder in path.parents:
-            if folder == self.root:
-                break
+        while folder := name.rpartition("/")[0]:
+            name = folder
             try:
-                folder.rmdir()
+                os.rmdir(self._path(folder))
             except OSError:
                 break  # not empty, or not there: the one that remains is as it should be
             self._made.discard(folder)
@@ -240,17 +245,25 @@ class LocalStore:
                 count += 1
         return count
 
-    def _make_folder(self, folder: Path) -> None:
+    def _path(self, name: str) -> str:
+        return self._prefix + (name if os.sep == "/" else name.replace("/", os.sep))
+
+    def _temporary(self, folder: str) -> str:
+        """Return a new path in a folder; the process takes part, as it may be a copy of another."""
+        file = f"{TEMPORARY}{self._random}{os.getpid():08x}{next(self._numbers):08x}"
+        return self._path(f"{folder}/{file}" if folder else file)
+
+    def _make_folder(self, folder: str) -> None:
         if folder not in self._made:
-            folder.mkdir(parents=True, exist_ok=True)
+            os.makedirs(self._path(folder), exist_ok=True)
             self._made.add(folder)
 
-    def _open_temporary(self, folder: Path) -> tuple[Path, BinaryIO]:
+    def _open_temporary(self, folder: str) -> tuple[str, int]:
         for _ in range(ATTEMPTS):
-            temporary = _temporary(folder)
+            temporary = self._temporary(folder)
             try:
                 self._make_folder(folder)
-                return temporary, temporary.open("xb")
+                return temporary, os.open(temporary, WRITE_NEW, 0o666)
             except FileNotFoundError:
                 # Another process deleted the last file of this folder, and the folder with it.
                 self._made.discard(folder)
@@ -277,48 +290,67 @@ class LocalStore:
 
 
 class _LocalDraft:
-    """A temporary file in the folder in which it gets its name; errors name ``shown``."""
+    """A temporary file in the folder in which it gets its name; errors name ``shown``.
 
-    def __init__(self, store: LocalStore, folder: Path, *, shown: Path) -> None:
+    Who cannot write its bytes one after the other opens :attr:`path`.
+    """
+
+    __slots__ = ("_file", "_shown", "_store", "path")
+
+    def __init__(self, store: LocalStore, folder: str, *, shown: str) -> None:
         self._store = store
         self._shown = shown
-        with _errors_of(shown, "written"):
-            self._path, self._file = store._open_temporary(folder)
+        self._file: int | None = None
+        try:
+            self.path, self._file = store._open_temporary(folder)
+        except OSError as error:
+            raise _output_error(store.root / shown, "written", error) from error
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
-        with _errors_of(self._shown, "written"):
-            self._file.write(data)
+        try:
+            if self._file is None:
+                raise ValueError("a draft that was published or discarded cannot be written")
+            written = os.write(self._file, data)
+            while written < len(data):  # of more than 2 GB, or where the disk is almost full
+                data = memoryview(data)[written:]
+                written = os.write(self._file, data)
+        except OSError as error:
+            raise _output_error(self._store.root / self._shown, "written", error) from error
 
     def publish(self, name: str, *, durable: bool = False) -> None:
         """Rename the file to ``name``."""
-        target = self._store.root / checked_name(name)
-        with _errors_of(target, "written"):
-            self._file.close()
-            copy_permissions(target, self._path)
+        target = self._store._path(checked_name(name))
+        try:
+            if os.access(target, os.F_OK):
+                copy_permissions(target, self.path)
+            if durable and self._file is not None:
+                os.fsync(self._file)
+            self._close()
+            _rename(self.path, target)
             if durable:
-                _sync_file(self._path)
-            _rename(self._path, target)
-            if durable:
-                _sync_folder(target.parent)
+                _sync_folder(os.path.dirname(target))
+        except OSError as error:
+            raise _output_error(self._store.root / name, "written", error) from error
 
     def publish_new(self, name: str) -> bool:
         """Give the file its name where nothing has it; return False where something has."""
         target = self._store.root / checked_name(name)
         with _errors_of(target, "written"):
-            self._file.close()
-            return _link(self._path, target)
+            self._close()
+            return _link(Path(self.path), target)
 
     def discard(self) -> None:
         """Remove the file."""
         with contextlib.suppress(OSError):
-            self._file.close()  # writes what is left, and the disk may be full
+            self._close()
         with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+            os.unlink(self.path)
 
-
-def _temporary(folder: Path) -> Path:
-    return folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
 
 
 def _link(temporary: Path, target: Path) -> bool:
@@ -342,27 +374,27 @@ def _link(temporary: Path, target: Path) -> bool:
     return True
 
 
-def copy_permissions(source: Path, target: Path) -> None:
+def copy_permissions(source: str | Path, target: str | Path) -> None:
     """Give a file the mode and the group of another, as far as the system lets us.
 
     Nothing happens if there is no other file.
     """
     with contextlib.suppress(FileNotFoundError):
-        facts = source.stat()
-        if hasattr(os, "chown") and facts.st_gid != target.stat().st_gid:
+        facts = os.stat(source)
+        if hasattr(os, "chown") and facts.st_gid != os.stat(target).st_gid:
             with contextlib.suppress(PermissionError):  # only for members of the group
                 os.chown(target, -1, facts.st_gid)
-        target.chmod(stat.S_IMODE(facts.st_mode))
+        os.chmod(target, stat.S_IMODE(facts.st_mode))
 
 
-def _rename(temporary: Path, target: Path) -> None:
+def _rename(temporary: str | Path, target: str | Path) -> None:
     """Rename a file over another.
 
     On Windows that fails while somebody, for example a virus scanner, has the other open.
     """
     for pause in PAUSES:
         try:
-            os.replace(temporary, target)  # noqa: PTH105  # one call, the same everywhere
+            os.replace(temporary, target)
         except PermissionError:
             if pause is None or os.name != "nt":
                 raise
@@ -376,7 +408,7 @@ def _sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str | Path) -> None:
     """Make a rename last."""
     if not FOLDERS_CAN_BE_SYNCED:
         return
@@ -392,10 +424,14 @@ def _errors_of(path: Path, done: str) -> Iterator[None]:
     """Translate errors of the system into OutputError, with place and hint."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise OutputError(f"{path} cannot be {done}: it does not exist.") from error
     except OSError as error:
-        raise OutputError(
-            f"{path} cannot be {done}: {error.strerror or error}.",
-            hint="Free disk space, fix permissions, or choose another folder.",
-        ) from error
+        raise _output_error(path, done, error) from error
+
+
+def _output_error(path: Path, done: str, error: OSError) -> OutputError:
+    if isinstance(error, FileNotFoundError):
+        return OutputError(f"{path} cannot be {done}: it does not exist.")
+    return OutputError(
+        f"{path} cannot be {done}: {error.strerror or error}.",
+        hint="Free disk space, fix permissions, or choose another folder.",
+    )

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from qupath_bridge import cli
-from qupath_bridge.cli import output
+from qupath_bridge.cli import main, output
 from qupath_bridge.frozen import escape_controls
+from qupath_bridge.testing.projects import Image, Region, build_project
 
 EVIL = "a\x1b[2J\x07\x9b1m\u202eb\u2028c\rd\ne"
 SEEN = r"a\x1b[2J\x07\x9b1m\u202eb\u2028c\x0dd\x0ae"
@@ -72,3 +73,34 @@ def test_a_path_in_settings_and_in_a_new_file_is_escaped(tmp_path, capsys, monke
     shown = capsys.readouterr().out
     assert output.CONTROLS.search(shown.replace("\n", "")) is None
     assert tomllib.loads(shown)["labels"]["map"] == {EVIL: EVIL}
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["Tumeur", "Tumeur\u00a0"], ["Tumeur", r"Tumeur\xa0"]),
+        (["a b", "a\u202fb", "a\u00a0b"], ["a b", r"a\u202fb", r"a\xa0b"]),
+        (["zero", "ze\u200bro"], ["zero", r"ze\u200bro"]),
+        (["caf\u00e9", "cafe\u0301"], ["caf\u00e9", r"cafe\u0301"]),
+        # What looks like nothing else stays as it is.
+        (["a\u00a0b", "c"], ["a\u00a0b", "c"]),
+        (["a\u00a0b", "a\u00a0b"], ["a\u00a0b", "a\u00a0b"]),
+    ],
+)
+def test_names_that_look_alike_are_told_apart_in_tables(names, shown):
+    lines = output.table(("label", "patches"), [(name, n) for n, name in enumerate(names)])
+    found = [line.rpartition(" ")[0].rstrip(" ") for line in lines[1:]]
+    assert found == shown
+
+
+def test_the_classes_of_a_project_are_told_apart(tmp_path, two_slides, capsys):
+    regions = [
+        Region(name, f"POLYGON (({x} 0, {x + 90} 0, {x + 90} 90, {x} 90, {x} 0))")
+        for name, x in (("Tumeur", 0), ("Tumeur\u00a0", 200))
+    ]
+    project = build_project(tmp_path / "nbsp", [Image(two_slides[0], regions)])
+    for words in (["inspect"], ["plan", "--size", "64"]):
+        assert main([words[0], str(project), *words[1:]]) == 0
+        out = capsys.readouterr().out
+        assert "\nTumeur " in out
+        assert "\nTumeur\\xa0 " in out

@@ -89,6 +89,10 @@ def test_a_flag_that_is_near_nothing_gets_no_suggestion(capsys):
     [
         (["--map", "Stroma=A", "--map", "Stroma=B"], "--map: Stroma is given twice: A and B"),
         (["--set", "size=1", "--set", "size=2"], "--set: size is given twice"),
+        (["--size", "64", "--size", "128"], "--size is given twice"),
+        (["--size=64", "--size", "64"], "--size is given twice"),
+        (["--edge", "pad", "--rule", "any", "--edge", "drop"], "--edge is given twice"),
+        (["--config", "a.toml", "--config", "b.toml"], "--config is given twice"),
         (["--set", "size=true"], "--set size: should not be true or false"),
         (["--set", f"size={'[' * 5000}"], "--set: the value of size is nested too deeply"),
         (["--format", "jpg"], "--format: no encoder is called 'jpg'; .*did you mean jpeg"),

@@ -167,6 +167,17 @@ def test_a_webp_file_that_the_format_cannot_hold_is_refused():
     assert pillow(widest).shape == (1, 16_382, 3)
 
 
+@pytest.mark.parametrize("size", [(32, 41), (31, 40), (16, 80)])
+def test_raw_pixels_of_another_size_are_refused(size):
+    pixels = np.random.default_rng(2).integers(0, 256, (40, 32, 3), np.uint8)
+    data = get_encoder("raw").encode(pixels)
+    assert data == pixels.tobytes()
+    assert np.array_equal(decode(data, (32, 40), raw=True), pixels)
+    if size[0] * size[1] != 32 * 40:
+        with pytest.raises(ReadError, match="not a whole image"):
+            decode(data, size, raw=True)
+
+
 def test_an_unknown_encoder_is_refused_with_the_known():
     with pytest.raises(UsageError, match="No encoder is called 'magic'. Known: png, jpeg, tiff"):
         get_encoder("magic")

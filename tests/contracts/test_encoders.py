@@ -1,8 +1,10 @@
 import pytest
 
+from qupath_bridge import codecs
 from qupath_bridge.codecs.jpeg import JpegEncoder
 from qupath_bridge.codecs.jxl import JxlEncoder
 from qupath_bridge.codecs.png import PngEncoder
+from qupath_bridge.codecs.raw import RawEncoder
 from qupath_bridge.codecs.tiff import TiffEncoder
 from qupath_bridge.codecs.webp import WebpEncoder
 from qupath_bridge.testing.contracts.encoder import EncoderContract
@@ -30,6 +32,14 @@ class TestWebp(EncoderContract):
         return WebpEncoder
 
 
+class TestRaw(EncoderContract):
+    def factory(self):
+        return RawEncoder
+
+    def decode(self, data, size):
+        return codecs.decode(data, size, raw=True)
+
+
 class TestJxl(EncoderContract):
     def factory(self):
         return JxlEncoder
@@ -43,6 +53,7 @@ class TestJxl(EncoderContract):
         (TiffEncoder, ".tif", "image/tiff", True),
         (WebpEncoder, ".webp", "image/webp", False),
         (JxlEncoder, ".jxl", "image/jxl", False),
+        (RawEncoder, ".raw", "application/octet-stream", True),
     ],
 )
 def test_facts_of_the_built_in_encoders(factory, extension, media_type, portable):

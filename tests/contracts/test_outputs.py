@@ -1,3 +1,6 @@
+import hashlib
+
+import numpy as np
 import pytest
 
 from qupath_bridge.stores.memory import MemoryStore
@@ -42,3 +45,46 @@ class TestMemory(OutputContract):
         store = MemoryStore()
         yield store.url
         store.forget()
+
+
+class Arrays(OutputContract):
+    """An output that takes pixels; a new file takes the place of the earlier one."""
+
+    locations_stay = False
+
+    def payload(self, text):
+        value = hashlib.sha256(text.encode()).digest()
+        return np.resize(np.frombuffer(value, np.uint8), (8, 9, 3))
+
+    def bytes_of(self, payload):
+        return payload.tobytes()
+
+
+class TestH5(Arrays):
+    container = "h5"
+
+    @pytest.fixture
+    def url(self, tmp_path):
+        return str(tmp_path / "out")
+
+
+class TestZarr(Arrays):
+    container = "zarr"
+
+    @pytest.fixture
+    def url(self, tmp_path):
+        return str(tmp_path / "out")
+
+
+class TestH5InMemory(Arrays):
+    container = "h5"
+
+    @pytest.fixture
+    def url(self):
+        store = MemoryStore()
+        yield store.url
+        store.forget()
+
+
+class TestZarrInMemory(TestH5InMemory):
+    container = "zarr"

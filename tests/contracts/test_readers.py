@@ -5,7 +5,7 @@ from PIL import Image
 
 from qupath_bridge.errors import UsageError
 from qupath_bridge.model import Box, Plane
-from qupath_bridge.readers.levels import composite
+from qupath_bridge.readers.background import composite
 from qupath_bridge.readers.memory import MemoryReader
 from qupath_bridge.readers.openslide import OpenSlideReader
 from qupath_bridge.readers.tiles import TileReader

@@ -1,5 +1,7 @@
 import errno
+import itertools
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,14 @@ from qupath_bridge.stores.base import Store
 from qupath_bridge.stores.local import TEMPORARY, LocalStore
 from qupath_bridge.stores.memory import MemoryStore
 from qupath_bridge.testing.contracts.store import StoreContract
+from tests.integration.faults import steps_of
+
+
+def copy_of_process(store):
+    """Return a store as ``os.fork`` leaves it: with all that it held."""
+    copy = LocalStore(store.root)
+    vars(copy).update(vars(store), _numbers=itertools.count())
+    return copy
 
 
 class TestMemory(StoreContract):
@@ -49,6 +59,67 @@ class TestLocal(StoreContract):
         assert not store.create("a/lock", b"second")
         assert store.get("a/lock") == b"first"
         assert [p.name for p in (store.root / "a").iterdir()] == ["lock"]
+
+    def test_a_system_that_writes_a_part_at_a_time(self, store, monkeypatch):
+        real = os.write
+        monkeypatch.setattr(os, "write", lambda file, data: real(file, data[:3]))
+        store.put("a/x", b"0123456789")
+        store.put("a/y", iter([b"01234", b"", memoryview(b"56789")]))
+        assert store.get("a/x") == store.get("a/y") == b"0123456789"
+
+    @pytest.mark.parametrize("durable", [False, True])
+    def test_a_file_that_is_replaced_keeps_its_permissions(self, store, durable):
+        if os.name == "nt":
+            return  # has no such permissions
+        store.put("a/x", b"old")
+        path = store.root / "a" / "x"
+        path.chmod(0o640)
+        group = next((each for each in os.getgroups() if each != path.stat().st_gid), None)
+        if group is None and os.geteuid() == 0:
+            group = path.stat().st_gid + 1
+        if group is not None:
+            os.chown(path, -1, group)
+        store.put("a/x", b"new", durable=durable)
+        assert path.read_bytes() == b"new"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert group is None or path.stat().st_gid == group
+
+    def test_a_new_file_has_the_permissions_of_any_new_file(self, store):
+        store.put("a/x", b"1")
+        (store.root / "a" / "y").write_bytes(b"1")
+        modes = {path.stat().st_mode for path in (store.root / "a").iterdir()}
+        assert len(modes) == 1
+
+    def test_a_link_is_replaced_and_what_it_names_stays(self, store, tmp_path):
+        (tmp_path / "mine").write_bytes(b"mine")
+        store.put("a/y", b"")
+        (store.root / "a" / "x").symlink_to(tmp_path / "mine")
+        store.put("a/x", b"ours")
+        assert not (store.root / "a" / "x").is_symlink()
+        assert (tmp_path / "mine").read_bytes() == b"mine"
+
+    def test_a_copy_of_a_process_gives_other_temporary_names(self, store, monkeypatch):
+        first = store.draft("a")
+        other = os.getpid() + 1
+        monkeypatch.setattr(os, "getpid", lambda: other)
+        copy = copy_of_process(store)
+        second = copy.draft("a")
+        assert len(list((store.root / "a").iterdir())) == 2
+        for draft in (first, second):
+            draft.discard()
+
+    def test_a_published_draft_cannot_be_written(self, store):
+        draft = store.draft("a")
+        draft.publish("a/x")
+        with pytest.raises(ValueError, match="cannot be written"):
+            draft.write(b"more")
+        assert store.get("a/x") == b""
+
+    def test_a_new_file_takes_three_calls_that_change_something(self, store):
+        """Very many small files are written: nothing else may be done for each of them."""
+        store.put("a/x", b"1234")
+        steps = steps_of(lambda: store.put("a/y", b"1234"))
+        assert steps == ["open", "write", "half a write", "written", "replace"]
 
     def test_a_folder_that_another_process_removed_is_made_again(self, store):
         store.put("a/b/x", b"1")

@@ -16,8 +16,8 @@ HEAD = """\
 This page is generated from `qupath_bridge/config/`. An option has one name everywhere:
 `min_share` in Python and in a TOML file, `--min-share` on the command line. An option that is on by
 default has a flag that turns it off (`--no-labels`). Repeated options take several values: a list
-in Python and TOML, the flag several times on the command line. Groups are tables of a TOML file;
-`qupath-bridge config init` writes one with every option.
+in Python and TOML, the flag several times on the command line. All others may stand there once.
+Groups are tables of a TOML file; `qupath-bridge config init` writes one with every option.
 """
 
 TABLE = "| option | value | default | meaning |\n|---|---|---|---|\n"

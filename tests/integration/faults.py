@@ -73,6 +73,20 @@ class Writer:
         return getattr(self.file, name)
 
 
+def in_halves(write, steps):
+    """Return ``os.write``, cut in two."""
+
+    def written(handle, data):
+        steps.step("write")
+        half = write(handle, data[: len(data) // 2])
+        steps.step("half a write")
+        count = half + write(handle, data[half:])
+        steps.step("written")
+        return count
+
+    return written
+
+
 @contextlib.contextmanager
 def injected(steps):
     """Let everything that writes below report its steps."""
@@ -104,11 +118,13 @@ def injected(steps):
         "chmod",
         "chown",
         "open",
+        "write",
     )
     io.open = builtins.open = opened
     for name in names:
         real[name] = getattr(os, name)
         setattr(os, name, wrapped(name))
+    os.write = in_halves(real["write"], steps)
     try:
         yield steps
     finally:

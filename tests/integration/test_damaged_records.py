@@ -26,6 +26,7 @@ from tests.support.mutations import (
     mutate_parquet,
     mutate_toml,
 )
+from tests.support.run_folders import record_tiles
 
 STATUSES = {0, 1, 2, 3, 4, 5}
 """Exit statuses that a damaged file may give: nothing is missing, and nobody interrupts."""
@@ -162,6 +163,9 @@ SETTINGS_FILE = "{at}/settings.toml"
 DRAWN = "{at}/drawn/slide 1.geojson"
 
 RUN = "study/qupath_bridge/runs/{out}"
+RECORDED = "tiles.geojson.gz with its digest"
+"""A tile file that the run seems to have written so: its digest fits."""
+
 KINDS = {
     "project.qpproj": ("study/project.qpproj", mutate_json, [INSPECT, PLAN, STATUS, WRITE]),
     "server.json": ("study/data/1/server.json", mutate_json, [INSPECT]),
@@ -178,6 +182,7 @@ KINDS = {
         ],
     ),
     "tiles.geojson.gz": (f"{RUN}/1.geojson.gz", mutate_gzip_json, [STATUS, WRITE, UNDO]),
+    RECORDED: (f"{RUN}/1.geojson.gz", mutate_gzip_json, [STATUS, WRITE, UNDO]),
     "run.json": ("out/run.json", mutate_json, [VERIFY, RESUME, SHOW, CLEAN, STATUS]),
     "run.json of the project": (f"{RUN}/run.json", mutate_json, [STATUS, WRITE, UNDO, RESUME]),
     "report.json": ("out/report.json", mutate_json, [VERIFY, RESUME, SHOW]),
@@ -253,14 +258,16 @@ def faults(bench, capsys, path, command, base):
             yield f"the other run is not shown: {shown}"
 
 
-def try_damaged(bench, capsys, kind, count):
+def try_damaged(bench, capsys, kind, numbers):
     """Damage a file often and return the faults, each with its seed and a command."""
     pattern, mutate, commands = KINDS[kind]
     path = bench.find(pattern)
     content, base, found = path.read_bytes(), peak(), []
-    for number in range(count):
+    for number in numbers:
         rng = random.Random(f"{kind} {number}")
         path.write_bytes(mutate(rng, content))
+        if kind == RECORDED:
+            record_tiles(path.parent)
         command = commands[number % len(commands)]
         capsys.readouterr()
         found += [
@@ -271,13 +278,28 @@ def try_damaged(bench, capsys, kind, count):
     return found
 
 
+CASES = 2000
+"""Damaged copies of each kind of file."""
+
+TOGETHER = 100
+"""Damaged copies that one test tries: few enough for its time limit on a busy machine."""
+
+
+def pytest_generate_tests(metafunc):
+    if "numbers" in metafunc.fixturenames:
+        whole = [range(i, i + TOGETHER) for i in range(0, CASES, TOGETHER)]
+        tried = whole if metafunc.config.getoption("soak") else [range(25)]
+        cases = [(kind, numbers) for numbers in tried for kind in KINDS]
+        names = [f"{kind}-{numbers.start}" for kind, numbers in cases]
+        metafunc.parametrize(("kind", "numbers"), cases, ids=names)
+
+
 @pytest.mark.slow
 @pytest.mark.soak
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind", KINDS)
-def test_damaged_records_are_read_or_refused(bench, capsys, soak, kind, monkeypatch):
+@pytest.mark.timeout(900)
+def test_damaged_records_are_read_or_refused(bench, capsys, kind, numbers, monkeypatch):
     monkeypatch.setattr(qpproj, "_PAUSES", ())  # QuPath is not saving
-    found = try_damaged(bench, capsys, kind, 2000 if soak else 25)
+    found = try_damaged(bench, capsys, kind, numbers)
     assert not found, "\n".join(found[:40])
 
 

@@ -813,16 +813,26 @@ def test_a_missing_slide_never_ends_a_study(study, tmp_path, draw, planned):
     same(tmp_path / "new", tmp_path / "out")
 
 
-def test_plans_of_which_none_succeeded_say_the_first_reason(study, tmp_path):
+def test_plans_of_which_none_succeeded_leave_a_report_and_say_the_first_reason(study, tmp_path):
     study.redraw(*[Image(tmp_path / f"gone {n}.tiff", size=(700, 500)) for n in (1, 2)])
     plans = qb.plan(study.project, CONFIG)
     assert (len(plans), len(plans.failures)) == (0, 2)
     with pytest.raises(UsageError, match="no slide could be planned") as caught:
         export(plans, tmp_path / "out")
     assert "gone 1.tiff" in caught.value.hint
-    # From the project it is a run in which every slide failed.
-    run = export(study.project, tmp_path / "out", CONFIG)
+    assert str(tmp_path / "out") in caught.value.message
+    # From the project it is a run in which every slide failed, with the same report.
+    run = export(study.project, tmp_path / "other", CONFIG)
     assert (run.written, len(run.failures)) == (0, 2)
+    reports, found = [], [tmp_path / "out", tmp_path / "other"]
+    for out in found:
+        report = json.loads((out / "report.json").read_bytes())
+        reports.append({key: value for key, value in report.items() if key != "run_id"})
+        record = json.loads((out / "run.json").read_bytes())
+        assert (record["state"], record["config"]["size"]) == ("complete", CONFIG.size)
+    assert reports[0] == reports[1]
+    with pytest.raises(UsageError, match="no slide was planned"):
+        export(qb.Plans([], plans.failures), tmp_path / "new")
 
 
 def test_plans_bring_their_slides_and_configuration(study, tmp_path):

@@ -19,6 +19,7 @@ from qupath_bridge.model import ObjectType
 from qupath_bridge.outputs.index import list_partitions, read_partition
 from qupath_bridge.patches.ids import TILE_UUID_HIGH, tile_uuid
 from qupath_bridge.stores.local import LocalStore
+from tests.support.run_folders import record_tiles
 
 SCRIPTS = Path(__file__).parents[2] / "groovy_scripts"
 IMPORT, EXPORT = SCRIPTS / "import_provenance.groovy", SCRIPTS / "export_patches.groovy"
@@ -66,6 +67,8 @@ look('own')
 step('own replaced', second, 'replace')
 step('broken', '00-broken')
 step('foreign', '00-foreign')
+step('edited', '00-edited')
+step('gone', '00-gone')
 step('nowhere', '00-nowhere')
 """
 
@@ -213,13 +216,20 @@ def test_the_import_touches_our_tiles_only(qupath, study, tmp_path):
     first = export(study, 1, "--size", "100", "--stride", "50")
     second = export(study, 2, "--size", "100", "--map", "Tumor=Stroma")
     runs = first.parent
-    for name in ("00-broken", "00-foreign"):
+    for name in ("00-broken", "00-foreign", "00-edited", "00-gone"):
         shutil.copytree(first, runs / name)
     whole = (first / "1.geojson.gz").read_bytes()
     (runs / "00-broken" / "1.geojson.gz").write_bytes(whole[: len(whole) // 2])
     foreign = json.loads(gzip.decompress(whole))
     foreign["features"][3]["id"] = "11111111-2222-4333-8444-555555555555"
     (runs / "00-foreign" / "1.geojson.gz").write_bytes(gzip.compress(json.dumps(foreign).encode()))
+    for name in ("00-broken", "00-foreign"):
+        record_tiles(runs / name)
+    text = gzip.decompress(whole)
+    edited = text.replace(b'"name":"Tumor"', b'"name":"Stoma"', 1)
+    assert edited != text
+    (runs / "00-edited" / "1.geojson.gz").write_bytes(gzip.compress(edited))
+    (runs / "00-gone" / "1.geojson.gz").unlink()
     before = objects(study)
     looks = tmp_path / "looks"
     looks.mkdir()
@@ -261,9 +271,13 @@ def test_the_import_touches_our_tiles_only(qupath, study, tmp_path):
     own = set(seen("own")) - set(seen("replaced"))
     assert len(own) == 2
     assert own < set(seen("own replaced"))
-    for step in ("broken", "foreign", "nowhere"):
+    for step in ("broken", "foreign", "edited", "gone", "nowhere"):
         assert seen(step) == seen("own replaced")
-    assert output.count("refused: ") == 3
+    assert output.count("refused: ") == 5
+    for name in ("00-edited", "00-gone"):
+        file = runs / name / "1.geojson.gz"
+        assert f"refused: {file} is not what run {name} wrote." in output
+        assert f"Delete {file.parent};" in output
     for step in ("newest", "older", "own replaced"):
         for tile_id in drawn:
             assert seen(step)[tile_id] == drawn[tile_id]

@@ -121,11 +121,11 @@ def test_different_pixel_sizes_without_mpp_are_warned_of(two_slides):
     slides = build_memory_project([Image(path, pixel_size=size) for path, size in sizes]).slides
     config = qb.ExportConfig(size=50)
     plans = qb.plan(slides, config)
-    for surveyed in (survey_plans(plans), survey(slides, config)):
+    for surveyed in (survey_plans(plans, config), survey(slides, config)):
         (warning,) = surveyed.warnings
         assert "0.25 to 0.5" in warning
         assert "Set mpp" in warning
-    assert survey_plans(plans[:1]).warnings == ()
+    assert survey_plans(plans[:1], config).warnings == ()
     (mixture,) = survey(slides, qb.ExportConfig(size=50, mpp=0.5)).warnings
     assert "Patches of 1 of 2 slides are resampled" in mixture
     assert survey(slides, qb.ExportConfig(size=50, mpp=1.0)).warnings == ()
@@ -142,7 +142,7 @@ def test_class_names_are_checked_over_all_slides(two_slides, draw):
     with pytest.raises(ConfigError, match="Stroma"):
         survey(slides, qb.ExportConfig(within=["Stoma"]))
     with pytest.raises(ConfigError, match="Stroma"):
-        survey_plans(qb.plan(slides, qb.ExportConfig(exclude=["Stoma"])))
+        qb.plan(slides, qb.ExportConfig(exclude=["Stoma"]))
     known = replace(slides[0].project, classes=(*slides[0].project.classes, ClassInfo("Vein")))
     slides = [replace(slide, project=known) for slide in slides]
     (warning,) = survey(slides, qb.ExportConfig(exclude=["Vein"])).warnings

@@ -1,6 +1,7 @@
 """Patches put straight into QuPath's data: nothing else changes, whatever happens."""
 
 import dataclasses
+import gzip
 import json
 import os
 import re
@@ -36,6 +37,7 @@ from qupath_bridge.roundtrip.running_qupath import Process, find_qupath, process
 from qupath_bridge.sources.embedded import EmbeddedSource
 from qupath_bridge.sources.paquo import PaquoSource
 from qupath_bridge.testing.projects import Image, build_project, tree_hashes
+from tests.support.run_folders import record_tiles, write_run
 
 from .faults import (
     FULL,
@@ -438,7 +440,104 @@ def test_strangers_in_a_file_of_tiles(study):
     run_id = export(study)
     path = study.project.parent / "qupath_bridge" / "runs" / run_id / "1.geojson.gz"
     path.write_bytes(qb.geojson.tiles_geojson([USERS]))
+    record_tiles(path.parent)
     refused(study, run_id, "not a tile of qupath-bridge")
+
+
+def with_other_label(path, old, new):
+    """Give the tiles of a file another class, in place; its size may stay the same."""
+    text = gzip.decompress(path.read_bytes())
+    assert text.count(old) > 0
+    path.write_bytes(gzip.compress(text.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize("change", ["a label", "nothing but the packing", "gone", "swapped"])
+def test_only_what_the_run_wrote_goes_into_the_data(study, change):
+    """An edited file is not a record: neither as new tiles, nor as what a run wrote before."""
+    run_id = export(study)
+    path = study.project.parent / "qupath_bridge" / "runs" / run_id / "1.geojson.gz"
+    if change == "a label":
+        with_other_label(path, b'"name":"Tumor"', b'"name":"Stoma"')
+    elif change == "nothing but the packing":
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 1))
+    elif change == "gone":
+        path.unlink()
+    else:
+        shutil.copy(path.with_name("2.geojson.gz"), path)
+    said = "not there any more" if change == "gone" else "changed after the run wrote it"
+    problem = refused(study, run_id, said)
+    for word in (str(path), run_id, f"Delete {path.parent}", f"--run {study.folder}"):
+        assert word in problem
+    (status,) = qb.status(study.project)
+    assert (status.state, said in status.problem) == ("unreadable", True)
+
+
+def test_a_tile_file_that_no_run_wrote(study):
+    run_id = export(study)
+    record = study.project.parent / "qupath_bridge" / "runs" / run_id / "run.json"
+    content = json.loads(record.read_bytes())
+    del content["tiles"]["1"]
+    record.write_text(json.dumps(content))
+    refused(study, run_id, "did not write this file")
+
+
+def test_a_record_without_digests_is_refused(study):
+    run_id = export(study)
+    record = study.project.parent / "qupath_bridge" / "runs" / run_id / "run.json"
+    content = json.loads(record.read_bytes())
+    del content["tiles"]
+    record.write_text(json.dumps(content))
+    refused(study, run_id, "run.json")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key"),
+    [
+        ("qupath_bridge/backups/*/1.json", "entry_id"),
+        ("qupath_bridge/runs/{run}/1.json", "entry_id"),
+        ("qupath_bridge/runs/{run}/1.json", "run_id"),
+        ("qupath_bridge/runs/{run}/run.json", "run_id"),
+    ],
+)
+def test_a_record_that_names_another_slide_or_run_hides_no_other_run(study, pattern, key, capsys):
+    run_id = export(study)
+    write(study, run_id)
+    other = export(study, 2, CONFIG.replace(size=64))
+    (path,) = study.project.parent.glob(pattern.format(run=run_id))
+    record = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**record, key: "somebody"}))
+    assert main(["status", str(study.project), "--json"]) == 0
+    found = {run["run_id"]: run for run in json.loads(capsys.readouterr().out)["runs"]}
+    assert set(found) == {run_id, other}
+    assert found[other]["state"] == "current"
+    if "runs" in pattern:
+        problem = found[run_id]["problem"]
+        assert str(path) in problem and f"its {key} is 'somebody'" in problem
+    else:  # the backup counts no more
+        assert found[run_id]["state"] == "current"
+        assert list(backups_of(study.project.parent)) == []
+
+
+def test_what_the_hint_says_mends_an_edited_file(study):
+    run_id = export(study)
+    folder = study.project.parent / "qupath_bridge" / "runs" / run_id
+    before = (folder / "1.geojson.gz").read_bytes()
+    with_other_label(folder / "1.geojson.gz", b'"name":"Tumor"', b'"name":"Stoma"')
+    out = json.loads((folder / "run.json").read_bytes())["out"]
+    shutil.rmtree(folder)
+    assert main(["write-back", str(study.project), "--run", out]) == 0
+    assert (folder / "1.geojson.gz").read_bytes() == before
+    assert {entry.state for entry in write(study, run_id).entries} == {"written"}
+
+
+def test_an_edited_file_of_another_run_is_not_taken_for_what_it_wrote(study):
+    """Which tiles a person corrected is told by the files of all runs."""
+    first = export(study)
+    write(study, first)
+    path = study.project.parent / "qupath_bridge" / "runs" / first / "1.geojson.gz"
+    with_other_label(path, b'"name":"Tumor"', b'"name":"Stoma"')
+    second = export(study, 2, CONFIG.replace(map={"Tumor": "Cancer"}))
+    refused(study, second, "changed after the run wrote it")
 
 
 @pytest.mark.parametrize("other", ["name", "size", "images"])
@@ -992,13 +1091,12 @@ def test_both_engines_write_what_both_read(installation, tmp_path, source, name)
     embedded = EmbeddedSource()
     editors = {"embedded": embedded, "paquo": paquo}
     editor, verifier = editors.pop(name), *editors.values()
-    place = tmp_path / "project" / "qupath_bridge" / "runs" / "R"
-    place.mkdir(parents=True)
-    (place / "run.json").write_text("{}", encoding="utf-8")
     with qb.open_project(tmp_path / "project", engine="embedded") as project:
-        for slide in project.slides:
-            tiles = sample_tiles(slide.entry_id, "R")
-            (place / f"{slide.entry_id}.geojson.gz").write_bytes(qb.geojson.tiles_geojson(tiles))
+        tiles = {
+            slide.entry_id: qb.geojson.tiles_geojson(sample_tiles(slide.entry_id, "R"))
+            for slide in project.slides
+        }
+        write_run(tmp_path / "project" / "qupath_bridge" / "runs" / "R", "R", tiles)
         paths = {s.entry_id: project.info.folder / "data" / s.entry_id for s in project.slides}
         data = {entry_id: path / "data.qpdata" for entry_id, path in paths.items()}
         old = {key: path.read_bytes() for key, path in data.items() if path.exists()}

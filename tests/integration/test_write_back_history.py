@@ -22,6 +22,7 @@ from qupath_bridge.roundtrip.comparing import tile_hashes
 from qupath_bridge.sources.embedded import EmbeddedSource
 from qupath_bridge.stores.local import LocalStore
 from qupath_bridge.testing.projects import Image, build_project
+from tests.support.run_folders import write_run
 
 from .test_write_back import (
     CONFIG,
@@ -533,12 +534,8 @@ def cost(folder, images, monkeypatch, slide):
         folder, [Image(slide, size=(700, 500), entry_id=i + 1) for i in range(images)]
     )
     os.utime(path, (1_000_000_000, 1_000_000_000))
-    place = folder / "qupath_bridge" / "runs" / "R"
-    place.mkdir(parents=True)
-    (place / "run.json").write_text("{}", encoding="utf-8")
-    for i in range(images):
-        tiles = tiles_geojson(sample_tiles(str(i + 1), "R"))
-        (place / f"{i + 1}.geojson.gz").write_bytes(tiles)
+    tiles = {str(i + 1): tiles_geojson(sample_tiles(str(i + 1), "R")) for i in range(images)}
+    write_run(folder / "qupath_bridge" / "runs" / "R", "R", tiles)
     hashed, put = [], []
     real_digest, real_put = file_state.content_digest, LocalStore.put
 

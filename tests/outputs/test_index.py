@@ -253,9 +253,9 @@ def test_csv_is_written_slide_by_slide(monkeypatch):
     output = MemoryOutput()
     for number in range(5):
         index.write_partition(output.store, f"{number}_a", index.make_table(columns()))
-    events, table = [], MemoryOutput.table
+    events, rows = [], MemoryOutput.rows
     monkeypatch.setattr(
-        MemoryOutput, "table", lambda self, slide: (events.append(slide), table(self, slide))[1]
+        MemoryOutput, "rows", lambda self, slide: (events.append(slide), rows(self, slide))[1]
     )
     monkeypatch.setattr(MemoryOutput, "put", lambda self, name, data: events.extend(map(len, data)))
     write_csv(output)

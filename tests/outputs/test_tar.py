@@ -6,10 +6,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.outputs import Location, PatchRef
-from qupath_bridge.outputs.tar import DEFAULT_SIZE, TarOutput, parse_size, sample_key
+from qupath_bridge.outputs.tar import DEFAULT_SIZE, TarOutput, header, parse_size, sample_key
 from qupath_bridge.stores.memory import MemoryStore
 from qupath_bridge.testing.contracts.output import rows_of
 
@@ -170,6 +172,19 @@ def test_a_record_may_hold_numbers_that_json_lacks():
         "share": None, "b": [1.0, None], "c": {"d": None}, "patch_id": "1_a_x0_y0",
         "slide_id": "1_a",
     }  # fmt: skip
+
+
+@given(
+    name=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=120),
+    size=st.one_of(st.integers(0, 10**6), st.sampled_from([8**11 - 1, 8**11])),
+)
+@example("x" * 100, 5)
+@example("x" * 101, 5)
+@example("3_CMU-1-svs_x512_y0.png", 8**11 - 1)
+def test_a_header_is_what_tarfile_writes(name, size):
+    info = tarfile.TarInfo(name)
+    info.size = size
+    assert header(name, size) == info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def test_keys_of_a_slide_never_meet():

@@ -48,7 +48,7 @@ def test_a_full_grid_is_read_in_squares():
     for batch in batches:
         rows, cols = {cell[2] for cell in batch}, {cell[3] for cell in batch}
         assert (len(rows), len(cols)) == (9, 9)
-        # A grid that lies between the tiles: each patch touches four.
+        # A grid between the tiles: each patch touches four.
         tiles = {(row + dy, col + dx) for _, _, row, col in batch for dy in (0, 1) for dx in (0, 1)}
         assert len(tiles) == 100
     lefts = [min(cell[3] for cell in batch) for batch in batches]

@@ -4,18 +4,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 import qupath_bridge as qb
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import Reason
+from qupath_bridge.pipeline import preview, preview_legend
 from qupath_bridge.pipeline.preview import render_preview
 from qupath_bridge.pipeline.preview_legend import (
     HEAD,
+    at_edge,
     draw_mark,
     edge_of,
+    put_text,
     readable,
     scale_length,
+    text_length,
 )
 
 
@@ -67,22 +71,40 @@ def test_preview_must_end_as_a_picture_and_replaces_pictures_only(plan, tmp_path
 def texts(monkeypatch):
     """All texts that are drawn, in order."""
     drawn = []
-    draw = ImageDraw.ImageDraw.text
 
-    def text(self, place, content, *args, **options):
+    def text(pen, place, content, font):
         drawn.append(content)
-        return draw(self, place, content, *args, **options)
+        return put_text(pen, place, content, font)
 
-    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    for module in (preview, preview_legend):
+        monkeypatch.setattr(module, "put_text", text)
     return drawn
+
+
+def test_micrometres_are_written_with_a_stem():
+    """The font that comes with Pillow shows a box in place of µ."""
+    font = ImageFont.load_default(size=18)
+    pictures = {}
+    for text in ("5 um", "5 µm"):
+        sheet = Image.new("L", (80, 30), 255)
+        put_text(ImageDraw.Draw(sheet), (5, 4), text, font)
+        pictures[text] = np.asarray(sheet)
+    assert text_length(font, "5 µm") == font.getlength("5 um")
+    changed = pictures["5 um"] != pictures["5 µm"]
+    rows, columns = np.nonzero(changed)
+    u = 5 + font.getlength("5 ")
+    assert u <= columns.min() <= columns.max() <= u + 4
+    baseline, below = 4 + font.getbbox("u")[3], 4 + font.getbbox("p")[3]
+    assert rows.max() in range(baseline + 2, below + 1)
+    assert (pictures["5 µm"][baseline + 1 : below, columns.min()] < 128).all()
 
 
 def test_preview_says_name_size_scale_and_what_its_marks_mean(plan, texts):
     render_preview(plan)
     bar, name, scale, *legend = texts
-    assert bar == "50 um"
+    assert bar == "50 µm"
     assert name == plan.slide.name
-    assert scale == "700 x 500 px, 0.5 um/px; patches of 64 px at 0.5 um/px, native"
+    assert scale == "700 x 500 px, 0.5 µm/px; patches of 64 px at 0.5 µm/px, native"
     counts = plan.label_counts()
     assert legend[: len(counts)] == [
         f"{label}: {n} patch{'' if n == 1 else 'es'}" for label, n in counts.items()
@@ -120,13 +142,49 @@ def test_the_mark_of_a_dropped_box_is_in_its_middle(plan):
             assert middle.any() == (code != 255)
 
 
+@pytest.mark.parametrize("edge", ["drop", "pad"])
+@pytest.mark.parametrize("stride", [64, 48])
+def test_boxes_that_cross_the_edge_have_a_mark(study, texts, edge, stride, monkeypatch):
+    """700 x 500 pixels, boxes of 64: by hand, which cross the right and the lower edge."""
+    config = qb.ExportConfig(size=64, stride=stride, edge=edge, labels=False)
+    with qb.open_project(study.project) as project:
+        plan = replace(qb.plan(project.slides[0], config), annotations=())
+    crossing = [
+        [x, y, 64, 64]
+        for y in range(0, 500, stride)
+        for x in range(0, 700, stride)
+        if x + 64 > 700 or y + 64 > 500
+    ]
+    assert plan.grid.crossing().tolist() == crossing
+    written = plan.table.boxes.tolist()
+    cut = crossing if edge == "drop" else [box for box in crossing if box in written]
+    assert at_edge(plan).tolist() == cut
+    picture = np.asarray(render_preview(plan, 700))[HEAD : HEAD + 500]
+    said = {
+        "drop": f"not written, edge: {len(cut)} boxes",
+        "pad": f"of these padded at the edge: {len(cut)} patches",
+    }
+    assert [text for text in texts if "edge" in text] == [said[edge]]
+    monkeypatch.setattr(preview, "at_edge", lambda plan: np.empty((0, 4), int))
+    changed = (picture != np.asarray(render_preview(plan, 700))[HEAD : HEAD + 500]).any(axis=-1)
+    for x, y, w, h in crossing:
+        wide, high = min(w, 700 - x), min(h, 500 - y)
+        middle, radius = (x + wide / 2, y + high / 2), min(wide, high, 24) / 4
+        columns = slice(round(middle[0] - radius), round(middle[0] + radius) + 1)
+        rows = slice(round(middle[1] - radius), round(middle[1] + radius) + 1)
+        if y < 400:  # the scale bar covers the lowest
+            assert changed[rows, columns].any() == ([x, y, w, h] in cut)
+            changed[rows, columns] = False
+    assert not changed[:400].any()
+
+
 def test_each_reason_has_its_own_mark():
     marks = set()
-    for other in list(Reason)[1:5]:
+    for other in list(Reason)[:5]:
         picture = Image.new("RGB", (30, 30), "white")
         draw_mark(ImageDraw.Draw(picture), other, (15, 15), 6)
         marks.add(picture.tobytes())
-    assert len(marks) == 4
+    assert len(marks) == 5
 
 
 @pytest.mark.parametrize("color", [(255, 255, 255), (255, 255, 0), (250, 200, 220), (0, 255, 255)])
@@ -147,9 +205,9 @@ def test_pale_classes_can_be_read_on_glass(color):
 @pytest.mark.parametrize(
     ("longest", "known", "found"),
     [
-        (1.0, True, (1, "1 um")),
-        (0.7, True, (0.5, "0.5 um")),
-        (499, True, (200, "200 um")),
+        (1.0, True, (1, "1 µm")),
+        (0.7, True, (0.5, "0.5 µm")),
+        (499, True, (200, "200 µm")),
         (1000, True, (1000, "1 mm")),
         (6000, True, (5000, "5 mm")),
         (320, False, (200, "200 px")),

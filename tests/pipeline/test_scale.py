@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 import qupath_bridge as qb
-from qupath_bridge.readers.levels import (
-    Level,
+from qupath_bridge.readers.level_sizes import (
     level_downsamples,
     level_factors,
     make_levels,
     whole_downsamples,
 )
+from qupath_bridge.readers.levels import Level
 from qupath_bridge.readers.memory import MemoryReader
 from qupath_bridge.testing.projects import Image, build_memory_project, cropped, rotated
 from qupath_bridge.testing.slides import marker_image, write_slide

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qupath_bridge.pixels.resample import area_means, area_resize, choose_level, pixel_edges
-from qupath_bridge.readers.levels import make_levels
+from qupath_bridge.readers.level_sizes import make_levels
 
 SOURCE = np.random.default_rng(3).integers(0, 256, (70, 90, 3), dtype=np.uint8)
 

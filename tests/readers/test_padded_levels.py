@@ -11,7 +11,7 @@ from PIL import Image
 from qupath_bridge.model import Box
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.dicom import level_spacings
-from qupath_bridge.readers.levels import whole_downsamples
+from qupath_bridge.readers.level_sizes import whole_downsamples
 from qupath_bridge.readers.openslide import OpenSlideReader
 from qupath_bridge.readers.tiles import TileReader
 

@@ -12,7 +12,7 @@ from PIL import Image
 from qupath_bridge import registry
 from qupath_bridge.errors import MissingDependencyError, ReadError, UsageError
 from qupath_bridge.model import Box, Plane
-from qupath_bridge.readers import levels, open_reader
+from qupath_bridge.readers import level_sizes, levels, open_reader
 from qupath_bridge.readers import openslide as openslide_reader
 from qupath_bridge.readers.fingerprints import file_fingerprint, slide_files
 from qupath_bridge.readers.memory import MemoryReader
@@ -777,11 +777,16 @@ def test_missing_tiles_of_a_slide_with_alpha_are_background(tmp_path):
     assert mask.sum() == 301 * 207 - 64 * 64
 
 
-@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000"])
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000", "jpegxl", "jpegxr"])
 def test_a_tile_that_grows_is_not_decoded(tmp_path, compression, monkeypatch):
     """A tile says itself how large it is; a small one may claim to be gigabytes."""
     huge = np.zeros((1000, 1000, 3), np.uint8)
-    encode = {"jpeg": imagecodecs.jpeg8_encode, "jpeg2000": imagecodecs.jpeg2k_encode}
+    encode = {
+        "jpeg": imagecodecs.jpeg8_encode,
+        "jpeg2000": imagecodecs.jpeg2k_encode,
+        "jpegxl": imagecodecs.jpegxl_encode,
+        "jpegxr": imagecodecs.jpegxr_encode,
+    }
     path = write_slide(tmp_path / "a.tiff", huge[:64, :64], tile=64, compression=compression)
     with path.open("r+b") as file:
         place = file.seek(0, 2)
@@ -791,7 +796,7 @@ def test_a_tile_that_grows_is_not_decoded(tmp_path, compression, monkeypatch):
     patch_tag(path, "TileByteCounts", 0, count)
     with TileReader(path) as reader:
         decoded = []
-        for name in ("jpeg8_decode", "jpeg2k_decode"):
+        for name in ("jpeg8_decode", "jpeg2k_decode", "jpegxl_decode", "jpegxr_decode"):
             monkeypatch.setattr(imagecodecs, name, lambda *args, **rest: decoded.append(args))
         with pytest.raises(ReadError, match="says that it has 1000 x 1000 pixels"):
             reader.read(Box(0, 0, 64, 64), (64, 64))
@@ -899,8 +904,10 @@ def test_the_tile_cache_is_bounded(tmp_path, monkeypatch):
         for x in (0, 100, 0, 200, 130):
             pixels, _ = reader.read(Box(x, 30, 100, 100), (100, 100))
             np.testing.assert_array_equal(pixels, PIXELS[30:130, x : x + 100])
-            assert reader._cached_bytes <= 3 * 64 * 64 * 3
-            assert reader._cached_bytes == sum(tile.nbytes for tile in reader._cache.values())
+            assert reader._cache.nbytes <= 3 * 64 * 64 * 3
+            kept = reader._cache._tiles
+            assert reader._cache.nbytes == sum(tile.nbytes for tile in kept.values())
+            assert set(kept) == set(reader._cache._unused)
 
 
 # ---- what OpenSlide says
@@ -985,7 +992,7 @@ def test_positions_hold_at_the_far_end_of_levels_cut_to_whole_pixels():
     ],
 )
 def test_factors_of_levels_cut_to_whole_pixels_are_whole(full, reduced, factor):
-    assert levels.axis_factor(full, reduced) == factor
+    assert level_sizes.axis_factor(full, reduced) == factor
 
 
 def test_the_part_that_a_level_was_cut_by_is_no_background():

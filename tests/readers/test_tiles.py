@@ -278,6 +278,34 @@ def test_neighbours_decode_each_tile_once(tmp_path, monkeypatch):
         assert len(decoded) == len(set(decoded)) == 17 * 9
 
 
+def test_a_row_of_blocks_finds_what_the_row_above_left(tmp_path, monkeypatch):
+    """Each tile is decoded once, though the tiles of a row of blocks do not fit in the cache."""
+    monkeypatch.setattr("qupath_bridge.readers.tiles.CACHE_BYTES", 45 * 16 * 16 * 3)
+    path = write_slide(tmp_path / "a.tif", MARKERS, tile=16)  # 19 tiles a row
+    with TileReader(path) as reader:
+        decoded = []
+        inner = reader._decode
+
+        def decode(place, table, index, out):
+            decoded.append(index)
+            return inner(place, table, index, out)
+
+        monkeypatch.setattr(reader, "_decode", decode)
+        for top in (0, 64, 128):
+            for left in range(0, 256, 64):
+                boxes = [[left + x + 5, top + y + 7, 16, 16] for y in range(0, 64, 16)
+                         for x in range(0, 64, 16)]  # fmt: skip
+                for box, pixels in zip(
+                    boxes, reader.read_many(np.array(boxes), (16, 16))[0], strict=True
+                ):
+                    x, y, w, h = box
+                    expected = np.full((16, 16, 3), 255)
+                    part = MARKERS[y : y + h, x : x + w]
+                    expected[: part.shape[0], : part.shape[1]] = part
+                    np.testing.assert_array_equal(pixels, expected)
+        assert len(decoded) == len(set(decoded)) == 17 * 13
+
+
 # ---- JPEG tiles as they are
 
 

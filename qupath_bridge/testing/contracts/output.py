@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +66,9 @@ class OutputContract(ABC):
 
     container: ClassVar[str]
     """``NAME[:ARGUMENT]`` of the output, as it is registered."""
+
+    locations_stay: ClassVar[bool] = True
+    """False where the patches of a slide are always written together, all of them anew."""
 
     @pytest.fixture
     @abstractmethod
@@ -135,6 +139,10 @@ class OutputContract(ABC):
     def expected(self, texts: Sequence[str]) -> list[bytes]:
         """Return what the patches of a slide should be."""
         return [self.bytes_of(self.payload(text)) for text in texts]
+
+    def lose(self, output: Any, location: Location) -> None:
+        """Remove the file of a committed patch, as somebody else would."""
+        output.store.delete(location.path)
 
     # --- slides ---
 
@@ -331,7 +339,9 @@ class OutputContract(ABC):
         assert list(output.unlisted()) == []
 
     def test_a_patch_that_stays_need_only_be_listed(self, output: Output) -> None:
-        """Where its location is known from the committed rows."""
+        """Where its location is known from the committed rows, and stays."""
+        if not self.locations_stay:
+            return
         self.commit(output, "1_a", ["a", "b"])
         kept = [location for location, _ in self.locations(output, "1_a")]
         refs = self.refs("1_a", 3)
@@ -340,6 +350,35 @@ class OutputContract(ABC):
         output.commit("1_a", rows_of(refs, [*kept, added], self.expected(["a", "b", "c"])))
         assert self.held(self.open(output.url), "1_a") == self.expected(["a", "b", "c"])
         assert list(output.unlisted()) == []
+
+    def test_a_listed_file_that_somebody_removed_stops_the_commit(self, output: Output) -> None:
+        """The earlier rows stay: those of a commit would list what is not there."""
+        self.commit(output, "1_a", ["a", "b"], plan_digest="1")
+        (_, kept) = (location for location, _ in self.locations(output, "1_a"))
+        self.lose(output, kept)
+        _, places, _ = self.write(output, "1_a", ["a"])
+        rows = rows_of(self.refs("1_a", 2), [*places, kept], self.expected(["a", "b"]))
+        self.refuse_commit(output, rows, kept)
+
+    def test_a_listed_file_that_was_never_written_stops_the_commit(self, output: Output) -> None:
+        """Nor may the rows list more than there is."""
+        self.commit(output, "1_a", ["a"], plan_digest="1")
+        refs, places, data = self.write(output, "1_a", ["a", "b"])
+        never = Location("patches/1_a/never", 0, 1)
+        rows = rows_of(refs, [places[0], never], data)
+        self.refuse_commit(output, rows, never)
+        assert self.held(self.open(output.url), "1_a") == self.expected(["a"])
+
+    def refuse_commit(self, output: Output, rows: pa.Table, gone: Location) -> None:
+        """Check that a commit fails for a file that is gone, and changes no rows."""
+        with pytest.raises(OutputError, match=re.escape(gone.path)):
+            output.commit("1_a", rows)
+        output.abort("1_a")
+        for each in (output, self.open(output.url)):
+            table = each.table("1_a")
+            assert table is not None
+            assert facts_of(table) == {"plan_digest": "1"}
+            assert list(each.unlisted()) == []
 
     def test_a_removed_slide_is_gone(self, output: Output) -> None:
         """Its rows and its patches; to remove it twice is once."""

@@ -1,6 +1,7 @@
 """Reading back the files of tiles that we wrote."""
 
 import gzip
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -60,12 +61,56 @@ def test_read_tiles_refuses_a_file_cut_off_anywhere(tmp_path, count):
         gzip.compress(text.replace(b'"tile"', b'"cell"') if count else b"{}"),
         gzip.compress(b"[]"),
         gzip.compress(text + b"{}\n"),
+        gzip.compress(text.replace(b"FeatureCollection", b"Collection")),
         gzip.compress(text.replace(b'"geometry"', b'"g"') if count else b"\xff\xfe"),
         text,
     ):
         path.write_bytes(content)
         with pytest.raises(ProjectError, match="1.geojson.gz"):
             list(read_tiles(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "number"),
+    [
+        (b"}},\n", b"}}\n", 1),  # the first of three has no comma
+        (b"}},\n", b"}},,\n", 0),
+        (b"}}\n]", b"}},\n]", 3),  # the last has one
+        (b'"id":"00000002', b'"id":"00000001', 2),
+        (b"[[[2,", b"[[[3,", 2),  # no box
+        (b"[[[2,", b"[[[2.0,", 2),
+        (b'"tile"', b'"tile","name":5', 0),
+        (b'"tile"', b'"tile","measurements":{"a":1e999}', 0),
+        (b'"tile"', b'"tile","metadata":{"a":1}', 0),
+        (b'"tile"', b'"tile","classification":{"name":"T","color":[1,2,256]}', 0),
+        (b'"tile"', b'"tile","x":' + b"[" * 30000 + b"]" * 30000, 0),
+        (b'"tile"', b'"tile","name":"\\ud800"', 0),
+        (b'"tile"', b'"tile","name":"\xff"', 0),
+    ],
+)
+def test_read_tiles_refuses_a_damaged_tile_and_says_after_which(tmp_path, old, new, number):
+    path = tmp_path / "1.geojson.gz"
+    text = gzip.decompress(tiles_geojson(some(3)))
+    assert old in text
+    path.write_bytes(gzip.compress(text.replace(old, new, 1)))
+    read = []
+    with pytest.raises(ProjectError, match=f"damaged after tile {number}: "):
+        read.extend(read_tiles(path))
+
+
+def test_the_tiles_that_were_read_take_no_memory_but_their_ids(tmp_path):
+    path = tmp_path / "1.geojson.gz"
+    peaks = []
+    for count in (1000, 3000):
+        path.write_bytes(tiles_geojson(some(count)))
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in read_tiles(path)) == count
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    # An id takes 85 bytes as a text, and in a set that grows by steps up to 80 more.
+    assert peaks[1] - peaks[0] < 2000 * 170
 
 
 def test_read_tiles_of_a_missing_file(tmp_path):

@@ -1,0 +1,194 @@
+"""Whole labelled exports by the command line, beside their serial limit and the plain script."""
+
+import hashlib
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks.common.machine import cores
+from benchmarks.common.processes import run
+
+from .findings import Finding
+from .parts import Parts, decoders, encoder_of, serial_limit
+
+PLAIN = Path(__file__).parents[1] / "peers" / "plain_script.py"
+LIMIT = 0.85
+TIMES_PLAIN = {"png": 11}
+SMALL = 1024  # side of a slide of 16 patches: what is left is the start
+SURE = 0.05  # seconds that are more than noise
+
+
+def plain_script(bench, kind):
+    """Run the plain script once in a process of its own."""
+    study = bench.study()
+    out = bench.memory / "plain"
+    try:
+        return run([sys.executable, PLAIN, study.slide, study.regions_file, out, kind])
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def whole(bench, kind):
+    """Compare exports of one format with the serial limit, the plain script and two workers."""
+    study, small = bench.study(), bench.study(SMALL, 1.0)
+    parts = Parts(study)
+    encoder = encoder_of(kind)
+    files = [encoder(pixels) for pixels in parts.pixels]
+    written = []
+
+    def exporting(which, workers, *words, place=None):
+        words = ("--format", kind, "--workers", str(workers), *words)
+        return lambda: bench.export(which, *words, place=place)
+
+    works = {name: partial(parts.decode, each) for name, each in decoders().items()}
+    works |= {
+        "encode": partial(parts.encode, encoder),
+        "write": lambda: written.append(parts.write(files, bench.memory)),
+        "start": exporting(small, 1),
+        "1 worker": exporting(study, 1),
+        "2 workers": exporting(study, 2),
+        "on disk": exporting(study, 1, place=bench.disk),
+        "tar": exporting(study, 1, "--container", "tar"),
+        "plain": lambda: plain_script(bench, kind),
+    }
+    repeats = dict.fromkeys(works, bench.repeats) | {"on disk": 1, "tar": 1}
+    if kind == "png":
+        repeats["plain"] = 1  # takes longer than all others together
+    times = bench.best(works, repeats)
+    for place in written:
+        shutil.rmtree(place, ignore_errors=True)
+    counts = dict.fromkeys(works, len(study)) | {"encode": len(parts.pixels), "start": len(small)}
+    numbers = {
+        clock: _rates(counts, {name: getattr(spent, clock) for name, spent in times.items()})
+        for clock in ("wall", "cpu")
+    }
+    return _findings(kind, numbers | {"patches": len(study), "rates": numbers["wall"]})
+
+
+def _rates(counts, seconds):
+    """Return patches per second, those without start-up, and the serial limit."""
+    rates = {name: counts[name] / max(spent, 1e-9) for name, spent in seconds.items()}
+    decode = max(rates[name] for name in decoders())
+    rates["decode"] = decode
+    rates["limit"] = serial_limit(decode, rates["encode"], rates["write"])
+    for name in ("1 worker", "2 workers"):
+        more = seconds[name] - seconds["start"]
+        if more > SURE:
+            rates[f"{name} after start"] = (counts[name] - counts["start"]) / more
+    return rates
+
+
+def _findings(kind, numbers):
+    wall, cpu, title = numbers["wall"], numbers["cpu"], kind.upper()
+    ours, limit = wall["1 worker"], wall["limit"]
+    after = wall.get("1 worker after start"), wall.get("2 workers after start")
+    parts = ", ".join(f"{name} {wall[name]:,.0f}" for name in ("decode", "encode", "write"))
+    script = (
+        f"the script {wall['plain']:,.0f} p/s; by processor time "
+        f"{cpu['1 worker'] / cpu['plain']:.1f} x"
+    )
+    found = [
+        Finding(
+            f"{title} export / its serial limit", ours / limit, goal=LIMIT, numbers=numbers,
+            note=f"{ours:,.0f} of {limit:,.0f} p/s ({parts}); by processor time "
+            f"{cpu['1 worker'] / cpu['limit']:.2f}",
+        ),
+        Finding(
+            f"{title} export without start-up / its serial limit",
+            after[0] and after[0] / limit, goal=LIMIT,
+            note=f"{after[0]:,.0f} p/s" if after[0] else "the start takes longer than the work",
+        ),
+        Finding(f"{title} export / plain script", ours / wall["plain"], " x",
+                TIMES_PLAIN.get(kind), note=script),
+        Finding(f"{title} to a disk", wall["on disk"], " p/s", note="one try"),
+        Finding(f"{title} to a tar file in memory", wall["tar"], " p/s", note="one try"),
+    ]  # fmt: skip
+    if cores() < 2:
+        return found
+    note = f"{wall['2 workers']:,.0f} p/s"
+    if all(after):
+        note += f"; without start-up {after[1] / after[0]:.2f} x"
+    return [*found, Finding(f"{title}, 2 workers / 1", wall["2 workers"] / ours, " x", 1.8,
+                            note=note)]  # fmt: skip
+
+
+def png(bench):
+    """Compare PNG."""
+    return whole(bench, "png")
+
+
+def jpeg(bench):
+    """Compare JPEG, quality 90."""
+    return whole(bench, "jpeg")
+
+
+def same_bytes(bench):
+    """Compare the patches and the index that 1 and 2 workers make."""
+    study, found = bench.study(), []
+    for workers in "12":
+        bench.export(study, "--workers", workers, keep=lambda out: found.append(contents(out)))
+    same = found[0] == found[1] and len(found[0]) > len(study)
+    return [
+        Finding("same bytes with 1 and 2 workers", float(same), goal=1,
+                note=f"{len(study):,} patches and the index"),
+    ]  # fmt: skip
+
+
+def contents(out):
+    """Return digests of all patches, and the index without what differs between any two runs."""
+    digests = {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*.png"))
+    }
+    for path in sorted(out.rglob("*.parquet")):
+        table = pq.read_table(path)
+        columns = [name for name in table.column_names if name != "run_id"]
+        digests[path.name] = table.select(columns).to_pylist()
+    return digests
+
+
+def pass_through(bench):
+    """Measure exports that copy file tiles, with and without the start of the process."""
+    name = "pass-through to memory, without start-up"
+    if not bench.has("--passthrough"):
+        return [Finding(name, None, " p/s", 15_000, note="--passthrough is not available")]
+    # A large slide: on a small one the start of the process is all there is to measure.
+    study, small = bench.study(2 * bench.side), bench.study(SMALL, 1.0)
+    words = ("--format", "jpeg", "--passthrough", "auto", "--workers", "1")
+    parts, written = Parts(study), []
+    with study.slide.open("rb") as file:
+        files = []
+        for offset, length in parts.places:
+            file.seek(offset)
+            files.append(file.read(length))
+    times = bench.best(
+        {
+            "read": parts.read,
+            "write": lambda: written.append(parts.write(files, bench.memory)),
+            "whole": lambda: bench.export(study, *words),
+            "tar": lambda: bench.export(study, *words, "--container", "tar"),
+            "start": lambda: bench.export(small, *words),
+        }
+    )
+    for place in written:
+        shutil.rmtree(place, ignore_errors=True)
+    copying = {name: times[name].wall - times["start"].wall for name in ("whole", "tar")}
+    if min(copying.values()) < SURE:
+        return [Finding(name, None, " p/s", 15_000, note="the start takes longer than the copying")]
+    more = len(study) - len(small)
+    rates = {
+        "read": len(study) / times["read"].wall,
+        "write": len(study) / times["write"].wall,
+        "whole": len(study) / times["whole"].wall,
+        "without start": more / copying["whole"],
+        "tar without start": more / copying["tar"],
+    }
+    limit = serial_limit(rates["read"], rates["write"])
+    note = (
+        f"whole process {rates['whole']:,.0f}; tar {rates['tar without start']:,.0f}; "
+        f"copying files alone {limit:,.0f}"
+    )
+    return [Finding(name, rates["without start"], " p/s", 15_000, note=note, numbers=rates)]

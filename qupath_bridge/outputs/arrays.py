@@ -1,0 +1,93 @@
+"""What outputs of arrays have in common: one group per slide, with images and where they are from.
+
+The arrays of a group have one entry per patch, in the order in which patches were written:
+
+========= ============= ======= ====================================================================
+name      shape         type    contents
+========= ============= ======= ====================================================================
+images    (N, H, W, C)  uint8   pixels; one chunk per patch, not compressed
+coords    (N, 2)        int64   x, y of the patch's corner, full-resolution pixels of the slide file
+index_row (N,)          int64   row of the patch in the index of the slide, -1 for none
+========= ============= ======= ====================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from qupath_bridge.errors import UsageError
+from qupath_bridge.model import PixelArray
+
+__all__ = ["Arrays"]
+
+Numbers = NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Arrays:
+    """Facts about the patches of a slide that is written: their shape, and where they are from."""
+
+    slide_id: str
+    shape: tuple[int, ...] | None = None
+    count: int = 0
+    rows: int = 0
+    coords: Numbers = field(default_factory=lambda: np.empty((0, 2), np.int64))
+    index_row: Numbers = field(default_factory=lambda: np.empty(0, np.int64))
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, pixels: PixelArray) -> int:
+        """Count a patch and return its number, the first one is 0.
+
+        Raises
+        ------
+        UsageError
+            If it has another shape than the others.
+        """
+        if self.shape is None:
+            self.shape = pixels.shape
+        if pixels.shape != self.shape:
+            raise UsageError(
+                f"{self.slide_id} has patches of {self.shape} and of {pixels.shape} in one array."
+            )
+        self.count += 1
+        return self.count - 1
+
+    def place(self, numbers: Numbers, rows: pa.Table) -> None:
+        """Keep where patches are from; ``rows`` of the index come one part after the other."""
+        if not self.rows:
+            self.coords = np.full((self.count, 2), -1, np.int64)
+            self.index_row = np.full(self.count, -1, np.int64)
+            self.attributes = _attributes(rows)
+        for axis, name in enumerate(("x_slide", "y_slide")):
+            column = rows.column(name).fill_null(-1).to_numpy()
+            self.coords[numbers, axis] = column
+        self.index_row[numbers] = np.arange(self.rows, self.rows + rows.num_rows)
+        self.rows += rows.num_rows
+
+
+def _attributes(rows: pa.Table) -> dict[str, Any]:
+    """Return what CLAM's readers ask ``coords`` for: a patch is a square of the level 0."""
+    if not rows.num_rows:
+        return {}
+    first = {name: rows.column(name)[0].as_py() for name in ("w_slide", "slide_file")}
+    return {
+        "patch_size": first["w_slide"] or 0,
+        "patch_level": 0,
+        "name": first["slide_file"] or "",
+    }
+
+
+def offsets_of(rows: pa.Table) -> Numbers:
+    """Return the column ``offset`` as numbers."""
+    return np.asarray(rows.column("offset").to_numpy(), np.int64)
+
+
+def with_offsets(rows: pa.Table, offsets: Numbers) -> pa.Table:
+    """Return rows with other offsets."""
+    at = rows.schema.get_field_index("offset")
+    return rows.set_column(at, rows.schema.field(at), pa.array(offsets, pa.int64()))

@@ -1,0 +1,197 @@
+"""The rows of one slide, some thousand at a time: memory does not grow with their number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .base import DamagedRowsError
+
+__all__ = ["BATCH", "AnyRows", "Rows", "batches_of", "flat_values", "is_patch_path", "row_problem"]
+
+BATCH = 4096
+"""Rows that are handled at once."""
+
+MAX_ROWS = 10_000_000
+"""Rows of one slide: 3 million patches of 64 pixels fill the largest slides."""
+MAX_ROWS_BYTES = 2 << 30
+"""Bytes of these rows before compression, some 200 per patch."""
+
+_ALWAYS = (
+    "run_id", "entry_id", "slide_name", "patch_id", "tile_uuid", "col", "row",
+    "x_qupath", "y_qupath", "w_qupath", "h_qupath", "x_slide", "y_slide", "w_slide", "h_slide",
+    "z", "t", "width", "height", "downsample", "read_level", "path", "digest",
+)  # fmt: skip
+"""Columns that have a value in every row."""
+
+_INT32, _INT64 = (1 << 31) - 1, (1 << 63) - 1
+_RANGES: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(("w_qupath", "h_qupath", "w_slide", "h_slide"), (1, _INT32)),
+    **dict.fromkeys(("width", "height"), (1, 1 << 14)),  # as the option size
+    **dict.fromkeys(("z", "t", "read_level"), (0, _INT32)),
+    **dict.fromkeys(("offset", "length"), (0, _INT64)),
+    **dict.fromkeys(("mpp", "downsample"), (1e-300, 1e300)),
+}
+"""The least and the most that a column can have."""
+
+_PATH = r"^patches(?:/[^/\\:]*[^/\\:.][^/\\:]*)+$"
+"""A name below ``patches/`` that does not lead out of it again."""
+
+
+class Rows:
+    """The rows of one slide in a Parquet file, read and checked batch by batch.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    name : str
+        What messages call it.
+
+    Attributes
+    ----------
+    schema : pyarrow.Schema
+        The columns, and in its metadata what holds for all rows.
+    num_rows : int
+
+    Raises
+    ------
+    DamagedRowsError
+        If the file is not Parquet, or says that it has more rows than a slide can have.
+    """
+
+    def __init__(self, content: bytes, name: str) -> None:
+        self._name = name
+        try:
+            # ParquetFile, as read_table would add the partition key from the path.
+            self._file = pq.ParquetFile(pa.BufferReader(content))
+            _check_bounds(self._file.metadata)
+            self.schema: pa.Schema = self._file.schema_arrow
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise self.damaged(error) from error
+        self.num_rows = int(self._file.metadata.num_rows)
+
+    def damaged(self, problem: object) -> DamagedRowsError:
+        """Return the error that says what is wrong with the file."""
+        return DamagedRowsError(f"{self._name} is damaged: {problem}.")
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in order, at most :data:`BATCH` at once; only some columns if given.
+
+        Raises
+        ------
+        DamagedRowsError
+            If the next rows are damaged.
+        """
+        wanted = None if columns is None else list(columns)
+        try:
+            # Without Arrow's threads: threads that start while the process ends can abort it.
+            for batch in self._file.iter_batches(BATCH, columns=wanted, use_threads=False):
+                # Arrow takes texts that are not UTF-8, and fails where they are used.
+                batch.validate(full=True)
+                yield batch
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise self.damaged(error) from error
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return all rows at once.
+
+        Raises
+        ------
+        DamagedRowsError
+            If they are damaged.
+        """
+        wanted = None if columns is None else list(columns)
+        try:
+            table = self._file.read(wanted, use_threads=False)
+            table.validate(full=True)
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+            raise self.damaged(error) from error
+        return table
+
+
+AnyRows: TypeAlias = Rows | pa.Table
+"""Rows in a file or in memory; both have ``schema`` and ``num_rows``."""
+
+
+def batches_of(rows: AnyRows, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield rows in order, at most :data:`BATCH` at once; only some columns if given."""
+    if isinstance(rows, Rows):
+        yield from rows.batches(columns)
+    else:
+        chosen = rows if columns is None else rows.select(list(columns))
+        yield from chosen.to_batches(BATCH)
+
+
+def flat_values(column: pa.Array, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values of a column as named buffers, for digests.
+
+    Buffers of one name, put together batch after batch, do not depend on where batches are cut:
+    what is null, the lengths of lists and texts, and the values one after the other.
+    """
+    kind = column.type
+    if pa.types.is_map(kind):
+        pair = pa.struct([("key", kind.key_type), ("value", kind.item_type)])
+        column, kind = column.cast(pa.list_(pair)), pa.list_(pair)
+    yield f"{name}:valid", column.is_valid().to_numpy(zero_copy_only=False)
+    if pa.types.is_list(kind):
+        yield f"{name}:lengths", _numbers(pc.list_value_length(column))
+        yield from flat_values(column.flatten(), f"{name}:items")
+    elif pa.types.is_struct(kind):
+        for field, values in zip(kind, column.flatten(), strict=True):
+            yield from flat_values(values, f"{name}:{field.name}")
+    elif pa.types.is_string(kind):
+        yield f"{name}:lengths", _numbers(pc.binary_length(column))
+        texts = column.drop_null()
+        whole = pc.binary_join(pa.ListArray.from_arrays([0, len(texts)], texts), "")
+        yield f"{name}:text", whole[0].as_buffer()
+    else:
+        yield f"{name}:numbers", _numbers(column)
+
+
+def _numbers(column: pa.Array) -> Any:
+    return column.fill_null(0).to_numpy(zero_copy_only=False)
+
+
+def _check_bounds(found: pq.FileMetaData) -> None:
+    """Refuse, before it is read, a file that no export writes and that could fill the memory."""
+    groups = [found.row_group(i) for i in range(found.num_row_groups)]
+    size = sum(group.total_byte_size for group in groups)
+    if not 0 <= found.num_rows <= MAX_ROWS or not 0 <= size <= MAX_ROWS_BYTES:
+        raise ValueError(f"it says that it has {found.num_rows} rows of {size} bytes")
+
+
+def is_patch_path(path: str) -> bool:
+    """Return whether a path of a row stays inside ``patches/``."""
+    return re.fullmatch(_PATH, path) is not None
+
+
+def row_problem(rows: AnyRows) -> str | None:
+    """Return why rows cannot be those of written patches; None if they can.
+
+    Code that uses rows relies on this: what is always there is there, numbers are in a possible
+    range, and paths stay inside ``patches/``.
+    """
+    columns = list(dict.fromkeys([*_ALWAYS, *_RANGES]))
+    problems = map(_batch_problem, batches_of(rows, columns))
+    return next((problem for problem in problems if problem), None)
+
+
+def _batch_problem(batch: pa.RecordBatch) -> str | None:
+    for name in _ALWAYS:
+        if batch.column(name).null_count:
+            return f"the column {name} has a row without a value"
+    for name, (least, most) in _RANGES.items():
+        ends = pc.min_max(batch.column(name)).as_py()
+        for value in ends.values():
+            if value is not None and not least <= value <= most:
+                return f"the column {name} has {value}"
+    inside = pc.match_substring_regex(batch.column("path"), _PATH)
+    if batch.num_rows and not pc.all(inside).as_py():
+        return "the column path leads out of the folder patches"
+    return None

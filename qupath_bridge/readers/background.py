@@ -1,0 +1,40 @@
+"""Pixels with transparency, on the background of a slide."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qupath_bridge.model import PixelArray
+
+from .base import Pixels
+
+__all__ = ["WHITE", "composite"]
+
+WHITE = (255, 255, 255)
+
+
+def composite(
+    rgba: PixelArray, background: tuple[int, int, int], *, multiplied: bool = False
+) -> Pixels:
+    """Put pixels with transparency on the background.
+
+    Parameters
+    ----------
+    rgba : array, shape (H, W, 4), uint8
+    background : tuple of int
+    multiplied : bool
+        Whether the colours are multiplied by the alpha already.
+
+    Returns
+    -------
+    pixels : array, shape (H, W, 3), uint8
+    mask : array, shape (H, W), or None
+        False where a pixel is at least half transparent.
+    """
+    colors, alpha = rgba[..., :3], rgba[..., 3]
+    if (alpha == 255).all():
+        return np.ascontiguousarray(colors), None
+    cover = alpha[..., None].astype(np.uint32)
+    own = colors.astype(np.uint32) * (255 if multiplied else cover)
+    mixed = own + np.array(background, np.uint32) * (255 - cover)
+    return np.minimum((mixed + 127) // 255, 255).astype(np.uint8), alpha > 127

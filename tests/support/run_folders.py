@@ -1,0 +1,46 @@
+"""Folders of runs in a project, made by hand."""
+
+import json
+
+from qupath_bridge.roundtrip.tile_files import digest_of
+
+
+def record_tiles(folder):
+    """Let the record of a run name its tile files as they are now: the run then wrote them."""
+    path = folder / "run.json"
+    record = json.loads(path.read_bytes())
+    record["tiles"] = {
+        tiles.name.removesuffix(".geojson.gz"): digest_of(tiles)
+        for tiles in folder.glob("*.geojson.gz")
+    }
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def write_run(folder, run_id, tiles):
+    """Write the folder of a run by hand: its record, and ``{entry id: content of a tile file}``."""
+    folder.mkdir(parents=True)
+    for entry_id, content in tiles.items():
+        (folder / f"{entry_id}.geojson.gz").write_bytes(content)
+    record = {
+        "schema_version": 1,
+        "run_id": run_id,
+        "state": "complete",
+        "started": "2026-01-01T00:00:00+00:00",
+        "finished": None,
+        "command": [],
+        "tool": {},
+        "projects": [],
+        "selection": {},
+        "config": {},
+        "options": {},
+        "config_digest": "",
+        "labels": {},
+        "slides": [],
+        "rows": {},
+        "run_digest": None,
+        "out": "",
+        "project": "",
+        "failures": [],
+    }
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    record_tiles(folder)
