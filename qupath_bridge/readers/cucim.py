@@ -312,11 +312,9 @@ class _CpuDecoder:
 
     def _location(self, corner: Any, level: int) -> list[int]:
         """Return the place in level 0 that cuCIM takes to a corner in a level."""
-        factor = self._downsamples[self._numbers[level]]
-        place = np.ceil(corner * np.float64(factor)).astype(np.int64)
-        place += (place.astype(np.float32) / factor).astype(np.int64) < corner
-        found: list[int] = place.tolist()
-        return found
+        factor = np.float64(self._downsamples[self._numbers[level]])
+        place: list[int] = np.ceil(corner * factor).astype(np.int64).tolist()
+        return place
 
 
 class _GpuDecoder:

@@ -30,10 +30,7 @@ class CuImage:
         self._file.close()
 
     def read_region(self, location, size, level):
-        """Return one tile, as a view of memory that the next one is read into.
-
-        Of a tile that cannot be decoded it has what was in the memory.
-        """
+        """Return one tile. Of one that cannot be decoded it has what was in the memory."""
         width, height = self.resolutions["level_dimensions"][0]
         if size[0] > width or size[1] > height:
             raise ValueError("Invalid size (it exceeds the original image)")
@@ -51,9 +48,22 @@ class CuImage:
         try:
             (tile,), _, _ = page.decode(data, index, jpegtables=page.jpegtables)
         except imagecodecs.Jpeg8Error:
-            return view
+            return _Region(view)
         view[:] = tile[: size[1], : size[0]]
-        return view
+        return _Region(view)
+
+
+class _Region:
+    """Memory that others use once nobody holds the region, whoever holds an array of it."""
+
+    def __init__(self, view):
+        self._view = view
+
+    def __array__(self, dtype=None, copy=None):
+        return self._view.copy() if copy else self._view
+
+    def __del__(self):
+        self._view[:] = 77
 
 
 class Gpu:
