@@ -70,7 +70,8 @@ if TYPE_CHECKING:
         TmaGrid,
     )
     from .outputs import open_output
-    from .outputs.base import Location, LockHolder, Output, PatchRef
+    from .outputs.base import DamagedRowsError, Location, LockHolder, Output, PatchRef
+    from .outputs.row_batches import Rows
     from .patches.grid import Grid
     from .patches.regions import PlanReport, Repair
     from .patches.table import PatchTable, Ragged
@@ -124,7 +125,8 @@ _HOMES = {
     "readers": ("open_reader",),
     "readers.base": ("Reader", "Level", "Fingerprint"),
     "outputs": ("open_output",),
-    "outputs.base": ("Output", "Location", "PatchRef", "LockHolder"),
+    "outputs.base": ("DamagedRowsError", "Output", "Location", "PatchRef", "LockHolder"),
+    "outputs.row_batches": ("Rows",),
     "registry": ("register",),
     "geometry.coverage": ("coverage",),
     "geometry.coordinates": ("CoordinateMap",),
@@ -186,6 +188,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "Ragged",
     "PlanReport",
     "Repair",
+    "DamagedRowsError",
+    "Rows",
     "Run",
     "SlideTask",
     "SlideResult",

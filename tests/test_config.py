@@ -42,7 +42,7 @@ def test_options_know_the_names_that_they_accept():
     known = {option.name: option for option in options()}
     assert known["edge"].names() == ("drop", "pad")
     assert known["tissue"].names() == ("none", "saturation", "otsu")
-    assert known["reader"].names() == ("auto", "openslide", "tiles", "pillow")
+    assert known["reader"].names() == ("auto", "openslide", "tiles", "pillow", "cucim")
     assert known["size"].names() == ()
 
 

@@ -144,15 +144,15 @@ def _told_apart(column: Sequence[str]) -> list[str]:
     """Return the texts of a column; of those that look alike, invisible signs are escaped."""
     alike: dict[str, set[str]] = {}
     for text in column:
-        alike.setdefault(_look(text), set()).add(text)
-    return [_visible(text) if len(alike[_look(text)]) > 1 else text for text in column]
+        alike.setdefault(_appearance(text), set()).add(text)
+    return [_visible(text) if len(alike[_appearance(text)]) > 1 else text for text in column]
 
 
 _UNSEEN = {"Zs", "Cf", "Mn"}
 """Kinds of signs, by Unicode's names of them: spaces, joiners, accents that stand alone."""
 
 
-def _look(text: str) -> str:
+def _appearance(text: str) -> str:
     """Return what a person sees of a text: composed letters, and spaces that are all alike."""
     signs = (" " if sign.isspace() else sign for sign in unicodedata.normalize("NFC", text))
     return "".join(sign for sign in signs if unicodedata.category(sign) != "Cf").strip()

@@ -1,4 +1,4 @@
-"""What outputs of arrays have in common: one group per slide, with images and where they are from.
+"""Common parts of outputs of arrays: one group per slide, with images and where they are from.
 
 The arrays of a group have one entry per patch, in the order in which patches were written:
 
@@ -13,6 +13,7 @@ index_row (N,)          int64   row of the patch in the index of the slide, -1 f
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from qupath_bridge.errors import UsageError
+from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.model import PixelArray
 
 __all__ = ["Arrays"]
@@ -58,7 +59,15 @@ class Arrays:
         return self.count - 1
 
     def place(self, numbers: Numbers, rows: pa.Table) -> None:
-        """Keep where patches are from; ``rows`` of the index come one part after the other."""
+        """Keep where patches are from; ``rows`` of the index come one part after the other.
+
+        Raises
+        ------
+        OutputError
+            If a number is not that of a patch.
+        """
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < self.count:
+            raise _not_written(self.slide_id, rows.column("path")[0].as_py())
         if not self.rows:
             self.coords = np.full((self.count, 2), -1, np.int64)
             self.index_row = np.full(self.count, -1, np.int64)
@@ -80,6 +89,26 @@ def _attributes(rows: pa.Table) -> dict[str, Any]:
         "patch_level": 0,
         "name": first["slide_file"] or "",
     }
+
+
+def check_written(slide_id: str, rows: pa.Table, written: Collection[str]) -> None:
+    """Check that rows list no other files than those that were written with them.
+
+    Raises
+    ------
+    OutputError
+        If there is one; it is named.
+    """
+    for path in rows.column("path").unique().to_pylist():
+        if path not in written:
+            raise _not_written(slide_id, path)
+
+
+def _not_written(slide_id: str, path: str) -> OutputError:
+    return OutputError(
+        f"The rows of {slide_id} list a patch in {path} that was not written with them.",
+        hint="Export this slide again.",
+    )
 
 
 def offsets_of(rows: pa.Table) -> Numbers:

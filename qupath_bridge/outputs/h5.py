@@ -19,7 +19,7 @@ import pyarrow as pa
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import PixelArray
 
-from .arrays import Arrays, Numbers, offsets_of, with_offsets
+from .arrays import Arrays, Numbers, check_written, offsets_of, with_offsets
 from .base import Location, PatchRef
 from .stored import PATCHES, StoredOutput, no_argument
 
@@ -116,6 +116,8 @@ class H5Output(StoredOutput[_Slide]):
         return {}
 
     def _placed(self, pending: _Slide, rows: pa.Table) -> pa.Table:
+        written = () if pending.offsets is None else (self._name_of(pending),)
+        check_written(pending.arrays.slide_id, rows, written)
         if pending.offsets is None or not rows.num_rows:
             return rows
         numbers = offsets_of(rows)

@@ -11,7 +11,7 @@ import json
 import re
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from qupath_bridge.errors import OutputError
 from qupath_bridge.model import PixelArray
 
-from .arrays import Arrays, offsets_of
+from .arrays import Arrays, check_written, offsets_of
 from .base import Location, PatchRef
 from .stored import PATCHES, StoredOutput, no_argument
 
 if TYPE_CHECKING:
-    from qupath_bridge.stores.base import Store
+    from qupath_bridge.stores.base import Draft, Store
 
 __all__ = ["ZarrOutput", "crc32c"]
 
@@ -46,11 +47,13 @@ _NAME = re.compile(
 
 @dataclass(slots=True)
 class _Slide:
-    """A slide that is written, with the patches of the shard that is not full yet."""
+    """A slide that is written; ``held`` patches are in the shard that is not full yet."""
 
     arrays: Arrays
-    held: list[bytes] = field(default_factory=list)
+    draft: Draft | None = None
+    held: int = 0
     shards: int = 0
+    broken: bool = False
     described: bool = False
 
 
@@ -84,35 +87,47 @@ class ZarrOutput(StoredOutput[_Slide]):
         return _Slide(Arrays(slide_id))
 
     def _write(self, pending: _Slide, patch: PatchRef, payload: PixelArray) -> Location:
+        _check_whole(pending)
         pending.arrays.add(payload)
-        path, offset = self._shard(pending), len(pending.held) * payload.nbytes
-        pending.held.append(payload.tobytes())
-        if len(pending.held) == patches_per_shard(payload.nbytes):
-            self._complete(pending)
-        return Location(path, offset, payload.nbytes)
+        pending.broken = True  # until all of this is done
+        length = payload.nbytes
+        if pending.held == patches_per_shard(length):
+            self._complete(pending, length)
+        if pending.draft is None:
+            pending.draft = self.store.draft(self._shard(pending).rpartition("/")[0])
+        path, offset = self._shard(pending), pending.held * length
+        pending.draft.write(np.ascontiguousarray(payload).data.cast("B"))
+        pending.held += 1
+        pending.broken = False
+        return Location(path, offset, length)
 
-    def _complete(self, pending: _Slide) -> None:
-        """Write the shard whose patches are held."""
-        if not pending.held:
+    def _complete(self, pending: _Slide, length: int) -> None:
+        """Give the shard that is being written its index and its name."""
+        if pending.draft is None:
             return
-        name, length = self._shard(pending), len(pending.held[0])
-        pending.shards += 1  # first: a write that fails half-way is taken back too
-        places = [(n * length, length) for n in range(len(pending.held))]
+        places = [(n * length, length) for n in range(pending.held)]
         places += [(_EMPTY, _EMPTY)] * (patches_per_shard(length) - len(places))
         index = b"".join(struct.pack("<QQ", *place) for place in places)
-        self.store.put(name, [*pending.held, index, struct.pack("<I", crc32c(index))])
-        pending.held.clear()
+        pending.draft.write(index + struct.pack("<I", crc32c(index)))
+        name = self._shard(pending)
+        pending.shards += 1  # first: a rename that fails is taken back too
+        pending.draft.publish(name)
+        pending.draft, pending.held = None, 0
 
     def _shard(self, pending: _Slide, number: int | None = None) -> str:
         at = pending.shards if number is None else number
         return f"{PATCHES}{pending.arrays.slide_id}.zarr/images/c/{at}/0/0/0"
 
     def _finish(self, pending: _Slide) -> Mapping[str, str]:
-        self._complete(pending)
+        _check_whole(pending)
+        if pending.arrays.shape is not None:
+            self._complete(pending, int(np.prod(pending.arrays.shape)))
         return {}
 
     def _placed(self, pending: _Slide, rows: pa.Table) -> pa.Table:
         shape = pending.arrays.shape
+        written = [self._shard(pending, number) for number in range(pending.shards)]
+        check_written(pending.arrays.slide_id, rows, written)
         if shape is None or not rows.num_rows:
             return rows
         length = int(np.prod(shape))
@@ -153,7 +168,8 @@ class ZarrOutput(StoredOutput[_Slide]):
         self.store.put(f"{group}{_META}", _json(about))
 
     def _cancel(self, pending: _Slide) -> None:
-        pending.held.clear()
+        if pending.draft is not None:
+            pending.draft.discard()
 
     def _files(self, pending: _Slide) -> list[str]:
         shards = [self._shard(pending, number) for number in range(pending.shards)]
@@ -169,6 +185,14 @@ class ZarrOutput(StoredOutput[_Slide]):
 
     def _own_names(self) -> re.Pattern[str]:
         return _NAME
+
+
+def _check_whole(pending: _Slide) -> None:
+    if pending.broken:
+        raise OutputError(
+            f"A shard of {pending.arrays.slide_id} was not written completely.",
+            hint="Export this slide again.",
+        )
 
 
 def patches_per_shard(length: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,6 +15,9 @@ from qupath_bridge.model import BoxArray, FloatArray, GridSpec, IntArray, PixelS
 
 __all__ = ["Grid", "resolve_grid", "round_half_up"]
 
+
+BAND = 1 << 18
+"""Boxes that are planned at once: what planning needs beside its result grows up to here."""
 
 LARGEST_BOX = 1 << 30
 """Pixels; boxes are stored with 32 bits."""
@@ -49,6 +52,8 @@ class Grid(OneLine):
         Side of a written patch in pixels; None means the size of the box.
     mpp_x, mpp_y : float or None
         Effective µm per *written* pixel; None if the pixel size is unknown.
+    band : (int, int) or None
+        The first row and the one after the last of a part of a grid; None for the whole.
 
     Examples
     --------
@@ -71,6 +76,7 @@ class Grid(OneLine):
     size: int | None = None
     mpp_x: float | None = None
     mpp_y: float | None = None
+    band: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         lengths = (self.box_width, self.box_height, self.step_x, self.step_y)
@@ -100,7 +106,8 @@ class Grid(OneLine):
     @property
     def rows(self) -> IntArray:
         """Row numbers k of the boxes that the edge policy keeps, ascending."""
-        return _box_numbers(self.origin_y, self.step_y, self.box_height, self.height, self.edge)
+        rows = _box_numbers(self.origin_y, self.step_y, self.box_height, self.height, self.edge)
+        return rows if self.band is None else rows[slice(*self.band)]
 
     @property
     def xs(self) -> IntArray:
@@ -122,6 +129,15 @@ class Grid(OneLine):
             _box_numbers(self.origin_x, self.step_x, self.box_width, self.width, "pad")
         ) * len(_box_numbers(self.origin_y, self.step_y, self.box_height, self.height, "pad"))
         return touching - len(self)
+
+    def bands(self, boxes: int = BAND) -> Iterator[Grid]:
+        """Yield the grid in parts of whole rows, from the top, with about so many boxes each."""
+        rows, height = len(self.rows), max(1, boxes // max(len(self.cols), 1))
+        if rows <= height:
+            yield self
+            return
+        for start in range(0, rows, height):
+            yield replace(self, band=(start, min(start + height, rows)))
 
     def boxes(self) -> BoxArray:
         """Return all boxes, row by row, shape (N, 4)."""

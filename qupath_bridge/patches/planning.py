@@ -32,7 +32,7 @@ from .centres import cores_at_centres
 from .grid import Grid
 from .labels import EPSILON, Decision, decide
 from .regions import ActiveRegion, PlanReport, Repair, select_regions
-from .shares import label_shares, union_shares
+from .shares import LabelRegions, UnionShares
 from .table import PatchTable, Ragged
 
 __all__ = [
@@ -103,8 +103,8 @@ def plan_patches(
     planes : sequence of Plane
         Planes of the patches.
     tissue : callable, optional
-        Called once per plane, with the boxes that are neither excluded nor outside. Boxes with
-        less than ``rule.min_tissue`` are dropped; None keeps all.
+        Called with the boxes of a plane that are neither excluded nor outside, some hundred
+        thousand at a time. Boxes with less than ``rule.min_tissue`` are dropped; None keeps all.
     tma_cores : sequence of PathObject
         A box belongs to the core that contains its centre. Boxes in a missing core are
         ``outside``.
@@ -202,7 +202,15 @@ class _PlaneContext:
 
     def plan(self, regions: Sequence[ActiveRegion]) -> tuple[PatchTable, NDArray[np.uint8]]:
         """Plan the boxes of one plane with the regions that act on it."""
-        rule, grid, boxes = self.rule, self.grid, self.grid.boxes()
+        shapes = _Shapes.of(regions, self)
+        tables, reasons = zip(
+            *(self._plan_band(shapes, band) for band in self.grid.bands()), strict=True
+        )
+        return PatchTable.concatenate(tables), np.concatenate(reasons)
+
+    def _plan_band(self, shapes: _Shapes, grid: Grid) -> tuple[PatchTable, NDArray[np.uint8]]:
+        """Plan the boxes of a part of the grid."""
+        rule, boxes = self.rule, grid.boxes()
         reasons = np.full(len(grid), KEPT, np.uint8)
         unknown = np.full(len(grid), np.nan)
         keep = np.ones(len(grid), np.bool_)
@@ -211,12 +219,12 @@ class _PlaneContext:
             reasons[keep & boxes_to_drop] = list(Reason).index(reason)
             np.logical_and(keep, ~boxes_to_drop, out=keep)
 
-        excluded = union_shares([r for r in regions if r.role.kind == "excluded"], grid)
+        excluded = shapes.excluded.of(grid)
         drop(Reason.EXCLUDED, excluded > rule.max_excluded_share + EPSILON)
 
         within = unknown
-        if rule.within or rule.within_any:
-            within = union_shares([r for r in regions if r.role.within], grid)
+        if shapes.within is not None:
+            within = shapes.within.of(grid)
             drop(Reason.OUTSIDE, within < rule.min_within - EPSILON)
         core = cores_at_centres(self.cores.polygons, grid)
         # Boxes outside all cores have -1, which selects the False at the end.
@@ -228,7 +236,7 @@ class _PlaneContext:
             if rule.min_tissue is not None:
                 drop(Reason.NO_TISSUE, ~(tissue >= rule.min_tissue - EPSILON))
 
-        decision, shares, contributions = self._label_boxes(regions)
+        decision, shares, contributions = self._label_boxes(shapes.labels, grid)
         if rule.labels:
             drop(Reason.NO_LABEL, ~decision.labelled)
 
@@ -259,23 +267,44 @@ class _PlaneContext:
         )
         return table, reasons
 
-    def _label_boxes(self, regions: Sequence[ActiveRegion]) -> tuple[Decision, Ragged, Ragged]:
+    def _label_boxes(
+        self, regions: LabelRegions | None, grid: Grid
+    ) -> tuple[Decision, Ragged, Ragged]:
         """Return labels and shares of all boxes; empty without labelling."""
-        if not self.rule.labels:
-            nothing = np.full(len(self.grid), np.nan)
-            none = Ragged.empty(len(self.grid), values=True)
-            unlabelled = Ragged.empty(len(self.grid))
+        if regions is None:
+            nothing = np.full(len(grid), np.nan)
+            none = Ragged.empty(len(grid), values=True)
+            unlabelled = Ragged.empty(len(grid))
             source = np.full(len(unlabelled), -1, np.int8)
             return Decision(unlabelled, source, nothing, nothing), none, none
-        labelling = [region for region in regions if region.role.kind == "label"]
-        result = label_shares(labelling, self.grid, self.rule, self.names, self.region_names)
+        result = regions.shares(grid)
         decision = decide(self.rule, self.names, result.shares, result.owners)
         return decision, result.shares, result.regions
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shapes:
+    """The regions of one plane, ready to be measured in any part of the grid."""
+
+    excluded: UnionShares
+    within: UnionShares | None
+    labels: LabelRegions | None
+
+    @classmethod
+    def of(cls, regions: Sequence[ActiveRegion], context: _PlaneContext) -> _Shapes:
+        rule = context.rule
+        labelling = [region for region in regions if region.role.kind == "label"]
+        return cls(
+            UnionShares([region for region in regions if region.role.kind == "excluded"]),
+            UnionShares([region for region in regions if region.role.within])
+            if rule.within or rule.within_any
+            else None,
+            LabelRegions(labelling, rule, context.names, context.region_names)
+            if rule.labels
+            else None,
+        )
+
+
 def _set_plane(table: PatchTable, plane: Plane) -> PatchTable:
-    return replace(
-        table,
-        z=np.full(len(table), plane.z, np.int32),
-        t=np.full(len(table), plane.t, np.int32),
-    )
+    z, t = (np.broadcast_to(np.int32(number), (len(table),)) for number in plane)
+    return replace(table, z=z, t=t)

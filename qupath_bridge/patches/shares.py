@@ -22,7 +22,7 @@ from .roles import label_ranks
 from .stack import stack_polygons
 from .table import Ragged
 
-__all__ = ["LabelShares", "label_shares", "union_shares"]
+__all__ = ["LabelRegions", "LabelShares", "UnionShares"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,54 +45,72 @@ class LabelShares:
     owners: Ragged | None
 
 
-def union_shares(regions: Sequence[ActiveRegion], grid: Grid) -> FloatArray:
-    """Return the share of each box that the union of regions covers, shape (N,)."""
-    shapes = {region.polygon.normalize().wkb: region.polygon for region in regions}
-    overlaps = resolve_overlaps(as_array(list(shapes.values())))
-    entries = _entries(overlaps.visible_part(), grid)
-    shares = np.bincount(entries.boxes(len(grid.cols)), entries.value, minlength=len(grid))
-    return tidy(shares.astype(np.float64))
+class UnionShares:
+    """The union of regions, whose share of boxes is measured band by band."""
+
+    def __init__(self, regions: Sequence[ActiveRegion]) -> None:
+        shapes = {region.polygon.normalize().wkb: region.polygon for region in regions}
+        self._visible = resolve_overlaps(as_array(list(shapes.values()))).visible_part()
+
+    def of(self, grid: Grid) -> FloatArray:
+        """Return the share of each box of a grid that the union covers, shape (N,)."""
+        entries = _entries(self._visible, grid)
+        shares = np.bincount(entries.boxes(len(grid.cols)), entries.value, minlength=len(grid))
+        return tidy(shares.astype(np.float64))
 
 
-def label_shares(
-    regions: Sequence[ActiveRegion],
-    grid: Grid,
-    rule: LabelRule,
-    names: Sequence[str],
-    region_names: Sequence[str],
-) -> LabelShares:
-    """Return the shares of labels and annotations in each box, with overlaps resolved.
+class LabelRegions:
+    """Regions that label, with their overlaps resolved, whose shares are measured band by band.
 
     Parameters
     ----------
     regions : sequence of ActiveRegion
         Regions of kind ``label``, all on one plane.
+    rule : LabelRule
     names : sequence of str
         All labels, sorted.
     region_names : sequence of str
         Ids of all annotations, sorted.
     """
-    stack = stack_polygons(regions, rule, names)
-    labels = np.argsort(np.array(label_ranks(names, rule), np.int64))[stack.label_ranks]
-    region_code = {name: code for code, name in enumerate(region_names)}
-    ids = np.array([region_code[region.id] for region in regions], np.int64)[stack.owners]
 
-    independent = rule.overlap == "independent"
-    overlaps = resolve_overlaps(stack.polygons, labels if independent else None)
-    visible = _entries(overlaps.visible_part(), grid)
-    shares = _sum_by_box(visible, labels, grid)
-    own = [_entries(outlines, grid) for outlines in overlaps.own_parts(labels)]
-    differs = np.zeros(len(labels), np.bool_)
-    for entries in own:
-        differs[entries.region] = True
-    own.append(visible.take(~differs[visible.region]))
-    contributions = _sort_by_value(
-        _sum_by_box(stack.for_each_owner(Entries.concatenate(own)), ids, grid)
-    )
-    owners = None
-    if rule.rule == "centre":
-        owners = labels_at_centres(stack, labels, regions, grid, topmost=not independent)
-    return LabelShares(shares, contributions, owners)
+    def __init__(
+        self,
+        regions: Sequence[ActiveRegion],
+        rule: LabelRule,
+        names: Sequence[str],
+        region_names: Sequence[str],
+    ) -> None:
+        self._regions, self._rule = regions, rule
+        self._stack = stack = stack_polygons(regions, rule, names)
+        ranks = np.argsort(np.array(label_ranks(names, rule), np.int64))
+        self._labels = labels = ranks[stack.label_ranks]
+        code = {name: code for code, name in enumerate(region_names)}
+        self._ids = np.array([code[region.id] for region in regions], np.int64)[stack.owners]
+
+        self._independent = rule.overlap == "independent"
+        overlaps = resolve_overlaps(stack.polygons, labels if self._independent else None)
+        self._visible = overlaps.visible_part()
+        self._own = list(overlaps.own_parts(labels))
+
+    def shares(self, grid: Grid) -> LabelShares:
+        """Return the shares of labels and annotations in each box of a grid."""
+        stack, labels = self._stack, self._labels
+        visible = _entries(self._visible, grid)
+        shares = _sum_by_box(visible, labels, grid)
+        own = [_entries(outlines, grid) for outlines in self._own]
+        differs = np.zeros(len(labels), np.bool_)
+        for entries in own:
+            differs[entries.region] = True
+        own.append(visible.take(~differs[visible.region]))
+        contributions = _sort_by_value(
+            _sum_by_box(stack.for_each_owner(Entries.concatenate(own)), self._ids, grid)
+        )
+        owners = None
+        if self._rule.rule == "centre":
+            owners = labels_at_centres(
+                stack, labels, self._regions, grid, topmost=not self._independent
+            )
+        return LabelShares(shares, contributions, owners)
 
 
 def _entries(outlines: Outlines, grid: Grid) -> Entries:

@@ -152,6 +152,20 @@ class Ragged(_Columns):
         return replace(self, offsets=offsets, codes=self.codes[index], values=values)
 
 
+def _concatenated(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Concatenate columns; one value that all rows have is kept once."""
+    first = next((part[0] for part in parts if len(part)), None)
+    if first is None or parts[0].ndim > 1 or not all(_is_all(part, first) for part in parts):
+        return np.concatenate(parts)
+    return np.broadcast_to(first, (sum(map(len, parts)),))
+
+
+def _is_all(column: NDArray[Any], value: Any) -> bool:
+    if column.dtype.kind == "f" and np.isnan(value):
+        return bool(np.isnan(column).all())
+    return bool((column == value).all())
+
+
 def _by_row(offsets: IntArray, values: NDArray[Any]) -> list[list[Any]]:
     flat = values.tolist()
     return [flat[start:end] for start, end in pairwise(offsets.tolist())]
@@ -235,13 +249,15 @@ class PatchTable(_Columns):
     @classmethod
     def concatenate(cls, parts: Sequence[PatchTable]) -> Self:
         """Concatenate tables that share their names; at least one."""
+        if len(parts) == 1:
+            return cls(*(getattr(parts[0], field.name) for field in fields(cls)))
         columns: dict[str, Any] = {}
         for field in fields(cls):
             values = [getattr(part, field.name) for part in parts]
             if isinstance(values[0], Ragged):
                 columns[field.name] = Ragged.concatenate(values)
             elif isinstance(values[0], np.ndarray):
-                columns[field.name] = np.concatenate(values)
+                columns[field.name] = _concatenated(values)
             else:
                 columns[field.name] = values[0]
         return cls(**columns)

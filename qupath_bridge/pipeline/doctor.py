@@ -53,24 +53,25 @@ def checks(
     yield Check("platform", "ok", platform.platform())
     yield _part("OpenSlide", _openslide, "pip install openslide-python openslide-bin")
     yield _part("JPEG, JPEG 2000 and PNG codecs", _codecs, "pip install imagecodecs")
-    for name in ("numpy", "shapely", "tifffile", "Pillow", "pyarrow", "pydantic", "xxhash"):
+    for name in ("numpy", "shapely", "tifffile", "Pillow", "isal", "pyarrow", "pydantic", "xxhash"):
         yield _part(name, lambda name=name: metadata.version(name), f"pip install {name}")  # type: ignore[misc]
-    yield from _foreign_parts()
+    yield from _parts()
     yield from _qupath(find_installations() if candidates is None else candidates, look)
 
 
-def _foreign_parts() -> Iterator[Check]:
-    """Load every exchangeable part that another package offers."""
+def _parts() -> Iterator[Check]:
+    """Load every exchangeable part; name those of other packages, and those that lack something."""
     for kind in registry.KINDS:
         for part in registry.parts(kind):
-            if part.origin == "built in":
-                continue
+            built_in = part.origin == "built in"
             try:
                 registry.load(kind, part.name)
             except BridgeError as error:
-                yield Check(f"{kind} {part.name}", "optional", part.origin, str(error))
+                found = "not installed" if built_in else part.origin
+                yield Check(f"{kind} {part.name}", "optional", found, str(error))
             else:
-                yield Check(f"{kind} {part.name}", "ok", part.origin)
+                if not built_in:
+                    yield Check(f"{kind} {part.name}", "ok", part.origin)
 
 
 def _qupath(candidates: Sequence[Candidate], look: Callable[..., Probe]) -> Iterator[Check]:

@@ -17,9 +17,10 @@ from qupath_bridge.model import FIRST_PLANE, Box, IntArray, PixelArray, Plane
 from qupath_bridge.timing import step
 
 from .base import Pixels
+from .tile_cache import TileCache
 from .tile_decoders import is_whole_jpeg, whole_jpeg
 from .tile_table import TileTable, find_pieces
-from .tiles import TileReader
+from .tiles import CACHE_BYTES, TileReader
 
 __all__ = ["BATCH_BYTES", "MAX_DIFFERENCE", "CucimReader"]
 
@@ -80,7 +81,8 @@ class CucimReader(TileReader):
             raise
         self.variant = self._decoder.variant
         self._tables.clear()
-        self._cache.clear()
+        # Not the cache that all readers of the file share: these pixels can be others.
+        self._cache = TileCache(CACHE_BYTES)
 
     @staticmethod
     def can_open(path: Path) -> int:

@@ -20,21 +20,21 @@ from .base import BadTile, Fingerprint, Pixels
 from .fingerprints import file_fingerprint
 from .levels import LevelReader
 from .tiff_layout import has_tiff_header, open_tiff, read_layout, vendor_of
-from .tile_cache import TileCache
+from .tile_cache import TileCache, shared_cache
 from .tile_decoders import MAX_GROWTH, is_whole_jpeg, means_markers, whole_jpeg
 from .tile_table import NOT_LISTED, TileTable, find_pieces, read_table
 
 __all__ = ["TileReader"]
 
 CACHE_BYTES = 32 << 20
-"""Decoded tiles that are kept: neighbouring boxes share them."""
+"""Decoded tiles of a file that are kept in this process: neighbouring boxes share them."""
 
 SPARE_BYTES = 1 << 20
 """The data of a tile is longer than its pixels at most by this and :data:`MAX_GROWTH`."""
 
 _HINT = (
     "The file is damaged there, or not copied completely. Copy it again, or read on with "
-    "`--on-bad-tile background`."
+    "on_bad_tile background."
 )
 
 
@@ -68,7 +68,6 @@ class TileReader(LevelReader):
         self.on_bad_tile: Literal["fail", "background"] = "fail"
         self.bad_tiles: set[BadTile] = set()
         self._path = Path(path)
-        self._cache = TileCache(CACHE_BYTES)
         self._tables: dict[tuple[int, int], TileTable] = {}
         self._file = open_tiff(self._path)
         try:
@@ -76,6 +75,9 @@ class TileReader(LevelReader):
             self._pages = layout.levels
             self._handle = self._file.filehandle
             self._length = int(self._handle.size)
+            state = os.fstat(self._handle.fileno())
+            identity = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+            self._cache = shared_cache(identity, CACHE_BYTES)
             super().__init__(
                 str(path),
                 layout.sizes,
@@ -330,7 +332,7 @@ class TileReader(LevelReader):
         ) from error
 
     def _close(self) -> None:
-        self._cache.clear()
+        self._cache = TileCache(0)
         self._file.close()
 
 

@@ -51,8 +51,8 @@ def read_run_tiles(folder: Path, record: Mapping[str, Any], entry_id: str) -> It
         raise ProjectError(
             f"{problem} (run {record['run_id']})",
             path=path,
-            hint=f"Delete {folder}; qupath-bridge write-back PROJECT --run {record['out']} "
-            "writes it again from the run's output.",
+            hint=f"Delete {folder}, and write the run into the project again, from its output "
+            f"{record['out']}: the command write-back does that.",
         )
     if written is not None:
         yield from read_tiles(path)

@@ -311,6 +311,16 @@ def test_doctor_says_how_to_get_what_is_missing(capsys, monkeypatch):
     assert "pip install openslide-python" in text
 
 
+def test_doctor_names_optional_parts_that_are_not_installed(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    monkeypatch.delitem(sys.modules, "qupath_bridge.outputs.h5", raising=False)
+    status, result = call_json(capsys, "doctor")
+    (check,) = [check for check in result["checks"] if check["name"] == "output h5"]
+    assert status == 0
+    assert (check["state"], check["found"]) == ("optional", "not installed")
+    assert "pip install 'qupath-bridge[h5]'" in check["next"]
+
+
 def test_config(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert call(capsys, "config", "init", "mine.toml")[0] == 0

@@ -42,7 +42,7 @@ def test_a_damaged_tile_fails_its_slide_with_the_place(study, tmp_path):
     assert failure.slide_name == "a.tif"
     place = f"tile at column 1, row 1 of level 0 (offset {study[1]}) cannot be decoded"
     assert place in failure.error
-    assert "--on-bad-tile background" in failure.hint
+    assert "on_bad_tile background" in failure.hint
     assert run.written == 12, "the other slide is whole"
 
 

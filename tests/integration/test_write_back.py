@@ -466,7 +466,7 @@ def test_only_what_the_run_wrote_goes_into_the_data(study, change):
         shutil.copy(path.with_name("2.geojson.gz"), path)
     said = "not there any more" if change == "gone" else "changed after the run wrote it"
     problem = refused(study, run_id, said)
-    for word in (str(path), run_id, f"Delete {path.parent}", f"--run {study.folder}"):
+    for word in (str(path), run_id, f"Delete {path.parent}", f"its output {study.folder}"):
         assert word in problem
     (status,) = qb.status(study.project)
     assert (status.state, said in status.problem) == ("unreadable", True)

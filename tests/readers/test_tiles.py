@@ -2,9 +2,12 @@
 
 import io
 import itertools
+import os
 import pickle
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import imagecodecs
 import numpy as np
@@ -17,7 +20,7 @@ from PIL import Image
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box, Plane
-from qupath_bridge.readers import open_reader
+from qupath_bridge.readers import open_reader, tiles
 from qupath_bridge.readers.base import BadTile
 from qupath_bridge.readers.openslide import OpenSlideReader
 from qupath_bridge.readers.tile_table import find_pieces
@@ -278,32 +281,75 @@ def test_neighbours_decode_each_tile_once(tmp_path, monkeypatch):
         assert len(decoded) == len(set(decoded)) == 17 * 9
 
 
-def test_a_row_of_blocks_finds_what_the_row_above_left(tmp_path, monkeypatch):
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_row_of_blocks_finds_what_the_row_above_left(tmp_path, monkeypatch, count):
     """Each tile is decoded once, though the tiles of a row of blocks do not fit in the cache."""
     monkeypatch.setattr("qupath_bridge.readers.tiles.CACHE_BYTES", 45 * 16 * 16 * 3)
     path = write_slide(tmp_path / "a.tif", MARKERS, tile=16)  # 19 tiles a row
-    with TileReader(path) as reader:
-        decoded = []
-        inner = reader._decode
+    readers = [TileReader(path) for _ in range(count)]
+    decoded = []
+    for reader in readers:
 
-        def decode(place, table, index, out):
+        def decode(place, table, index, out, inner=reader._decode):
             decoded.append(index)
             return inner(place, table, index, out)
 
         monkeypatch.setattr(reader, "_decode", decode)
-        for top in (0, 64, 128):
-            for left in range(0, 256, 64):
-                boxes = [[left + x + 5, top + y + 7, 16, 16] for y in range(0, 64, 16)
-                         for x in range(0, 64, 16)]  # fmt: skip
-                for box, pixels in zip(
-                    boxes, reader.read_many(np.array(boxes), (16, 16))[0], strict=True
-                ):
-                    x, y, w, h = box
-                    expected = np.full((16, 16, 3), 255)
-                    part = MARKERS[y : y + h, x : x + w]
-                    expected[: part.shape[0], : part.shape[1]] = part
-                    np.testing.assert_array_equal(pixels, expected)
-        assert len(decoded) == len(set(decoded)) == 17 * 13
+    turns = itertools.cycle(readers)
+    for top in (0, 64, 128):
+        for left in range(0, 256, 64):
+            boxes = [[left + x + 5, top + y + 7, 16, 16] for y in range(0, 64, 16)
+                     for x in range(0, 64, 16)]  # fmt: skip
+            found, _ = next(turns).read_many(np.array(boxes), (16, 16))
+            for (x, y, w, h), pixels in zip(boxes, found, strict=True):
+                expected = np.full((16, 16, 3), 255)
+                part = MARKERS[y : y + h, x : x + w]
+                expected[: part.shape[0], : part.shape[1]] = part
+                np.testing.assert_array_equal(pixels, expected)
+    assert len(decoded) == len(set(decoded)) == 17 * 13
+    for reader in readers:
+        reader.close()
+
+
+def test_threads_share_tiles_and_read_the_same(tmp_path):
+    path = write_slide(tmp_path / "a.tif", MARKERS, tile=16, compression="lzw")
+    rng = np.random.default_rng(4)
+    batches = [
+        np.concatenate([rng.integers(0, (261, 167), (20, 2)), np.full((20, 2), 40)], axis=1)
+        for _ in range(40)
+    ]
+
+    def read(part):
+        with TileReader(path) as reader:
+            return [reader.read_many(boxes, (40, 40))[0] for boxes in part]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = [*pool.map(read, [batches[start::4] for start in range(4)])]
+    for start, own in enumerate(found):
+        for boxes, pixels in zip(batches[start::4], own, strict=True):
+            for (x, y, w, h), patch in zip(boxes.tolist(), pixels, strict=True):
+                np.testing.assert_array_equal(patch, MARKERS[y : y + h, x : x + w])
+
+
+def test_a_file_that_was_replaced_has_no_tiles_of_the_old_one(tmp_path):
+    path = write_slide(tmp_path / "a.tif", MARKERS, tile=64)
+    other = write_slide(tmp_path / "b.tif", 255 - MARKERS, tile=64)
+    box = Box(10, 10, 100, 100)
+    with TileReader(path) as before:
+        old, _ = before.read(box, (100, 100))
+        other.replace(path)
+        with TileReader(path) as after:
+            np.testing.assert_array_equal(after.read(box, (100, 100))[0], 255 - old)
+        np.testing.assert_array_equal(before.read(box, (100, 100))[0], old)
+
+
+def test_reading_where_the_system_reads_at_one_place_only(tmp_path, monkeypatch):
+    """As on Windows, which has no pread."""
+    path = write_slide(tmp_path / "a.tif", MARKERS, tile=64)
+    with TileReader(path) as reader:
+        monkeypatch.setattr("qupath_bridge.readers.tiles.sys", SimpleNamespace(platform="win32"))
+        monkeypatch.delattr(os, "pread", raising=False)
+        np.testing.assert_array_equal(reader.read(Box(0, 0, 301, 207), (301, 207))[0], MARKERS)
 
 
 # ---- JPEG tiles as they are
@@ -407,7 +453,9 @@ DAMAGE = [damage_data, past_the_end, too_long, too_short, another_size]
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("compression", ["jpeg", "jpeg2000", "webp", "deflate", "zstd", "lzw"])
-def test_a_bad_tile_fails_with_its_place_or_is_background(tmp_path, tissue, compression, damage):
+def test_a_bad_tile_fails_with_its_place_or_is_background(
+    tmp_path, tissue, compression, damage, monkeypatch
+):
     path = tmp_path / "a.tif"
     tifffile.imwrite(
         path, tissue, tile=(64, 64), photometric="rgb", compression=compression, metadata=None
@@ -416,6 +464,14 @@ def test_a_bad_tile_fails_with_its_place_or_is_background(tmp_path, tissue, comp
     with tifffile.TiffFile(path) as file:
         offset = file.pages[0].dataoffsets[6]
     bad = Box(64, 64, 64, 64)  # five tiles a row: the second of the second row
+    length = path.stat().st_size
+
+    def read_at(handle, count, start):
+        assert 0 <= start <= start + count <= length, "a read outside the file"
+        return inner(handle, count, start)
+
+    inner = tiles._read_at
+    monkeypatch.setattr(tiles, "_read_at", read_at)
     with open_reader(path) as reader:
         reader.read(Box(128, 64, 64, 64), (64, 64))
         for _ in range(2):
@@ -424,7 +480,7 @@ def test_a_bad_tile_fails_with_its_place_or_is_background(tmp_path, tissue, comp
             assert f"{path}: tile at column 1, row 1 of level 0 (offset {offset})" in str(
                 caught.value
             )
-            assert "--on-bad-tile background" in caught.value.hint
+            assert "on_bad_tile background" in caught.value.hint
         with pytest.raises(ReadError, match="column 1, row 1"):
             reader.read_many(np.array([[100, 100, 20, 20], [0, 0, 20, 20]]), (20, 20))
         assert reader.read_encoded(bad, (64, 64)) is None

@@ -10,6 +10,7 @@ import gzip
 import io
 import math
 import os
+import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import IO, Annotated, BinaryIO, Literal, NamedTuple
 
 import msgspec
+import numpy as np
 
 from qupath_bridge.errors import OutputError, ProjectError
 from qupath_bridge.frozen import FrozenDict, one_line
@@ -99,7 +101,7 @@ def write_tiles(stream: IO[bytes], tiles: Iterable[Tile]) -> int:
     stream : binary stream
         Not closed.
     tiles : iterable of Tile
-        Read one by one; their ids must differ.
+        Read one by one; their ids must differ, which is checked at the end.
 
     Returns
     -------
@@ -127,22 +129,22 @@ def read_tiles(path: Path) -> Iterator[Tile]:
     """Read the tiles of a file of :func:`write_tiles`, one by one.
 
     Only for these files, which have one feature per line: other files are refused, and so are
-    files that are damaged before the next tile.
+    files that are damaged before the next tile. That all ids differ is known at the end.
 
     Raises
     ------
     ProjectError
         If the file is not such a file; the message has the number of the last tile read.
     """
-    ids: set[str] = set()
+    ids = _Ids()
     try:
         with open_regular(path) as packed:
             for feature in _read_features(_lines(packed)):
                 tile = feature.tile()
-                if tile.id in ids:
-                    raise ValueError(f"two tiles have the id {tile.id}")
                 ids.add(tile.id)
                 yield tile
+        if twice := ids.twice():
+            raise ValueError(f"two tiles have the id {twice}")
     except OSError as error:
         problem = f"cannot be read, {error.strerror or error}"
         raise ProjectError(problem, path=path) from error
@@ -268,11 +270,9 @@ def _utf8(text: str) -> bytes:
 
 
 def _features(tiles: Iterable[Tile]) -> Iterator[str]:
-    ids: set[str] = set()
+    ids = _Ids()
     for tile in tiles:
         try:
-            if tile.id in ids:
-                raise ValueError("another tile has this id")
             text = _feature(tile)
             if len(text) > MAX_LINE_BYTES // 4:  # of UTF-8 a sign has up to four bytes
                 raise ValueError("it has more text than QuPath should show of a tile")
@@ -282,6 +282,28 @@ def _features(tiles: Iterable[Tile]) -> Iterator[str]:
             ) from problem
         ids.add(tile.id)
         yield text
+    if twice := ids.twice():
+        raise OutputError(f"The tile {twice} cannot be written: another tile has this id.")
+
+
+class _Ids:
+    """UUIDs, 16 bytes each, among which one that is there twice is found at the end."""
+
+    def __init__(self) -> None:
+        self._packed = bytearray()
+
+    def add(self, identity: str) -> None:
+        self._packed += bytes.fromhex(identity.replace("-", ""))
+
+    def __len__(self) -> int:
+        return len(self._packed) // 16
+
+    def twice(self) -> str | None:
+        """Return an id that was added twice; None if each was added once."""
+        halves = np.frombuffer(bytes(self._packed), ">u8").reshape(-1, 2)
+        ordered = halves[np.lexsort(halves.T)]
+        (equal,) = np.nonzero((ordered[1:] == ordered[:-1]).all(axis=1))
+        return str(uuid.UUID(bytes=ordered[equal[0]].tobytes())) if len(equal) else None
 
 
 def _feature(tile: Tile) -> str:

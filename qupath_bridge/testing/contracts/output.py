@@ -353,6 +353,8 @@ class OutputContract(ABC):
 
     def test_a_listed_file_that_somebody_removed_stops_the_commit(self, output: Output) -> None:
         """The earlier rows stay: those of a commit would list what is not there."""
+        if not self.locations_stay:
+            return
         self.commit(output, "1_a", ["a", "b"], plan_digest="1")
         (_, kept) = (location for location, _ in self.locations(output, "1_a"))
         self.lose(output, kept)
