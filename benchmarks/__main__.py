@@ -49,7 +49,7 @@ def main(words=None):
           f"Python {machine['python']}")  # fmt: skip
     if machine["load"][0] > 0.5 * cores():
         print(f"Other programs are at work here (load {machine['load'][0]}): expect noise.")
-    bench = Bench(options.cache, options.side, options.repeats, options.peer_patches)
+    bench = Bench(options.cache, options.side, options.repeats, options.peer_patches, options.clock)
     found, broken = {}, 0
     try:
         for name, goal in chosen.items():
@@ -67,6 +67,7 @@ def main(words=None):
         "machine": machine,
         "side": options.side,
         "best_of": options.repeats,
+        "clock": options.clock,
         "findings": {name: [one.record() for one in each] for name, each in found.items()},
     }
     place = options.json or options.cache / "result.json"
@@ -95,6 +96,9 @@ def parse(words):
     )  # fmt: skip
     parser.add_argument("--repeats", type=int, help="of each work; the best counts (3; 1)")
     parser.add_argument("--peer-patches", type=int, help="that other libraries make (400; 50)")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall",
+                        help="cpu: processor time where one thread works, for a machine where "
+                        "other programs are at work")  # fmt: skip
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "benchmarks",
                         help="folder for slides and environments (build/benchmarks)")  # fmt: skip
     parser.add_argument("--json", type=Path,

@@ -39,7 +39,11 @@ def table(result):
     """Return the machine and one row per line of a result."""
     machine = result["machine"]
     load = machine["load"][0]
-    noise = f" Other programs were at work (load {load}): expect noise." if load > 1 else ""
+    noise = ""
+    if load > machine["cores"] / 2:
+        noise = f" Other programs were at work (load {load:.0f}): lines by the clock are noisy."
+    if result["clock"] == "cpu":
+        noise += " Lines with one worker or one thread are by processor time."
     lines = [
         f"One run on {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB "
         f"of memory, Python {machine['python']}; slide of {result['side']:,} px, best of "

@@ -65,7 +65,8 @@ def whole(bench, kind):
         clock: _rates(counts, {name: getattr(spent, clock) for name, spent in times.items()})
         for clock in ("wall", "cpu")
     }
-    return _findings(kind, numbers | {"patches": len(study), "rates": numbers["wall"]})
+    numbers |= {"patches": len(study), "rates": numbers[bench.clock]}
+    return _findings(kind, numbers, bench.clock)
 
 
 def _rates(counts, seconds):
@@ -81,38 +82,36 @@ def _rates(counts, seconds):
     return rates
 
 
-def _findings(kind, numbers):
-    wall, cpu, title = numbers["wall"], numbers["cpu"], kind.upper()
-    ours, limit = wall["1 worker"], wall["limit"]
-    after = wall.get("1 worker after start"), wall.get("2 workers after start")
-    parts = ", ".join(f"{name} {wall[name]:,.0f}" for name in ("decode", "encode", "write"))
-    script = (
-        f"the script {wall['plain']:,.0f} p/s; by processor time "
-        f"{cpu['1 worker'] / cpu['plain']:.1f} x"
-    )
+def _findings(kind, numbers, clock):
+    rates, wall, title = numbers["rates"], numbers["wall"], kind.upper()
+    ours, limit, after = rates["1 worker"], rates["limit"], rates.get("1 worker after start")
+    parts = ", ".join(f"{name} {rates[name]:,.0f}" for name in ("decode", "encode", "write"))
+    other = {"wall": "cpu", "cpu": "wall"}[clock]
+    beside = {"cpu": "processor time", "wall": "the clock"}[other]
+    by_other = numbers[other]["1 worker"] / numbers[other]["limit"]
     found = [
         Finding(
             f"{title} export / its serial limit", ours / limit, goal=LIMIT, numbers=numbers,
-            note=f"{ours:,.0f} of {limit:,.0f} p/s ({parts}); by processor time "
-            f"{cpu['1 worker'] / cpu['limit']:.2f}",
+            note=f"{ours:,.0f} of {limit:,.0f} p/s ({parts}); by {beside} {by_other:.2f}",
         ),
         Finding(
             f"{title} export without start-up / its serial limit",
-            after[0] and after[0] / limit, goal=LIMIT,
-            note=f"{after[0]:,.0f} p/s" if after[0] else "the start takes longer than the work",
+            after and after / limit, goal=LIMIT,
+            note=f"{after:,.0f} p/s" if after else "the start takes longer than the work",
         ),
-        Finding(f"{title} export / plain script", ours / wall["plain"], " x",
-                TIMES_PLAIN.get(kind), note=script),
-        Finding(f"{title} to a disk", wall["on disk"], " p/s", note="one try"),
-        Finding(f"{title} to a tar file in memory", wall["tar"], " p/s", note="one try"),
+        Finding(f"{title} export / plain script", ours / rates["plain"], " x",
+                TIMES_PLAIN.get(kind), note=f"the script {rates['plain']:,.0f} p/s"),
+        Finding(f"{title} to a disk", wall["on disk"], " p/s", note="one try, by the clock"),
+        Finding(f"{title} to a tar file in memory", rates["tar"], " p/s", note="one try"),
     ]  # fmt: skip
     if cores() < 2:
         return found
     note = f"{wall['2 workers']:,.0f} p/s"
-    if all(after):
-        note += f"; without start-up {after[1] / after[0]:.2f} x"
-    return [*found, Finding(f"{title}, 2 workers / 1", wall["2 workers"] / ours, " x", 1.8,
-                            note=note)]  # fmt: skip
+    later = [wall.get(f"{name} after start") for name in ("1 worker", "2 workers")]
+    if all(later):
+        note += f"; without start-up {later[1] / later[0]:.2f} x"
+    gain = wall["2 workers"] / wall["1 worker"]
+    return [*found, Finding(f"{title}, 2 workers / 1", gain, " x", 1.8, note=note)]
 
 
 def png(bench):
@@ -175,14 +174,14 @@ def pass_through(bench):
     )
     for place in written:
         shutil.rmtree(place, ignore_errors=True)
-    copying = {name: times[name].wall - times["start"].wall for name in ("whole", "tar")}
+    copying = {name: times[name].counted - times["start"].counted for name in ("whole", "tar")}
     if min(copying.values()) < SURE:
         return [Finding(name, None, " p/s", 15_000, note="the start takes longer than the copying")]
     more = len(study) - len(small)
     rates = {
-        "read": len(study) / times["read"].wall,
-        "write": len(study) / times["write"].wall,
-        "whole": len(study) / times["whole"].wall,
+        "read": len(study) / times["read"].counted,
+        "write": len(study) / times["write"].counted,
+        "whole": len(study) / times["whole"].counted,
         "without start": more / copying["whole"],
         "tar without start": more / copying["tar"],
     }

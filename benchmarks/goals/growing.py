@@ -17,8 +17,8 @@ def sides(bench):
     times = bench.best(
         {"small": lambda: bench.export(small, *words), "large": lambda: bench.export(large, *words)}
     )
-    ratio = times["large"].wall / times["small"].wall
-    numbers = {name: spent.wall for name, spent in times.items()}
+    ratio = times["large"].counted / times["small"].counted
+    numbers = {name: spent.counted for name, spent in times.items()}
     numbers["patches"] = [len(small), len(large)]
     note = f"{len(small):,} and {len(large):,} patches"
     found = [
