@@ -2,6 +2,10 @@
 
 import json
 
+from qupath_bridge.config import Settings
+from qupath_bridge.frozen import FrozenDict
+from qupath_bridge.pipeline import records
+from qupath_bridge.pipeline.survey import Survey
 from qupath_bridge.roundtrip.tile_files import digest_of
 
 
@@ -21,26 +25,10 @@ def write_run(folder, run_id, tiles):
     folder.mkdir(parents=True)
     for entry_id, content in tiles.items():
         (folder / f"{entry_id}.geojson.gz").write_bytes(content)
-    record = {
-        "schema_version": 1,
-        "run_id": run_id,
-        "state": "complete",
-        "started": "2026-01-01T00:00:00+00:00",
-        "finished": None,
-        "command": [],
-        "tool": {},
-        "projects": [],
-        "selection": {},
-        "config": {},
-        "options": {},
-        "config_digest": "",
-        "labels": {},
-        "slides": [],
-        "rows": {},
-        "run_digest": None,
-        "out": "",
-        "project": "",
-        "failures": [],
-    }
+    empty = Survey((), FrozenDict(), ())
+    record = records.run_record(
+        run_id, empty, Settings.parse({}), projects=[], command=[], started=records.timestamp()
+    )
+    record = {**record, "out": "", "project": "", "failures": []}
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     record_tiles(folder)
