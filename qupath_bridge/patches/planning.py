@@ -7,7 +7,7 @@ order of the annotations.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -202,11 +202,15 @@ class _PlaneContext:
 
     def plan(self, regions: Sequence[ActiveRegion]) -> tuple[PatchTable, NDArray[np.uint8]]:
         """Plan the boxes of one plane with the regions that act on it."""
-        shapes = _Shapes.of(regions, self)
-        tables, reasons = zip(
-            *(self._plan_band(shapes, band) for band in self.grid.bands()), strict=True
-        )
-        return PatchTable.concatenate(tables), np.concatenate(reasons)
+        shapes, reasons = _Shapes.of(regions, self), []
+
+        def tables() -> Iterator[PatchTable]:
+            for band in self.grid.bands():
+                table, codes = self._plan_band(shapes, band)
+                reasons.append(codes)
+                yield table
+
+        return PatchTable.concatenate(tables()), np.concatenate(reasons)
 
     def _plan_band(self, shapes: _Shapes, grid: Grid) -> tuple[PatchTable, NDArray[np.uint8]]:
         """Plan the boxes of a part of the grid."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, Self
@@ -247,20 +247,26 @@ class PatchTable(_Columns):
         return replace(self, **columns)
 
     @classmethod
-    def concatenate(cls, parts: Sequence[PatchTable]) -> Self:
+    def concatenate(cls, parts: Iterable[PatchTable]) -> Self:
         """Concatenate tables that share their names; at least one.
 
-        A column of one value takes no memory in the result.
+        A column of one value takes no memory in the result. Columns of parts that nobody else
+        holds are given up one by one.
         """
+        lists: dict[str, list[Any]] = {field.name: [] for field in fields(cls)}
+        for part in parts:
+            for name, values in lists.items():
+                values.append(getattr(part, name))
         columns: dict[str, Any] = {}
-        for field in fields(cls):
-            values = [getattr(part, field.name) for part in parts]
+        for name in tuple(lists):
+            values = lists.pop(name)
             if isinstance(values[0], Ragged):
-                columns[field.name] = values[0] if len(values) == 1 else Ragged.concatenate(values)
+                columns[name] = values[0] if len(values) == 1 else Ragged.concatenate(values)
             elif isinstance(values[0], np.ndarray):
-                columns[field.name] = _concatenated(values)
+                columns[name] = _concatenated(values)
             else:
-                columns[field.name] = values[0]
+                columns[name] = values[0]
+            del values
         return cls(**columns)
 
     def plane(self, row: int) -> Plane:

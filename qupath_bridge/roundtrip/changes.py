@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qupath_bridge.patches.ids import patch_id
 from qupath_bridge.patches.lookup import PatchLookup
 from qupath_bridge.patches.table import PatchTable
 from qupath_bridge.pipeline.plan import Plan
@@ -16,7 +17,7 @@ from qupath_bridge.qupath.geojson import Tile
 
 __all__ = ["TileChanges", "tile_changes", "tile_names"]
 
-_BATCH = 4096
+_BATCH = 512
 
 
 class TileChanges(NamedTuple):
@@ -36,11 +37,12 @@ def tile_changes(plan: Plan, tiles: Iterator[Tile]) -> TileChanges:
     found = np.zeros(len(table), np.bool_)
     removed, label_changed = set[str](), set[str]()
     for batch in _batches(tiles):
-        z, t = zip(*(tile.plane for tile in batch), strict=True)
-        rows = lookup.rows(np.array([tile.box for tile in batch]), np.array(z), np.array(t))
+        places = (number for tile in batch for number in (*tile.box, *tile.plane))
+        lines = np.fromiter(places, np.int64, 6 * len(batch)).reshape(-1, 6)
+        rows = lookup.rows(lines[:, :4], lines[:, 4], lines[:, 5])
         for tile, row in zip(batch, rows.tolist(), strict=True):
             name = _name(tile)
-            if row < 0 or name != table.patch_id(plan.slide_id, row):
+            if row < 0 or name != patch_id(plan.slide_id, *tile.box[:2], *tile.plane):
                 removed.add(name)
                 continue
             found[row] = True
@@ -79,7 +81,8 @@ def _shown_by(tile: Tile) -> tuple[str | None, dict[str, float]]:
 
 def _shown(table: PatchTable, number: int) -> list[tuple[str | None, dict[str, float]]]:
     """Return class and shares of one batch of patches, as their tiles show them."""
-    part = table.take(slice(number * _BATCH, (number + 1) * _BATCH))
+    rows = np.arange(number * _BATCH, min((number + 1) * _BATCH, len(table)))
+    chosen, covered = table.labels.take(rows), table.shares.take(rows)
     shares = [f"qb: {name}" for name in table.label_names]
     return [
         (
@@ -87,6 +90,6 @@ def _shown(table: PatchTable, number: int) -> list[tuple[str | None, dict[str, f
             {shares[code]: value for code, value in zip(codes, values, strict=True)},
         )
         for labels, codes, values in zip(
-            part.labels.lists(), part.shares.lists(), part.shares.value_lists(), strict=True
+            chosen.lists(), covered.lists(), covered.value_lists(), strict=True
         )
     ]
