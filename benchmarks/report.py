@@ -75,8 +75,10 @@ def bars(result, kind):
     """Return names of programs and their rates by that of the plain script, for one format.
 
     Each ratio is one of programs that were measured side by side: another library by OpenSlide,
-    libvips by this library, and this library by the plain script.
+    libvips by this library, and this library by the plain script. Where processor time counts, two
+    workers are left out: they are of use by the clock alone.
     """
+    several = result["clock"] == "wall"
     findings = result["findings"]
     rates = findings[kind][0]["numbers"]["rates"]
     ours = rates["1 worker"] / rates["plain"]
@@ -97,13 +99,13 @@ def bars(result, kind):
                     (f"vips dzsave ({name[:-2]}), {name[-1]} thread{'s' * (name[-1] > '1')}",
                      ours * rate / beside["ours 1"])
                     for name, rate in beside.items()
-                    if not name.startswith("ours")
+                    if not name.startswith("ours") and (several or name.endswith("1"))
                 ]  # fmt: skip
                 break
     rows += [
         (f"qupath-bridge, {workers}", rates[workers] / rates["plain"])
         for workers in ("1 worker", "2 workers")
-        if workers in rates
+        if workers in rates and (several or workers == "1 worker")
     ]
     if kind == "jpeg" and (copied := findings.get("passthrough", [{}])[0].get("numbers")):
         rows.append(("qupath-bridge, 1 worker, pass-through", copied["whole"] / rates["plain"]))
