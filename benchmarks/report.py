@@ -1,6 +1,8 @@
-"""Write the table and the chart of docs/performance.md from the numbers of one run.
+"""Write the table and the chart of docs/performance.md from the numbers of a run.
 
-python -m benchmarks.report [RESULT.json]
+python -m benchmarks.report [RESULT.json [MORE.json ...]]
+
+Lines of further files take the place of those of the first, or are added.
 """
 
 import json
@@ -21,10 +23,13 @@ OURS, OTHERS = "#1f6f8b", "#b8b8b8"
 def main(words=None):
     """Rewrite the page and its chart; keep the numbers beside this file."""
     words = sys.argv[1:] if words is None else words
-    text = Path(words[0] if words else REFERENCE).read_text(encoding="utf-8")
-    result = json.loads(text)
+    result, *more = (
+        json.loads(Path(place).read_text(encoding="utf-8")) for place in words or [REFERENCE]
+    )
+    for other in more:
+        result["findings"] |= other["findings"]
     REFERENCE.parent.mkdir(exist_ok=True)
-    REFERENCE.write_text(text, encoding="utf-8")
+    REFERENCE.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), result), encoding="utf-8")
     CHART.write_text(chart(result), encoding="utf-8")
 
@@ -45,9 +50,9 @@ def table(result):
     if result["clock"] == "cpu":
         noise += " Lines with one worker or one thread are by processor time."
     lines = [
-        f"One run on {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB "
-        f"of memory, Python {machine['python']}; slide of {result['side']:,} px, best of "
-        f"{result['best_of']}.{noise}",
+        f"Measured on {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB of memory, Python {machine['python']}; slide of "
+        f"{result['side']:,} px, best of {result['best_of']}.{noise}",
         "",
         "| what | measured | goal | holds | |",
         "|---|---|---|---|---|",
