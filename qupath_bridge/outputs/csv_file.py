@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -77,12 +78,23 @@ def _cells(column: pa.Array) -> Sequence[object]:
     """Return a column as what the CSV shows; Python writes floats by their repr."""
     values = column.to_pylist()
     if pa.types.is_map(column.type):
-        return [None if value is None else to_json(dict(value)) for value in values]
+        return [None if value is None else _map_cell(tuple(value)) for value in values]
     if pa.types.is_list(column.type):
-        return [None if value is None else to_json(value) for value in values]
+        return [None if value is None else _list_cell(tuple(value)) for value in values]
     if pa.types.is_string(column.type):
         return [_text(value) for value in values]
     return values  # type: ignore[no-any-return]
+
+
+# Of very many patches, many have the same shares and regions.
+@lru_cache(maxsize=1024)
+def _map_cell(items: tuple[tuple[str, object], ...]) -> str:
+    return to_json(dict(items))
+
+
+@lru_cache(maxsize=1024)
+def _list_cell(values: tuple[object, ...]) -> str:
+    return to_json(values)
 
 
 def _text(value: str | None) -> str | None:

@@ -232,7 +232,8 @@ class StoredOutput(ABC, Generic[Pending]):
         path, offset, length = location
         if not self.store.exists(path):
             return False
-        return offset is None or length is None or offset + length <= self.store.size(path)
+        end = 0 if offset is None or length is None else offset + length
+        return end == 0 or end <= self.store.size(path)
 
     def unlisted(self) -> Iterator[str]:
         """Yield the names of files below ``patches/`` that no committed slide lists, sorted."""

@@ -85,6 +85,7 @@ class LevelReader(ABC):
         self._numbers = tuple(number for number, _ in levels)
         self._levels = tuple(level for _, level in levels)
         self._factors = tuple(level_factors(self.size, level) for level in self._levels)
+        self._finest = tuple(min(factors) for factors in self._factors)
 
     def _settle_padded_levels(
         self, tiles: Sequence[tuple[int, int]], said: Sequence[float | None]
@@ -363,8 +364,7 @@ class LevelReader(ABC):
             )
 
     def _choose_level(self, box: Box, size: tuple[int, int]) -> int:
-        finest = [min(factors) for factors in self._factors]
-        return choose_level(finest, min(box.w / size[0], box.h / size[1]))
+        return choose_level(self._finest, min(box.w / size[0], box.h / size[1]))
 
     def _find_alike(self, boxes: BoxArray, size: tuple[int, int]) -> tuple[MaskArray, int]:
         """Return which boxes are scaled alike, inside a level, and the level's index.

@@ -189,9 +189,9 @@ class LocalStore:
 
     def size(self, name: str) -> int:
         """Return the number of bytes under ``name``."""
-        path = self.root / checked_name(name)
+        path = self._path(checked_name(name))
         with _errors_of(path, "read"):
-            return path.stat().st_size
+            return os.stat(path).st_size  # called for each patch
 
     def exists(self, name: str) -> bool:
         """Return whether there is a file under ``name``."""
@@ -421,7 +421,7 @@ def _sync_folder(folder: str | Path) -> None:
 
 
 @contextmanager
-def _errors_of(path: Path, done: str) -> Iterator[None]:
+def _errors_of(path: Path | str, done: str) -> Iterator[None]:
     """Translate errors of the system into OutputError, with place and hint."""
     try:
         yield
