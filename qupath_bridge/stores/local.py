@@ -429,7 +429,7 @@ def _errors_of(path: Path | str, done: str) -> Iterator[None]:
         raise _output_error(path, done, error) from error
 
 
-def _output_error(path: Path, done: str, error: OSError) -> OutputError:
+def _output_error(path: Path | str, done: str, error: OSError) -> OutputError:
     if isinstance(error, FileNotFoundError):
         return OutputError(f"{path} cannot be {done}: it does not exist.")
     return OutputError(
