@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import tempfile
+import threading
 from functools import cached_property
 from itertools import cycle
 from pathlib import Path
@@ -56,6 +57,14 @@ class Parts:
                 decoder(os.pread(file, length, offset))
         finally:
             os.close(file)
+
+    def decode_twice(self, decoder):
+        """Do so in two threads at once: what a second worker can gain on this machine now."""
+        threads = [threading.Thread(target=self.decode, args=(decoder,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     @cached_property
     def pixels(self):
