@@ -4,28 +4,98 @@ A function that takes ``options`` also takes single options by name, which win o
 ``export(plans, "patches", workers=2)``.
 """
 
-from qupath_bridge.pipeline.estimate import Estimate
-from qupath_bridge.pipeline.inspection import Inspection
-from qupath_bridge.pipeline.plan import Failure, Plan, Plans
-from qupath_bridge.pipeline.profile import Profile
-from qupath_bridge.pipeline.progress import Progress
-from qupath_bridge.pipeline.run import Run
-from qupath_bridge.pipeline.slide_files import failure_lines
-from qupath_bridge.pipeline.verify import Finding, Verification
-from qupath_bridge.qupath.project_writer import copy_project
-from qupath_bridge.roundtrip.backups import Backup
-from qupath_bridge.roundtrip.corrected import CorrectedTiles
-from qupath_bridge.roundtrip.provenance import Provenance
-from qupath_bridge.roundtrip.status import EntryStatus, RunStatus
-from qupath_bridge.roundtrip.write_back import EntryChange, WriteBack
-from qupath_bridge.sources import open_project
-from qupath_bridge.sources.base import Project
+from __future__ import annotations
 
-from .exporting import clean, export
-from .looking import corrected_tiles, doctor, inspect, status, stored_data, verify
-from .opening import OPENING, find_projects, slide
-from .planning import draw_previews, estimate, plan, select
-from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qupath_bridge.pipeline.estimate import Estimate
+    from qupath_bridge.pipeline.inspection import Inspection
+    from qupath_bridge.pipeline.plan import Failure, Plan, Plans
+    from qupath_bridge.pipeline.profile import Profile
+    from qupath_bridge.pipeline.progress import Progress
+    from qupath_bridge.pipeline.run import Run
+    from qupath_bridge.pipeline.slide_files import failure_lines
+    from qupath_bridge.pipeline.verify import Finding, Verification
+    from qupath_bridge.qupath.project_writer import copy_project
+    from qupath_bridge.roundtrip.backups import Backup
+    from qupath_bridge.roundtrip.corrected import CorrectedTiles
+    from qupath_bridge.roundtrip.provenance import Provenance
+    from qupath_bridge.roundtrip.status import EntryStatus, RunStatus
+    from qupath_bridge.roundtrip.write_back import EntryChange, WriteBack
+    from qupath_bridge.sources import open_project
+    from qupath_bridge.sources.base import Project
+
+    from .exporting import clean, export
+    from .looking import corrected_tiles, doctor, inspect, status, stored_data, verify
+    from .opening import OPENING, find_projects, slide
+    from .planning import draw_previews, estimate, plan, select
+    from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
+
+_HOMES = {
+    "qupath_bridge.pipeline.estimate": ("Estimate",),
+    "qupath_bridge.pipeline.inspection": ("Inspection",),
+    "qupath_bridge.pipeline.plan": (
+        "Failure",
+        "Plan",
+        "Plans",
+    ),
+    "qupath_bridge.pipeline.profile": ("Profile",),
+    "qupath_bridge.pipeline.progress": ("Progress",),
+    "qupath_bridge.pipeline.run": ("Run",),
+    "qupath_bridge.pipeline.slide_files": ("failure_lines",),
+    "qupath_bridge.pipeline.verify": (
+        "Finding",
+        "Verification",
+    ),
+    "qupath_bridge.qupath.project_writer": ("copy_project",),
+    "qupath_bridge.roundtrip.backups": ("Backup",),
+    "qupath_bridge.roundtrip.corrected": ("CorrectedTiles",),
+    "qupath_bridge.roundtrip.provenance": ("Provenance",),
+    "qupath_bridge.roundtrip.status": (
+        "EntryStatus",
+        "RunStatus",
+    ),
+    "qupath_bridge.roundtrip.write_back": (
+        "EntryChange",
+        "WriteBack",
+    ),
+    "qupath_bridge.sources": ("open_project",),
+    "qupath_bridge.sources.base": ("Project",),
+    ".exporting": (
+        "clean",
+        "export",
+    ),
+    ".looking": (
+        "corrected_tiles",
+        "doctor",
+        "inspect",
+        "status",
+        "stored_data",
+        "verify",
+    ),
+    ".opening": (
+        "OPENING",
+        "find_projects",
+        "slide",
+    ),
+    ".planning": (
+        "draw_previews",
+        "estimate",
+        "plan",
+        "select",
+    ),
+    ".tiles": (
+        "ensure_provenance",
+        "undo_write_back",
+        "write_back",
+        "write_provenance",
+    ),
+}
+"""Module of each name. They are imported at first use, so that each command starts quickly."""
+
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "OPENING",
@@ -69,3 +139,15 @@ __all__ = [
     "write_back",
     "write_provenance",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
