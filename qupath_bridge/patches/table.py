@@ -320,7 +320,10 @@ class PatchTable(_Columns):
     def patch_ids(self, slide_id: str) -> Iterator[str]:
         """Yield the id of each patch, in order."""
         for start in range(0, len(self), _BATCH):
-            rows = slice(start, start + _BATCH)
-            (x, y), z, t = self.boxes[rows, :2].T.tolist(), self.z[rows], self.t[rows]
-            for place in zip(x, y, z.tolist(), t.tolist(), strict=True):
-                yield patch_id(slide_id, *place)
+            yield from self.patch_ids_of(slide_id, slice(start, start + _BATCH))
+
+    def patch_ids_of(self, slide_id: str, rows: slice | IntArray) -> list[str]:
+        """Return the ids of some patches, in the order of ``rows``."""
+        (x, y), z, t = self.boxes[rows, :2].T.tolist(), self.z[rows], self.t[rows]
+        places = zip(x, y, z.tolist(), t.tolist(), strict=True)
+        return [patch_id(slide_id, *place) for place in places]

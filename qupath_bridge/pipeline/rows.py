@@ -20,7 +20,7 @@ from qupath_bridge.patches.lookup import PatchLookup
 from qupath_bridge.patches.table import LABEL_SOURCES, PatchTable, Ragged
 
 from .records import bad_tiles_of, facts_record, load_facts, slide_report
-from .written import PatchNames, WrittenBatch, WrittenPatches, patch_ids
+from .written import PatchNames, WrittenBatch, WrittenPatches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -176,7 +176,7 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
         "project": [_project_name(plan)] * count,
         "slide_file": [plan.path.name] * count,
         "slide_digest": [f"xxh3_128:{plan.fingerprint.digest}"] * count,
-        "patch_id": patch_ids(plan, rows),
+        "patch_id": plan.table.patch_ids_of(plan.slide_id, rows),
         "tile_uuid": ids.tile_uuids(slide.entry_id, boxes, table.z, table.t),
         "col": table.col,
         "row": table.row,
@@ -217,7 +217,7 @@ def dropped_table(plan: Plan, run_id: str, dropped: Sequence[DroppedPatch]) -> p
     table = plan.table
     columns = {
         "run_id": [run_id] * len(rows),
-        "patch_id": patch_ids(plan, rows),
+        "patch_id": plan.table.patch_ids_of(plan.slide_id, rows),
         **{f"{side}_qupath": table.boxes[rows, i].tolist() for i, side in enumerate("xywh")},
         "z": table.z[rows].tolist(),
         "t": table.t[rows].tolist(),
@@ -424,7 +424,7 @@ def find_reusable(plan: Plan, old: AnyRows) -> ReusablePatches:
     for batch in batches_of(old, [*taken, *_BOXED]) if whole else ():
         x, y, w, h, z, t = (batch.column(name).to_numpy() for name in _BOXED[:-1])
         rows = lookup.rows(np.column_stack([x, y, w, h]), z, t)
-        own = patch_ids(plan, rows)
+        own = plan.table.patch_ids_of(plan.slide_id, rows)
         columns = (batch.column(name).to_pylist() for name in ("patch_id", "path", "offset"))
         good = rows >= 0
         good &= [

@@ -49,7 +49,7 @@ from .patch_pixels import PatchPixels, PixelBatch
 from .plan import Failure, Plan, make_plan
 from .records import bad_tile_warnings, bad_tiles_of, facts_record
 from .slide_files import missing_place, read_annotations, slide_path
-from .written import PatchNames, WrittenPatches, patch_ids
+from .written import PatchNames, WrittenPatches
 
 if TYPE_CHECKING:
     from qupath_bridge.outputs.row_batches import Rows
@@ -393,7 +393,7 @@ class _SlideJob:
         done = 0
         for batch, made in self._batches(names, reusable):
             wanted = names.of(batch)
-            ids = patch_ids(self.plan, batch)
+            ids = self.plan.table.patch_ids_of(self.plan.slide_id, batch)
             with step("write"):
                 for patch, name, patch_id in zip(made, wanted, ids, strict=True):
                     if patch.reason is not None:

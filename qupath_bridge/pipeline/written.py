@@ -16,7 +16,7 @@ from qupath_bridge.patches import ids
 if TYPE_CHECKING:
     from .plan import Plan
 
-__all__ = ["PatchNames", "WrittenBatch", "WrittenPatches", "patch_ids"]
+__all__ = ["PatchNames", "WrittenBatch", "WrittenPatches"]
 
 _OPEN = "\0"
 """Stands for the patch id in a file name; no file name has it."""
@@ -69,23 +69,11 @@ class PatchNames:
             first = table.labels.offsets[rows]
             labelled = table.labels.offsets[rows + 1] > first
             codes[labelled] = table.labels.codes[first[labelled]]
-        names = patch_ids(self._plan, rows)
+        names = table.patch_ids_of(self._plan.slide_id, rows)
         return [
             self._templates[code].replace(_OPEN, name) + self._extension
             for code, name in zip(codes.tolist(), names, strict=True)
         ]
-
-
-def patch_ids(plan: Plan, rows: IntArray | None = None) -> list[str]:
-    """Return the ids of patches; of all rows where none are given."""
-    table = plan.table
-    boxes, z, t = table.boxes, table.z, table.t
-    if rows is not None:
-        boxes, z, t = boxes[rows], z[rows], t[rows]
-    return [
-        ids.patch_id(plan.slide_id, x, y, zi, ti)
-        for (x, y), zi, ti in zip(boxes[:, :2].tolist(), z.tolist(), t.tolist(), strict=True)
-    ]
 
 
 class WrittenPatches:
