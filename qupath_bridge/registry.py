@@ -161,13 +161,7 @@ def check(kind: str, name: str) -> None:
     UsageError
         With the names that there are.
     """
-    # Most names are built in, and looking for packages takes time.
-    if (kind, name) not in _BUILT_IN and (kind, name) not in _registered:
-        known = names(kind)
-        if name not in known:
-            raise UsageError(
-                f"No {kind} is called {name!r}.", hint=f"Known: {', '.join(known) or 'none'}."
-            )
+    _need(kind, name)
 
 
 def load(kind: str, name: str) -> Callable[..., Any]:
@@ -183,8 +177,7 @@ def load(kind: str, name: str) -> Callable[..., Any]:
     _check_kind(kind)
     if (kind, name) in _registered:
         return _registered[kind, name]
-    check(kind, name)
-    part = next(part for part in parts(kind) if part.name == name)
+    part = _need(kind, name)
     module, _, attribute = part.reference.partition(":")
     try:
         found: Any = import_module(module)
@@ -209,7 +202,7 @@ def version(kind: str, name: str) -> str:
     >>> version("encoder", "png")
     'png'
     """
-    part = next((part for part in parts(kind) if part.name == name), None)
+    part = _find(kind, name)
     if part is None or part.origin in {"built in", "registered"}:
         return name
     from importlib.metadata import version as version_of
@@ -246,11 +239,36 @@ def split_argument(text: str) -> tuple[str, str | None]:
     return name, argument if colon else None
 
 
-@cache
+def _need(kind: str, name: str) -> Part:
+    part = _find(kind, name)
+    if part is None:
+        known = ", ".join(names(kind)) or "none"
+        raise UsageError(f"No {kind} is called {name!r}.", hint=f"Known: {known}.")
+    return part
+
+
+def _find(kind: str, name: str) -> Part | None:
+    """Return a part by name. What other packages bring is looked up last: it takes time."""
+    if (kind, name) in _registered:
+        return Part(kind, name, "", "registered")
+    built_in = _BUILT_IN.get((kind, name))
+    return built_in or next((part for part in parts(kind) if part.name == name), None)
+
+
 def _entry_points(kind: str) -> tuple[EntryPoint, ...]:
+    return _all_entry_points().get(kind, ())
+
+
+@cache
+def _all_entry_points() -> Mapping[str, tuple[EntryPoint, ...]]:
+    """Return what other packages bring, by kind; the packages are gone through once."""
     from importlib.metadata import entry_points
 
-    return tuple(sorted(entry_points(group=f"qupath_bridge.{kind}"), key=lambda p: p.name))
+    points = entry_points()
+    return {
+        kind: tuple(sorted(points.select(group=f"qupath_bridge.{kind}"), key=lambda p: p.name))
+        for kind in KINDS
+    }
 
 
 def _check_kind(kind: str) -> None:

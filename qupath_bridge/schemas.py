@@ -34,7 +34,8 @@ Size = Annotated[list[Length], Field(min_length=2, max_length=2)]
 
 
 class _Json(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+    # A command reads one or two kinds of files; the schemas of the others need not be built.
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class Record(_Json):
