@@ -438,8 +438,8 @@ def _schema_problem(found: pa.Schema) -> str | None:
     return None
 
 
-GROUP = 1 << 15
-"""Rows of a row group: what is written at a time; some 30 MB in memory."""
+GROUP = 1 << 14
+"""Rows of a row group: what is written at a time; some 15 MB in memory."""
 
 
 def _partition(slide_id: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from qupath_bridge.qupath.jvm.installation import (
 )
 from qupath_bridge.qupath.jvm.process import Probe, probe
 from qupath_bridge.sources.auto import choose
+
+from .parallel import available_cores
 
 __all__ = ["Check", "checks"]
 
@@ -56,6 +60,7 @@ def checks(
     for name in ("numpy", "shapely", "tifffile", "Pillow", "isal", "pyarrow", "pydantic", "xxhash"):
         yield _part(name, lambda name=name: metadata.version(name), f"pip install {name}")  # type: ignore[misc]
     yield from _parts()
+    yield from _speed()
     yield from _qupath(find_installations() if candidates is None else candidates, look)
 
 
@@ -72,6 +77,24 @@ def _parts() -> Iterator[Check]:
             else:
                 if not built_in:
                     yield Check(f"{kind} {part.name}", "ok", part.origin)
+
+
+def _speed() -> Iterator[Check]:
+    """Say what would make jobs faster on this machine."""
+    cores, there = available_cores(), os.cpu_count() or 1
+    more = (
+        "Let this process use all cores: nothing speeds up a job more." if cores < there else None
+    )
+    yield Check("cores", "optional" if more else "ok", f"{cores} of {there}", more)
+    if shutil.which("nvidia-smi"):
+        version = _version("cucim-cu12")
+        install = "run pip install 'qupath-bridge[cucim]': --reader cucim decodes JPEG slides on it"
+        yield Check(
+            "NVIDIA GPU",
+            "ok" if version else "optional",
+            f"cuCIM {version}" if version else "not used",
+            None if version else install,
+        )
 
 
 def _qupath(candidates: Sequence[Candidate], look: Callable[..., Probe]) -> Iterator[Check]:

@@ -91,7 +91,7 @@ class WrittenPatches:
         self._rows = array("q")
         self._digests = bytearray()
         self._paths: dict[str, int] = {}
-        self._codes = array("q")
+        self._codes = array("i")
         self._offsets, self._lengths = array("q"), array("q")
         self._measures = {name: array("d") for name in measures}
 
@@ -120,9 +120,11 @@ class WrittenPatches:
 
     def batches(self, names: PatchNames, size: int) -> Iterator[WrittenBatch]:
         """Yield the patches in plan order, some at a time, with their whole paths."""
-        rows = np.array(self._rows, np.int64)
-        codes, offsets, lengths = map(np.array, (self._codes, self._offsets, self._lengths))
-        measures = {key: np.array(values) for key, values in self._measures.items()}
+        # Views: copies of a million patches would take as much again.
+        rows, codes, offsets, lengths = map(
+            np.asarray, (self._rows, self._codes, self._offsets, self._lengths)
+        )
+        measures = {key: np.asarray(values) for key, values in self._measures.items()}
         paths = list(self._paths)
         order = np.argsort(rows)
         for start in range(0, len(order), size):

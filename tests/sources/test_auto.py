@@ -1,6 +1,7 @@
 """The choice of an engine, and going on when QuPath does not."""
 
 import json
+import os
 import sys
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import MissingDependencyError, ProjectError
 from qupath_bridge.pipeline import doctor
 from qupath_bridge.pipeline.doctor import checks
+from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.plan import plan_slides
 from qupath_bridge.qupath.jvm.installation import Candidate, Installation, find_installations
 from qupath_bridge.qupath.jvm.process import EngineDiedError, Probe, start
@@ -246,6 +248,20 @@ def look(candidates, answer=TOLD):
 
 def test_doctor_without_a_qupath():
     assert look([])["engine"].found == "embedded"
+
+
+def test_doctor_says_what_would_make_jobs_faster(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "cpu_count", lambda: 1 + available_cores())
+    program = tmp_path / ("nvidia-smi.exe" if sys.platform == "win32" else "nvidia-smi")
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = look([])
+    assert found["cores"].state == "optional"
+    assert found["cores"].found == f"{available_cores()} of {1 + available_cores()}"
+    assert "all cores" in found["cores"].next
+    assert "pip install 'qupath-bridge[cucim]'" in found["NVIDIA GPU"].next
+    monkeypatch.setenv("PATH", "")
+    assert "NVIDIA GPU" not in look([])
 
 
 def test_doctor_shows_every_qupath():
