@@ -55,6 +55,9 @@ class Correction(OneLine):
 def latest_corrections(corrections: Iterable[Correction]) -> dict[tuple[Box, Plane], Correction]:
     """Return the last statement about each box; a withdrawn one leaves nothing.
 
+    A confirmation of what somebody said before leaves that statement: it is not one about the
+    label of the rule.
+
     Parameters
     ----------
     corrections : iterable of Correction
@@ -63,8 +66,9 @@ def latest_corrections(corrections: Iterable[Correction]) -> dict[tuple[Box, Pla
     latest: dict[tuple[Box, Plane], Correction] = {}
     for correction in corrections:
         place = (correction.box, correction.plane)
+        earlier = latest.get(place)
         if correction.kind == "withdrawn":
             latest.pop(place, None)
-        else:
+        elif not (correction.kind == "confirmed" and earlier and earlier.after == correction.after):
             latest[place] = correction
     return latest
