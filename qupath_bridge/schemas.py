@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 __all__ = [
     "BackupRecord",
     "ChangeRecord",
+    "CorrectionKind",
+    "CorrectionRecord",
     "ProjectRunRecord",
     "Record",
     "ReportRecord",
@@ -201,6 +203,29 @@ class ChangeRecord(Record):
     after: str | None
     removed: list[str]
     added: list[str]
+
+
+CorrectionKind = Literal["corrected", "confirmed", "rejected", "withdrawn"]
+Box = Annotated[tuple[Pixels, Pixels, Length, Length], Field(strict=False)]
+PlaneIndex = Annotated[int, Field(ge=0, lt=1 << 31)]
+
+
+class CorrectionRecord(_Json):
+    """One line of a file of corrections."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    entry_id: FileName
+    kind: CorrectionKind
+    box: Box
+    plane: Annotated[tuple[PlaneIndex, PlaneIndex], Field(strict=False)] = (0, 0)
+    before: str | None
+    after: str | None
+    run_id: str
+    rule_label: str | list[str] | None
+    fingerprint: str
+    time: str
+    reviewer: str | None = None
 
 
 def parse_json(content: str | bytes) -> Any:
