@@ -1,4 +1,4 @@
-"""What pathologists say about patches: another class, a rejection, a confirmation."""
+"""Statements of pathologists about patches: another class, a rejection, a confirmation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Correction(OneLine):
         The patch box in QuPath full-resolution pixels.
     plane : Plane
     before, after : str or None
-        Class that was last shown, and class now; None is no class.
+        Class that was last shown, and class now; None without a class.
     run_id : str
         The run that was shown.
     rule_label : str, tuple of str or None
@@ -153,7 +153,7 @@ def from_lines(content: bytes, place: str) -> tuple[tuple[str, Correction], ...]
     Parameters
     ----------
     content : bytes
-        As :func:`to_lines` writes it; empty lines are passed over.
+        As :func:`to_lines` writes it; empty lines are skipped.
     place : str
         The file, for messages.
 
