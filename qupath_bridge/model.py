@@ -25,6 +25,7 @@ from .errors import UsageError
 from .frozen import FrozenDict, OneLine, count, freeze, one_line
 
 __all__ = [
+    "BRIDGE_FOLDER",
     "FIRST_PLANE",
     "Box",
     "BoxArray",
@@ -68,6 +69,9 @@ class Plane(NamedTuple):
 
 
 FIRST_PLANE = Plane()
+
+BRIDGE_FOLDER = "qupath_bridge"
+"""The only folder that is written inside a project."""
 
 
 class Box(NamedTuple):
@@ -421,6 +425,11 @@ class ProjectInfo:
         """The folder that holds the project file; its whole path, so that it has a name."""
         path = self.path.absolute()
         return path if self.plain and path.is_dir() else path.parent
+
+    @property
+    def bridge_folder(self) -> Path:
+        """The folder inside the project that holds what this library writes."""
+        return self.folder / BRIDGE_FOLDER
 
     @property
     def place(self) -> str:

@@ -19,7 +19,7 @@ from qupath_bridge.model import Box, Plane, ProjectInfo
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.index import rows_of
 from qupath_bridge.pipeline import records
-from qupath_bridge.pipeline.places import BRIDGE_FOLDER, check_inside
+from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import project_names
 from qupath_bridge.pipeline.verify import check_intact
@@ -80,7 +80,7 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
     recorded = recorded or project.place
     if project.plain:
         return Provenance(_write_beside_patches(project, run, recorded))
-    place = project.folder / BRIDGE_FOLDER / "runs" / run.run_id
+    place = project.bridge_folder / "runs" / run.run_id
     try:
         # A project that was renamed meanwhile must not reappear as an empty folder.
         if not project.folder.is_dir():
@@ -227,7 +227,7 @@ def ensure_provenance(
     finished = Run.load(run)
     recorded = recorded_project(project, finished)
     if dry_run:
-        return run_id, Provenance(project.info.folder / BRIDGE_FOLDER / "runs" / run_id)
+        return run_id, Provenance(project.info.bridge_folder / "runs" / run_id)
     return run_id, write_provenance(project.info, finished, recorded)
 
 
@@ -363,6 +363,6 @@ def _output_of(folder: Path) -> str | None:
 
 def run_folders(project: ProjectInfo) -> list[Path]:
     """Return the folders of the runs of a project, oldest first."""
-    root = project.folder / BRIDGE_FOLDER / "runs"
+    root = project.bridge_folder / "runs"
     folders = sorted(root.iterdir()) if root.is_dir() else []
     return [folder for folder in folders if (folder / records.RUN_FILE).is_file()]
