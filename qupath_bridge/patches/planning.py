@@ -29,8 +29,8 @@ from qupath_bridge.model import (
     Reason,
 )
 
-from .agreement import NO_CORRECTIONS, CorrectionReport, Heard, report_corrections
 from .centres import cores_at_centres
+from .confusion import NO_CORRECTIONS, CorrectionReport, Heard, report_corrections
 from .correcting import NO_STATEMENTS, BoxStatements, Statements, overrule
 from .grid import Grid
 from .labels import EPSILON, Decision, decide

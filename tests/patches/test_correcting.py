@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qupath_bridge.model import Box, LabelRule, ObjectType, PathObject, Plane, Reason, Roi, RoiKind
 from qupath_bridge.patches import grid as grid_module
-from qupath_bridge.patches.agreement import Agreement, read_agreement
+from qupath_bridge.patches.confusion import Confusion, read_confusion
 from qupath_bridge.patches.correcting import label_of_class, read_statements
 from qupath_bridge.patches.corrections import Correction
 from qupath_bridge.patches.grid import Grid
@@ -78,7 +78,7 @@ def test_without_corrections_the_rule_decides():
     assert (labels(plan), dropped(plan)) == (BY_RULE, DROPPED)
     assert plan.corrections.as_dict() == {
         "corrected": 0, "confirmed": 0, "rejected": 0, "contested": 0, "dropped": 0,
-        "other_grid": 0, "other_slide": 0, "refused": {}, "agreement": [], "digest": None,
+        "other_grid": 0, "other_slide": 0, "refused": {}, "confusion": [], "digest": None,
     }  # fmt: skip
 
 
@@ -208,7 +208,7 @@ def test_each_case(case):
     assert labels(plan) == expected
     assert dropped(plan) == {k: n for k, n in {**DROPPED, **reasons}.items() if n}
     report = plan.corrections.as_dict()
-    del report["agreement"], report["digest"]
+    del report["confusion"], report["digest"]
     nothing = {"refused": {}, "other_grid": 0, "other_slide": 0, "dropped": 0, "contested": 0}
     assert report == {"corrected": 0, "confirmed": 0, "rejected": 0, **nothing, **counts}
 
@@ -341,18 +341,18 @@ def test_rule_against_pathologist():
         said(30, None, "rejected", rule=None), said(40, "Fat", rule=None), said(50, None),
     ]  # fmt: skip
     plan = planned(corrections)
-    assert plan.corrections.agreement == (
-        Agreement(None, "corrected", None, 1),
-        Agreement(None, "corrected", "Fat", 1),
-        Agreement(None, "rejected", None, 1),
-        Agreement("Stroma", "confirmed", "Stroma", 1),
-        Agreement("Tumor", "corrected", "Stroma", 2),
+    assert plan.corrections.confusion == (
+        Confusion(None, "corrected", None, 1),
+        Confusion(None, "corrected", "Fat", 1),
+        Confusion(None, "rejected", None, 1),
+        Confusion("Stroma", "confirmed", "Stroma", 1),
+        Confusion("Tumor", "corrected", "Stroma", 2),
     )
     listed = planned([said(0, "Stroma: Tumor", rule=("Tumor",))], LabelRule(rule="any"))
-    (one,) = listed.corrections.agreement
-    assert one == Agreement(("Tumor",), "corrected", ("Stroma", "Tumor"), 1)
+    (one,) = listed.corrections.confusion
+    assert one == Confusion(("Tumor",), "corrected", ("Stroma", "Tumor"), 1)
     assert one.as_json()["pathologist"] == ["Stroma", "Tumor"]
-    assert read_agreement(one.as_json()) == one
+    assert read_confusion(one.as_json()) == one
 
 
 def test_only_what_changes_a_box_of_the_grid_is_in_the_digest():

@@ -15,19 +15,19 @@ from .correcting import Statement, Statements
 
 __all__ = [
     "NO_CORRECTIONS",
-    "Agreement",
+    "Confusion",
     "CorrectionReport",
     "Heard",
-    "add_agreements",
-    "read_agreement",
+    "add_confusions",
+    "read_confusion",
     "report_corrections",
 ]
 
 Label = str | tuple[str, ...] | None
 
 
-class Agreement(NamedTuple):
-    """Number of patches of which rule and pathologist say this.
+class Confusion(NamedTuple):
+    """One pair of words, rule against pathologist, and the number of patches.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class CorrectionReport(OneLine):
     contested : tuple of (Box, Plane)
         Boxes of which the rule says something else than when the statement was made. The
         statement still applies.
-    agreement : tuple of Agreement
+    confusion : tuple of Confusion
         Rule against pathologist, over all statements that apply.
     digest : str or None
         Of everything that changes a patch; None where nothing does.
@@ -95,7 +95,7 @@ class CorrectionReport(OneLine):
     other_slide: int = 0
     refused: Mapping[str, int] = FrozenDict()
     contested: tuple[tuple[Box, Plane], ...] = ()
-    agreement: tuple[Agreement, ...] = ()
+    confusion: tuple[Confusion, ...] = ()
     digest: str | None = None
 
     def __post_init__(self) -> None:
@@ -125,7 +125,7 @@ class CorrectionReport(OneLine):
             "other_grid": self.other_grid,
             "other_slide": self.other_slide,
             "refused": dict(sorted(self.refused.items())),
-            "agreement": [one.as_json() for one in self.agreement],
+            "confusion": [one.as_json() for one in self.confusion],
             "digest": self.digest,
         }
 
@@ -171,33 +171,33 @@ def report_corrections(
         other_slide=statements.other_slide,
         refused=statements.refused,
         contested=tuple(sorted(contested, key=lambda place: (place[1], place[0].y, place[0].x))),
-        agreement=add_agreements(Agreement(*pair, number) for pair, number in pairs.items()),
+        confusion=add_confusions(Confusion(*pair, number) for pair, number in pairs.items()),
         digest=ids.json_digest({"corrections": sorted(deciding)}) if deciding else None,
     )
 
 
-def add_agreements(agreements: Iterable[Agreement]) -> tuple[Agreement, ...]:
-    """Add up agreements of one pair of words, and sort them by their words.
+def add_confusions(confusions: Iterable[Confusion]) -> tuple[Confusion, ...]:
+    """Add up the patches of each pair of words, and sort the pairs.
 
-    >>> add_agreements([Agreement("A", "corrected", "B", 1), Agreement("A", "corrected", "B", 2)])
-    (Agreement(rule='A', kind='corrected', pathologist='B', patches=3),)
+    >>> add_confusions([Confusion("A", "corrected", "B", 1), Confusion("A", "corrected", "B", 2)])
+    (Confusion(rule='A', kind='corrected', pathologist='B', patches=3),)
     """
     total: Counter[tuple[Label, str, Label]] = Counter()
-    for rule, kind, pathologist, patches in agreements:
+    for rule, kind, pathologist, patches in confusions:
         total[rule, kind, pathologist] += patches
-    made = (Agreement(*words, patches) for words, patches in total.items())
+    made = (Confusion(*words, patches) for words, patches in total.items())
     return tuple(
         sorted(made, key=lambda one: (_order(one.rule), one.kind, _order(one.pathologist)))
     )
 
 
-def read_agreement(values: Mapping[str, Any]) -> Agreement:
-    """Return the agreement of :meth:`Agreement.as_json`."""
+def read_confusion(values: Mapping[str, Any]) -> Confusion:
+    """Return the value of :meth:`Confusion.as_json`."""
     rule, pathologist = (
         tuple(label) if isinstance(label, list) else label
         for label in (values["rule"], values["pathologist"])
     )
-    return Agreement(rule, values["kind"], pathologist, values["patches"])
+    return Confusion(rule, values["kind"], pathologist, values["patches"])
 
 
 def _order(label: Label) -> tuple[str, ...]:
