@@ -150,7 +150,7 @@ def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], Rows]]:
 
 _SHOWN = (
     "tile_uuid", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t", "patch_id", "label",
-    "label_share", "margin", "shares", "run_id", "path", "digest",
+    "label_source", "rule_label", "label_share", "margin", "shares", "run_id", "path", "digest",
 )  # fmt: skip
 """Columns that a tile shows."""
 
@@ -164,10 +164,7 @@ def _tiles(
         known.update(batch.column(0).keys.unique().to_pylist())
     zeros = dict.fromkeys(sorted(known), 0.0)
     for row in chain.from_iterable(batch.to_pylist() for batch in rows.batches(_SHOWN)):
-        label = row["label"]
-        # Several labels become one class of several names, as QuPath does for multiplexing.
-        names = [label] if isinstance(label, str) else (label or [])
-        path = ": ".join(names) or None
+        path = _class_path(row["label"])
         yield Tile(
             id=row["tile_uuid"],
             box=Box(row["x_qupath"], row["y_qupath"], row["w_qupath"], row["h_qupath"]),
@@ -180,8 +177,21 @@ def _tiles(
                 "qb.run": row["run_id"],
                 "qb.path": row["path"],
                 "qb.digest": row["digest"],
+                **_overruled(row),
             },
         )
+
+
+def _class_path(label: str | list[str] | None) -> str | None:
+    """Return a label as a class; several become one of several names, as QuPath multiplexes."""
+    return label if isinstance(label, str) else ": ".join(label or ()) or None
+
+
+def _overruled(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the rule says, where a correction overruled it; empty for no label."""
+    if row["label_source"] != "corrected":
+        return {}
+    return {"qb.rule label": _class_path(row["rule_label"]) or ""}
 
 
 def _measurements(row: Mapping[str, Any], zeros: Mapping[str, float]) -> dict[str, float]:
