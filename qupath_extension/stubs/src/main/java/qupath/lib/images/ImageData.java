@@ -1,0 +1,7 @@
+package qupath.lib.images;
+
+public class ImageData<T> {
+
+    private ImageData() {
+    }
+}
