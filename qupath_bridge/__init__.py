@@ -15,6 +15,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .api import (
         clean,
+        corrections,
         doctor,
         estimate,
         export,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from .outputs import open_output
     from .outputs.base import DamagedRowsError, Location, LockHolder, Output, PatchRef
     from .outputs.row_batches import Rows
+    from .patches.corrections import Correction
     from .patches.grid import Grid
     from .patches.regions import PlanReport, Repair
     from .patches.table import PatchTable, Ragged
@@ -89,6 +91,8 @@ if TYPE_CHECKING:
     from .readers import open_reader
     from .readers.base import Fingerprint, Level, Reader
     from .registry import register
+    from .roundtrip.agreement import Agreement
+    from .roundtrip.corrections import Corrections, SlideCorrections, Statement
     from .roundtrip.provenance import Provenance
     from .roundtrip.status import EntryStatus, RunStatus
     from .roundtrip.write_back import EntryChange, WriteBack
@@ -97,7 +101,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
-        "status", "write_provenance", "write_back", "undo_write_back", "clean", "doctor",
+        "status", "corrections", "write_provenance", "write_back", "undo_write_back", "clean",
+        "doctor",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "sources.base": ("Project",),
@@ -119,6 +124,9 @@ _HOMES = {
     "pipeline.inspection": ("Inspection",),
     "pipeline.verify": ("Verification", "Finding"),
     "pipeline.doctor": ("Check",),
+    "patches.corrections": ("Correction",),
+    "roundtrip.agreement": ("Agreement",),
+    "roundtrip.corrections": ("Corrections", "SlideCorrections", "Statement"),
     "roundtrip.provenance": ("Provenance",),
     "roundtrip.status": ("RunStatus", "EntryStatus"),
     "roundtrip.write_back": ("WriteBack", "EntryChange"),
@@ -152,6 +160,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "export",
     "verify",
     "status",
+    "corrections",
     "write_provenance",
     "write_back",
     "undo_write_back",
@@ -203,6 +212,11 @@ __all__ = [  # noqa: RUF022  # by subject
     "Verification",
     "Finding",
     "Check",
+    "Correction",
+    "Corrections",
+    "SlideCorrections",
+    "Statement",
+    "Agreement",
     "Provenance",
     "RunStatus",
     "EntryStatus",
