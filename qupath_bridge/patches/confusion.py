@@ -1,4 +1,4 @@
-"""What became of the corrections of a slide: counts, contested boxes, rule against pathologist."""
+"""Result of the corrections of a slide: counts, contested boxes, rule against pathologist."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Heard(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CorrectionReport(OneLine):
-    """What became of the corrections of a slide.
+    """Result of the corrections of a slide.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class CorrectionReport(OneLine):
     confusion : tuple of Confusion
         Rule against pathologist, over all statements that apply.
     digest : str or None
-        Of everything that changes a patch; None where nothing does.
+        Of everything that changes a patch; None if nothing does.
     """
 
     corrected: int = 0
@@ -103,7 +103,7 @@ class CorrectionReport(OneLine):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know of statements that do not apply."""
+        """Notes about statements that do not apply."""
         notes = []
         if self.refused:
             shown = ", ".join(f"{name} ({n})" for name, n in sorted(self.refused.items()))
@@ -160,8 +160,8 @@ def report_corrections(
         kinds[said.kind] += 1
         if set(labels) != set(said.rule_labels):
             contested.append((said.box, said.plane))
-        theirs = labels if said.kind == "confirmed" else said.labels
-        pairs[_label(labels, multi), said.kind, _label(theirs, multi)] += 1
+        words = labels if said.kind == "confirmed" else said.labels
+        pairs[_label(labels, multi), said.kind, _label(words, multi)] += 1
     return CorrectionReport(
         corrected=kinds["corrected"],
         confirmed=kinds["confirmed"],

@@ -265,7 +265,7 @@ def overrule(
         As for :func:`~qupath_bridge.patches.labels.decide`; ``names`` has the labels that people
         gave, too.
     shares : Ragged or None
-        Labels with a share, and that share; None where no share was measured.
+        Labels with a share, and that share; None if no share was measured.
 
     Returns
     -------

@@ -54,7 +54,7 @@ AUTO, NONE = "auto", "none"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SlideInputs(OneLine):
-    """What a slide is planned from besides its own data.
+    """Corrections and live annotations of a slide, from which it is planned.
 
     Attributes
     ----------

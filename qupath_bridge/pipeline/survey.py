@@ -84,7 +84,7 @@ class SlideFacts:
 
     @property
     def annotations_origin(self) -> str:
-        """Where the annotations come from."""
+        """Origin of the annotations."""
         return self.inputs.annotations_origin(self.slide)
 
 
