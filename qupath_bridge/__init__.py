@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from .outputs import open_output
     from .outputs.base import DamagedRowsError, Location, LockHolder, Output, PatchRef
     from .outputs.row_batches import Rows
+    from .patches.confusion import Confusion, CorrectionReport
     from .patches.corrections import Correction
     from .patches.grid import Grid
     from .patches.regions import PlanReport, Repair
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from .pipeline.cancel import Cancel, CancelToken
     from .pipeline.doctor import Check
     from .pipeline.estimate import Estimate
+    from .pipeline.inputs import SlideInputs
     from .pipeline.inspection import Inspection
     from .pipeline.plan import Failure, Plan, Plans
     from .pipeline.profile import Profile
@@ -92,7 +94,7 @@ if TYPE_CHECKING:
     from .readers.base import Fingerprint, Level, Reader
     from .registry import register
     from .roundtrip.agreement import Agreement
-    from .roundtrip.corrections import Corrections, SlideCorrections, Statement
+    from .roundtrip.corrections import Corrections, JudgedPatch, SlideCorrections
     from .roundtrip.provenance import Provenance
     from .roundtrip.status import EntryStatus, RunStatus
     from .roundtrip.write_back import EntryChange, WriteBack
@@ -112,6 +114,7 @@ _HOMES = {
         "Box", "Plane", "PixelSize", "Reason",
     ),
     "pipeline.plan": ("Plan", "Plans", "Failure"),
+    "patches.confusion": ("Confusion", "CorrectionReport"),
     "patches.grid": ("Grid",),
     "patches.table": ("PatchTable", "Ragged"),
     "patches.regions": ("PlanReport", "Repair"),
@@ -121,12 +124,13 @@ _HOMES = {
     "pipeline.progress": ("Progress",),
     "pipeline.cancel": ("Cancel", "CancelToken"),
     "pipeline.estimate": ("Estimate",),
+    "pipeline.inputs": ("SlideInputs",),
     "pipeline.inspection": ("Inspection",),
     "pipeline.verify": ("Verification", "Finding"),
     "pipeline.doctor": ("Check",),
     "patches.corrections": ("Correction",),
     "roundtrip.agreement": ("Agreement",),
-    "roundtrip.corrections": ("Corrections", "SlideCorrections", "Statement"),
+    "roundtrip.corrections": ("Corrections", "SlideCorrections", "JudgedPatch"),
     "roundtrip.provenance": ("Provenance",),
     "roundtrip.status": ("RunStatus", "EntryStatus"),
     "roundtrip.write_back": ("WriteBack", "EntryChange"),
@@ -195,6 +199,10 @@ __all__ = [  # noqa: RUF022  # by subject
     "Grid",
     "PatchTable",
     "Ragged",
+    "Correction",
+    "CorrectionReport",
+    "Confusion",
+    "SlideInputs",
     "PlanReport",
     "Repair",
     "DamagedRowsError",
@@ -212,10 +220,9 @@ __all__ = [  # noqa: RUF022  # by subject
     "Verification",
     "Finding",
     "Check",
-    "Correction",
     "Corrections",
     "SlideCorrections",
-    "Statement",
+    "JudgedPatch",
     "Agreement",
     "Provenance",
     "RunStatus",

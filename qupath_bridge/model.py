@@ -599,6 +599,7 @@ class LabelRule(OneLine):
 class Reason(StrEnum):
     """Reasons for not writing a patch; the first one that holds, in this order."""
 
+    REJECTED = "rejected"
     EDGE = "edge"
     EXCLUDED = "excluded"
     OUTSIDE = "outside"

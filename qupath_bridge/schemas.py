@@ -46,11 +46,15 @@ class Record(_Json):
     schema_version: int
 
 
+AnnotationsOrigin = Literal["project", "geojson", "live"]
+
+
 class _RunSlide(_Json):
     slide_id: FileName | None
     entry_id: FileName
     slide_name: str
     project: str | None
+    annotations_origin: AnnotationsOrigin | None
 
 
 class _Project(_Json):
@@ -81,6 +85,7 @@ class RunRecord(Record):
     config_digest: str
     labels: dict[str, str]
     slides: list[_RunSlide]
+    inputs: dict[str, str] | None
     rows: dict[str, str]
     run_digest: str | None
 
@@ -104,6 +109,29 @@ class ProjectRunRecord(RunRecord):
     failures: list[_Failure]
 
 
+Label = str | list[str] | None
+
+
+class _Confusion(_Json):
+    rule: Label
+    kind: Literal["corrected", "confirmed", "rejected"]
+    pathologist: Label
+    patches: Count
+
+
+class _Corrections(_Json):
+    corrected: Count
+    confirmed: Count
+    rejected: Count
+    contested: Count
+    dropped: Count
+    other_grid: Count
+    other_slide: Count
+    refused: dict[str, Count]
+    confusion: list[_Confusion]
+    digest: str | None
+
+
 class _SlideReport(_Json):
     entry_id: FileName
     slide_id: FileName
@@ -112,6 +140,8 @@ class _SlideReport(_Json):
     by_label: dict[str, Count]
     dropped: dict[str, Count]
     regions: dict[str, Any]
+    annotations_origin: AnnotationsOrigin
+    corrections: _Corrections
     warnings: list[str]
     seconds: float | None
 
@@ -122,6 +152,7 @@ class ReportRecord(Record):
     run_id: FileName
     written: Count
     slides: list[_SlideReport]
+    confusion: list[_Confusion]
     failures: list[_Failure]
 
 
@@ -174,10 +205,12 @@ class SlideFacts(Record):
     parts: dict[str, Any]
     plan_digest: str
     annotation_digest: str
+    annotations_origin: AnnotationsOrigin
     annotations: dict[str, Annotated[list[str | None], Field(min_length=2, max_length=2)]]
     class_colors: dict[str, Color]
     grid: _Grid
     counts: _Counts
+    corrections: _Corrections
     regions: dict[str, Any]
     bad_tiles: list[Annotated[list[Count], Field(min_length=6, max_length=6)]]
     warnings: list[str]
@@ -242,8 +275,8 @@ class CorrectionRecord(_Json):
     plane: Annotated[tuple[PlaneIndex, PlaneIndex], Field(strict=False)] = (0, 0)
     before: str | None
     after: str | None
-    run_id: str
-    rule_label: str | list[str] | None
+    run_id: FileName
+    rule_label: Label
     fingerprint: str
     time: str
     reviewer: str | None = None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from qupath_bridge.qupath.project_writer import copy_project
     from qupath_bridge.roundtrip.agreement import Agreement
     from qupath_bridge.roundtrip.backups import Backup
-    from qupath_bridge.roundtrip.corrections import Corrections, SlideCorrections, Statement
+    from qupath_bridge.roundtrip.corrections import Corrections, JudgedPatch, SlideCorrections
     from qupath_bridge.roundtrip.provenance import Provenance
     from qupath_bridge.roundtrip.status import EntryStatus, RunStatus
     from qupath_bridge.roundtrip.write_back import EntryChange, WriteBack
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from .exporting import clean, export
     from .looking import corrections, doctor, inspect, status, stored_data, verify
-    from .opening import OPENING, find_projects, slide
+    from .opening import INPUTS, OPENING, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
 
@@ -53,7 +53,7 @@ _HOMES = {
     "qupath_bridge.qupath.project_writer": ("copy_project",),
     "qupath_bridge.roundtrip.backups": ("Backup",),
     "qupath_bridge.roundtrip.agreement": ("Agreement",),
-    "qupath_bridge.roundtrip.corrections": ("Corrections", "SlideCorrections", "Statement"),
+    "qupath_bridge.roundtrip.corrections": ("Corrections", "SlideCorrections", "JudgedPatch"),
     "qupath_bridge.roundtrip.provenance": ("Provenance",),
     "qupath_bridge.roundtrip.status": (
         "EntryStatus",
@@ -78,6 +78,8 @@ _HOMES = {
         "verify",
     ),
     ".opening": (
+        "INPUTS",
+        "INPUTS",
         "OPENING",
         "find_projects",
         "slide",
@@ -100,6 +102,7 @@ _HOMES = {
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "INPUTS",
     "OPENING",
     "Agreement",
     "Backup",
@@ -110,6 +113,7 @@ __all__ = [
     "Failure",
     "Finding",
     "Inspection",
+    "JudgedPatch",
     "Plan",
     "Plans",
     "Profile",
@@ -119,7 +123,6 @@ __all__ = [
     "Run",
     "RunStatus",
     "SlideCorrections",
-    "Statement",
     "Verification",
     "WriteBack",
     "clean",

@@ -12,11 +12,12 @@ from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
 from qupath_bridge.errors import UsageError
 from qupath_bridge.frozen import FrozenDict
+from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.empty import warn_of_empty
-from qupath_bridge.pipeline.export import run_export
+from qupath_bridge.pipeline.export import choose_inputs, run_export
 from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.plan import Failure, Plan, Plans
 from qupath_bridge.pipeline.profile import Profile
@@ -24,11 +25,21 @@ from qupath_bridge.pipeline.progress import Progress, watch
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import Survey, survey, survey_plans
 from qupath_bridge.roundtrip import provenance as _provenance
+from qupath_bridge.roundtrip.corrections import collect_corrections
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
 from qupath_bridge.timing import collect, step
 
-from .opening import Place, Source, open_source, options_of, output_of, refuse_opening
+from .opening import (
+    INPUTS,
+    Place,
+    Source,
+    open_source,
+    options_of,
+    output_of,
+    refuse_opening,
+    slides_of,
+)
 from .planning import select
 
 
@@ -118,13 +129,42 @@ def _export_source(
                 hint="Give selection and config to plan, or export slides.",
             )
         refuse_opening(options)
+        if unused := sorted(set(options.changed()) & {*INPUTS, "reviewer"}):
+            raise UsageError(
+                f"Plans have their inputs already; {', '.join(unused)} would not be used.",
+                hint="Give them to plan, or export slides.",
+            )
         return _export_plans(plans, out, options, on_progress, cancel, command)
     settings = Settings(selection or Selection(), config or ExportConfig(), options)
     with open_source(source, options) as (projects, given):  # type: ignore[arg-type]
         slides = select(given, settings.selection)
+        output = out if isinstance(out, Output) else open_output(out, settings.config.container)
+        problems = _collect(slides, options)
         with step("plan"):
-            surveyed = survey(slides, settings.config, options)
-        return _export(surveyed, out, settings, projects, {}, (), on_progress, cancel, command)
+            inputs = choose_inputs(slides, options, output, slides_of(given))
+            surveyed = survey(slides, settings.config, options, inputs=inputs)
+        run = _export(surveyed, output, settings, projects, {}, (), on_progress, cancel, command)
+        return dataclasses.replace(run, warnings=(*problems, *run.warnings))
+
+
+def _collect(slides: Sequence[Slide], options: RunOptions) -> tuple[str, ...]:
+    """Store what people said in QuPath, before it is applied; return what could not be stored.
+
+    A run that is resumed has its inputs already.
+    """
+    if options.corrections != "auto" or options.resume:
+        if options.reviewer is not None:
+            raise UsageError(
+                "The reviewer is not used: nothing is collected with resume, or with corrections "
+                "other than 'auto'."
+            )
+        return ()
+    found = collect_corrections(slides, options.reviewer)
+    return tuple(
+        f"The corrections of {each.slide_name} could not be collected: {each.problem}"
+        for each in found
+        if each.problem
+    )
 
 
 def _export_plans(
@@ -145,8 +185,9 @@ def _export_plans(
     settings = Settings(Selection(), plans.config, options)
     surveyed = survey_plans(plans, plans.config, unread=bool(plans.failures))
     expected = {one.slide_id: one.digest for one in plans}
+    output = out if isinstance(out, Output) else open_output(out, plans.config.container)
     run = _export(
-        surveyed, out, settings, (), expected, plans.failures, on_progress, cancel, command
+        surveyed, output, settings, (), expected, plans.failures, on_progress, cancel, command
     )
     if not plans:
         first = plans.failures[0]
@@ -159,7 +200,7 @@ def _export_plans(
 
 def _export(
     surveyed: Survey,
-    out: Place | Output,
+    output: Output,
     settings: Settings,
     projects: Sequence[Project],
     expected: Mapping[str, str],
@@ -169,7 +210,6 @@ def _export(
     command: Sequence[str] | None,
 ) -> Run:
     options = settings.options
-    output = out if isinstance(out, Output) else open_output(out, settings.config.container)
     name, argument = registry.split_argument(options.runner)
     runner = registry.load("runner", name)(workers=options.workers, argument=argument)
     infos = {facts.slide.project.place: facts.slide.project for facts in surveyed.slides}
