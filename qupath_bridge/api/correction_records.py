@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qupath_bridge.roundtrip.corrections import Corrections, SlideCorrections, Statement
+from qupath_bridge.roundtrip.corrections import Corrections, JudgedPatch, SlideCorrections
 
 __all__ = ["KINDS", "corrections_record"]
 
@@ -44,11 +44,11 @@ def _slide_record(slide: SlideCorrections) -> dict[str, Any]:
         ],
         "messages": list(slide.messages),
         "problem": slide.problem,
-        "items": [_item(each) for each in slide.statements],
+        "items": [_item(each) for each in slide.patches],
     }
 
 
-def _item(statement: Statement) -> dict[str, Any]:
+def _item(statement: JudgedPatch) -> dict[str, Any]:
     said = statement.correction
     label = said.rule_label
     return {

@@ -37,7 +37,9 @@ def tile(number, class_path, run, *, share=0.5, **metadata):
 def run_tiles(run, classes, *, share=0.5, rule=None, labels=(), rules=None):
     """Return what a run wrote: its class of each box, by the number of the box."""
     tiles = (
-        tile(i, c, run, share=share, **({"qb.rule": rules[i]} if rules and i in rules else {}))
+        tile(
+            i, c, run, share=share, **({"qb.rule label": rules[i]} if rules and i in rules else {})
+        )
         for i, c in classes.items()
     )
     return RunTiles.of(run, tiles, fingerprint="F", rule=rule, labels=frozenset(labels))

@@ -14,7 +14,6 @@ from pydantic import Field
 from qupath_bridge.api.exporting import export as export_run
 from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
 from qupath_bridge.errors import BridgeError, InterruptedRunError, OutputError, UsageError
-from qupath_bridge.model import BRIDGE_FOLDER
 from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.progress import listener
