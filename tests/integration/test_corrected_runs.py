@@ -109,6 +109,7 @@ def test_corrections_of_a_real_project(tmp_path, container):
         {"rule": "Tumor: Positive", "kind": "corrected", "pathologist": "Necrosis", "patches": 1},
         {"rule": "Tumor: Positive", "kind": "rejected", "pathologist": None, "patches": 1},
     ]
+    assert second.record["run_digest"] != first.record["run_digest"]
     assert qb.verify(second).ok
     # The bytes of the corrected patch are those of before, and lie with its new label.
     before = rows_of(first)[one["patch_id"]]["digest"]
@@ -208,6 +209,12 @@ def test_corrections_can_be_left_out_or_come_from_a_file(study):
     assert stale(study.project).state == "unknown"
     with pytest.raises(UsageError, match="corrections: .*said.jsonl: No such file"):
         export(study.project, study.folder / "d", corrections=file)
+
+
+def test_the_file_is_named_by_its_whole_path():
+    """The project can be compared from another folder later."""
+    assert qb.RunOptions(corrections="said.jsonl").corrections == str(Path.cwd() / "said.jsonl")
+    assert qb.RunOptions(corrections="auto").corrections == "auto"
 
 
 def test_a_file_of_another_project_or_a_damaged_one_is_refused(study):
