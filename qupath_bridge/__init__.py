@@ -15,6 +15,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .api import (
         clean,
+        corrections,
         doctor,
         estimate,
         export,
@@ -92,6 +93,8 @@ if TYPE_CHECKING:
     from .readers import open_reader
     from .readers.base import Fingerprint, Level, Reader
     from .registry import register
+    from .roundtrip.agreement import Agreement
+    from .roundtrip.corrections import Corrections, JudgedPatch, SlideCorrections
     from .roundtrip.provenance import Provenance
     from .roundtrip.status import EntryStatus, RunStatus
     from .roundtrip.write_back import EntryChange, WriteBack
@@ -100,7 +103,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
-        "status", "write_provenance", "write_back", "undo_write_back", "clean", "doctor",
+        "status", "corrections", "write_provenance", "write_back", "undo_write_back", "clean",
+        "doctor",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "sources.base": ("Project",),
@@ -111,7 +115,6 @@ _HOMES = {
     ),
     "pipeline.plan": ("Plan", "Plans", "Failure"),
     "patches.confusion": ("Confusion", "CorrectionReport"),
-    "patches.corrections": ("Correction",),
     "patches.grid": ("Grid",),
     "patches.table": ("PatchTable", "Ragged"),
     "patches.regions": ("PlanReport", "Repair"),
@@ -125,6 +128,9 @@ _HOMES = {
     "pipeline.inspection": ("Inspection",),
     "pipeline.verify": ("Verification", "Finding"),
     "pipeline.doctor": ("Check",),
+    "patches.corrections": ("Correction",),
+    "roundtrip.agreement": ("Agreement",),
+    "roundtrip.corrections": ("Corrections", "SlideCorrections", "JudgedPatch"),
     "roundtrip.provenance": ("Provenance",),
     "roundtrip.status": ("RunStatus", "EntryStatus"),
     "roundtrip.write_back": ("WriteBack", "EntryChange"),
@@ -158,6 +164,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "export",
     "verify",
     "status",
+    "corrections",
     "write_provenance",
     "write_back",
     "undo_write_back",
@@ -213,6 +220,10 @@ __all__ = [  # noqa: RUF022  # by subject
     "Verification",
     "Finding",
     "Check",
+    "Corrections",
+    "SlideCorrections",
+    "JudgedPatch",
+    "Agreement",
     "Provenance",
     "RunStatus",
     "EntryStatus",

@@ -55,7 +55,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 
 PLACES = ("slide_map", "search", "engine", "qupath", "annotations", "skip_bad_features")
 """Options for opening a project."""
-RUN_ONLY = ("provenance", "runner", "resume", "update", "break_lock", "progress")
+RUN_ONLY = ("reviewer", "provenance", "runner", "resume", "update", "break_lock", "progress")
 """Options that a plan cannot use."""
 
 
@@ -180,6 +180,37 @@ def status(
     return run_status(project, given, exit_code=exit_code, as_json=json)
 
 
+@app.command(cls=Command)
+@takes_options("engine", "qupath")
+def corrections(
+    project: ProjectArgument,
+    given: Given,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Store what QuPath's data say now.")
+    ] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENTRY", help="Slide (ID or name) whose unsure patches are meant."),
+    ] = None,
+    dismiss: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENTRY", help="Slide whose unsure patches mean nothing."),
+    ] = None,
+    reviewer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who said what is stored now.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """List what people said about patches in QuPath, and store it."""
+    from .corrections import run_corrections
+
+    return run_corrections(
+        project, given,
+        collect=collect, accept=accept or [], dismiss=dismiss or [], reviewer=reviewer,
+        as_json=json,
+    )  # fmt: skip
+
+
 @app.command("write-back", cls=Command)
 @takes_options("entry", "engine", "qupath")
 def write_back(
@@ -202,7 +233,9 @@ def write_back(
     ] = False,
     discard_corrections: Annotated[
         bool,
-        typer.Option("--discard-corrections", help="Replace tiles of another class in QuPath too."),
+        typer.Option(
+            "--discard-corrections", help="Show the run's classes, and rejected tiles too."
+        ),
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Write though a QuPath runs that may have the project.")
