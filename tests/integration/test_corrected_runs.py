@@ -9,6 +9,7 @@ import pytest
 import shapely
 
 import qupath_bridge as qb
+from qupath_bridge.cli import main
 from qupath_bridge.errors import InterruptedRunError, OutputError, ProjectError, UsageError
 from qupath_bridge.model import Box
 from qupath_bridge.patches.corrections import Correction, to_lines
@@ -109,6 +110,7 @@ def test_corrections_of_a_real_project(tmp_path, container):
         {"rule": "Tumor: Positive", "kind": "corrected", "pathologist": "Necrosis", "patches": 1},
         {"rule": "Tumor: Positive", "kind": "rejected", "pathologist": None, "patches": 1},
     ]
+    assert second.record["run_digest"] != first.record["run_digest"]
     assert qb.verify(second).ok
     # The bytes of the corrected patch are those of before, and lie with its new label.
     before = rows_of(first)[one["patch_id"]]["digest"]
@@ -210,6 +212,12 @@ def test_corrections_can_be_left_out_or_come_from_a_file(study):
         export(study.project, study.folder / "d", corrections=file)
 
 
+def test_the_file_is_named_by_its_whole_path():
+    """The project can be compared from another folder later."""
+    assert qb.RunOptions(corrections="said.jsonl").corrections == str(Path.cwd() / "said.jsonl")
+    assert qb.RunOptions(corrections="auto").corrections == "auto"
+
+
 def test_a_file_of_another_project_or_a_damaged_one_is_refused(study):
     first = export(study.project, study.folder / "a")
     row = next(iter(rows_of(first).values()))
@@ -260,6 +268,23 @@ def test_a_label_that_the_shown_run_had_is_no_class(tmp_path, two_slides, draw):
     shutil.rmtree(project.parent / "qupath_bridge" / "runs")
     run = export(project, tmp_path / "c", config)
     assert listed(run)[c["patch_id"]] == ("C", "corrected", "C")
+
+
+def test_the_command_says_what_it_applied(study, capsys):
+    first = export(study.project, study.folder / "a")
+    one, two, *_ = rows_of(first).values()
+    collected(study.project, [said(one, "Fat", rule_label="Bone"), said(two, kind="rejected")])
+    words = ["export", str(study.project), "--size", "50", "--min-share", "0.4", "--workers", "1"]
+    assert main([*words, "--out", str(study.folder / "b")]) == 0
+    shown = capsys.readouterr().out
+    assert "Corrections: 1 corrected, 1 rejected, 1 contested.\n" in shown
+    assert main([*words, "--out", str(study.folder / "c"), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["corrections"] == {
+        "corrected": 1, "confirmed": 0, "rejected": 1, "contested": 1,
+    }  # fmt: skip
+    assert main([*words, "--out", str(study.folder / "d"), "--corrections", "none"]) == 0
+    assert "Corrections" not in capsys.readouterr().out
 
 
 def test_without_labels_patches_are_labelled_by_people_alone(study):
