@@ -19,7 +19,7 @@ final class FakeWheels {
             import json, os, sys
             import qb_needed
             request = json.loads(open(sys.argv[2], encoding="utf-8").read())
-            value = {"version": "%s", "protocol": 1, "python": "3", "problems": ["one problem"]}
+            value = {"version": "%s", "protocol": 1, "python": sys.executable, "problems": ["one problem"]}
             answer = {"protocol": 1, "ok": True, "value": value}
             with open(request["result"], "w", encoding="utf-8") as file:
                 json.dump(answer, file)
