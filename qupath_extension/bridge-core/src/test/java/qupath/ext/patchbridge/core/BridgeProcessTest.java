@@ -2,6 +2,7 @@ package qupath.ext.patchbridge.core;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -67,7 +68,7 @@ class BridgeProcessTest {
 
         Path result = Path.of(value.getAsJsonObject("request").get("result").getAsString());
         assertEquals(List.of(
-                new Event.Start(1, "1.2.3", "3.12.4"),
+                new Event.Start(1, "1.2.3", "/p/python"),
                 new Event.Progress(3, 9, 1, 2, "中 ä", 12.5),
                 new Event.Progress(9, 9, 2, 2, null, 13),
                 new Event.Warning("Größe"),
@@ -130,7 +131,7 @@ class BridgeProcessTest {
             assertTrue(log.contains(line), line + " in " + log);
         }
         assertTrue(events.contains(new Event.Progress(0, 0, 0, 0, null, 0)), events.toString());
-        assertTrue(events.get(events.size() - 1) instanceof Event.Result);
+        assertInstanceOf(Event.Result.class, events.get(events.size() - 1));
     }
 
     @Test
@@ -155,12 +156,14 @@ class BridgeProcessTest {
     @Test
     void aListenerThatFailsStopsNothing() throws Exception {
         RunningRequest running = BridgeProcess.start(program, Request.of("echo"), event -> {
+            events.add(event);
             throw new IllegalStateException("listener");
         }, line -> {
             throw new IllegalStateException("listener");
         });
 
         assertTrue(running.result().has("request"));
+        assertInstanceOf(Event.Result.class, events.get(events.size() - 1), "all events came");
         assertTrue(running.isDone());
     }
 
