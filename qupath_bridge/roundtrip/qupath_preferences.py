@@ -2,8 +2,8 @@
 
 QuPath keeps ``recentProject0`` and ``userPath`` in Java's preferences, below the node
 ``io.github.qupath/<version>`` (``PathPrefs.java``). Java writes them some seconds after a
-change: by its class ``FileSystemPreferences`` to files below ``~/.java/.userPrefs`` on Linux, to a property list on
-macOS, and to the registry on Windows.
+change: by its class ``FileSystemPreferences`` to files below ``~/.java/.userPrefs`` on Linux, to
+a property list on macOS, and to the registry on Windows.
 """
 
 from __future__ import annotations
