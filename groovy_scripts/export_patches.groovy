@@ -61,7 +61,7 @@ try {
     stop(bridge)
 }
 
-/** The request that goes on with an export that was stopped, if somebody wants that; null where the person cancels. */
+/** The request that resumes an export that was stopped, if somebody wants that; null where the person cancels. */
 Map stopped(Map bridge, Map request, String wanted) {
     List<Map> all = ((List<Map>) ask(bridge, [command: 'runs', out: request.out])['unfinished']).findAll { Map each -> ((List) each['entries']).containsAll((List) request.entries ?: []) }
     Map last = all ? all[-1] : null

@@ -1,4 +1,4 @@
-"""What people said about patches, as JSON values for programs."""
+"""Corrections as JSON values for programs."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from qupath_bridge.stores.local import LocalStore
 __all__ = ["InstalledFile", "find_user_folders", "install_scripts", "uninstall_scripts"]
 
 FOLDER = "scripts/Patch_bridge"
-"""Where QuPath's menu *User scripts* finds the scripts, as *Patch bridge*."""
+"""Folder that QuPath's menu *User scripts* shows as *Patch bridge*."""
 EXTENSIONS = "extensions"
 RECORD = ".qupath-bridge.json"
 JAR = re.compile(r"qupath-extension-patch-bridge-.*\.jar")
@@ -38,7 +38,7 @@ Action = Literal["written", "updated", "unchanged", "kept a copy", "removed", "l
 
 @dataclass(frozen=True, slots=True, repr=False)
 class InstalledFile(OneLine):
-    """What was done, or would be done, to a file.
+    """A file, and what was done, or would be done, to it.
 
     Attributes
     ----------

@@ -11,7 +11,7 @@ from typing import Any
 from qupath_bridge.api.requests import answer, prepare, start_event
 
 from .output import json_text
-from .streams import silence
+from .streams import print_to_program
 
 __all__ = ["run_request"]
 
@@ -41,8 +41,5 @@ class _Events:
     def emit(self, event: Mapping[str, Any]) -> None:
         if self.gone.is_set():
             return
-        try:
-            print(json_text(event), flush=True)
-        except OSError:
-            silence(sys.stdout)
+        if not print_to_program(json_text(event)):
             self.gone.set()

@@ -68,7 +68,7 @@ class TileEdit:
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """What people said about the tiles of a slide, which an edit keeps.
+    """Statements of people about the tiles of a slide, which an edit keeps.
 
     Attributes
     ----------

@@ -1,9 +1,9 @@
 """Preferences of a user for QuPath: the project that was opened last, and the user folder.
 
 QuPath keeps ``recentProject0`` and ``userPath`` in Java's preferences, below the node
-``io.github.qupath/<version>`` (``PathPrefs.java``). Java writes them some seconds after a
-change: by its class ``FileSystemPreferences`` to files below ``~/.java/.userPrefs`` on Linux, to
-a property list on macOS, and to the registry on Windows.
+``io.github.qupath/<version>`` (``PathPrefs.java``). Java writes them some seconds after a change:
+by its class ``FileSystemPreferences`` to files below ``~/.java/.userPrefs`` on Linux, to a property
+list on macOS, and to the registry on Windows.
 """
 
 from __future__ import annotations
