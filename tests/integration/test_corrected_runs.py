@@ -74,6 +74,7 @@ def patches(out):
 
 
 CONTAINERS = ["folder", "tar", "zarr"]
+RUNNERS = ["threads", pytest.param("processes", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -426,6 +427,22 @@ def test_plans_keep_the_inputs_that_they_were_made_with(study):
         assert "Glass" not in none.label_counts()
 
 
+def test_plans_with_other_inputs_do_not_resume_a_run(study, monkeypatch):
+    first = export(study.project, study.folder / "a")
+    row = next(iter(rows_of(first).values()))
+    out = study.folder / "cut"
+    with qb.open_project(study.project) as project:
+        collected(study.project, [said(row, "Fat")])
+        cut_short(monkeypatch, qb.plan(project, CONFIG), out, config=None, engine="auto")
+        collected(study.project, [said(row, "Glass")], key="02")
+        plans = qb.plan(project, CONFIG)
+        with pytest.raises(OutputError, match="not those with which the run in .* began"):
+            export(plans, out, None, engine="auto", resume=True)
+        run = export(plans, out, None, engine="auto", update=True)
+    assert listed(run)[row["patch_id"]][0] == "Glass"
+
+
+@pytest.mark.slow
 def test_processes_read_the_frozen_inputs(study):
     first = export(study.project, study.folder / "a")
     rows = list({row["entry_id"]: row for row in rows_of(first).values()}.values())
@@ -456,7 +473,7 @@ def live(study, entry_id, *regions, packed=False):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("runner", ["threads", "processes"])
+@pytest.mark.parametrize("runner", RUNNERS)
 def test_live_annotations_take_the_place_of_the_saved_ones(study, packed, runner):
     folder = live(study, "1", ("New", shapely.box(0, 0, 100, 50)), packed=packed)
     saved = export(study.project, study.folder / "a", provenance=False)
@@ -479,6 +496,19 @@ def test_live_annotations_take_the_place_of_the_saved_ones(study, packed, runner
     assert again.record["run_digest"] == run.record["run_digest"]
     updated = export(study.project, out, update=True)
     assert listed(updated) == listed(saved)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_plans_of_live_annotations_are_exported_as_they_are(study, runner):
+    folder = live(study, "1", ("New", shapely.box(0, 0, 100, 50)))
+    options = qb.RunOptions(live_annotations=folder)
+    with qb.open_project(study.project) as project:
+        plans = qb.plan(project, CONFIG, options=options)
+        assert [plan.annotations_origin for plan in plans] == ["live", "project"]
+        shutil.rmtree(folder)
+        run = qb.export(plans, study.folder / "b", runner=runner, workers=2)
+    assert not run.failures
+    assert run["1"]["by_label"] == {"New": 2}
 
 
 def test_what_is_saved_later_as_it_was_live_is_current(study, two_slides, draw):
