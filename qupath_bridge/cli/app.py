@@ -222,6 +222,18 @@ def write_back(
     )  # fmt: skip
 
 
+@app.command(cls=Command)
+def request(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Request as JSON; - reads places from stdin.")
+    ],
+) -> int:
+    """Answer a request of QuPath's scripts or extension; docs/from-qupath-scripts.md."""
+    from .request import run_request
+
+    return run_request(file)
+
+
 @config_app.command("init", cls=Command)
 def config_init(
     path: Annotated[Path, typer.Argument(metavar="[FILE]")] = Path("export.toml"),
