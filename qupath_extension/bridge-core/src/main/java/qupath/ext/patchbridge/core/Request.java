@@ -3,7 +3,6 @@ package qupath.ext.patchbridge.core;
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
 import com.google.gson.JsonElement;
-import com.google.gson.JsonNull;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonPrimitive;
 import com.google.gson.JsonSerializer;
@@ -44,8 +43,6 @@ public final class Request {
         Map<String, JsonElement> fields = new LinkedHashMap<>();
         fields.put("protocol", new JsonPrimitive(PROTOCOL));
         fields.put("command", new JsonPrimitive(command));
-        fields.put("project", JsonNull.INSTANCE);
-        fields.put("reviewer", JsonNull.INSTANCE);
         return new Request(fields);
     }
 

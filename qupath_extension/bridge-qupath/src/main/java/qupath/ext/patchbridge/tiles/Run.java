@@ -35,7 +35,7 @@ record Run(String id, String started, String settings, String counts, int images
     private static Run of(JsonObject run) {
         JsonElement stale = run.get("stale");
         return new Run(text(run, "run_id"), text(run, "started"), text(run, "settings"),
-                counts(run.get("counts")), run.get("slides").getAsInt(), text(run, "out"),
+                counts(run.get("labels")), run.get("slides").getAsInt(), text(run, "out"),
                 run.get("out_exists").getAsBoolean(),
                 stale == null || stale.isJsonNull() ? null : stale.getAsBoolean());
     }

@@ -61,7 +61,7 @@ public final class RunsWindow {
     /** Shows the window and asks for the runs. */
     public void show() {
         stage.show();
-        ask();
+        ask(false);
     }
 
     private void fillTable() {
@@ -99,9 +99,10 @@ public final class RunsWindow {
         return content;
     }
 
-    private void ask() {
+    /** Asks for the runs, and then, which takes longer, which of them are out of date. */
+    private void ask(boolean stale) {
         Request request = Request.of("runs").project(image.projectFile())
-                .with("entry", image.entry().getID());
+                .with("entry", image.entry().getID()).with("stale", stale);
         bridge.send(request, event -> { }, (value, error) -> {
             if (error != null) {
                 table.setPlaceholder(new Label(error.getMessage()));
@@ -109,8 +110,12 @@ public final class RunsWindow {
                 return;
             }
             table.setPlaceholder(new Label(Strings.get("runs.none")));
+            int selected = Math.max(0, table.getSelectionModel().getSelectedIndex());
             table.getItems().setAll(Run.list(value));
-            table.getSelectionModel().selectFirst();
+            table.getSelectionModel().select(selected);
+            if (!stale && !table.getItems().isEmpty()) {
+                ask(true);
+            }
         });
     }
 
