@@ -12,7 +12,7 @@ import com.google.gson.JsonObject;
 import com.google.gson.JsonParseException;
 
 /**
- * The boxes of a preview, in full-resolution pixels, in the order of their upper edge.
+ * The boxes of a preview, in full-resolution pixels, in the order in which one reads.
  *
  * <p>Immutable. A box is five numbers: x, y, width, height, and the index of its label.
  */
@@ -78,7 +78,8 @@ public final class PatchBoxes {
     private static int[] sortedByTop(int[] values) {
         Integer[] order = new Integer[values.length / STEP];
         Arrays.setAll(order, index -> index);
-        Arrays.sort(order, Comparator.comparingInt(index -> values[index * STEP + 1]));
+        Arrays.sort(order, Comparator.<Integer>comparingInt(index -> values[index * STEP + 1])
+                .thenComparingInt(index -> values[index * STEP]));
         int[] sorted = new int[values.length];
         for (int to = 0; to < order.length; to++) {
             System.arraycopy(values, order[to] * STEP, sorted, to * STEP, STEP);
@@ -97,7 +98,7 @@ public final class PatchBoxes {
     }
 
     /**
-     * Visits the boxes that share area with a region, from above to below.
+     * Visits the boxes that share area with a region, in the order in which one reads.
      *
      * @param x left edge of the region, full-resolution pixels
      * @param y its upper edge
@@ -118,6 +119,45 @@ public final class PatchBoxes {
                         values[at + 4]);
             }
         }
+    }
+
+    /**
+     * Visits areas of one label that neighbours in a row form together: what small boxes look like,
+     * in a small part of the time.
+     *
+     * @param x left edge of the region, full-resolution pixels
+     * @param y its upper edge
+     * @param width its width
+     * @param height its height
+     * @param visitor what takes the areas
+     */
+    public void visitMerged(double x, double y, double width, double height, Visitor visitor) {
+        int[] area = new int[STEP];
+        visit(x, y, width, height, (left, top, wide, high, label) -> {
+            boolean same = area[2] > 0 && area[1] == top && area[3] == high && area[4] == label;
+            if (same && left <= area[0] + area[2]) {
+                area[2] = Math.max(area[2], left + wide - area[0]);
+                return;
+            }
+            hand(area, visitor);
+            area[0] = left;
+            area[1] = top;
+            area[2] = wide;
+            area[3] = high;
+            area[4] = label;
+        });
+        hand(area, visitor);
+    }
+
+    private static void hand(int[] area, Visitor visitor) {
+        if (area[2] > 0) {
+            visitor.box(area[0], area[1], area[2], area[3], area[4]);
+        }
+    }
+
+    /** Returns the height of the tallest box; 0 if there is none. */
+    public int tallest() {
+        return tallest;
     }
 
     /** Returns where the first box stands whose upper edge is below a line. */

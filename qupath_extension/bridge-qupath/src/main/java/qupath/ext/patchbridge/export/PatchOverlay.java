@@ -15,8 +15,9 @@ import qupath.lib.regions.ImageRegion;
 /** Draws the boxes of a preview over an image; nothing of it is saved. */
 final class PatchOverlay extends AbstractOverlay {
 
-    private static final double SMALL = 5;  // pixels on screen: below, a box has no outline
+    private static final double SMALL = 8;  // pixels on screen: below, boxes have no outline
     private static final int FILL = 70;  // opacity, of 255
+    private static final Color UNLABELLED = new Color(128, 128, 128, FILL);
 
     private final ImageData<BufferedImage> shownOn;
     private final PatchBoxes boxes;
@@ -60,19 +61,29 @@ final class PatchOverlay extends AbstractOverlay {
             graphics.setRenderingHint(RenderingHints.KEY_ANTIALIASING,
                     RenderingHints.VALUE_ANTIALIAS_OFF);
             graphics.setStroke(new BasicStroke((float) (downsample * 1.5)));
-            boxes.visit(clip.x, clip.y, clip.width, clip.height, (x, y, width, height, label) ->
-                    draw(graphics, downsample, new Rectangle(x, y, width, height), label));
+            if (boxes.tallest() < SMALL * downsample) {
+                boxes.visitMerged(clip.x, clip.y, clip.width, clip.height,
+                        (x, y, width, height, label) -> {
+                            graphics.setColor(fill(label));
+                            graphics.fillRect(x, y, width, height);
+                        });
+            } else {
+                boxes.visit(clip.x, clip.y, clip.width, clip.height,
+                        (x, y, width, height, label) -> draw(graphics, downsample,
+                                new Rectangle(x, y, width, height), label));
+            }
         } finally {
             graphics.dispose();
         }
     }
 
+    private Color fill(int label) {
+        return label < 0 ? UNLABELLED : fills[label];
+    }
+
     private void draw(Graphics2D graphics, double downsample, Rectangle box, int label) {
-        graphics.setColor(label < 0 ? new Color(128, 128, 128, FILL) : fills[label]);
-        graphics.fill(box);
-        if (Math.min(box.width, box.height) < SMALL * downsample) {
-            return;
-        }
+        graphics.setColor(fill(label));
+        graphics.fillRect(box.x, box.y, box.width, box.height);
         int inset = (int) Math.ceil(downsample);  // so that neighbours have an outline each
         graphics.setColor(label < 0 ? Color.GRAY : outlines[label]);
         graphics.drawRect(box.x + inset, box.y + inset, box.width - 2 * inset,

@@ -33,7 +33,7 @@ import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener;
  */
 final class Preview implements AutoCloseable {
 
-    private static final Duration PAUSE = Duration.millis(120);
+    private static final Duration PAUSE = Duration.millis(80);
 
     /** Takes what Python says, in JavaFX's thread. */
     interface Listener {

@@ -93,6 +93,6 @@ final class PreviewPane extends VBox {
     }
 
     private static String reason(Map.Entry<String, Integer> each) {
-        return Strings.get("preview.reason", each.getValue(), each.getKey());
+        return Strings.get("preview.reason", each.getValue(), each.getKey().replace('_', ' '));
     }
 }

@@ -59,7 +59,7 @@ public record TileChange(Set<UUID> remove, List<PathObject> add, String run, Str
         return Request.of("tiles").project(image.projectFile()).with("action", action.word())
                 .with("entry", image.entry().getID()).with("run", run).with("replace", false)
                 .with("discard_corrections", false).with("live_tiles", live)
-                .with("add", folder.file("add.geojson"));
+                .with("add", folder.file("add.geojson.gz"));
     }
 
     /**
