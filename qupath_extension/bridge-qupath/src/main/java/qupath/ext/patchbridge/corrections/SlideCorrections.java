@@ -6,6 +6,8 @@ import java.util.List;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 
+import qupath.ext.patchbridge.ui.Times;
+
 /**
  * What people said about the patches of an image.
  *
@@ -39,7 +41,7 @@ record SlideCorrections(String entry, String name, long corrected, long confirme
         for (JsonElement each : slide.getAsJsonArray("items")) {
             JsonObject item = each.getAsJsonObject();
             items.add(new Item(text(item, "patch"), text(item, "kind"), text(item, "before"),
-                    text(item, "after"), text(item, "reviewer"), text(item, "time")));
+                    text(item, "after"), text(item, "reviewer"), Times.local(text(item, "time"))));
         }
         return new SlideCorrections(text(slide, "entry"), text(slide, "slide_name"),
                 number(slide, "corrected"), number(slide, "confirmed"), number(slide, "rejected"),

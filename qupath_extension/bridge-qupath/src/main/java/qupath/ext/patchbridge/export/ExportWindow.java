@@ -44,8 +44,6 @@ public final class ExportWindow implements Preview.Listener {
     private static final DateTimeFormatter TIME =
             DateTimeFormatter.ofPattern("yyyy-MM-dd_HH-mm-ss");
 
-    private static final double MARGIN = 24;
-
     private final Bridge bridge;
     private final Stage stage;
     private final SettingsPane settings = new SettingsPane(this::settingsChanged);
@@ -82,8 +80,7 @@ public final class ExportWindow implements Preview.Listener {
     public void show() {
         bridge.qupath().imageDataProperty().addListener(onImage);
         showImage();
-        stage.setX(bridge.window().getX() + MARGIN);  // the tissue stays in sight
-        stage.setY(bridge.window().getY() + 4 * MARGIN);
+        Windows.placeAtLeft(stage, bridge.window());
         stage.show();
         askForTissueTests();
     }

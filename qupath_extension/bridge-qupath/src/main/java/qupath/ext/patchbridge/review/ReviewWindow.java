@@ -16,6 +16,7 @@ import qupath.ext.patchbridge.core.Strings;
 import qupath.ext.patchbridge.image.Classes;
 import qupath.ext.patchbridge.image.History;
 import qupath.ext.patchbridge.image.OpenImage;
+import qupath.ext.patchbridge.image.ViewerLook;
 import qupath.ext.patchbridge.ui.Bridge;
 import qupath.ext.patchbridge.ui.Windows;
 import qupath.lib.gui.viewer.QuPathViewer;
@@ -41,6 +42,7 @@ public final class ReviewWindow implements ReviewPane.Actions {
     private final Stage stage;
     private final PathObjectHierarchyListener onObjects = this::objectsChanged;
     private final ChangeListener<ImageData<?>> onImage = (property, before, now) -> imageChanged();
+    private ViewerLook before;
     private int statements;
 
     /** Makes the panel for an image. */
@@ -62,7 +64,10 @@ public final class ReviewWindow implements ReviewPane.Actions {
         }
         image.data().getHierarchy().addListener(onObjects);
         bridge.qupath().imageDataProperty().addListener(onImage);
+        before = ViewerLook.of(image.viewer().getOverlayOptions());
+        before.withTissue().apply(image.viewer().getOverlayOptions());
         pane.showClasses(classes(), labels());
+        Windows.placeAtLeft(stage, bridge.window());
         stage.show();
         choose(Review.Order.ALL, null);
     }
@@ -191,6 +196,7 @@ public final class ReviewWindow implements ReviewPane.Actions {
     private void close() {
         image.data().getHierarchy().removeListener(onObjects);
         bridge.qupath().imageDataProperty().removeListener(onImage);
+        before.apply(image.viewer().getOverlayOptions());
         if (statements > 0) {
             History.add(image.data(), Strings.get("history.review"), "collectCorrections",
                     bridge.reviewer());

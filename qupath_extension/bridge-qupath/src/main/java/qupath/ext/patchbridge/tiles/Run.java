@@ -8,11 +8,13 @@ import java.util.stream.Collectors;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 
+import qupath.ext.patchbridge.ui.Times;
+
 /**
  * A run whose patches an image can show.
  *
  * @param id of the run
- * @param started date and time, as Python writes it
+ * @param started date and time on this computer
  * @param settings in one line
  * @param counts number of patches per label, in one line
  * @param images number of images
@@ -34,7 +36,7 @@ record Run(String id, String started, String settings, String counts, int images
 
     private static Run of(JsonObject run) {
         JsonElement stale = run.get("stale");
-        return new Run(text(run, "run_id"), text(run, "started"), text(run, "settings"),
+        return new Run(text(run, "run_id"), Times.local(text(run, "started")), text(run, "settings"),
                 counts(run.get("labels")), run.get("slides").getAsInt(), text(run, "out"),
                 run.get("out_exists").getAsBoolean(),
                 stale == null || stale.isJsonNull() ? null : stale.getAsBoolean());

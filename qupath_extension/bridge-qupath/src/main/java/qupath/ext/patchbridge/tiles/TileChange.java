@@ -13,7 +13,6 @@ import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 
 import qupath.ext.patchbridge.core.Request;
-import qupath.ext.patchbridge.core.Strings;
 import qupath.ext.patchbridge.image.Annotations;
 import qupath.ext.patchbridge.image.OpenImage;
 import qupath.ext.patchbridge.ui.TemporaryFolder;
@@ -75,8 +74,6 @@ public record TileChange(Set<UUID> remove, List<PathObject> add, String run, Str
                 : PathIO.readObjects(Path.of(file.getAsString()));
         JsonElement run = value.get("run");
         List<String> lines = new ArrayList<>();
-        lines.add(Strings.get("tiles." + action.word(), value.get("added").getAsLong(),
-                value.get("removed").getAsLong()));
         value.getAsJsonArray("messages").forEach(each -> lines.add(each.getAsString()));
         return new TileChange(remove, add, run == null || run.isJsonNull() ? null
                 : run.getAsString(), String.join("\n", lines));

@@ -5,6 +5,7 @@ import javafx.scene.Scene;
 import javafx.scene.control.Label;
 import javafx.scene.input.KeyCode;
 import javafx.scene.input.KeyEvent;
+import javafx.scene.layout.Region;
 import javafx.stage.Stage;
 import javafx.stage.Window;
 
@@ -13,6 +14,8 @@ import qupath.fx.dialogs.Dialogs;
 
 /** Windows beside QuPath's, in QuPath's style. */
 public final class Windows {
+
+    private static final double MARGIN = 24;
 
     private Windows() {
     }
@@ -39,6 +42,12 @@ public final class Windows {
         return stage;
     }
 
+    /** Puts a window over the left side of its owner, so that the tissue stays in sight. */
+    public static void placeAtLeft(Stage stage, Window owner) {
+        stage.setX(owner.getX() + MARGIN);
+        stage.setY(owner.getY() + 4 * MARGIN);
+    }
+
     /** Shows one sentence and waits for OK. */
     public static void message(String text) {
         Dialogs.showMessageDialog(Strings.get("menu.name"), text);
@@ -48,7 +57,7 @@ public final class Windows {
     public static Label wrapped(String text) {
         Label label = new Label(text);
         label.setWrapText(true);
-        label.setMinHeight(javafx.scene.layout.Region.USE_PREF_SIZE);
+        label.setMinHeight(Region.USE_PREF_SIZE);
         return label;
     }
 }

@@ -19,6 +19,13 @@ public class OverlayOptions {
     public void setShowDetections(boolean show) {
     }
 
+    public boolean getShowNames() {
+        return false;
+    }
+
+    public void setShowNames(boolean show) {
+    }
+
     public float getOpacity() {
         return 0;
     }
