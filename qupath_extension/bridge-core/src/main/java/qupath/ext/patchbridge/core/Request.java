@@ -3,6 +3,7 @@ package qupath.ext.patchbridge.core;
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
 import com.google.gson.JsonElement;
+import com.google.gson.JsonNull;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonPrimitive;
 import com.google.gson.JsonSerializer;
@@ -43,6 +44,7 @@ public final class Request {
         Map<String, JsonElement> fields = new LinkedHashMap<>();
         fields.put("protocol", new JsonPrimitive(PROTOCOL));
         fields.put("command", new JsonPrimitive(command));
+        fields.put("reviewer", JsonNull.INSTANCE);
         return new Request(fields);
     }
 
