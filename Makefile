@@ -12,14 +12,18 @@ PYTEST := $(BIN)/python -m pytest
 # As many tests at a time as there are cores; those of one group one after the other. A process that
 # ends in the middle of a test ends them all, with its stacks: pytest-xdist would wait for ever.
 PARALLEL := --numprocesses logical --dist loadgroup --max-worker-restart 0
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' qupath_bridge/_version.py)
+# Java takes the names of files from the locale; quiet, except for what goes wrong.
+MAVEN := LC_ALL=C.UTF-8 mvn --quiet --batch-mode --no-transfer-progress
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test test-qupath soak check bench clean
+.PHONY: help demo quick test extension test-qupath soak check bench clean
 
 help:
 	@echo "make demo         the whole loop on a real slide, into demo/"
 	@echo "make quick        lint, and the tests that take no more than seconds"
 	@echo "make test         all checks and all tests"
+	@echo "make extension    the extension for QuPath, into build/; needs Java 17 and Maven"
 	@echo "make test-qupath  the tests that need a QuPath on this machine"
 	@echo "make soak         long tests: every kill and every fault, fuzzing for ten minutes"
 	@echo "make bench        every goal of speed and memory, beside other programs; BENCH=--quick"
@@ -56,7 +60,15 @@ quick: $(INSTALLED_DEV)
 test: check
 	$(PYTEST) $(PARALLEL) --cov --cov-report=term:skip-covered
 
-test-qupath: $(INSTALLED_DEV)
+# The jar carries the wheel, so that Set up installs the package of the jar's own version.
+extension: $(BIN)/python
+	rm -rf build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(MAVEN) --file qupath_extension clean package -Drevision=$(VERSION) \
+	  "-Dwheel.directory=$(CURDIR)/build/wheel"
+	cp qupath_extension/bridge-qupath/target/qupath-extension-patch-bridge-$(VERSION).jar build/
+
+test-qupath: $(INSTALLED_DEV) extension
 	$(PYTEST) -m qupath
 
 soak: $(INSTALLED_DEV)
@@ -67,4 +79,4 @@ bench: $(INSTALLED_DEV)
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
-	rm -rf demo $(VENV) build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf demo $(VENV) build dist qupath_extension/target qupath_extension/*/target .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

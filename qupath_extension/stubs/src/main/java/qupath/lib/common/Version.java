@@ -5,7 +5,7 @@ public class Version implements Comparable<Version> {
     private Version() {
     }
 
-    public static Version parse(String version) {
+    public static Version parse(String version) throws IllegalArgumentException {
         return null;
     }
 

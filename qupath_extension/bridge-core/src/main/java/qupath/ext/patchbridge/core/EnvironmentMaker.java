@@ -77,13 +77,18 @@ final class EnvironmentMaker {
                 ? List.of(python.toString(), "-m", "pip", "install", "--no-input", "--disable-pip-version-check")
                 : List.of(uv.toString(), "pip", "install", "--python", python.toString()));
         if (wheels != null) {
-            command.addAll(List.of("--no-index", "--find-links", wheels.toString()));
+            command.addAll(List.of("--no-index", "--find-links", findLinks()));
             if (uv != null) {
                 command.add("--offline");
             }
         }
         command.add(wheel.toString());
         return command;
+    }
+
+    /** Returns the folder of wheels as its program takes it: uv cuts this option at each comma. */
+    private String findLinks() {
+        return uv == null ? wheels.toString() : wheels.toUri().toString().replace(",", "%2C");
     }
 
     private void run(Work<?> work, List<String> command) throws BridgeException, InterruptedException {

@@ -6,6 +6,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Comparator;
 import java.util.HashSet;
 import java.util.LinkedHashSet;
@@ -47,8 +48,12 @@ final class Interpreters {
                 }
             }
         }
-        found.sort(Comparator.comparing((Interpreter each) -> Runtime.Version.parse(each.version())).reversed());
+        found.sort((one, other) -> Arrays.compare(numbers(other), numbers(one)));
         return List.copyOf(found);
+    }
+
+    private static int[] numbers(Interpreter interpreter) {
+        return Pattern.compile("\\.").splitAsStream(interpreter.version()).mapToInt(Integer::parseInt).toArray();
     }
 
     /** Returns where Pythons are: the PATH, which is short where QuPath starts from the desktop, and usual folders. */

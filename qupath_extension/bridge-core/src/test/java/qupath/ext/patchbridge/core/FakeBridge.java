@@ -11,6 +11,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.attribute.PosixFilePermissions;
+import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 
@@ -42,7 +43,9 @@ final class FakeBridge {
         return Path.of(System.getProperty("java.home"), "bin", "java");
     }
 
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] arguments) throws Exception {
+        boolean module = arguments[0].equals("-m");
+        String[] args = module ? Arrays.copyOfRange(arguments, 2, arguments.length) : arguments;
         if (args[0].equals("stubborn")) {
             stubborn();
         }

@@ -1,0 +1,166 @@
+"""The catalogue that QuPath's extension manager reads from the repository."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import pytest
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+import qupath_bridge as qb
+
+CATALOG = Path(__file__).parents[2] / "catalog.json"
+
+READ = """
+import com.google.gson.FieldNamingPolicy
+import com.google.gson.GsonBuilder
+def names = ['qupath.ext.extensionmanager.core.model.CatalogModel',
+             'qupath.ext.extensionmanager.core.catalog.Catalog']
+def model = names.findResult { name ->
+    try {
+        def type = Class.forName(name)
+        type.isRecord() ? type : null
+    } catch (ClassNotFoundException ignored) {
+        null
+    }
+}
+if (model == null) {
+    println 'none'
+    return
+}
+def gson = new GsonBuilder()
+    .setFieldNamingPolicy(FieldNamingPolicy.LOWER_CASE_WITH_UNDERSCORES).create()
+def catalog = gson.fromJson(new File(args[0]).getText('UTF-8'), model)
+def release = catalog.extensions()[0].releases()[0]
+println "${release.name()} ${release.mainUrl()} ${release.versionRange().min()}"
+"""
+"""Reads the catalogue with the classes of QuPath's own extension manager (0.6 and newer)."""
+
+
+def at(*hosts):
+    """Return the type of an address on one of some hosts."""
+
+    def check(address):
+        parts = urlsplit(address)
+        if parts.scheme != "https" or parts.hostname not in hosts:
+            raise ValueError(f"not on {hosts}: {address}")
+        return address
+
+    return Annotated[str, AfterValidator(check)]
+
+
+Text = Annotated[str, Field(min_length=1)]
+GitHub = at("github.com")
+Dependency = at("github.com", "maven.scijava.org", "repo1.maven.org")
+Version = Annotated[str, Field(pattern=r"^v\d+(\.\d+){0,2}(-rc\d+)?$")]
+
+
+def numbers(version):
+    return [int(part) for part in re.findall(r"\d+", version.partition("-")[0])]
+
+
+def after(one, other):
+    """Whether a version is after another, as far as both have numbers: v0.7.3 is not after v0.7."""
+    shown = min(len(numbers(one)), len(numbers(other)))
+    return numbers(one)[:shown] > numbers(other)[:shown]
+
+
+class Model(BaseModel):
+    """Knows all fields: QuPath skips one with a wrong name and says nothing."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class VersionRange(Model):
+    min: Version
+    max: Version | None = None
+    excludes: list[Version] = []
+
+    @model_validator(mode="after")
+    def check_order(self):
+        between = [self.min, *self.excludes, *([self.max] if self.max else [])]
+        if any(after(self.min, each) or (self.max and after(each, self.max)) for each in between):
+            raise ValueError(f"not between min and max: {between}")
+        return self
+
+
+class Release(Model):
+    name: Annotated[str, Field(pattern=r"^v\d+\.\d+\.\d+(-rc\d+)?$")]
+    main_url: GitHub
+    required_dependency_urls: list[Dependency] = []
+    optional_dependency_urls: list[Dependency] = []
+    javadoc_urls: list[Dependency] = []
+    version_range: VersionRange
+
+
+class Extension(Model):
+    name: Text
+    description: Text
+    author: Text
+    homepage: GitHub
+    starred: bool
+    releases: list[Release]
+
+
+class Catalog(Model):
+    name: Text
+    description: Text
+    extensions: list[Extension]
+
+    @model_validator(mode="after")
+    def check_names(self):
+        if len({each.name for each in self.extensions}) < len(self.extensions):
+            raise ValueError("two extensions of one name")
+        return self
+
+
+def test_the_catalogue_has_what_the_extension_manager_needs():
+    catalog = Catalog.model_validate_json(CATALOG.read_bytes())
+    (extension,) = catalog.extensions
+    release = extension.releases[0]
+    assert release.name == f"v{qb.__version__}"
+    jar = f"qupath-extension-patch-bridge-{qb.__version__}.jar"
+    assert release.main_url == f"{extension.homepage}/releases/download/{release.name}/{jar}"
+    assert release.version_range.min == "v0.5.0"
+
+
+def change(value, *path):
+    """Return the catalogue's JSON with another value in one place."""
+    catalog = json.loads(CATALOG.read_bytes())
+    inner = catalog
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return json.dumps(catalog)
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (None, ["name"]),
+        ("0.1.0", ["extensions", 0, "releases", 0, "name"]),
+        ("http://github.com/a/b", ["extensions", 0, "homepage"]),
+        ("https://example.org/a.jar", ["extensions", 0, "releases", 0, "main_url"]),
+        ("typing error", ["extensions", 0, "releases", 0, "mainUrl"]),
+        ("v0.4", ["extensions", 0, "releases", 0, "version_range", "max"]),
+        (["v0.8.0"], ["extensions", 0, "releases", 0, "version_range", "excludes"]),
+    ],
+    ids=lambda each: str(each[-1]) if isinstance(each, list) else None,
+)
+def test_a_wrong_catalogue_is_refused(value, path):
+    with pytest.raises(ValidationError):
+        Catalog.model_validate_json(change(value, *path))
+
+
+@pytest.mark.qupath
+def test_qupaths_extension_manager_reads_the_catalogue(installation, tmp_path):
+    script = tmp_path / "read.groovy"
+    script.write_text(READ)
+    said = installation.groovy(script, [CATALOG]).split()
+    if said == ["none"]:
+        pytest.skip("QuPath without extension manager")
+    catalog = json.loads(CATALOG.read_bytes())
+    release = catalog["extensions"][0]["releases"][0]
+    assert said == [release["name"], release["main_url"], release["version_range"]["min"]]
