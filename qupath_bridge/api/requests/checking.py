@@ -20,6 +20,9 @@ __all__ = ["CheckRequest", "check"]
 _KINDS = {"tissue": "tissue", "encoder": "encoder", "container": "output"}
 """Kinds of parts that a person chooses from in QuPath: name in the answer, and in the registry."""
 
+_ONLY_IN_PYTHON = {"memory"}
+"""Parts of which nothing is left when a request ends."""
+
 
 class CheckRequest(Request):
     """Ask for version, parts and problems."""
@@ -44,6 +47,8 @@ def check(request: CheckRequest, emit: Emit, cancel: Cancel | None = None) -> Ma
 
 def _usable(kind: str) -> Iterator[str]:
     for name in registry.names(kind):
+        if name in _ONLY_IN_PYTHON:
+            continue
         try:
             registry.load(kind, name)
         except BridgeError:

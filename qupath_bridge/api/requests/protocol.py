@@ -56,6 +56,8 @@ class Request(BaseModel):
     command : str
     result : str or None
         Place of the result file.
+    project : str or None
+        Project file.
     reviewer : str or None
         Name of the person at QuPath, if known.
     """
@@ -66,11 +68,12 @@ class Request(BaseModel):
     protocol: Literal[1]
     command: Text
     result: Text | None = None
+    project: Text | None = None
     reviewer: str | None = None
 
 
 class ProjectRequest(Request):
-    """A request about a project: ``project`` is its file."""
+    """A request that needs a project."""
 
     project: Text
 

@@ -17,7 +17,8 @@ from qupath_bridge.qupath.geojson import read_geojson, write_tiles
 from qupath_bridge.roundtrip.backups import DATA_FILE, backups_of
 from qupath_bridge.roundtrip.edits import History, TileEdit, undo_edit, write_edit
 from qupath_bridge.roundtrip.file_state import FileState
-from qupath_bridge.roundtrip.runs import ProjectRuns, our_tiles, run_of
+from qupath_bridge.roundtrip.run_pointers import POINTER
+from qupath_bridge.roundtrip.runs import RUN_KEY, ProjectRuns, our_tiles, run_of
 from qupath_bridge.sources import get_source
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores.local import LocalStore
@@ -83,6 +84,7 @@ def tiles(request: TilesRequest, emit: Emit, cancel: Cancel | None = None) -> Ma
         "corrected_kept": len(edit.corrected),
         "rejected_kept": 0,
         "other_runs": dict(edit.others),
+        "pointer": _pointer(slide, run_id, edit, shown, request.action),
         "messages": list(_messages(request, slide, run_id, edit, len(added))),
     }
 
@@ -138,6 +140,19 @@ def _removal(
     editor = get_source(ENGINE)
     history = History.of(backups_of(folder), slide.entry_id, now, editor)  # type: ignore[arg-type]
     return undo_edit(runs, run_id, shown, history)
+
+
+def _pointer(
+    slide: Slide, run_id: str, edit: TileEdit, shown: Mapping[str, PathObject], action: str
+) -> str | None:
+    """Return the run that the metadata of the image then names; None for no run."""
+    before = slide.metadata.get(POINTER)
+    if action == "show":
+        return run_id
+    left = {run_of(tile) for i, tile in shown.items() if i not in edit.remove}
+    left |= {tile.metadata.get(RUN_KEY) for tile in edit.add}
+    known = {run for run in left if run}
+    return before if before in known else max(known, default=None)
 
 
 def _write(place: str | None, edit: TileEdit) -> str:

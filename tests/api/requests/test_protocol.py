@@ -44,6 +44,7 @@ def test_check_names_version_and_parts():
     assert value["version"] == __version__
     assert {"png", "jpeg"} <= set(value["parts"]["encoder"])
     assert {"folder", "tar"} <= set(value["parts"]["container"])
+    assert "memory" not in value["parts"]["container"]
     assert value["parts"]["tissue"] == ["saturation", "otsu"]
     assert value["problems"] == []
     json.dumps(value, allow_nan=False)
