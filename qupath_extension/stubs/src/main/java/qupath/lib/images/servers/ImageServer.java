@@ -2,7 +2,9 @@ package qupath.lib.images.servers;
 
 public interface ImageServer<T> {
 
-    PixelCalibration getPixelCalibration();
+    default PixelCalibration getPixelCalibration() {
+        return null;
+    }
 
     int getWidth();
 
