@@ -163,16 +163,14 @@ def test_the_menu_is_in_place(desk):
         "Review patches", "Corrections…", "Open scripts",
     ]  # fmt: skip
     assert not any(desk.run("fx { items().collect { it.disable } }"))
-    desk.run("fx { gui().getMenu('Extensions', false).show() }; true")
+    desk.run(
+        """
+        fx { gui().getMenu('Extensions', false).show() }
+        fx { gui().getMenu('Extensions>Patch bridge', false).show() }
+        true"""
+    )
     desk.shot("menu")
     desk.run("fx { gui().getMenu('Extensions', false).hide() }; true")
-    without = desk.run(
-        """
-        def project = gui().project
-        fx { gui().projectProperty() }
-        fx { gui().viewer.imageData == null }"""
-    )
-    assert without is False
 
 
 def test_set_up_takes_a_python_and_keeps_it(desk):
@@ -349,9 +347,8 @@ def test_annotations_that_are_not_saved_are_asked_for(desk, project):
         fx { pane.lookupButton(pane.buttonTypes[0]).fire() }
         until(120) { node('show').visible }"""
     )
-    assert not desk.run("gui().imageData.changed && false")
     with qb.open_project(project / "project.qpproj", engine="embedded") as opened:
-        names = {each.name for each in opened.slides[0].load().objects}
+        names = {each.name for each in opened.slides[0].read().annotations}
     assert "changed by hand" in names
 
 

@@ -197,6 +197,9 @@ public final class ReviewWindow implements ReviewPane.Actions {
         image.data().getHierarchy().removeListener(onObjects);
         bridge.qupath().imageDataProperty().removeListener(onImage);
         before.apply(image.viewer().getOverlayOptions());
+        if (image.isShown()) {
+            image.viewer().setSelectedObject(null);
+        }
         if (statements > 0) {
             History.add(image.data(), Strings.get("history.review"), "collectCorrections",
                     bridge.reviewer());
