@@ -38,6 +38,7 @@ try {
     List before = (System.getProperty('qupath_bridge.batch') ?: '\n\n').split('\n') as List
     String dataset = before[0] == batch[0] && before[1] == batch[1].toString() && (before[2] as int) < (batch[2] as int) ? before[3] : null
     boolean several = (batch[1] as int) > 1, all = settings.allImages == 'true' || (several && batch[1] == getProject().getImageList().size())
+    Map value = null
     if (!all || dataset == null) {
         bridge = start(settings.python as String)
         Map wanted = [command: 'export', options: [*: options, *: given], out: dataset ?: settings.out ?: null, entries: all ? null : [entry.getID()], add: several && !all]
@@ -45,16 +46,15 @@ try {
         Map live = request == null ? null : unsavedAnnotations(all ? null : entry.getID(), settings.unsaved as String, (File) bridge.folder)
         if (live == null)
             return
-        Map value = ask(bridge, request + [live: live])
+        value = ask(bridge, request + [live: live])
         System.setProperty('qupath_bridge.batch', (batch + value['out']).join('\n'))
         say("${value['written'] as long} patches in ${value['out']}: ${((Map) value['labels']).collect { Object label, Object count -> "${label} ${count as long}" }.join(', ')}")
         value['slides'].each { Object each -> record('export_patches', each['entry'] as String, [ok: true, run_id: value['run_id'], out: value['out']] + (Map) each) }
-        value['failures'].each { Object each -> record('export_patches', each['entry'] as String, [ok: false, error: "${each['error']} ${each['hint'] ?: ''}".toString()]) }
+        value['failures'].each { Object each -> record('export_patches', each['entry'] as String, [ok: false] + (Map) each) }
     }
-    Map result = readJson(resultFile('export_patches', entry.getID()))
-    if (!result['ok'])
-        fail(result['error'] as String)
-    say("${entry.getImageName()} has ${result['written'] as long} patches. import_provenance.groovy shows them.")
+    Map failure = value ? ((List<Map>) value['failures']).find { Map each -> each['entry'] == entry.getID() } : readJson(resultFile('export_patches', entry.getID()))
+    if (failure?.get('error'))
+        fail("${failure['error']} ${failure['hint'] ?: ''}".trim())
 } catch (Throwable error) {
     tell(error, 'export_patches', entry)
 } finally {
@@ -63,8 +63,8 @@ try {
 
 /** The request that goes on with an export that was stopped, if somebody wants that; null where the person cancels. */
 Map stopped(Map bridge, Map request, String wanted) {
-    List<Map> all = (List<Map>) ask(bridge, [command: 'runs', out: request.out])['unfinished']
-    Map last = all.findAll { Map each -> request.entries == null || ((List) each['entries']).containsAll((List) request.entries) }.with { List<Map> fitting -> fitting ? fitting[-1] : null }
+    List<Map> all = ((List<Map>) ask(bridge, [command: 'runs', out: request.out])['unfinished']).findAll { Map each -> ((List) each['entries']).containsAll((List) request.entries ?: []) }
+    Map last = all ? all[-1] : null
     if (last == null || wanted == 'no')
         return request
     String text = "An export was stopped: ${last['slides_done'] as int} of ${last['slides'] as int} images are done in ${last['out']}."
@@ -168,7 +168,6 @@ Map<String, Object> start(String setting) {
 
 /** The last messages of qupath-bridge for people. */
 String said(Map bridge) { return new File((File) bridge.folder, 'messages.txt').readLines('UTF-8').takeRight(30).join('\n') }
-
 /** The next event; null where qupath-bridge ended. QuPath can stop the script meanwhile. */
 Map nextEvent(Map bridge) { return (Map) GsonTools.getInstance().fromJson(((BlockingQueue<String>) bridge.lines).take(), Map) }
 
@@ -229,10 +228,11 @@ File resultFile(String script, String id) { return new File(getProject().getPath
 /** Writes what came of an image to its result file, whole or not at all. */
 void record(String script, String id, Map content) {
     File file = resultFile(script, id)
-    file.getParentFile().mkdirs()
-    File temporary = File.createTempFile('.result', '', file.getParentFile())
-    temporary.setText(GsonTools.getInstance(true).toJson([script: script, entry: id, time: java.time.Instant.now().toString()] + content), 'UTF-8')
-    Files.move(temporary.toPath(), file.toPath(), StandardCopyOption.REPLACE_EXISTING)
+    try {
+        File temporary = File.createTempFile('.result', '', Files.createDirectories(file.getParentFile().toPath()).toFile())
+        temporary.setText(GsonTools.getInstance(true).toJson([script: script, entry: id, time: java.time.Instant.now().toString()] + content), 'UTF-8')
+        Files.move(temporary.toPath(), file.toPath(), StandardCopyOption.REPLACE_EXISTING)
+    } catch (IOException error) { say("warning: ${file} cannot be written (${error.getMessage()}).") }
 }
 
 /** Says what went wrong: in a dialog, or without the window as the last line of all. */

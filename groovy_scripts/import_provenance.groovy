@@ -155,7 +155,6 @@ Map<String, Object> start(String setting) {
 
 /** The last messages of qupath-bridge for people. */
 String said(Map bridge) { return new File((File) bridge.folder, 'messages.txt').readLines('UTF-8').takeRight(30).join('\n') }
-
 /** The next event; null where qupath-bridge ended. QuPath can stop the script meanwhile. */
 Map nextEvent(Map bridge) { return (Map) GsonTools.getInstance().fromJson(((BlockingQueue<String>) bridge.lines).take(), Map) }
 
@@ -216,10 +215,11 @@ File resultFile(String script, String id) { return new File(getProject().getPath
 /** Writes what came of an image to its result file, whole or not at all. */
 void record(String script, String id, Map content) {
     File file = resultFile(script, id)
-    file.getParentFile().mkdirs()
-    File temporary = File.createTempFile('.result', '', file.getParentFile())
-    temporary.setText(GsonTools.getInstance(true).toJson([script: script, entry: id, time: java.time.Instant.now().toString()] + content), 'UTF-8')
-    Files.move(temporary.toPath(), file.toPath(), StandardCopyOption.REPLACE_EXISTING)
+    try {
+        File temporary = File.createTempFile('.result', '', Files.createDirectories(file.getParentFile().toPath()).toFile())
+        temporary.setText(GsonTools.getInstance(true).toJson([script: script, entry: id, time: java.time.Instant.now().toString()] + content), 'UTF-8')
+        Files.move(temporary.toPath(), file.toPath(), StandardCopyOption.REPLACE_EXISTING)
+    } catch (IOException error) { say("warning: ${file} cannot be written (${error.getMessage()}).") }
 }
 
 /** Says what went wrong: in a dialog, or without the window as the last line of all. */

@@ -72,12 +72,15 @@ if TYPE_CHECKING:
     from .outputs import open_output
     from .outputs.base import DamagedRowsError, Location, LockHolder, Output, PatchRef
     from .outputs.row_batches import Rows
+    from .patches.confusion import Confusion, CorrectionReport
+    from .patches.corrections import Correction
     from .patches.grid import Grid
     from .patches.regions import PlanReport, Repair
     from .patches.table import PatchTable, Ragged
     from .pipeline.cancel import Cancel, CancelToken
     from .pipeline.doctor import Check
     from .pipeline.estimate import Estimate
+    from .pipeline.inputs import SlideInputs
     from .pipeline.inspection import Inspection
     from .pipeline.plan import Failure, Plan, Plans
     from .pipeline.profile import Profile
@@ -107,6 +110,8 @@ _HOMES = {
         "Box", "Plane", "PixelSize", "Reason",
     ),
     "pipeline.plan": ("Plan", "Plans", "Failure"),
+    "patches.confusion": ("Confusion", "CorrectionReport"),
+    "patches.corrections": ("Correction",),
     "patches.grid": ("Grid",),
     "patches.table": ("PatchTable", "Ragged"),
     "patches.regions": ("PlanReport", "Repair"),
@@ -116,6 +121,7 @@ _HOMES = {
     "pipeline.progress": ("Progress",),
     "pipeline.cancel": ("Cancel", "CancelToken"),
     "pipeline.estimate": ("Estimate",),
+    "pipeline.inputs": ("SlideInputs",),
     "pipeline.inspection": ("Inspection",),
     "pipeline.verify": ("Verification", "Finding"),
     "pipeline.doctor": ("Check",),
@@ -186,6 +192,10 @@ __all__ = [  # noqa: RUF022  # by subject
     "Grid",
     "PatchTable",
     "Ragged",
+    "Correction",
+    "CorrectionReport",
+    "Confusion",
+    "SlideInputs",
     "PlanReport",
     "Repair",
     "DamagedRowsError",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .exporting import clean, export
     from .looking import corrected_tiles, doctor, inspect, status, stored_data, verify
-    from .opening import OPENING, find_projects, slide
+    from .opening import INPUTS, OPENING, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
 
@@ -76,6 +76,8 @@ _HOMES = {
         "verify",
     ),
     ".opening": (
+        "INPUTS",
+        "INPUTS",
         "OPENING",
         "find_projects",
         "slide",
@@ -98,6 +100,7 @@ _HOMES = {
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "INPUTS",
     "OPENING",
     "Backup",
     "CorrectedTiles",

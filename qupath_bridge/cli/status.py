@@ -158,6 +158,7 @@ def _print_run(run: api.RunStatus) -> None:
             ("gone", entry.removed),
             ("labelled otherwise", entry.label_changed),
             ("with other pixels", entry.pixels_changed),
+            ("contested, as the rule says something else now", entry.contested),
         ):
             if patches:
                 more = f" and {len(patches) - SHOWN} more" if len(patches) > SHOWN else ""

@@ -64,6 +64,8 @@ def check_output(output: Output, options: RunOptions, record: dict[str, Any]) ->
     # An update that was interrupted itself continues under its own id.
     if options.resume or old["state"] == "running":
         record = {**record, "run_id": old["run_id"], "started": old["started"]}
+    if options.resume:
+        record = {**record, "inputs": old["inputs"]}
     # Slides that fail now keep the rows that they have.
     return {**record, "rows": old["rows"]}
 

@@ -19,7 +19,7 @@ from qupath_bridge.model import Box, Plane, ProjectInfo
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.index import rows_of
 from qupath_bridge.pipeline import records
-from qupath_bridge.pipeline.places import BRIDGE_FOLDER, check_inside
+from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import project_names
 from qupath_bridge.pipeline.verify import check_intact
@@ -80,7 +80,7 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
     recorded = recorded or project.place
     if project.plain:
         return Provenance(_write_beside_patches(project, run, recorded))
-    place = project.folder / BRIDGE_FOLDER / "runs" / run.run_id
+    place = project.bridge_folder / "runs" / run.run_id
     try:
         # A project that was renamed meanwhile must not reappear as an empty folder.
         if not project.folder.is_dir():
@@ -150,7 +150,7 @@ def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], Rows]]:
 
 _SHOWN = (
     "tile_uuid", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t", "patch_id", "label",
-    "label_share", "margin", "shares", "run_id", "path", "digest",
+    "label_source", "rule_label", "label_share", "margin", "shares", "run_id", "path", "digest",
 )  # fmt: skip
 """Columns that a tile shows."""
 
@@ -164,10 +164,7 @@ def _tiles(
         known.update(batch.column(0).keys.unique().to_pylist())
     zeros = dict.fromkeys(sorted(known), 0.0)
     for row in chain.from_iterable(batch.to_pylist() for batch in rows.batches(_SHOWN)):
-        label = row["label"]
-        # Several labels become one class of several names, as QuPath does for multiplexing.
-        names = [label] if isinstance(label, str) else (label or [])
-        path = ": ".join(names) or None
+        path = _class_path(row["label"])
         yield Tile(
             id=row["tile_uuid"],
             box=Box(row["x_qupath"], row["y_qupath"], row["w_qupath"], row["h_qupath"]),
@@ -180,8 +177,21 @@ def _tiles(
                 "qb.run": row["run_id"],
                 "qb.path": row["path"],
                 "qb.digest": row["digest"],
+                **_overruled(row),
             },
         )
+
+
+def _class_path(label: str | list[str] | None) -> str | None:
+    """Return a label as a class; several become one of several names, as QuPath multiplexes."""
+    return label if isinstance(label, str) else ": ".join(label or ()) or None
+
+
+def _overruled(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the rule says, where a correction overruled it; empty for no label."""
+    if row["label_source"] != "corrected":
+        return {}
+    return {"qb.rule label": _class_path(row["rule_label"]) or ""}
 
 
 def _measurements(row: Mapping[str, Any], zeros: Mapping[str, float]) -> dict[str, float]:
@@ -227,7 +237,7 @@ def ensure_provenance(
     finished = Run.load(run)
     recorded = recorded_project(project, finished)
     if dry_run:
-        return run_id, Provenance(project.info.folder / BRIDGE_FOLDER / "runs" / run_id)
+        return run_id, Provenance(project.info.bridge_folder / "runs" / run_id)
     return run_id, write_provenance(project.info, finished, recorded)
 
 
@@ -363,6 +373,6 @@ def _output_of(folder: Path) -> str | None:
 
 def run_folders(project: ProjectInfo) -> list[Path]:
     """Return the folders of the runs of a project, oldest first."""
-    root = project.folder / BRIDGE_FOLDER / "runs"
+    root = project.bridge_folder / "runs"
     folders = sorted(root.iterdir()) if root.is_dir() else []
     return [folder for folder in folders if (folder / records.RUN_FILE).is_file()]

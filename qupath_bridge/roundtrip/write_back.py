@@ -15,8 +15,8 @@ import filelock
 
 from qupath_bridge.errors import InterruptedRunError, OutputError
 from qupath_bridge.frozen import OneLine, count, one_line
-from qupath_bridge.model import PathObject, Slide
-from qupath_bridge.pipeline.places import BRIDGE_FOLDER, check_inside
+from qupath_bridge.model import BRIDGE_FOLDER, PathObject, Slide
+from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.qupath.editing import Editor
 from qupath_bridge.qupath.gc_pause import gc_paused
 from qupath_bridge.sources.base import Project
