@@ -31,13 +31,13 @@ class Member:
     descriptor: str
     flags: int
     signature: str | None
-    """With type parameters; None where the descriptor says all."""
+    """With type parameters; None if the descriptor says all."""
     exceptions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A use of a member; ``static`` is None where the class file does not tell."""
+    """A use of a member; ``static`` is None if the class file does not tell."""
 
     owner: str
     name: str

@@ -12,7 +12,7 @@ import java.util.function.Consumer;
  * What a Python says of itself.
  *
  * @param version of the package qupath-bridge in it
- * @param python version of the interpreter
+ * @param python path of the interpreter, as it names itself
  * @param problems what does not work there, one sentence each
  */
 public record BridgeCheck(String version, String python, List<String> problems) {

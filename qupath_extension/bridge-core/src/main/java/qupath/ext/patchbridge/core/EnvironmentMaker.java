@@ -46,7 +46,7 @@ final class EnvironmentMaker {
         Path temporary = null;
         try {
             temporary = Files.createTempDirectory("patch-bridge-");
-            Path wheel = BundledWheel.copyTo(temporary);
+            Path wheel = BundledWheel.copyTo(temporary, BridgeVersion.current());
             progress.accept(Strings.get("setup.install", BridgeVersion.current()));
             run(work, installCommand(python, wheel));
         } catch (IOException e) {

@@ -5,7 +5,7 @@ import java.nio.file.Path;
 /** Something that Python says while it works on a request: one JSON line on its output. */
 public sealed interface Event {
 
-    /** The first event: who answers. */
+    /** The first event: which version of the package answers, and the path of its interpreter. */
     record Start(int protocol, String version, String python) implements Event {
     }
 

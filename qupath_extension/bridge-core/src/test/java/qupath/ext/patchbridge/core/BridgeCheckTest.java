@@ -24,14 +24,14 @@ class BridgeCheckTest {
 
     @Test
     void theSameVersionIsAccepted() throws Exception {
-        assertEquals(new BridgeCheck("0.1.0", "3.12.4", List.of("no reader for CZI")), BridgeCheck.of(
-                value("{\"version\":\"0.1.0\",\"protocol\":1,\"python\":\"3.12.4\",\"problems\":[\"no reader for CZI\"]}"),
+        assertEquals(new BridgeCheck("0.1.0", "/p/python", List.of("no reader for CZI")), BridgeCheck.of(
+                value("{\"version\":\"0.1.0\",\"protocol\":1,\"python\":\"/p/python\",\"problems\":[\"no reader for CZI\"]}"),
                 PYTHON, "0.1.0"));
     }
 
     @Test
     void anotherVersionIsNamedWithItsCure() {
-        BridgeException failure = failure("{\"version\":\"0.2.0\",\"protocol\":1,\"python\":\"3.12.4\"}");
+        BridgeException failure = failure("{\"version\":\"0.2.0\",\"protocol\":1,\"python\":\"/p/python\"}");
 
         assertEquals("VersionError", failure.kind());
         assertEquals("/p/python has qupath-bridge 0.2.0, but this extension is 0.1.0.", failure.getMessage());

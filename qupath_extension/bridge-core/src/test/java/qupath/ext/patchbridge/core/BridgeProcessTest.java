@@ -67,7 +67,7 @@ class BridgeProcessTest {
 
         Path result = Path.of(value.getAsJsonObject("request").get("result").getAsString());
         assertEquals(List.of(
-                new Event.Start(1, "1.2.3", "3.12.4"),
+                new Event.Start(1, "1.2.3", "/p/python"),
                 new Event.Progress(3, 9, 1, 2, "中 ä", 12.5),
                 new Event.Progress(9, 9, 2, 2, null, 13),
                 new Event.Warning("Größe"),

@@ -61,7 +61,7 @@ final class FakeBridge {
 
     private static void answer(Path file, String[] args) throws Exception {
         JsonObject request = JsonParser.parseString(Files.readString(file)).getAsJsonObject();
-        event("{\"event\":\"start\",\"protocol\":1,\"version\":\"1.2.3\",\"python\":\"3.12.4\"}");
+        event("{\"event\":\"start\",\"protocol\":1,\"version\":\"1.2.3\",\"python\":\"/p/python\"}");
         switch (request.get("command").getAsString()) {
             case "check" -> answerCheck(request);
             case "echo" -> echo(request, args);
@@ -109,7 +109,7 @@ final class FakeBridge {
         JsonObject value = new JsonObject();
         value.addProperty("version", BridgeVersion.current());
         value.addProperty("protocol", 1);
-        value.addProperty("python", "3.12.4");
+        value.addProperty("python", "/p/python");
         succeed(request, value);
     }
 

@@ -2,6 +2,7 @@ package qupath.ext.patchbridge.core;
 
 import java.io.IOException;
 import java.io.OutputStream;
+import java.net.URISyntaxException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -18,7 +19,7 @@ final class FakeWheels {
             import json, os, sys
             import qb_needed
             request = json.loads(open(sys.argv[2], encoding="utf-8").read())
-            value = {"version": "%s", "protocol": 1, "python": "3", "problems": ["one problem"]}
+            value = {"version": "%s", "protocol": 1, "python": sys.executable, "problems": ["one problem"]}
             answer = {"protocol": 1, "ok": True, "value": value}
             with open(request["result"], "w", encoding="utf-8") as file:
                 json.dump(answer, file)
@@ -30,10 +31,24 @@ final class FakeWheels {
 
     /** Puts the package where the jar carries its wheel, which gives some version when it is asked. */
     static void bundle(String answeredVersion) throws IOException {
-        Path classes = Path.of(FakeWheels.class.getResource("/").getPath());
-        Path folder = Files.createDirectories(classes.resolve("qupath/ext/patchbridge/core/wheel"));
-        write(folder, "qupath_bridge", BridgeVersion.current(), "Requires-Dist: qb-needed\n",
+        write(bundled(), "qupath_bridge", BridgeVersion.current(), "Requires-Dist: qb-needed\n",
                 MAIN.formatted(answeredVersion));
+    }
+
+    /** Takes the package away again, so that the real wheel is found where there is one. */
+    static void unbundle() {
+        Exchange.removeTree(bundled());
+    }
+
+    /** Returns the folder of the wheel among the classes of the tests, which come before all others. */
+    private static Path bundled() {
+        Path here;
+        try {
+            here = Path.of(FakeWheels.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+        } catch (URISyntaxException e) {
+            throw new IllegalStateException(e);
+        }
+        return here.resolve("qupath/ext/patchbridge/core/wheel");
     }
 
     /** Writes the package that the other one depends on. */

@@ -2,6 +2,7 @@ package qupath.ext.patchbridge.core;
 
 import static org.junit.jupiter.api.Assertions.fail;
 
+import java.io.File;
 import java.io.IOException;
 import java.nio.charset.Charset;
 import java.nio.file.Files;
@@ -9,6 +10,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
+import java.util.stream.Stream;
 
 /** Looks at processes and folders the way tests need it. */
 final class Processes {
@@ -34,6 +36,12 @@ final class Processes {
             return Files.isDirectory(Path.of("/proc/self")) ? false
                     : ProcessHandle.of(pid).map(ProcessHandle::isAlive).orElse(false);
         }
+    }
+
+    /** Returns a PATH without the folders that have the program uv. */
+    static String withoutUv(String path) {
+        return String.join(File.pathSeparator, Stream.of(path.split(File.pathSeparator))
+                .filter(folder -> !Files.exists(Path.of(folder, "uv"))).toList());
     }
 
     static void await(String what, BooleanSupplier condition) throws InterruptedException {

@@ -17,6 +17,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -42,14 +43,14 @@ class SetUpTest {
         FakeWheels.bundle(BridgeVersion.current());
         FakeWheels.writeNeeded(wheels);
         env = new HashMap<>(System.getenv());
-        env.put("PATH", withoutUv(env.get("PATH")));
+        env.put("PATH", Processes.withoutUv(env.get("PATH")));
         env.remove("PIP_FIND_LINKS");
         env.remove("QUPATH_BRIDGE_HOME");
     }
 
-    private static String withoutUv(String path) {
-        return String.join(File.pathSeparator, Stream.of(path.split(File.pathSeparator))
-                .filter(folder -> !Files.exists(Path.of(folder, "uv"))).toList());
+    @AfterEach
+    void takeWheelAway() {
+        FakeWheels.unbundle();
     }
 
     private SetUp setUp() {
@@ -143,6 +144,14 @@ class SetUpTest {
                 () -> setUp().make(null, missing, lines::add).result());
 
         assertTrue(failure.getMessage().contains(missing.toString()));
+    }
+
+    @Test
+    void aJarWithoutTheWheelSaysSo() {
+        BridgeException failure = assertThrows(BridgeException.class, () -> BundledWheel.copyTo(temporary, "9.9.9"));
+
+        assertEquals("This extension was built without the Python package.", failure.getMessage());
+        assertTrue(failure.hint().contains("9.9.9"), failure.hint());
     }
 
     @Test
