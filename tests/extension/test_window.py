@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import qupath_bridge as qb
+from qupath_bridge.errors import InterruptedRunError
 from qupath_bridge.outputs.index import list_partitions, read_partition
 from qupath_bridge.patches.ids import TILE_ID_BEGINNING
 from qupath_bridge.stores.local import LocalStore
@@ -370,7 +371,7 @@ def test_an_error_is_one_sentence_with_its_cure(desk):
     assert "Copy details" in texts
 
 
-def test_cancel_ends_python_and_says_that_it_can_be_resumed(desk, tmp_path):
+def test_cancel_ends_python_within_five_seconds(desk, tmp_path):
     slow = tmp_path / "python"
     real = desk.python.read_text(encoding="utf-8")
     slow.write_text(real.replace("#!/bin/sh\n", f"#!/bin/sh\necho $$ > '{tmp_path}/pid'\nsleep 60\n"))
@@ -382,14 +383,47 @@ def test_cancel_ends_python_and_says_that_it_can_be_resumed(desk, tmp_path):
         fx {{ node('export').fire() }}
         def pid = new File('{tmp_path}/pid')
         until(30) {{ pid.exists() && pid.text.trim() }}
+        def process = ProcessHandle.of(pid.text.trim() as long).get()
         def start = System.currentTimeMillis()
         fx {{ node('cancel').fire() }}
         until(30) {{ !node('export').disable }}
-        def process = ProcessHandle.of(pid.text.trim() as long)
-        until(30) {{ !process.isPresent() || !process.get().isAlive() }}
+        until(30) {{ !process.isAlive() }}
         System.currentTimeMillis() - start"""
     )
     assert milliseconds < 5000
     assert desk.run("fx { node('outcome').text }") == "Stopped."
     assert not desk.run("fx { titles().contains('Patch bridge') }")
-    assert not (tmp_path / "result").exists()
+
+
+class CancelSoon:
+    """Is set when it is asked for the second time."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def is_set(self):
+        self.asked += 1
+        return self.asked > 1
+
+
+def test_an_export_that_was_stopped_earlier_can_be_finished(desk, project):
+    out = project / "qupath_bridge" / "patches" / "stopped"
+    with pytest.raises(InterruptedRunError):
+        qb.export(project / "project.qpproj", out, CONFIG, cancel=CancelSoon())
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["state"] == "running"
+    said = desk.run(
+        """
+        fx { item('export').fire() }
+        until(60) { node('resume')?.visible ? node('outcome').text : null }"""
+    )
+    assert said.endswith(" was stopped: 0 of 1 images are done.")
+    desk.shot("resume")
+    said = desk.run(
+        """
+        fx { node('resume').fire() }
+        until(120) { node('show').visible ? node('outcome').text : null }"""
+    )
+    number = len(planned(project, CONFIG))
+    assert said.splitlines()[0] == f"{number} patches written to {out}"
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["state"] == "complete"
+    assert len(list(out.rglob("*.png"))) == number

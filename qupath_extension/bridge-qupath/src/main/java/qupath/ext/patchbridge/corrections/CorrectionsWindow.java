@@ -57,7 +57,7 @@ public final class CorrectionsWindow {
 
     /** Shows the window and asks for the corrections. */
     public void show() {
-        stage.show();
+        Windows.show(stage);
         ask("list", null);
     }
 

@@ -30,7 +30,7 @@ final class ExportRun {
      * @param project the project's file
      * @param entries ids of the images; null for all
      * @param out folder of the patches
-     * @param settings what decides the patches
+     * @param settings what decides the patches; null for those of the run that is resumed
      * @param resume whether to finish a run that was stopped
      */
     record Job(Path project, List<String> entries, Path out, ExportSettings settings,
@@ -38,8 +38,8 @@ final class ExportRun {
 
         private Request request(Map<String, Path> live) {
             return Request.of("export").project(project).with("entries", entries)
-                    .with("out", out).with("options", settings.options()).with("live", live)
-                    .with("resume", resume);
+                    .with("out", out).with("options", settings == null ? null : settings.options())
+                    .with("live", live).with("resume", resume);
         }
     }
 
@@ -87,7 +87,7 @@ final class ExportRun {
 
     private void finish(List<OpenImage> open, JsonObject value, BridgeException error) {
         folder.close();
-        if (error == null) {
+        if (error == null && job.settings() != null) {
             open.forEach(image -> History.add(image.data(), Strings.get("history.export"),
                     "exportPatches", job.out().toString(), job.settings().options().toString()));
         }

@@ -1,7 +1,6 @@
 package qupath.ext.patchbridge.export;
 
 import java.io.File;
-import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.time.LocalDateTime;
@@ -53,12 +52,12 @@ public final class ExportWindow implements Preview.Listener {
     private final ProgressPane progress = new ProgressPane();
     private final Label outcome = Windows.wrapped("");
     private final Button export = new Button(Strings.get("export.start"));
+    private final Button resume = new Button(Strings.get("export.resume"));
     private final Button show = new Button(Strings.get("export.show"));
     private final ChangeListener<ImageData<?>> onImage = (property, before, now) -> imageChanged();
     private OpenImage image;
     private Preview preview;
     private ExportRun running;
-    private Path stopped;
     private String runId;
 
     /** Makes the window for an image. */
@@ -70,6 +69,10 @@ public final class ExportWindow implements Preview.Listener {
         export.setId("patch-bridge-export");
         export.setDefaultButton(true);
         export.setOnAction(event -> start());
+        resume.setId("patch-bridge-resume");
+        resume.setVisible(false);
+        resume.managedProperty().bind(resume.visibleProperty());
+        show.managedProperty().bind(show.visibleProperty());
         show.setId("patch-bridge-show");
         show.setOnAction(event -> showTiles());
         stage = Windows.stage(bridge.window(), Strings.get("export.title"), content());
@@ -80,9 +83,9 @@ public final class ExportWindow implements Preview.Listener {
     public void show() {
         bridge.qupath().imageDataProperty().addListener(onImage);
         showImage();
-        Windows.placeAtLeft(stage, bridge.window());
-        stage.show();
+        Windows.show(stage);
         askForTissueTests();
+        askForUnfinished();
     }
 
     private VBox content() {
@@ -101,7 +104,7 @@ public final class ExportWindow implements Preview.Listener {
         HBox.setHgrow(space, Priority.ALWAYS);
         show.setVisible(false);
         VBox content = new VBox(12, above, progress, outcome,
-                new HBox(8, show, space, export, close));
+                new HBox(8, show, resume, space, export, close));
         content.setPadding(new Insets(14));
         return content;
     }
@@ -172,6 +175,23 @@ public final class ExportWindow implements Preview.Listener {
         });
     }
 
+    /** Offers to finish an export that was stopped, in this QuPath or in an earlier one. */
+    private void askForUnfinished() {
+        Request request = Request.of("runs").project(image.projectFile());
+        bridge.send(request, event -> { }, (value, error) -> {
+            Optional<Unfinished> stopped =
+                    error == null ? Unfinished.newest(value) : Optional.empty();
+            resume.setVisible(stopped.isPresent() && running == null);
+            stopped.ifPresent(run -> {
+                resume.setOnAction(event -> start(new ExportRun.Job(
+                        image.projectFile(), null, run.out(), null, true)));
+                outcome.setText(Strings.get("export.unfinished", run.started(), run.imagesDone(),
+                        run.images()));
+                fit();
+            });
+        });
+    }
+
     private Path proposedFolder() {
         return image.projectFile().resolveSibling("qupath_bridge").resolve("patches")
                 .resolve(images.folderName() + "_" + LocalDateTime.now().format(TIME));
@@ -201,26 +221,28 @@ public final class ExportWindow implements Preview.Listener {
             outcome.setText(Strings.get("export.out.invalid"));
             return;
         }
-        outcome.setText("");
-        show.setVisible(false);
-        export.setDisable(true);
-        boolean resume = folder.equals(stopped) && Files.isDirectory(folder);
-        running = new ExportRun(bridge, new ExportRun.Job(image.projectFile(), entries, folder,
-                wanted.get(), resume), (value, error) -> finished(folder, value, error));
-        progress.start(running::cancel);
-        running.start(stage, progress::show);
+        start(new ExportRun.Job(image.projectFile(), entries, folder, wanted.get(), false));
     }
 
-    private void finished(Path folder, JsonObject value, BridgeException error) {
+    private void start(ExportRun.Job job) {
+        outcome.setText("");
+        show.setVisible(false);
+        resume.setVisible(false);
+        export.setDisable(true);
+        running = new ExportRun(bridge, job, this::finished);
+        progress.start(running::cancel);
+        running.start(stage, progress::show);
+        fit();
+    }
+
+    private void finished(JsonObject value, BridgeException error) {
         running = null;
         progress.hide();
-        export.setDisable(false);
-        stopped = error == null || !Files.isDirectory(folder) ? null : folder;
-        export.setText(Strings.get(stopped == null ? "export.start" : "export.resume"));
+        export.setDisable(settings.settings().isEmpty());
         if (error != null) {
-            outcome.setText(error.isCancelled() && stopped != null
-                    ? Strings.get("export.stopped") : error.getMessage());
+            outcome.setText(error.getMessage());
             ErrorWindow.show(stage.isShowing() ? stage : bridge.window(), error);
+            askForUnfinished();
             return;
         }
         runId = value.get("run_id").getAsString();

@@ -13,7 +13,6 @@ import javafx.scene.control.Tooltip;
 import javafx.scene.layout.GridPane;
 import javafx.scene.layout.HBox;
 import javafx.scene.layout.Priority;
-import javafx.util.StringConverter;
 
 import qupath.ext.patchbridge.core.Strings;
 import qupath.ext.patchbridge.image.Annotations;
@@ -28,7 +27,7 @@ final class SettingsPane extends GridPane {
 
     private static final String DEFAULT_SIZE = "256";
     private static final String DEFAULT_MPP = "0.5";
-    private static final String ANYWHERE = "";
+    private static final String UNSET = "";
     private static final String ANY = "any";
     private static final double CLASSES_HEIGHT = 130;
 
@@ -57,12 +56,17 @@ final class SettingsPane extends GridPane {
         mpp.setPrefColumnCount(6);
         rule.getItems().setAll(ExportSettings.RULES);
         rule.setValue(ExportSettings.RULES.get(0));
-        rule.setConverter(texts("export.rule."));
-        within.getItems().setAll(ANYWHERE, ANY);
-        within.setValue(ANYWHERE);
-        within.setConverter(named(ANYWHERE, "export.within.anywhere", ANY, "export.within.any"));
+        rule.setConverter(new OneWay(value -> Strings.get("export.rule." + value)));
+        within.getItems().setAll(UNSET, ANY);
+        within.setValue(UNSET);
+        within.setConverter(new OneWay(value -> switch (value) {
+            case UNSET -> Strings.get("export.within.anywhere");
+            case ANY -> Strings.get("export.within.any");
+            default -> value;
+        }));
         showTissueTests(List.of());
-        tissue.setConverter(named("", "export.tissue.none", null, null));
+        tissue.setConverter(new OneWay(
+                value -> value.isEmpty() ? Strings.get("export.tissue.none") : value));
         mpp.disableProperty().bind(fullResolution.selectedProperty());
         layOut();
         listen();
@@ -108,9 +112,9 @@ final class SettingsPane extends GridPane {
     void showImage(QuPathGUI qupath, OpenImage image) {
         classes.show(Classes.ordinary(qupath), Annotations.onScreen(image));
         String chosen = within.getValue();
-        within.getItems().setAll(ANYWHERE, ANY);
+        within.getItems().setAll(UNSET, ANY);
         Classes.all(qupath).stream().map(PathClass::toString).forEach(within.getItems()::add);
-        within.setValue(within.getItems().contains(chosen) ? chosen : ANYWHERE);
+        within.setValue(within.getItems().contains(chosen) ? chosen : UNSET);
         PixelCalibration pixels = image.data().getServer().getPixelCalibration();
         boolean known = pixels.hasPixelSizeMicrons();
         ownMpp.setText(known ? Strings.get("export.own-mpp", pixels.getPixelWidthMicrons())
@@ -123,9 +127,9 @@ final class SettingsPane extends GridPane {
     /** Offers the tissue tests that this Python has. */
     void showTissueTests(List<String> names) {
         String chosen = tissue.getValue();
-        tissue.getItems().setAll("");
+        tissue.getItems().setAll(UNSET);
         names.stream().filter(name -> !"none".equals(name)).forEach(tissue.getItems()::add);
-        tissue.setValue(tissue.getItems().contains(chosen) ? chosen : "");
+        tissue.setValue(tissue.getItems().contains(chosen) ? chosen : UNSET);
     }
 
     /** Returns the settings; empty if a number cannot be read. */
@@ -150,15 +154,5 @@ final class SettingsPane extends GridPane {
 
     private static String blankToNull(String text) {
         return text == null || text.isEmpty() ? null : text;
-    }
-
-    private static StringConverter<String> texts(String prefix) {
-        return new OneWay(value -> Strings.get(prefix + value));
-    }
-
-    private static StringConverter<String> named(
-            String first, String firstKey, String second, String secondKey) {
-        return new OneWay(value -> value.equals(first) ? Strings.get(firstKey)
-                : value.equals(second) ? Strings.get(secondKey) : value);
     }
 }

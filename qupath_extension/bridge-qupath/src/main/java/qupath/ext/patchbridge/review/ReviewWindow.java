@@ -67,8 +67,7 @@ public final class ReviewWindow implements ReviewPane.Actions {
         before = ViewerLook.of(image.viewer().getOverlayOptions());
         before.withTissue().apply(image.viewer().getOverlayOptions());
         pane.showClasses(classes(), labels());
-        Windows.placeAtLeft(stage, bridge.window());
-        stage.show();
+        Windows.show(stage);
         choose(Review.Order.ALL, null);
     }
 

@@ -67,7 +67,7 @@ public final class SetUpWindow {
     /** Shows the window, and looks for interpreters. */
     public void show() {
         state.setText(found());
-        stage.show();
+        Windows.show(stage);
         Bridge.inBackground(() -> {
             try {
                 List<Interpreter> all = setUp.interpreters();

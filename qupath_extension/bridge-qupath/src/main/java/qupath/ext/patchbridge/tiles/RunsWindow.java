@@ -60,7 +60,7 @@ public final class RunsWindow {
 
     /** Shows the window and asks for the runs. */
     public void show() {
-        stage.show();
+        Windows.show(stage);
         ask(false);
     }
 

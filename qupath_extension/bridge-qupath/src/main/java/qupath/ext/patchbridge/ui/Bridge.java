@@ -7,6 +7,7 @@ import java.util.function.Consumer;
 
 import com.google.gson.JsonObject;
 import javafx.application.Platform;
+import javafx.beans.property.StringProperty;
 import javafx.stage.Window;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -21,6 +22,7 @@ import qupath.ext.patchbridge.core.Running;
 import qupath.ext.patchbridge.core.RunningRequest;
 import qupath.ext.patchbridge.core.Strings;
 import qupath.lib.gui.QuPathGUI;
+import qupath.lib.gui.prefs.PathPrefs;
 
 /** Lets windows ask Python: finds it, waits in the background, and answers in JavaFX's thread. */
 public final class Bridge {
@@ -28,7 +30,8 @@ public final class Bridge {
     private static final Logger LOGGER = LoggerFactory.getLogger("qupath.ext.patchbridge.python");
 
     private final QuPathGUI qupath;
-    private String reviewer;
+    private final StringProperty reviewer =
+            PathPrefs.createPersistentPreference("patchBridgeReviewer", "");
 
     /** Makes the bridge of a QuPath. */
     public Bridge(QuPathGUI qupath) {
@@ -45,14 +48,15 @@ public final class Bridge {
         return qupath.getStage();
     }
 
-    /** Returns the name under which patches are reviewed; null if nobody gave one. */
+    /** Returns the name under which patches are reviewed, which QuPath keeps; null if nobody gave one. */
     public String reviewer() {
-        return reviewer;
+        String name = reviewer.get();
+        return name == null || name.isBlank() ? null : name.strip();
     }
 
     /** Sets the name under which patches are reviewed; blank for none. */
     public void setReviewer(String name) {
-        reviewer = name == null || name.isBlank() ? null : name.strip();
+        reviewer.set(name == null ? "" : name);
     }
 
     /**
@@ -90,7 +94,7 @@ public final class Bridge {
             BiConsumer<JsonObject, BridgeException> done) {
         RunningRequest running;
         try {
-            running = BridgeProcess.start(python(), request.reviewer(reviewer),
+            running = BridgeProcess.start(python(), request.reviewer(reviewer()),
                     event -> Platform.runLater(() -> events.accept(event)), Bridge::log);
         } catch (BridgeException error) {
             Platform.runLater(() -> done.accept(null, error));

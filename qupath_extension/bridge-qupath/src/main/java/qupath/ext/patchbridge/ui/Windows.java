@@ -42,10 +42,11 @@ public final class Windows {
         return stage;
     }
 
-    /** Puts a window over the left side of its owner, so that the tissue stays in sight. */
-    public static void placeAtLeft(Stage stage, Window owner) {
-        stage.setX(owner.getX() + MARGIN);
-        stage.setY(owner.getY() + 4 * MARGIN);
+    /** Shows a window over the left side of its owner, so that the tissue stays in sight. */
+    public static void show(Stage stage) {
+        stage.setX(stage.getOwner().getX() + MARGIN);
+        stage.setY(stage.getOwner().getY() + 4 * MARGIN);
+        stage.show();
     }
 
     /** Shows one sentence and waits for OK. */
