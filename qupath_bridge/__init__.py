@@ -15,6 +15,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .api import (
         clean,
+        corrections,
         doctor,
         estimate,
         export,
@@ -92,6 +93,8 @@ if TYPE_CHECKING:
     from .readers import open_reader
     from .readers.base import Fingerprint, Level, Reader
     from .registry import register
+    from .roundtrip.agreement import Agreement
+    from .roundtrip.corrections import Corrections, SlideCorrections, Statement
     from .roundtrip.provenance import Provenance
     from .roundtrip.status import EntryStatus, RunStatus
     from .roundtrip.write_back import EntryChange, WriteBack
@@ -100,7 +103,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
-        "status", "write_provenance", "write_back", "undo_write_back", "clean", "doctor",
+        "status", "corrections", "write_provenance", "write_back", "undo_write_back", "clean",
+        "doctor",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "sources.base": ("Project",),
@@ -125,6 +129,8 @@ _HOMES = {
     "pipeline.inspection": ("Inspection",),
     "pipeline.verify": ("Verification", "Finding"),
     "pipeline.doctor": ("Check",),
+    "roundtrip.agreement": ("Agreement",),
+    "roundtrip.corrections": ("Corrections", "SlideCorrections", "Statement"),
     "roundtrip.provenance": ("Provenance",),
     "roundtrip.status": ("RunStatus", "EntryStatus"),
     "roundtrip.write_back": ("WriteBack", "EntryChange"),
@@ -158,6 +164,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "export",
     "verify",
     "status",
+    "corrections",
     "write_provenance",
     "write_back",
     "undo_write_back",
@@ -213,6 +220,10 @@ __all__ = [  # noqa: RUF022  # by subject
     "Verification",
     "Finding",
     "Check",
+    "Corrections",
+    "SlideCorrections",
+    "Statement",
+    "Agreement",
     "Provenance",
     "RunStatus",
     "EntryStatus",

@@ -20,6 +20,7 @@ __all__ = [
     "Record",
     "ReportRecord",
     "RunRecord",
+    "ShownRecord",
     "SlideFacts",
     "first_fault",
     "parse_json",
@@ -241,6 +242,26 @@ class ChangeRecord(Record):
 CorrectionKind = Literal["corrected", "confirmed", "rejected", "withdrawn"]
 Box = Annotated[tuple[Pixels, Pixels, Length, Length], Field(strict=False)]
 PlaneIndex = Annotated[int, Field(ge=0, lt=1 << 31)]
+
+
+class _ShownLayer(_Json):
+    run_id: FileName
+    only: list[str] | None = None
+    without: list[str] = []
+
+
+class ShownRecord(Record):
+    """An event of a slide: the tiles that are shown after it."""
+
+    key: FileName
+    time: str
+    action: Literal["show", "remove", "collect", "dismiss"]
+    run_id: str | None
+    shown: list[_ShownLayer]
+    classes: dict[str, str | None]
+    added: dict[str, Count]
+    removed: dict[str, Count]
+    rejected: Count
 
 
 class CorrectionRecord(_Json):

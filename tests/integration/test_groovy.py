@@ -290,7 +290,7 @@ def test_the_import_leaves_corrected_tiles_alone_and_takes_earlier_versions_out(
 
     output = qupath.script(IMPORT, study.project, f"run={second.name}", save=True)
 
-    assert "Left 3 tiles alone" in output
+    assert "Kept the class that somebody gave 3 tiles" in output
     assert result(study, "import_provenance")["corrected_kept"] == 3
     tiles = objects(study)[1]
     assert tiles.keys() == listed | corrected

@@ -10,7 +10,7 @@ from typing import Any
 from qupath_bridge.errors import BridgeError, InterruptedRunError
 from qupath_bridge.pipeline.cancel import Cancel
 
-from . import checking, exporting, listing, previewing, tiling
+from . import checking, correcting, exporting, listing, previewing, tiling
 from .protocol import Emit, Request, error_event, load_request, parse_request, write_result
 
 __all__ = ["answer", "carry_out", "prepare"]
@@ -23,6 +23,7 @@ _COMMANDS: Mapping[str, tuple[type[Request], Command]] = {
     "preview": (previewing.PreviewRequest, previewing.preview),
     "runs": (listing.RunsRequest, listing.runs),
     "tiles": (tiling.TilesRequest, tiling.tiles),
+    "corrections": (correcting.CorrectionsRequest, correcting.corrections),
 }
 _MODELS = {name: model for name, (model, _) in _COMMANDS.items()}
 

@@ -16,13 +16,12 @@ from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
 from qupath_bridge.errors import BridgeError, InterruptedRunError, OutputError, UsageError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline.cancel import Cancel
-from qupath_bridge.pipeline.places import BRIDGE_FOLDER
 from qupath_bridge.pipeline.progress import listener
 from qupath_bridge.pipeline.records import RUN_FILE, load_record
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.schemas import RunRecord
 
-from .opened import open_request_project, request_settings, slide_of
+from .opened import live_folder, open_request_project, request_settings, slide_of
 from .protocol import Emit, ProjectRequest, Text
 
 __all__ = ["ExportRequest", "Unfinished", "export", "unfinished"]
@@ -81,21 +80,20 @@ class Unfinished:
 
 def export(request: ExportRequest, emit: Emit, cancel: Cancel | None = None) -> Mapping[str, Any]:
     """Export, and return counts, warnings and failures."""
-    if request.live:
-        raise UsageError("Annotations on screen cannot be exported yet.", hint="Save them first.")
     with open_request_project(request.project) as project:
         for entry in request.entries or ():
             slide_of(project, entry)
-        folder = project.info.folder
+        folder = project.info.bridge_folder
     out = request.out or _default_out(folder, request)
-    settings = _settings(request, out)
     try:
-        run = export_run(
-            request.project, out, settings.config,
-            selection=settings.selection, options=settings.options,
-            on_progress=listener(emit), cancel=cancel,
-            command=["qupath-bridge", "request", "export"],
-        )  # fmt: skip
+        with live_folder(request.live) as on_screen:
+            settings = _settings(request, out).replace(**on_screen)
+            run = export_run(
+                request.project, out, settings.config,
+                selection=settings.selection, options=settings.options,
+                on_progress=listener(emit), cancel=cancel,
+                command=["qupath-bridge", "request", "export"],
+            )  # fmt: skip
     except KeyboardInterrupt:
         raise InterruptedRunError("The export was stopped; it can be resumed.") from None
     value = _value(run)
@@ -110,11 +108,11 @@ def unfinished(folder: Path, places: Sequence[str] = ()) -> tuple[Unfinished, ..
     Parameters
     ----------
     folder : Path
-        The folder of the project.
+        Our folder in the project.
     places : sequence of str
         Outputs to look at besides those in the project.
     """
-    root = folder / BRIDGE_FOLDER / PATCHES
+    root = folder / PATCHES
     inside = sorted(path.parent for path in root.glob(f"*/{RUN_FILE}"))
     found = [_unfinished(str(place)) for place in (*inside, *places)]
     return tuple(sorted((each for each in found if each), key=lambda each: each.started))
@@ -142,7 +140,7 @@ def _default_out(folder: Path, request: ExportRequest) -> str:
     one = request.entries is not None and len(request.entries) == 1
     name = request.entries[0] if one and request.entries else "all"
     time = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")  # noqa: DTZ005  # for people: local time
-    root = folder / BRIDGE_FOLDER / PATCHES
+    root = folder / PATCHES
     names = (f"{name}_{time}{ending}" for ending in chain([""], map("-{}".format, count(2))))
     return str(next(root / each for each in names if not (root / each).exists()))
 
@@ -198,7 +196,18 @@ def _value(run: Run) -> dict[str, Any]:
             for failure in run.failures
         ],
         "provenance": [str(folder) for folder in run.provenance],
-        "corrections": None,
+        "corrections": _corrections(run),
+    }
+
+
+def _corrections(run: Run) -> dict[str, Any]:
+    """Return how many corrections took part; what is unsure is not known to a run."""
+    reports = [slide["corrections"] for slide in run]
+    kinds = ("corrected", "confirmed", "rejected")
+    return {
+        "applied": sum(report[kind] for report in reports for kind in kinds),
+        "contested": sum(report["contested"] for report in reports),
+        "unsure": None,
     }
 
 

@@ -48,7 +48,7 @@ def runs(request: RunsRequest, emit: Emit, cancel: Cancel | None = None) -> Mapp
     with open_request_project(request.project) as project:
         known = ProjectRuns(project.info)
         states = {run.run_id: run.state for run in status(project)} if request.stale else {}
-        folder = project.info.folder
+        folder = project.info.bridge_folder
     found = [
         _run(known, run_id, request.entry, states.get(run_id))
         for run_id in reversed(tuple(known.folders))

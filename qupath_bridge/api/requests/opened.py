@@ -1,22 +1,21 @@
-"""Projects of requests, with the annotations that QuPath shows in place of saved ones."""
+"""Projects, options, and annotations on screen, as requests name them."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qupath_bridge.api.opening import OPENING, opened_project
 from qupath_bridge.config import RunOptions, Settings
 from qupath_bridge.errors import UsageError
-from qupath_bridge.model import ImageData, Slide
-from qupath_bridge.qupath.geojson import read_geojson
-from qupath_bridge.sources.base import Project, without_detections
+from qupath_bridge.model import Slide
+from qupath_bridge.sources.base import Project
 
-__all__ = ["open_request_project", "request_settings", "slide_of", "with_live"]
+__all__ = ["live_folder", "open_request_project", "request_settings", "slide_of"]
 
 ENGINE = "embedded"
 """Reads projects of requests: it takes no second to start, and QuPath is running already."""
@@ -58,19 +57,25 @@ def slide_of(project: Project, entry: str) -> Slide:
     return found
 
 
-def with_live(slide: Slide, live: Mapping[str, str]) -> Slide:
-    """Return a slide with the annotations that QuPath shows now, if they are given.
+@contextmanager
+def live_folder(live: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Give the option ``live_annotations`` for GeoJSON files by entry ID; none for no files.
 
-    Parameters
-    ----------
-    slide : Slide
-    live : mapping of str to str
-        GeoJSON files by entry ID.
+    Raises
+    ------
+    UsageError
+        If a file cannot be read.
     """
-    place = live.get(slide.entry_id)
-    return slide if place is None else replace(slide, _load=partial(_read, place, slide.entry_id))
-
-
-def _read(place: str, entry_id: str, detections: bool) -> ImageData:
-    data = read_geojson(Path(place), entry_id=entry_id)
-    return data if detections else without_detections(data)
+    if not live:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="qupath-bridge-") as folder:
+        for entry, place in live.items():
+            ending = ".geojson.gz" if place.endswith(".gz") else ".geojson"
+            try:
+                shutil.copyfile(place, Path(folder, f"{Path(entry).name}{ending}"))
+            except OSError as error:
+                raise UsageError(
+                    f"The annotations on screen cannot be read from {place}: {error.strerror}."
+                ) from error
+        yield {"live_annotations": folder}

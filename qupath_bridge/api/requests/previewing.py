@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from qupath_bridge.api.opening import INPUTS
+from qupath_bridge.api.planning import plan as make_plan
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import Slide
 from qupath_bridge.patches.table import PatchTable
 from qupath_bridge.pipeline.cancel import Cancel
-from qupath_bridge.pipeline.plan import Plan, plan_slide
+from qupath_bridge.pipeline.plan import Plan
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.stores.local import LocalStore
 
-from .opened import open_request_project, request_settings, slide_of, with_live
+from .opened import live_folder, open_request_project, request_settings, slide_of
 from .protocol import Emit, ProjectRequest, Text
 
 __all__ = ["PreviewRequest", "preview"]
@@ -50,21 +52,27 @@ class PreviewRequest(ProjectRequest):
 def preview(request: PreviewRequest, emit: Emit, cancel: Cancel | None = None) -> Mapping[str, Any]:
     """Return counts by label and reason; the boxes go into their file."""
     more = {} if request.tissue else {"tissue": "none", "tissue_threshold": "otsu"}
-    settings = request_settings(request.options, **more)
-    with open_request_project(request.project, settings.options) as project:
-        slide = with_live(slide_of(project, request.entry), request.live)
-        plan = plan_slide(slide, settings.config, settings.options.only("reader"))
-        labels, codes = _label_codes(plan.table)
-        if request.boxes is not None:
-            _write_boxes(Path(request.boxes), plan.table, labels, codes)
-        return {
-            "total": len(plan),
-            "labels": _counted(labels, codes, _colors(slide, plan)),
-            "reasons": {str(reason): n for reason, n in plan.dropped.items() if n},
-            "mpp": plan.mpp,
-            "downsample": plan.downsample,
-            "warnings": list(plan.warnings),
-        }
+    live = {entry: place for entry, place in request.live.items() if entry == request.entry}
+    with live_folder(live) as on_screen:
+        settings = request_settings(request.options, **more, **on_screen)
+        with open_request_project(request.project, settings.options) as project:
+            slide = slide_of(project, request.entry)
+            options = settings.options.only(*INPUTS, "reader")
+            return _preview(request, slide, make_plan(slide, settings.config, options=options))
+
+
+def _preview(request: PreviewRequest, slide: Slide, plan: Plan) -> Mapping[str, Any]:
+    labels, codes = _label_codes(plan.table)
+    if request.boxes is not None:
+        _write_boxes(Path(request.boxes), plan.table, labels, codes)
+    return {
+        "total": len(plan),
+        "labels": _counted(labels, codes, _colors(slide, plan)),
+        "reasons": {str(reason): n for reason, n in plan.dropped.items() if n},
+        "mpp": plan.mpp,
+        "downsample": plan.downsample,
+        "warnings": list(plan.warnings),
+    }
 
 
 def _label_codes(table: PatchTable) -> tuple[list[str], np.ndarray[Any, np.dtype[np.int64]]]:

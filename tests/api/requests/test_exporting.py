@@ -107,3 +107,19 @@ def test_slides_that_fail_are_listed(ask, study):
     assert (failure["entry"], failure["slide_name"]) == ("2", "slide 2.tiff")
     assert "was not found" in failure["error"]
     assert failure["hint"]
+
+
+def test_annotations_on_screen_are_exported_and_frozen(ask, square):
+    live = {"1": square(100, 100, 200)}
+    value = ask("export", entries=["1"], options=OPTIONS, live=live)
+
+    boxes = {tuple(row[f"{side}_qupath"] for side in "xywh") for row in rows(value["out"])}
+    assert boxes == {(x, y, 100, 100) for x in (100, 200) for y in (100, 200)}
+    # The file of QuPath is gone by now; resuming and verifying do not need it.
+    assert qb.verify(value["out"]).ok
+    assert value["corrections"] == {"applied": 0, "contested": 0, "unsure": None}
+
+
+def test_a_file_on_screen_that_is_not_there_is_named(ask, tmp_path):
+    with pytest.raises(UsageError, match="annotations on screen cannot be read"):
+        ask("export", entries=["1"], options=OPTIONS, live={"1": str(tmp_path / "no.geojson")})

@@ -72,7 +72,7 @@ def test_a_corrected_tile_is_kept_unless_it_is_to_go(run, show):
 
     value, kept = show(shown, action="show")
     assert (value["corrected_kept"], value["removed"], kept) == (1, 0, shown)
-    assert any("Left 1 tile alone" in text for text in value["messages"])
+    assert any("Kept the class that somebody gave 1 tile" in text for text in value["messages"])
 
     value, replaced = show(shown, action="show", discard_corrections=True)
     assert value["remove"] == [first]
