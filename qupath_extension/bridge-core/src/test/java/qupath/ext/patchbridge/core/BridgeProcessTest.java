@@ -2,6 +2,7 @@ package qupath.ext.patchbridge.core;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -130,7 +131,7 @@ class BridgeProcessTest {
             assertTrue(log.contains(line), line + " in " + log);
         }
         assertTrue(events.contains(new Event.Progress(0, 0, 0, 0, null, 0)), events.toString());
-        assertTrue(events.get(events.size() - 1) instanceof Event.Result);
+        assertInstanceOf(Event.Result.class, events.get(events.size() - 1));
     }
 
     @Test
@@ -155,12 +156,14 @@ class BridgeProcessTest {
     @Test
     void aListenerThatFailsStopsNothing() throws Exception {
         RunningRequest running = BridgeProcess.start(program, Request.of("echo"), event -> {
+            events.add(event);
             throw new IllegalStateException("listener");
         }, line -> {
             throw new IllegalStateException("listener");
         });
 
         assertTrue(running.result().has("request"));
+        assertInstanceOf(Event.Result.class, events.get(events.size() - 1), "all events came");
         assertTrue(running.isDone());
     }
 
