@@ -166,9 +166,19 @@ def test_the_menu_is_in_place(desk):
     assert not any(desk.run("fx { items().collect { it.disable } }"))
     desk.run(
         """
+        fx { gui().overlayOptions.showNames = false }
         fx { gui().getMenu('Extensions', false).show() }
-        fx { gui().getMenu('Extensions>Patch bridge', false).show() }
-        true"""
+        until(10) {
+            def item = javafx.stage.Window.windows.collectMany {
+                it.scene.root.lookupAll('.menu-item') as List
+            }.find { it.lookup('.label')?.text == 'Patch bridge' }
+            if (item == null) return false
+            def box = item.localToScreen(item.boundsInLocal)
+            def robot = new javafx.scene.robot.Robot()
+            robot.mouseMove(box.centerX, box.centerY)
+            robot.mouseClick(javafx.scene.input.MouseButton.PRIMARY)
+            true
+        }"""
     )
     desk.shot("menu")
     desk.run("fx { gui().getMenu('Extensions', false).hide() }; true")
@@ -427,3 +437,46 @@ def test_an_export_that_was_stopped_earlier_can_be_finished(desk, project):
     assert said.splitlines()[0] == f"{number} patches written to {out}"
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["state"] == "complete"
     assert len(list(out.rglob("*.png"))) == number
+
+
+def test_corrections_go_the_whole_way_round(exported, desk, project):
+    show_tiles(desk)
+    before = Counter({name: number for (name, _), number in classes(desk).items()})
+    third = labels_in_order(desk, before)[2]
+    desk.run(
+        f"""
+        fx {{ item('review').fire() }}
+        until(10) {{ node('counter')?.text?.startsWith('Patch 1 of') }}
+        fx {{ node('reviewer').text = 'Dr. Übel' }}
+        fx {{ press('{REVIEW}', KeyCode.ENTER) }}
+        fx {{ press('{REVIEW}', KeyCode.DIGIT3) }}
+        fx {{ press('{REVIEW}', KeyCode.DELETE) }}
+        fx {{ close(); item('corrections').fire() }}
+        until(60) {{ !node('collect').disable && node('slides').placeholder.text.startsWith('No') }}
+        fx {{ node('collect').fire() }}
+        until(120) {{ node('items').items.size() == 3 }}
+        fx {{ node('slides').selectionModel.selectFirst() }}
+        true"""
+    )
+    desk.shot("corrections")
+    items = desk.run("fx { node('items').items.collect { [it.kind(), it.after(), it.reviewer()] } }")
+    assert sorted(items) == [
+        ["confirmed", labels_in_order(desk, before)[0], "Dr. Übel"],
+        ["corrected", "Keratin", "Dr. Übel"],
+        ["rejected", "Ignore*", "Dr. Übel"],
+    ]
+    desk.run("fx { close() }; true")
+    open_export(desk)
+    out = export(desk)
+    said = desk.run("fx { node('outcome').text }")
+    desk.shot("exported")
+    rows = [
+        row
+        for partition in list_partitions(LocalStore(out))
+        for row in read_partition(LocalStore(out), partition).to_pylist()
+    ]
+    assert len(rows) == sum(before.values()) - 1
+    corrected = [row for row in rows if row["label_source"] == "corrected"]
+    assert [row["label"] for row in corrected] == ["Keratin"]
+    assert third in before
+    assert "have the class that a person gave them" in said

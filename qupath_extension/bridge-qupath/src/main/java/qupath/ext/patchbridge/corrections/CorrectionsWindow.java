@@ -39,6 +39,7 @@ public final class CorrectionsWindow {
     private final Stage stage;
     private final TableView<SlideCorrections> slides = new TableView<>();
     private final TableView<SlideCorrections.Item> items = new TableView<>();
+    private final Label notes = Windows.wrapped("");
     private final Label outcome = Windows.wrapped("");
     private final Button collect = button("corrections.collect", "collect", this::collect);
     private final Button accept = button("corrections.accept", "accept", () -> decide("accept"));
@@ -93,6 +94,7 @@ public final class CorrectionsWindow {
 
     private void showSlide(SlideCorrections slide) {
         items.getItems().setAll(slide == null ? List.of() : slide.items());
+        notes.setText(slide == null ? "" : String.join("\n", slide.notes()));
         boolean nothingToDecide = slide == null || slide.unsure() == 0;
         accept.setDisable(nothingToDecide);
         dismiss.setDisable(nothingToDecide);
@@ -105,7 +107,7 @@ public final class CorrectionsWindow {
         HBox.setHgrow(space, Priority.ALWAYS);
         VBox.setVgrow(items, Priority.ALWAYS);
         VBox content = new VBox(10, Windows.wrapped(Strings.get("corrections.explanation")),
-                slides, items, outcome, new HBox(8, collect, accept, dismiss, space, export, close));
+                slides, items, notes, outcome, new HBox(8, collect, accept, dismiss, space, export, close));
         content.setPadding(new Insets(14));
         return content;
     }
@@ -159,8 +161,9 @@ public final class CorrectionsWindow {
         collect.setDisable(false);
         SlideCorrections before = slides.getSelectionModel().getSelectedItem();
         slides.setPlaceholder(new Label(Strings.get("corrections.none")));
-        slides.getItems().setAll(all);
-        all.stream().filter(slide -> before != null && slide.entry().equals(before.entry()))
+        List<SlideCorrections> some = all.stream().filter(each -> !each.isEmpty()).toList();
+        slides.getItems().setAll(some);
+        some.stream().filter(slide -> before != null && slide.entry().equals(before.entry()))
                 .findFirst().ifPresentOrElse(slides.getSelectionModel()::select,
                         slides.getSelectionModel()::selectFirst);
     }

@@ -20,9 +20,10 @@ import qupath.ext.patchbridge.ui.Times;
  * @param contested number of corrections of which the rule says something new
  * @param unsure number of changes that may be an accident
  * @param items the statements, one by one
+ * @param notes what people should know, one sentence each
  */
 record SlideCorrections(String entry, String name, long corrected, long confirmed, long rejected,
-        long withdrawn, long contested, long unsure, List<Item> items) {
+        long withdrawn, long contested, long unsure, List<Item> items, List<String> notes) {
 
     /** A statement about a patch. */
     record Item(String patch, String kind, String before, String after, String reviewer,
@@ -43,10 +44,15 @@ record SlideCorrections(String entry, String name, long corrected, long confirme
             items.add(new Item(text(item, "patch"), text(item, "kind"), text(item, "before"),
                     text(item, "after"), text(item, "reviewer"), Times.local(text(item, "time"))));
         }
+        List<String> notes = new ArrayList<>();
+        slide.getAsJsonArray("messages").forEach(each -> notes.add(each.getAsString()));
+        if (!text(slide, "problem").isEmpty()) {
+            notes.add(text(slide, "problem"));
+        }
         return new SlideCorrections(text(slide, "entry"), text(slide, "slide_name"),
                 number(slide, "corrected"), number(slide, "confirmed"), number(slide, "rejected"),
                 number(slide, "withdrawn"), number(slide, "contested"), number(slide, "unsure"),
-                List.copyOf(items));
+                List.copyOf(items), List.copyOf(notes));
     }
 
     private static String text(JsonObject object, String name) {
@@ -57,12 +63,13 @@ record SlideCorrections(String entry, String name, long corrected, long confirme
         return value.isJsonPrimitive() ? value.getAsString() : value.toString();
     }
 
-    /** Returns a number, or how many there are in a list. */
     private static long number(JsonObject object, String name) {
         JsonElement value = object.get(name);
-        if (value == null || value.isJsonNull()) {
-            return 0;
-        }
-        return value.isJsonArray() ? value.getAsJsonArray().size() : value.getAsLong();
+        return value == null || value.isJsonNull() ? 0 : value.getAsLong();
+    }
+
+    /** Tells whether there is nothing to say about the image. */
+    boolean isEmpty() {
+        return items.isEmpty() && notes.isEmpty() && unsure == 0;
     }
 }
