@@ -479,4 +479,4 @@ def test_corrections_go_the_whole_way_round(exported, desk, project):
     corrected = [row for row in rows if row["label_source"] == "corrected"]
     assert [row["label"] for row in corrected] == ["Keratin"]
     assert third in before
-    assert "have the class that a person gave them" in said
+    assert "3 statements of people about patches were applied." in said

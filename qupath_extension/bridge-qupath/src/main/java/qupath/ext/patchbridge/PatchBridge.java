@@ -19,6 +19,7 @@ import qupath.ext.patchbridge.image.OpenImage;
 import qupath.ext.patchbridge.tiles.TileChange;
 import qupath.ext.patchbridge.ui.Bridge;
 import qupath.ext.patchbridge.ui.TemporaryFolder;
+import qupath.ext.patchbridge.ui.VersionGuard;
 import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
 import qupath.lib.projects.Project;
@@ -103,16 +104,19 @@ public final class PatchBridge {
     }
 
     private static JsonObject wait(Request request) throws BridgeException, InterruptedException {
-        RunningRequest running = BridgeProcess.start(
-                Bridge.python(), request, event -> { }, Bridge::log);
+        Path python = Bridge.python();
+        VersionGuard guard = new VersionGuard(python);
+        RunningRequest running = BridgeProcess.start(python, request, guard::check, Bridge::log);
+        guard.watch(running);
         try {
             return running.result();
+        } catch (BridgeException error) {
+            throw guard.reason(error);
         } finally {
             running.cancel();  // if the script was stopped; else it does nothing
         }
     }
 
-    @SuppressWarnings("unchecked")
     private static OpenImage image() throws BridgeException {
         ImageData<BufferedImage> data = QP.getCurrentImageData();
         Project<BufferedImage> project = QP.getProject();

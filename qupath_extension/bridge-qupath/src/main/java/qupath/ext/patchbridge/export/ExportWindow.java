@@ -163,15 +163,20 @@ public final class ExportWindow implements Preview.Listener {
         answers.fail(error);
     }
 
+    /** Asks which tissue tests there are, and thereby whether this Python can be used at all. */
     private void askForTissueTests() {
         bridge.send(Request.of("check"), event -> { }, (value, error) -> {
-            if (error == null) {
-                List<String> names = new ArrayList<>();
-                for (JsonElement each : value.getAsJsonObject("parts").getAsJsonArray("tissue")) {
-                    names.add(each.getAsString());
-                }
-                settings.showTissueTests(names);
+            if (error != null) {
+                closePreview();
+                answers.fail(error);
+                export.setDisable(true);
+                return;
             }
+            List<String> names = new ArrayList<>();
+            for (JsonElement each : value.getAsJsonObject("parts").getAsJsonArray("tissue")) {
+                names.add(each.getAsString());
+            }
+            settings.showTissueTests(names);
         });
     }
 

@@ -92,16 +92,24 @@ public final class Bridge {
      */
     public RunningRequest send(Request request, Consumer<Event> events,
             BiConsumer<JsonObject, BridgeException> done) {
-        RunningRequest running;
         try {
-            running = BridgeProcess.start(python(), request.reviewer(reviewer()),
-                    event -> Platform.runLater(() -> events.accept(event)), Bridge::log);
+            Path python = python();
+            VersionGuard guard = new VersionGuard(python);
+            RunningRequest running = BridgeProcess.start(python, request.reviewer(reviewer()),
+                    event -> {
+                        guard.check(event);
+                        Platform.runLater(() -> events.accept(event));
+                    }, Bridge::log);
+            guard.watch(running);
+            await(running, (value, error) -> {
+                BridgeException reason = guard.reason(error);
+                done.accept(reason == null ? value : null, reason);
+            });
+            return running;
         } catch (BridgeException error) {
             Platform.runLater(() -> done.accept(null, error));
             return null;
         }
-        await(running, done);
-        return running;
     }
 
     /** Waits for work in a thread of its own, and hands its result over in JavaFX's thread. */
