@@ -1,5 +1,7 @@
 package qupath.ext.patchbridge;
 
+import javafx.scene.control.Menu;
+
 import qupath.ext.patchbridge.core.BridgeVersion;
 import qupath.ext.patchbridge.core.Strings;
 import qupath.lib.common.Version;
@@ -17,7 +19,8 @@ public final class PatchBridgeExtension implements QuPathExtension {
             return;
         }
         installed = true;
-        qupath.getMenu("Extensions>" + getName(), true);
+        Menu menu = qupath.getMenu("Extensions>" + getName(), true);
+        menu.getItems().setAll(new BridgeMenu(qupath).items());
     }
 
     @Override

@@ -25,7 +25,8 @@ public final class BridgeException extends Exception {
         this.details = details;
     }
 
-    static BridgeException cancelled() {
+    /** Returns the error of work that a person stopped. */
+    public static BridgeException cancelled() {
         return new BridgeException(CANCELLED, Strings.get("error.cancelled"), null, null);
     }
 

@@ -44,7 +44,6 @@ public final class Request {
         Map<String, JsonElement> fields = new LinkedHashMap<>();
         fields.put("protocol", new JsonPrimitive(PROTOCOL));
         fields.put("command", new JsonPrimitive(command));
-        fields.put("project", JsonNull.INSTANCE);
         fields.put("reviewer", JsonNull.INSTANCE);
         return new Request(fields);
     }

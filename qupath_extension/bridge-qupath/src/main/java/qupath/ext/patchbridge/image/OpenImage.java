@@ -1,0 +1,31 @@
+package qupath.ext.patchbridge.image;
+
+import java.awt.image.BufferedImage;
+import java.nio.file.Path;
+
+import qupath.lib.gui.viewer.QuPathViewer;
+import qupath.lib.images.ImageData;
+import qupath.lib.projects.Project;
+import qupath.lib.projects.ProjectImageEntry;
+
+/**
+ * An image of the project with its objects in memory.
+ *
+ * @param viewer the viewer that shows it; null in a script
+ * @param data the image with its objects, as they are on screen
+ * @param project the project
+ * @param entry the image's entry in the project
+ */
+public record OpenImage(QuPathViewer viewer, ImageData<BufferedImage> data,
+        Project<BufferedImage> project, ProjectImageEntry<BufferedImage> entry) {
+
+    /** Returns the path of the project's file. */
+    public Path projectFile() {
+        return project.getPath();
+    }
+
+    /** Tells whether the viewer still shows this image. */
+    public boolean isShown() {
+        return viewer.getImageData() == data;
+    }
+}

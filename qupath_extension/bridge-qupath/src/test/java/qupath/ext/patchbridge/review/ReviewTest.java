@@ -1,0 +1,181 @@
+package qupath.ext.patchbridge.review;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.UUID;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+
+class ReviewTest {
+
+    private static final class Tile implements ReviewTile {
+        private final UUID id;
+        private final double margin;
+        private String label;
+        private boolean reviewed;
+
+        Tile(int number, String label, double margin) {
+            this.id = new UUID(1, number);
+            this.label = label;
+            this.margin = margin;
+        }
+
+        @Override
+        public UUID id() {
+            return id;
+        }
+
+        @Override
+        public String label() {
+            return label;
+        }
+
+        @Override
+        public boolean isReviewed() {
+            return reviewed;
+        }
+
+        @Override
+        public double margin() {
+            return margin;
+        }
+
+        @Override
+        public void set(String to, boolean mark) {
+            label = to;
+            reviewed = mark;
+        }
+    }
+
+    private final Tile first = new Tile(1, "Tumour", 0.9);
+    private final Tile second = new Tile(2, "Stroma", 0.1);
+    private final Tile third = new Tile(3, "Tumour", Double.NaN);
+    private final Tile fourth = new Tile(4, null, 0.5);
+    private final Review review = new Review();
+
+    @BeforeEach
+    void load() {
+        review.load(List.of(first, second, third, fourth));
+        review.choose(Review.Order.ALL, null);
+    }
+
+    private List<ReviewTile> walk() {
+        List<ReviewTile> walk = new ArrayList<>();
+        for (int number = 0; number < review.size(); number++) {
+            walk.add(review.current().orElseThrow());
+            review.next();
+        }
+        return walk;
+    }
+
+    @Test
+    void walksThroughAllInTheirOrder() {
+        assertEquals(List.of(first, second, third, fourth), walk());
+    }
+
+    @Test
+    void walksThroughOneLabelOrNone() {
+        review.choose(Review.Order.LABEL, "Tumour");
+        assertEquals(List.of(first, third), walk());
+        review.choose(Review.Order.LABEL, null);
+        assertEquals(List.of(fourth), walk());
+    }
+
+    @Test
+    void showsTheLeastCertainFirstAndUnknownOnesLast() {
+        review.choose(Review.Order.LOWEST_MARGIN, null);
+        assertEquals(List.of(second, fourth, first, third), walk());
+    }
+
+    @Test
+    void confirmingMarksAndKeepsTheClass() {
+        review.confirm();
+        assertEquals("Tumour", first.label);
+        assertTrue(first.reviewed);
+        assertEquals(2, review.number());
+        assertEquals(1, review.reviewed());
+    }
+
+    @Test
+    void givingAClassMarksAndGoesOn() {
+        review.give("Stroma");
+        assertEquals("Stroma", first.label);
+        assertTrue(first.reviewed);
+        assertEquals(second, review.current().orElseThrow());
+    }
+
+    @Test
+    void correctedAreThoseWithAnotherClassThanTheShownOne() {
+        review.confirm();
+        review.give("Tumour");
+        review.choose(Review.Order.CORRECTED, null);
+        assertEquals(List.of(second), walk());
+    }
+
+    @Test
+    void correctionsOfAnEarlierDayAreFoundByTheirMark() {
+        third.set("Necrosis", true);
+        Review another = new Review();
+        another.load(List.of(first, third));
+        another.choose(Review.Order.CORRECTED, null);
+        assertEquals(third, another.current().orElseThrow());
+    }
+
+    @Test
+    void undoTakesClassAndMarkAwayAndGoesBack() {
+        review.next();
+        review.give("Tumour");
+        review.next();
+        assertEquals(second, review.undo().orElseThrow());
+        assertEquals("Stroma", second.label);
+        assertFalse(second.reviewed);
+        assertEquals(2, review.number());
+        assertFalse(review.canUndo());
+    }
+
+    @Test
+    void undoOfASecondStatementGivesTheFirstBack() {
+        review.give("Stroma");
+        review.previous();
+        review.give("Necrosis");
+        review.undo();
+        assertEquals("Stroma", first.label);
+        assertTrue(first.reviewed);
+    }
+
+    @Test
+    void theLastPatchStaysCurrent() {
+        for (int turn = 0; turn < 9; turn++) {
+            review.confirm();
+        }
+        assertEquals(4, review.number());
+        assertEquals(4, review.reviewed());
+        review.previous();
+        assertEquals(3, review.number());
+    }
+
+    @Test
+    void patchesThatWentAreLeftOutAndTheCurrentOneStays() {
+        review.give("Stroma");
+        review.next();
+        review.load(List.of(second, third, fourth));
+        assertEquals(third, review.current().orElseThrow());
+        assertEquals(3, review.size());
+        assertFalse(review.canUndo());
+    }
+
+    @Test
+    void withoutPatchesNothingHappens() {
+        Review empty = new Review();
+        empty.load(List.of());
+        empty.choose(Review.Order.ALL, null);
+        assertTrue(empty.confirm().isEmpty());
+        assertTrue(empty.undo().isEmpty());
+        empty.next();
+        assertEquals(0, empty.number());
+    }
+}

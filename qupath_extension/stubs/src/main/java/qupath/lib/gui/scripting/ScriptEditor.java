@@ -1,0 +1,6 @@
+package qupath.lib.gui.scripting;
+
+public interface ScriptEditor {
+
+    void showScript(String name, String script);
+}
