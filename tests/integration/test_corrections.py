@@ -269,6 +269,17 @@ def test_fresh_ids_do_not_double_the_tiles(study):
     assert tiles[3].id not in shown(study)
 
 
+def test_an_image_of_which_all_tiles_have_fresh_ids(study):
+    """They were dragged into QuPath, so that there is no event either."""
+    run_id = export(study)
+    ids = (f"00000000-0000-4000-8000-{i:012x}" for i in range(99))
+    tiles = [tile._replace(id=i) for tile, i in zip(tiles_of(study, run_id), ids, strict=False)]
+    tiles[3] = tiles[3]._replace(class_path="Necrosis")
+    change_in_qupath(study, add=tiles)
+    (found,) = collect(study)
+    assert (found.collected, found.number("corrected")) == (1, 1)
+
+
 # --- accidents -----------------------------------------------------------------------------------
 
 
