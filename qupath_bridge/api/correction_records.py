@@ -48,11 +48,11 @@ def _slide_record(slide: SlideCorrections) -> dict[str, Any]:
     }
 
 
-def _item(statement: JudgedPatch) -> dict[str, Any]:
-    said = statement.correction
+def _item(patch: JudgedPatch) -> dict[str, Any]:
+    said = patch.correction
     label = said.rule_label
     return {
-        "patch": statement.patch,
+        "patch": patch.patch,
         "box": list(said.box),
         "plane": list(said.plane),
         "kind": said.kind,
@@ -62,9 +62,9 @@ def _item(statement: JudgedPatch) -> dict[str, Any]:
         "reviewer": said.reviewer,
         "time": said.time,
         "run_id": said.run_id,
-        "state": statement.state,
-        "applied": statement.applied,
-        "contested": statement.contested,
-        "in_grid": statement.in_grid,
-        "same_file": statement.same_file,
+        "state": patch.state,
+        "applied": patch.applied,
+        "contested": patch.contested,
+        "in_grid": patch.in_grid,
+        "same_file": patch.same_file,
     }
