@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from qupath_bridge.frozen import FrozenDict
@@ -181,13 +181,9 @@ def write_edit(
         if not (i in same or i in stay or i in said.fresh or (tile.box, tile.plane) in taken)
     ]
     remove = frozenset(candidates.keys() - stay)
-    others = Counter(
-        run_of(tile) or "unknown"
-        for i, tile in shown.items()
-        if i not in remove and i not in stay and i not in same
-    )
+    settled = remove | stay | same
     kept_out = {i for i in stay if said.rejects(i)}
-    given = {i for i, tile in wanted.items() if i in listed and tile is not listed[i]} - stay
+    given = {i for i, tile in wanted.items() if tile is not listed[i]} - stay
     return TileEdit(
         remove,
         add,
@@ -195,9 +191,14 @@ def write_edit(
         corrected=frozenset((stay - kept_out) | given),
         rejected=frozenset(out | kept_out),
         restored=frozenset(tile.id for tile in add if tile.id in said.unsure_missing),
-        others=FrozenDict(others),
+        others=_by_run(tile for i, tile in shown.items() if i not in settled),
         runs_out=frozenset(runs.folders.keys() - {run_id}) if replace else earlier,
     )
+
+
+def _by_run(tiles: Iterable[PathObject]) -> FrozenDict[str, int]:
+    """Return how many tiles show which run."""
+    return FrozenDict(Counter(run_of(tile) or "unknown" for tile in tiles))
 
 
 def _stays(

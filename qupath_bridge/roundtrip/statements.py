@@ -154,13 +154,10 @@ def compare(
             found[identity] = _correction(
                 kind, identity, table, before, data.class_of(identity), time, reviewer
             )
-    missing = {
-        identity: _correction(
-            "rejected", identity, table, last.classes.get(identity, table.class_of(identity)),
-            None, time, reviewer,
-        )
-        for identity, table in _missing(data, last, tables, standing, reviewer)
-    }  # fmt: skip
+    missing = {}
+    for identity, table in _missing(data, last, tables, standing, reviewer):
+        before = last.classes.get(identity, table.class_of(identity))
+        missing[identity] = _correction("rejected", identity, table, before, None, time, reviewer)
     shown = len(last.state) if last.event is not None else len(data.rows)
     changed = [
         i for i, said in found.items() if said.kind != "confirmed" and i not in data.reviewed
