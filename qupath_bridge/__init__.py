@@ -128,7 +128,6 @@ _HOMES = {
     "pipeline.inspection": ("Inspection",),
     "pipeline.verify": ("Verification", "Finding"),
     "pipeline.doctor": ("Check",),
-    "patches.corrections": ("Correction",),
     "roundtrip.agreement": ("Agreement",),
     "roundtrip.corrections": ("Corrections", "SlideCorrections", "JudgedPatch"),
     "roundtrip.provenance": ("Provenance",),

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from qupath_bridge.sources.base import Project
 
     from .exporting import clean, export
+    from .installing import (
+        InstalledFile,
+        find_user_folders,
+        install_scripts,
+        uninstall_scripts,
+    )
     from .looking import corrections, doctor, inspect, status, stored_data, verify
     from .opening import INPUTS, OPENING, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
@@ -68,6 +74,12 @@ _HOMES = {
     ".exporting": (
         "clean",
         "export",
+    ),
+    ".installing": (
+        "InstalledFile",
+        "find_user_folders",
+        "install_scripts",
+        "uninstall_scripts",
     ),
     ".looking": (
         "corrections",
@@ -113,6 +125,7 @@ __all__ = [
     "Failure",
     "Finding",
     "Inspection",
+    "InstalledFile",
     "JudgedPatch",
     "Plan",
     "Plans",
@@ -135,7 +148,9 @@ __all__ = [
     "export",
     "failure_lines",
     "find_projects",
+    "find_user_folders",
     "inspect",
+    "install_scripts",
     "open_project",
     "plan",
     "select",
@@ -143,6 +158,7 @@ __all__ = [
     "status",
     "stored_data",
     "undo_write_back",
+    "uninstall_scripts",
     "verify",
     "write_back",
     "write_provenance",

@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Make, show and check configuration files.")
 app.add_typer(config_app, name="config")
+scripts_app = typer.Typer(no_args_is_help=True, help="Scripts and extension in QuPath's folder.")
+app.add_typer(scripts_app, name="scripts")
 
 UsageFault: Any = next(k for k in typer.BadParameter.__mro__ if k.__name__ == "ClickException")
 """Exception of the parser for a wrong command line; newer typers hide it in a copy of click."""
@@ -253,6 +255,42 @@ def write_back(
         direct=direct, dry_run=dry_run, replace=replace,
         discard_corrections=discard_corrections, force=force, keep=keep, as_json=json,
     )  # fmt: skip
+
+
+@app.command(cls=Command)
+def request(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Request as JSON; - reads places from stdin.")
+    ],
+) -> int:
+    """Answer a request of QuPath's scripts or extension; docs/from-qupath-scripts.md."""
+    from .request import run_request
+
+    return run_request(file)
+
+
+@scripts_app.command("install", cls=Command)
+def scripts_install(
+    qupath_dir: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="QuPath's user folder, as ~/QuPath/v0.7; all when not given.",
+        ),
+    ] = None,
+    jar: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The extension, to be put there too.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    uninstall: Annotated[bool, typer.Option("--uninstall", help="Remove them again.")] = False,
+    json: Json = False,
+) -> int:
+    """Put scripts and extension into QuPath's user folder."""
+    from .scripts import run_install
+
+    return run_install(qupath_dir or (), jar, dry_run=dry_run, uninstall=uninstall, as_json=json)
 
 
 @config_app.command("init", cls=Command)

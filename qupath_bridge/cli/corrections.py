@@ -6,9 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from qupath_bridge import api
+from qupath_bridge.api.correction_records import KINDS, corrections_record
 from qupath_bridge.errors import UsageError
 
 from .options import Given
@@ -16,7 +16,6 @@ from .output import print_json, print_table, say, show
 
 __all__ = ["correction_lines", "corrections_record", "run_corrections"]
 
-KINDS = ("corrected", "confirmed", "rejected")
 SHOWN = 10
 """Patches of a slide that are listed for people; --json has them all."""
 
@@ -50,65 +49,6 @@ def run_corrections(
     else:
         _print(found)
     return 1 if found.failed else 0
-
-
-def corrections_record(found: api.Corrections) -> dict[str, Any]:
-    """Return what people said as JSON values."""
-    return {
-        "slides": [_slide_record(slide) for slide in found.slides],
-        "agreement": [
-            {
-                "reviewers": list(each.reviewers),
-                "patches": each.patches,
-                "disagreements": each.disagreements,
-                "kappa": each.kappa,
-            }
-            for each in found.agreement
-        ],
-    }
-
-
-def _slide_record(slide: api.SlideCorrections) -> dict[str, Any]:
-    return {
-        "entry": slide.entry_id,
-        "slide_name": slide.slide_name,
-        "run_id": slide.run_id,
-        **{kind: slide.number(kind) for kind in KINDS},
-        "withdrawn": slide.withdrawn,
-        "contested": len(slide.contested),
-        "unsure": len(slide.unsure),
-        "collected": slide.collected,
-        "foreign": slide.foreign,
-        "other_file": slide.other_file,
-        "other_grids": [
-            {"width": w, "height": h, "patches": n} for (w, h), n in slide.other_grids.items()
-        ],
-        "messages": list(slide.messages),
-        "problem": slide.problem,
-        "items": [_item(each) for each in slide.patches],
-    }
-
-
-def _item(statement: api.JudgedPatch) -> dict[str, Any]:
-    said = statement.correction
-    label = said.rule_label
-    return {
-        "patch": statement.patch,
-        "box": list(said.box),
-        "plane": list(said.plane),
-        "kind": said.kind,
-        "before": said.before,
-        "after": said.after,
-        "rule_label": list(label) if isinstance(label, tuple) else label,
-        "reviewer": said.reviewer,
-        "time": said.time,
-        "run_id": said.run_id,
-        "state": statement.state,
-        "applied": statement.applied,
-        "contested": statement.contested,
-        "in_grid": statement.in_grid,
-        "same_file": statement.same_file,
-    }
 
 
 def _print(found: api.Corrections) -> None:

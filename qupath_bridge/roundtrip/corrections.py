@@ -39,7 +39,7 @@ Decision = Literal["list", "collect", "accept", "dismiss"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class JudgedPatch(OneLine):
-    """What was said last about one patch.
+    """A patch with what was said last about it.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class JudgedPatch(OneLine):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SlideCorrections(OneLine):
-    """What people said about the patches of one slide.
+    """The patches of one slide about which people said something.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class SlideCorrections(OneLine):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Corrections(OneLine):
-    """What people said about the patches of a project.
+    """The patches about which people said something, by slide.
 
     Attributes
     ----------

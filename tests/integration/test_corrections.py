@@ -170,6 +170,21 @@ def test_write_back_keeps_what_was_said(study):
     assert stored(study) == said  # the files stay
 
 
+def test_a_confirmed_tile_shows_what_the_next_run_says(study):
+    """A confirmation gives no label; if the rule says something else it is contested."""
+    run_id, other = export(study), export(study, 2, OTHER)
+    write(study, run_id)
+    tiles = tiles_of(study, run_id)
+    assert tiles[0].class_path == "Tumor"
+    marked = tiles[0]._replace(measurements={**tiles[0].measurements, "qb: reviewed": 1.0})
+    change_in_qupath(study, remove={marked.id}, add=[marked])
+    done = write(study, other).entries[0]
+    assert (done.collected, done.corrected) == (1, 0)
+    assert [said.kind for said in stored(study)] == ["confirmed"]
+    assert shown(study)[marked.id] == ("Cancer", other)
+    assert collect(study)[0].collected == 0
+
+
 def test_a_new_run_that_knows_the_correction_takes_the_tile_over(study):
     """Its label is the class that the person gave: nothing has to be kept."""
     run_id = export(study)

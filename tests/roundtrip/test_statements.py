@@ -240,6 +240,15 @@ def test_marks_of_the_review_panel():
     assert world.collected(items) == {}
 
 
+def test_a_confirmed_class_that_a_later_run_changed_can_be_corrected_back():
+    """A confirmation gives no label, so that the class that was confirmed is a correction now."""
+    world = plain()
+    world.standing[3] = said_before("confirmed", 3, "Stroma", before="Stroma", run="R0")
+    items = objects(world.tiles("R1", {3: "Stroma"}))
+    assert world.collected(items) == {3: ("corrected", "Tumor", "Stroma")}
+    assert world.collected(items) == {}
+
+
 def test_marked_tiles_are_never_too_many():
     world = plain(200)
     changes = dict.fromkeys(range(150), "Stroma")
