@@ -20,7 +20,7 @@ from .collecting import Examination, dismiss, examine, keep
 from .file_state import contains
 from .runs import ProjectRuns
 from .shown import SHOWN
-from .tile_tables import RunTiles
+from .tile_tables import RUN_KEY, RunTiles
 
 __all__ = [
     "Corrections",
@@ -31,8 +31,9 @@ __all__ = [
     "list_corrections",
 ]
 
-_TILES = TILE_ID_BEGINNING.encode()
-"""Part of every data file with tiles of this library: QuPath writes ids as texts."""
+_TILES = (TILE_ID_BEGINNING.encode(), RUN_KEY.encode())
+"""Parts of data files with tiles of this library: QuPath writes ids and metadata as texts. Tiles
+with a new id have the metadata."""
 
 Decision = Literal["list", "collect", "accept", "dismiss"]
 
@@ -252,7 +253,9 @@ def _may_have_tiles(runs: ProjectRuns, entry_id: str) -> bool:
     """Return whether the data of a slide may say anything, without reading all of it."""
     places = (runs.project.bridge_folder, *runs.places_beside(entry_id))
     data = runs.project.folder / "data" / entry_id / DATA_FILE
-    return any((place / SHOWN / entry_id).is_dir() for place in places) or contains(data, _TILES)
+    return any((place / SHOWN / entry_id).is_dir() for place in places) or any(
+        contains(data, each) for each in _TILES
+    )
 
 
 def _judged(
