@@ -55,7 +55,7 @@ public final class SetUp {
      * @param progress called with lines for people, in threads of this package
      */
     public Running<Setup> choose(Path python, Consumer<String> progress) {
-        return Work.start("set-up", work -> keep(work, program(python), progress));
+        return Work.start("set-up", work -> keep(work, PythonCommand.findInEnvironment(python).orElse(python), progress));
     }
 
     /**
@@ -123,10 +123,6 @@ public final class SetUp {
         return setup;
     }
 
-    private static Path program(Path python) {
-        Path inside = PythonCommand.inEnvironment(python);
-        return Files.isDirectory(python) && Files.isRegularFile(inside) ? inside : python;
-    }
 
     /** Returns a folder that does not exist yet, so that no environment in use is touched. */
     private Path newFolder() throws BridgeException {

@@ -170,9 +170,13 @@ class SetUpTest {
         Path folder = home.resolve("my environment");
         Path python = FakeBridge.program(folder.resolve("bin"), "python", FakeBridge.class);
 
-        for (Path chosen : List.of(python, folder)) {
-            assertEquals(new Setup(python, BridgeVersion.current()), setUp().choose(chosen, lines::add).result());
-            assertEquals(python, Setup.load(Setup.file(env, home)).orElseThrow().python());
+        Path conda = home.resolve("conda");
+        Path ofConda = FakeBridge.program(conda, "python.exe", FakeBridge.class);
+
+        for (Map.Entry<Path, Path> chosen : Map.of(python, python, folder, python, conda, ofConda).entrySet()) {
+            Setup setup = setUp().choose(chosen.getKey(), lines::add).result();
+            assertEquals(new Setup(chosen.getValue(), BridgeVersion.current()), setup);
+            assertEquals(Optional.of(setup), Setup.load(Setup.file(env, home)));
             Files.delete(Setup.file(env, home));
         }
     }
