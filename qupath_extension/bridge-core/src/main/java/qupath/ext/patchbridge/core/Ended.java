@@ -47,6 +47,7 @@ final class Ended {
         String message = text.isEmpty()
                 ? Strings.get("error.ended.silent", status)
                 : Strings.get("error.ended", status, words.last());
-        return new BridgeException("PythonError", message, Strings.get("error.ended.hint"), text.isEmpty() ? null : text);
+        return new BridgeException(
+                "PythonError", message, Strings.get("error.ended.hint"), text.isEmpty() ? null : text);
     }
 }

@@ -25,7 +25,7 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** Makes real environments with the Python and the uv of this machine, from small wheels. */
 @Timeout(300)
-class SetUpTest {
+class PythonSetupTest {
 
     @TempDir
     Path temporary;
@@ -53,8 +53,8 @@ class SetUpTest {
         FakeWheels.unbundle();
     }
 
-    private SetUp setUp() {
-        return new SetUp(env, home);
+    private PythonSetup setUp() {
+        return new PythonSetup(env, home);
     }
 
     private Path python() throws InterruptedException {
@@ -87,7 +87,7 @@ class SetUpTest {
 
     @Test
     void uvMakesAnEnvironment() throws Exception {
-        Optional<Path> uv = new SetUp(System.getenv(), home).uv();
+        Optional<Path> uv = new PythonSetup(System.getenv(), home).uv();
         assumeTrue(uv.isPresent(), "no uv on the PATH");
         env.put("PATH", uv.get().getParent() + File.pathSeparator + env.get("PATH"));
         env.put("UV_CACHE_DIR", temporary.resolve("cache").toString());
