@@ -49,9 +49,7 @@ def window(installation, extension_jar, project, python, tmp_path_factory):
     environ = {"QUPATH_BRIDGE_HOME": str(folder / "bridge")}
     (folder / "bridge").mkdir()
     found = installation.installation
-    window = QuPathWindow(
-        found, extension_jar, project / "project.qpproj", IMAGE, folder, environ
-    )
+    window = QuPathWindow(found, extension_jar, project / "project.qpproj", IMAGE, folder, environ)
     window.python = python
     window.set_up = folder / "bridge" / "setup.json"
     yield window
@@ -126,7 +124,8 @@ def drawn(window):
     """Return the boxes of the preview, as Python's plan has them, with their labels."""
     boxes = window.run(
         """
-        def overlay = gui().viewer.customOverlayLayers.find { it.class.simpleName == 'PatchOverlay' }
+        def overlay = gui().viewer.customOverlayLayers.find {
+            it.class.simpleName == 'PatchOverlay' }
         def field = overlay.class.getDeclaredField('boxes'); field.accessible = true
         def boxes = field.get(overlay), found = []
         def add = { x, y, w, h, label -> found << [x, y, w, h, boxes.labels()[label]] }
@@ -237,7 +236,8 @@ def test_the_preview_follows_classes_and_annotations(desk, project):
         stroma = hierarchy.annotationObjects.findAll { it.pathClass?.toString() == 'Stroma' }
         fx { hierarchy.removeObjects(stroma, true) }
         try {
-            until(30) { !node('labels').children.any { it.hasProperty('text') && it.text == 'Stroma' } }
+            until(30) {
+                !node('labels').children.any { it.hasProperty('text') && it.text == 'Stroma' } }
         } finally {
             fx { hierarchy.addObjects(stroma) }
         }
@@ -384,7 +384,9 @@ def test_an_error_is_one_sentence_with_its_cure(desk):
 def test_cancel_ends_python_within_five_seconds(desk, tmp_path):
     slow = tmp_path / "python"
     real = desk.python.read_text(encoding="utf-8")
-    slow.write_text(real.replace("#!/bin/sh\n", f"#!/bin/sh\necho $$ > '{tmp_path}/pid'\nsleep 60\n"))
+    slow.write_text(
+        real.replace("#!/bin/sh\n", f"#!/bin/sh\necho $$ > '{tmp_path}/pid'\nsleep 60\n")
+    )
     slow.chmod(0o755)
     open_export(desk)
     desk.set_up.write_text(json.dumps({"python": str(slow), "version": qb.__version__}))
@@ -459,7 +461,9 @@ def test_corrections_go_the_whole_way_round(exported, desk, project):
         true"""
     )
     desk.shot("corrections")
-    items = desk.run("fx { node('items').items.collect { [it.kind(), it.after(), it.reviewer()] } }")
+    items = desk.run(
+        "fx { node('items').items.collect { [it.kind(), it.after(), it.reviewer()] } }"
+    )
     assert sorted(items) == [
         ["confirmed", labels_in_order(desk, before)[0], "Dr. Übel"],
         ["corrected", "Keratin", "Dr. Übel"],
