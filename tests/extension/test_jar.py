@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,13 @@ def test_the_jar_has_our_classes_alone(extension_jar):
     with zipfile.ZipFile(extension_jar) as jar:
         extension = jar.read(service).decode().strip()
     assert f"{extension.replace('.', '/')}.class" in names
+
+
+def test_no_names_in_the_jar_differ_only_in_case(extension_jar):
+    """Sources and classes have the same names, and many file systems know no difference."""
+    with zipfile.ZipFile(extension_jar) as jar:
+        names = Counter(name.lower() for name in jar.namelist())
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def find_member(library, reference):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 EXTENSION = Path(__file__).parents[2] / "qupath_extension"
 BUNDLE = "bridge-core/src/main/resources/qupath/ext/patchbridge/strings.properties"
+LITERAL = re.compile(r"""'(?:[^'\\\n]|\\.)'|"((?:[^"\\\n]|\\.)*)\"""")
+"""A text in Java; a single character such as '"' is read past."""
 
 
 def read_texts():
@@ -38,7 +40,7 @@ def test_each_text_that_the_code_names_is_there():
 
 
 def test_no_text_is_left_that_the_code_does_not_name():
-    literals = {text for source in read_sources() for text in re.findall(r'"([^"\n]+)"', source)}
+    literals = {text for source in read_sources() for text in LITERAL.findall(source)}
     beginnings = tuple(text for text in literals if re.fullmatch(r"[a-z-]+\.([a-z_-]+\.)*", text))
     unused = [
         key

@@ -58,7 +58,8 @@ public record BridgeCheck(String version, String python, List<String> problems) 
     private static List<String> texts(JsonElement array) {
         List<String> texts = new ArrayList<>();
         if (array instanceof JsonArray elements) {
-            elements.forEach(element -> texts.add(element.isJsonPrimitive() ? element.getAsString() : element.toString()));
+            elements.forEach(element ->
+                    texts.add(element.isJsonPrimitive() ? element.getAsString() : element.toString()));
         }
         return List.copyOf(texts);
     }

@@ -148,7 +148,7 @@ public final class BridgeSession implements AutoCloseable {
     }
 
     private void answer(Job job) throws BridgeException, InterruptedException {
-        boolean old = child != null && child.isAlive();
+        boolean old = child != null;
         if (!old) {
             startChild();
         }
@@ -158,7 +158,7 @@ public final class BridgeSession implements AutoCloseable {
         try (Exchange exchange = Exchange.write(job.request)) {
             boolean done = ask(job, exchange);
             if (!done && old) {
-                // It died of an earlier request, or idle: a new one gets its chance.
+                // It may have died of an earlier request, or idle: a new one gets its chance.
                 startChild();
                 done = ask(job, exchange);
             }

@@ -31,7 +31,8 @@ final class BundledWheel {
             Files.copy(stream, file);
             return file;
         } catch (IOException e) {
-            throw new BridgeException("SetupError", Strings.get("error.wheel.copy", e.getMessage()), null, e.toString());
+            throw new BridgeException(
+                    "SetupError", Strings.get("error.wheel.copy", e.getMessage()), null, e.toString());
         }
     }
 }

@@ -18,7 +18,8 @@ final class Ended {
     static void checkProgram(Path python) throws BridgeException {
         if (Files.isDirectory(python)) {
             throw new BridgeException("PythonError", Strings.get("error.python.folder", python),
-                    Strings.get("error.python.folder.hint", PythonCommand.inEnvironment(python)), null);
+                    Strings.get("error.python.folder.hint",
+                            PythonCommand.findInEnvironment(python).orElse(PythonCommand.inEnvironment(python))), null);
         }
         if (!Files.isRegularFile(python)) {
             throw new BridgeException("PythonError", Strings.get("error.python.missing", python),
@@ -46,6 +47,7 @@ final class Ended {
         String message = text.isEmpty()
                 ? Strings.get("error.ended.silent", status)
                 : Strings.get("error.ended", status, words.last());
-        return new BridgeException("PythonError", message, Strings.get("error.ended.hint"), text.isEmpty() ? null : text);
+        return new BridgeException(
+                "PythonError", message, Strings.get("error.ended.hint"), text.isEmpty() ? null : text);
     }
 }

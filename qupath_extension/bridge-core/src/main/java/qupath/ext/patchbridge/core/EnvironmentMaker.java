@@ -50,7 +50,8 @@ final class EnvironmentMaker {
             progress.accept(Strings.get("setup.install", BridgeVersion.current()));
             run(work, installCommand(python, wheel));
         } catch (IOException e) {
-            throw new BridgeException("SetupError", Strings.get("error.wheel.copy", e.getMessage()), null, e.toString());
+            throw new BridgeException(
+                    "SetupError", Strings.get("error.wheel.copy", e.getMessage()), null, e.toString());
         } finally {
             if (temporary != null) {
                 Exchange.removeTree(temporary);

@@ -63,7 +63,8 @@ final class Interpreters {
             for (String variable : List.of("LOCALAPPDATA", "ProgramFiles")) {
                 String root = env.get(variable);
                 if (root != null) {
-                    folders.addAll(children(Path.of(root).resolve(variable.equals("LOCALAPPDATA") ? "Programs/Python" : "")));
+                    String inside = variable.equals("LOCALAPPDATA") ? "Programs/Python" : "";
+                    folders.addAll(children(Path.of(root).resolve(inside)));
                 }
             }
             return folders;
@@ -102,7 +103,8 @@ final class Interpreters {
     }
 
     private static boolean mayBePython(Path file) {
-        return NAME.matcher(file.getFileName().toString()).matches() && Files.isRegularFile(file) && Files.isExecutable(file);
+        return NAME.matcher(file.getFileName().toString()).matches()
+                && Files.isRegularFile(file) && Files.isExecutable(file);
     }
 
     private static Path real(Path file) {
@@ -114,7 +116,8 @@ final class Interpreters {
     }
 
     /** Starts a Python to hear its version; empty if it is too old, broken, or silent for long. */
-    static Optional<Interpreter> ask(Path python, Map<String, String> env, boolean withVenv) throws InterruptedException {
+    static Optional<Interpreter> ask(Path python, Map<String, String> env, boolean withVenv)
+            throws InterruptedException {
         String code = (withVenv ? "import venv, ensurepip; " : "")
                 + "import sys; print('python %d.%d.%d' % sys.version_info[:3])";
         AtomicReference<String> answer = new AtomicReference<>("");

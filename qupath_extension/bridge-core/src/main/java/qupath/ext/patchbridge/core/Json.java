@@ -22,7 +22,7 @@ final class Json {
     static Optional<JsonObject> object(String text) {
         try {
             JsonElement element = STRICT.fromJson(text);
-            return element != null && element.isJsonObject() ? Optional.of(element.getAsJsonObject()) : Optional.empty();
+            return element instanceof JsonObject object ? Optional.of(object) : Optional.empty();
         } catch (IOException | JsonParseException | IllegalStateException e) {
             return Optional.empty();
         }

@@ -50,7 +50,7 @@ final class ProcessTree {
     /** Returns false if the thread was interrupted. */
     private static boolean sleep() {
         try {
-            Thread.sleep(20);
+            Thread.sleep(50);
             return true;
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();

@@ -6,6 +6,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Optional;
 import java.util.TreeMap;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
@@ -45,9 +46,15 @@ final class PythonCommand {
         return python.getFileName().toString().toLowerCase(Locale.ROOT).startsWith("python");
     }
 
-    /** Returns the interpreter in the folder of an environment, whether it is there or not. */
+    /** Returns where the interpreter of an environment is that venv or uv makes. */
     static Path inEnvironment(Path folder) {
         return WINDOWS ? folder.resolve("Scripts").resolve("python.exe") : folder.resolve("bin").resolve("python");
+    }
+
+    /** Returns the interpreter in the folder of an environment of any kind, such as one of conda. */
+    static Optional<Path> findInEnvironment(Path folder) {
+        return Stream.of("bin/python", "Scripts/python.exe", "python.exe")
+                .map(folder::resolve).filter(Files::isRegularFile).findFirst();
     }
 
     /** Returns the variables of a Python that is started in the environment {@code env}. */

@@ -173,6 +173,14 @@ class BridgeSessionTest {
     }
 
     @Test
+    void closeEndsAProcessThatHasNothingToDo() throws Exception {
+        JsonObject first = value(submit("count", "a"));
+        session.close();
+
+        Processes.await("it ends", () -> !Processes.runs(pid(first)));
+    }
+
+    @Test
     void warmUpStartsTheProcess() throws Exception {
         session.warmUp();
         Processes.await("it runs", () -> ProcessHandle.current().descendants().count() > 0);

@@ -42,9 +42,11 @@ class PythonLocatorTest {
         beside = program(temporary.resolve("package/.venv/bin/python"));
         onPath = program(temporary.resolve("second").resolve("qupath-bridge"));
         Files.createDirectories(temporary.resolve("first").resolve("qupath-bridge"));
+        Path plain = Files.createDirectories(temporary.resolve("zeroth")).resolve("qupath-bridge");
+        Files.writeString(plain, "no program");
         env = new HashMap<>(Map.of(
                 "QUPATH_BRIDGE_PYTHON", named.toString(),
-                "PATH", temporary.resolve("first") + File.pathSeparator + File.pathSeparator
+                "PATH", plain.getParent() + File.pathSeparator + temporary.resolve("first") + File.pathSeparator + File.pathSeparator
                         + onPath.getParent() + File.pathSeparator + temporary.resolve("third")));
     }
 

@@ -69,17 +69,17 @@ class RealPythonTest {
     @Test
     @EnabledIfEnvironmentVariable(named = "QUPATH_BRIDGE_REAL_SETUP", matches = ".+", disabledReason = "not wanted")
     void theWheelIsInstalledFromTheRegistryAndFromAFolder() throws Exception {
-        assumeTrue(SetUp.class.getResource("wheel") != null, "this build carries no wheel");
+        assumeTrue(PythonSetup.class.getResource("wheel") != null, "this build carries no wheel");
         Map<String, String> env = new HashMap<>(System.getenv());
         env.put("QUPATH_BRIDGE_HOME", Processes.folder(temporary).toString());
         env.put("PATH", Processes.withoutUv(env.get("PATH")));
-        Setup online = new SetUp(env, temporary).make(null, null, log::add).result();
+        Setup online = new PythonSetup(env, temporary).make(null, null, log::add).result();
         talk(online.python());
 
         Path wheels = download(online.python());
         env.put("PIP_INDEX_URL", "http://127.0.0.1:9/");
         env.remove("PIP_FIND_LINKS");
-        Setup offline = new SetUp(env, temporary).make(null, wheels, log::add).result();
+        Setup offline = new PythonSetup(env, temporary).make(null, wheels, log::add).result();
         talk(offline.python());
         assertFalse(Files.exists(online.python()));
     }

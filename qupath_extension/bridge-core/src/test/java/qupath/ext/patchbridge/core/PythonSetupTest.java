@@ -25,7 +25,7 @@ import org.junit.jupiter.api.io.TempDir;
 
 /** Makes real environments with the Python and the uv of this machine, from small wheels. */
 @Timeout(300)
-class SetUpTest {
+class PythonSetupTest {
 
     @TempDir
     Path temporary;
@@ -53,8 +53,8 @@ class SetUpTest {
         FakeWheels.unbundle();
     }
 
-    private SetUp setUp() {
-        return new SetUp(env, home);
+    private PythonSetup setUp() {
+        return new PythonSetup(env, home);
     }
 
     private Path python() throws InterruptedException {
@@ -87,7 +87,7 @@ class SetUpTest {
 
     @Test
     void uvMakesAnEnvironment() throws Exception {
-        Optional<Path> uv = new SetUp(System.getenv(), home).uv();
+        Optional<Path> uv = new PythonSetup(System.getenv(), home).uv();
         assumeTrue(uv.isPresent(), "no uv on the PATH");
         env.put("PATH", uv.get().getParent() + File.pathSeparator + env.get("PATH"));
         env.put("UV_CACHE_DIR", temporary.resolve("cache").toString());
@@ -170,9 +170,13 @@ class SetUpTest {
         Path folder = home.resolve("my environment");
         Path python = FakeBridge.program(folder.resolve("bin"), "python", FakeBridge.class);
 
-        for (Path chosen : List.of(python, folder)) {
-            assertEquals(new Setup(python, BridgeVersion.current()), setUp().choose(chosen, lines::add).result());
-            assertEquals(python, Setup.load(Setup.file(env, home)).orElseThrow().python());
+        Path conda = home.resolve("conda");
+        Path ofConda = FakeBridge.program(conda, "python.exe", FakeBridge.class);
+
+        for (Map.Entry<Path, Path> chosen : Map.of(python, python, folder, python, conda, ofConda).entrySet()) {
+            Setup setup = setUp().choose(chosen.getKey(), lines::add).result();
+            assertEquals(new Setup(chosen.getValue(), BridgeVersion.current()), setup);
+            assertEquals(Optional.of(setup), Setup.load(Setup.file(env, home)));
             Files.delete(Setup.file(env, home));
         }
     }

@@ -10,7 +10,7 @@ import java.util.Optional;
 import java.util.function.Consumer;
 
 /** Chooses the Python that the extension and the scripts use, or makes one. */
-public final class SetUp {
+public final class PythonSetup {
 
     private static final String PREFIX = "python-";
 
@@ -23,7 +23,7 @@ public final class SetUp {
      * @param env the environment's variables
      * @param home the user's home folder
      */
-    public SetUp(Map<String, String> env, Path home) {
+    public PythonSetup(Map<String, String> env, Path home) {
         this.env = Map.copyOf(env);
         this.home = home;
     }
@@ -55,7 +55,8 @@ public final class SetUp {
      * @param progress called with lines for people, in threads of this package
      */
     public Running<Setup> choose(Path python, Consumer<String> progress) {
-        return Work.start("set-up", work -> keep(work, program(python), progress));
+        Path program = PythonCommand.findInEnvironment(python).orElse(python);
+        return Work.start("set-up", work -> keep(work, program, progress));
     }
 
     /**
@@ -123,10 +124,6 @@ public final class SetUp {
         return setup;
     }
 
-    private static Path program(Path python) {
-        Path inside = PythonCommand.inEnvironment(python);
-        return Files.isDirectory(python) && Files.isRegularFile(inside) ? inside : python;
-    }
 
     /** Returns a folder that does not exist yet, so that no environment in use is touched. */
     private Path newFolder() throws BridgeException {
