@@ -148,7 +148,7 @@ int choose(String text, List<String> buttons, String details = null) {
         Alert alert = new Alert(Alert.AlertType.NONE, text, (types + (details ? [copy] : [])) as ButtonType[])
         alert.setTitle('qupath-bridge')
         alert.initOwner(getQuPath().getStage())
-        alert.getDialogPane().setMinSize(500, 150)
+        alert.getDialogPane().with { DialogPane pane -> pane.setPrefWidth(560); pane.setMinHeight(javafx.scene.layout.Region.USE_PREF_SIZE) }
         alert.getDialogPane().lookupButton(copy)?.addEventFilter(ActionEvent.ACTION, { ActionEvent event ->
             Clipboard.getSystemClipboard().setContent([(DataFormat.PLAIN_TEXT): (Object) "${text}\n${details}".toString()])
             event.consume()
