@@ -331,9 +331,9 @@ def labels_in_order(window, before):
         def tiles = gui().imageData.hierarchy.tileObjects.sort(false) { a, b ->
             a.ROI.boundsY <=> b.ROI.boundsY ?: a.ROI.boundsX <=> b.ROI.boundsX }
         tiles.take(3).collect { tile ->
-            tile.measurementList.names.findAll { it.startsWith('qb: ') && !(it in
+            tile.measurements.findAll { it.key.startsWith('qb: ') && !(it.key in
                 ['qb: label share', 'qb: margin', 'qb: reviewed']) }
-                .max { tile.measurementList.get(it) }.substring(4) }"""
+                .max { it.value }.key.substring(4) }"""
     )
 
 
@@ -405,6 +405,27 @@ def test_cancel_ends_python_within_five_seconds(desk, tmp_path):
     assert milliseconds < 5000
     assert desk.run("fx { node('outcome').text }") == "Stopped."
     assert not desk.run("fx { titles().contains('Patch bridge') }")
+
+
+def test_images_are_chosen_in_a_list(desk):
+    open_export(desk)
+    desk.run("fx { node('images').value = node('images').items[1]; node('export').fire() }; true")
+    assert desk.run("fx { node('outcome').text }") == "Choose at least one image."
+    desk.run(
+        """
+        javafx.application.Platform.runLater {
+            def buttons = stage('Export patches').scene.root.lookupAll('.button')
+            buttons.find { it.text == 'Choose…' }.fire()
+        }
+        until(20) { titles().contains('Images to export') }
+        fx {
+            def pane = stage('Images to export').scene.root
+            pane.lookupAll('.check-box').find { it.text == 'CMU-1-Small-Region.svs' }.fire()
+            pane.lookupButton(javafx.scene.control.ButtonType.OK).fire()
+        }"""
+    )
+    shown = desk.run("fx { node('images').lookup('.list-cell').text }")
+    assert shown == "chosen images (1)"
 
 
 class CancelSoon:
