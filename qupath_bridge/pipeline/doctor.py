@@ -88,7 +88,7 @@ def _speed() -> Iterator[Check]:
     yield Check("cores", "optional" if more else "ok", f"{cores} of {there}", more)
     if shutil.which("nvidia-smi"):
         version = _version("cucim-cu12")
-        install = "run pip install 'qupath-bridge[cucim]': the reader cucim decodes JPEG slides on it"
+        install = "run pip install 'qupath-bridge[cucim]': the reader cucim uses it"
         yield Check(
             "NVIDIA GPU",
             "ok" if version else "optional",

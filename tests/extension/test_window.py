@@ -49,9 +49,7 @@ def window(installation, extension_jar, project, python, tmp_path_factory):
     environ = {"QUPATH_BRIDGE_HOME": str(folder / "bridge")}
     (folder / "bridge").mkdir()
     found = installation.installation
-    window = QuPathWindow(
-        found, extension_jar, project / "project.qpproj", IMAGE, folder, environ
-    )
+    window = QuPathWindow(found, extension_jar, project / "project.qpproj", IMAGE, folder, environ)
     window.python = python
     window.set_up = folder / "bridge" / "setup.json"
     yield window
@@ -126,7 +124,8 @@ def drawn(window):
     """Return the boxes of the preview, as Python's plan has them, with their labels."""
     boxes = window.run(
         """
-        def overlay = gui().viewer.customOverlayLayers.find { it.class.simpleName == 'PatchOverlay' }
+        def overlay = gui().viewer.customOverlayLayers.find {
+            it.class.simpleName == 'PatchOverlay' }
         def field = overlay.class.getDeclaredField('boxes'); field.accessible = true
         def boxes = field.get(overlay), found = []
         def add = { x, y, w, h, label -> found << [x, y, w, h, boxes.labels()[label]] }
@@ -237,7 +236,8 @@ def test_the_preview_follows_classes_and_annotations(desk, project):
         stroma = hierarchy.annotationObjects.findAll { it.pathClass?.toString() == 'Stroma' }
         fx { hierarchy.removeObjects(stroma, true) }
         try {
-            until(30) { !node('labels').children.any { it.hasProperty('text') && it.text == 'Stroma' } }
+            until(30) {
+                !node('labels').children.any { it.hasProperty('text') && it.text == 'Stroma' } }
         } finally {
             fx { hierarchy.addObjects(stroma) }
         }
@@ -331,9 +331,9 @@ def labels_in_order(window, before):
         def tiles = gui().imageData.hierarchy.tileObjects.sort(false) { a, b ->
             a.ROI.boundsY <=> b.ROI.boundsY ?: a.ROI.boundsX <=> b.ROI.boundsX }
         tiles.take(3).collect { tile ->
-            tile.measurementList.names.findAll { it.startsWith('qb: ') && !(it in
+            tile.measurements.findAll { it.key.startsWith('qb: ') && !(it.key in
                 ['qb: label share', 'qb: margin', 'qb: reviewed']) }
-                .max { tile.measurementList.get(it) }.substring(4) }"""
+                .max { it.value }.key.substring(4) }"""
     )
 
 
@@ -384,7 +384,9 @@ def test_an_error_is_one_sentence_with_its_cure(desk):
 def test_cancel_ends_python_within_five_seconds(desk, tmp_path):
     slow = tmp_path / "python"
     real = desk.python.read_text(encoding="utf-8")
-    slow.write_text(real.replace("#!/bin/sh\n", f"#!/bin/sh\necho $$ > '{tmp_path}/pid'\nsleep 60\n"))
+    slow.write_text(
+        real.replace("#!/bin/sh\n", f"#!/bin/sh\necho $$ > '{tmp_path}/pid'\nsleep 60\n")
+    )
     slow.chmod(0o755)
     open_export(desk)
     desk.set_up.write_text(json.dumps({"python": str(slow), "version": qb.__version__}))
@@ -403,6 +405,27 @@ def test_cancel_ends_python_within_five_seconds(desk, tmp_path):
     assert milliseconds < 5000
     assert desk.run("fx { node('outcome').text }") == "Stopped."
     assert not desk.run("fx { titles().contains('Patch bridge') }")
+
+
+def test_images_are_chosen_in_a_list(desk):
+    open_export(desk)
+    desk.run("fx { node('images').value = node('images').items[1]; node('export').fire() }; true")
+    assert desk.run("fx { node('outcome').text }") == "Choose at least one image."
+    desk.run(
+        """
+        javafx.application.Platform.runLater {
+            def buttons = stage('Export patches').scene.root.lookupAll('.button')
+            buttons.find { it.text == 'Choose…' }.fire()
+        }
+        until(20) { titles().contains('Images to export') }
+        fx {
+            def pane = stage('Images to export').scene.root
+            pane.lookupAll('.check-box').find { it.text == 'CMU-1-Small-Region.svs' }.fire()
+            pane.lookupButton(javafx.scene.control.ButtonType.OK).fire()
+        }"""
+    )
+    shown = desk.run("fx { node('images').lookup('.list-cell').text }")
+    assert shown == "chosen images (1)"
 
 
 class CancelSoon:
@@ -459,7 +482,9 @@ def test_corrections_go_the_whole_way_round(exported, desk, project):
         true"""
     )
     desk.shot("corrections")
-    items = desk.run("fx { node('items').items.collect { [it.kind(), it.after(), it.reviewer()] } }")
+    items = desk.run(
+        "fx { node('items').items.collect { [it.kind(), it.after(), it.reviewer()] } }"
+    )
     assert sorted(items) == [
         ["confirmed", labels_in_order(desk, before)[0], "Dr. Übel"],
         ["corrected", "Keratin", "Dr. Übel"],

@@ -101,7 +101,7 @@ class QuPathWindow:
     def _start_display(self):
         read, write = os.pipe()
         screen = ["-screen", "0", "1400x900x24", "-nolisten", "tcp"]
-        with open(self.folder / "display.log", "w") as log:
+        with (self.folder / "display.log").open("w") as log:
             self._popen(
                 ["Xvfb", "-displayfd", str(write), *screen],
                 pass_fds=[write], stdout=log, stderr=log,
@@ -146,7 +146,7 @@ class QuPathWindow:
             "LC_ALL": "C.UTF-8",
             **environ,
         }
-        with open(self.folder / "qupath.log", "w") as log:
+        with (self.folder / "qupath.log").open("w") as log:
             self._popen(command, env=variables, stdout=log, stderr=log)
         self._wait(self._drive / "ready", START, "the start")
 

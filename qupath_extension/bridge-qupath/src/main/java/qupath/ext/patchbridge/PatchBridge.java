@@ -86,9 +86,24 @@ public final class PatchBridge {
      */
     public static void collectCorrections(String reviewer)
             throws BridgeException, InterruptedException {
+        corrections("collect", reviewer);
+    }
+
+    /** Takes the image's unsure changes as corrections. */
+    public static void acceptCorrections() throws BridgeException, InterruptedException {
+        corrections("accept", null);
+    }
+
+    /** Takes the image's unsure changes as an accident. */
+    public static void dismissCorrections() throws BridgeException, InterruptedException {
+        corrections("dismiss", null);
+    }
+
+    private static void corrections(String action, String reviewer)
+            throws BridgeException, InterruptedException {
         OpenImage image = image();
         wait(Request.of("corrections").project(image.projectFile()).reviewer(reviewer)
-                .with("action", "collect").with("entries", List.of(image.entry().getID())));
+                .with("action", action).with("entries", List.of(image.entry().getID())));
     }
 
     private static String change(TileChange.Action action, String run)

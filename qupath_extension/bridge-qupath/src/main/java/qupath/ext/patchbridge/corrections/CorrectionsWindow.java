@@ -130,8 +130,6 @@ public final class CorrectionsWindow {
                 return;
             }
             ask("collect", null);
-            open.forEach(image -> History.add(image.data(), Strings.get("history.collect"),
-                    "collectCorrections", bridge.reviewer()));
         });
     }
 
@@ -152,9 +150,20 @@ public final class CorrectionsWindow {
                 show(SlideCorrections.list(value));
             } else {
                 outcome.setText(Strings.get("corrections.done." + action));
+                remember(action, entries);
                 ask("list", null);
             }
         });
+    }
+
+    /** Writes what was done into the history of the images that are open. */
+    private void remember(String action, List<String> entries) {
+        String[] arguments = "collect".equals(action) ? new String[] {bridge.reviewer()}
+                : new String[0];
+        Images.open(bridge.qupath()).stream()
+                .filter(image -> entries == null || entries.contains(image.entry().getID()))
+                .forEach(image -> History.add(image.data(), Strings.get("history." + action),
+                        action + "Corrections", arguments));
     }
 
     private void show(List<SlideCorrections> all) {

@@ -106,7 +106,6 @@ final class ImageChoice extends HBox {
             List<String> ids = new ArrayList<>(boxes.keySet());
             ids.removeIf(id -> !boxes.get(id).isSelected());
             chosen.addAll(ids);
-            which.setButtonCell(null);
             which.setValue(Which.THIS);  // shows the number anew
             which.setValue(Which.CHOSEN);
         }

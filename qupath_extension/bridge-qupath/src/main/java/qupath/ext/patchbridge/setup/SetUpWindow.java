@@ -26,8 +26,8 @@ import javafx.util.StringConverter;
 import qupath.ext.patchbridge.core.BridgeException;
 import qupath.ext.patchbridge.core.Interpreter;
 import qupath.ext.patchbridge.core.PythonLocator;
+import qupath.ext.patchbridge.core.PythonSetup;
 import qupath.ext.patchbridge.core.Running;
-import qupath.ext.patchbridge.core.SetUp;
 import qupath.ext.patchbridge.core.Setup;
 import qupath.ext.patchbridge.core.Strings;
 import qupath.ext.patchbridge.ui.Bridge;
@@ -42,7 +42,7 @@ public final class SetUpWindow {
     private static final int LINES = 8;
 
     private final Bridge bridge;
-    private final SetUp setUp;
+    private final PythonSetup setUp;
     private final Stage stage;
     private final RadioButton make = new RadioButton(Strings.get("setup-window.make"));
     private final RadioButton choose = new RadioButton(Strings.get("setup-window.choose"));
@@ -59,7 +59,7 @@ public final class SetUpWindow {
     /** Makes the window. */
     public SetUpWindow(Bridge bridge) {
         this.bridge = bridge;
-        this.setUp = new SetUp(System.getenv(), Path.of(System.getProperty("user.home")));
+        this.setUp = new PythonSetup(System.getenv(), Path.of(System.getProperty("user.home")));
         stage = Windows.stage(bridge.window(), Strings.get("setup-window.title"), content());
         stage.setOnHidden(event -> stop());
     }
