@@ -37,7 +37,9 @@ def tile(number, class_path, run, *, share=0.5, **metadata):
 def run_tiles(run, classes, *, share=0.5, rule=None, labels=(), rules=None):
     """Return what a run wrote: its class of each box, by the number of the box."""
     tiles = (
-        tile(i, c, run, share=share, **({"qb.rule": rules[i]} if rules and i in rules else {}))
+        tile(
+            i, c, run, share=share, **({"qb.rule label": rules[i]} if rules and i in rules else {})
+        )
         for i, c in classes.items()
     )
     return RunTiles.of(run, tiles, fingerprint="F", rule=rule, labels=frozenset(labels))
@@ -235,6 +237,15 @@ def test_marks_of_the_review_panel():
         3: ("corrected", "Tumor", "Stroma"),
         4: ("rejected", "Tumor", "Ignore*"),
     }
+    assert world.collected(items) == {}
+
+
+def test_a_confirmed_class_that_a_later_run_changed_can_be_corrected_back():
+    """A confirmation gives no label, so that the class that was confirmed is a correction now."""
+    world = plain()
+    world.standing[3] = said_before("confirmed", 3, "Stroma", before="Stroma", run="R0")
+    items = objects(world.tiles("R1", {3: "Stroma"}))
+    assert world.collected(items) == {3: ("corrected", "Tumor", "Stroma")}
     assert world.collected(items) == {}
 
 
