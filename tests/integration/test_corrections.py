@@ -10,7 +10,9 @@ import qupath_bridge as qb
 from qupath_bridge.cli import main
 from qupath_bridge.errors import UsageError
 from qupath_bridge.patches.corrections import to_lines
+from qupath_bridge.roundtrip.collecting import examine, keep
 from qupath_bridge.roundtrip.corrections import collect_corrections
+from qupath_bridge.roundtrip.runs import ProjectRuns
 from qupath_bridge.sources.corrections import read_corrections
 from qupath_bridge.testing.projects import tree_hashes
 
@@ -481,3 +483,18 @@ def test_export_collects_first_and_applies(study):
     done = write(study, run.run_id).entries[0]
     assert (done.collected, done.corrected, done.rejected) == (0, 0, 0)
     assert collect(study)[0].collected == 0
+
+
+def test_two_people_collect_at_once(study):
+    """Both looked before either stored: each has a file of its own, and both count."""
+    run_id = export(study)
+    write(study, run_id)
+    say(study, run_id, {3: "Necrosis"})
+    with qb.open_project(study.project, engine="embedded") as project:
+        runs, objects = ProjectRuns(project.info), project["1"].read(detections=True).objects
+        seen = [examine(runs, "1", objects, reviewer=name) for name in ("Ann", "Bob")]
+        for each in seen:
+            keep(runs, each)
+    assert sorted(said.reviewer for said in stored(study)) == ["Ann", "Bob"]
+    assert collect(study)[0].collected == 0
+    assert qb.corrections(study.project).agreement[0].disagreements == 0

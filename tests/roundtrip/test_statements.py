@@ -327,6 +327,14 @@ def test_a_removal_that_was_never_saved():
     assert world.seen([])[1].event == world.events[1]
 
 
+def test_a_dismissed_class_that_is_taken_back_says_nothing():
+    """The event has it as shown, but nobody meant it: there is nothing to withdraw."""
+    world = plain()
+    world.event("dismiss", dict.fromkeys(range(30), "R1"), {3: "Stroma"})
+    assert world.said(objects(world.tiles("R1", {3: "Stroma"}))) == NOTHING
+    assert world.said(objects(world.tiles("R1"))) == NOTHING
+
+
 # --- two runs ------------------------------------------------------------------------------------
 
 
@@ -433,6 +441,10 @@ def test_without_metadata_the_measurements_tell_the_run():
     stored = 0.10000000149011612  # 0.1 with 32 bits
     items = objects([tile(i, "Stroma", "", share=stored) for i in range(30)], metadata=False)
     assert set(world.seen(items)[2].values()) == {"R1"}
+    marked = objects(
+        [tile(i, "Stroma", "", share=stored) for i in range(30)], metadata=False, reviewed=[3]
+    )
+    assert set(world.seen(marked)[2].values()) == {"R1"}
     other = objects([tile(i, "Stroma", "", share=0.7) for i in range(30)], metadata=False)
     assert set(world.seen(other)[2].values()) == {"R2"}  # the newest that lists them
 
@@ -492,6 +504,16 @@ def test_layers_are_small_and_give_the_same_tiles_back():
         "R2": Layer("R2"),
         "R3": Layer("R3", only=(identity(1700),)),
     }
+
+
+def test_an_old_run_over_a_new_one_needs_no_exceptions():
+    runs = {
+        "R1": run_tiles("R1", dict.fromkeys(range(1000), "Tumor")),
+        "R2": run_tiles("R2", dict.fromkeys(range(500, 1500), "Stroma")),
+    }
+    state = {**dict.fromkeys(range(1000, 1500), "R2"), **dict.fromkeys(range(1000), "R1")}
+    origins = {identity(i): run for i, run in state.items()}
+    assert layers_of(origins, runs.get) == (Layer("R2"), Layer("R1"))
 
 
 def test_keys_are_ordered_whatever_the_clocks_say():
