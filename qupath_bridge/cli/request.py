@@ -10,8 +10,8 @@ from typing import Any
 
 from qupath_bridge.api.requests import answer, prepare, start_event
 
-from .output import json_text
-from .streams import print_to_program
+from .output import print_json_line
+from .streams import silence
 
 __all__ = ["run_request"]
 
@@ -41,5 +41,8 @@ class _Events:
     def emit(self, event: Mapping[str, Any]) -> None:
         if self.gone.is_set():
             return
-        if not print_to_program(json_text(event)):
+        try:
+            print_json_line(event)
+        except OSError:
+            silence(sys.stdout)
             self.gone.set()

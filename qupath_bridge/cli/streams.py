@@ -16,7 +16,6 @@ __all__ = [
     "flush_result",
     "open_missing",
     "print_to_people",
-    "print_to_program",
     "show_escaped",
     "silence",
 ]
@@ -59,16 +58,6 @@ def print_to_people(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
     except OSError:
         silence(sys.stderr)
-
-
-def print_to_program(line: str) -> bool:
-    """Print a line on stdout at once; return False if nobody reads it any more."""
-    try:
-        print(line, flush=True)
-    except OSError:
-        silence(sys.stdout)
-        return False
-    return True
 
 
 class ResultError(Exception):
