@@ -42,7 +42,7 @@ _PALE = 0.28
 """Luminance, 0 to 1, above which a colour has a contrast below 3 to 1 on glass."""
 _GAMMA = 2.2
 _MARKS: Mapping[Reason, RGB] = {
-    Reason.REJECTED: (150, 0, 150),
+    Reason.REJECTED: (0, 0, 0),
     Reason.EDGE: (110, 110, 110),
     Reason.EXCLUDED: (200, 0, 0),
     Reason.OUTSIDE: (110, 110, 110),
@@ -98,10 +98,13 @@ def scale_length(longest: float, *, known: bool) -> tuple[float, str]:
 def draw_mark(
     pen: ImageDraw.ImageDraw, reason: Reason, centre: tuple[float, float], radius: float
 ) -> None:
-    """Draw the mark of a box: a cross, a ring, a square, a stroke or a dot, by its reason."""
+    """Draw the mark of a box by its reason: a plus, cross, ring, square, stroke or dot."""
     (x, y), color = centre, _MARKS.get(reason, UNCLASSIFIED)
     ink = (*color, 200)
-    if reason in {Reason.EXCLUDED, Reason.REJECTED}:
+    if reason is Reason.REJECTED:
+        pen.line((x - radius, y, x + radius, y), fill=ink, width=3)
+        pen.line((x, y - radius, x, y + radius), fill=ink, width=3)
+    elif reason is Reason.EXCLUDED:
         pen.line((x - radius, y - radius, x + radius, y + radius), fill=ink, width=2)
         pen.line((x - radius, y + radius, x + radius, y - radius), fill=ink, width=2)
     elif reason is Reason.OUTSIDE:

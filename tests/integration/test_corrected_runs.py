@@ -407,6 +407,32 @@ def test_damaged_inputs_are_found(study):
     assert [(f.kind, f.path) for f in qb.verify(updated).findings] == [("missing", name)]
 
 
+def test_a_report_with_another_confusion_is_found(study):
+    first = export(study.project, study.folder / "a")
+    row = next(iter(rows_of(first).values()))
+    collected(study.project, [said(row, "Fat")])
+    run = export(study.project, study.folder / "b")
+    path = study.folder / "b" / "report.json"
+    report = json.loads(path.read_bytes())
+    report["confusion"][0]["patches"] = 7
+    path.write_text(json.dumps(report))
+    assert [(f.path, f.problem) for f in qb.verify(run, pixels=0).findings] == [
+        ("report.json", "its confusion is not the sum of those of its slides")
+    ]
+
+
+@pytest.mark.parametrize("name", ["../secret", "inputs/corrections/../x-0123456789abcdef.jsonl"])
+def test_a_record_cannot_lead_out_of_its_output(study, name):
+    run = export(study.project, study.folder / "a")
+    path = study.folder / "a" / "run.json"
+    path.write_text(json.dumps({**run.record, "inputs": {name: "xxh3_128:0"}}))
+    for mode in ({"resume": True}, {"update": True}):
+        with pytest.raises(OutputError, match="run.json in .* is damaged: inputs"):
+            export(study.project, study.folder / "a", **mode)
+    with pytest.raises(OutputError, match="is damaged"):
+        qb.verify(study.folder / "a")
+
+
 def test_plans_keep_the_inputs_that_they_were_made_with(study):
     first = export(study.project, study.folder / "a")
     row = next(iter(rows_of(first).values()))
