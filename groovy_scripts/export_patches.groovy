@@ -61,7 +61,7 @@ try {
     stop(bridge)
 }
 
-/** The request that goes on with an export that was stopped, if somebody wants that; null where the person cancels. */
+/** The request that continues an export that was stopped, if somebody wants that; null if the person cancels. */
 Map stopped(Map bridge, Map request, String wanted) {
     List<Map> all = ((List<Map>) ask(bridge, [command: 'runs', out: request.out])['unfinished']).findAll { Map each -> ((List) each['entries']).containsAll((List) request.entries ?: []) }
     Map last = all ? all[-1] : null
@@ -74,7 +74,7 @@ Map stopped(Map bridge, Map request, String wanted) {
     return choice == 0 ? [command: 'export', resume: true, out: last['out']] : choice == 1 ? request : null
 }
 
-/** Saves annotations that are not saved, or writes them to files, returned by image ID; null where the person cancels. */
+/** Saves annotations that are not saved, or writes them to files, returned by image ID; null if the person cancels. */
 Map<String, String> unsavedAnnotations(String only, String wanted, File folder) {
     Map<String, String> live = [:]
     Object window = getQuPath()
@@ -108,7 +108,7 @@ void fail(String sentence, String details = null) { throw new IllegalStateExcept
 void say(String text) { println "qupath-bridge: ${text}" }
 Map readJson(File file) { return (Map) GsonTools.getInstance().fromJson(file.getText('UTF-8'), Map) }
 
-/** What QuPath tells a script about its run; null where it tells nothing. */
+/** What QuPath tells a script about its run; null if it tells nothing. */
 Object attribute(String name) { return binding.hasVariable(name) ? binding.getVariable(name) : null }
 
 /** The settings that --args gives, each as name=value; a name that is given twice has a list. */
@@ -168,7 +168,7 @@ Map<String, Object> start(String setting) {
 
 /** The last messages of qupath-bridge for people. */
 String said(Map bridge) { return new File((File) bridge.folder, 'messages.txt').readLines('UTF-8').takeRight(30).join('\n') }
-/** The next event; null where qupath-bridge ended. QuPath can stop the script meanwhile. */
+/** The next event; null if qupath-bridge ended. QuPath can stop the script meanwhile. */
 Map nextEvent(Map bridge) { return (Map) GsonTools.getInstance().fromJson(((BlockingQueue<String>) bridge.lines).take(), Map) }
 
 /** Asks qupath-bridge for something; docs/from-qupath-scripts.md lists what, and the answers. */
@@ -204,7 +204,7 @@ void stop(Map bridge) {
     ((File) bridge?.folder)?.deleteDir()
 }
 
-/** Asks a person; returns the number of the button, the last one where the dialog was closed. */
+/** Asks a person; returns the number of the button, the last one if the dialog was closed. */
 int choose(String text, List<String> buttons, String details = null) {
     FutureTask<Integer> task = new FutureTask<>({
         List<ButtonType> types = buttons.collect { String name -> new ButtonType(name, name == buttons[-1] ? ButtonBar.ButtonData.CANCEL_CLOSE : ButtonBar.ButtonData.OK_DONE) }
@@ -212,7 +212,7 @@ int choose(String text, List<String> buttons, String details = null) {
         Alert alert = new Alert(Alert.AlertType.NONE, text, (types + (details ? [copy] : [])) as ButtonType[])
         alert.setTitle('qupath-bridge')
         alert.initOwner(getQuPath().getStage())
-        alert.getDialogPane().setMinSize(500, 150)
+        alert.getDialogPane().with { DialogPane pane -> pane.setPrefWidth(560); pane.setMinHeight(javafx.scene.layout.Region.USE_PREF_SIZE) }
         alert.getDialogPane().lookupButton(copy)?.addEventFilter(ActionEvent.ACTION, { ActionEvent event ->
             Clipboard.getSystemClipboard().setContent([(DataFormat.PLAIN_TEXT): (Object) "${text}\n${details}".toString()])
             event.consume()

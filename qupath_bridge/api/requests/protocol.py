@@ -146,7 +146,7 @@ def error_event(error: BaseException) -> Event:
     return {
         "event": "error",
         "kind": type(error).__name__,
-        "message": error.message if isinstance(error, BridgeError) else _unexpected(error),
+        "message": _sentence(error),
         "hint": error.hint
         if isinstance(error, BridgeError)
         else "Report this with the details, please.",
@@ -154,7 +154,10 @@ def error_event(error: BaseException) -> Event:
     }
 
 
-def _unexpected(error: BaseException) -> str:
+def _sentence(error: BaseException) -> str:
+    """Return an error in one line, also if it has several faults."""
+    if isinstance(error, BridgeError):
+        return "; ".join(error.message.splitlines())
     return f"Something went wrong that should not have: {type(error).__name__}: {error}"
 
 

@@ -117,9 +117,26 @@ def test_annotations_on_screen_are_exported_and_frozen(ask, square):
     assert boxes == {(x, y, 100, 100) for x in (100, 200) for y in (100, 200)}
     # The file of QuPath is gone by now; resuming and verifying do not need it.
     assert qb.verify(value["out"]).ok
-    assert value["corrections"] == {"applied": 0, "contested": 0, "unsure": None}
+    assert value["corrections"] == {"applied": 0, "contested": 0, "unsure": 0}
 
 
 def test_a_file_on_screen_that_is_not_there_is_named(ask, tmp_path):
     with pytest.raises(UsageError, match="annotations on screen cannot be read"):
         ask("export", entries=["1"], options=OPTIONS, live={"1": str(tmp_path / "no.geojson")})
+
+
+def test_two_exports_in_one_second_have_two_folders(ask, monkeypatch):
+    import datetime
+
+    from qupath_bridge.api.requests import exporting
+
+    class Now(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr(exporting, "datetime", Now)
+    outs = [ask("export", entries=["1"], options=OPTIONS)["out"] for _ in range(3)]
+    assert [out.rpartition("/")[2] for out in outs] == [
+        "1_2026-01-02_03-04-05", "1_2026-01-02_03-04-05-2", "1_2026-01-02_03-04-05-3",
+    ]  # fmt: skip

@@ -68,6 +68,19 @@ def test_the_outcome_is_told_and_written(tmp_path):
     }  # fmt: skip
 
 
+def test_an_error_is_one_line_also_with_several_faults(tmp_path, study):
+    events = []
+    request = written(
+        tmp_path, command="preview", project=str(study.project), entry="1",
+        options={"size": 0, "strid": 1},
+    )  # fmt: skip
+    assert answer(request, events.append) == 3
+    assert events[0]["message"] == (
+        "strid: no such option; did you mean stride?; "
+        "size: should be greater than or equal to 1, not 0"
+    )
+
+
 def test_an_unexpected_error_has_details(tmp_path, monkeypatch):
     from qupath_bridge.api.requests import answering
 

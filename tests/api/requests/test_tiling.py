@@ -106,3 +106,19 @@ def test_faults_are_named(run, show):
         show(action="show", run="x")
     with pytest.raises(UsageError, match="shows no patches"):
         show(action="remove")
+
+
+def test_what_is_shown_is_recorded(run, show, study):
+    """The next comparison with QuPath's data starts from it."""
+    first, _ = run(size=64)
+    run_id, _ = run()
+    _, shown = show(action="show", run=first)
+    _, shown = show(shown, action="show")
+    show(shown, action="show")  # the same again is nothing new
+    show(shown, action="remove")
+
+    folder = study.project.parent / "qupath_bridge" / "shown" / "1"
+    events = [json.loads(path.read_text("utf-8")) for path in sorted(folder.iterdir())]
+    assert [(event["action"], event["run_id"]) for event in events] == [
+        ("show", first), ("show", run_id), ("remove", run_id),
+    ]  # fmt: skip
