@@ -243,6 +243,8 @@ def test_tiles_that_were_corrected_in_qupath_are_left_alone(study):
     """Only another class is a correction; the others of the run are there already."""
     run_id = export(study)
     write(study, run_id)
+    renamed = CONFIG.replace(map={"Tumor": "Cancer"})
+    others = [export(study, number, config) for number, config in ((2, renamed), (3, CONFIG))]
     corrected = tiles_of(study, run_id)[3]._replace(class_path="Corrected")
     moved = tiles_of(study, run_id)[4]._replace(name="other name")
     change_in_qupath(study, remove={corrected.id, moved.id}, add=[corrected, moved])
@@ -254,8 +256,7 @@ def test_tiles_that_were_corrected_in_qupath_are_left_alone(study):
         assert (second.state, second.corrected) == ("unchanged", 0)
         assert shown(study)[corrected.id][0] == "Corrected"
     # Another run with the same boxes leaves it alone too, and so does one of the same settings.
-    for number, config in ((2, CONFIG.replace(map={"Tumor": "Cancer"})), (3, CONFIG)):
-        other = export(study, number, config)
+    for other in others:
         assert write(study, other).entries[0].corrected == 1
         assert shown(study)[corrected.id] == ("Corrected", run_id)
     done = write(study, run_id, discard_corrections=True).entries[0]
