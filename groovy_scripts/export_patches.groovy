@@ -1,228 +1,250 @@
-/*
- * Exports labelled patches of the image that is open, with qupath-bridge.
- *
- * Script editor: Run, or Run > Run for project (without save). Without the window:
- *     QuPath script --project project.qpproj --image NAME export_patches.groovy [--args=--size --args=512 ...]
- * Arguments are options of "qupath-bridge export" and stand in place of the ones below.
- *
- * qupath-bridge reads what is saved, so the script asks to save first, and writes nothing into the
- * project but the folder qupath_bridge. For QuPath 0.4 to 0.7.
- */
-import java.time.LocalDateTime
-import java.time.format.DateTimeFormatter
-import java.util.concurrent.ConcurrentLinkedQueue
-import java.util.concurrent.TimeUnit
+// Exports labelled patches with qupath-bridge, of the image that is open or of the whole project.
+// Run it; or Run > Run for project (without save), which makes one dataset of the chosen images.
 
+Map options = [size: 256]     // e.g. [size: 224, mpp: 0.5, within: ['Tumor'], tissue: 'otsu']; docs/options.md lists all
+boolean allImages = false     // true: all images of the project, not just this one
+String out = ''               // folder for the patches; '' makes one in <project>/qupath_bridge/patches
+String unsaved = 'ask'        // annotations that are not saved: 'ask', 'save' them first, or export what is on the 'screen'
+String resume = 'ask'         // an export that was stopped: 'ask', resume it ('yes'), or start a new one ('no')
+String python = ''            // the Python that has qupath-bridge; '' looks for it: check_setup.groovy says where
+
+// Without the window: QuPath script --project project.qpproj [--image NAME] [--args size=512 --args allImages=true] export_patches.groovy
+// An argument is a setting of above, or an option. What came of each image stands in <project>/qupath_bridge/results.
+
+import java.nio.file.*
+import java.util.concurrent.*
+import javafx.application.Platform
+import javafx.event.*
+import javafx.scene.control.*
+import javafx.scene.input.*
 import org.codehaus.groovy.runtime.InvokerHelper
 import qupath.lib.images.ImageData
-import qupath.lib.io.GsonTools
-import qupath.lib.objects.PathObject
-import qupath.lib.objects.hierarchy.PathObjectHierarchy
-import qupath.lib.projects.Project
+import qupath.lib.io.*
+import qupath.lib.objects.*
 import qupath.lib.projects.ProjectImageEntry
-import qupath.lib.projects.Projects
 import qupath.lib.scripting.ScriptAttributes
-
 import static qupath.lib.gui.scripting.QPEx.*
 
-// ---------------------------------------------------------------------------------------------
-// Settings
-
-// Full path of the Python that has qupath-bridge, or of the program qupath-bridge itself.
-// '' takes the environment variable QUPATH_BRIDGE_PYTHON, or qupath-bridge on the PATH.
-String python = ''
-
-// A new folder for the patches. '' makes <project>/qupath_bridge/patches/<image ID>_<date and time>.
-String out = ''
-
-// true: all images of the project, not just this one
-boolean allImages = false
-
-// What "qupath-bridge export --help" lists, e.g. ['--size', '224', '--mpp', '0.5', '--within', 'Tumor']
-List<String> options = ['--size', '256']
-
-// true: show the patches as tiles afterwards (import_provenance.groovy must stand beside this script)
-boolean showTiles = false
-
-// ---------------------------------------------------------------------------------------------
-
-checkMinVersion('0.4.0')
-List<String> given = binding.hasVariable('args') ? (binding.getVariable('args') as List<String>) : []
-options = given ?: options
-
-Project project = getProject()
-ImageData imageData = getCurrentImageData()
-ProjectImageEntry entry = project == null || imageData == null ? null : project.getEntry(imageData)
-if (entry == null)
-    throw new IllegalStateException('Open an image of a QuPath project first.')
-refuseUnsaved(project, allImages ? null : entry)
-
-if (!out) {
-    String time = LocalDateTime.now().format(DateTimeFormatter.ofPattern('yyyy-MM-dd_HH-mm-ss'))
-    out = new File(Projects.getBaseDirectory(project), "qupath_bridge/patches/${allImages ? 'all' : entry.getID()}_${time}").getPath()
-}
-List<String> command = program(python) + ['export', project.getPath().toString(), '--json', '--progress', 'jsonl']
-if (!options.any { String option -> option in ['--out', '-o'] })
-    command += ['--out', out]
-if (!allImages)
-    command += ['--entry', 'id:' + entry.getID()]
-command += options
-
-println "qupath-bridge: ${command.join(' ')}"
-Map result = execute(command)
-println "qupath-bridge: ${result['written'] as int} patches in ${result['out']}"
-((Map) result['labels']).each { Object label, Object count -> println "qupath-bridge: ${label}: ${count as int}" }
-result['warnings'].each { println "qupath-bridge: warning: ${it}" }
-result['failures'].each { println "qupath-bridge: ${it['slide_name']} failed: ${it['error']} ${it['next'] ?: ''}" }
-
-File script = importScript()
-if (!result['provenance'] || !result['written']) {
-    println 'qupath-bridge: there is nothing to show in QuPath.'
-} else if (!showTiles || script == null) {
-    println 'qupath-bridge: run import_provenance.groovy to see the patches as tiles.'
-} else {
-    binding.setVariable('args', [result['run_id']] as String[])
-    evaluate(script)
-}
-
-
-/** Refuses images whose annotations a viewer shows otherwise than they are saved: the tool reads the files. */
-void refuseUnsaved(Project project, ProjectImageEntry only) {
-    Object qupath = getQuPath()
-    if (qupath == null)
-        return
-    // getViewers() in 0.4, getAllViewers() from 0.5 on
-    String name = InvokerHelper.getMetaClass(qupath).respondsTo(qupath, 'getAllViewers') ? 'getAllViewers' : 'getViewers'
-    ((Collection) InvokerHelper.invokeMethod(qupath, name, null)).each { Object viewer ->
-        ImageData shown = (ImageData) InvokerHelper.invokeMethod(viewer, 'getImageData', null)
-        ProjectImageEntry entry = shown == null ? null : project.getEntry(shown)
-        if (entry == null || !shown.isChanged() || (only != null && only.getID() != entry.getID()))
+ProjectImageEntry entry = getProject() == null || getCurrentImageData() == null ? null : getProject().getEntry(getCurrentImageData())
+Map<String, Object> bridge = null
+try {
+    if (entry == null)
+        fail('Open an image of a QuPath project first.')
+    Map<String, Object> given = arguments()
+    Map<String, Object> settings = [out: (Object) out, unsaved: unsaved, resume: resume, python: python, allImages: allImages.toString()]
+    settings = settings.collectEntries { String name, Object value -> [(name): given.remove(name) ?: value] }
+    // Of one "Run for project" QuPath runs the script once for each image: the dataset of the images before is kept in a property.
+    List batch = [getProject().getPath().toString(), attribute(ScriptAttributes.BATCH_SIZE) ?: 1, attribute(ScriptAttributes.BATCH_INDEX) ?: 0]
+    List before = (System.getProperty('qupath_bridge.batch') ?: '\n\n').split('\n') as List
+    String dataset = before[0] == batch[0] && before[1] == batch[1].toString() && (before[2] as int) < (batch[2] as int) ? before[3] : null
+    boolean several = (batch[1] as int) > 1, all = settings.allImages == 'true' || (several && batch[1] == getProject().getImageList().size())
+    Map value = null
+    if (!all || dataset == null) {
+        bridge = start(settings.python as String)
+        Map wanted = [command: 'export', options: [*: options, *: given], out: dataset ?: settings.out ?: null, entries: all ? null : [entry.getID()], add: several && !all]
+        Map request = dataset == null ? stopped(bridge, wanted, settings.resume as String) : wanted
+        Map live = request == null ? null : unsavedAnnotations(all ? null : entry.getID(), settings.unsaved as String, (File) bridge.folder)
+        if (live == null)
             return
-        if (!sameAnnotations(shown.getHierarchy(), entry.readHierarchy()))
-            throw new IllegalStateException("${entry.getImageName()} has annotations that are not saved. Save it (File > Save), then run this again.")
-        println "qupath-bridge: if you changed more of ${entry.getImageName()} than annotations, save it and run this again."
+        value = ask(bridge, request + [live: live])
+        System.setProperty('qupath_bridge.batch', (batch + value['out']).join('\n'))
+        say("${value['written'] as long} patches in ${value['out']}: ${((Map) value['labels']).collect { Object label, Object count -> "${label} ${count as long}" }.join(', ')}")
+        value['slides'].each { Object each -> record('export_patches', each['entry'] as String, [ok: true, run_id: value['run_id'], out: value['out']] + (Map) each) }
+        value['failures'].each { Object each -> record('export_patches', each['entry'] as String, [ok: false] + (Map) each) }
     }
+    Map failure = value ? ((List<Map>) value['failures']).find { Map each -> each['entry'] == entry.getID() } : readJson(resultFile('export_patches', entry.getID()))
+    if (failure?.get('error'))
+        fail("${failure['error']} ${failure['hint'] ?: ''}".trim())
+} catch (Throwable error) {
+    tell(error, 'export_patches', entry)
+} finally {
+    stop(bridge)
 }
 
-/** Whether two hierarchies have the same annotations. QuPath calls an image changed after every script. */
-boolean sameAnnotations(PathObjectHierarchy one, PathObjectHierarchy other) {
-    List<Set<String>> both = [one, other].collect { PathObjectHierarchy hierarchy ->
-        hierarchy.getAnnotationObjects().collect { PathObject each -> GsonTools.getInstance().toJson(each) } as Set<String>
-    }
-    return both[0] == both[1]
+/** The request that continues an export that was stopped, if somebody wants that; null if the person cancels. */
+Map stopped(Map bridge, Map request, String wanted) {
+    List<Map> all = ((List<Map>) ask(bridge, [command: 'runs', out: request.out])['unfinished']).findAll { Map each -> ((List) each['entries']).containsAll((List) request.entries ?: []) }
+    Map last = all ? all[-1] : null
+    if (last == null || wanted == 'no')
+        return request
+    String text = "An export was stopped: ${last['slides_done'] as int} of ${last['slides'] as int} images are done in ${last['out']}."
+    int choice = wanted == 'yes' ? 0 : getQuPath() == null ? 1 : choose("${text} Resume it?", ['Resume', 'Start a new one', 'Cancel'])
+    if (getQuPath() == null)
+        say("${text} ${choice == 0 ? 'It is resumed.' : '--args resume=yes finishes it.'}")
+    return choice == 0 ? [command: 'export', resume: true, out: last['out']] : choice == 1 ? request : null
 }
 
-/** How qupath-bridge is started, as a list: no shell, so no quoting. */
-List<String> program(String python) {
-    String named = python ?: System.getenv('QUPATH_BRIDGE_PYTHON')
-    if (named) {
-        if (!new File(named).isFile())
-            throw new FileNotFoundException("There is no ${named}. Correct the setting, or QUPATH_BRIDGE_PYTHON.")
-        boolean interpreter = new File(named).getName().toLowerCase().startsWith('python')
-        return interpreter ? [named, '-m', 'qupath_bridge'] : [named]
+/** Saves annotations that are not saved, or writes them to files, returned by image ID; null if the person cancels. */
+Map<String, String> unsavedAnnotations(String only, String wanted, File folder) {
+    Map<String, String> live = [:]
+    Object window = getQuPath()
+    String viewers = window && InvokerHelper.getMetaClass(window).respondsTo(window, 'getAllViewers') ? 'getAllViewers' : 'getViewers'  // 0.4
+    for (Object viewer : window ? InvokerHelper.invokeMethod(window, viewers, null) as List : []) {
+        ImageData shown = (ImageData) InvokerHelper.invokeMethod(viewer, 'getImageData', null)
+        ProjectImageEntry entry = shown == null ? null : getProject().getEntry(shown)
+        if (entry == null || !shown.isChanged() || (only && only != entry.getID()) || texts(drawn(shown.getHierarchy())) == texts(drawn(entry.readHierarchy())))
+            continue
+        if (attribute(ScriptAttributes.BATCH_SAVE))  // QuPath saves its older copy after this script
+            fail("${entry.getImageName()} has annotations that are not saved. Save it, or choose Run for project (without save).")
+        int choice = wanted == 'ask' ? choose("${entry.getImageName()} has annotations that are not saved.", ['Save and export', 'Export what is on screen', 'Cancel']) : ['save', 'screen'].indexOf(wanted)
+        if (choice < 0 || choice == 2)
+            return null
+        if (choice == 0)
+            entry.saveImageData(shown)
+        else
+            exportObjectsToGeoJson(drawn(shown.getHierarchy()), live[entry.getID()] = new File(folder, "${entry.getID()}.geojson").getPath(), 'FEATURE_COLLECTION')
     }
-    List<String> names = File.separatorChar == ('\\' as char) ? ['qupath-bridge.exe'] : ['qupath-bridge']
-    for (String folder : (System.getenv('PATH') ?: '').split(File.pathSeparator)) {
-        File found = names.collect { String name -> new File(folder, name) }.find { File each -> each.isFile() }
-        if (found != null)
-            return [found.getPath()]
-    }
-    throw new FileNotFoundException('qupath-bridge was not found. Write the full path of the Python that has it into ' +
-            'the settings of this script, or into the environment variable QUPATH_BRIDGE_PYTHON.')
+    return live
 }
 
-/** Runs the tool and returns its result, or fails with its error; the tool ends with the script. */
-Map execute(List<String> command) {
-    ProcessBuilder builder = new ProcessBuilder(command)
-    Map<String, String> environment = builder.environment()
-    ['PYTHONHOME', 'PYTHONPATH'].each { String name -> environment.remove(name) }
-    environment.putAll([PYTHONUTF8: '1', PYTHONIOENCODING: 'utf-8', PYTHONUNBUFFERED: '1'])
-    addLibraries(environment, new File(command[0]).getParentFile())
+/** What was drawn on an image, and the same as texts to compare: QuPath calls an image changed after every script. */
+List<PathObject> drawn(qupath.lib.objects.hierarchy.PathObjectHierarchy hierarchy) { return hierarchy.getFlattenedObjectList(null).findAll { PathObject each -> each.isAnnotation() || each.isTMACore() } as List<PathObject> }
+Set<String> texts(List<PathObject> objects) { return objects.collect { PathObject each -> GsonTools.getInstance().toJson(each) } as Set<String> }
 
-    Process process = builder.start()
-    process.getOutputStream().close()
-    ConcurrentLinkedQueue<String> output = new ConcurrentLinkedQueue<>()
-    ConcurrentLinkedQueue<String> messages = new ConcurrentLinkedQueue<>()
-    List<Thread> readers = [drain(process.getInputStream(), output), drain(process.getErrorStream(), messages)]
-    List<String> last = []
+// ---- From here on the same in every script of qupath-bridge: it finds Python, asks it, and says what came of it. ----
+
+/** Ends the script with a sentence that says what to do; the details are for whoever helps. */
+void fail(String sentence, String details = null) { throw new IllegalStateException(sentence, details ? new RuntimeException(details) : null) }
+void say(String text) { println "qupath-bridge: ${text}" }
+Map readJson(File file) { return (Map) GsonTools.getInstance().fromJson(file.getText('UTF-8'), Map) }
+
+/** What QuPath tells a script about its run; null if it tells nothing. */
+Object attribute(String name) { return binding.hasVariable(name) ? binding.getVariable(name) : null }
+
+/** The settings that --args gives, each as name=value; a name that is given twice has a list. */
+Map<String, Object> arguments() {
+    List<List<String>> pairs = ((attribute('args') ?: []) as List<String>).collect { String each -> each.split('=', 2) as List<String> }
+    pairs.findAll { List<String> pair -> pair.size() < 2 }.each { List<String> pair -> fail("--args ${pair[0]} is not a setting. Write it as name=value.") }
+    return pairs.groupBy { List<String> pair -> pair[0] }.collectEntries { String name, List<List<String>> all -> [(name): all.size() == 1 ? all[0][1] : all*.get(1)] }
+}
+
+/** How qupath-bridge is started: by the setting, QUPATH_BRIDGE_PYTHON, Set up, ../.venv beside this script, or the PATH. */
+List<String> findBridge(String setting) {
+    File setup = new File(System.getenv('QUPATH_BRIDGE_HOME') ?: System.getProperty('user.home') + '/.qupath-bridge', 'setup.json')
+    List<String> named = [setting, System.getenv('QUPATH_BRIDGE_PYTHON'), setup.isFile() ? readJson(setup)['python'] as String : null]
+    int first = named.findIndexOf { String each -> each }
+    String here = attribute(ScriptAttributes.FILE_PATH)
+    List<File> places = here ? ['bin/python', 'Scripts/python.exe'].collect { String end -> new File(here, "../../.venv/${end}").getCanonicalFile() } : []
+    places += (System.getenv('PATH') ?: '').split(File.pathSeparator).collectMany { String folder -> [new File(folder, 'qupath-bridge'), new File(folder, 'qupath-bridge.exe')] }
+    File file = first < 0 ? places.find { File each -> each.isFile() } : new File(named[first])
+    if (file == null)
+        fail('No Python with qupath-bridge was found. Install it (python -m pip install qupath-bridge), and write the path of that Python into the setting python.', places.join('\n'))
+    File inside = ['bin/python', 'Scripts/python.exe', 'python.exe'].collect { String name -> new File(file, name) }.find { File each -> each.isFile() }
+    if (!file.isFile())
+        fail("${file} (${['the setting python', 'QUPATH_BRIDGE_PYTHON', setup.getPath()][first]}) is ${file.isDirectory() ? 'a folder' : 'not there'}. Write ${inside ?: 'the path of the Python that has qupath-bridge'} in its place.")
+    return file.getName().toLowerCase().startsWith('python') ? [file.getPath(), '-m', 'qupath_bridge'] : [file.getPath()]
+}
+
+/** Starts qupath-bridge, which answers requests until it is stopped. */
+Map<String, Object> start(String setting) {
+    List<String> command = findBridge(setting)
+    String program = command[0], pip = "Run: \"${program}\" -m pip install --upgrade qupath-bridge"
+    File folder = Files.createTempDirectory('qupath-bridge-').toFile(), bin = new File(program).getAbsoluteFile().getParentFile()
+    ProcessBuilder builder = new ProcessBuilder(command + ['request', '-']).redirectError(new File(folder, 'messages.txt'))
+    ['PYTHONHOME', 'PYTHONPATH'].each { String name -> builder.environment().remove(name) }
+    builder.environment().putAll([PYTHONUTF8: '1', PYTHONIOENCODING: 'utf-8', PYTHONUNBUFFERED: '1', PYTHONNOUSERSITE: '1'])
+    if (new File(bin, 'Library/bin').isDirectory())  // conda on Windows, which nobody activated
+        builder.environment()['Path'] = [bin, new File(bin, 'Library/bin'), new File(bin, 'Scripts'), System.getenv('PATH') ?: ''].join(File.pathSeparator)
+    Map<String, Object> bridge = [folder: folder, lines: new LinkedBlockingQueue<String>()]
     try {
-        while (!process.waitFor(500, TimeUnit.MILLISECONDS))
-            show(messages, last)
-        readers.each { Thread reader -> reader.join(5000) }
-        show(messages, last)
-    } finally {
-        stop(process)
+        bridge.process = builder.start()
+        // A full pipe would stop it: it is read all the time, and what is not an event is dropped. An empty line is the end.
+        Thread.startDaemon {
+            try { ((Process) bridge.process).getInputStream().eachLine('UTF-8') { String line -> if (line.startsWith('{"event"')) ((Queue) bridge.lines).add(line) } } catch (IOException ignored) {}
+            ((Queue) bridge.lines).add('')
+        }
+        Map event = nextEvent(bridge)
+        if (event == null && said(bridge).contains('No module named'))
+            fail("${program} is a Python without qupath-bridge. ${pip}", said(bridge))
+        if (event == null || event['protocol'] != 1)
+            fail("${program} has ${event ? 'qupath-bridge ' + event['version'] + ', which does not fit this script' : 'no qupath-bridge that fits this script'}. ${pip}, and then: qupath-bridge scripts install", said(bridge))
+    } catch (Throwable error) {
+        String problem = error instanceof IOException ? error.toString() : null
+        stop(bridge)
+        problem ? fail("${program} cannot be started. Write the path of the Python that has qupath-bridge into the setting python.", problem) : { throw error }()
     }
-    // Status 1 with a result means that some images failed; the result says which.
-    Map result = readResult(output.join('\n'))
-    if (result == null || result['error'] != null || process.exitValue() > 1)
-        throw new RuntimeException("qupath-bridge stopped with status ${process.exitValue()}: ${result?.get('error') ?: last.join(' ')}")
-    return result
+    return bridge
 }
 
-/** The JSON object that the tool printed: a result, or its error; null where it printed none. */
-Map readResult(String text) {
-    try {
-        return GsonTools.getInstance().fromJson(text, Map)
-    } catch (RuntimeException ignored) {
-        return null
-    }
-}
+/** The last messages of qupath-bridge for people. */
+String said(Map bridge) { return new File((File) bridge.folder, 'messages.txt').readLines('UTF-8').takeRight(30).join('\n') }
+/** The next event; null if qupath-bridge ended. QuPath can stop the script meanwhile. */
+Map nextEvent(Map bridge) { return (Map) GsonTools.getInstance().fromJson(((BlockingQueue<String>) bridge.lines).take(), Map) }
 
-/** Reads a stream to its end in a thread of its own: a full pipe would stop the tool. */
-Thread drain(InputStream stream, ConcurrentLinkedQueue<String> lines) {
-    Runnable read = { stream.eachLine('UTF-8') { String line -> lines.add(line) } } as Runnable
-    Thread thread = new Thread(read, 'qupath-bridge output')
-    thread.setDaemon(true)
-    thread.start()
-    return thread
-}
-
-/** Prints what the tool said since the last look; keeps its last words. */
-void show(ConcurrentLinkedQueue<String> messages, List<String> last) {
-    Map progress = null
-    for (String line = messages.poll(); line != null; line = messages.poll()) {
-        if (line.startsWith('{"event": "progress"')) {
-            progress = GsonTools.getInstance().fromJson(line, Map)
-        } else {
-            println "[qupath-bridge] ${line}"
-            last.add(line)
-            if (last.size() > 5)
-                last.remove(0)
+/** Asks qupath-bridge for something; docs/from-qupath-scripts.md lists what, and the answers. */
+Map ask(Map bridge, Map request) {
+    File file = new File((File) bridge.folder, 'request.json'), result = new File((File) bridge.folder, 'result.json')
+    file.setText(GsonTools.getInstance().toJson([protocol: 1, result: result.getPath(), project: getProject()?.getPath()?.toString()] + request), 'UTF-8')
+    long shown = 0
+    try { ((Process) bridge.process).getOutputStream().with { OutputStream out -> out.write("${file.getPath()}\n".getBytes('UTF-8')); out.flush() } } catch (IOException ignored) {}  // it ended, and its events say so
+    for (Map event = nextEvent(bridge); event != null; event = nextEvent(bridge)) {
+        if (event['event'] == 'result')
+            return (Map) readJson(result)['value']
+        if (event['event'] == 'error')
+            fail([event['message'], event['hint']].findAll().join(' '), (event['details'] ?: said(bridge)) as String)
+        if (event['event'] == 'warning')
+            say("warning: ${event['text']}")
+        if (event['event'] == 'progress' && System.currentTimeMillis() - shown > 2000) {
+            shown = System.currentTimeMillis()
+            say("${event['done'] as long} of ${event['total'] as long} patches, ${event['slides_done'] as int} of ${event['slides'] as int} images, ${event['rate'] as long}/s")
         }
     }
-    if (progress != null)
-        println "qupath-bridge: ${progress['done'] as int} of ${progress['total'] as int} patches, ${progress['slides_done'] as int} of ${progress['slides'] as int} images, ${progress['rate'] as int}/s"
+    fail('qupath-bridge ended without an answer; the details say why. An export can be resumed.', said(bridge))
+    return null
 }
 
-/** Ends the tool if it still runs: asks first, so that it leaves a run that can be resumed. */
-void stop(Process process) {
-    if (!process.isAlive())
-        return
-    List<ProcessHandle> children = process.descendants().collect { it } as List<ProcessHandle>
-    process.destroy()
-    children.each { ProcessHandle child -> child.destroy() }
-    if (!process.waitFor(5, TimeUnit.SECONDS)) {
-        children.each { ProcessHandle child -> child.destroyForcibly() }
-        process.destroyForcibly()
+/** Ends qupath-bridge with all that it started: asks first, so that an export can be resumed. */
+void stop(Map bridge) {
+    Thread.interrupted()
+    Process process = (Process) bridge?.process
+    List<ProcessHandle> all = process == null ? [] : process.descendants().collect { ProcessHandle each -> each } + process.toHandle()
+    all.each { ProcessHandle each -> each.destroy() }
+    if (process != null && !process.waitFor(3, TimeUnit.SECONDS))
+        all.each { ProcessHandle each -> each.destroyForcibly() }
+    ((File) bridge?.folder)?.deleteDir()
+}
+
+/** Asks a person; returns the number of the button, the last one if the dialog was closed. */
+int choose(String text, List<String> buttons, String details = null) {
+    FutureTask<Integer> task = new FutureTask<>({
+        List<ButtonType> types = buttons.collect { String name -> new ButtonType(name, name == buttons[-1] ? ButtonBar.ButtonData.CANCEL_CLOSE : ButtonBar.ButtonData.OK_DONE) }
+        ButtonType copy = new ButtonType('Copy details', ButtonBar.ButtonData.LEFT)
+        Alert alert = new Alert(Alert.AlertType.NONE, text, (types + (details ? [copy] : [])) as ButtonType[])
+        alert.setTitle('qupath-bridge')
+        alert.initOwner(getQuPath().getStage())
+        alert.getDialogPane().with { DialogPane pane -> pane.setPrefWidth(560); pane.setMinHeight(javafx.scene.layout.Region.USE_PREF_SIZE) }
+        alert.getDialogPane().lookupButton(copy)?.addEventFilter(ActionEvent.ACTION, { ActionEvent event ->
+            Clipboard.getSystemClipboard().setContent([(DataFormat.PLAIN_TEXT): (Object) "${text}\n${details}".toString()])
+            event.consume()
+        } as EventHandler<ActionEvent>)
+        types.indexOf(alert.showAndWait().orElse(types[-1]))
+    } as Callable<Integer>)
+    Platform.isFxApplicationThread() ? task.run() : Platform.runLater(task)
+    return task.get()
+}
+
+File resultFile(String script, String id) { return new File(getProject().getPath().toFile().getParentFile(), "qupath_bridge/results/${script}/${id}.json") }
+
+/** Writes what came of an image to its result file, whole or not at all. */
+void record(String script, String id, Map content) {
+    File file = resultFile(script, id)
+    try {
+        File temporary = File.createTempFile('.result', '', Files.createDirectories(file.getParentFile().toPath()).toFile())
+        temporary.setText(GsonTools.getInstance(true).toJson([script: script, entry: id, time: java.time.Instant.now().toString()] + content), 'UTF-8')
+        Files.move(temporary.toPath(), file.toPath(), StandardCopyOption.REPLACE_EXISTING)
+    } catch (IOException error) { say("warning: ${file} cannot be written (${error.getMessage()}).") }
+}
+
+/** Says what went wrong: in a dialog, or without the window as the last line of all. */
+void tell(Throwable error, String script, ProjectImageEntry entry) {
+    String sentence = error instanceof InterruptedException ? 'Stopped; an export can be resumed. Run the script again.' : error.getMessage() ?: error.toString()
+    say(sentence)
+    if (entry)
+        record(script, entry.getID(), [ok: false, error: sentence])
+    if (getQuPath() == null) {
+        Runtime.getRuntime().addShutdownHook(new Thread({ System.err.println("qupath-bridge: ${entry ? entry.getImageName() + ': ' : ''}${sentence}") } as Runnable))
+        throw error
     }
-}
-
-/** Lets a conda environment on Windows find its libraries without being activated. */
-void addLibraries(Map<String, String> environment, File folder) {
-    File library = new File(folder, 'Library/bin')
-    if (folder == null || !library.isDirectory())
-        return
-    String name = environment.keySet().find { String key -> key.equalsIgnoreCase('PATH') } ?: 'PATH'
-    List<Object> folders = [folder, library, new File(folder, 'Scripts'), environment[name] ?: '']
-    environment[name] = folders.join(File.pathSeparator)
-}
-
-/** The import script beside this one; null where this script was never saved. */
-File importScript() {
-    if (!binding.hasVariable(ScriptAttributes.FILE_PATH))
-        return null
-    File here = new File(binding.getVariable(ScriptAttributes.FILE_PATH) as String)
-    File script = new File(here.getParentFile(), 'import_provenance.groovy')
-    return script.isFile() ? script : null
+    if (!(error instanceof InterruptedException) && !attribute(ScriptAttributes.BATCH_INDEX))  // of several images the first says it, and all have a result
+        choose(sentence, ['OK'], [error.toString(), error.getCause()?.getMessage(), *error.getStackTrace().findAll { StackTraceElement each -> each.getFileName()?.endsWith('.groovy') }].findAll().join('\n'))
 }

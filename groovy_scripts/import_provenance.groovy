@@ -1,217 +1,237 @@
-/*
- * Shows the patches of a qupath-bridge run as tiles on the image that is open.
- *
- * Script editor: Run, or Run > Run for project. Without the window:
- *     QuPath script --project project.qpproj --save import_provenance.groovy [--args RUN_ID] [--args replace]
- *
- * Only tiles that qupath-bridge made are ever removed, and running it twice changes nothing. Tiles that you
- * gave another class stay as they are.
- * For QuPath 0.4 to 0.7.
- */
+// Shows the patches of a qupath-bridge run as tiles on the image that is open.
+// Run it; or Run > Run for project. Running it twice changes nothing, and only tiles of qupath-bridge are ever removed.
+
+String run = ''                      // a run ID, as in <project>/qupath_bridge/runs; '' takes the newest run of the image
+boolean replace = false              // true: remove the patches of all other runs, too
+boolean discardCorrections = false   // true: replace also tiles that somebody gave another class; else these stay
+String python = ''                   // the Python that has qupath-bridge; '' looks for it: check_setup.groovy says where
+
+// Without the window: QuPath script --project project.qpproj --save [--image NAME] [--args run=ID --args replace=true] import_provenance.groovy
+// What came of each image stands in <project>/qupath_bridge/results. For QuPath 0.4 to 0.7.
+
+import java.nio.file.*
+import java.util.concurrent.*
 import javafx.application.Platform
+import javafx.event.*
+import javafx.scene.control.*
+import javafx.scene.input.*
 import org.codehaus.groovy.runtime.InvokerHelper
 import qupath.lib.images.ImageData
-import qupath.lib.io.GsonTools
-import qupath.lib.io.PathIO
-import qupath.lib.objects.PathObject
-import qupath.lib.objects.classes.PathClass
-import qupath.lib.projects.Project
+import qupath.lib.io.*
+import qupath.lib.objects.*
 import qupath.lib.projects.ProjectImageEntry
-import qupath.lib.projects.Projects
-import qupath.lib.roi.interfaces.ROI
 import qupath.lib.scripting.ScriptAttributes
-
 import static qupath.lib.gui.scripting.QPEx.*
 
-// ---------------------------------------------------------------------------------------------
-// Settings
+ProjectImageEntry entry = getProject() == null || getCurrentImageData() == null ? null : getProject().getEntry(getCurrentImageData())
+Map<String, Object> bridge = null
+try {
+    if (entry == null)
+        fail('Open an image of a QuPath project first.')
+    if (getQuPath() == null && !attribute(ScriptAttributes.BATCH_SAVE))
+        fail('Nothing would be saved. Run QuPath script with --save.')
+    Map<String, Object> given = arguments()
+    bridge = start((given.remove('python') ?: python) as String)
+    File live = new File((File) bridge.folder, 'tiles.geojson.gz'), add = new File((File) bridge.folder, 'add.geojson.gz')
+    Map request = [command: 'tiles', action: 'show', entry: entry.getID(), run: given.remove('run') ?: run ?: null, replace: (given.remove('replace') ?: replace).toString() == 'true',
+                   discard_corrections: (given.remove('discardCorrections') ?: discardCorrections).toString() == 'true', add: add.getPath()]
+    if (given)
+        fail("--args ${given.keySet()[0]} is not a setting of this script.")
+    List<PathObject> present = getTileObjects() as List<PathObject>
+    if (present) {
+        exportObjectsToGeoJson(present, live.getPath(), 'FEATURE_COLLECTION')
+        request.live_tiles = live.getPath()
+    }
+    Map value = ask(bridge, request)
 
-String run = ''           // a run ID, as in <project>/qupath_bridge/runs; '' takes the newest run of the image
-boolean replace = false   // true: also remove the patches of all other runs from the image
-
-// ---------------------------------------------------------------------------------------------
-
-checkMinVersion('0.4.0')
-List<String> given = binding.hasVariable('args') ? (binding.getVariable('args') as List<String>) : []
-replace = replace || given.contains('replace')
-run = given.find { String arg -> arg != 'replace' } ?: run
-
-Project project = getProject()
-ImageData imageData = getCurrentImageData()
-ProjectImageEntry entry = project == null || imageData == null ? null : project.getEntry(imageData)
-if (entry == null)
-    throw new IllegalStateException('Open an image of a QuPath project first.')
-
-File runs = new File(Projects.getBaseDirectory(project), 'qupath_bridge/runs')
-File folder = run ? new File(runs, run) : newestRun(runs, entry.getID())
-if (run && !isRun(folder))
-    throw new FileNotFoundException("There is no run ${run} in ${runs}.")
-if (folder == null || !listsEntry(folder, entry.getID())) {
-    println "qupath-bridge: ${entry.getImageName()}: nothing to import, ${folder == null ? 'no run has patches' : folder.getName() + ' has nothing'} of this image."
-    return
-}
-
-// Everything is read before anything is touched. What goes is what write-back --direct would remove.
-List<PathObject> fresh = readTiles(folder, entry.getID())
-Map<UUID, PathObject> wanted = fresh.collectEntries { PathObject tile -> [(tile.getID()): tile] }
-Set<String> places = fresh.collect { PathObject tile -> place(tile) } as Set<String>
-Set<String> replaced = earlierVersions(runs, folder) + folder.getName()
-List<PathObject> ours = imageData.getHierarchy().getTileObjects().findAll { PathObject tile -> isOurs(tile) } as List<PathObject>
-Set<UUID> same = ours.findAll { PathObject tile -> shows(tile, wanted[tile.getID()]) }*.getID() as Set<UUID>
-List<PathObject> candidates = ours.findAll { PathObject tile ->
-    !same.contains(tile.getID()) && (replace || wanted.containsKey(tile.getID()) || places.contains(place(tile)) || replaced.contains(runOf(tile)))
-} as List<PathObject>
-Map<String, Map<UUID, PathClass>> written = [:]
-List<PathObject> corrected = candidates.findAll { PathObject tile -> isCorrected(tile, runs, entry.getID(), written) } as List<PathObject>
-List<PathObject> old = candidates - corrected
-Set<UUID> kept = same + corrected*.getID()
-Set<String> taken = corrected.collect { PathObject tile -> place(tile) } as Set<String>
-List<PathObject> coming = fresh.findAll { PathObject tile -> !kept.contains(tile.getID()) && !taken.contains(place(tile)) } as List<PathObject>
-Map<String, Integer> others = (ours - candidates).findAll { PathObject tile -> !same.contains(tile.getID()) }.countBy { PathObject tile -> runOf(tile) ?: 'an unknown run' }
-
-String name = entry.getImageName()
-if (corrected)
-    println "qupath-bridge: ${name}: left ${corrected.size()} tiles alone, which somebody gave another class."
-others.each { String other, Integer count -> println "qupath-bridge: ${name}: ${count} tiles of ${other} stay; they may overlap." }
-if (old.isEmpty() && coming.isEmpty()) {
-    println "qupath-bridge: ${name}: the ${fresh.size()} tiles of ${folder.getName()} are there already."
-} else {
-    imageData.getHierarchy().removeObjects(old, true)
-    imageData.getHierarchy().addObjects(coming)
+    // Everything is read before anything is touched.
+    List<PathObject> coming = value['add'] ? PathIO.readObjects(add) : []
+    Set<String> going = value['remove'] as Set<String>
+    getCurrentHierarchy().removeObjects(present.findAll { PathObject tile -> going.contains(tile.getID().toString()) }, true)
+    getCurrentHierarchy().addObjects(coming)
     fireHierarchyUpdate()
-    println "qupath-bridge: ${name}: removed ${old.size()} and added ${coming.size()} tiles of ${folder.getName()}."
+    value['messages'].each { Object text -> say(text as String) }
+    int expected = present.size() - (value['removed'] as int) + (value['added'] as int)
+    if (getTileObjects().size() != expected)
+        fail("${entry.getImageName()} has ${getTileObjects().size()} tiles, and ${expected} were expected. Do not save it; choose File > Reload data.")
+    point(entry, value['pointer'] as String)
+    record('import_provenance', entry.getID(), [ok: true, image: entry.getImageName(), expected: expected, found: getTileObjects().size()] + value.subMap(['run', 'added', 'removed', 'corrected_kept', 'rejected_kept', 'other_runs', 'messages']))
+    if (getQuPath() != null && coming && !attribute(ScriptAttributes.BATCH_INDEX))
+        suggestFilling()
+} catch (Throwable error) {
+    tell(error, 'import_provenance', entry)
+} finally {
+    stop(bridge)
 }
 
-String pointer = 'qupath_bridge.run'
-boolean window = getQuPath() != null
-if (!window && !isSaved()) {
-    println 'qupath-bridge: nothing is saved; run QuPath script with --save to keep the tiles.'
-    return
-}
-if (entry.getMetadataValue(pointer) == folder.getName())
-    return
-entry.putMetadataValue(pointer, folder.getName())
-project.syncChanges()
-if (window)
-    Platform.runLater { getQuPath().refreshProject() }
-
-
-/** The newest run that has tiles of an image; null if there is none. */
-File newestRun(File runs, String entryId) {
-    return allRuns(runs).reverse().find { File each -> listsEntry(each, entryId) }
+/** Lets the project's list of images be filtered by the run that an image shows. */
+void point(ProjectImageEntry entry, String run) {
+    String key = 'qupath_bridge.run'
+    if (entry.getMetadataValue(key) == run)
+        return
+    run == null ? entry.removeMetadataValue(key) : entry.putMetadataValue(key, run)
+    getProject().syncChanges()
+    if (getQuPath() != null)
+        Platform.runLater { getQuPath().refreshProject() }
 }
 
-/** All finished runs, oldest first: run IDs sort by time. */
-List<File> allRuns(File runs) {
-    List<File> all = (runs.listFiles() ?: new File[0]).findAll { File each -> isRun(each) } as List<File>
-    return all.sort { File each -> each.getName() }
-}
-
-/** Whether a folder is a finished run: its record is written last. */
-boolean isRun(File folder) {
-    return new File(folder, 'run.json').isFile()
-}
-
-/** Whether a run exported the image: it has the facts of it, and tiles unless it kept no patch. */
-boolean listsEntry(File folder, String entryId) {
-    return ['.geojson.gz', '.json'].any { String ending -> new File(folder, entryId + ending).isFile() }
-}
-
-/** The tiles that a run wrote for an image; fails if their file is another by now, or if one of them is not ours. */
-List<PathObject> readTiles(File folder, String entryId) {
-    File file = new File(folder, entryId + '.geojson.gz')
-    String digest = ((Map) record(folder)['tiles'])?.get(entryId) as String
-    if (digest == null && !file.exists())
-        return []
-    if (!file.isFile() || file.getBytes().digest('SHA-256') != digest)
-        throw new IOException("${file} is not what run ${folder.getName()} wrote. The image was not changed. Delete ${folder}; qupath-bridge write-back PROJECT --run OUT writes it again from the run's output.")
-    List<PathObject> tiles
-    try {
-        tiles = PathIO.readObjects(file)
-    } catch (IOException | RuntimeException error) {
-        throw new IOException("${file} cannot be read (${error.getMessage()}). The image was not changed.", error)
-    }
-    PathObject other = tiles.find { PathObject tile -> !tile.isTile() || !isOurs(tile) }
-    if (tiles.isEmpty() || other != null)
-        throw new IOException("${file} holds ${other ?: 'nothing'}: it is not a file of qupath-bridge. The image was not changed.")
-    return tiles
-}
-
-/** Whether qupath-bridge made an object: the first half of the ID is the same for all of its tiles. */
-boolean isOurs(PathObject tile) {
-    return tile.getID().toString().startsWith('9e0725bf-e8af-8f43-')
-}
-
-/** Whether an object shows a tile. QuPath keeps measurements of tiles with 32 bits; what was added to it does not count. */
-boolean shows(PathObject there, PathObject tile) {
-    return tile != null && there.getPathClass() == tile.getPathClass() && there.getName() == tile.getName() &&
-            place(there) == place(tile) && runOf(there) == runOf(tile) &&
-            tile.getMeasurements().every { String key, Number value -> there.getMeasurements()[key]?.floatValue() == value.floatValue() }
-}
-
-/** The box and plane of a tile as text. */
-String place(PathObject tile) {
-    ROI roi = tile.getROI()
-    return [roi.getBoundsX(), roi.getBoundsY(), roi.getBoundsWidth(), roi.getBoundsHeight(), roi.getZ(), roi.getT()].join(' ')
-}
-
-/** The run that a tile shows; null where QuPath 0.4 dropped it. */
-String runOf(PathObject tile) {
-    if (!InvokerHelper.getMetaClass(tile).respondsTo(tile, 'getMetadata'))
-        return null
-    return ((Map) InvokerHelper.invokeMethod(tile, 'getMetadata', null))['qb.run'] as String
-}
-
-/** Whether somebody gave a tile another class than its run wrote. */
-boolean isCorrected(PathObject tile, File runs, String entryId, Map<String, Map<UUID, PathClass>> written) {
-    String shown = runOf(tile)
-    if (shown == null)
-        shown = allRuns(runs).reverse().find { File each -> classes(each, entryId, written).containsKey(tile.getID()) }?.getName()
-    File folder = shown == null ? null : new File(runs, shown)
-    if (folder == null || !isRun(folder))
-        return false
-    Map<UUID, PathClass> known = classes(folder, entryId, written)
-    if (!known.containsKey(tile.getID())) {
-        // QuPath copied it with its image: the run has it under another entry.
-        Object slide = ((Collection) record(folder)['slides']).find { Object each ->
-            (tile.getName() ?: '').startsWith("${((Map) each)['slide_id']}_x")
+/** QuPath draws tiles as outlines: offers once to fill them, so that tissue and colours are seen. */
+void suggestFilling() {
+    javafx.beans.property.BooleanProperty asked = qupath.lib.gui.prefs.PathPrefs.createPersistentPreference('qupathBridgeFillSuggested', false)
+    if (asked.get() || getQuPath().getOverlayOptions().getFillDetections())
+        return
+    asked.set(true)
+    if (choose('QuPath shows patches as outlines. Fill them with half-transparent colours? The key F and the slider of the toolbar change that later.', ['Fill', 'Leave them']) == 0)
+        Platform.runLater {
+            getQuPath().getOverlayOptions().setFillDetections(true)
+            getQuPath().getOverlayOptions().setOpacity(0.4f)
         }
-        if (slide != null)
-            known = classes(folder, ((Map) slide)['entry_id'] as String, written)
-    }
-    return known.containsKey(tile.getID()) && known[tile.getID()] != tile.getPathClass()
 }
 
-/** The classes that a run wrote for the tiles of an image; read once. */
-Map<UUID, PathClass> classes(File folder, String entryId, Map<String, Map<UUID, PathClass>> written) {
-    String key = new File(folder, entryId).getPath()
-    Map<UUID, PathClass> known = written[key]
-    if (known == null) {
-        known = readTiles(folder, entryId).collectEntries { PathObject tile -> [(tile.getID()): tile.getPathClass()] }
-        written[key] = known
-    }
-    return known
+// ---- From here on the same in every script of qupath-bridge: it finds Python, asks it, and says what came of it. ----
+
+/** Ends the script with a sentence that says what to do; the details are for whoever helps. */
+void fail(String sentence, String details = null) { throw new IllegalStateException(sentence, details ? new RuntimeException(details) : null) }
+void say(String text) { println "qupath-bridge: ${text}" }
+Map readJson(File file) { return (Map) GsonTools.getInstance().fromJson(file.getText('UTF-8'), Map) }
+
+/** What QuPath tells a script about its run; null if it tells nothing. */
+Object attribute(String name) { return binding.hasVariable(name) ? binding.getVariable(name) : null }
+
+/** The settings that --args gives, each as name=value; a name that is given twice has a list. */
+Map<String, Object> arguments() {
+    List<List<String>> pairs = ((attribute('args') ?: []) as List<String>).collect { String each -> each.split('=', 2) as List<String> }
+    pairs.findAll { List<String> pair -> pair.size() < 2 }.each { List<String> pair -> fail("--args ${pair[0]} is not a setting. Write it as name=value.") }
+    return pairs.groupBy { List<String> pair -> pair[0] }.collectEntries { String name, List<List<String>> all -> [(name): all.size() == 1 ? all[0][1] : all*.get(1)] }
 }
 
-/** The runs that a run replaces: older ones with its output, or with its settings. */
-Set<String> earlierVersions(File runs, File folder) {
-    Map run = record(folder)
-    List<File> earlier = allRuns(runs).findAll { File each ->
-        each.getName() < folder.getName() && ['out', 'config_digest'].any { String key -> run[key] != null && run[key] == record(each)[key] }
-    } as List<File>
-    return earlier*.getName() as Set<String>
+/** How qupath-bridge is started: by the setting, QUPATH_BRIDGE_PYTHON, Set up, ../.venv beside this script, or the PATH. */
+List<String> findBridge(String setting) {
+    File setup = new File(System.getenv('QUPATH_BRIDGE_HOME') ?: System.getProperty('user.home') + '/.qupath-bridge', 'setup.json')
+    List<String> named = [setting, System.getenv('QUPATH_BRIDGE_PYTHON'), setup.isFile() ? readJson(setup)['python'] as String : null]
+    int first = named.findIndexOf { String each -> each }
+    String here = attribute(ScriptAttributes.FILE_PATH)
+    List<File> places = here ? ['bin/python', 'Scripts/python.exe'].collect { String end -> new File(here, "../../.venv/${end}").getCanonicalFile() } : []
+    places += (System.getenv('PATH') ?: '').split(File.pathSeparator).collectMany { String folder -> [new File(folder, 'qupath-bridge'), new File(folder, 'qupath-bridge.exe')] }
+    File file = first < 0 ? places.find { File each -> each.isFile() } : new File(named[first])
+    if (file == null)
+        fail('No Python with qupath-bridge was found. Install it (python -m pip install qupath-bridge), and write the path of that Python into the setting python.', places.join('\n'))
+    File inside = ['bin/python', 'Scripts/python.exe', 'python.exe'].collect { String name -> new File(file, name) }.find { File each -> each.isFile() }
+    if (!file.isFile())
+        fail("${file} (${['the setting python', 'QUPATH_BRIDGE_PYTHON', setup.getPath()][first]}) is ${file.isDirectory() ? 'a folder' : 'not there'}. Write ${inside ?: 'the path of the Python that has qupath-bridge'} in its place.")
+    return file.getName().toLowerCase().startsWith('python') ? [file.getPath(), '-m', 'qupath_bridge'] : [file.getPath()]
 }
 
-/** The record of a run; empty where it is damaged. */
-Map record(File folder) {
+/** Starts qupath-bridge, which answers requests until it is stopped. */
+Map<String, Object> start(String setting) {
+    List<String> command = findBridge(setting)
+    String program = command[0], pip = "Run: \"${program}\" -m pip install --upgrade qupath-bridge"
+    File folder = Files.createTempDirectory('qupath-bridge-').toFile(), bin = new File(program).getAbsoluteFile().getParentFile()
+    ProcessBuilder builder = new ProcessBuilder(command + ['request', '-']).redirectError(new File(folder, 'messages.txt'))
+    ['PYTHONHOME', 'PYTHONPATH'].each { String name -> builder.environment().remove(name) }
+    builder.environment().putAll([PYTHONUTF8: '1', PYTHONIOENCODING: 'utf-8', PYTHONUNBUFFERED: '1', PYTHONNOUSERSITE: '1'])
+    if (new File(bin, 'Library/bin').isDirectory())  // conda on Windows, which nobody activated
+        builder.environment()['Path'] = [bin, new File(bin, 'Library/bin'), new File(bin, 'Scripts'), System.getenv('PATH') ?: ''].join(File.pathSeparator)
+    Map<String, Object> bridge = [folder: folder, lines: new LinkedBlockingQueue<String>()]
     try {
-        return GsonTools.getInstance().fromJson(new File(folder, 'run.json').getText('UTF-8'), Map) ?: [:]
-    } catch (RuntimeException ignored) {
-        return [:]
+        bridge.process = builder.start()
+        // A full pipe would stop it: it is read all the time, and what is not an event is dropped. An empty line is the end.
+        Thread.startDaemon {
+            try { ((Process) bridge.process).getInputStream().eachLine('UTF-8') { String line -> if (line.startsWith('{"event"')) ((Queue) bridge.lines).add(line) } } catch (IOException ignored) {}
+            ((Queue) bridge.lines).add('')
+        }
+        Map event = nextEvent(bridge)
+        if (event == null && said(bridge).contains('No module named'))
+            fail("${program} is a Python without qupath-bridge. ${pip}", said(bridge))
+        if (event == null || event['protocol'] != 1)
+            fail("${program} has ${event ? 'qupath-bridge ' + event['version'] + ', which does not fit this script' : 'no qupath-bridge that fits this script'}. ${pip}, and then: qupath-bridge scripts install", said(bridge))
+    } catch (Throwable error) {
+        String problem = error instanceof IOException ? error.toString() : null
+        stop(bridge)
+        problem ? fail("${program} cannot be started. Write the path of the Python that has qupath-bridge into the setting python.", problem) : { throw error }()
     }
+    return bridge
 }
 
-/** Whether QuPath saves the image after this script. */
-boolean isSaved() {
-    return binding.hasVariable(ScriptAttributes.BATCH_SAVE) && binding.getVariable(ScriptAttributes.BATCH_SAVE)
+/** The last messages of qupath-bridge for people. */
+String said(Map bridge) { return new File((File) bridge.folder, 'messages.txt').readLines('UTF-8').takeRight(30).join('\n') }
+/** The next event; null if qupath-bridge ended. QuPath can stop the script meanwhile. */
+Map nextEvent(Map bridge) { return (Map) GsonTools.getInstance().fromJson(((BlockingQueue<String>) bridge.lines).take(), Map) }
+
+/** Asks qupath-bridge for something; docs/from-qupath-scripts.md lists what, and the answers. */
+Map ask(Map bridge, Map request) {
+    File file = new File((File) bridge.folder, 'request.json'), result = new File((File) bridge.folder, 'result.json')
+    file.setText(GsonTools.getInstance().toJson([protocol: 1, result: result.getPath(), project: getProject()?.getPath()?.toString()] + request), 'UTF-8')
+    long shown = 0
+    try { ((Process) bridge.process).getOutputStream().with { OutputStream out -> out.write("${file.getPath()}\n".getBytes('UTF-8')); out.flush() } } catch (IOException ignored) {}  // it ended, and its events say so
+    for (Map event = nextEvent(bridge); event != null; event = nextEvent(bridge)) {
+        if (event['event'] == 'result')
+            return (Map) readJson(result)['value']
+        if (event['event'] == 'error')
+            fail([event['message'], event['hint']].findAll().join(' '), (event['details'] ?: said(bridge)) as String)
+        if (event['event'] == 'warning')
+            say("warning: ${event['text']}")
+        if (event['event'] == 'progress' && System.currentTimeMillis() - shown > 2000) {
+            shown = System.currentTimeMillis()
+            say("${event['done'] as long} of ${event['total'] as long} patches, ${event['slides_done'] as int} of ${event['slides'] as int} images, ${event['rate'] as long}/s")
+        }
+    }
+    fail('qupath-bridge ended without an answer; the details say why. An export can be resumed.', said(bridge))
+    return null
+}
+
+/** Ends qupath-bridge with all that it started: asks first, so that an export can be resumed. */
+void stop(Map bridge) {
+    Thread.interrupted()
+    Process process = (Process) bridge?.process
+    List<ProcessHandle> all = process == null ? [] : process.descendants().collect { ProcessHandle each -> each } + process.toHandle()
+    all.each { ProcessHandle each -> each.destroy() }
+    if (process != null && !process.waitFor(3, TimeUnit.SECONDS))
+        all.each { ProcessHandle each -> each.destroyForcibly() }
+    ((File) bridge?.folder)?.deleteDir()
+}
+
+/** Asks a person; returns the number of the button, the last one if the dialog was closed. */
+int choose(String text, List<String> buttons, String details = null) {
+    FutureTask<Integer> task = new FutureTask<>({
+        List<ButtonType> types = buttons.collect { String name -> new ButtonType(name, name == buttons[-1] ? ButtonBar.ButtonData.CANCEL_CLOSE : ButtonBar.ButtonData.OK_DONE) }
+        ButtonType copy = new ButtonType('Copy details', ButtonBar.ButtonData.LEFT)
+        Alert alert = new Alert(Alert.AlertType.NONE, text, (types + (details ? [copy] : [])) as ButtonType[])
+        alert.setTitle('qupath-bridge')
+        alert.initOwner(getQuPath().getStage())
+        alert.getDialogPane().with { DialogPane pane -> pane.setPrefWidth(560); pane.setMinHeight(javafx.scene.layout.Region.USE_PREF_SIZE) }
+        alert.getDialogPane().lookupButton(copy)?.addEventFilter(ActionEvent.ACTION, { ActionEvent event ->
+            Clipboard.getSystemClipboard().setContent([(DataFormat.PLAIN_TEXT): (Object) "${text}\n${details}".toString()])
+            event.consume()
+        } as EventHandler<ActionEvent>)
+        types.indexOf(alert.showAndWait().orElse(types[-1]))
+    } as Callable<Integer>)
+    Platform.isFxApplicationThread() ? task.run() : Platform.runLater(task)
+    return task.get()
+}
+
+File resultFile(String script, String id) { return new File(getProject().getPath().toFile().getParentFile(), "qupath_bridge/results/${script}/${id}.json") }
+
+/** Writes what came of an image to its result file, whole or not at all. */
+void record(String script, String id, Map content) {
+    File file = resultFile(script, id)
+    try {
+        File temporary = File.createTempFile('.result', '', Files.createDirectories(file.getParentFile().toPath()).toFile())
+        temporary.setText(GsonTools.getInstance(true).toJson([script: script, entry: id, time: java.time.Instant.now().toString()] + content), 'UTF-8')
+        Files.move(temporary.toPath(), file.toPath(), StandardCopyOption.REPLACE_EXISTING)
+    } catch (IOException error) { say("warning: ${file} cannot be written (${error.getMessage()}).") }
+}
+
+/** Says what went wrong: in a dialog, or without the window as the last line of all. */
+void tell(Throwable error, String script, ProjectImageEntry entry) {
+    String sentence = error instanceof InterruptedException ? 'Stopped; an export can be resumed. Run the script again.' : error.getMessage() ?: error.toString()
+    say(sentence)
+    if (entry)
+        record(script, entry.getID(), [ok: false, error: sentence])
+    if (getQuPath() == null) {
+        Runtime.getRuntime().addShutdownHook(new Thread({ System.err.println("qupath-bridge: ${entry ? entry.getImageName() + ': ' : ''}${sentence}") } as Runnable))
+        throw error
+    }
+    if (!(error instanceof InterruptedException) && !attribute(ScriptAttributes.BATCH_INDEX))  // of several images the first says it, and all have a result
+        choose(sentence, ['OK'], [error.toString(), error.getCause()?.getMessage(), *error.getStackTrace().findAll { StackTraceElement each -> each.getFileName()?.endsWith('.groovy') }].findAll().join('\n'))
 }

@@ -15,6 +15,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .api import (
         clean,
+        corrections,
         doctor,
         estimate,
         export,
@@ -72,12 +73,15 @@ if TYPE_CHECKING:
     from .outputs import open_output
     from .outputs.base import DamagedRowsError, Location, LockHolder, Output, PatchRef
     from .outputs.row_batches import Rows
+    from .patches.confusion import Confusion, CorrectionReport
+    from .patches.corrections import Correction
     from .patches.grid import Grid
     from .patches.regions import PlanReport, Repair
     from .patches.table import PatchTable, Ragged
     from .pipeline.cancel import Cancel, CancelToken
     from .pipeline.doctor import Check
     from .pipeline.estimate import Estimate
+    from .pipeline.inputs import SlideInputs
     from .pipeline.inspection import Inspection
     from .pipeline.plan import Failure, Plan, Plans
     from .pipeline.profile import Profile
@@ -89,6 +93,8 @@ if TYPE_CHECKING:
     from .readers import open_reader
     from .readers.base import Fingerprint, Level, Reader
     from .registry import register
+    from .roundtrip.agreement import Agreement
+    from .roundtrip.corrections import Corrections, SlideCorrections, Statement
     from .roundtrip.provenance import Provenance
     from .roundtrip.status import EntryStatus, RunStatus
     from .roundtrip.write_back import EntryChange, WriteBack
@@ -97,7 +103,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
-        "status", "write_provenance", "write_back", "undo_write_back", "clean", "doctor",
+        "status", "corrections", "write_provenance", "write_back", "undo_write_back", "clean",
+        "doctor",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "sources.base": ("Project",),
@@ -107,6 +114,8 @@ _HOMES = {
         "Box", "Plane", "PixelSize", "Reason",
     ),
     "pipeline.plan": ("Plan", "Plans", "Failure"),
+    "patches.confusion": ("Confusion", "CorrectionReport"),
+    "patches.corrections": ("Correction",),
     "patches.grid": ("Grid",),
     "patches.table": ("PatchTable", "Ragged"),
     "patches.regions": ("PlanReport", "Repair"),
@@ -116,9 +125,12 @@ _HOMES = {
     "pipeline.progress": ("Progress",),
     "pipeline.cancel": ("Cancel", "CancelToken"),
     "pipeline.estimate": ("Estimate",),
+    "pipeline.inputs": ("SlideInputs",),
     "pipeline.inspection": ("Inspection",),
     "pipeline.verify": ("Verification", "Finding"),
     "pipeline.doctor": ("Check",),
+    "roundtrip.agreement": ("Agreement",),
+    "roundtrip.corrections": ("Corrections", "SlideCorrections", "Statement"),
     "roundtrip.provenance": ("Provenance",),
     "roundtrip.status": ("RunStatus", "EntryStatus"),
     "roundtrip.write_back": ("WriteBack", "EntryChange"),
@@ -152,6 +164,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "export",
     "verify",
     "status",
+    "corrections",
     "write_provenance",
     "write_back",
     "undo_write_back",
@@ -186,6 +199,10 @@ __all__ = [  # noqa: RUF022  # by subject
     "Grid",
     "PatchTable",
     "Ragged",
+    "Correction",
+    "CorrectionReport",
+    "Confusion",
+    "SlideInputs",
     "PlanReport",
     "Repair",
     "DamagedRowsError",
@@ -203,6 +220,10 @@ __all__ = [  # noqa: RUF022  # by subject
     "Verification",
     "Finding",
     "Check",
+    "Corrections",
+    "SlideCorrections",
+    "Statement",
+    "Agreement",
     "Provenance",
     "RunStatus",
     "EntryStatus",

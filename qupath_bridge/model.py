@@ -25,6 +25,7 @@ from .errors import UsageError
 from .frozen import FrozenDict, OneLine, count, freeze, one_line
 
 __all__ = [
+    "BRIDGE_FOLDER",
     "FIRST_PLANE",
     "Box",
     "BoxArray",
@@ -68,6 +69,9 @@ class Plane(NamedTuple):
 
 
 FIRST_PLANE = Plane()
+
+BRIDGE_FOLDER = "qupath_bridge"
+"""The only folder that is written inside a project."""
 
 
 class Box(NamedTuple):
@@ -423,6 +427,11 @@ class ProjectInfo:
         return path if self.plain and path.is_dir() else path.parent
 
     @property
+    def bridge_folder(self) -> Path:
+        """The folder inside the project that holds what this library writes."""
+        return self.folder / BRIDGE_FOLDER
+
+    @property
     def place(self) -> str:
         """The project file as records name it: its whole path."""
         return str(self.path.absolute())
@@ -590,6 +599,7 @@ class LabelRule(OneLine):
 class Reason(StrEnum):
     """Reasons for not writing a patch; the first one that holds, in this order."""
 
+    REJECTED = "rejected"
     EDGE = "edge"
     EXCLUDED = "excluded"
     OUTSIDE = "outside"

@@ -14,10 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 __all__ = [
     "BackupRecord",
     "ChangeRecord",
+    "CorrectionKind",
+    "CorrectionRecord",
     "ProjectRunRecord",
     "Record",
     "ReportRecord",
     "RunRecord",
+    "ShownRecord",
     "SlideFacts",
     "first_fault",
     "parse_json",
@@ -43,11 +46,15 @@ class Record(_Json):
     schema_version: int
 
 
+AnnotationsOrigin = Literal["project", "geojson", "live"]
+
+
 class _RunSlide(_Json):
     slide_id: FileName | None
     entry_id: FileName
     slide_name: str
     project: str | None
+    annotations_origin: AnnotationsOrigin | None
 
 
 class _Project(_Json):
@@ -78,6 +85,7 @@ class RunRecord(Record):
     config_digest: str
     labels: dict[str, str]
     slides: list[_RunSlide]
+    inputs: dict[str, str] | None
     rows: dict[str, str]
     run_digest: str | None
 
@@ -101,6 +109,29 @@ class ProjectRunRecord(RunRecord):
     failures: list[_Failure]
 
 
+Label = str | list[str] | None
+
+
+class _Confusion(_Json):
+    rule: Label
+    kind: Literal["corrected", "confirmed", "rejected"]
+    pathologist: Label
+    patches: Count
+
+
+class _Corrections(_Json):
+    corrected: Count
+    confirmed: Count
+    rejected: Count
+    contested: Count
+    dropped: Count
+    other_grid: Count
+    other_slide: Count
+    refused: dict[str, Count]
+    confusion: list[_Confusion]
+    digest: str | None
+
+
 class _SlideReport(_Json):
     entry_id: FileName
     slide_id: FileName
@@ -109,6 +140,8 @@ class _SlideReport(_Json):
     by_label: dict[str, Count]
     dropped: dict[str, Count]
     regions: dict[str, Any]
+    annotations_origin: AnnotationsOrigin
+    corrections: _Corrections
     warnings: list[str]
     seconds: float | None
 
@@ -119,6 +152,7 @@ class ReportRecord(Record):
     run_id: FileName
     written: Count
     slides: list[_SlideReport]
+    confusion: list[_Confusion]
     failures: list[_Failure]
 
 
@@ -171,10 +205,12 @@ class SlideFacts(Record):
     parts: dict[str, Any]
     plan_digest: str
     annotation_digest: str
+    annotations_origin: AnnotationsOrigin
     annotations: dict[str, Annotated[list[str | None], Field(min_length=2, max_length=2)]]
     class_colors: dict[str, Color]
     grid: _Grid
     counts: _Counts
+    corrections: _Corrections
     regions: dict[str, Any]
     bad_tiles: list[Annotated[list[Count], Field(min_length=6, max_length=6)]]
     warnings: list[str]
@@ -201,6 +237,49 @@ class ChangeRecord(Record):
     after: str | None
     removed: list[str]
     added: list[str]
+
+
+CorrectionKind = Literal["corrected", "confirmed", "rejected", "withdrawn"]
+Box = Annotated[tuple[Pixels, Pixels, Length, Length], Field(strict=False)]
+PlaneIndex = Annotated[int, Field(ge=0, lt=1 << 31)]
+
+
+class _ShownLayer(_Json):
+    run_id: FileName
+    only: list[str] | None = None
+    without: list[str] = []
+
+
+class ShownRecord(Record):
+    """An event of a slide: the tiles that are shown after it."""
+
+    key: FileName
+    time: str
+    action: Literal["show", "remove", "collect", "dismiss"]
+    run_id: str | None
+    shown: list[_ShownLayer]
+    classes: dict[str, str | None]
+    added: dict[str, Count]
+    removed: dict[str, Count]
+    rejected: Count
+
+
+class CorrectionRecord(_Json):
+    """One line of a file of corrections."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    entry_id: FileName
+    kind: CorrectionKind
+    box: Box
+    plane: Annotated[tuple[PlaneIndex, PlaneIndex], Field(strict=False)] = (0, 0)
+    before: str | None
+    after: str | None
+    run_id: FileName
+    rule_label: Label
+    fingerprint: str
+    time: str
+    reviewer: str | None = None
 
 
 def parse_json(content: str | bytes) -> Any:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from qupath_bridge.pipeline.slide_files import failure_lines
     from qupath_bridge.pipeline.verify import Finding, Verification
     from qupath_bridge.qupath.project_writer import copy_project
+    from qupath_bridge.roundtrip.agreement import Agreement
     from qupath_bridge.roundtrip.backups import Backup
-    from qupath_bridge.roundtrip.corrected import CorrectedTiles
+    from qupath_bridge.roundtrip.corrections import Corrections, SlideCorrections, Statement
     from qupath_bridge.roundtrip.provenance import Provenance
     from qupath_bridge.roundtrip.status import EntryStatus, RunStatus
     from qupath_bridge.roundtrip.write_back import EntryChange, WriteBack
@@ -28,8 +29,14 @@ if TYPE_CHECKING:
     from qupath_bridge.sources.base import Project
 
     from .exporting import clean, export
-    from .looking import corrected_tiles, doctor, inspect, status, stored_data, verify
-    from .opening import OPENING, find_projects, slide
+    from .installing import (
+        InstalledFile,
+        find_user_folders,
+        install_scripts,
+        uninstall_scripts,
+    )
+    from .looking import corrections, doctor, inspect, status, stored_data, verify
+    from .opening import INPUTS, OPENING, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
 
@@ -51,7 +58,8 @@ _HOMES = {
     ),
     "qupath_bridge.qupath.project_writer": ("copy_project",),
     "qupath_bridge.roundtrip.backups": ("Backup",),
-    "qupath_bridge.roundtrip.corrected": ("CorrectedTiles",),
+    "qupath_bridge.roundtrip.agreement": ("Agreement",),
+    "qupath_bridge.roundtrip.corrections": ("Corrections", "SlideCorrections", "Statement"),
     "qupath_bridge.roundtrip.provenance": ("Provenance",),
     "qupath_bridge.roundtrip.status": (
         "EntryStatus",
@@ -67,8 +75,14 @@ _HOMES = {
         "clean",
         "export",
     ),
+    ".installing": (
+        "InstalledFile",
+        "find_user_folders",
+        "install_scripts",
+        "uninstall_scripts",
+    ),
     ".looking": (
-        "corrected_tiles",
+        "corrections",
         "doctor",
         "inspect",
         "status",
@@ -76,6 +90,8 @@ _HOMES = {
         "verify",
     ),
     ".opening": (
+        "INPUTS",
+        "INPUTS",
         "OPENING",
         "find_projects",
         "slide",
@@ -98,15 +114,18 @@ _HOMES = {
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "INPUTS",
     "OPENING",
+    "Agreement",
     "Backup",
-    "CorrectedTiles",
+    "Corrections",
     "EntryChange",
     "EntryStatus",
     "Estimate",
     "Failure",
     "Finding",
     "Inspection",
+    "InstalledFile",
     "Plan",
     "Plans",
     "Profile",
@@ -115,11 +134,13 @@ __all__ = [
     "Provenance",
     "Run",
     "RunStatus",
+    "SlideCorrections",
+    "Statement",
     "Verification",
     "WriteBack",
     "clean",
     "copy_project",
-    "corrected_tiles",
+    "corrections",
     "doctor",
     "draw_previews",
     "ensure_provenance",
@@ -127,7 +148,9 @@ __all__ = [
     "export",
     "failure_lines",
     "find_projects",
+    "find_user_folders",
     "inspect",
+    "install_scripts",
     "open_project",
     "plan",
     "select",
@@ -135,6 +158,7 @@ __all__ = [
     "status",
     "stored_data",
     "undo_write_back",
+    "uninstall_scripts",
     "verify",
     "write_back",
     "write_provenance",

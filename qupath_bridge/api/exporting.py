@@ -16,7 +16,7 @@ from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.empty import warn_of_empty
-from qupath_bridge.pipeline.export import run_export
+from qupath_bridge.pipeline.export import choose_inputs, run_export
 from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.plan import Failure, Plan, Plans
 from qupath_bridge.pipeline.profile import Profile
@@ -28,7 +28,16 @@ from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
 from qupath_bridge.timing import collect, step
 
-from .opening import Place, Source, open_source, options_of, output_of, refuse_opening
+from .opening import (
+    INPUTS,
+    Place,
+    Source,
+    open_source,
+    options_of,
+    output_of,
+    refuse_opening,
+    slides_of,
+)
 from .planning import select
 
 
@@ -118,13 +127,20 @@ def _export_source(
                 hint="Give selection and config to plan, or export slides.",
             )
         refuse_opening(options)
+        if unused := sorted(set(options.changed()) & set(INPUTS)):
+            raise UsageError(
+                f"Plans have their inputs already; {', '.join(unused)} would not be used.",
+                hint="Give them to plan, or export slides.",
+            )
         return _export_plans(plans, out, options, on_progress, cancel, command)
     settings = Settings(selection or Selection(), config or ExportConfig(), options)
     with open_source(source, options) as (projects, given):  # type: ignore[arg-type]
         slides = select(given, settings.selection)
+        output = out if isinstance(out, Output) else open_output(out, settings.config.container)
         with step("plan"):
-            surveyed = survey(slides, settings.config, options)
-        return _export(surveyed, out, settings, projects, {}, (), on_progress, cancel, command)
+            inputs = choose_inputs(slides, options, output, slides_of(given))
+            surveyed = survey(slides, settings.config, options, inputs=inputs)
+        return _export(surveyed, output, settings, projects, {}, (), on_progress, cancel, command)
 
 
 def _export_plans(
@@ -145,8 +161,9 @@ def _export_plans(
     settings = Settings(Selection(), plans.config, options)
     surveyed = survey_plans(plans, plans.config, unread=bool(plans.failures))
     expected = {one.slide_id: one.digest for one in plans}
+    output = out if isinstance(out, Output) else open_output(out, plans.config.container)
     run = _export(
-        surveyed, out, settings, (), expected, plans.failures, on_progress, cancel, command
+        surveyed, output, settings, (), expected, plans.failures, on_progress, cancel, command
     )
     if not plans:
         first = plans.failures[0]
@@ -159,7 +176,7 @@ def _export_plans(
 
 def _export(
     surveyed: Survey,
-    out: Place | Output,
+    output: Output,
     settings: Settings,
     projects: Sequence[Project],
     expected: Mapping[str, str],
@@ -169,7 +186,6 @@ def _export(
     command: Sequence[str] | None,
 ) -> Run:
     options = settings.options
-    output = out if isinstance(out, Output) else open_output(out, settings.config.container)
     name, argument = registry.split_argument(options.runner)
     runner = registry.load("runner", name)(workers=options.workers, argument=argument)
     infos = {facts.slide.project.place: facts.slide.project for facts in surveyed.slides}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge.config import RunOptions
+from qupath_bridge.errors import UsageError
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline import inspection as _inspection
 from qupath_bridge.pipeline import verify as _verify
@@ -14,11 +15,11 @@ from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.verify import Verification
 from qupath_bridge.qupath.files.uris import mapped_place
 from qupath_bridge.qupath.jvm.installation import find_installations
-from qupath_bridge.roundtrip import corrected as _corrected
+from qupath_bridge.roundtrip import corrections as _corrections
 from qupath_bridge.roundtrip import status as _status
 from qupath_bridge.roundtrip import write_back as _write_back
 from qupath_bridge.roundtrip.backups import Backup
-from qupath_bridge.roundtrip.corrected import CorrectedTiles
+from qupath_bridge.roundtrip.corrections import Corrections, Decision
 from qupath_bridge.roundtrip.status import RunStatus
 from qupath_bridge.sources.base import Project
 
@@ -104,13 +105,64 @@ def stored_data(project: Project) -> tuple[tuple[Backup, Mapping[str, str]], ...
     return tuple(_write_back.backups(project.info.folder))
 
 
-def corrected_tiles(project: Project | Place) -> tuple[CorrectedTiles, ...]:
-    """Return the tiles of runs that somebody gave another class in QuPath, by slide.
+def corrections(
+    project: Project | Place,
+    options: RunOptions | None = None,
+    *,
+    collect: bool = False,
+    accept: Iterable[str] = (),
+    dismiss: Iterable[str] = (),
+    reviewer: str | None = None,
+    entries: Iterable[str] | None = None,
+    **changes: Any,
+) -> Corrections:
+    """Return what people said about patches in QuPath: other classes, rejections, confirmations.
 
-    Imports and write-backs leave them alone.
+    Without ``collect``, ``accept`` and ``dismiss`` nothing is written.
+
+    Parameters
+    ----------
+    project : Project or path
+    options : RunOptions, optional
+        How to open a project that is given by path.
+    collect : bool
+        Store what the slides' data say now, one file per slide that has anything new.
+    accept, dismiss : iterable of str
+        IDs or names of slides: what is unsure there is stored too, or forgotten.
+    reviewer : str, optional
+        Who said what is stored now.
+    entries : iterable of str, optional
+        IDs or names of slides; all when not given.
+
+    Returns
+    -------
+    Corrections
+        Slides that cannot be looked at are in it with their problem.
+
+    Raises
+    ------
+    UsageError
+        If there is no such slide, or one is to be accepted and dismissed.
+
+    Examples
+    --------
+    >>> for slide in corrections("study/project.qpproj"):       # doctest: +SKIP
+    ...     print(slide.slide_name, slide.number("corrected"), slide.number("rejected"))
     """
-    with opened_project(project, RunOptions()) as opened:
-        return tuple(_corrected.corrected_tiles(opened))
+    options = options_of(options, changes)
+    refuse_unused("corrections", options, *OPENING)
+    with opened_project(project, options) as opened:
+        decisions: dict[str, Decision] = {opened[each].entry_id: "accept" for each in accept}
+        for each in dismiss:
+            if decisions.setdefault(opened[each].entry_id, "dismiss") == "accept":
+                raise UsageError(f"The slide {each!r} is to be accepted and dismissed.")
+        return _corrections.list_corrections(
+            opened,
+            None if entries is None else {opened[each].entry_id for each in entries},
+            decision="collect" if collect else "list",
+            decisions=decisions,
+            reviewer=reviewer,
+        )
 
 
 def status(

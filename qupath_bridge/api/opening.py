@@ -21,6 +21,9 @@ from qupath_bridge.sources.slides import has_slides, is_plain
 OPENING = ("engine", "qupath", "slide_map", "search", "annotations", "skip_bad_features")
 """Options of a run that say how to open a project that is given by path."""
 
+INPUTS = ("corrections", "live_annotations")
+"""Options of a run that say what slides are planned from besides their own data."""
+
 Place = Path | str
 """A path or a URL."""
 Source = Project | Slide | Place | Sequence[Project | Slide | Place]

@@ -13,14 +13,24 @@ from qupath_bridge.model import Slide
 from qupath_bridge.pipeline import estimate as _estimate
 from qupath_bridge.pipeline.empty import warn_of_empty
 from qupath_bridge.pipeline.estimate import Estimate
+from qupath_bridge.pipeline.inputs import NO_INPUTS, read_inputs, slide_key
 from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.plan import Plan, Plans, plan_slide, plan_slides
 from qupath_bridge.pipeline.preview import preview_path
 from qupath_bridge.pipeline.select import select_slides
-from qupath_bridge.pipeline.survey import name_slides, slide_key, survey_plans
+from qupath_bridge.pipeline.survey import name_slides, survey_plans
 from qupath_bridge.sources.base import Project
 
-from .opening import OPENING, Place, Source, open_source, refuse_opening, refuse_unused, slides_of
+from .opening import (
+    INPUTS,
+    OPENING,
+    Place,
+    Source,
+    open_source,
+    refuse_opening,
+    refuse_unused,
+    slides_of,
+)
 
 
 def select(source: Source, selection: Selection | None = None, **changes: Any) -> tuple[Slide, ...]:
@@ -75,8 +85,8 @@ def plan(
     selection : Selection, optional
         All slides when not given.
     options : RunOptions, optional
-        Engine and places for what is given by path, and ``reader`` for the slide files; other
-        options are refused.
+        Engine and places for what is given by path, ``reader`` for the slide files,
+        ``corrections`` and ``live_annotations``; other options are refused.
 
     Returns
     -------
@@ -94,10 +104,11 @@ def plan(
         If a single slide cannot be planned.
     """
     config, options = config or ExportConfig(), options or RunOptions()
-    refuse_unused("plan", options, *OPENING, "reader")
+    refuse_unused("plan", options, *OPENING, *INPUTS, "reader")
     if isinstance(source, Slide):
         refuse_opening(options)
-        one = plan_slide(source, config, options)
+        own = read_inputs((source,), options).get(slide_key(source), NO_INPUTS)
+        one = plan_slide(source, config, options, inputs=own)
         # The other slides of the project are not read: a class may be theirs.
         shared = survey_plans([one], config, unread=True).warnings
         return dataclasses.replace(one, warnings=(*one.warnings, *shared))
@@ -105,7 +116,8 @@ def plan(
         slides = select(given, selection)
         names = name_slides(slides)
         slide_ids = [names[slide_key(slide)] for slide in slides]
-        plans = plan_slides(slides, config, options, slide_ids=slide_ids)
+        inputs = read_inputs(slides, options, known=slides_of(given))
+        plans = plan_slides(slides, config, options, slide_ids=slide_ids, inputs=inputs)
     problems = [text for project in projects for text in project.problems]
     shared = survey_plans(plans, config, unread=bool(plans.failures)).warnings if len(plans) else ()
     empty = warn_of_empty(

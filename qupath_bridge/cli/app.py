@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Make, show and check configuration files.")
 app.add_typer(config_app, name="config")
+scripts_app = typer.Typer(no_args_is_help=True, help="Scripts and extension in QuPath's folder.")
+app.add_typer(scripts_app, name="scripts")
 
 UsageFault: Any = next(k for k in typer.BadParameter.__mro__ if k.__name__ == "ClickException")
 """Exception of the parser for a wrong command line; newer typers hide it in a copy of click."""
@@ -180,6 +182,37 @@ def status(
     return run_status(project, given, exit_code=exit_code, as_json=json)
 
 
+@app.command(cls=Command)
+@takes_options("engine", "qupath")
+def corrections(
+    project: ProjectArgument,
+    given: Given,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Store what QuPath's data say now.")
+    ] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENTRY", help="Slide (ID or name) whose unsure patches are meant."),
+    ] = None,
+    dismiss: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENTRY", help="Slide whose unsure patches mean nothing."),
+    ] = None,
+    reviewer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who said what is stored now.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """List what people said about patches in QuPath, and store it."""
+    from .corrections import run_corrections
+
+    return run_corrections(
+        project, given,
+        collect=collect, accept=accept or [], dismiss=dismiss or [], reviewer=reviewer,
+        as_json=json,
+    )  # fmt: skip
+
+
 @app.command("write-back", cls=Command)
 @takes_options("entry", "engine", "qupath")
 def write_back(
@@ -202,7 +235,9 @@ def write_back(
     ] = False,
     discard_corrections: Annotated[
         bool,
-        typer.Option("--discard-corrections", help="Replace tiles of another class in QuPath too."),
+        typer.Option(
+            "--discard-corrections", help="Show the run's classes, and rejected tiles too."
+        ),
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Write though a QuPath runs that may have the project.")
@@ -220,6 +255,42 @@ def write_back(
         direct=direct, dry_run=dry_run, replace=replace,
         discard_corrections=discard_corrections, force=force, keep=keep, as_json=json,
     )  # fmt: skip
+
+
+@app.command(cls=Command)
+def request(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Request as JSON; - reads places from stdin.")
+    ],
+) -> int:
+    """Answer a request of QuPath's scripts or extension; docs/from-qupath-scripts.md."""
+    from .request import run_request
+
+    return run_request(file)
+
+
+@scripts_app.command("install", cls=Command)
+def scripts_install(
+    qupath_dir: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="QuPath's user folder, as ~/QuPath/v0.7; all when not given.",
+        ),
+    ] = None,
+    jar: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The extension, to be put there too.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    uninstall: Annotated[bool, typer.Option("--uninstall", help="Remove them again.")] = False,
+    json: Json = False,
+) -> int:
+    """Put scripts and extension into QuPath's user folder."""
+    from .scripts import run_install
+
+    return run_install(qupath_dir or (), jar, dry_run=dry_run, uninstall=uninstall, as_json=json)
 
 
 @config_app.command("init", cls=Command)

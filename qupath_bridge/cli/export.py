@@ -30,7 +30,7 @@ def run_plan(sources: Sequence[Path], given: Given, *, as_json: bool) -> int:
         sources,
         settings.config,
         selection=settings.selection,
-        options=settings.options.only(*api.OPENING, "reader"),
+        options=settings.options.only(*api.OPENING, *api.INPUTS, "reader"),
     )
     previews, notes = api.draw_previews(plans, settings.options.preview)
     workers = settings.options.workers

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from qupath_bridge import api
 
+from .corrections import correction_lines, corrections_record
 from .options import Given, with_flags, words_of
 from .output import print_json, show
 
@@ -35,7 +36,7 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
     ) as project:
         runs = api.status(project)
         backups = [_backup(backup) for backup in api.stored_data(project)]
-        corrected = api.corrected_tiles(project)
+        corrections = api.corrections(project)
     stale = any(run.state == "stale" for run in runs)
     code = 1 if _nothing_seen(runs) or (exit_code and stale) else 0
     if as_json:
@@ -57,7 +58,7 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
                     for run in runs
                 ],
                 "write_backs": backups,
-                "corrected": [asdict(each) for each in corrected],
+                "corrections": corrections_record(corrections),
             }
         )
         return code
@@ -65,8 +66,8 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
         show("No run has been exported from this project yet.")
     for run in _last(runs, "older runs"):
         _print_run(run)
-    for each in corrected:
-        _print_corrected(each)
+    for line in correction_lines(corrections):
+        show(line)
     for backup in _last(backups, "older write-backs"):
         _print_backup(backup)
     return code
@@ -115,18 +116,6 @@ def _backup(found: tuple[api.Backup, Mapping[str, str]]) -> dict[str, Any]:
     }
 
 
-def _print_corrected(corrected: api.CorrectedTiles) -> None:
-    tiles = [
-        f"{name} ({was or 'no class'} → {now or 'no class'})"
-        for name, (was, now) in corrected.tiles.items()
-    ]
-    more = f" and {len(tiles) - SHOWN} more" if len(tiles) > SHOWN else ""
-    show(
-        f"{corrected.slide_name} (entry {corrected.entry_id}): {len(tiles)} tiles got another "
-        f"class in QuPath, which imports leave alone: {', '.join(tiles[:SHOWN])}{more}"
-    )
-
-
 def _print_backup(backup: Mapping[str, Any]) -> None:
     done = "written into QuPath's data" if backup["action"] == "write" else "removed again"
     show(f"{backup['run_id']}  {done}  {backup['started']} by the engine {backup['engine']}")
@@ -158,6 +147,7 @@ def _print_run(run: api.RunStatus) -> None:
             ("gone", entry.removed),
             ("labelled otherwise", entry.label_changed),
             ("with other pixels", entry.pixels_changed),
+            ("contested, as the rule says something else now", entry.contested),
         ):
             if patches:
                 more = f" and {len(patches) - SHOWN} more" if len(patches) > SHOWN else ""

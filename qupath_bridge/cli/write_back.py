@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -94,11 +95,8 @@ def _print_done(path: Path, done: api.WriteBack) -> None:
     for entry in done.entries:
         if entry.problem:
             say(f"error: {entry.slide_name}: {entry.problem}", logging.ERROR)
-        if entry.corrected:
-            show(
-                f"{entry.slide_name}: {entry.corrected} tiles left alone, which got "
-                "another class in QuPath. --discard-corrections replaces them."
-            )
+        for line in _said_lines(entry):
+            show(f"{entry.slide_name}: {line}")
         for run, number in entry.other_runs.items():
             show(f"{entry.slide_name}: {number} tiles of run {run} stay; they may overlap.")
     if done.dry_run:
@@ -107,6 +105,22 @@ def _print_done(path: Path, done: api.WriteBack) -> None:
         show(f"The data as they were: {done.backup}")
         if done.action == "write":
             show(f"Remove the tiles again: {_undo_command(path, done.run_id)}")
+
+
+def _said_lines(entry: api.EntryChange) -> Iterator[str]:
+    """Yield what people said about the tiles of a slide, and what came of it."""
+    yield from entry.messages
+    if entry.collected:
+        yield f"{entry.collected} statements about patches were stored."
+    if entry.corrected:
+        yield (
+            f"{entry.corrected} tiles keep the class that somebody gave them. "
+            "--discard-corrections shows the run's."
+        )
+    if entry.rejected:
+        yield f"{entry.rejected} rejected tiles stay out. --discard-corrections shows them again."
+    if entry.restored:
+        yield f"{entry.restored} tiles that were missing were put back."
 
 
 def _undo_command(path: Path, run: str) -> str:

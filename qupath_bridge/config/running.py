@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from .base import Model
 from .declare import option, part
-from .values import NO_PAIRS, Pairs, Strings
+from .values import NO_PAIRS, Pairs, Strings, as_corrections
 
 
 class RunOptions(Model):
@@ -31,6 +31,8 @@ class RunOptions(Model):
             "search",
             "annotations",
             "skip_bad_features",
+            "corrections",
+            "live_annotations",
             "preview",
             "provenance",
         ),
@@ -62,6 +64,17 @@ class RunOptions(Model):
     )
     skip_bad_features: bool = option(
         False, "leave out GeoJSON features that cannot be read, and name them"
+    )
+    corrections: Annotated[str, BeforeValidator(as_corrections)] = option(
+        "auto",
+        "what pathologists said about patches: that of the project, nothing, or a file",
+        show="auto|none|FILE",
+    )
+    live_annotations: Path | None = option(
+        None,
+        "unsaved annotations from a QuPath window, in place of the saved ones: a folder with a "
+        "file ENTRY_ID.geojson per slide",
+        show="DIR",
     )
     preview: Path | None = option(
         None, "picture of the plan, PNG or JPEG; one per slide where there are several", show="FILE"
@@ -108,6 +121,8 @@ class RunOptions(Model):
     def _check_together(self) -> Self:
         if self.resume and self.update:
             raise ValueError("resume and update exclude each other; give one of them")
+        if self.live_annotations is not None and self.annotations is not None:
+            raise ValueError("annotations and live_annotations exclude each other; give one")
         if self.skip_bad_features and self.annotations is None:
             raise ValueError("skip_bad_features needs annotations, the GeoJSON files")
         return self

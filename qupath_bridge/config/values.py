@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -96,6 +97,13 @@ def as_unclassified(value: object) -> object:
         if set(value) == {"as"}:
             return f"as={value['as']}"
         raise ValueError('the table form has one key, "as"')
+    return value
+
+
+def as_corrections(value: object) -> object:
+    """Read the path of a file as its whole path, so that it can be read again elsewhere."""
+    if isinstance(value, str | Path) and str(value) not in {"", "auto", "none"}:
+        return str(Path(value).absolute())
     return value
 
 

@@ -221,6 +221,8 @@ class Output(Protocol):
     def sweep(self, keep: Collection[str] = ()) -> int:
         """Remove what killed writers left, patches without rows included; return how many files.
 
+        Frozen inputs that ``run.json`` does not list go, too.
+
         Patches of the slides ``keep`` stay: their rows may lack some by somebody's mistake.
 
         Only what this library writes is ever removed. Patches that are being written would go

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.frozen import count
+from qupath_bridge.schemas import parse_json
 from qupath_bridge.stores import open_store
 from qupath_bridge.stores.local import LocalStore
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["PATCHES", "StoredOutput"]
 
 PATCHES = "patches/"
+INPUTS = "inputs/"
+_INPUT = re.compile(r"inputs/[a-z-]+/[^/]+-[0-9a-f]{16}\.[a-z]+")
 
 Pending = TypeVar("Pending")
 """State of a slide between ``begin`` and ``commit``."""
@@ -249,7 +252,12 @@ class StoredOutput(ABC, Generic[Pending]):
     def sweep(self, keep: Collection[str] = ()) -> int:
         """Remove what killed writers left, patches without rows included."""
         removed = self.store.sweep()
-        for name in (*self._abandoned_dropped(), *lock.stale_claims(self.store)):
+        stale = (
+            *self._abandoned_dropped(),
+            *self._abandoned_inputs(),
+            *lock.stale_claims(self.store),
+        )
+        for name in stale:
             self.store.delete(name)
             removed += 1
         own = self._own_names()
@@ -313,6 +321,16 @@ class StoredOutput(ABC, Generic[Pending]):
                 yield from index.unused_dropped(self.store, slide_id)
             except OutputError:
                 continue  # damaged rows do not say which are used
+
+    def _abandoned_inputs(self) -> Iterator[str]:
+        """Yield the inputs that the run does not list: those of an earlier run, or of none."""
+        try:
+            listed = parse_json(self.store.get("run.json"))["inputs"]
+        except (OutputError, ValueError, KeyError, TypeError):
+            return  # nobody can say which are used
+        for name in self.store.list(INPUTS):
+            if name not in (listed or ()) and _INPUT.fullmatch(name):
+                yield name
 
 
 def _batches(rows: pa.Table | pa.RecordBatchReader) -> Iterator[pa.Table]:

@@ -1,17 +1,28 @@
-"""What pathologists say about patches: another class, a rejection, a confirmation."""
+"""Statements of pathologists about patches: another class, a rejection, a confirmation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
+from pydantic import ValidationError
+
+from qupath_bridge.errors import ProjectError
 from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import FIRST_PLANE, Box, Plane
+from qupath_bridge.schemas import CorrectionKind, CorrectionRecord, first_fault, parse_json
 
-__all__ = ["Correction", "CorrectionKind", "latest_corrections"]
-
-CorrectionKind = Literal["corrected", "confirmed", "rejected", "withdrawn"]
+__all__ = [
+    "Correction",
+    "CorrectionKind",
+    "from_json",
+    "from_lines",
+    "latest_corrections",
+    "to_json",
+    "to_lines",
+]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -27,7 +38,7 @@ class Correction(OneLine):
         The patch box in QuPath full-resolution pixels.
     plane : Plane
     before, after : str or None
-        Class that was last shown, and class now; None is no class.
+        Class that was last shown, and class now; None without a class.
     run_id : str
         The run that was shown.
     rule_label : str, tuple of str or None
@@ -68,3 +79,100 @@ def latest_corrections(corrections: Iterable[Correction]) -> dict[tuple[Box, Pla
         else:
             latest[place] = correction
     return latest
+
+
+def to_json(entry_id: str, correction: Correction) -> dict[str, Any]:
+    """Return a correction of a slide as plain JSON values.
+
+    >>> said = Correction("rejected", Box(0, 8, 16, 16), "Tumor", None, "01J", "Tumor", "a", "b")
+    >>> to_json("3", said)["box"], from_json(to_json("3", said)) == ("3", said)
+    ([0, 8, 16, 16], True)
+    """
+    label = correction.rule_label
+    return {
+        "entry_id": entry_id,
+        "kind": correction.kind,
+        "box": list(correction.box),
+        "plane": list(correction.plane),
+        "before": correction.before,
+        "after": correction.after,
+        "run_id": correction.run_id,
+        "rule_label": list(label) if isinstance(label, tuple) else label,
+        "fingerprint": correction.fingerprint,
+        "time": correction.time,
+        "reviewer": correction.reviewer,
+    }
+
+
+def from_json(values: Mapping[str, Any]) -> tuple[str, Correction]:
+    """Return the entry ID and the correction that :func:`to_json` wrote.
+
+    ``plane`` and ``reviewer`` may be left out.
+
+    Raises
+    ------
+    ValueError
+        If a key is missing or unknown, or has a value of another kind.
+    """
+    try:
+        record = CorrectionRecord.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from error
+    label = record.rule_label
+    return record.entry_id, Correction(
+        kind=record.kind,
+        box=Box(*record.box),
+        before=record.before,
+        after=record.after,
+        run_id=record.run_id,
+        rule_label=tuple(label) if isinstance(label, list) else label,
+        fingerprint=record.fingerprint,
+        time=record.time,
+        plane=Plane(*record.plane),
+        reviewer=record.reviewer,
+    )
+
+
+def to_lines(corrections: Iterable[tuple[str, Correction]]) -> bytes:
+    """Return a file of corrections: one JSON object per line, UTF-8.
+
+    Parameters
+    ----------
+    corrections : iterable of (str, Correction)
+        With the entry ID of the slide of each.
+    """
+    return b"".join(
+        json.dumps(to_json(*one), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        for one in corrections
+    )
+
+
+def from_lines(content: bytes, place: str) -> tuple[tuple[str, Correction], ...]:
+    """Return the corrections of a file, each with its entry ID, in the order of the lines.
+
+    Parameters
+    ----------
+    content : bytes
+        As :func:`to_lines` writes it; empty lines are skipped.
+    place : str
+        The file, for messages.
+
+    Raises
+    ------
+    ProjectError
+        If a line is not a correction; the message has its number.
+    """
+    found = []
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(from_json(parse_json(line)))
+        except ValueError as error:
+            problem = str(error).replace("the file:", "the line:")
+            raise ProjectError(
+                f"line {number} is not a correction: {problem}",
+                path=place,
+                hint="Correct the line, or take it out; nothing of this file was used.",
+            ) from error
+    return tuple(found)

@@ -147,6 +147,23 @@ class Grid(OneLine):
         boxes[..., 2:] = self.box_width, self.box_height
         return boxes.reshape(-1, 4)
 
+    def find(self, boxes: BoxArray) -> IntArray:
+        """Return the number of each box in :meth:`boxes`, -1 where the grid has no such box.
+
+        >>> Grid(8, 8, 4, 4, 20, 20).find([[4, 8, 8, 8], [5, 8, 8, 8], [16, 8, 8, 8]]).tolist()
+        [9, -1, -1]
+        """
+        cols, rows = self.cols, self.rows
+        x, y, w, h = np.asarray(boxes, np.int64).reshape(-1, 4).T
+        if not len(self):
+            return np.full(len(x), -1)
+        col, beside = np.divmod(x - self.origin_x, self.step_x)
+        row, below = np.divmod(y - self.origin_y, self.step_y)
+        col, row = col - cols[0], row - rows[0]
+        there = (beside == 0) & (below == 0) & (w == self.box_width) & (h == self.box_height)
+        there &= (col >= 0) & (col < len(cols)) & (row >= 0) & (row < len(rows))
+        return np.where(there, row * len(cols) + col, -1)
+
     def crossing(self) -> BoxArray:
         """Return the boxes that cross the image's edge, kept or dropped there, shape (N, 4).
 

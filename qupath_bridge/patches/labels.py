@@ -16,7 +16,14 @@ from .table import LABEL_SOURCES, Ragged
 
 Number = TypeVar("Number", np.float64, np.int64)
 
-__all__ = ["EPSILON", "Decision", "check_class_names", "decide"]
+__all__ = [
+    "EPSILON",
+    "Decision",
+    "add_background",
+    "check_class_names",
+    "decide",
+    "single_label",
+]
 
 EPSILON = 1e-9
 """Shares below it count as zero; limits and ties are compared with this tolerance."""
@@ -33,7 +40,7 @@ class Decision:
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
-        """Mask of boxes that have a label, from the rule or as background."""
+        """Mask of boxes that have a label."""
         return self.source >= 0
 
 
@@ -64,9 +71,9 @@ def decide(
     ranks = np.array(label_ranks(names, rule), np.int64)
     by_rank = np.argsort(ranks)
     if rule.rule == "majority":
-        decision = _single_label(_largest(shares, ranks, by_rank, rule.min_share), shares)
+        decision = single_label(_largest(shares, ranks, by_rank, rule.min_share), shares)
     elif rule.rule == "centre":
-        decision = _single_label(
+        decision = single_label(
             _lowest_rank(owners or Ragged.empty(len(shares)), ranks, by_rank), shares
         )
     else:
@@ -74,7 +81,7 @@ def decide(
         decision = _multi_label(shares, ranks, least)
     if rule.background is None:
         return decision
-    return _add_background(decision, names.index(rule.background))
+    return add_background(decision, names.index(rule.background))
 
 
 def _per_row(
@@ -104,8 +111,8 @@ def _largest(shares: Ragged, ranks: IntArray, by_rank: IntArray, least: float) -
     return np.where(most >= least - EPSILON, _lowest_rank(candidates, ranks, by_rank), -1)
 
 
-def _single_label(winner: IntArray, shares: Ragged) -> Decision:
-    """Make the columns of one label per row: its share, and the margin to the next one."""
+def single_label(winner: IntArray, shares: Ragged) -> Decision:
+    """Return labels, shares and margins of one label per row, -1 for none."""
     values, won = shares.amounts, shares.codes == winner[shares.rows]
     share = _per_row(np.maximum, shares, np.where(won, values, 0.0), 0.0)
     others = _per_row(np.maximum, shares, np.where(won, 0.0, values), 0.0)
@@ -131,8 +138,8 @@ def _multi_label(shares: Ragged, ranks: IntArray, least: float) -> Decision:
     return Decision(labels, source, nothing, nothing)
 
 
-def _add_background(decision: Decision, code: int) -> Decision:
-    """Assign the background's label to rows without a label."""
+def add_background(decision: Decision, code: int) -> Decision:
+    """Return a decision in which rows without a label have that of the background."""
     labels, unlabelled = decision.labels, ~decision.labelled
     rows = np.concatenate([labels.rows, np.flatnonzero(unlabelled)])
     codes = np.concatenate([labels.codes, np.full(int(unlabelled.sum()), code)])

@@ -22,6 +22,7 @@ from qupath_bridge.model import (
     FIRST_PLANE,
     BoxArray,
     FloatArray,
+    IntArray,
     LabelRule,
     PathObject,
     Plane,
@@ -29,6 +30,8 @@ from qupath_bridge.model import (
 )
 
 from .centres import cores_at_centres
+from .confusion import NO_CORRECTIONS, CorrectionReport, Heard, report_corrections
+from .correcting import NO_STATEMENTS, BoxStatements, Statements, overrule
 from .grid import Grid
 from .labels import EPSILON, Decision, decide
 from .regions import ActiveRegion, PlanReport, Repair, select_regions
@@ -67,12 +70,15 @@ class PlannedPatches(OneLine):
     reasons : tuple of bytes
         For each plane, one byte per box of the grid: the number of its reason in :class:`Reason`,
         :data:`KEPT` for a kept patch.
+    corrections : CorrectionReport
+        What became of the corrections.
     """
 
     table: PatchTable
     dropped: Mapping[Reason, int]
     report: PlanReport
     reasons: tuple[bytes, ...] = field(repr=False)
+    corrections: CorrectionReport = NO_CORRECTIONS
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dropped", FrozenDict(self.dropped))
@@ -91,6 +97,7 @@ def plan_patches(
     planes: Sequence[Plane] = (FIRST_PLANE,),
     tissue: TissueTest | None = None,
     tma_cores: Sequence[PathObject] = (),
+    statements: Statements = NO_STATEMENTS,
 ) -> PlannedPatches:
     """Select the boxes of a grid that become patches, and assign their labels.
 
@@ -108,6 +115,9 @@ def plan_patches(
     tma_cores : sequence of PathObject
         A box belongs to the core that contains its centre. Boxes in a missing core are
         ``outside``.
+    statements : Statements
+        Corrections of boxes. A rejected box is dropped whatever else holds; a new label takes
+        the place of what the rule says, and of ``no_label``, and of nothing else.
 
     Raises
     ------
@@ -120,7 +130,7 @@ def plan_patches(
     caller decides how much is too much.
     """
     try:
-        return _plan(annotations, grid, rule, sorted(set(planes)), tissue, tma_cores)
+        return _plan(annotations, grid, rule, sorted(set(planes)), tissue, tma_cores, statements)
     except shapely.errors.GEOSException as error:
         raise PlanError(
             f"The geometry library fails on the regions of this image: {error}.",
@@ -137,6 +147,7 @@ def _plan(
     planes: Sequence[Plane],
     tissue: TissueTest | None,
     tma_cores: Sequence[PathObject],
+    statements: Statements,
 ) -> PlannedPatches:
     regions, report = select_regions(annotations, rule, planes, (grid.width, grid.height))
     names = {region.role.label for region in regions if region.role.label}
@@ -145,17 +156,24 @@ def _plan(
     context = _PlaneContext(
         grid,
         rule,
-        tuple(sorted(names)) if rule.labels else (),
+        tuple(sorted((names if rule.labels else set()) | statements.labels)),
         tuple(sorted({region.id for region in regions if region.role.kind == "label"})),
         _Cores.of(tma_cores),
         tissue,
+        statements,
     )
-    tables, codes = [], []
+    tables, codes, heard = [], [], []
     dropped = Counter({Reason.EDGE: grid.edge_dropped * len(planes)})
-    everywhere = context.plan(regions) if rule.all_planes else None
+    nothing = np.zeros(0, np.int64)
+    everywhere = context.plan(regions, nothing) if rule.all_planes else None
     for plane in planes:
-        here = [region for region in regions if region.plane == plane]
-        table, reasons = everywhere or context.plan(here)
+        said = statements.on(plane)
+        if everywhere is not None and not len(said):
+            table, reasons, _ = everywhere
+        else:
+            here = regions if rule.all_planes else [r for r in regions if r.plane == plane]
+            table, reasons, met = context.plan(here, said)
+            heard += met
         tables.append(_set_plane(table, plane))
         codes.append(reasons.tobytes())
         dropped.update({reason: int((reasons == n).sum()) for n, reason in enumerate(Reason)})
@@ -164,6 +182,7 @@ def _plan(
         {reason: dropped[reason] for reason in Reason},
         report,
         tuple(codes),
+        report_corrections(statements, heard, multi=rule.multi),
     )
 
 
@@ -199,20 +218,27 @@ class _PlaneContext:
     region_names: tuple[str, ...]
     cores: _Cores
     tissue: TissueTest | None
+    statements: Statements
 
-    def plan(self, regions: Sequence[ActiveRegion]) -> tuple[PatchTable, NDArray[np.uint8]]:
-        """Plan the boxes of one plane with the regions that act on it."""
-        shapes, reasons = _Shapes.of(regions, self), []
+    def plan(
+        self, regions: Sequence[ActiveRegion], said: IntArray
+    ) -> tuple[PatchTable, NDArray[np.uint8], list[Heard]]:
+        """Plan the boxes of one plane with the regions that act on it, and what was said of it."""
+        shapes, reasons, heard = _Shapes.of(regions, self), [], []
 
         def tables() -> Iterator[PatchTable]:
             for band in self.grid.bands():
-                table, codes = self._plan_band(shapes, band)
+                here = BoxStatements.of(self.statements, said, band)
+                table, codes, met = self._plan_band(shapes, band, here)
                 reasons.append(codes)
+                heard.extend(met)
                 yield table
 
-        return PatchTable.concatenate(tables()), np.concatenate(reasons)
+        return PatchTable.concatenate(tables()), np.concatenate(reasons), heard
 
-    def _plan_band(self, shapes: _Shapes, grid: Grid) -> tuple[PatchTable, NDArray[np.uint8]]:
+    def _plan_band(
+        self, shapes: _Shapes, grid: Grid, said: BoxStatements
+    ) -> tuple[PatchTable, NDArray[np.uint8], list[Heard]]:
         """Plan the boxes of a part of the grid."""
         rule, boxes = self.rule, grid.boxes()
         reasons = np.full(len(grid), KEPT, np.uint8)
@@ -223,6 +249,7 @@ class _PlaneContext:
             reasons[keep & boxes_to_drop] = list(Reason).index(reason)
             np.logical_and(keep, ~boxes_to_drop, out=keep)
 
+        drop(Reason.REJECTED, said.mask("rejected", len(grid)))
         excluded = shapes.excluded.of(grid)
         drop(Reason.EXCLUDED, excluded > rule.max_excluded_share + EPSILON)
 
@@ -240,7 +267,10 @@ class _PlaneContext:
             if rule.min_tissue is not None:
                 drop(Reason.NO_TISSUE, ~(tissue >= rule.min_tissue - EPSILON))
 
-        decision, shares, contributions = self._label_boxes(shapes.labels, grid)
+        by_rule, shares, contributions = self._label_boxes(shapes.labels, grid)
+        heard = self._heard(said, by_rule, keep)
+        measured = shares if rule.labels else None
+        decision, rule_labels = overrule(by_rule, said, rule, self.names, measured)
         if rule.labels:
             drop(Reason.NO_LABEL, ~decision.labelled)
 
@@ -255,6 +285,7 @@ class _PlaneContext:
             row=grid.rows[row].astype(np.int32),
             labels=decision.labels.take(rows),
             label_source=decision.source[rows],
+            rule_labels=rule_labels.take(rows),
             label_share=decision.share[rows],
             margin=decision.margin[rows],
             shares=shares.take(rows),
@@ -269,7 +300,18 @@ class _PlaneContext:
             core_names=self.cores.names,
             multi=rule.multi,
         )
-        return PatchTable.concatenate([table]), reasons
+        return PatchTable.concatenate([table]), reasons, heard
+
+    def _heard(
+        self, said: BoxStatements, by_rule: Decision, keep: NDArray[np.bool_]
+    ) -> list[Heard]:
+        """Return what the rule says about boxes of statements, and which of them apply."""
+        words = by_rule.labels.take(said.boxes).lists()
+        kept = keep[said.boxes].tolist()
+        return [
+            Heard(one, tuple(self.names[code] for code in codes), one.kind == "rejected" or there)
+            for one, codes, there in zip(said.each, words, kept, strict=True)
+        ]
 
     def _label_boxes(
         self, regions: LabelRegions | None, grid: Grid

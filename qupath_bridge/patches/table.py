@@ -22,7 +22,7 @@ CodeArray = NDArray[np.int32]
 
 _BATCH = 4096
 
-LABEL_SOURCES = ("rule", "background")
+LABEL_SOURCES = ("rule", "background", "corrected")
 """Names for the codes of ``PatchTable.label_source``; -1 is null."""
 
 
@@ -90,19 +90,22 @@ class Ragged(_Columns):
     @classmethod
     def empty(cls, count: int, *, values: bool = False) -> Self:
         """Make ``count`` empty lists."""
-        nothing = np.zeros(0, np.int64)
-        return cls.of(nothing, nothing, count, np.zeros(0) if values else None)
+        offsets = np.broadcast_to(np.int64(0), (count + 1,))
+        return cls(offsets, np.zeros(0, np.int32), np.zeros(0) if values else None)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Ragged]) -> Self:
-        """Concatenate the rows of several."""
+        """Concatenate the rows of several; empty ones take no memory in the result."""
+        if not any(len(part.codes) for part in parts):
+            values = any(part.values is not None for part in parts)
+            return cls.empty(sum(map(len, parts)), values=values)
         ends = np.cumsum([0, *(len(part.codes) for part in parts)])
         offsets = [part.offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
-        values = [part.values for part in parts if part.values is not None]
+        numbers = [part.values for part in parts if part.values is not None]
         return cls(
             np.concatenate([np.zeros(1, np.int64), *offsets]),
             np.concatenate([part.codes for part in parts]),
-            np.concatenate(values) if values else None,
+            np.concatenate(numbers) if numbers else None,
         )
 
     def __len__(self) -> int:
@@ -144,6 +147,8 @@ class Ragged(_Columns):
 
     def take(self, rows: IntArray) -> Self:
         """Return the lists of some rows, in the order of ``rows``."""
+        if not len(self.codes):
+            return self.empty(len(rows), values=self.values is not None)
         lengths = self.lengths[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         # Index of each entry in the old arrays: its row's start plus its place in the row.
@@ -190,6 +195,8 @@ class PatchTable(_Columns):
         Codes into ``label_names``: one or none for single-label rules, several for ``multi``.
     label_source : array, shape (N,), int8
         Codes into :data:`LABEL_SOURCES`.
+    rule_labels : Ragged
+        What the rule says about patches with a corrected label; nothing for the others.
     label_share, margin : array, shape (N,), float64
     shares : Ragged
         Every label with a share > 1e-9, and its share, in the order of ``label_names``.
@@ -215,6 +222,7 @@ class PatchTable(_Columns):
     row: CodeArray
     labels: Ragged
     label_source: NDArray[np.int8]
+    rule_labels: Ragged
     label_share: FloatArray
     margin: FloatArray
     shares: Ragged
@@ -280,6 +288,15 @@ class PatchTable(_Columns):
     def label_of(self, row: int) -> str | list[str] | None:
         """Return the label as in the index: a list for multi-label rules, else a name or None."""
         names = self.labels_of(row)
+        if self.multi:
+            return names
+        return names[0] if names else None
+
+    def rule_label_of(self, row: int) -> str | list[str] | None:
+        """Return what the rule says about a patch with a corrected label; None for the others."""
+        if self.label_source[row] != LABEL_SOURCES.index("corrected"):
+            return None
+        names = [self.label_names[code] for code in self.rule_labels.row(row)]
         if self.multi:
             return names
         return names[0] if names else None

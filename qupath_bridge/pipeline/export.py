@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from qupath_bridge.config import Settings
+from qupath_bridge.config import RunOptions, Settings
 from qupath_bridge.errors import InterruptedRunError, OutputError, UsageError
 from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.outputs import index
@@ -26,6 +26,17 @@ from qupath_bridge.timing import add, step
 
 from . import records, rows
 from .cancel import Cancel
+from .inputs import (
+    SlideInputs,
+    SlideKey,
+    digest_of,
+    files_of,
+    frozen_inputs,
+    input_problem,
+    inputs_of_slide,
+    read_inputs,
+    slide_key,
+)
 from .opened import lend_slides, source_of
 from .output_check import check_output
 from .places import check_place
@@ -34,13 +45,14 @@ from .preview import preview_path
 from .progress import Listener, Progress
 from .run import Run
 from .runner import Runner
-from .survey import SlideFacts, Survey
+from .survey import SlideFacts, Survey, name_slides
 from .task import SlideResult, SlideTask
 
 if TYPE_CHECKING:
+    from qupath_bridge.model import Slide
     from qupath_bridge.outputs.row_batches import Rows
 
-__all__ = ["finish_run", "run_export"]
+__all__ = ["choose_inputs", "finish_run", "run_export"]
 
 log = logging.getLogger("qupath_bridge")
 
@@ -101,10 +113,11 @@ def run_export(
     with output.lock(record["run_id"], break_lock=settings.options.break_lock):
         # Somebody else may have written since the first look.
         record = check_output(output, settings.options, record)
+        record = _freeze_inputs(survey, output, record)
         output.put(records.RUN_FILE, records.dump_json(record), durable=True)
         output.sweep(keep=output.slides())
         watched = _Watch(survey, progress)
-        tasks = _tasks(survey, output, settings, record["run_id"], expected)
+        tasks = _tasks(survey, output, settings, record, expected)
         results: list[SlideResult] = []
         failed = list(failures)
         try:
@@ -130,6 +143,60 @@ def run_export(
         previews=tuple(result.preview for result in results if result.preview),
         warnings=(*survey.warnings, *(note for result in results for note in result.notes)),
     )
+
+
+def _freeze_inputs(survey: Survey, output: Output, record: dict[str, Any]) -> dict[str, Any]:
+    """Write the inputs of all slides into the output, and return the record that lists them."""
+    before = record["inputs"] or {}
+    if not output.has(records.RUN_FILE):
+        # What is killed from here on can be resumed: a record without inputs reads them anew.
+        output.put(records.RUN_FILE, records.dump_json(record), durable=True)
+    listed = {}
+    for facts in survey.slides:
+        files = files_of(facts.slide_id, facts.slide.entry_id, facts.inputs)
+        digests = {name: digest_of(content) for name, content in files.items()}
+        if inputs_of_slide(before, facts.slide_id) not in ({}, digests):
+            raise OutputError(
+                f"The inputs of {facts.slide.name} are not those with which the run in "
+                f"{output.describe()} began.",
+                hint="Export with update, which reads them anew.",
+            )
+        for name, content in files.items():
+            if input_problem(output, name, digests[name]):
+                output.put(name, content, durable=True)
+        listed.update(digests)
+    return {**record, "inputs": listed}
+
+
+def choose_inputs(
+    slides: Sequence[Slide], options: RunOptions, output: Output, known: Iterable[Slide]
+) -> dict[SlideKey, SlideInputs]:
+    """Return the inputs of slides: those that a run that is resumed froze, else those of now.
+
+    Parameters
+    ----------
+    slides : sequence of Slide
+    options : RunOptions
+    output : Output
+    known : iterable of Slide
+        All slides of the projects.
+
+    Raises
+    ------
+    OutputError
+        If frozen inputs are damaged.
+    ProjectError, UsageError
+        If those of now cannot be read.
+    """
+    frozen = (frozen_inputs(output) if options.resume else None) or {}
+    names = name_slides(slides)
+    before = {
+        slide_key(slide): frozen[name]
+        for slide in slides
+        if (name := names[slide_key(slide)]) in frozen
+    }
+    new = [slide for slide in slides if slide_key(slide) not in before]
+    return {**(read_inputs(new, options, known=known, output=output) if new else {}), **before}
 
 
 def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
@@ -207,7 +274,7 @@ def _tasks(
     survey: Survey,
     output: Output,
     settings: Settings,
-    run_id: str,
+    record: Mapping[str, Any],
     expected: Mapping[str, str],
 ) -> Iterator[SlideTask]:
     options, preview = settings.options, settings.options.preview
@@ -223,8 +290,9 @@ def _tasks(
             options=options,
             labels=survey.labels,
             output=output.url,
-            run_id=run_id,
+            run_id=record["run_id"],
             expected_plan_digest=expected.get(facts.slide_id),
+            inputs=inputs_of_slide(record["inputs"], facts.slide_id),
         )
 
 

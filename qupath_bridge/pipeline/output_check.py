@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qupath_bridge.config import RunOptions
@@ -46,13 +46,15 @@ def check_output(output: Output, options: RunOptions, record: dict[str, Any]) ->
             f"{place} contains run {old['run_id']} already ({old['state']}).",
             hint="Continue it with resume, bring it up to date with update, or name a new folder.",
         )
-    changed = "; ".join(_changes(old, record))
+    before, after = _slide_ids(old), _slide_ids(record)
+    # An update may name other slides as long as it loses none: that is how slides are added.
+    parts = ("config",) if options.update and before <= after else ("config", "selection")
+    changed = "; ".join(_changes(old, record, parts))
     if changed:
         raise OutputError(
             f"The run in {place} was made with other options: {changed}.",
             hint="Use the same options (run.json has its command), or name a new folder.",
         )
-    before, after = _slide_ids(old), _slide_ids(record)
     if before and not before & after:
         raise OutputError(
             f"The run in {place} is of other slides, which this export would remove: "
@@ -62,6 +64,8 @@ def check_output(output: Output, options: RunOptions, record: dict[str, Any]) ->
     # An update that was interrupted itself continues under its own id.
     if options.resume or old["state"] == "running":
         record = {**record, "run_id": old["run_id"], "started": old["started"]}
+    if options.resume:
+        record = {**record, "inputs": old["inputs"]}
     # Slides that fail now keep the rows that they have.
     return {**record, "rows": old["rows"]}
 
@@ -70,8 +74,8 @@ def _slide_ids(record: Mapping[str, Any]) -> set[str]:
     return {slide["slide_id"] for slide in record["slides"]}
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    for part in ("config", "selection"):
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], parts: Sequence[str]) -> Iterator[str]:
+    for part in parts:
         for key in sorted({*old[part], *new[part]}):
             before, after = old[part].get(key), new[part].get(key)
             if before != after:

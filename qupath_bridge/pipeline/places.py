@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from qupath_bridge.errors import OutputError
+from qupath_bridge.model import BRIDGE_FOLDER
 
-__all__ = ["BRIDGE_FOLDER", "check_inside", "check_place"]
+__all__ = ["check_inside", "check_place"]
 
-BRIDGE_FOLDER = "qupath_bridge"
-"""The only folder that is written inside a project."""
 QUPATH_FOLDERS = {"data", "classifiers", "scripts", "resources"}
 
 

@@ -28,6 +28,8 @@ from qupath_bridge.model import (
     Slide,
 )
 from qupath_bridge.patches import ids
+from qupath_bridge.patches.confusion import NO_CORRECTIONS, CorrectionReport
+from qupath_bridge.patches.correcting import read_statements
 from qupath_bridge.patches.grid import Grid
 from qupath_bridge.patches.planning import PatchTable, PlanReport, TissueTest, plan_patches
 from qupath_bridge.patches.unclassified import use_names
@@ -35,6 +37,7 @@ from qupath_bridge.readers import open_reader
 from qupath_bridge.readers import reader_name as name_of_reader
 from qupath_bridge.readers.base import Fingerprint, Reader
 
+from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
 from .patch_pixels import PatchPixels
 from .pixels import read_thumbnail
 from .scale import resolve_scale
@@ -117,6 +120,13 @@ class Plan:
         The exchangeable parts that take part, by kind.
     reader_name : str
         The reader that was asked for, ``auto`` where it was left to choose.
+    corrections : CorrectionReport
+        What became of the corrections.
+    annotations_origin : str
+        ``project``, ``geojson`` (files in place of the project's data) or ``live`` (a QuPath
+        window).
+    inputs : SlideInputs
+        What the plan was made from besides the slide's own data.
     warnings : tuple of str
         Notes to read before trusting the labels.
     """
@@ -143,6 +153,9 @@ class Plan:
     dtype: str = "uint8"
     parts: Mapping[str, str] = field(default_factory=FrozenDict)
     reader_name: str = "auto"
+    corrections: CorrectionReport = NO_CORRECTIONS
+    annotations_origin: str = "project"
+    inputs: SlideInputs = NO_INPUTS
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -226,6 +239,7 @@ class Plan:
             "slide_id": self.slide_id,
             "fingerprint": [self.fingerprint.size, self.fingerprint.digest],
             "annotations": self.annotation_digest,
+            "corrections": self.corrections.digest,
             "coordinates": self.coordinates.digest_values(),
             "pixel_size": None if size is None else [size.x, size.y],
             "parts": dict(self.parts),
@@ -330,6 +344,7 @@ def plan_slide(
     options: RunOptions | None = None,
     *,
     slide_id: str | None = None,
+    inputs: SlideInputs = NO_INPUTS,
 ) -> Plan:
     """Decide which patches of a slide to export, and with which labels.
 
@@ -343,6 +358,8 @@ def plan_slide(
         Its ``reader`` reads the slide file.
     slide_id : str, optional
         Name of the slide in files; made of entry ID and slide name when not given.
+    inputs : SlideInputs
+        Corrections and live annotations.
 
     Raises
     ------
@@ -353,10 +370,12 @@ def plan_slide(
     """
     config = config or ExportConfig()
     path = slide_path(slide)
-    data = read_annotations(slide, config)
+    data = read_annotations(inputs.applied(slide), config)
     name = (options or RunOptions()).reader
     with open_reader(path, name=name, on_bad_tile=config.on_bad_tile) as reader:
-        return make_plan(slide, config, data, reader, slide_id=slide_id, reader_name=name)
+        return make_plan(
+            slide, config, data, reader, slide_id=slide_id, reader_name=name, inputs=inputs
+        )
 
 
 def make_plan(
@@ -367,6 +386,7 @@ def make_plan(
     *,
     slide_id: str | None = None,
     reader_name: str = "auto",
+    inputs: SlideInputs = NO_INPUTS,
 ) -> Plan:
     """Plan a slide whose annotations are read and whose file is open; see :func:`plan_slide`."""
     spec, rule = config.grid_spec(), config.label_rule()
@@ -375,6 +395,12 @@ def make_plan(
     _check_planes(slide, config, reader)
     tissue, tissue_notes = _tissue_test(config, reader, scale.coordinates, scale.pixel_size)
     annotations = use_names(data.annotations, rule)
+    statements = read_statements(
+        inputs.corrections,
+        rule,
+        fingerprint=reader.fingerprint.digest,
+        shown_labels=inputs.shown_labels,
+    )
     try:
         planned = plan_patches(
             annotations,
@@ -383,6 +409,7 @@ def make_plan(
             planes=spec.planes,
             tissue=tissue,
             tma_cores=data.tma_cores,
+            statements=statements,
         )
     except PlanError as error:
         raise PlanError(f"{slide.name}: {error.message}", hint=error.hint) from error
@@ -411,7 +438,16 @@ def make_plan(
         dtype=str(reader.dtype),
         parts=_parts(config, reader),
         reader_name=reader_name,
-        warnings=(*scale.notes, *tissue_notes, *data.problems, *planned.report.warnings),
+        corrections=planned.corrections,
+        annotations_origin=inputs.annotations_origin(slide),
+        inputs=inputs,
+        warnings=(
+            *scale.notes,
+            *tissue_notes,
+            *data.problems,
+            *planned.report.warnings,
+            *planned.corrections.warnings,
+        ),
     )
 
 
@@ -441,10 +477,12 @@ def plan_slides(
     options: RunOptions | None = None,
     *,
     slide_ids: Sequence[str] | None = None,
+    inputs: Mapping[SlideKey, SlideInputs] = FrozenDict(),
 ) -> Plans:
     """Plan several slides; one that fails does not stop the others.
 
-    ``slide_ids`` are their names in files, made of entry ID and slide name when not given.
+    ``slide_ids`` are their names in files, made of entry ID and slide name when not given;
+    ``inputs`` has those of slides by :func:`~qupath_bridge.pipeline.inputs.slide_key`.
 
     Raises
     ------
@@ -455,7 +493,8 @@ def plan_slides(
     for number, slide in enumerate(slides):
         name = slide_ids[number] if slide_ids else None
         try:
-            plans.append(plan_slide(slide, config, options, slide_id=name))
+            own = inputs.get(slide_key(slide), NO_INPUTS)
+            plans.append(plan_slide(slide, config, options, slide_id=name, inputs=own))
         except BridgeError as error:
             if isinstance(error, MissingDataError) and error.whole_project:
                 raise

@@ -42,6 +42,7 @@ _PALE = 0.28
 """Luminance, 0 to 1, above which a colour has a contrast below 3 to 1 on glass."""
 _GAMMA = 2.2
 _MARKS: Mapping[Reason, RGB] = {
+    Reason.REJECTED: (150, 0, 150),
     Reason.EDGE: (110, 110, 110),
     Reason.EXCLUDED: (200, 0, 0),
     Reason.OUTSIDE: (110, 110, 110),
@@ -100,7 +101,7 @@ def draw_mark(
     """Draw the mark of a box: a cross, a ring, a square, a stroke or a dot, by its reason."""
     (x, y), color = centre, _MARKS.get(reason, UNCLASSIFIED)
     ink = (*color, 200)
-    if reason is Reason.EXCLUDED:
+    if reason in {Reason.EXCLUDED, Reason.REJECTED}:
         pen.line((x - radius, y - radius, x + radius, y + radius), fill=ink, width=2)
         pen.line((x - radius, y + radius, x + radius, y - radius), fill=ink, width=2)
     elif reason is Reason.OUTSIDE:

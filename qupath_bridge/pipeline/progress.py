@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from qupath_bridge.frozen import OneLine, escape_controls
 
-__all__ = ["Listener", "Progress", "watch"]
+__all__ = ["Listener", "Progress", "listener", "watch"]
 
 INTERVAL = 0.2
 """Seconds between two JSON lines: often enough to see, too seldom to cost."""
@@ -59,33 +60,52 @@ def watch(progress: str | Listener) -> Iterator[Listener | None]:
         yield None
 
 
-def _json_lines() -> Listener:
+def listener(emit: Callable[[Mapping[str, Any]], None]) -> Listener:
+    """Return a listener that makes events of the progress, five per second at most.
+
+    Parameters
+    ----------
+    emit : callable
+        Called with each event, a mapping of JSON values; ``rate`` is patches per second.
+    """
     began = time.monotonic()
     last = began - INTERVAL
-    listening = True
 
     def show(progress: Progress) -> None:
-        nonlocal last, listening
+        nonlocal last
         now = time.monotonic()
         finished = progress.slides_done == progress.slides
-        if not listening or (now - last < INTERVAL and not finished):
+        if now - last < INTERVAL and not finished:
             return
         last = now
-        event = {
-            "event": "progress",
-            "done": progress.done,
-            "total": progress.total,
-            "slides_done": progress.slides_done,
-            "slides": progress.slides,
-            "slide": progress.slide_name,
-            "rate": round(progress.done / (now - began), 1) if now > began else 0.0,
-        }
+        emit(
+            {
+                "event": "progress",
+                "done": progress.done,
+                "total": progress.total,
+                "slides_done": progress.slides_done,
+                "slides": progress.slides,
+                "slide": progress.slide_name,
+                "rate": round(progress.done / (now - began), 1) if now > began else 0.0,
+            }
+        )
+
+    return show
+
+
+def _json_lines() -> Listener:
+    listening = True
+
+    def emit(event: Mapping[str, Any]) -> None:
+        nonlocal listening
+        if not listening:
+            return
         try:
             print(json.dumps(event), file=sys.stderr, flush=True)
         except (OSError, ValueError):
             listening = False  # who listened is gone; the work goes on
 
-    return show
+    return listener(emit)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import datetime as dt
 import json
 import platform
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.outputs.row_batches import AnyRows, batches_of, row_problem
 from qupath_bridge.patches import ids
+from qupath_bridge.patches.confusion import add_confusions, read_confusion
 from qupath_bridge.qupath.files.classes import class_colors
 from qupath_bridge.readers.base import BadTile
 from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
@@ -46,6 +47,7 @@ __all__ = [
     "check_named",
     "checked",
     "config_digest",
+    "confusion_of",
     "dropped_counts",
     "dump_json",
     "facts_record",
@@ -236,11 +238,17 @@ def run_record(
     ``projects`` has the path of each project and what is known of its engine; ``failures`` are
     slides of the run that failed already.
     """
-    slides: list[tuple[str | None, str, str, str | None]] = [
-        (fact.slide_id, fact.slide.entry_id, fact.slide.name, fact.slide.project.place)
+    slides: list[tuple[str | None, ...]] = [
+        (
+            fact.slide_id,
+            fact.slide.entry_id,
+            fact.slide.name,
+            fact.slide.project.place,
+            fact.annotations_origin,
+        )
         for fact in survey.slides
     ]
-    slides += [(f.slide_id, f.entry_id, f.slide_name, f.project) for f in failures]
+    slides += [(f.slide_id, f.entry_id, f.slide_name, f.project, None) for f in failures]
     return {
         "schema_version": RUN_SCHEMA_VERSION,
         "run_id": run_id,
@@ -266,9 +274,16 @@ def run_record(
         "config_digest": config_digest(settings.config),
         "labels": dict(survey.labels),
         "slides": [
-            {"slide_id": slide_id, "entry_id": entry_id, "slide_name": name, "project": project}
-            for slide_id, entry_id, name, project in slides
+            {
+                "slide_id": slide_id,
+                "entry_id": entry_id,
+                "slide_name": name,
+                "project": project,
+                "annotations_origin": origin,
+            }
+            for slide_id, entry_id, name, project, origin in slides
         ],
+        "inputs": None,
         "rows": {},
         "run_digest": None,
     }
@@ -310,6 +325,7 @@ def facts_record(
         "parts": dict(plan.parts),
         "plan_digest": plan.digest,
         "annotation_digest": plan.annotation_digest,
+        "annotations_origin": plan.annotations_origin,
         "annotations": {a.id: annotation_record(a) for a in plan.annotations},
         "class_colors": {
             path: list(color)
@@ -328,6 +344,7 @@ def facts_record(
             "by_label": dict(sorted(plan.label_counts().items())),
             "dropped": dropped_counts(plan, dropped),
         },
+        "corrections": plan.corrections.as_dict(),
         "regions": plan.report.as_dict(),
         "bad_tiles": [list(tile) for tile in sorted(bad_tiles)],
         "warnings": [*plan.warnings, *bad_tile_warnings(bad_tiles)],
@@ -375,9 +392,17 @@ def slide_report(facts: Mapping[str, Any]) -> dict[str, Any]:
         "by_label": facts["by_label"],
         "dropped": facts["counts"]["dropped"],
         "regions": facts["regions"],
+        "annotations_origin": facts["annotations_origin"],
+        "corrections": facts["corrections"],
         "warnings": facts["warnings"],
         "seconds": facts["seconds"],
     }
+
+
+def confusion_of(slides: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rule against pathologist over all slides of a report, as JSON values."""
+    cells = (cell for slide in slides for cell in slide["corrections"]["confusion"])
+    return [cell.as_json() for cell in add_confusions(map(read_confusion, cells))]
 
 
 def report_record(
@@ -395,6 +420,7 @@ def report_record(
         "run_id": run_id,
         "written": sum(slide["written"] for slide in slides),
         "slides": list(slides),
+        "confusion": confusion_of(slides),
         "failures": [
             {
                 "entry_id": failure.entry_id,

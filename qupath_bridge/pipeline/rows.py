@@ -169,7 +169,11 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
     table, slide, count = plan.table.take(rows), plan.slide, len(rows)
     boxes = table.boxes
     slide_boxes = plan.coordinates.slide_boxes(boxes)
-    labels = _lists(table.labels, table.label_names) if table.multi else _labels(table)
+    labels = (
+        _lists(table.labels, table.label_names)
+        if table.multi
+        else _labels(table.labels, table.label_names)
+    )
     return {
         "entry_id": [slide.entry_id] * count,
         "slide_name": [slide.name] * count,
@@ -193,7 +197,7 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
         "dtype": [plan.dtype] * count,
         "label": labels,
         "label_source": _names(table.label_source, LABEL_SOURCES),
-        "rule_label": [None] * count,
+        "rule_label": _rule_labels(table),
         "label_share": table.label_share,
         "margin": table.margin,
         "within_share": table.within_share,
@@ -307,10 +311,19 @@ def _reasons(dropped: pa.Table | None) -> dict[str, str]:
     return dict(zip(*columns, strict=True))
 
 
-def _labels(table: PatchTable) -> pa.Array:
-    codes = np.full(len(table), -1, np.int64)
-    codes[table.labels.lengths > 0] = table.labels.codes
-    return _names(codes, table.label_names)
+def _labels(labels: Ragged, names: Sequence[str]) -> pa.Array:
+    codes = np.full(len(labels), -1, np.int64)
+    codes[labels.lengths > 0] = labels.codes
+    return _names(codes, names)
+
+
+def _rule_labels(table: PatchTable) -> pa.Array:
+    """Return what the rule says about patches with a corrected label, null for the others."""
+    if not table.multi:
+        return _labels(table.rule_labels, table.label_names)
+    overruled = table.label_source == LABEL_SOURCES.index("corrected")
+    lists = _lists(table.rule_labels, table.label_names)
+    return pa.ListArray.from_arrays(lists.offsets, lists.values, mask=pa.array(~overruled))
 
 
 def _names(codes: NDArray[np.integer], names: Sequence[str]) -> pa.Array:

@@ -13,6 +13,7 @@ from qupath_bridge.frozen import count, one_line
 from qupath_bridge.model import Reason
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
+from qupath_bridge.patches.confusion import Confusion, read_confusion
 from qupath_bridge.schemas import ReportRecord
 from qupath_bridge.stores import local_path
 
@@ -120,6 +121,10 @@ class Run:
             for reason, number in slide["dropped"].items():
                 counts[reason] = counts.get(reason, 0) + number
         return counts
+
+    def confusion(self) -> tuple[Confusion, ...]:
+        """Return what the rule and pathologists say of the patches that pathologists looked at."""
+        return tuple(map(read_confusion, self.report["confusion"]))
 
     def open(self) -> Output:
         """Open the output, to read patches back."""

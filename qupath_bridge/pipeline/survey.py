@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import BridgeError, ConfigError, MissingDataError, UsageError
-from qupath_bridge.frozen import FrozenDict
+from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.model import LabelRule, Slide
 from qupath_bridge.patches import ids
+from qupath_bridge.patches.correcting import read_statements
 from qupath_bridge.patches.roles import check_class_names, role_of
 from qupath_bridge.patches.unclassified import (
     NO_REGIONS,
@@ -28,6 +29,7 @@ from qupath_bridge.patches.unclassified import (
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
 
+from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
 from .plan import Plan
 from .scale import mixture_warning, resolve_scale
 from .slide_files import read_annotations, slide_path
@@ -40,7 +42,6 @@ __all__ = [
     "Survey",
     "name_slides",
     "project_names",
-    "slide_key",
     "survey",
     "survey_plans",
 ]
@@ -68,6 +69,8 @@ class SlideFacts:
         Reason why annotations or slide file cannot be read; the slide's own task fails with it.
     regions : RegionCounts
         How many regions there are, and how many of them have no class.
+    inputs : SlideInputs
+        Corrections and live annotations.
     """
 
     slide: Slide
@@ -77,6 +80,12 @@ class SlideFacts:
     native: bool | None = None
     problem: str | None = None
     regions: RegionCounts = NO_REGIONS
+    inputs: SlideInputs = NO_INPUTS
+
+    @property
+    def annotations_origin(self) -> str:
+        """Origin of the annotations."""
+        return self.inputs.annotations_origin(self.slide)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +106,16 @@ class Survey:
 
 
 def survey(
-    slides: Sequence[Slide], config: ExportConfig, options: RunOptions | None = None
+    slides: Sequence[Slide],
+    config: ExportConfig,
+    options: RunOptions | None = None,
+    *,
+    inputs: Mapping[SlideKey, SlideInputs] = FrozenDict(),
 ) -> Survey:
     """Read annotations without detections, and file headers, of all slides of a run.
+
+    ``inputs`` has corrections and live annotations of slides by
+    :func:`~qupath_bridge.pipeline.inputs.slide_key`.
 
     Raises
     ------
@@ -112,7 +128,16 @@ def survey(
     """
     reader = (options or RunOptions()).reader
     names = name_slides(slides)
-    facts = tuple(_look_at(slide, names[slide_key(slide)], config, reader) for slide in slides)
+    facts = tuple(
+        _look_at(
+            SlideFacts(
+                slide, names[slide_key(slide)], inputs=inputs.get(slide_key(slide), NO_INPUTS)
+            ),
+            config,
+            reader,
+        )
+        for slide in slides
+    )
     return _combine(facts, config, unread=any(fact.problem for fact in facts))
 
 
@@ -137,6 +162,7 @@ def survey_plans(plans: Sequence[Plan], config: ExportConfig, *, unread: bool = 
             plan.pixel_size.mean if plan.pixel_size else None,
             plan.native,
             regions=count_regions(plan.annotations),
+            inputs=plan.inputs,
         )
         for plan in plans
     )
@@ -146,13 +172,8 @@ def survey_plans(plans: Sequence[Plan], config: ExportConfig, *, unread: bool = 
     return _combine(facts, config, unread=unread)
 
 
-def slide_key(slide: Slide) -> tuple[str, str]:
-    """Return project file and entry ID, which identify a slide in a run."""
-    return str(slide.project.path), slide.entry_id
-
-
 def name_slides(slides: Iterable[Slide]) -> dict[tuple[str, str], str]:
-    """Return the name of each slide in files, by :func:`slide_key`.
+    """Return the name of each slide in files, by :func:`~qupath_bridge.pipeline.inputs.slide_key`.
 
     The project's name is a part of it where slides of several projects take part.
 
@@ -193,10 +214,12 @@ def project_names(folders: Iterable[Path]) -> dict[Path, str]:
     return names
 
 
-def _look_at(slide: Slide, slide_id: str, config: ExportConfig, reader: str) -> SlideFacts:
+def _look_at(facts: SlideFacts, config: ExportConfig, reader: str) -> SlideFacts:
+    slide = facts.slide
     try:
         path = slide_path(slide)
-        annotations = use_names(read_annotations(slide, config).annotations, config.label_rule())
+        data = read_annotations(facts.inputs.applied(slide), config)
+        annotations = use_names(data.annotations, config.label_rule())
         classes = tuple(sorted({a.class_path for a in annotations if a.class_path}))
         size = slide.pixel_size.mean if slide.pixel_size else None
         if config.pixel_size is not None:
@@ -209,8 +232,9 @@ def _look_at(slide: Slide, slide_id: str, config: ExportConfig, reader: str) -> 
         if isinstance(error, MissingDataError) and error.whole_project:
             raise
         log.info("%s: %s", slide.name, error)
-        return SlideFacts(slide, slide_id, problem=str(error))
-    return SlideFacts(slide, slide_id, classes, size, native, regions=count_regions(annotations))
+        return replace(facts, problem=str(error))
+    regions = count_regions(annotations)
+    return replace(facts, classes=classes, pixel_size=size, native=native, regions=regions)
 
 
 def _is_native(slide: Slide, config: ExportConfig, reader: Reader) -> bool | None:
@@ -237,8 +261,24 @@ def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig, *, unread: boo
     labels |= {label for label in (unclassified, rule.background) if label}
     # A slide that is unread now may be readable when its turn comes: its classes are likely known.
     labels |= {role.label for name in known if (role := role_of(name, rule)).label}
+    given = _labels_of_corrections(facts, rule)
+    if rule.labels and (new := sorted(given - labels)):
+        warnings.append(
+            f"Corrections give {count(len(new), 'label')} that no class of the slides or of the "
+            f"project gives: {', '.join(map(repr, new))}."
+        )
+    labels |= given
     folders = ids.label_folders(sorted(label for label in labels if label))
     return Survey(facts, FrozenDict(folders), tuple(warnings))
+
+
+def _labels_of_corrections(facts: Iterable[SlideFacts], rule: LabelRule) -> frozenset[str]:
+    """Return the labels that corrections give, whichever of them have a box in the grid."""
+    found: frozenset[str] = frozenset()
+    for fact in facts:
+        said, shown = fact.inputs.corrections, fact.inputs.shown_labels
+        found |= read_statements(said, rule, shown_labels=shown).labels
+    return found
 
 
 def _class_warnings(

@@ -43,6 +43,7 @@ from qupath_bridge.timing import collect, step
 from . import rows
 from .cancel import Cancel
 from .estimate import patch_bytes
+from .inputs import load_inputs
 from .opened import slide_of
 from .parallel import available_cores, ordered_map
 from .patch_pixels import PatchPixels, PixelBatch
@@ -77,6 +78,8 @@ class SlideTask(OneLine):
     run_id : str
     expected_plan_digest : str or None
         A slide whose plan differs by now fails.
+    inputs : mapping of str to str
+        Names and digests of the frozen inputs of the slide, which are in the output.
     """
 
     source: SourceRef
@@ -88,9 +91,11 @@ class SlideTask(OneLine):
     output: str
     run_id: str
     expected_plan_digest: str | None = None
+    inputs: Mapping[str, str] = FrozenDict()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", freeze(self.labels))
+        for name in ("labels", "inputs"):
+            object.__setattr__(self, name, freeze(getattr(self, name)))
 
     def as_json(self) -> dict[str, Any]:
         """Return the task as plain JSON values."""
@@ -104,6 +109,7 @@ class SlideTask(OneLine):
             "output": self.output,
             "run_id": self.run_id,
             "expected_plan_digest": self.expected_plan_digest,
+            "inputs": dict(self.inputs),
         }
 
     @classmethod
@@ -227,13 +233,14 @@ def _process(
     check_lock(output, task.run_id)
     path = slide_path(slide)
     with step("open"):
-        data = read_annotations(slide, task.config)
+        inputs = load_inputs(output, task.inputs)
+        data = read_annotations(inputs.applied(slide), task.config)
         opened = open_reader(path, name=task.options.reader, on_bad_tile=task.config.on_bad_tile)
     with opened as reader:
         with step("plan"):
             plan = make_plan(
                 slide, task.config, data, reader,
-                slide_id=task.slide_id, reader_name=task.options.reader,
+                slide_id=task.slide_id, reader_name=task.options.reader, inputs=inputs,
             )  # fmt: skip
         if task.expected_plan_digest not in (None, plan.digest):
             raise PlanError(

@@ -24,6 +24,7 @@ from qupath_bridge.readers import open_reader
 from qupath_bridge.schemas import ReportRecord
 
 from . import records, rows
+from .inputs import input_problem
 from .patch_pixels import PatchPixels
 from .task import patch_digest
 
@@ -107,7 +108,7 @@ def verify(
         registry.check("reader", reader)
     record = records.load_finished(output)
     config = ExportConfig.parse(record["config"], source=f"{output.describe()}: run.json")
-    findings = [*_check_records(output, record)]
+    findings = [*_check_inputs(output, record), *_check_records(output, record)]
     slide_ids, damaged = _intact_slides(output, record)
     findings += damaged
     total = sum(_count(output, slide_id) for slide_id in slide_ids)
@@ -189,6 +190,13 @@ def _intact_slides(output: Output, record: Mapping[str, Any]) -> tuple[list[str]
     return good, findings
 
 
+def _check_inputs(output: Output, record: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare the frozen inputs with their digests."""
+    for name, digest in (record["inputs"] or {}).items():
+        if problem := input_problem(output, name, digest):
+            yield Finding("changed" if output.has(name) else "missing", name, problem)
+
+
 def _check_records(output: Output, record: Mapping[str, Any]) -> Iterator[Finding]:
     """Compare ``report.json`` and ``index.csv`` with the rows."""
     try:
@@ -200,6 +208,9 @@ def _check_records(output: Output, record: Mapping[str, Any]) -> Iterator[Findin
             if slide != _report_of(output, slide["slide_id"]):
                 problem = f"it says something else of {slide['slide_name']} than its rows"
                 yield Finding("index", records.REPORT_FILE, problem)
+        if report["confusion"] != records.confusion_of(report["slides"]):
+            problem = "its confusion is not the sum of those of its slides"
+            yield Finding("index", records.REPORT_FILE, problem)
         if report["written"] != sum(slide["written"] for slide in report["slides"]):
             yield Finding("index", records.REPORT_FILE, "its number of patches is wrong")
     except OutputError as error:

@@ -24,7 +24,7 @@ import xxhash
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict
-from qupath_bridge.pipeline.places import BRIDGE_FOLDER
+from qupath_bridge.model import BRIDGE_FOLDER
 from qupath_bridge.pipeline.records import check_named, dump_json, load_record, timestamp
 from qupath_bridge.schemas import BackupRecord, ChangeRecord
 from qupath_bridge.stores.local import LocalStore, copy_permissions

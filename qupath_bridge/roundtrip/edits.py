@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from qupath_bridge.errors import BridgeError
 from qupath_bridge.frozen import FrozenDict
-from qupath_bridge.model import Box, ImageData, PathObject, Plane, RoiKind
-from qupath_bridge.qupath.editing import Editor, tile_of
+from qupath_bridge.model import Box, PathObject, Plane, RoiKind
+from qupath_bridge.patches.corrections import Correction
+from qupath_bridge.qupath.files.classes import label_color
 from qupath_bridge.qupath.geojson import Tile
 
-from .backups import Backup
+from .collecting import Examination, State
 from .comparing import tile_hashes
-from .runs import ProjectRuns, our_tiles, run_of
+from .runs import ProjectRuns, run_of
+from .tile_tables import RUN_KEY
 
-__all__ = ["History", "TileEdit", "is_active", "undo_edit", "write_edit"]
+__all__ = ["Protection", "TileEdit", "shows", "state_after", "write_edit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,15 @@ class TileEdit:
     hashes : mapping of str to int
         Those of the added tiles, as an inventory has them.
     corrected : frozenset of str
-        Tiles that are left alone: a person gave them another class.
+        Tiles that show the class that a person gave them, not their run's.
+    rejected : frozenset of str
+        Tiles that stay out, or that keep the class by which a person rejected them.
+    restored : frozenset of str
+        Added tiles that were missing, nobody can know why.
     others : mapping of str to int
         How many tiles of which other run stay.
+    runs_out : frozenset of str
+        Runs of which nothing is shown any more.
     replaced_before : bool
         True if the edit changes nothing, but tiles of the run that is taken out were replaced by
         others: that is recorded, so that they do not come back.
@@ -47,7 +54,10 @@ class TileEdit:
     add: Sequence[Tile] = ()
     hashes: Mapping[str, int] = field(default_factory=FrozenDict)
     corrected: frozenset[str] = frozenset()
+    rejected: frozenset[str] = frozenset()
+    restored: frozenset[str] = frozenset()
     others: Mapping[str, int] = field(default_factory=FrozenDict)
+    runs_out: frozenset[str] = frozenset()
     replaced_before: bool = False
 
     @property
@@ -56,21 +66,88 @@ class TileEdit:
         return not (self.remove or self.add)
 
 
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """What people said about the tiles of a slide, which an edit keeps.
+
+    Attributes
+    ----------
+    standing : mapping of str to Correction
+        The last statement about each tile, by its id.
+    unsure_classes, unsure_missing : frozenset of str
+        Tiles that have another class, or are missing, and nobody can know why.
+    fresh : frozenset of str
+        Tiles that are there with a new id.
+    foreign : frozenset of str
+        Tiles that came with the copy of an image.
+    colors : mapping of str to (int, int, int)
+        Of classes.
+    """
+
+    standing: Mapping[str, Correction] = field(default_factory=FrozenDict)
+    unsure_classes: frozenset[str] = frozenset()
+    unsure_missing: frozenset[str] = frozenset()
+    fresh: frozenset[str] = frozenset()
+    foreign: frozenset[str] = frozenset()
+    colors: Mapping[str, tuple[int, int, int]] = field(default_factory=FrozenDict)
+
+    @classmethod
+    def of(cls, seen: Examination, colors: Mapping[str, tuple[int, int, int]]) -> Protection:
+        """Return the protection of what was found on a slide."""
+        return cls(
+            seen.standing,
+            seen.unsure_classes,
+            seen.unsure_missing,
+            frozenset(seen.data.fresh),
+            frozenset(seen.data.foreign),
+            colors,
+        )
+
+    def about(self, fingerprint: str) -> Protection:
+        """Return what was said about one slide file only."""
+        standing = {i: s for i, s in self.standing.items() if s.fingerprint == fingerprint}
+        return replace(self, standing=FrozenDict(standing))
+
+    def discarded(self) -> Protection:
+        """Return a protection of nothing that somebody said."""
+        return Protection(fresh=self.fresh, colors=self.colors)
+
+    def rejects(self, identity: str) -> bool:
+        """Return whether a person rejected a tile."""
+        said = self.standing.get(identity)
+        return said is not None and said.kind == "rejected"
+
+    def applied(self, tile: Tile) -> Tile:
+        """Return a tile with the class that a person gave it, if somebody did."""
+        said = self.standing.get(tile.id)
+        if said is None or said.kind == "rejected" or said.after == tile.class_path:
+            return tile
+        color = None if said.after is None else label_color(said.after, self.colors)
+        return tile._replace(class_path=said.after, color=color)
+
+    def keeps(self, item: PathObject, run_class: str | None) -> bool:
+        """Return whether a tile object shows what a person said, and a run says otherwise."""
+        said = self.standing.get(item.id)
+        if said is None or item.class_path != said.after or item.class_path == run_class:
+            return False
+        return said.kind != "rejected" or said.after is not None
+
+
 def write_edit(
     runs: ProjectRuns,
     run_id: str,
     entry_id: str,
     shown: Mapping[str, PathObject],
+    protection: Protection,
     *,
-    replace: bool,
-    discard_corrections: bool,
+    replace: bool = False,
 ) -> TileEdit:
     """Return the edit after which a slide has the tiles of a run.
 
     These go: tiles that the run does not list or shows otherwise; tiles of its earlier versions,
     or of all runs with ``replace``; and tiles at the place of a new one, which QuPath copied with
-    the image of another entry. Tiles that a person gave another class stay, unless
-    ``discard_corrections``.
+    the image of another entry. What a person said stays: tiles keep the class that they were
+    given, and rejected ones stay out. Tiles that are missing, nobody can know why, come back.
 
     Parameters
     ----------
@@ -78,25 +155,30 @@ def write_edit(
     run_id, entry_id : str
     shown : mapping of str to PathObject
         Our tiles in the data of the slide.
-    replace, discard_corrections : bool
+    protection : Protection
+    replace : bool
     """
-    wanted = {tile.id: tile for tile in runs.tiles(run_id, entry_id)}
+    said = protection.about(runs.fingerprint(run_id, entry_id))
+    listed = {tile.id: tile for tile in runs.tiles(run_id, entry_id)}
+    out = {i for i in listed if said.rejects(i) and i not in shown and i not in said.fresh}
+    wanted = {i: said.applied(tile) for i, tile in listed.items() if i not in out}
     places = {(tile.box, tile.plane) for tile in wanted.values()}
     same = {i for i, tile in wanted.items() if i in shown and shows(shown[i], tile)}
-    replaced = {run_id, *runs.earlier_versions(run_id)}
+    earlier = runs.earlier_versions(run_id)
     candidates = {
         i: tile
         for i, tile in shown.items()
         if i not in same
-        and (replace or i in wanted or run_of(tile) in replaced or _place(tile) in places)
+        and (replace or i in wanted or run_of(tile) in {run_id, *earlier} or _place(tile) in places)
     }
-    corrected = runs.corrected(candidates.values(), entry_id)
-    stay = frozenset(() if discard_corrections else corrected)
+    stay = {
+        i for i, tile in candidates.items() if _stays(tile, listed.get(i), said, runs, entry_id)
+    }
     taken = {_place(shown[i]) for i in stay}
     add = [
         tile
         for i, tile in wanted.items()
-        if i not in same and i not in stay and (tile.box, tile.plane) not in taken
+        if not (i in same or i in stay or i in said.fresh or (tile.box, tile.plane) in taken)
     ]
     remove = frozenset(candidates.keys() - stay)
     others = Counter(
@@ -104,7 +186,52 @@ def write_edit(
         for i, tile in shown.items()
         if i not in remove and i not in stay and i not in same
     )
-    return TileEdit(remove, add, tile_hashes(add), stay, FrozenDict(others))
+    kept_out = {i for i in stay if said.rejects(i)}
+    given = {i for i, tile in wanted.items() if i in listed and tile is not listed[i]} - stay
+    return TileEdit(
+        remove,
+        add,
+        tile_hashes(add),
+        corrected=frozenset((stay - kept_out) | given),
+        rejected=frozenset(out | kept_out),
+        restored=frozenset(tile.id for tile in add if tile.id in said.unsure_missing),
+        others=FrozenDict(others),
+        runs_out=frozenset(runs.folders.keys() - {run_id}) if replace else earlier,
+    )
+
+
+def _stays(
+    item: PathObject, tile: Tile | None, said: Protection, runs: ProjectRuns, entry_id: str
+) -> bool:
+    """Return whether a tile shows what a person said; ``tile`` is what the new run has there."""
+    if item.id in said.unsure_classes:
+        return True
+    if item.id in said.foreign:
+        is_known, written = runs.original_class(item, entry_id)
+        return is_known and written != item.class_path
+    if item.id not in said.standing:
+        return False
+    written = runs.original_class(item, entry_id)[1] if tile is None else tile.class_path
+    return said.keeps(item, written)
+
+
+def state_after(seen: Examination, edit: TileEdit) -> State:
+    """Return what a slide shows after an edit."""
+    state = {
+        i: run
+        for i, run in seen.state.runs.items()
+        if i not in edit.remove and (i in seen.data.rows or run not in edit.runs_out)
+    }
+    classes = {i: given for i, given in seen.state.classes.items() if i in state}
+    for tile in edit.add:
+        run = tile.metadata.get(RUN_KEY, "")
+        table = seen.tables(run)
+        if table is not None and tile.id in table.rows:
+            state[tile.id] = run
+            classes.pop(tile.id, None)
+            if tile.class_path != table.class_of(tile.id):
+                classes[tile.id] = tile.class_path
+    return State(FrozenDict(state), FrozenDict(classes))
 
 
 def shows(item: PathObject, tile: Tile) -> bool:
@@ -139,159 +266,3 @@ def _place(item: PathObject) -> tuple[Box, Plane] | None:
         return None
     x, y, x2, y2 = roi.geometry.bounds
     return Box(x, y, x2 - x, y2 - y), roi.plane
-
-
-# --- taking a run out ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """The changes of one slide that were made, oldest first, by the backups that have them.
-
-    Parameters
-    ----------
-    entry_id : str
-    backups : tuple of Backup
-    editor : Editor
-        Reads the stored data files.
-    """
-
-    entry_id: str
-    backups: tuple[Backup, ...]
-    editor: Editor
-
-    @classmethod
-    def of(
-        cls, backups: Iterable[Backup], entry_id: str, now: str | None, editor: Editor
-    ) -> History:
-        """Return the history of a slide whose data file has the digest ``now``."""
-        found = [backup for backup in backups if entry_id in backup.changes]
-        # Only the last one can have been cut off: the next call drops what was not made.
-        if found and found[-1].state(entry_id, now) == "not written":
-            found.pop()
-        return cls(entry_id, tuple(found), editor)
-
-    def last_action(self, run_id: str) -> str | None:
-        """Return what was done last with a run on this slide."""
-        actions = [b.action for b in self.backups if b.run_id == run_id]
-        return actions[-1] if actions else None
-
-    def image_before(self, backup: Backup) -> ImageData | None:
-        """Return what was stored before a change; None if there was no data file."""
-        if backup.content(self.entry_id) is None:
-            return None
-        return self.editor.read_file(backup.file(self.entry_id), entry_id=self.entry_id)
-
-    def states_before(self, now: str | None) -> Iterator[Backup]:
-        """Yield the backups of the states that led to that of now, newest first.
-
-        They end where somebody else wrote in between.
-        """
-        for backup in reversed(self.backups):
-            change = backup.changes[self.entry_id]
-            if change.after != now:
-                return
-            now = change.before
-            yield backup
-
-
-def is_active(history: History, run_id: str | None) -> bool:
-    """Return whether a run was not taken out of a slide; imports of QuPath count as put in."""
-    return run_id is None or history.last_action(run_id) != "undo"
-
-
-def undo_edit(
-    runs: ProjectRuns, run_id: str, shown: Mapping[str, PathObject], history: History
-) -> TileEdit:
-    """Return the edit after which a slide is as if a run had never been written.
-
-    The tiles of the run go. Those that it had replaced come back, unless their run was taken out
-    too, or a later run would have replaced them.
-    """
-    entry_id = history.entry_id
-    listed = {tile.id for tile in _readable(runs, run_id, entry_id)}
-    for backup in history.backups:
-        if (backup.action, backup.run_id) == ("write", run_id):
-            listed.update(backup.changes[entry_id].added)
-    # QuPath 0.4 drops the metadata of tiles.
-    remove = frozenset(
-        i
-        for i, tile in shown.items()
-        if run_of(tile) == run_id or (run_of(tile) is None and i in listed)
-    )
-    stay = shown.keys() - remove
-    back = dict(_from_run_folders(runs, history, {run_of(shown[i]) for i in stay}, remove))
-    back.update(_replaced_tiles(run_id, history))
-    add = [tile for i, tile in back.items() if i not in stay]
-    return TileEdit(
-        remove,
-        add,
-        tile_hashes(add),
-        replaced_before=not (remove or add)
-        and is_active(history, run_id)
-        and _was_replaced(run_id, listed, history),
-    )
-
-
-def _was_replaced(run_id: str, listed: Collection[str], history: History) -> bool:
-    """Return whether another run replaced tiles of a run, which may share ids with others."""
-    for backup in history.backups:
-        gone = [i for i in backup.changes[history.entry_id].removed if i in listed]
-        if backup.action == "undo" or not gone:
-            continue
-        try:
-            image = history.image_before(backup)
-        except BridgeError:
-            return True  # damaged: it cannot be ruled out
-        tiles = {} if image is None else our_tiles(image)
-        if any(i in tiles and run_of(tiles[i]) in {run_id, None} for i in gone):
-            return True
-    return False
-
-
-def _readable(runs: ProjectRuns, run_id: str, entry_id: str) -> list[Tile]:
-    """Return the tiles that a run has of a slide; none if its file is damaged."""
-    try:
-        return list(runs.tiles(run_id, entry_id))
-    except BridgeError:
-        return []
-
-
-def _from_run_folders(
-    runs: ProjectRuns, history: History, others: Collection[str | None], ids: Collection[str]
-) -> Iterable[tuple[str, Tile]]:
-    """Yield tiles of other runs that are shown on a slide, and that share a box; newest last."""
-    for other in runs.folders:
-        if other in others and is_active(history, other):
-            tiles = _readable(runs, other, history.entry_id)
-            yield from ((tile.id, tile) for tile in tiles if tile.id in ids)
-
-
-def _replaced_tiles(run_id: str, history: History) -> dict[str, Tile]:
-    """Return the tiles that a run replaced, itself or through runs that were taken out since.
-
-    The changes of the slide are gone through in order. What is replaced by a run that is out
-    may come back; what a run that is in would have replaced, and what came back, may not.
-    """
-
-    def is_out(run: str | None) -> bool:
-        return run == run_id or not is_active(history, run)
-
-    back: dict[str, Tile] = {}
-    for backup in history.backups:
-        change = backup.changes[history.entry_id]
-        if backup.action == "undo":
-            for i in change.added:
-                back.pop(i, None)
-        elif is_out(backup.run_id):
-            image = history.image_before(backup) if change.removed else None
-            tiles = {} if image is None else our_tiles(image)
-            for i in change.removed:
-                if i in tiles and not is_out(run_of(tiles[i])):
-                    back[i] = tile_of(tiles[i])
-        elif backup.replace:
-            back.clear()
-        else:
-            for i in change.added:
-                back.pop(i, None)
-    return back

@@ -13,7 +13,7 @@ from qupath_bridge.regular_files import read_regular
 
 from .backups import content_digest
 
-__all__ = ["FileState", "check_same_file", "check_unchanged"]
+__all__ = ["FileState", "check_same_file", "check_unchanged", "contains"]
 
 _SETTLED_NS = 3_000_000_000
 """Age of a file from which a write shows in its time of change, also on FAT (2 s)."""
@@ -90,6 +90,20 @@ def check_same_file(path: Path, before: FileState, *, hint: str) -> None:
     """
     if _identity(path) != before.identity:
         raise _changed(path, hint)
+
+
+def contains(path: Path, wanted: bytes) -> bool:
+    """Return whether a file has these bytes somewhere; False if it cannot be read."""
+    rest = b""
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                if wanted in rest + block:
+                    return True
+                rest = block[-len(wanted) :]
+    except OSError:
+        pass  # said where the slide is read, if it has to be
+    return False
 
 
 def _identity(path: Path) -> tuple[int, int, int, int] | None:

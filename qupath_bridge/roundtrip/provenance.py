@@ -7,7 +7,7 @@ of QuPath's own files is touched.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,11 +19,11 @@ from qupath_bridge.model import Box, Plane, ProjectInfo
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.index import rows_of
 from qupath_bridge.pipeline import records
-from qupath_bridge.pipeline.places import BRIDGE_FOLDER, check_inside
+from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import project_names
 from qupath_bridge.pipeline.verify import check_intact
-from qupath_bridge.qupath.files.classes import class_colors, label_color
+from qupath_bridge.qupath.files.classes import SEPARATOR, class_colors, label_color
 from qupath_bridge.qupath.geojson import Tile, write_tiles
 from qupath_bridge.schemas import ProjectRunRecord
 from qupath_bridge.sources.base import Project
@@ -32,6 +32,7 @@ from qupath_bridge.stores.local import LocalStore
 
 from .backups import backups_of
 from .tile_files import digest_of, tile_file
+from .tile_tables import RULE_KEY, RUN_KEY
 
 if TYPE_CHECKING:
     from qupath_bridge.outputs.row_batches import Rows
@@ -41,6 +42,7 @@ __all__ = [
     "ensure_provenance",
     "find_run",
     "find_run_to_undo",
+    "folder_beside",
     "load_run_record",
     "recorded_project",
     "run_folders",
@@ -80,7 +82,7 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
     recorded = recorded or project.place
     if project.plain:
         return Provenance(_write_beside_patches(project, run, recorded))
-    place = project.folder / BRIDGE_FOLDER / "runs" / run.run_id
+    place = project.bridge_folder / "runs" / run.run_id
     try:
         # A project that was renamed meanwhile must not reappear as an empty folder.
         if not project.folder.is_dir():
@@ -101,14 +103,28 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
 
 def _write_beside_patches(project: ProjectInfo, run: Run, recorded: str) -> Path:
     """Write a run's folder into its output, and return the folder."""
-    folder = run.out / "provenance"
-    if len(run.record["projects"]) > 1:
-        # Entry IDs are small numbers, which every project has.
-        folder /= project_names(Path(p["path"]).parent for p in run.record["projects"])[
-            Path(recorded).parent.resolve()
-        ]
+    folder = folder_beside(run.out, run.record["projects"], recorded)
     _write(LocalStore(folder), project, run, recorded)
     return folder
+
+
+def folder_beside(out: Path, projects: Sequence[Mapping[str, Any]], recorded: str) -> Path:
+    """Return the folder in an output for what belongs into a project that cannot be written.
+
+    Parameters
+    ----------
+    out : Path
+    projects : sequence of mapping
+        Those of the run, as its record lists them.
+    recorded : str
+        The project file as the run has it.
+    """
+    folder = out / "provenance"
+    if len(projects) == 1:
+        return folder
+    # Entry IDs are small numbers, which every project has.
+    names = project_names(Path(project["path"]).parent for project in projects)
+    return folder / names[Path(recorded).parent.resolve()]
 
 
 def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> None:
@@ -150,7 +166,7 @@ def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], Rows]]:
 
 _SHOWN = (
     "tile_uuid", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t", "patch_id", "label",
-    "label_share", "margin", "shares", "run_id", "path", "digest",
+    "label_source", "rule_label", "label_share", "margin", "shares", "run_id", "path", "digest",
 )  # fmt: skip
 """Columns that a tile shows."""
 
@@ -167,7 +183,7 @@ def _tiles(
         label = row["label"]
         # Several labels become one class of several names, as QuPath does for multiplexing.
         names = [label] if isinstance(label, str) else (label or [])
-        path = ": ".join(names) or None
+        path = SEPARATOR.join(names) or None
         yield Tile(
             id=row["tile_uuid"],
             box=Box(row["x_qupath"], row["y_qupath"], row["w_qupath"], row["h_qupath"]),
@@ -177,11 +193,20 @@ def _tiles(
             color=None if path is None else label_color(path, colors),
             measurements=_measurements(row, zeros),
             metadata={
-                "qb.run": row["run_id"],
+                RUN_KEY: row["run_id"],
                 "qb.path": row["path"],
                 "qb.digest": row["digest"],
+                **_overruled(row),
             },
         )
+
+
+def _overruled(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the rule said about a patch whose label is a person's word."""
+    if row["label_source"] != "corrected":
+        return {}
+    label = row["rule_label"]
+    return {RULE_KEY: SEPARATOR.join([label] if isinstance(label, str) else (label or []))}
 
 
 def _measurements(row: Mapping[str, Any], zeros: Mapping[str, float]) -> dict[str, float]:
@@ -227,7 +252,7 @@ def ensure_provenance(
     finished = Run.load(run)
     recorded = recorded_project(project, finished)
     if dry_run:
-        return run_id, Provenance(project.info.folder / BRIDGE_FOLDER / "runs" / run_id)
+        return run_id, Provenance(project.info.bridge_folder / "runs" / run_id)
     return run_id, write_provenance(project.info, finished, recorded)
 
 
@@ -363,6 +388,6 @@ def _output_of(folder: Path) -> str | None:
 
 def run_folders(project: ProjectInfo) -> list[Path]:
     """Return the folders of the runs of a project, oldest first."""
-    root = project.folder / BRIDGE_FOLDER / "runs"
+    root = project.bridge_folder / "runs"
     folders = sorted(root.iterdir()) if root.is_dir() else []
     return [folder for folder in folders if (folder / records.RUN_FILE).is_file()]

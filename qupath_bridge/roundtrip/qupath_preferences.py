@@ -1,9 +1,9 @@
-"""The project that QuPath opened last, from the preferences of a user.
+"""Preferences of a user for QuPath: the project that was opened last, and the user folder.
 
-QuPath keeps ``recentProject0`` in Java's preferences, below the node ``io.github.qupath/<version>``
-(``PathPrefs.java``). Java writes them some seconds after a change: by its class
-``FileSystemPreferences`` to files below ``~/.java/.userPrefs`` on Linux, to a property list on
-macOS, and to the registry on Windows.
+QuPath keeps ``recentProject0`` and ``userPath`` in Java's preferences, below the node
+``io.github.qupath/<version>`` (``PathPrefs.java``). Java writes them some seconds after a change:
+by its class ``FileSystemPreferences`` to files below ``~/.java/.userPrefs`` on Linux, to a property
+list on macOS, and to the registry on Windows.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
-__all__ = ["last_projects"]
+__all__ = ["last_projects", "user_folders"]
 
 NODE = "io.github.qupath"
-KEY = "recentProject0"
+LAST_PROJECT = "recentProject0"
+USER_FOLDER = "userPath"
 _MAC_FILE = "Library/Preferences/com.apple.java.util.prefs.plist"
 _WINDOWS_KEY = rf"Software\JavaSoft\Prefs\{NODE}"
 _ALPHABET = "!\"#$%&'(),-.:;<>@[]^`_{|}~abcdefghijklmnopqrstuvwxyz0123456789+?"
@@ -43,24 +44,37 @@ def last_projects(home: Path, root: Path | None = None) -> set[Path]:
     set of Path
         Project files; empty if there are no preferences, or if they cannot be read.
     """
-    found: list[str] = []
-    with suppress(OSError, ValueError, ElementTree.ParseError):
-        if sys.platform == "darwin" and root is None:
-            found += _from_property_list(home / _MAC_FILE)
-        elif sys.platform == "win32" and root is None:
-            found += _from_registry()
-        else:
-            found += _from_files((root or home) / ".java" / ".userPrefs")
+    found = _values(LAST_PROJECT, home, root)
     return {path for path in map(_path, found) if path is not None}
 
 
-def _from_files(root: Path) -> Iterator[str]:
+def user_folders(home: Path, root: Path | None = None) -> set[Path]:
+    """Return the folders that a user chose for scripts and extensions, of all versions of QuPath.
+
+    Parameters and result are those of :func:`last_projects`, for folders.
+    """
+    return {Path(text) for text in _values(USER_FOLDER, home, root) if text.strip()}
+
+
+def _values(key: str, home: Path, root: Path | None) -> list[str]:
+    found: list[str] = []
+    with suppress(OSError, ValueError, ElementTree.ParseError):
+        if sys.platform == "darwin" and root is None:
+            found += _from_property_list(home / _MAC_FILE, key)
+        elif sys.platform == "win32" and root is None:
+            found += _from_registry(key)
+        else:
+            found += _from_files((root or home) / ".java" / ".userPrefs", key)
+    return found
+
+
+def _from_files(root: Path, key: str) -> Iterator[str]:
     """Yield the values of the key in the files of Linux, one per version of QuPath."""
     for name in (NODE, _folder_name(NODE)):
         for file in sorted((root / name).glob("*/prefs.xml")):
             with suppress(OSError, ElementTree.ParseError):
                 for entry in ElementTree.parse(file).iter("entry"):  # noqa: S314  # the user's own
-                    if entry.get("key") == KEY:
+                    if entry.get("key") == key:
                         yield entry.get("value", "")
 
 
@@ -79,27 +93,28 @@ def _folder_name(node: str) -> str:
     return "_" + text + "=" * (-len(text) % 4)
 
 
-def _from_property_list(path: Path) -> Iterator[str]:
+def _from_property_list(path: Path, key: str) -> Iterator[str]:
     """Yield the values of the key in the file of macOS."""
     with path.open("rb") as file:
         nodes = plistlib.load(file).get("/", {})
     versions: Mapping[str, Any] = nodes.get(f"{NODE}/", {})
     for values in versions.values():
-        if isinstance(values, Mapping) and KEY in values:
-            yield str(values[KEY])
+        if isinstance(values, Mapping) and key in values:
+            yield str(values[key])
 
 
-def _from_registry() -> list[str]:  # pragma: no cover  # Windows only
+def _from_registry(key: str) -> list[str]:  # pragma: no cover  # Windows only
     """Return the values of the key in the registry."""
     found: list[str] = []
     if sys.platform == "win32":
         import winreg
 
+        name_there = re.sub("[A-Z]", r"/\g<0>", key)  # as Java writes capitals
         with winreg.OpenKey(winreg.HKEY_CURRENT_USER, _WINDOWS_KEY) as versions:
             for number in range(winreg.QueryInfoKey(versions)[0]):
                 name = winreg.EnumKey(versions, number)
                 with suppress(OSError), winreg.OpenKey(versions, name) as values:
-                    found.append(_registry_text(winreg.QueryValueEx(values, "recent/Project0")[0]))
+                    found.append(_registry_text(winreg.QueryValueEx(values, name_there)[0]))
     return found
 
 

@@ -1,26 +1,31 @@
-"""Runs that a project has in its folder, and what each of them wrote about a tile."""
+"""Runs that a project has in its folder, and what each of them wrote about a slide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import BridgeError, ProjectError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import ImageData, ObjectType, PathObject, ProjectInfo
 from qupath_bridge.patches.ids import slide_of_patch
+from qupath_bridge.pipeline.records import load_record
 from qupath_bridge.qupath.editing import is_ours
 from qupath_bridge.qupath.geojson import Tile
+from qupath_bridge.schemas import SlideFacts
+from qupath_bridge.stores.local import LocalStore
 
-from .provenance import load_run_record, run_folders
+from .provenance import folder_beside, load_run_record, run_folders
 from .tile_files import read_run_tiles, tile_file
+from .tile_tables import RUN_KEY, RunTiles
 
-__all__ = ["RUN_KEY", "ProjectRuns", "our_tiles", "run_of"]
+__all__ = ["ProjectRuns", "our_tiles", "run_of"]
 
-RUN_KEY = "qb.run"
-"""Metadata of a tile: the run that made it."""
+_CACHED = 8
+"""Tables of tiles that are kept: some 20 MB for 100,000 tiles."""
 
 
 def our_tiles(image: ImageData) -> dict[str, PathObject]:
@@ -42,9 +47,10 @@ class ProjectRuns:
     """
 
     def __init__(self, project: ProjectInfo) -> None:
+        self.project = project
         self.folders: Mapping[str, Path] = {f.name: f for f in run_folders(project)}
         self._record = lru_cache(maxsize=None)(self._load_record)
-        self._classes = lru_cache(maxsize=8)(self._read_classes)
+        self._table = lru_cache(maxsize=_CACHED)(self._read_table)
 
     def record(self, run_id: str) -> Mapping[str, Any]:
         """Return the record of a run; empty if it is damaged or there is none."""
@@ -58,6 +64,19 @@ class ProjectRuns:
         folder = self.folders.get(run_id)
         return folder is not None and any(
             (folder / name).is_file() for name in (tile_file(entry_id), f"{entry_id}.json")
+        )
+
+    def of_slide(self, entry_id: str) -> tuple[str, ...]:
+        """Return the runs that exported a slide, oldest first."""
+        return tuple(run_id for run_id in self.folders if self.has(run_id, entry_id))
+
+    def slide_ids(self, entry_id: str) -> frozenset[str]:
+        """Return the names that runs gave a slide."""
+        return frozenset(
+            slide["slide_id"]
+            for run_id in self.of_slide(entry_id)
+            for slide in self.record(run_id).get("slides", ())
+            if slide["entry_id"] == entry_id and slide["slide_id"] is not None
         )
 
     def tiles(self, run_id: str, entry_id: str) -> Iterator[Tile]:
@@ -81,6 +100,30 @@ class ProjectRuns:
                 )
             yield tile
 
+    def table(self, run_id: str, entry_id: str) -> RunTiles | None:
+        """Return the table of the tiles that a run has of a slide; None if it has none.
+
+        Raises
+        ------
+        ProjectError, OutputError
+            As :meth:`tiles`.
+        """
+        return self._table(run_id, entry_id) if self.has(run_id, entry_id) else None
+
+    def original_class(self, tile: PathObject, entry_id: str) -> tuple[bool, str | None]:
+        """Return whether the run of a tile is known, and the class that it gave the tile.
+
+        QuPath copies tiles with an image: the run then has them under the first image's ID.
+        """
+        run = run_of(tile) or ""
+        entries = {s["slide_id"]: s["entry_id"] for s in self.record(run).get("slides", ())}
+        origin = entries.get(slide_of_patch(tile.name or ""), entry_id)
+        for entry in (entry_id, origin):
+            table = self.table(run, entry)
+            if table is not None and tile.id in table.rows:
+                return True, table.class_of(tile.id)
+        return False, None
+
     def earlier_versions(self, run_id: str) -> frozenset[str]:
         """Return the runs that a run replaces: older ones of its output, or with its settings."""
         this = self.record(run_id)
@@ -94,33 +137,42 @@ class ProjectRuns:
             )
         )
 
-    def corrected(self, tiles: Iterable[PathObject], entry_id: str) -> dict[str, str | None]:
-        """Return the tiles whose class is not the one that their run wrote: id to that class.
+    def places_beside(self, entry_id: str) -> tuple[Path, ...]:
+        """Return the folders beside the patches of a slide's runs, newest first.
 
-        A tile whose run is not known any more counts as unchanged.
+        They hold what belongs into the project where that cannot be written.
         """
-        found = {}
-        for tile in tiles:
-            written = self._written(tile, entry_id)
-            if tile.id in written and written[tile.id] != tile.class_path:
-                found[tile.id] = written[tile.id]
-        return found
+        places = []
+        for run_id in reversed(self.of_slide(entry_id)):
+            record = self.record(run_id)
+            out = Path(record["out"]) if record.get("out") else None
+            if out is not None and out.is_dir():
+                places.append(folder_beside(out, record["projects"], record["project"]))
+        return tuple(dict.fromkeys(places))
 
-    def _written(self, tile: PathObject, entry_id: str) -> Mapping[str, str | None]:
-        run = run_of(tile)
-        if run is None:  # the newest run that lists it
-            listing = (self._classes(each, entry_id) for each in reversed(tuple(self.folders)))
-            return next((each for each in listing if tile.id in each), {})
-        classes = self._classes(run, entry_id)
-        if tile.id in classes or run not in self.folders:
-            return classes
-        # QuPath copied it with its image, so that the run has it under another entry.
-        origin = slide_of_patch(tile.name or "")
-        entries = {s.get("slide_id"): s.get("entry_id") for s in self.record(run).get("slides", ())}
-        return self._classes(run, entries.get(origin) or entry_id)
+    def _read_table(self, run_id: str, entry_id: str) -> RunTiles:
+        record = self._record(run_id)
+        config = ExportConfig.parse(record["config"], source=str(self.folders[run_id]))
+        return RunTiles.of(
+            run_id,
+            self.tiles(run_id, entry_id),
+            fingerprint=self.fingerprint(run_id, entry_id),
+            labels=frozenset(record["labels"]),
+            rule=config.label_rule(),
+        )
 
-    def _read_classes(self, run_id: str, entry_id: str) -> Mapping[str, str | None]:
-        return {tile.id: tile.class_path for tile in self.tiles(run_id, entry_id)}
+    def facts(self, run_id: str, entry_id: str) -> Mapping[str, Any]:
+        """Return what a run knew of a slide; empty if that is damaged or there is none."""
+        store = LocalStore(self.folders[run_id])
+        try:
+            return load_record(store, f"{entry_id}.json", SlideFacts)
+        except BridgeError:
+            return FrozenDict()
+
+    def fingerprint(self, run_id: str, entry_id: str) -> str:
+        """Return the digest of the slide file that a run read; empty if it is not known."""
+        facts = self.facts(run_id, entry_id)
+        return str(facts["fingerprint"]["digest"]) if facts else ""
 
     def _load_record(self, run_id: str) -> Mapping[str, Any]:
         return load_run_record(self.folders[run_id])

@@ -20,16 +20,20 @@ from qupath_bridge.frozen import FrozenDict, OneLine
 from qupath_bridge.model import ImageData, PathObject, Slide
 from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.qupath.editing import Editor
+from qupath_bridge.qupath.files.classes import class_colors
 from qupath_bridge.qupath.qpdata.reading import MAX_BYTES
 from qupath_bridge.regular_files import read_regular
 from qupath_bridge.sources.base import Project, check_link, missing_data
 from qupath_bridge.stores.local import LocalStore
 
 from .backups import DATA_FILE, Backup, Change, content_digest
+from .collecting import Examination, examine, keep_event, keep_statements
 from .comparing import Inventory, differences, take_inventory
-from .edits import History, TileEdit
+from .edits import Protection, TileEdit, state_after
 from .file_state import FileState, check_same_file, check_unchanged
-from .runs import RUN_KEY, our_tiles, run_of
+from .runs import ProjectRuns, our_tiles, run_of
+from .tile_tables import RUN_KEY
+from .undoing import History
 
 __all__ = ["EntryChange", "Planner", "Session", "change_slide"]
 
@@ -50,10 +54,16 @@ class EntryChange(OneLine):
         ``written``, ``unchanged`` (nothing to do) or ``failed``; ``would change`` in a dry run.
     added, removed : int
         Tiles.
-    corrected : int
-        Tiles that were left alone, because a person gave them another class in QuPath.
+    corrected, rejected : int
+        Tiles that show the class that a person gave them, and tiles that a person rejected.
+    restored : int
+        Added tiles that were missing, nobody can know why.
+    collected : int
+        Statements of persons that were found in the data, and stored.
     other_runs : mapping of str to int
         How many tiles of which other runs stay; they may overlap the new ones.
+    messages : tuple of str
+        What was found in the data, in sentences.
     problem : str or None
         Reason of a failure, and whether the slide has its old or its new data.
     """
@@ -64,12 +74,16 @@ class EntryChange(OneLine):
     added: int = 0
     removed: int = 0
     corrected: int = 0
+    rejected: int = 0
+    restored: int = 0
+    collected: int = 0
     other_runs: Mapping[str, int] = field(default_factory=FrozenDict)
+    messages: tuple[str, ...] = ()
     problem: str | None = None
 
 
-Planner = Callable[[Slide, Mapping[str, PathObject], History], TileEdit]
-"""Decides about a slide from our tiles in its data and from the changes before."""
+Planner = Callable[[Slide, Mapping[str, PathObject], Protection, History], TileEdit]
+"""Decides about a slide from our tiles in its data, what people said, and the changes before."""
 
 
 @dataclass(slots=True)
@@ -77,6 +91,8 @@ class Session:
     """The common values of all slides of one call; ``stored`` grows with each slide."""
 
     project: Project
+    runs: ProjectRuns
+    run_id: str
     editor: Editor
     verifiers: Sequence[Editor]
     dry_run: bool
@@ -86,6 +102,11 @@ class Session:
     stored: dict[str, Change] = field(default_factory=dict)
     shown_runs: dict[str, frozenset[str]] = field(default_factory=dict)
 
+    @property
+    def colors(self) -> dict[str, tuple[int, int, int]]:
+        """Colours of the classes of the project."""
+        return class_colors(self.project.info.classes)
+
     def data_file(self, slide: Slide) -> Path:
         """Return the data file of a slide."""
         return self.project.info.folder / "data" / slide.entry_id / DATA_FILE
@@ -94,7 +115,7 @@ class Session:
 def change_slide(session: Session, slide: Slide, plan: Planner) -> EntryChange:
     """Carry out the edit of one slide; its failure does not stop the others."""
     path = session.data_file(slide)
-    before = None
+    before = event = None
     try:
         _check_in_place(path)
         check_inside(path, session.project.info.folder)
@@ -105,10 +126,12 @@ def change_slide(session: Session, slide: Slide, plan: Planner) -> EntryChange:
         if before.digest is not None:
             image = session.editor.read_file(path, entry_id=slide.entry_id)
         history = History.of(session.earlier, slide.entry_id, before.digest, session.editor)
-        shown = our_tiles(image)
-        edit = plan(slide, shown, history)
+        shown, seen = our_tiles(image), _examine(session, slide, image)
+        protection = Protection() if seen is None else Protection.of(seen, session.colors)
+        edit = plan(slide, shown, protection, history)
         inventory = take_inventory(image)
         del image  # the changed copy is read as a whole too
+        event = _keep(session, seen, edit)
         if not edit.empty:
             _apply_edit(session, slide, edit, inventory, before, history)
         elif edit.replaced_before and not session.dry_run:
@@ -116,11 +139,17 @@ def change_slide(session: Session, slide: Slide, plan: Planner) -> EntryChange:
     except MissingDataError as error:
         return EntryChange(slide.entry_id, slide.name, "failed", problem=str(error))
     except (BridgeError, OSError) as error:
-        problem = f"{error} {_data_now(session, slide, before)}"
+        problem = f"{error} {_data_now(session, slide, before, event)}"
         return EntryChange(slide.entry_id, slide.name, "failed", problem=problem)
     remaining = [run_of(tile) for i, tile in shown.items() if i not in edit.remove]
     remaining += [tile.metadata.get(RUN_KEY) for tile in edit.add]
     session.shown_runs[slide.entry_id] = frozenset(run for run in remaining if run)
+    return _result(session, slide, edit, seen)
+
+
+def _result(
+    session: Session, slide: Slide, edit: TileEdit, seen: Examination | None
+) -> EntryChange:
     state: State = "would change" if session.dry_run else "written"
     return EntryChange(
         slide.entry_id,
@@ -129,7 +158,42 @@ def change_slide(session: Session, slide: Slide, plan: Planner) -> EntryChange:
         added=len(edit.hashes),
         removed=len(edit.remove),
         corrected=len(edit.corrected),
+        rejected=len(edit.rejected),
+        restored=len(edit.restored),
+        collected=0 if seen is None else len(seen.found.statements),
         other_runs=edit.others,
+        messages=() if seen is None else seen.messages,
+    )
+
+
+def _examine(session: Session, slide: Slide, image: ImageData) -> Examination | None:
+    """Return what people said about the tiles; None if that cannot be known any more.
+
+    A run is taken out also if its folder is damaged.
+    """
+    try:
+        return examine(session.runs, slide.entry_id, image.objects)
+    except BridgeError:
+        if session.backup.action == "undo":
+            return None
+        raise
+
+
+def _keep(session: Session, seen: Examination | None, edit: TileEdit) -> Path | None:
+    """Store what people said, and what is shown from now on; return the file of the latter.
+
+    This comes first: data that lack what an event says are taken for data that were not saved.
+    """
+    if seen is None or session.dry_run:
+        return None
+    keep_statements(session.runs, seen)
+    return keep_event(
+        session.runs,
+        seen,
+        "show" if session.backup.action == "write" else "remove",
+        state_after(seen, edit),
+        run_id=session.run_id,
+        rejected=len(edit.rejected),
     )
 
 
@@ -266,7 +330,7 @@ def _last_check(session: Session, path: Path, before: FileState) -> None:
     check_same_file(path, now, hint=_CLOSE_IMAGE)
 
 
-def _data_now(session: Session, slide: Slide, before: FileState | None) -> str:
+def _data_now(session: Session, slide: Slide, before: FileState | None, event: Path | None) -> str:
     """Say which data a slide has after a failure; forget a change that was not made."""
     change = session.stored.get(slide.entry_id)
     try:
@@ -281,6 +345,9 @@ def _data_now(session: Session, slide: Slide, before: FileState | None) -> str:
         with suppress(BridgeError):
             session.backup.drop(slide.entry_id)
         del session.stored[slide.entry_id]
+    if event is not None:
+        with suppress(OSError):
+            event.unlink()
     if now == before.digest:
         return "The slide has its old data."
     return "The slide has the data that somebody else wrote."

@@ -6,9 +6,10 @@ configuration, and its patches are compared with the tiles that the run wrote in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ from qupath_bridge.errors import BridgeError, MissingDataError
 from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
+from qupath_bridge.patches.ids import json_digest, patch_id
+from qupath_bridge.pipeline.inputs import (
+    NO_INPUTS,
+    SlideInputs,
+    SlideKey,
+    read_inputs,
+    slide_key,
+)
 from qupath_bridge.pipeline.plan import Plan, plan_slide
 from qupath_bridge.pipeline.records import (
     RUN_FILE,
@@ -49,6 +58,8 @@ class EntryStatus(OneLine):
     added, removed, label_changed, pixels_changed : tuple of str
         Ids of the patches that a new export would add, remove, give another label (or other
         shares), or read other pixels for.
+    contested : tuple of str
+        Ids of patches that somebody spoke about, and of which the rule says something else now.
     """
 
     entry_id: str
@@ -59,6 +70,7 @@ class EntryStatus(OneLine):
     removed: tuple[str, ...] = ()
     label_changed: tuple[str, ...] = ()
     pixels_changed: tuple[str, ...] = ()
+    contested: tuple[str, ...] = ()
 
     @property
     def changed(self) -> int:
@@ -135,20 +147,19 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
     there = _run_in(record["out"])
     source = str(folder / "run.json")
     config = ExportConfig.parse(record["config"], source=source)
-    # Another reader than the run's own would be a difference by itself.
     this: Mapping[str, Any] = next(
         (each for each in record["projects"] if each["path"] == record["project"]), {}
     )
     given = {name: record["options"][name] for name in KEPT if name in record["options"]}
     given |= {name: this[name] for name in ("annotations", "skip_bad_features") if this.get(name)}
     options = RunOptions.parse(given, source=source)
-    reader = options.only("reader")
     failed = {failure["slide_id"]: failure["error"] for failure in record["failures"]}
     entries = [old for old in record["slides"] if old["project"] == record["project"]]
     with _drawn_as_in_the_run(project, this) as drawn:
         slides = {slide.entry_id: slide for slide in drawn.slides}
+        plan = _planner(drawn, config, options, record["out"])
         compared = tuple(
-            _entry_status(slides.get(old["entry_id"]), folder, record, old, config, reader, failed)
+            _entry_status(slides.get(old["entry_id"]), folder, record, old, plan, failed)
             for old in entries
         )
     return RunStatus(
@@ -164,7 +175,7 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
     )
 
 
-KEPT = ("engine", "qupath", "reader", "slide_map", "search")
+KEPT = ("engine", "qupath", "reader", "slide_map", "search", "corrections")
 """Options of a run that a new export needs, too."""
 
 
@@ -193,13 +204,35 @@ def _projects(project: Project, record: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(here if place == record["project"] else place for place in places) or (here,)
 
 
+def _planner(
+    project: Project, config: ExportConfig, options: RunOptions, out: str
+) -> Callable[[Slide, str], Plan]:
+    """Return a function that plans a slide as the run did, with the corrections of today."""
+    wanted = options.only("corrections")
+    try:
+        output = open_output(out)
+    except BridgeError:
+        output = None
+
+    @cache
+    def inputs() -> Mapping[SlideKey, SlideInputs]:
+        return read_inputs(project.slides, wanted, output=output)
+
+    def plan(slide: Slide, slide_id: str) -> Plan:
+        own = inputs().get(slide_key(slide), NO_INPUTS)
+        # Another reader than the run's own would be a difference by itself.
+        reader = options.only("reader")
+        return plan_slide(slide, config, reader, slide_id=slide_id, inputs=own)
+
+    return plan
+
+
 def _entry_status(
     slide: Slide | None,
     folder: Path,
     record: Mapping[str, Any],
     old: Mapping[str, Any],
-    config: ExportConfig,
-    options: RunOptions,
+    plan: Callable[[Slide, str], Plan],
     failed: Mapping[str, str],
 ) -> EntryStatus:
     """Compare one slide; ``failed`` has the slides that failed in the run, and why."""
@@ -220,7 +253,7 @@ def _entry_status(
             removed=tile_names(tiles),
         )  # fmt: skip
     try:
-        new = plan_slide(slide, config, options, slide_id=old["slide_id"])
+        new = plan(slide, old["slide_id"])
     except MissingDataError as error:
         # The options of the run are as they are: only the source's own advice helps here.
         return EntryStatus(entry_id, name, "unknown", (str(error.__cause__ or error),))
@@ -237,6 +270,9 @@ def _entry_status(
         removed=changes.removed,
         label_changed=changes.label_changed,
         pixels_changed=changes.both if _pixels_changed(new, old) else (),
+        contested=tuple(
+            patch_id(new.slide_id, box.x, box.y, *plane) for box, plane in new.corrections.contested
+        ),
     )
 
 
@@ -262,9 +298,14 @@ def _reasons(new: Plan, old: Mapping[str, Any]) -> Iterator[str]:
         "coordinates"
     ]["pixel_size"]:
         yield "the pixel size was changed"
+    said = old["corrections"]["digest"]
+    if new.corrections.digest != said:
+        yield "corrections were made, changed or withdrawn"
     if new.annotation_digest != old["annotation_digest"]:
+        if old["annotations_origin"] == "live":
+            yield "the annotations of the run are not saved in QuPath"
         yield from _annotation_changes(new, old["annotations"])
-    elif new.digest != old["plan_digest"]:
+    elif json_digest({**new.digest_values(), "corrections": said}) != old["plan_digest"]:
         yield "the options or parts that make the patches changed"
 
 

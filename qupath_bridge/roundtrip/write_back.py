@@ -15,20 +15,20 @@ import filelock
 
 from qupath_bridge.errors import InterruptedRunError, OutputError
 from qupath_bridge.frozen import OneLine, count, one_line
-from qupath_bridge.model import PathObject, Slide
-from qupath_bridge.pipeline.places import BRIDGE_FOLDER, check_inside
+from qupath_bridge.model import BRIDGE_FOLDER, PathObject, Slide
+from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.qupath.editing import Editor
 from qupath_bridge.qupath.gc_pause import gc_paused
 from qupath_bridge.sources.base import Project
 
 from .backups import DATA_FILE, Action, Backup, backups_of, prune
-from .corrected import contains
-from .edits import History, TileEdit, undo_edit, write_edit
-from .file_state import FileState
+from .edits import Protection, TileEdit, write_edit
+from .file_state import FileState, contains
 from .run_pointers import set_run_pointers
 from .running_qupath import Process, find_qupath
 from .runs import ProjectRuns
 from .slide_change import EntryChange, Planner, Session, change_slide
+from .undoing import History, undo_edit
 
 __all__ = ["BACKUPS", "EntryChange", "WriteBack", "backups", "undo", "write_back"]
 
@@ -95,8 +95,8 @@ def write_back(
 
     Only tiles of ours are ever removed: those of the run itself and of its earlier versions (the
     same output, or the same settings), those at the place of a new one, or those of all runs with
-    ``replace``. A tile whose class is not the one that its run wrote is left alone. Doing it twice
-    changes nothing the second time.
+    ``replace``. What people said about tiles is stored first, and kept: tiles have the class that
+    a person gave them, and rejected ones stay out. Doing it twice changes nothing the second time.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def write_back(
     replace : bool
         Also remove the tiles of all other runs.
     discard_corrections : bool
-        Treat tiles that a person gave another class like all others.
+        Show the run's classes, and rejected tiles; what people said stays in its files.
     dry_run : bool
         Report what would change. Nothing is written in the project, not even a lock.
     keep : int
@@ -144,11 +144,12 @@ def write_back(
             hint="Name the project and the slides that it was exported from.",
         )
 
-    def plan(slide: Slide, shown: Mapping[str, PathObject], history: History) -> TileEdit:
-        return write_edit(
-            runs, run_id, slide.entry_id, shown,
-            replace=replace, discard_corrections=discard_corrections,
-        )  # fmt: skip
+    def plan(
+        slide: Slide, shown: Mapping[str, PathObject], protection: Protection, _: History
+    ) -> TileEdit:
+        if discard_corrections:
+            protection = protection.discarded()
+        return write_edit(runs, run_id, slide.entry_id, shown, protection, replace=replace)
 
     options = _Options(dry_run, keep, verifiers, running, force, replace)
     return _change_all(project, runs, run_id, "write", editor, wanted, plan, options)
@@ -170,7 +171,8 @@ def undo(
 
     The result is as if the run had never been written, whatever was written or undone since.
     Where nobody else changed the data file, it gets its old bytes. In other files the tiles of the
-    run are removed and those that they replaced come back; every other object stays as it is now.
+    run are removed and those that they replaced come back, with the class that a person gave them;
+    every other object stays as it is now. What people said is stored first.
     Neither the run's folder nor its output is needed: its backups and the tiles themselves are
     enough, also in copies that QuPath made of an image.
 
@@ -189,8 +191,10 @@ def undo(
     if not wanted and run_id not in runs.folders:
         raise _no_run(project, runs, run_id)
 
-    def plan(_: Slide, shown: Mapping[str, PathObject], history: History) -> TileEdit:
-        return undo_edit(runs, run_id, shown, history)
+    def plan(
+        _: Slide, shown: Mapping[str, PathObject], protection: Protection, history: History
+    ) -> TileEdit:
+        return undo_edit(runs, run_id, shown, protection, history)
 
     options = _Options(dry_run, keep, verifiers, running, force)
     return _change_all(project, runs, run_id, "undo", editor, wanted, plan, options)
@@ -236,6 +240,8 @@ def _change_all(
     with _locked(folder, dry_run), gc_paused():
         session = Session(
             project=project,
+            runs=runs,
+            run_id=run_id,
             editor=editor,
             verifiers=options.verifiers,
             dry_run=dry_run,

@@ -952,9 +952,9 @@ def left_behind(study):
     folder, found = study.project.parent, []
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        name = re.sub(r"(?<=\.qb-tmp-)\w+", "X", name)
+        name = re.sub(r"(?<=\.qb-tmp-)\w+|(?<=shown/\d/)\w{26}(?=\.json)", "X", name)
         content = path.read_bytes() if path.is_file() else b""
-        found.append((name, re.sub(rb'("started": ")[^"]*', rb"\1T", content)))
+        found.append((name, re.sub(rb'("(started|time|key)": ")[^"]*', rb"\1T", content)))
     return sorted(found)
 
 

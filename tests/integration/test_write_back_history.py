@@ -1,6 +1,5 @@
 """Write-backs, undos and work in QuPath one after the other: what is shown at the end."""
 
-import json
 import os
 import shutil
 import stat
@@ -96,7 +95,7 @@ def test_undo_takes_all_tiles_of_a_run_that_was_completed_later(study):
     write(study, run_id)
     some = [tile.id for tile in tiles_of(study, run_id)][:8]
     change_in_qupath(study, remove=set(some))
-    write(study, run_id)
+    write(study, run_id, discard_corrections=True)
     assert len(shown(study)) == len(tiles_of(study, run_id))
     undo(study, run_id)
     assert shown(study) == {}
@@ -499,30 +498,6 @@ def test_tiles_are_compared_with_32_bits_after_a_change(study):
     double, single = (tile._replace(measurements={"a": v}) for v in (0.1, 0.10000000149011612))
     other = tile._replace(measurements={"a": 0.1001})
     assert tile_hashes([double]) == tile_hashes([single]) != tile_hashes([other])
-
-
-# --- corrected tiles -----------------------------------------------------------------------------
-
-
-def test_status_names_the_tiles_that_somebody_gave_another_class(study, capsys):
-    run_id = export(study)
-    write(study, run_id)
-    some = tiles_of(study, run_id)[2:4]
-    new = [some[0]._replace(class_path="Corrected"), some[1]._replace(class_path=None)]
-    change_in_qupath(study, remove={tile.id for tile in some}, add=new)
-    wanted = {
-        some[0].name: (some[0].class_path, "Corrected"), some[1].name: (some[1].class_path, None),
-    }  # fmt: skip
-    (found,) = qb.api.corrected_tiles(study.project)
-    assert (found.entry_id, found.slide_name, dict(found.tiles)) == ("1", "slide 1.tiff", wanted)
-    assert main(["status", str(study.project)]) == 0
-    said = capsys.readouterr().out
-    assert "slide 1.tiff (entry 1): 2 tiles got another class in QuPath" in said
-    for name, (was, now) in wanted.items():
-        assert f"{name} ({was} → {now or 'no class'})" in said
-    assert main(["status", str(study.project), "--json"]) == 0
-    (told,) = json.loads(capsys.readouterr().out)["corrected"]
-    assert told["tiles"] == {name: list(pair) for name, pair in wanted.items()}
 
 
 # --- cost ----------------------------------------------------------------------------------------

@@ -526,6 +526,7 @@ def test_dropped_patches_count_for_their_first_reason():
     rule = LabelRule(within=("Region*",), min_tissue=0.5)
     planned = plan_patches(shapes, grid(10, (104, 10)), rule, tissue=tissue)
     assert planned.dropped == {
+        Reason.REJECTED: 0,
         Reason.EDGE: 1,  # x = 100
         Reason.EXCLUDED: 1,  # x = 10
         Reason.OUTSIDE: 2,  # x = 0, 20

@@ -57,3 +57,14 @@ def test_last_project_in_the_property_list_of_macos(tmp_path, monkeypatch):
     nodes = {"io.github.qupath/": {"0.7/": {"recentProject0": "file:/data/project.qpproj"}}}
     path.write_bytes(plistlib.dumps({"/": nodes}))
     assert module.last_projects(tmp_path) == {Path("/data/project.qpproj")}
+
+
+def test_user_folders_in_the_files_of_linux(tmp_path):
+    text = XML.format(uri="").replace(
+        '"recentProject1" value="file:/data/older/project.qpproj"',
+        '"userPath" value="/home/m/My QuPath, ä"',
+    )
+    write(tmp_path, text)
+    write(tmp_path, XML.format(uri=""), version="_!$!!.g!#")
+    assert module.user_folders(tmp_path) == {Path("/home/m/My QuPath, ä")}
+    assert module.user_folders(tmp_path / "nothing") == set()

@@ -1,0 +1,70 @@
+"""Corrections as JSON values for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qupath_bridge.roundtrip.corrections import Corrections, SlideCorrections, Statement
+
+__all__ = ["KINDS", "corrections_record"]
+
+KINDS = ("corrected", "confirmed", "rejected")
+
+
+def corrections_record(found: Corrections) -> dict[str, Any]:
+    """Return what people said as JSON values."""
+    return {
+        "slides": [_slide_record(slide) for slide in found.slides],
+        "agreement": [
+            {
+                "reviewers": list(each.reviewers),
+                "patches": each.patches,
+                "disagreements": each.disagreements,
+                "kappa": each.kappa,
+            }
+            for each in found.agreement
+        ],
+    }
+
+
+def _slide_record(slide: SlideCorrections) -> dict[str, Any]:
+    return {
+        "entry": slide.entry_id,
+        "slide_name": slide.slide_name,
+        "run_id": slide.run_id,
+        **{kind: slide.number(kind) for kind in KINDS},
+        "withdrawn": slide.withdrawn,
+        "contested": len(slide.contested),
+        "unsure": len(slide.unsure),
+        "collected": slide.collected,
+        "foreign": slide.foreign,
+        "other_file": slide.other_file,
+        "other_grids": [
+            {"width": w, "height": h, "patches": n} for (w, h), n in slide.other_grids.items()
+        ],
+        "messages": list(slide.messages),
+        "problem": slide.problem,
+        "items": [_item(each) for each in slide.statements],
+    }
+
+
+def _item(statement: Statement) -> dict[str, Any]:
+    said = statement.correction
+    label = said.rule_label
+    return {
+        "patch": statement.patch,
+        "box": list(said.box),
+        "plane": list(said.plane),
+        "kind": said.kind,
+        "before": said.before,
+        "after": said.after,
+        "rule_label": list(label) if isinstance(label, tuple) else label,
+        "reviewer": said.reviewer,
+        "time": said.time,
+        "run_id": said.run_id,
+        "state": statement.state,
+        "applied": statement.applied,
+        "contested": statement.contested,
+        "in_grid": statement.in_grid,
+        "same_file": statement.same_file,
+    }

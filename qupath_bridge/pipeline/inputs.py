@@ -1,0 +1,319 @@
+"""Inputs of a run that can change while it runs: read once, and frozen in its output.
+
+Each is a file ``inputs/<kind>/<slide id>-<digest>.<ending>`` of the output; ``run.json`` lists
+them with their whole digests. Tasks, and a run that is resumed, read these files; an update reads
+anew. A name holds the digest of its content, so that those of an update stand beside the earlier
+ones until ``run.json`` lists them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import xxhash
+
+from qupath_bridge.config import RunOptions
+from qupath_bridge.errors import BridgeError, OutputError, ProjectError, UsageError
+from qupath_bridge.frozen import FrozenDict, OneLine
+from qupath_bridge.model import ProjectInfo, Slide
+from qupath_bridge.outputs.base import Output
+from qupath_bridge.patches.corrections import Correction, from_lines, to_lines
+from qupath_bridge.regular_files import MAX_RECORD_BYTES, read_regular
+from qupath_bridge.schemas import ProjectRunRecord, RunRecord, parse_json
+from qupath_bridge.sources.corrections import read_corrections
+from qupath_bridge.sources.live import read_live_files, with_live_annotations
+from qupath_bridge.stores import local_path
+from qupath_bridge.stores.local import LocalStore
+
+from . import records
+
+__all__ = [
+    "NO_INPUTS",
+    "SlideInputs",
+    "digest_of",
+    "files_of",
+    "frozen_inputs",
+    "input_problem",
+    "inputs_of_slide",
+    "load_inputs",
+    "read_inputs",
+    "slide_key",
+]
+
+CORRECTIONS, SHOWN_LABELS, ANNOTATIONS = "corrections", "shown-labels", "annotations"
+_ENDINGS = {CORRECTIONS: "jsonl", SHOWN_LABELS: "json", ANNOTATIONS: "geojson"}
+_NAME = re.compile(r"inputs/(?P<kind>[a-z-]+)/(?P<slide>[^/]+)-[0-9a-f]{16}\.[a-z]+")
+
+AUTO, NONE = "auto", "none"
+"""Values of the option ``corrections`` that are not a file."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SlideInputs(OneLine):
+    """Corrections and live annotations of a slide, from which it is planned.
+
+    Attributes
+    ----------
+    corrections : tuple of Correction
+        In the order in which they were collected.
+    shown_labels : mapping of str to tuple of str
+        Labels of the runs that they are about, by run id; a run that nobody has any more is
+        left out.
+    live : bytes or None
+        GeoJSON text of the annotations that a QuPath window showed; None for the saved ones.
+    """
+
+    corrections: tuple[Correction, ...] = ()
+    shown_labels: Mapping[str, tuple[str, ...]] = FrozenDict()
+    live: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        labels = {run_id: tuple(names) for run_id, names in sorted(self.shown_labels.items())}
+        object.__setattr__(self, "shown_labels", FrozenDict(labels))
+
+    def applied(self, slide: Slide) -> Slide:
+        """Return the slide as it is planned."""
+        return slide if self.live is None else with_live_annotations(slide, self.live)
+
+    def annotations_origin(self, slide: Slide) -> Literal["project", "geojson", "live"]:
+        """Return where the annotations of a slide come from."""
+        if self.live is not None:
+            return "live"
+        source = slide.project.source
+        return "geojson" if source is not None and source.annotations else "project"
+
+
+NO_INPUTS = SlideInputs()
+
+SlideKey = tuple[str, str]
+"""Project file and entry ID."""
+
+
+def read_inputs(
+    slides: Sequence[Slide],
+    options: RunOptions,
+    *,
+    known: Iterable[Slide] = (),
+    output: Output | None = None,
+) -> dict[SlideKey, SlideInputs]:
+    """Read the inputs of slides as they are now.
+
+    Parameters
+    ----------
+    slides : sequence of Slide
+    options : RunOptions
+        ``corrections`` and ``live_annotations``.
+    known : iterable of Slide
+        All slides of the project, where ``slides`` are a part of them.
+    output : Output, optional
+        Where corrections are, too, whose project cannot be written.
+
+    Returns
+    -------
+    dict
+        By :func:`slide_key`; slides without any input are left
+        out.
+
+    Raises
+    ------
+    ProjectError
+        If a file is damaged.
+    UsageError
+        If a file is named that is not there, or names a slide that is not there.
+    """
+    said = _corrections(slides, options.corrections, known, output)
+    live = _live(slides, options.live_annotations, known)
+    labels: dict[tuple[str, str], tuple[str, ...] | None] = {}
+    found = {}
+    for slide in slides:
+        key = slide_key(slide)
+        shown = {}
+        for run_id in {one.run_id for one in said.get(key, ())}:
+            place = (slide.project.place, run_id)
+            if place not in labels:
+                labels[place] = _labels_of(slide.project, run_id, output)
+            if (names := labels[place]) is not None:
+                shown[run_id] = names
+        inputs = SlideInputs(said.get(key, ()), shown, live.get(key))
+        if inputs != NO_INPUTS:
+            found[key] = inputs
+    return found
+
+
+def slide_key(slide: Slide) -> SlideKey:
+    """Return project file and entry ID, which identify a slide in a run."""
+    return str(slide.project.path), slide.entry_id
+
+
+def _corrections(
+    slides: Sequence[Slide], wanted: str, known: Iterable[Slide], output: Output | None
+) -> dict[SlideKey, tuple[Correction, ...]]:
+    if wanted == NONE:
+        return {}
+    if wanted == AUTO:
+        place = None if output is None else local_path(output.url)
+        beside = () if place is None else (place / "provenance" / "corrections",)
+        return {
+            slide_key(slide): read_corrections(slide.project, slide.entry_id, beside=beside)
+            for slide in slides
+        }
+    path = Path(wanted)
+    by_entry = _one_project(slides, "corrections", known)
+    found: dict[SlideKey, list[Correction]] = {}
+    for entry_id, correction in from_lines(_read(path), str(path)):
+        if entry_id not in by_entry:
+            raise ProjectError(
+                f"no slide of the project has the entry ID {entry_id}",
+                path=path,
+                hint="Is it a file of another project?",
+            )
+        found.setdefault(by_entry[entry_id], []).append(correction)
+    return {key: tuple(each) for key, each in found.items()}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular(path, MAX_RECORD_BYTES)
+    except OSError as error:
+        raise UsageError(
+            f"corrections: {path}: {error.strerror}.",
+            hint="Name a file of corrections, or auto, or none.",
+        ) from error
+
+
+def _live(
+    slides: Sequence[Slide], folder: Path | None, known: Iterable[Slide]
+) -> dict[SlideKey, bytes]:
+    if folder is None:
+        return {}
+    by_entry = _one_project(slides, "live_annotations", known)
+    return {by_entry[k]: content for k, content in read_live_files(folder, by_entry).items()}
+
+
+def _one_project(
+    slides: Sequence[Slide], option: str, known: Iterable[Slide]
+) -> dict[str, SlideKey]:
+    """Return the key of each slide by its entry ID, which is unique in one project only."""
+    keys = [slide_key(slide) for slide in (*known, *slides)]
+    if len({project for project, _ in keys}) > 1:
+        raise UsageError(
+            f"{option} names slides by their entry IDs, and several projects are given.",
+            hint="Export the projects one by one.",
+        )
+    return {entry_id: (project, entry_id) for project, entry_id in keys}
+
+
+def _labels_of(project: ProjectInfo, run_id: str, output: Output | None) -> tuple[str, ...] | None:
+    """Return the labels of a run that was shown; None if nobody knows them any more."""
+    folder = project.bridge_folder / "runs" / run_id
+    try:
+        return tuple(
+            records.load_record(LocalStore(folder), records.RUN_FILE, ProjectRunRecord)["labels"]
+        )
+    except BridgeError:
+        pass
+    try:
+        record = output and records.load_record(output, records.RUN_FILE, RunRecord)
+    except BridgeError:
+        return None
+    return tuple(record["labels"]) if record and record["run_id"] == run_id else None
+
+
+def files_of(slide_id: str, entry_id: str, inputs: SlideInputs) -> dict[str, bytes]:
+    """Return the files in which the inputs of a slide are frozen: names and contents."""
+    contents: dict[str, bytes] = {}
+    if inputs.corrections:
+        contents[CORRECTIONS] = to_lines((entry_id, one) for one in inputs.corrections)
+    if inputs.shown_labels:
+        contents[SHOWN_LABELS] = records.dump_json(
+            {run_id: list(labels) for run_id, labels in inputs.shown_labels.items()}
+        )
+    if inputs.live is not None:
+        contents[ANNOTATIONS] = inputs.live
+    return {
+        f"inputs/{kind}/{slide_id}-{_hex(content)[:16]}.{_ENDINGS[kind]}": content
+        for kind, content in contents.items()
+    }
+
+
+def inputs_of_slide(listed: Mapping[str, str], slide_id: str) -> FrozenDict[str, str]:
+    """Return those of a run's inputs that are of one slide: names and digests."""
+    found = {}
+    for name, digest in listed.items():
+        match = _NAME.fullmatch(name)
+        if match and match["slide"] == slide_id:
+            found[name] = digest
+    return FrozenDict(found)
+
+
+def digest_of(content: bytes) -> str:
+    """Return the digest of a frozen input, as ``run.json`` lists it."""
+    return f"xxh3_128:{_hex(content)}"
+
+
+def _hex(content: bytes) -> str:
+    return xxhash.xxh3_128_hexdigest(content)
+
+
+def load_inputs(output: Output, listed: Mapping[str, str]) -> SlideInputs:
+    """Read the frozen inputs of one slide.
+
+    Parameters
+    ----------
+    output : Output
+    listed : mapping of str to str
+        Name and digest of each.
+
+    Raises
+    ------
+    OutputError
+        If one is missing, or is not as it was written.
+    """
+    contents = {}
+    for name, digest in listed.items():
+        match = _NAME.fullmatch(name)
+        if problem := input_problem(output, name, digest):
+            raise OutputError(
+                f"{name} in {output.describe()}: {problem}.",
+                hint="Export with update, which reads all inputs anew.",
+            )
+        contents[match["kind"] if match else name] = output.get(name)
+    said = from_lines(contents.get(CORRECTIONS, b""), CORRECTIONS)
+    return SlideInputs(
+        tuple(one for _, one in said),
+        parse_json(contents.get(SHOWN_LABELS, b"{}")),
+        contents.get(ANNOTATIONS),
+    )
+
+
+def input_problem(output: Output, name: str, digest: str) -> str | None:
+    """Return what is wrong with a frozen input; None if it is as it was written."""
+    if not output.has(name):
+        return "the file is gone"
+    if digest_of(output.get(name)) != digest:
+        return "the file is not as the run wrote it"
+    return None
+
+
+def frozen_inputs(output: Output) -> dict[str, SlideInputs] | None:
+    """Return the inputs of the run in an output by slide id; None if it has not frozen any yet.
+
+    Raises
+    ------
+    OutputError
+        If the run, or one of its inputs, is damaged.
+    """
+    if not output.has(records.RUN_FILE):
+        return None
+    record = records.load_record(output, records.RUN_FILE, RunRecord)
+    if record["inputs"] is None:
+        return None
+    slides = [slide["slide_id"] for slide in record["slides"] if slide["slide_id"]]
+    return {
+        slide_id: load_inputs(output, inputs_of_slide(record["inputs"], slide_id))
+        for slide_id in slides
+    }
