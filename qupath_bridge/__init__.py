@@ -94,7 +94,7 @@ if TYPE_CHECKING:
     from .readers.base import Fingerprint, Level, Reader
     from .registry import register
     from .roundtrip.agreement import Agreement
-    from .roundtrip.corrections import Corrections, SlideCorrections, Statement
+    from .roundtrip.corrections import Corrections, JudgedPatch, SlideCorrections
     from .roundtrip.provenance import Provenance
     from .roundtrip.status import EntryStatus, RunStatus
     from .roundtrip.write_back import EntryChange, WriteBack
@@ -130,7 +130,7 @@ _HOMES = {
     "pipeline.verify": ("Verification", "Finding"),
     "pipeline.doctor": ("Check",),
     "roundtrip.agreement": ("Agreement",),
-    "roundtrip.corrections": ("Corrections", "SlideCorrections", "Statement"),
+    "roundtrip.corrections": ("Corrections", "SlideCorrections", "JudgedPatch"),
     "roundtrip.provenance": ("Provenance",),
     "roundtrip.status": ("RunStatus", "EntryStatus"),
     "roundtrip.write_back": ("WriteBack", "EntryChange"),
@@ -222,7 +222,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Check",
     "Corrections",
     "SlideCorrections",
-    "Statement",
+    "JudgedPatch",
     "Agreement",
     "Provenance",
     "RunStatus",

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 __all__ = [
+    "INPUT_NAME",
     "BackupRecord",
     "ChangeRecord",
     "CorrectionKind",
@@ -34,6 +35,11 @@ Length = Annotated[int, Field(gt=0, lt=1 << 31)]
 Pair = Annotated[list[Pixels], Field(min_length=2, max_length=2)]
 Color = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
 Size = Annotated[list[Length], Field(min_length=2, max_length=2)]
+
+
+INPUT_NAME = r"^inputs/(?P<kind>[a-z-]+)/(?P<slide>[^/\\:\x00]+)-[0-9a-f]{16}\.[a-z]+$"
+"""Names of the frozen inputs of a run in its output."""
+InputName = Annotated[str, Field(pattern=INPUT_NAME)]
 
 
 class _Json(BaseModel):
@@ -85,7 +91,7 @@ class RunRecord(Record):
     config_digest: str
     labels: dict[str, str]
     slides: list[_RunSlide]
-    inputs: dict[str, str] | None
+    inputs: dict[InputName, str] | None
     rows: dict[str, str]
     run_digest: str | None
 

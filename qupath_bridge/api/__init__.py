@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from qupath_bridge.qupath.project_writer import copy_project
     from qupath_bridge.roundtrip.agreement import Agreement
     from qupath_bridge.roundtrip.backups import Backup
-    from qupath_bridge.roundtrip.corrections import Corrections, SlideCorrections, Statement
+    from qupath_bridge.roundtrip.corrections import Corrections, JudgedPatch, SlideCorrections
     from qupath_bridge.roundtrip.provenance import Provenance
     from qupath_bridge.roundtrip.status import EntryStatus, RunStatus
     from qupath_bridge.roundtrip.write_back import EntryChange, WriteBack
@@ -59,7 +59,7 @@ _HOMES = {
     "qupath_bridge.qupath.project_writer": ("copy_project",),
     "qupath_bridge.roundtrip.backups": ("Backup",),
     "qupath_bridge.roundtrip.agreement": ("Agreement",),
-    "qupath_bridge.roundtrip.corrections": ("Corrections", "SlideCorrections", "Statement"),
+    "qupath_bridge.roundtrip.corrections": ("Corrections", "SlideCorrections", "JudgedPatch"),
     "qupath_bridge.roundtrip.provenance": ("Provenance",),
     "qupath_bridge.roundtrip.status": (
         "EntryStatus",
@@ -126,6 +126,7 @@ __all__ = [
     "Finding",
     "Inspection",
     "InstalledFile",
+    "JudgedPatch",
     "Plan",
     "Plans",
     "Profile",
@@ -135,7 +136,6 @@ __all__ = [
     "Run",
     "RunStatus",
     "SlideCorrections",
-    "Statement",
     "Verification",
     "WriteBack",
     "clean",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qupath_bridge.roundtrip.corrections import Corrections, SlideCorrections, Statement
+from qupath_bridge.roundtrip.corrections import Corrections, JudgedPatch, SlideCorrections
 
 __all__ = ["KINDS", "corrections_record"]
 
@@ -44,15 +44,15 @@ def _slide_record(slide: SlideCorrections) -> dict[str, Any]:
         ],
         "messages": list(slide.messages),
         "problem": slide.problem,
-        "items": [_item(each) for each in slide.statements],
+        "items": [_item(each) for each in slide.patches],
     }
 
 
-def _item(statement: Statement) -> dict[str, Any]:
-    said = statement.correction
+def _item(patch: JudgedPatch) -> dict[str, Any]:
+    said = patch.correction
     label = said.rule_label
     return {
-        "patch": statement.patch,
+        "patch": patch.patch,
         "box": list(said.box),
         "plane": list(said.plane),
         "kind": said.kind,
@@ -62,9 +62,9 @@ def _item(statement: Statement) -> dict[str, Any]:
         "reviewer": said.reviewer,
         "time": said.time,
         "run_id": said.run_id,
-        "state": statement.state,
-        "applied": statement.applied,
-        "contested": statement.contested,
-        "in_grid": statement.in_grid,
-        "same_file": statement.same_file,
+        "state": patch.state,
+        "applied": patch.applied,
+        "contested": patch.contested,
+        "in_grid": patch.in_grid,
+        "same_file": patch.same_file,
     }

@@ -12,6 +12,7 @@ from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
 from qupath_bridge.errors import UsageError
 from qupath_bridge.frozen import FrozenDict
+from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline.cancel import Cancel
@@ -24,6 +25,7 @@ from qupath_bridge.pipeline.progress import Progress, watch
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import Survey, survey, survey_plans
 from qupath_bridge.roundtrip import provenance as _provenance
+from qupath_bridge.roundtrip.corrections import collect_corrections
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
 from qupath_bridge.timing import collect, step
@@ -127,7 +129,7 @@ def _export_source(
                 hint="Give selection and config to plan, or export slides.",
             )
         refuse_opening(options)
-        if unused := sorted(set(options.changed()) & set(INPUTS)):
+        if unused := sorted(set(options.changed()) & {*INPUTS, "reviewer"}):
             raise UsageError(
                 f"Plans have their inputs already; {', '.join(unused)} would not be used.",
                 hint="Give them to plan, or export slides.",
@@ -137,10 +139,32 @@ def _export_source(
     with open_source(source, options) as (projects, given):  # type: ignore[arg-type]
         slides = select(given, settings.selection)
         output = out if isinstance(out, Output) else open_output(out, settings.config.container)
+        problems = _collect(slides, options)
         with step("plan"):
             inputs = choose_inputs(slides, options, output, slides_of(given))
             surveyed = survey(slides, settings.config, options, inputs=inputs)
-        return _export(surveyed, output, settings, projects, {}, (), on_progress, cancel, command)
+        run = _export(surveyed, output, settings, projects, {}, (), on_progress, cancel, command)
+        return dataclasses.replace(run, warnings=(*problems, *run.warnings))
+
+
+def _collect(slides: Sequence[Slide], options: RunOptions) -> tuple[str, ...]:
+    """Store what people said in QuPath, before it is applied; return what could not be stored.
+
+    A run that is resumed has its inputs already.
+    """
+    if options.corrections != "auto" or options.resume:
+        if options.reviewer is not None:
+            raise UsageError(
+                "The reviewer is not used: nothing is collected with resume, or with corrections "
+                "other than 'auto'."
+            )
+        return ()
+    found = collect_corrections(slides, options.reviewer)
+    return tuple(
+        f"The corrections of {each.slide_name} could not be collected: {each.problem}"
+        for each in found
+        if each.problem
+    )
 
 
 def _export_plans(

@@ -157,8 +157,7 @@ def corrections(
             if decisions.setdefault(opened[each].entry_id, "dismiss") == "accept":
                 raise UsageError(f"The slide {each!r} is to be accepted and dismissed.")
         return _corrections.list_corrections(
-            opened,
-            None if entries is None else {opened[each].entry_id for each in entries},
+            opened.slides if entries is None else [opened[each] for each in entries],
             decision="collect" if collect else "list",
             decisions=decisions,
             reviewer=reviewer,

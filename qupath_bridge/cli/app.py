@@ -57,7 +57,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 
 PLACES = ("slide_map", "search", "engine", "qupath", "annotations", "skip_bad_features")
 """Options for opening a project."""
-RUN_ONLY = ("provenance", "runner", "resume", "update", "break_lock", "progress")
+RUN_ONLY = ("reviewer", "provenance", "runner", "resume", "update", "break_lock", "progress")
 """Options that a plan cannot use."""
 
 

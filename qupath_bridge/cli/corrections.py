@@ -103,7 +103,7 @@ def _print_slide(slide: api.SlideCorrections) -> None:
         show(f"{name}: {slide.collected} statements were stored.")
 
 
-def _words(statement: api.Statement) -> str:
+def _words(statement: api.JudgedPatch) -> str:
     said = statement.correction
     before, after = (each or "no class" for each in (said.before, said.after))
     if said.kind == "rejected":
@@ -115,7 +115,7 @@ def correction_lines(found: api.Corrections) -> Iterator[str]:
     """Yield what ``status`` says of each slide: what the newest run does not know."""
     for slide in found.slides:
         name = f"{slide.slide_name} (entry {slide.entry_id})"
-        new = [s for s in slide.statements if not s.applied and s.state != "unsure"]
+        new = [s for s in slide.patches if not s.applied and s.state != "unsure"]
         if parts := _numbers(new, len(slide.contested)):
             yield (
                 f"{name}: {parts} since run {slide.run_id}"
@@ -128,7 +128,7 @@ def correction_lines(found: api.Corrections) -> Iterator[str]:
             yield f"{name}: {slide.problem}"
 
 
-def _numbers(new: Sequence[api.Statement], contested: int) -> str:
+def _numbers(new: Sequence[api.JudgedPatch], contested: int) -> str:
     """Return the numbers of patches: ``3 patches corrected, 1 rejected, 2 contested``."""
     kinds = Counter(str(statement.correction.kind) for statement in new)
     numbers = {**{kind: kinds[kind] for kind in KINDS}, "contested": contested}

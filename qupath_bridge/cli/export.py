@@ -148,6 +148,7 @@ def _export_record(run: api.Run, warnings: Sequence[str]) -> dict[str, Any]:
         "written": run.written,
         "labels": dict(sorted(run.label_counts().items())),
         "dropped": run.dropped_counts(),
+        "corrections": run.correction_counts(),
         "slides": run.report["slides"],
         "failures": _failure_records(run.failures),
         "provenance": [str(folder) for folder in run.provenance],
@@ -216,6 +217,14 @@ def _print_counts(labels: Mapping[str, int], reasons: Mapping[str, int]) -> None
         print_table(("not written because", "patches"), [(r, n) for r, n in dropped.items() if n])
 
 
+def _print_corrections(counts: Mapping[str, int]) -> None:
+    if any(counts.values()):
+        show()
+        show(f"Corrections: {', '.join(f'{n} {kind}' for kind, n in counts.items() if n)}.")
+        if counts["contested"]:
+            show("Contested: the rule says something else now; `qupath-bridge status` lists them.")
+
+
 def _print_run(
     run: api.Run, warnings: Sequence[str], settings: Settings, sources: Sequence[Path]
 ) -> None:
@@ -228,6 +237,7 @@ def _print_run(
         rows.append(("total", run.written, _listed(run.label_counts())))
     _print_filled(("slide", "patches", "labels"), rows)
     _print_counts(run.label_counts(), run.dropped_counts())
+    _print_corrections(run.correction_counts())
     _print_notes(warnings, run.failures)
     show()
     show(f"{run.written} patches in {run.place}")

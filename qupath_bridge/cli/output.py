@@ -18,6 +18,7 @@ __all__ = [
     "json_text",
     "message",
     "print_json",
+    "print_json_line",
     "print_table",
     "reset_level",
     "say",
@@ -96,6 +97,11 @@ def message(text: str) -> str:
 def print_json(value: Any) -> None:
     """Print one JSON object, the whole result of a command."""
     print(json_text(value, indent=2))
+
+
+def print_json_line(value: Any) -> None:
+    """Print one JSON object in one line, at once."""
+    print(json_text(value), flush=True)
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

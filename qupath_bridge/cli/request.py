@@ -10,7 +10,7 @@ from typing import Any
 
 from qupath_bridge.api.requests import answer, prepare, start_event
 
-from .output import json_text
+from .output import print_json_line
 from .streams import silence
 
 __all__ = ["run_request"]
@@ -42,7 +42,7 @@ class _Events:
         if self.gone.is_set():
             return
         try:
-            print(json_text(event), flush=True)
+            print_json_line(event)
         except OSError:
             silence(sys.stdout)
             self.gone.set()

@@ -32,6 +32,7 @@ class RunOptions(Model):
             "annotations",
             "skip_bad_features",
             "corrections",
+            "reviewer",
             "live_annotations",
             "preview",
             "provenance",
@@ -69,6 +70,9 @@ class RunOptions(Model):
         "auto",
         "what pathologists said about patches: that of the project, nothing, or a file",
         show="auto|none|FILE",
+    )
+    reviewer: str | None = option(
+        None, "who made the corrections that are collected now", show="NAME"
     )
     live_annotations: Path | None = option(
         None,

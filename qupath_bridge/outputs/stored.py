@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.frozen import count
-from qupath_bridge.schemas import parse_json
+from qupath_bridge.schemas import INPUT_NAME, parse_json
 from qupath_bridge.stores import open_store
 from qupath_bridge.stores.local import LocalStore
 
@@ -31,7 +31,7 @@ __all__ = ["PATCHES", "StoredOutput"]
 
 PATCHES = "patches/"
 INPUTS = "inputs/"
-_INPUT = re.compile(r"inputs/[a-z-]+/[^/]+-[0-9a-f]{16}\.[a-z]+")
+_INPUT = re.compile(INPUT_NAME)
 
 Pending = TypeVar("Pending")
 """State of a slide between ``begin`` and ``commit``."""

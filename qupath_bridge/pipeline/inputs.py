@@ -23,7 +23,7 @@ from qupath_bridge.model import ProjectInfo, Slide
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.patches.corrections import Correction, from_lines, to_lines
 from qupath_bridge.regular_files import MAX_RECORD_BYTES, read_regular
-from qupath_bridge.schemas import ProjectRunRecord, RunRecord, parse_json
+from qupath_bridge.schemas import INPUT_NAME, ProjectRunRecord, RunRecord, parse_json
 from qupath_bridge.sources.corrections import read_corrections
 from qupath_bridge.sources.live import read_live_files, with_live_annotations
 from qupath_bridge.stores import local_path
@@ -46,7 +46,7 @@ __all__ = [
 
 CORRECTIONS, SHOWN_LABELS, ANNOTATIONS = "corrections", "shown-labels", "annotations"
 _ENDINGS = {CORRECTIONS: "jsonl", SHOWN_LABELS: "json", ANNOTATIONS: "geojson"}
-_NAME = re.compile(r"inputs/(?P<kind>[a-z-]+)/(?P<slide>[^/]+)-[0-9a-f]{16}\.[a-z]+")
+_NAME = re.compile(INPUT_NAME)
 
 AUTO, NONE = "auto", "none"
 """Values of the option ``corrections`` that are not a file."""

@@ -122,6 +122,11 @@ class Run:
                 counts[reason] = counts.get(reason, 0) + number
         return counts
 
+    def correction_counts(self) -> dict[str, int]:
+        """Return the number of corrected, confirmed, rejected and contested patches."""
+        kinds = ("corrected", "confirmed", "rejected", "contested")
+        return {kind: sum(slide["corrections"][kind] for slide in self) for kind in kinds}
+
     def confusion(self) -> tuple[Confusion, ...]:
         """Return what the rule and pathologists say of the patches that pathologists looked at."""
         return tuple(map(read_confusion, self.report["confusion"]))

@@ -42,15 +42,15 @@ def agreements(corrections: Mapping[str, Sequence[Correction]]) -> tuple[Agreeme
     Parameters
     ----------
     corrections : mapping of str to sequence of Correction
-        All that was collected, by entry ID, oldest first. Of each reviewer the last statement
+        All that was collected, by slide, oldest first. Of each reviewer the last statement
         about a box counts; those of unknown reviewers do not.
     """
     said: dict[str, dict[tuple[str, Box, Plane], Hashable]] = {}
-    for entry_id, collected in corrections.items():
+    for slide, collected in corrections.items():
         for reviewer in {each.reviewer for each in collected} - {None}:
             latest = latest_corrections(c for c in collected if c.reviewer == reviewer)
             said.setdefault(str(reviewer), {}).update(
-                ((entry_id, box, plane), _judgement(last)) for (box, plane), last in latest.items()
+                ((slide, box, plane), _judgement(last)) for (box, plane), last in latest.items()
             )
     found = []
     for first, second in combinations(sorted(said), 2):

@@ -1,4 +1,4 @@
-"""What people said about the tiles of one slide: found in its data, and kept in files.
+"""Statements about the tiles of one slide: found in its data, and kept in files.
 
 :func:`examine` reads and decides; nothing is written before :func:`keep`.
 """
@@ -57,7 +57,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What is known of the tiles of one slide, and what its data say that is new.
+    """The tiles of one slide: what is known of them, and what its data say that is new.
 
     Attributes
     ----------

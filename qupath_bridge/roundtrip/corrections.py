@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +13,6 @@ from qupath_bridge.model import Box, ImageData, Slide
 from qupath_bridge.patches.corrections import Correction
 from qupath_bridge.patches.ids import TILE_ID_BEGINNING, patch_id, slide_id
 from qupath_bridge.patches.roles import role_of
-from qupath_bridge.sources.base import Project
 
 from .agreement import Agreement, agreements
 from .backups import DATA_FILE
@@ -26,8 +25,8 @@ from .tile_tables import RunTiles
 __all__ = [
     "Corrections",
     "Decision",
+    "JudgedPatch",
     "SlideCorrections",
-    "Statement",
     "collect_corrections",
     "list_corrections",
 ]
@@ -39,8 +38,8 @@ Decision = Literal["list", "collect", "accept", "dismiss"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Statement(OneLine):
-    """What was said last about one patch.
+class JudgedPatch(OneLine):
+    """A patch with what was said last about it.
 
     Attributes
     ----------
@@ -70,14 +69,14 @@ class Statement(OneLine):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SlideCorrections(OneLine):
-    """What people said about the patches of one slide.
+    """The patches of one slide about which people said something.
 
     Attributes
     ----------
     entry_id, slide_name : str
     run_id : str or None
         The newest run of the slide.
-    statements : tuple of Statement
+    patches : tuple of JudgedPatch
         The last one about each patch; withdrawn ones are left out.
     withdrawn : int
         Patches whose last statement was withdrawn.
@@ -94,7 +93,7 @@ class SlideCorrections(OneLine):
     entry_id: str
     slide_name: str
     run_id: str | None = None
-    statements: tuple[Statement, ...] = ()
+    patches: tuple[JudgedPatch, ...] = ()
     withdrawn: int = 0
     collected: int = 0
     foreign: int = 0
@@ -103,35 +102,33 @@ class SlideCorrections(OneLine):
 
     def number(self, kind: str) -> int:
         """Return how many patches were ``corrected``, ``confirmed`` or ``rejected``."""
-        return sum(
-            each.state != "unsure" and each.correction.kind == kind for each in self.statements
-        )
+        return sum(each.state != "unsure" and each.correction.kind == kind for each in self.patches)
 
     @property
-    def unsure(self) -> tuple[Statement, ...]:
+    def unsure(self) -> tuple[JudgedPatch, ...]:
         """Differences that can be an accident; see :func:`qupath_bridge.corrections`."""
-        return tuple(each for each in self.statements if each.state == "unsure")
+        return tuple(each for each in self.patches if each.state == "unsure")
 
     @property
-    def contested(self) -> tuple[Statement, ...]:
+    def contested(self) -> tuple[JudgedPatch, ...]:
         """Statements about patches of which the rule says something else by now."""
-        return tuple(each for each in self.statements if each.contested)
+        return tuple(each for each in self.patches if each.contested)
 
     @property
     def other_grids(self) -> Mapping[tuple[int, int], int]:
         """Number of statements about boxes that the newest run's grid lacks, by box size."""
-        sizes = (s.correction.box[2:] for s in self.statements if not s.in_grid)
+        sizes = (s.correction.box[2:] for s in self.patches if not s.in_grid)
         return FrozenDict(sorted(Counter(sizes).items()))
 
     @property
     def other_file(self) -> int:
         """Number of statements about another slide file than the newest run read."""
-        return sum(not each.same_file for each in self.statements)
+        return sum(not each.same_file for each in self.patches)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Corrections(OneLine):
-    """What people said about the patches of a project.
+    """The patches about which people said something, by slide.
 
     Attributes
     ----------
@@ -157,17 +154,16 @@ class Corrections(OneLine):
 
 
 def collect_corrections(
-    project: Project, entries: Collection[str] | None = None, reviewer: str | None = None
+    slides: Sequence[Slide], reviewer: str | None = None
 ) -> tuple[SlideCorrections, ...]:
-    """Store what the data of a project say about its patches, and return what is known now.
+    """Store what the data of slides say about their patches, and return what is known now.
 
     Collecting twice without a change writes nothing. What is unsure is not stored.
 
     Parameters
     ----------
-    project : Project
-    entries : collection of str, optional
-        Entry IDs; all slides when not given.
+    slides : sequence of Slide
+        Of one or several projects; slides without a project say nothing.
     reviewer : str, optional
         Who said it.
 
@@ -176,22 +172,21 @@ def collect_corrections(
     tuple of SlideCorrections
         A slide that cannot be read or stored is in it with its problem.
     """
-    return list_corrections(project, entries, decision="collect", reviewer=reviewer).slides
+    return list_corrections(slides, decision="collect", reviewer=reviewer).slides
 
 
 def list_corrections(
-    project: Project,
-    entries: Collection[str] | None = None,
+    slides: Sequence[Slide],
     *,
     decision: Decision = "list",
     decisions: Mapping[str, Decision] = FrozenDict(),
     reviewer: str | None = None,
 ) -> Corrections:
-    """Return what people said about the patches of a project.
+    """Return what people said about the patches of slides.
 
     Parameters
     ----------
-    project, entries, reviewer
+    slides, reviewer
         As for :func:`collect_corrections`.
     decision : str
         ``list`` writes nothing; ``collect`` stores what is new; ``accept`` also stores what is
@@ -199,14 +194,16 @@ def list_corrections(
     decisions : mapping of str to str
         Other decisions for some slides, by entry ID.
     """
-    runs = ProjectRuns(project.info)
+    projects = {slide.project.place: slide.project for slide in slides if not slide.project.plain}
+    runs = {place: ProjectRuns(project) for place, project in projects.items()}
     found: list[SlideCorrections] = []
     collected: dict[str, tuple[Correction, ...]] = {}
-    for slide in project.slides:
-        if runs.folders and (entries is None or slide.entry_id in entries):
+    for slide in slides:
+        known = runs.get(slide.project.place)
+        if known is not None and known.folders:
             chosen = decisions.get(slide.entry_id, decision)
-            each, said = _look_at(runs, slide, chosen, reviewer)
-            collected[slide.entry_id] = said
+            each, said = _look_at(known, slide, chosen, reviewer)
+            collected[f"{slide.project.place} {slide.entry_id}"] = said
             if each is not None:
                 found.append(each)
     return Corrections(tuple(found), agreements(collected))
@@ -235,14 +232,14 @@ def _look_at(
         return None, ()
     known = runs.of_slide(entry_id)
     run_id = known[-1] if known else None
-    statements = tuple(_statements(runs, slide, run_id, seen, is_stored))
+    patches = tuple(_judged(runs, slide, run_id, seen, is_stored))
     everything = (*seen.stored, *new)
     boxes = {(each.box, each.plane) for each in everything}
     result = SlideCorrections(
         entry_id,
         slide.name,
         run_id,
-        statements,
+        patches,
         withdrawn=len(boxes) - len(seen.standing),
         collected=len(new) if is_stored else 0,
         foreign=len(seen.data.foreign),
@@ -258,9 +255,9 @@ def _may_have_tiles(runs: ProjectRuns, entry_id: str) -> bool:
     return any((place / SHOWN / entry_id).is_dir() for place in places) or contains(data, _TILES)
 
 
-def _statements(
+def _judged(
     runs: ProjectRuns, slide: Slide, run_id: str | None, seen: Examination, is_stored: bool
-) -> Iterator[Statement]:
+) -> Iterator[JudgedPatch]:
     table = None if run_id is None else seen.tables(run_id)
     facts = FrozenDict[str, Any]() if run_id is None else runs.facts(run_id, slide.entry_id)
     started = "" if run_id is None else str(runs.record(run_id).get("started", ""))
@@ -274,7 +271,7 @@ def _statements(
     )
     for identity, said, state in listed:
         box, plane = said.box, said.plane
-        yield Statement(
+        yield JudgedPatch(
             patch_id(name, box.x, box.y, *plane),
             said,
             state,

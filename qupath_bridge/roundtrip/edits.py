@@ -68,7 +68,7 @@ class TileEdit:
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """What people said about the tiles of a slide, which an edit keeps.
+    """Statements of people about the tiles of a slide, which an edit keeps.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class Protection:
     def applied(self, tile: Tile) -> Tile:
         """Return a tile with the class that a person gave it, if somebody did."""
         said = self.standing.get(tile.id)
-        if said is None or said.kind == "rejected" or said.after == tile.class_path:
+        if said is None or said.kind != "corrected" or said.after == tile.class_path:
             return tile
         color = None if said.after is None else label_color(said.after, self.colors)
         return tile._replace(class_path=said.after, color=color)
@@ -130,7 +130,7 @@ class Protection:
         said = self.standing.get(item.id)
         if said is None or item.class_path != said.after or item.class_path == run_class:
             return False
-        return said.kind != "rejected" or said.after is not None
+        return said.kind == "corrected" or (said.kind == "rejected" and said.after is not None)
 
 
 def write_edit(

@@ -180,10 +180,7 @@ def _tiles(
         known.update(batch.column(0).keys.unique().to_pylist())
     zeros = dict.fromkeys(sorted(known), 0.0)
     for row in chain.from_iterable(batch.to_pylist() for batch in rows.batches(_SHOWN)):
-        label = row["label"]
-        # Several labels become one class of several names, as QuPath does for multiplexing.
-        names = [label] if isinstance(label, str) else (label or [])
-        path = SEPARATOR.join(names) or None
+        path = _class_path(row["label"])
         yield Tile(
             id=row["tile_uuid"],
             box=Box(row["x_qupath"], row["y_qupath"], row["w_qupath"], row["h_qupath"]),
@@ -201,12 +198,16 @@ def _tiles(
         )
 
 
+def _class_path(label: str | list[str] | None) -> str | None:
+    """Return a label as a class; several become one of several names, as QuPath multiplexes."""
+    return label if isinstance(label, str) else SEPARATOR.join(label or ()) or None
+
+
 def _overruled(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the rule said about a patch whose label is a person's word."""
+    """Return what the rule says, where a correction overruled it; empty for no label."""
     if row["label_source"] != "corrected":
         return {}
-    label = row["rule_label"]
-    return {RULE_KEY: SEPARATOR.join([label] if isinstance(label, str) else (label or []))}
+    return {RULE_KEY: _class_path(row["rule_label"]) or ""}
 
 
 def _measurements(row: Mapping[str, Any], zeros: Mapping[str, float]) -> dict[str, float]:

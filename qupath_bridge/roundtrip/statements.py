@@ -220,9 +220,7 @@ def _repeats(
     """
     if said is None or reviewer not in {None, said.reviewer}:
         return False
-    if kind == "rejected" or said.kind == "rejected":
-        return kind == said.kind
-    return said.after == now
+    return kind == said.kind and (kind == "rejected" or said.after == now)
 
 
 def _came_back(identity: str, table: RunTiles, last: LastShown, said: Correction | None) -> bool:

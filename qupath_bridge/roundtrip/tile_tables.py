@@ -25,7 +25,7 @@ __all__ = ["OWN", "REVIEWED", "RULE_KEY", "RUN_KEY", "DataTiles", "RunTiles", "s
 RUN_KEY = "qb.run"
 """Metadata of a tile: the run that made it."""
 
-RULE_KEY = "qb.rule"
+RULE_KEY = "qb.rule label"
 """Metadata of a tile whose label is a person's: what the rule said, empty if nothing."""
 
 OWN = "qb: "

@@ -186,24 +186,30 @@ def _replaced_tiles(run_id: str, history: History) -> dict[str, Tile]:
     """Return the tiles that a run replaced, itself or through runs that were taken out since.
 
     The changes of the slide are gone through in order. What is replaced by a run that is out
-    may come back; what a run that is in would have replaced, and what came back, may not.
+    may come back; what a run that is in would have replaced, and what came back, may not. What
+    came back of a run that is out by now is gone again with it.
     """
 
     def is_out(run: str | None) -> bool:
         return run == run_id or not is_active(history, run)
 
     back: dict[str, Tile] = {}
+    replaced: dict[tuple[str, str], str | None] = {}  # run and tile: the run that was there before
     for backup in history.backups:
         change = backup.changes[history.entry_id]
         if backup.action == "undo":
             for i in change.added:
-                back.pop(i, None)
+                before = replaced.get((backup.run_id, i))
+                if before is None or not is_out(before):
+                    back.pop(i, None)
         elif is_out(backup.run_id):
             image = history.image_before(backup) if change.removed else None
             tiles = {} if image is None else our_tiles(image)
             for i in change.removed:
-                if i in tiles and not is_out(run_of(tiles[i])):
-                    back[i] = tile_of(tiles[i])
+                if i in tiles:
+                    replaced[backup.run_id, i] = run_of(tiles[i])
+                    if not is_out(run_of(tiles[i])):
+                        back[i] = tile_of(tiles[i])
         elif backup.replace:
             back.clear()
         else:

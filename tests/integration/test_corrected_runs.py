@@ -9,6 +9,7 @@ import pytest
 import shapely
 
 import qupath_bridge as qb
+from qupath_bridge.cli import main
 from qupath_bridge.errors import InterruptedRunError, OutputError, ProjectError, UsageError
 from qupath_bridge.model import Box
 from qupath_bridge.patches.corrections import Correction, to_lines
@@ -73,6 +74,7 @@ def patches(out):
 
 
 CONTAINERS = ["folder", "tar", "zarr"]
+RUNNERS = ["threads", pytest.param("processes", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -109,6 +111,7 @@ def test_corrections_of_a_real_project(tmp_path, container):
         {"rule": "Tumor: Positive", "kind": "corrected", "pathologist": "Necrosis", "patches": 1},
         {"rule": "Tumor: Positive", "kind": "rejected", "pathologist": None, "patches": 1},
     ]
+    assert second.record["run_digest"] != first.record["run_digest"]
     assert qb.verify(second).ok
     # The bytes of the corrected patch are those of before, and lie with its new label.
     before = rows_of(first)[one["patch_id"]]["digest"]
@@ -210,6 +213,12 @@ def test_corrections_can_be_left_out_or_come_from_a_file(study):
         export(study.project, study.folder / "d", corrections=file)
 
 
+def test_the_file_is_named_by_its_whole_path():
+    """The project can be compared from another folder later."""
+    assert qb.RunOptions(corrections="said.jsonl").corrections == str(Path.cwd() / "said.jsonl")
+    assert qb.RunOptions(corrections="auto").corrections == "auto"
+
+
 def test_a_file_of_another_project_or_a_damaged_one_is_refused(study):
     first = export(study.project, study.folder / "a")
     row = next(iter(rows_of(first).values()))
@@ -260,6 +269,23 @@ def test_a_label_that_the_shown_run_had_is_no_class(tmp_path, two_slides, draw):
     shutil.rmtree(project.parent / "qupath_bridge" / "runs")
     run = export(project, tmp_path / "c", config)
     assert listed(run)[c["patch_id"]] == ("C", "corrected", "C")
+
+
+def test_the_command_says_what_it_applied(study, capsys):
+    first = export(study.project, study.folder / "a")
+    one, two, *_ = rows_of(first).values()
+    collected(study.project, [said(one, "Fat", rule_label="Bone"), said(two, kind="rejected")])
+    words = ["export", str(study.project), "--size", "50", "--min-share", "0.4", "--workers", "1"]
+    assert main([*words, "--out", str(study.folder / "b")]) == 0
+    shown = capsys.readouterr().out
+    assert "Corrections: 1 corrected, 1 rejected, 1 contested.\n" in shown
+    assert main([*words, "--out", str(study.folder / "c"), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["corrections"] == {
+        "corrected": 1, "confirmed": 0, "rejected": 1, "contested": 1,
+    }  # fmt: skip
+    assert main([*words, "--out", str(study.folder / "d"), "--corrections", "none"]) == 0
+    assert "Corrections" not in capsys.readouterr().out
 
 
 def test_without_labels_patches_are_labelled_by_people_alone(study):
@@ -381,6 +407,32 @@ def test_damaged_inputs_are_found(study):
     assert [(f.kind, f.path) for f in qb.verify(updated).findings] == [("missing", name)]
 
 
+def test_a_report_with_another_confusion_is_found(study):
+    first = export(study.project, study.folder / "a")
+    row = next(iter(rows_of(first).values()))
+    collected(study.project, [said(row, "Fat")])
+    run = export(study.project, study.folder / "b")
+    path = study.folder / "b" / "report.json"
+    report = json.loads(path.read_bytes())
+    report["confusion"][0]["patches"] = 7
+    path.write_text(json.dumps(report))
+    assert [(f.path, f.problem) for f in qb.verify(run, pixels=0).findings] == [
+        ("report.json", "its confusion is not the sum of those of its slides")
+    ]
+
+
+@pytest.mark.parametrize("name", ["../secret", "inputs/corrections/../x-0123456789abcdef.jsonl"])
+def test_a_record_cannot_lead_out_of_its_output(study, name):
+    run = export(study.project, study.folder / "a")
+    path = study.folder / "a" / "run.json"
+    path.write_text(json.dumps({**run.record, "inputs": {name: "xxh3_128:0"}}))
+    for mode in ({"resume": True}, {"update": True}):
+        with pytest.raises(OutputError, match="run.json in .* is damaged: inputs"):
+            export(study.project, study.folder / "a", **mode)
+    with pytest.raises(OutputError, match="is damaged"):
+        qb.verify(study.folder / "a")
+
+
 def test_plans_keep_the_inputs_that_they_were_made_with(study):
     first = export(study.project, study.folder / "a")
     row = next(iter(rows_of(first).values()))
@@ -401,6 +453,22 @@ def test_plans_keep_the_inputs_that_they_were_made_with(study):
         assert "Glass" not in none.label_counts()
 
 
+def test_plans_with_other_inputs_do_not_resume_a_run(study, monkeypatch):
+    first = export(study.project, study.folder / "a")
+    row = next(iter(rows_of(first).values()))
+    out = study.folder / "cut"
+    with qb.open_project(study.project) as project:
+        collected(study.project, [said(row, "Fat")])
+        cut_short(monkeypatch, qb.plan(project, CONFIG), out, config=None, engine="auto")
+        collected(study.project, [said(row, "Glass")], key="02")
+        plans = qb.plan(project, CONFIG)
+        with pytest.raises(OutputError, match="not those with which the run in .* began"):
+            export(plans, out, None, engine="auto", resume=True)
+        run = export(plans, out, None, engine="auto", update=True)
+    assert listed(run)[row["patch_id"]][0] == "Glass"
+
+
+@pytest.mark.slow
 def test_processes_read_the_frozen_inputs(study):
     first = export(study.project, study.folder / "a")
     rows = list({row["entry_id"]: row for row in rows_of(first).values()}.values())
@@ -431,7 +499,7 @@ def live(study, entry_id, *regions, packed=False):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("runner", ["threads", "processes"])
+@pytest.mark.parametrize("runner", RUNNERS)
 def test_live_annotations_take_the_place_of_the_saved_ones(study, packed, runner):
     folder = live(study, "1", ("New", shapely.box(0, 0, 100, 50)), packed=packed)
     saved = export(study.project, study.folder / "a", provenance=False)
@@ -454,6 +522,19 @@ def test_live_annotations_take_the_place_of_the_saved_ones(study, packed, runner
     assert again.record["run_digest"] == run.record["run_digest"]
     updated = export(study.project, out, update=True)
     assert listed(updated) == listed(saved)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_plans_of_live_annotations_are_exported_as_they_are(study, runner):
+    folder = live(study, "1", ("New", shapely.box(0, 0, 100, 50)))
+    options = qb.RunOptions(live_annotations=folder)
+    with qb.open_project(study.project) as project:
+        plans = qb.plan(project, CONFIG, options=options)
+        assert [plan.annotations_origin for plan in plans] == ["live", "project"]
+        shutil.rmtree(folder)
+        run = qb.export(plans, study.folder / "b", runner=runner, workers=2)
+    assert not run.failures
+    assert run["1"]["by_label"] == {"New": 2}
 
 
 def test_what_is_saved_later_as_it_was_live_is_current(study, two_slides, draw):

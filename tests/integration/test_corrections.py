@@ -10,7 +10,9 @@ import qupath_bridge as qb
 from qupath_bridge.cli import main
 from qupath_bridge.errors import UsageError
 from qupath_bridge.patches.corrections import to_lines
+from qupath_bridge.roundtrip.collecting import examine, keep
 from qupath_bridge.roundtrip.corrections import collect_corrections
+from qupath_bridge.roundtrip.runs import ProjectRuns
 from qupath_bridge.sources.corrections import read_corrections
 from qupath_bridge.testing.projects import tree_hashes
 
@@ -37,7 +39,7 @@ def say(study, run_id, changes=(), missing=(), entry_id="1"):
 
 def collect(study, **options):
     with qb.open_project(study.project, engine="embedded") as project:
-        return collect_corrections(project, **options)
+        return collect_corrections(project.slides, **options)
 
 
 def stored(study, entry_id="1", **options):
@@ -149,12 +151,11 @@ def test_a_slide_that_cannot_be_looked_at_does_not_stop_the_others(study):
 
 
 def test_write_back_keeps_what_was_said(study):
-    run_id = export(study)
+    run_id, other = export(study), export(study, 2, OTHER)
     write(study, run_id)
     tiles = say(study, run_id, {3: "Necrosis", 4: "Ignore*"}, missing=[5])
     first = write(study, run_id).entries[0]
     assert (first.collected, first.corrected, first.rejected) == (3, 1, 2)
-    other = export(study, 2, OTHER)
     for run, options in ((run_id, {}), (other, {}), (other, {"replace": True}), (run_id, {})):
         done = write(study, run, **options).entries[0]
         assert (done.collected, done.corrected, done.rejected) == (0, 1, 2)
@@ -169,6 +170,21 @@ def test_write_back_keeps_what_was_said(study):
     assert shown(study) == {t.id: (t.class_path, run_id) for t in tiles}
     assert collect(study)[0].collected == 0
     assert stored(study) == said  # the files stay
+
+
+def test_a_confirmed_tile_shows_what_the_next_run_says(study):
+    """A confirmation gives no label; if the rule says something else it is contested."""
+    run_id, other = export(study), export(study, 2, OTHER)
+    write(study, run_id)
+    tiles = tiles_of(study, run_id)
+    assert tiles[0].class_path == "Tumor"
+    marked = tiles[0]._replace(measurements={**tiles[0].measurements, "qb: reviewed": 1.0})
+    change_in_qupath(study, remove={marked.id}, add=[marked])
+    done = write(study, other).entries[0]
+    assert (done.collected, done.corrected) == (1, 0)
+    assert [said.kind for said in stored(study)] == ["confirmed"]
+    assert shown(study)[marked.id] == ("Cancer", other)
+    assert collect(study)[0].collected == 0
 
 
 def test_a_new_run_that_knows_the_correction_takes_the_tile_over(study):
@@ -440,3 +456,45 @@ def test_qupath_without_metadata_of_tiles(study):
     (found,) = collect(study)
     assert (found.number("corrected"), found.number("rejected"), found.unsure) == (1, 1, ())
     assert {said.run_id for said in stored(study)} == {second}
+
+
+# --- export --------------------------------------------------------------------------------------
+
+
+def test_export_collects_first_and_applies(study):
+    run_id = export(study)
+    write(study, run_id)
+    tiles = say(study, run_id, {3: "Necrosis"}, missing=[4])
+    out = study.folder / "again"
+    with pytest.raises(UsageError, match="reviewer"):
+        qb.export(study.project, out, CONFIG, corrections="none", reviewer="Ann")
+    run = qb.export(study.project, out, CONFIG, corrections="none", workers=1)
+    assert stored(study) == ()
+    run = qb.export(study.project, study.folder / "with", CONFIG, reviewer="Ann", workers=1)
+    assert [said.reviewer for said in stored(study)] == ["Ann", "Ann"]
+    rows = run.table()
+    ids, found = (rows.column(name).to_pylist() for name in ("tile_uuid", "label"))
+    labels = dict(zip(ids, found, strict=True))
+    assert labels[tiles[3].id] == "Necrosis"
+    assert tiles[4].id not in labels
+    (found,) = qb.corrections(study.project)
+    assert all(patch.applied for patch in found.patches)
+    assert (found.contested, dict(found.other_grids)) == ((), {})
+    done = write(study, run.run_id).entries[0]
+    assert (done.collected, done.corrected, done.rejected) == (0, 0, 0)
+    assert collect(study)[0].collected == 0
+
+
+def test_two_people_collect_at_once(study):
+    """Both looked before either stored: each has a file of its own, and both count."""
+    run_id = export(study)
+    write(study, run_id)
+    say(study, run_id, {3: "Necrosis"})
+    with qb.open_project(study.project, engine="embedded") as project:
+        runs, objects = ProjectRuns(project.info), project["1"].read(detections=True).objects
+        seen = [examine(runs, "1", objects, reviewer=name) for name in ("Ann", "Bob")]
+        for each in seen:
+            keep(runs, each)
+    assert sorted(said.reviewer for said in stored(study)) == ["Ann", "Bob"]
+    assert collect(study)[0].collected == 0
+    assert qb.corrections(study.project).agreement[0].disagreements == 0

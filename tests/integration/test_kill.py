@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 import qupath_bridge as qb
+from qupath_bridge.model import Box
 from qupath_bridge.outputs import lock, open_output
 from qupath_bridge.outputs.index import read_index
+from qupath_bridge.patches.corrections import Correction, to_lines
 
 from .faults import deaths, steps_of
 
@@ -176,6 +178,72 @@ def test_death_of_resumed_runs(study, tmp_path, mortal):
         assert content(out) == expected, first
         deepest = max(deepest, chain)
     assert deepest > 3
+
+
+def say(study, run, word):
+    """Give one patch of a run another class, as a collection would."""
+    row = run.table().slice(0, 1).to_pylist()[0]
+    box = Box(*(row[f"{side}_qupath"] for side in "xywh"))
+    said = Correction(
+        "corrected", box, row["label"], word, row["run_id"], row["label"],
+        row["slide_digest"].removeprefix("xxh3_128:"), "2026",
+    )  # fmt: skip
+    folder = study.project.parent / "qupath_bridge" / "corrections" / row["entry_id"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "01.jsonl").write_bytes(to_lines([(row["entry_id"], said)]))
+
+
+def inputs(out):
+    """The corrections that a run has; the labels of earlier runs are not known everywhere."""
+    return {path.name for path in (out / "inputs" / "corrections").iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_death_of_an_update_while_people_go_on_to_correct(study, tmp_path, mortal):
+    """What a run has frozen it keeps; one that died before reads what is said by then."""
+    old, out, frozen = tmp_path / "old", tmp_path / "cut", 0
+    export(study, old)
+    run, expected = qb.Run.load(old), {}
+    for word in ("Before", "Meanwhile"):
+        say(study, run, word)
+        export(study, tmp_path / word)
+        expected[word] = content(tmp_path / word)
+        assert word in {row["label"] for row in expected[word][0]}
+    shutil.copytree(old, out)
+    say(study, run, "Before")
+    # The inputs are frozen at the start: later deaths are those of the tests above.
+    for steps in deaths(lambda: export(study, out, "update"), range(1, 50, 2)):
+        word = "Meanwhile" if complete(out) else "Before"
+        frozen += word == "Before"
+        say(study, run, "Meanwhile")
+        export(study, out, "update" if complete(out) else "resume")
+        assert content(out) == expected[word], steps.names
+        assert inputs(out) == inputs(tmp_path / word), steps.names
+        assert qb.verify(out, pixels=0).ok
+        shutil.rmtree(out)
+        shutil.copytree(old, out)
+        say(study, run, "Before")
+    assert 5 < frozen < 24
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_death_of_a_first_run_with_corrections(study, tmp_path, mortal):
+    """It can be resumed wherever it died, also while its inputs were written."""
+    out, anew = tmp_path / "cut", 0
+    export(study, tmp_path / "old")
+    say(study, qb.Run.load(tmp_path / "old"), "Said")
+    export(study, tmp_path / "whole")
+    expected = content(tmp_path / "whole")
+    for steps in deaths(lambda: export(study, out), range(1, 50, 2)):
+        if begun(out):
+            anew += json.loads((out / "run.json").read_bytes())["inputs"] is None
+        resume(study, out)
+        assert content(out) == expected, steps.names
+        assert inputs(out) == inputs(tmp_path / "whole"), steps.names
+        shutil.rmtree(out)
+    assert anew > 1
 
 
 # --- real kills -----------------------------------------------------------------------------------

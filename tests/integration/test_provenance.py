@@ -102,7 +102,7 @@ def test_the_facts_of_each_slide_lie_beside_its_tiles(study, tmp_path):
             slide_id, str(path), str(study.project),
         )  # fmt: skip
     assert [slide.keys() for slide in run.record["slides"]] == [
-        {"slide_id", "entry_id", "slide_name", "project"}
+        {"slide_id", "entry_id", "slide_name", "project", "annotations_origin"}
     ] * 2
 
 

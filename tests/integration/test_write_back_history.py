@@ -130,6 +130,22 @@ def test_every_state_between_is_restored_byte_by_byte(study):
     assert bytes_of(study) == states[0]
 
 
+def test_runs_of_the_same_boxes_are_taken_out_one_after_the_other(study):
+    """What came back with the undo of the third is gone with that of the second."""
+    runs = [export(study, i, CONFIG.replace(map={"Tumor": f"Cancer {i}"})) for i in (1, 2, 3)]
+    states = []
+    for run_id in runs:
+        write(study, run_id)
+        change_in_qupath(study, add=[USERS])  # the old bytes are of no use
+        states.append(shown(study))
+        change_in_qupath(study, remove={USERS.id})
+    for run_id, state in zip(runs[:0:-1], states[1::-1], strict=True):
+        undo(study, run_id)
+        assert shown(study) == state
+    undo(study, runs[0])
+    assert shown(study) == {}
+
+
 # --- copies of images ----------------------------------------------------------------------------
 
 

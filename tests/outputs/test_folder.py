@@ -105,6 +105,20 @@ def test_files_of_a_slide_with_damaged_rows_stay():
     assert output.slides() == []
 
 
+def test_sweep_removes_inputs_that_the_run_does_not_list():
+    output = MemoryOutput()
+    names = [f"inputs/corrections/1_a-{digit * 16}.jsonl" for digit in "0123"]
+    others = ["inputs/notes.txt", "inputs/corrections/my-notes.jsonl"]
+    for name in (*names, *others):
+        output.put(name, b"x")
+    assert output.sweep() == 0  # without a record nobody can say which are used
+    output.put("run.json", json.dumps({"inputs": {names[1]: "digest"}}).encode())
+    assert output.sweep() == 3
+    assert [name for name in (*names, *others) if output.has(name)] == [names[1], *others]
+    output.put("run.json", b'{"inputs": null}')
+    assert output.sweep() == 1
+
+
 def test_sweep_leaves_no_rows_of_dropped_patches_behind():
     output = MemoryOutput()
     refs, places, payloads = write(output, ["patches/1_a/T/1_a_x0_y0.png"])

@@ -1,4 +1,4 @@
-"""Corrections in a plan: each case by hand, and all of them against dictionaries."""
+"""Corrections in a plan: a table of cases with answers by hand."""
 
 import random
 

@@ -37,7 +37,9 @@ def tile(number, class_path, run, *, share=0.5, **metadata):
 def run_tiles(run, classes, *, share=0.5, rule=None, labels=(), rules=None):
     """Return what a run wrote: its class of each box, by the number of the box."""
     tiles = (
-        tile(i, c, run, share=share, **({"qb.rule": rules[i]} if rules and i in rules else {}))
+        tile(
+            i, c, run, share=share, **({"qb.rule label": rules[i]} if rules and i in rules else {})
+        )
         for i, c in classes.items()
     )
     return RunTiles.of(run, tiles, fingerprint="F", rule=rule, labels=frozenset(labels))
@@ -238,6 +240,15 @@ def test_marks_of_the_review_panel():
     assert world.collected(items) == {}
 
 
+def test_a_confirmed_class_that_a_later_run_changed_can_be_corrected_back():
+    """A confirmation gives no label, so that the class that was confirmed is a correction now."""
+    world = plain()
+    world.standing[3] = said_before("confirmed", 3, "Stroma", before="Stroma", run="R0")
+    items = objects(world.tiles("R1", {3: "Stroma"}))
+    assert world.collected(items) == {3: ("corrected", "Tumor", "Stroma")}
+    assert world.collected(items) == {}
+
+
 def test_marked_tiles_are_never_too_many():
     world = plain(200)
     changes = dict.fromkeys(range(150), "Stroma")
@@ -314,6 +325,14 @@ def test_a_removal_that_was_never_saved():
     )  # fmt: skip
     assert world.said([]) == NOTHING
     assert world.seen([])[1].event == world.events[1]
+
+
+def test_a_dismissed_class_that_is_taken_back_says_nothing():
+    """The event has it as shown, but nobody meant it: there is nothing to withdraw."""
+    world = plain()
+    world.event("dismiss", dict.fromkeys(range(30), "R1"), {3: "Stroma"})
+    assert world.said(objects(world.tiles("R1", {3: "Stroma"}))) == NOTHING
+    assert world.said(objects(world.tiles("R1"))) == NOTHING
 
 
 # --- two runs ------------------------------------------------------------------------------------
@@ -422,6 +441,10 @@ def test_without_metadata_the_measurements_tell_the_run():
     stored = 0.10000000149011612  # 0.1 with 32 bits
     items = objects([tile(i, "Stroma", "", share=stored) for i in range(30)], metadata=False)
     assert set(world.seen(items)[2].values()) == {"R1"}
+    marked = objects(
+        [tile(i, "Stroma", "", share=stored) for i in range(30)], metadata=False, reviewed=[3]
+    )
+    assert set(world.seen(marked)[2].values()) == {"R1"}
     other = objects([tile(i, "Stroma", "", share=0.7) for i in range(30)], metadata=False)
     assert set(world.seen(other)[2].values()) == {"R2"}  # the newest that lists them
 
@@ -481,6 +504,16 @@ def test_layers_are_small_and_give_the_same_tiles_back():
         "R2": Layer("R2"),
         "R3": Layer("R3", only=(identity(1700),)),
     }
+
+
+def test_an_old_run_over_a_new_one_needs_no_exceptions():
+    runs = {
+        "R1": run_tiles("R1", dict.fromkeys(range(1000), "Tumor")),
+        "R2": run_tiles("R2", dict.fromkeys(range(500, 1500), "Stroma")),
+    }
+    state = {**dict.fromkeys(range(1000, 1500), "R2"), **dict.fromkeys(range(1000), "R1")}
+    origins = {identity(i): run for i, run in state.items()}
+    assert layers_of(origins, runs.get) == (Layer("R2"), Layer("R1"))
 
 
 def test_keys_are_ordered_whatever_the_clocks_say():

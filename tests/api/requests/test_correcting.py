@@ -45,14 +45,15 @@ def test_what_a_person_said_is_listed_and_exported(ask, changed):
     assert item["box"] == [*map(int, ring[0]), 100, 100]
     assert ask("corrections", action="list", entries=["2"])["slides"] == []
 
-    value = ask("export", options=OPTIONS)
+    value = ask("export", options=OPTIONS, reviewer="B")
     assert value["corrections"]["applied"] == 1
+    assert value["corrections"]["unsure"] == slide["unsure"] > 0
     table = qb.Run.load(value["out"]).table().to_pylist()
     row = next(row for row in table if row["tile_uuid"] == changed["id"])
     assert (row["label"], row["rule_label"], row["label_source"]) == (
         "Stroma", "Tumor", "corrected",
     )  # fmt: skip
-    without = ask("export", options={**OPTIONS, "corrections": "none"})
+    without = ask("export", options={**OPTIONS, "corrections": "none"}, reviewer="B")
     assert without["corrections"]["applied"] == 0
 
     counted = {

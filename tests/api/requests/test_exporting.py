@@ -117,7 +117,7 @@ def test_annotations_on_screen_are_exported_and_frozen(ask, square):
     assert boxes == {(x, y, 100, 100) for x in (100, 200) for y in (100, 200)}
     # The file of QuPath is gone by now; resuming and verifying do not need it.
     assert qb.verify(value["out"]).ok
-    assert value["corrections"] == {"applied": 0, "contested": 0, "unsure": None}
+    assert value["corrections"] == {"applied": 0, "contested": 0, "unsure": 0}
 
 
 def test_a_file_on_screen_that_is_not_there_is_named(ask, tmp_path):
