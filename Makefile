@@ -60,10 +60,12 @@ quick: $(INSTALLED_DEV)
 test: check
 	$(PYTEST) $(PARALLEL) --cov --cov-report=term:skip-covered
 
-# The jar carries the wheel, so that Set up installs the package of the jar's own version.
-extension: $(BIN)/python
+# The jar carries the wheel, so that Set up installs the package of the jar's own version. The tests
+# talk with the package that is installed here.
+extension: $(INSTALLED)
 	rm -rf build/wheel
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	QUPATH_BRIDGE_PYTHON="$(CURDIR)/$(BIN)/python" \
 	$(MAVEN) --file qupath_extension clean package -Drevision=$(VERSION) \
 	  "-Dwheel.directory=$(CURDIR)/build/wheel"
 	cp qupath_extension/bridge-qupath/target/qupath-extension-patch-bridge-$(VERSION).jar build/

@@ -20,7 +20,8 @@ from tests.support.class_files import (
     read_jar,
 )
 
-STUBS = Path(__file__).parents[2] / "qupath_extension" / "stubs" / "target"
+ROOT = Path(__file__).parents[2]
+STUBS = ROOT / "qupath_extension" / "stubs" / "target"
 OURS = "qupath/ext/patchbridge/"
 
 
@@ -42,7 +43,7 @@ def test_the_jar_carries_the_wheel_of_its_version(extension_jar, tmp_path):
         assert "qupath_bridge/__main__.py" in wheel.namelist()
     oldest = re.search(r"^Requires-Python: >=3\.(\d+)$", metadata, re.M)[1]
     source = (
-        Path(__file__).parents[2]
+        ROOT
         / "qupath_extension/bridge-core/src/main/java/qupath/ext/patchbridge/core/Interpreters.java"
     )
     assert f"OLDEST_MINOR = {oldest};" in source.read_text(encoding="utf-8")
@@ -56,7 +57,9 @@ def test_the_jar_has_our_classes_alone(extension_jar):
     service = "META-INF/services/qupath.lib.gui.extensions.QuPathExtension"
     with zipfile.ZipFile(extension_jar) as jar:
         extension = jar.read(service).decode().strip()
+        licence = jar.read("META-INF/LICENSE")
     assert f"{extension.replace('.', '/')}.class" in names
+    assert licence == (ROOT / "LICENSE").read_bytes()
 
 
 def test_no_names_in_the_jar_differ_only_in_case(extension_jar):
