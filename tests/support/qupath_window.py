@@ -138,7 +138,7 @@ class QuPathWindow:
             f"-Ddrive.folder={self._drive}",
             "-Dprism.order=sw",
         ]
-        command = [str(installation.launcher), "--quiet", "-p", str(project), "-i", image]
+        command = [str(installation.launcher), "--quiet", "-p", str(project)]
         variables = {
             **os.environ,
             "DISPLAY": self.display,
@@ -149,6 +149,18 @@ class QuPathWindow:
         with (self.folder / "qupath.log").open("w") as log:
             self._popen(command, env=variables, stdout=log, stderr=log)
         self._wait(self._drive / "ready", START, "the start")
+        self.run(
+            f"""
+            until({START}) {{
+                // QuPath 0.5 asks, though it finds the image beside the project.
+                def dialog = stage('Update URIs')?.scene?.root
+                dialog?.lookupAll('.button')?.find {{ it.text == 'Apply changes' }}?.fire()
+                gui().project
+            }}
+            def entry = gui().project.imageList.find {{ it.imageName == {json.dumps(image)} }}
+            fx {{ gui().openImageEntry(entry) }}
+            until({START}) {{ gui().imageData != null }}"""
+        )
 
     def _wait(self, file, seconds, what):
         end = time.monotonic() + seconds

@@ -37,7 +37,7 @@ final class ImageChoice extends HBox {
     }
 
     private final ComboBox<Which> which = new ComboBox<>();
-    private final Button choose = new Button(Strings.get("export.images.choose"));
+    private final Button choose = new Button(Strings.get("export.images.choose", 0));
     private final Set<String> chosen = new LinkedHashSet<>();
     private OpenImage image;
 
@@ -49,7 +49,7 @@ final class ImageChoice extends HBox {
         which.setConverter(new javafx.util.StringConverter<>() {
             @Override
             public String toString(Which value) {
-                return value == null ? "" : Strings.get(value.key(), chosen.size());
+                return value == null ? "" : Strings.get(value.key());
             }
 
             @Override
@@ -57,6 +57,7 @@ final class ImageChoice extends HBox {
                 throw new UnsupportedOperationException();
             }
         });
+        choose.setId("patch-bridge-choose-images");
         choose.setOnAction(event -> choose());
         choose.visibleProperty().bind(which.valueProperty().isEqualTo(Which.CHOSEN));
         getChildren().setAll(which, choose);
@@ -106,8 +107,7 @@ final class ImageChoice extends HBox {
             List<String> ids = new ArrayList<>(boxes.keySet());
             ids.removeIf(id -> !boxes.get(id).isSelected());
             chosen.addAll(ids);
-            which.setValue(Which.THIS);  // shows the number anew
-            which.setValue(Which.CHOSEN);
+            choose.setText(Strings.get("export.images.choose", chosen.size()));
         }
     }
 }
