@@ -19,6 +19,9 @@ final class ChildProcess {
     /** Time for the readers to reach the end after the process ended; a grandchild may hold a pipe. */
     private static final Duration READERS = Duration.ofMillis(1500);
 
+    /** How a line of standard output begins that is an event. */
+    private static final String EVENT = "{\"event\"";
+
     private final Process process;
     private final LastWords lastWords = new LastWords();
     private final Thread output;
@@ -60,7 +63,10 @@ final class ChildProcess {
 
     private Thread reader(String name, InputStream stream, Consumer<String> lines) {
         Consumer<String> each = line -> {
-            lastWords.add(line);
+            // An event says nothing of the end, and may be read later than the message that does.
+            if (!line.startsWith(EVENT)) {
+                lastWords.add(line);
+            }
             try {
                 lines.accept(line);
             } catch (RuntimeException e) {
