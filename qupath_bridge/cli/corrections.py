@@ -10,6 +10,7 @@ from pathlib import Path
 from qupath_bridge import api
 from qupath_bridge.api.correction_records import KINDS, corrections_record
 from qupath_bridge.errors import UsageError
+from qupath_bridge.frozen import count
 
 from .options import Given
 from .output import print_json, print_table, say, show
@@ -100,7 +101,7 @@ def _print_slide(slide: api.SlideCorrections) -> None:
             "not applied."
         )
     if slide.collected:
-        show(f"{name}: {slide.collected} statements were stored.")
+        show(f"{name}: stored {count(slide.collected, 'statement')}.")
 
 
 def _words(statement: api.JudgedPatch) -> str:

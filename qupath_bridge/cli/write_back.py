@@ -10,6 +10,7 @@ from pathlib import Path
 
 from qupath_bridge import api
 from qupath_bridge.errors import InterruptedRunError, UsageError
+from qupath_bridge.frozen import count
 
 from .options import Given
 from .output import print_json, print_table, say, show
@@ -111,7 +112,7 @@ def _said_lines(entry: api.EntryChange) -> Iterator[str]:
     """Yield what people said about the tiles of a slide, and what came of it."""
     yield from entry.messages
     if entry.collected:
-        yield f"{entry.collected} statements about patches were stored."
+        yield f"Stored {count(entry.collected, 'statement')} about patches."
     if entry.corrected:
         yield (
             f"{entry.corrected} tiles keep the class that somebody gave them. "
