@@ -28,6 +28,8 @@ from .protocol import Emit, ProjectRequest, Text
 
 __all__ = ["TilesRequest", "tiles"]
 
+_ENDING = ".geojson.gz"
+
 
 class TilesRequest(ProjectRequest):
     """Ask which tiles go and which come.
@@ -46,7 +48,7 @@ class TilesRequest(ProjectRequest):
     live_tiles : str or None
         GeoJSON file with the tiles that the image has now; None for an image without tiles.
     add : str or None
-        Place of the GeoJSON file with the tiles to add; it ends in ``.geojson`` or ``.geojson.gz``.
+        Place of the GeoJSON file with the tiles to add; it ends in ``.geojson.gz``.
     """
 
     action: Literal["show", "remove"]
@@ -171,6 +173,8 @@ def _write(place: str | None, edit: TileEdit) -> str:
     if place is None:
         raise UsageError("The request tiles has tiles to add, and no file for them: set add.")
     path = Path(place)
+    if not path.name.endswith(_ENDING):  # by the name QuPath knows that it is packed
+        raise UsageError(f"{place} cannot hold the tiles to add: its name must end in {_ENDING}.")
     if not path.parent.is_dir():
         raise OutputError(f"The tiles cannot be written to {place}: the folder does not exist.")
     with LocalStore(path.parent).staged(path.name) as target, target.open("wb") as file:

@@ -108,6 +108,13 @@ def test_faults_are_named(run, show):
         show(action="remove")
 
 
+def test_the_name_of_the_added_tiles_says_that_they_are_packed(run, ask, tmp_path):
+    run()
+    with pytest.raises(UsageError, match=r"must end in \.geojson\.gz"):
+        ask("tiles", entry="1", action="show", add=str(tmp_path / "add.geojson"))
+    assert not (tmp_path / "add.geojson").exists()
+
+
 def test_what_is_shown_is_recorded(run, show, study):
     """The next comparison with QuPath's data starts from it."""
     first, _ = run(size=64)
