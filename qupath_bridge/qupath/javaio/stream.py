@@ -282,6 +282,13 @@ class JavaStream(Grammar):
             self._shared[node.handle] = self._read_again(node.handle)
         return self._shared[node.handle]
 
+    def read_item(self) -> Node:
+        """Read a content; of a reference to a text, that text."""
+        node = self.read()
+        if isinstance(node, Ref) and self.data[self.handles[node.handle]] in (STRING, LONG_STRING):
+            return self.resolve(node)
+        return node
+
     def extent(self, handle: int) -> tuple[int, int]:
         """Return the offsets of a content's first byte and after its last one."""
         start, (here, references) = self.handles[handle], (self.pos, self.references)

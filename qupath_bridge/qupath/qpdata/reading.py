@@ -15,7 +15,14 @@ import xxhash
 from qupath_bridge.errors import ProjectError
 from qupath_bridge.model import ImageData
 from qupath_bridge.qupath.gc_pause import gc_paused
-from qupath_bridge.qupath.javaio.grammar import BLOCK, JAVA_ENUM, LONG_BLOCK, OBJECT, STRING
+from qupath_bridge.qupath.javaio.grammar import (
+    BLOCK,
+    JAVA_ENUM,
+    LONG_BLOCK,
+    OBJECT,
+    REFERENCE,
+    STRING,
+)
 from qupath_bridge.qupath.javaio.stream import JavaObject, JavaStream
 from qupath_bridge.regular_files import open_regular
 from qupath_bridge.schemas import parse_json
@@ -199,8 +206,9 @@ class _Parts:
             tag = stream.peek()
             if tag == OBJECT:
                 self._read_object(values)
-            elif tag in (STRING, JAVA_ENUM):
-                node = stream.read()
+            elif tag in (STRING, REFERENCE, JAVA_ENUM):
+                # The mark is a reference if an object of the image has that very text.
+                node = stream.read_item()
                 if node == "EOF":
                     break
                 if isinstance(node, JavaObject) and node.desc.name.endswith("$ImageType"):

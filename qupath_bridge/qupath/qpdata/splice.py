@@ -142,8 +142,15 @@ def _survey(data: bytes, remove: frozenset[str], path: Path | None) -> _Survey:
     server = Values(stream).named(stream.read(), "the image server as text")
     _check_version(version, written_by(server), path)
     finder: _TileFinder | None = None
-    while stream.peek() != STRING:
-        if stream.peek() != OBJECT:
+    ended = False
+    while not ended:
+        tag = stream.peek()
+        if tag in (STRING, REFERENCE):
+            ended = stream.read_item() == "EOF"
+            if tag == STRING and not ended:
+                raise stream.error("content after the hierarchy", "'EOF' and the end of the file")
+            continue
+        if tag != OBJECT:
             stream.skip()
             continue
         _, desc = stream.open_object()
@@ -154,7 +161,7 @@ def _survey(data: bytes, remove: frozenset[str], path: Path | None) -> _Survey:
         else:
             finder = _TileFinder(stream, remove)
             finder.hierarchy(desc)
-    if stream.read() != "EOF" or not stream.at_end:
+    if not stream.at_end:
         raise stream.error("content after the hierarchy", "'EOF' and the end of the file")
     if finder is None:
         raise stream.error("a file without a hierarchy of objects", HIERARCHY)

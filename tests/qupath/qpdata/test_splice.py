@@ -57,6 +57,25 @@ def assert_only(before, after, removed=(), added=()):
     assert list(differences(old, new, removed=removed, added=tile_hashes(added))) == []
 
 
+def test_an_object_with_the_text_of_the_end_mark():
+    """Java writes equal texts once: the mark at the end is a reference to that object's text."""
+    square = Roi(RoiKind.RECTANGLE, shapely.box(0, 0, 4, 4), Plane())
+    named = PathObject("00000001-0000-4000-8000-000000000000", ObjectType.ANNOTATION, None, "EOF",
+                       square)  # fmt: skip
+    before = encode_image_data(ImageData(objects=(named,)), server={"builderType": "uri"})
+    assert before.count(b"EOF") == 1
+    assert read(before).problems == ()
+    with_tiles = splice_tiles(before, add=tiles(3))
+    assert_only(before, with_tiles, added=tiles(3))
+    assert splice_tiles(with_tiles, remove=ids(tiles(3))) == before
+
+    marked = [tiles(1)[0]._replace(name="EOF")]
+    for data in (before, encode_image_data(ImageData(), server={"builderType": "uri"})):
+        with_mark = splice_tiles(data, add=marked)
+        assert_only(data, with_mark, added=marked)
+        assert splice_tiles(with_mark, remove=ids(marked)) == data
+
+
 def test_splice_files_are_present():
     assert len(FILES) == 28
 
