@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from qupath_bridge.frozen import FrozenDict, OneLine
+from qupath_bridge.frozen import FrozenDict, OneLine, count
 from qupath_bridge.model import Box, Plane
 
 from . import ids
@@ -111,6 +111,11 @@ class CorrectionReport(OneLine):
         if self.other_slide:
             notes.append(
                 f"{self.other_slide} corrections were made on another slide file; not applied."
+            )
+        if self.other_grid:
+            notes.append(
+                f"{count(self.other_grid, 'correction')} of boxes that this grid does not have: "
+                "another size, resolution or place; not applied."
             )
         return tuple(notes)
 

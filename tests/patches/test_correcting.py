@@ -421,3 +421,11 @@ def test_tables_without_corrections_take_no_memory_for_them():
     assert PatchTable.concatenate([table, table]).rule_labels.offsets.strides == (0,)
     taken = table.take(np.array([2, 0]))
     assert len(taken.rule_labels) == 2
+
+
+def test_corrections_of_another_grid_are_a_warning():
+    """Somebody who reviewed other patches has to know that these words are not used."""
+    plan = planned([said(5, "Stroma"), said(0, "Stroma", size=20)])
+    (warning,) = plan.corrections.warnings
+    assert warning.startswith("2 corrections of boxes that this grid does not have")
+    assert planned([said(0, "Stroma")]).corrections.warnings == ()

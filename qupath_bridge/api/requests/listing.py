@@ -72,6 +72,7 @@ def _run(known: ProjectRuns, run_id: str, entry: str | None, state: str | None) 
         "out": record["out"],
         "out_exists": _exists(record["out"]),
         "settings": _settings_line(record["config"]),
+        "options": dict(record["config"]),
         "labels": dict(sorted(labels.items())),
         "slides": len(slides),
         "entries": [slide["entry_id"] for slide in slides],

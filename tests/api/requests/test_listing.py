@@ -1,5 +1,6 @@
 """The request ``runs``."""
 
+from qupath_bridge.config import ExportConfig
 from qupath_bridge.testing.projects import tree_hashes
 
 
@@ -12,6 +13,8 @@ def test_runs_are_listed_with_settings_and_counts(ask):
 
     both = ask("runs")["runs"]
     assert [run["run_id"] for run in both] == [second["run_id"], first["run_id"]]
+    assert all(ExportConfig.parse(run["options"]) for run in both)
+    assert [run["options"]["size"] for run in both] == [64, 100]
     assert [run["settings"] for run in both] == [
         "size 64, within Tumor, map Necrosis=Dead",
         "size 100",

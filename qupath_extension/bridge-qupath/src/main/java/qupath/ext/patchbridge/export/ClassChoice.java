@@ -47,6 +47,11 @@ final class ClassChoice extends VBox {
         }
     }
 
+    /** Takes the ticks of some classes away; all others have one. */
+    void uncheck(Collection<String> names) {
+        boxes.forEach((name, box) -> box.setSelected(!names.contains(name)));
+    }
+
     /** Returns the names of the classes that are not checked. */
     List<String> unchecked() {
         List<String> names = new ArrayList<>();

@@ -1,5 +1,6 @@
 package qupath.ext.patchbridge.export;
 
+import java.util.ArrayList;
 import java.util.List;
 
 import com.google.gson.JsonArray;
@@ -21,9 +22,31 @@ public record ExportSettings(int size, Double mpp, String rule, String within,
     /** The rules of labels, the default one first. */
     public static final List<String> RULES = List.of("majority", "centre", "threshold", "any");
 
+    private static final String NO_TISSUE = "none";
+
     /** Copies the list. */
     public ExportSettings {
         exclude = List.copyOf(exclude);
+    }
+
+    /**
+     * Reads the options of a run.
+     *
+     * @param options by the names of a configuration file, all of them
+     */
+    public static ExportSettings of(JsonObject options) {
+        List<String> within = strings(options, "within");
+        String tissue = options.get("tissue").getAsString();
+        return new ExportSettings(options.get("size").getAsInt(),
+                options.get("mpp").isJsonNull() ? null : options.get("mpp").getAsDouble(),
+                options.get("rule").getAsString(), within.isEmpty() ? null : within.get(0),
+                strings(options, "exclude"), NO_TISSUE.equals(tissue) ? null : tissue);
+    }
+
+    private static List<String> strings(JsonObject options, String name) {
+        List<String> found = new ArrayList<>();
+        options.getAsJsonArray(name).forEach(each -> found.add(each.getAsString()));
+        return found;
     }
 
     /** Returns the same settings without a tissue test. */

@@ -9,6 +9,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 
+import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import javafx.beans.value.ChangeListener;
@@ -59,6 +60,7 @@ public final class ExportWindow implements Preview.Listener {
     private Preview preview;
     private ExportRun running;
     private String runId;
+    private String proposed;
 
     /** Makes the window for an image. */
     public ExportWindow(Bridge bridge, OpenImage image) {
@@ -85,6 +87,7 @@ public final class ExportWindow implements Preview.Listener {
         showImage();
         Windows.show(stage);
         askForTissueTests();
+        askForLastSettings();
         askForUnfinished();
     }
 
@@ -112,7 +115,7 @@ public final class ExportWindow implements Preview.Listener {
     private void showImage() {
         settings.showImage(bridge.qupath(), image);
         images.showImage(image);
-        out.setText(proposedFolder().toString());
+        propose();
         try {
             preview = new Preview(bridge, image, this);
             settingsChanged();
@@ -180,6 +183,24 @@ public final class ExportWindow implements Preview.Listener {
         });
     }
 
+    /** Shows the settings of the image's newest export: corrections are of patches like those. */
+    private void askForLastSettings() {
+        Optional<ExportSettings> first = settings.settings();
+        Request request = Request.of("runs").project(image.projectFile())
+                .with("entry", image.entry().getID());
+        bridge.send(request, event -> { }, (value, error) -> {
+            // Whoever typed something meanwhile means that.
+            if (error != null || !settings.settings().equals(first)) {
+                return;
+            }
+            JsonArray runs = value.getAsJsonArray("runs");
+            if (!runs.isEmpty()) {
+                settings.show(ExportSettings.of(
+                        runs.get(0).getAsJsonObject().getAsJsonObject("options")));
+            }
+        });
+    }
+
     /** Offers to finish an export that was stopped, in this QuPath or in an earlier one. */
     private void askForUnfinished() {
         Request request = Request.of("runs").project(image.projectFile());
@@ -195,6 +216,12 @@ public final class ExportWindow implements Preview.Listener {
                 fit();
             });
         });
+    }
+
+    /** Writes a new folder into the field. */
+    private void propose() {
+        proposed = proposedFolder().toString();
+        out.setText(proposed);
     }
 
     private Path proposedFolder() {
@@ -246,6 +273,9 @@ public final class ExportWindow implements Preview.Listener {
         export.setDisable(settings.settings().isEmpty());
         if (error != null) {
             outcome.setText(error.getMessage());
+            if (out.getText().equals(proposed)) {  // it may hold a part of an export now
+                propose();
+            }
             ErrorWindow.show(stage.isShowing() ? stage : bridge.window(), error);
             askForUnfinished();
             return;
@@ -253,7 +283,7 @@ public final class ExportWindow implements Preview.Listener {
         runId = value.get("run_id").getAsString();
         outcome.setText(Outcome.of(value));
         show.setVisible(true);
-        out.setText(proposedFolder().toString());
+        propose();
         fit();
     }
 

@@ -132,12 +132,37 @@ final class SettingsPane extends GridPane {
         tissue.setValue(tissue.getItems().contains(chosen) ? chosen : UNSET);
     }
 
+    /** Shows settings, such as those of an earlier export. */
+    void show(ExportSettings wanted) {
+        size.setText(String.valueOf(wanted.size()));
+        fullResolution.setSelected(wanted.mpp() == null);
+        if (wanted.mpp() != null) {
+            mpp.setText(String.valueOf(wanted.mpp()));
+        }
+        rule.setValue(wanted.rule());
+        choose(within, wanted.within());
+        choose(tissue, wanted.tissue());
+        classes.uncheck(wanted.exclude());
+        onChange.run();
+    }
+
+    private static void choose(ComboBox<String> box, String value) {
+        String shown = value == null ? UNSET : value;
+        if (!box.getItems().contains(shown)) {
+            box.getItems().add(shown);
+        }
+        box.setValue(shown);
+    }
+
     /** Returns the settings; empty if a number cannot be read. */
     Optional<ExportSettings> settings() {
         try {
+            int pixels = Integer.parseInt(size.getText().strip());
+            if (pixels < 1) {
+                return Optional.empty();
+            }
             Double resolution = fullResolution.isSelected() ? null : number(mpp.getText());
-            return Optional.of(new ExportSettings(Integer.parseInt(size.getText().strip()),
-                    resolution, rule.getValue(), blankToNull(within.getValue()),
+            return Optional.of(new ExportSettings(pixels, resolution, rule.getValue(), blankToNull(within.getValue()),
                     classes.unchecked(), blankToNull(tissue.getValue())));
         } catch (NumberFormatException error) {
             return Optional.empty();
