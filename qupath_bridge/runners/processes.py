@@ -239,7 +239,31 @@ def _end_with(parent: Any) -> None:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold signals back from processes that are started in the block, until they ignore them."""
+    """Hold signals back from this thread, and from processes that are started in the block.
+
+    A process begins with the signals blocked that its starter blocks, until it ignores them. To
+    block them is not enough here: the system hands a signal to any thread that has it unblocked,
+    and Python calls the handler in the main thread all the same.
+    """
+    held: list[int] = []
+    handlers: dict[int, Any] = {}
+    with contextlib.suppress(ValueError):  # only the main thread has handlers, and is interrupted
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if (handler := signal.getsignal(number)) is not None:
+                signal.signal(number, lambda got, _: held.append(got))
+                handlers[number] = handler
+    try:
+        with _blocked():
+            yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for each in dict.fromkeys(held):
+            signal.raise_signal(each)
+
+
+@contextlib.contextmanager
+def _blocked() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return

@@ -6,6 +6,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -14,6 +15,7 @@ import pytest
 import qupath_bridge as qb
 from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs import open_output
+from qupath_bridge.runners.processes import _interrupts_held
 from qupath_bridge.testing.projects import build_project, tree_hashes
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals like these")
@@ -164,6 +166,28 @@ def test_an_interrupt_ends_all_processes(study, tmp_path, start, number, whole_g
     assert list(open_output(out).unlisted()) == []
     assert list(out.rglob(".qb-tmp-*")) == []
     same(resume(study, out), whole)
+
+
+def test_an_interrupt_waits_until_a_process_is_started():
+    """Another thread may get the signal; the main thread is interrupted all the same."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    ended = threading.Event()
+    other = threading.Thread(target=ended.wait)
+    other.start()
+    steps = []
+    try:
+        with pytest.raises(KeyboardInterrupt), _interrupts_held():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            steps.append("started")
+        assert steps == ["started"]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with _interrupts_held():
+            steps.append("nothing came")
+    finally:
+        ended.set()
+        other.join()
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.slow
