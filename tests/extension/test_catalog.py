@@ -53,7 +53,6 @@ def at(*hosts):
 
 Text = Annotated[str, Field(min_length=1)]
 GitHub = at("github.com")
-Dependency = at("github.com", "maven.scijava.org", "repo1.maven.org")
 Version = Annotated[str, Field(pattern=r"^v\d+(\.\d+){0,2}(-rc\d+)?$")]
 
 
@@ -89,9 +88,9 @@ class VersionRange(Model):
 class Release(Model):
     name: Annotated[str, Field(pattern=r"^v\d+\.\d+\.\d+(-rc\d+)?$")]
     main_url: GitHub
-    required_dependency_urls: list[Dependency] = []
-    optional_dependency_urls: list[Dependency] = []
-    javadoc_urls: list[Dependency] = []
+    required_dependency_urls: list[GitHub] = []
+    optional_dependency_urls: list[GitHub] = []
+    javadoc_urls: list[GitHub] = []
     version_range: VersionRange
 
 
