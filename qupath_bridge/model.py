@@ -26,6 +26,7 @@ from .frozen import FrozenDict, OneLine, count, freeze, one_line
 
 __all__ = [
     "BRIDGE_FOLDER",
+    "CLASS_SEPARATOR",
     "FIRST_PLANE",
     "Box",
     "BoxArray",
@@ -72,6 +73,9 @@ FIRST_PLANE = Plane()
 
 BRIDGE_FOLDER = "qupath_bridge"
 """The only folder that is written inside a project."""
+
+CLASS_SEPARATOR = ": "
+"""Between the names of a class and its parents; and between several labels as one class."""
 
 
 class Box(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qupath_bridge.frozen import FrozenDict, OneLine
-from qupath_bridge.model import Box, IntArray, LabelRule, Plane
+from qupath_bridge.model import CLASS_SEPARATOR, Box, IntArray, LabelRule, Plane
 
 from .corrections import Correction, CorrectionKind, latest_corrections
 from .grid import Grid
@@ -27,12 +27,11 @@ __all__ = [
     "label_of_class",
     "overrule",
     "read_statements",
+    "split_labels",
 ]
 
 Labels = tuple[str, ...] | None
 CORRECTED = LABEL_SOURCES.index("corrected")
-SEPARATOR = ": "
-"""Between the labels of a patch where they are the class of its tile."""
 
 
 class Statement(NamedTuple):
@@ -166,24 +165,33 @@ def label_of_class(
     known = frozenset(shown)
     if class_path in known:
         return (class_path,)
-    if rule.multi and (parts := _parts(class_path, known)):
+    if rule.multi and (parts := split_labels(class_path, known)) != (class_path,):
         return tuple(dict.fromkeys(parts))
     role = role_of(class_path, rule)
     return None if role.label is None else (role.label,)
 
 
-def _parts(class_path: str, known: frozenset[str]) -> tuple[str, ...] | None:
-    """Return the fewest labels of which a class is made, the first one as long as it can be."""
-    pieces = class_path.split(SEPARATOR)
+def split_labels(class_path: str, labels: Collection[str]) -> tuple[str, ...]:
+    """Return the labels of which a class with several names is made; itself if it is not.
+
+    A label can have several names itself. They are the fewest labels, the first one as long as
+    it can be.
+
+    >>> split_labels("Stroma: Tumor: Positive", {"Stroma", "Tumor", "Tumor: Positive"})
+    ('Stroma', 'Tumor: Positive')
+    >>> split_labels("Stroma: Other", {"Stroma"})
+    ('Stroma: Other',)
+    """
+    pieces = class_path.split(CLASS_SEPARATOR)
     best: list[tuple[str, ...] | None] = [None] * len(pieces) + [()]
     for start in reversed(range(len(pieces))):
         fitting = [
-            (SEPARATOR.join(pieces[start:end]), *rest)
+            (CLASS_SEPARATOR.join(pieces[start:end]), *rest)
             for end in range(len(pieces), start, -1)
-            if (rest := best[end]) is not None and SEPARATOR.join(pieces[start:end]) in known
+            if (rest := best[end]) is not None and CLASS_SEPARATOR.join(pieces[start:end]) in labels
         ]
         best[start] = min(fitting, key=len, default=None)
-    return best[0]
+    return best[0] or (class_path,)
 
 
 def _as_labels(label: str | Sequence[str] | None) -> tuple[str, ...]:

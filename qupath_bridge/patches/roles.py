@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qupath_bridge.errors import ConfigError, Fault
-from qupath_bridge.model import LabelRule
+from qupath_bridge.model import CLASS_SEPARATOR, LabelRule
 
 __all__ = ["CONTEXT", "EXCLUDED", "Role", "check_class_names", "label_of", "label_ranks", "role_of"]
 
@@ -90,7 +90,7 @@ def label_of(class_path: str, rule: LabelRule) -> str:
     wildcards = [name for name in rule.rename if _is_child(class_path, name)]
     if wildcards:
         return rule.rename[max(wildcards, key=len)]
-    return class_path.split(": ", 1)[0] if rule.rollup else class_path
+    return class_path.split(CLASS_SEPARATOR, 1)[0] if rule.rollup else class_path
 
 
 def _is_child(class_path: str, wildcard: str) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import OneLine
-from qupath_bridge.model import Box, Plane, ProjectInfo
+from qupath_bridge.model import CLASS_SEPARATOR, Box, Plane, ProjectInfo
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.index import rows_of
 from qupath_bridge.pipeline import records
@@ -23,7 +23,7 @@ from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import project_names
 from qupath_bridge.pipeline.verify import check_intact
-from qupath_bridge.qupath.files.classes import SEPARATOR, class_colors, label_color
+from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.qupath.geojson import Tile, write_tiles
 from qupath_bridge.schemas import ProjectRunRecord
 from qupath_bridge.sources.base import Project
@@ -200,7 +200,7 @@ def _tiles(
 
 def _class_path(label: str | list[str] | None) -> str | None:
     """Return a label as a class; several become one of several names, as QuPath multiplexes."""
-    return label if isinstance(label, str) else SEPARATOR.join(label or ()) or None
+    return label if isinstance(label, str) else CLASS_SEPARATOR.join(label or ()) or None
 
 
 def _overruled(row: Mapping[str, Any]) -> dict[str, str]:

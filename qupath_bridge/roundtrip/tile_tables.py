@@ -13,14 +13,22 @@ import xxhash
 from numpy.typing import NDArray
 
 from qupath_bridge.frozen import FrozenDict
-from qupath_bridge.model import Box, BoxArray, LabelRule, ObjectType, PathObject, Plane, RoiKind
+from qupath_bridge.model import (
+    Box,
+    BoxArray,
+    LabelRule,
+    ObjectType,
+    PathObject,
+    Plane,
+    RoiKind,
+)
+from qupath_bridge.patches.correcting import split_labels
 from qupath_bridge.patches.ids import patch_id, slide_of_patch, tile_uuids
 from qupath_bridge.patches.roles import EXCLUDED
 from qupath_bridge.qupath.editing import is_ours
-from qupath_bridge.qupath.files.classes import SEPARATOR
 from qupath_bridge.qupath.geojson import Tile
 
-__all__ = ["OWN", "REVIEWED", "RULE_KEY", "RUN_KEY", "DataTiles", "RunTiles", "split_labels"]
+__all__ = ["OWN", "REVIEWED", "RULE_KEY", "RUN_KEY", "DataTiles", "RunTiles"]
 
 RUN_KEY = "qb.run"
 """Metadata of a tile: the run that made it."""
@@ -133,28 +141,6 @@ class RunTiles:
         if not text:
             return None
         return split_labels(text, self.labels) if self.rule.multi else text
-
-
-def split_labels(class_path: str, labels: Collection[str]) -> tuple[str, ...]:
-    """Return the labels of which a class with several names is made.
-
-    A label can have several names itself; what is not made of labels is one.
-
-    >>> split_labels("Stroma: Tumor: Positive", {"Stroma", "Tumor", "Tumor: Positive"})
-    ('Stroma', 'Tumor: Positive')
-    >>> split_labels("Stroma: Other", {"Stroma"})
-    ('Stroma: Other',)
-    """
-    found: list[str] = []
-    names = class_path.split(SEPARATOR)
-    while names:
-        lengths = range(len(names), 0, -1)
-        longest = next((n for n in lengths if SEPARATOR.join(names[:n]) in labels), None)
-        if longest is None:
-            return (class_path,)
-        found.append(SEPARATOR.join(names[:longest]))
-        names = names[longest:]
-    return tuple(found)
 
 
 class _Place(NamedTuple):

@@ -13,7 +13,7 @@ from pydantic import Field
 from qupath_bridge.api.opening import INPUTS
 from qupath_bridge.api.planning import plan as make_plan
 from qupath_bridge.errors import OutputError
-from qupath_bridge.model import Slide
+from qupath_bridge.model import CLASS_SEPARATOR, Slide
 from qupath_bridge.patches.table import PatchTable
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.plan import Plan
@@ -82,7 +82,7 @@ def _label_codes(table: PatchTable) -> tuple[list[str], np.ndarray[Any, np.dtype
         codes = np.full(len(table), -1, np.int64)
         codes[lengths > 0] = table.labels.codes
         return list(table.label_names), codes
-    names = [": ".join(table.labels_of(row)) for row in range(len(table))]
+    names = [CLASS_SEPARATOR.join(table.labels_of(row)) for row in range(len(table))]
     labels = sorted(set(names) - {""})
     number = {label: code for code, label in enumerate(labels)} | {"": -1}
     return labels, np.array([number[name] for name in names], np.int64)

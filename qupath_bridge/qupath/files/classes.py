@@ -8,10 +8,9 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from qupath_bridge.model import ClassInfo, PathObject
+from qupath_bridge.model import CLASS_SEPARATOR, ClassInfo, PathObject
 
 __all__ = [
-    "SEPARATOR",
     "class_colors",
     "class_from_json",
     "class_from_names",
@@ -26,8 +25,6 @@ __all__ = [
     "strip_name",
     "unpack_rgb",
 ]
-
-SEPARATOR = ": "
 
 _QUPATH_COLORS = {
     "Tumor": (200, 0, 0),
@@ -170,7 +167,7 @@ def _json_name(raw: Any) -> str:
 
 def class_path(names: Iterable[str]) -> str:
     """Join the names of a class and its parents, base class first."""
-    return SEPARATOR.join(names)
+    return CLASS_SEPARATOR.join(names)
 
 
 def normal_class_path(path: str) -> str:

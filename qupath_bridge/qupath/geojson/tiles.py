@@ -24,8 +24,8 @@ import numpy as np
 
 from qupath_bridge.errors import OutputError, ProjectError
 from qupath_bridge.frozen import FrozenDict, one_line
-from qupath_bridge.model import FIRST_PLANE, Box, Plane
-from qupath_bridge.qupath.files.classes import SEPARATOR, class_problem, default_rgb
+from qupath_bridge.model import CLASS_SEPARATOR, FIRST_PLANE, Box, Plane
+from qupath_bridge.qupath.files.classes import class_problem, default_rgb
 from qupath_bridge.qupath.rois import is_uuid
 from qupath_bridge.regular_files import open_regular
 
@@ -253,7 +253,7 @@ _FEATURE = msgspec.json.Decoder(_Feature)
 
 @lru_cache(maxsize=4096)
 def _checked_path(names: tuple[str, ...], name: str | None) -> str:
-    path = SEPARATOR.join(names) or name or ""
+    path = CLASS_SEPARATOR.join(names) or name or ""
     if problem := class_problem(path):
         raise ValueError(problem)
     return path

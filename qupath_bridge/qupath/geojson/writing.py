@@ -10,8 +10,8 @@ import geojson
 from shapely.geometry import mapping
 
 from qupath_bridge.errors import OutputError
-from qupath_bridge.model import FIRST_PLANE, PathObject, Plane, Roi, RoiKind
-from qupath_bridge.qupath.files.classes import SEPARATOR, default_rgb, unpack_rgb
+from qupath_bridge.model import CLASS_SEPARATOR, FIRST_PLANE, PathObject, Plane, Roi, RoiKind
+from qupath_bridge.qupath.files.classes import default_rgb, unpack_rgb
 
 from .gate import check_feature
 from .reading import DESCRIPTION
@@ -88,7 +88,7 @@ def classification(path: str, rgb: tuple[int, int, int]) -> dict[str, Any]:
     >>> classification("Tumor: Positive", (200, 0, 0))
     {'names': ['Tumor', 'Positive'], 'color': [200, 0, 0]}
     """
-    names = path.split(SEPARATOR)  # not stripped: the gate sees what is there
+    names = path.split(CLASS_SEPARATOR)  # not stripped: the gate sees what is there
     key = {"name": names[0]} if len(names) == 1 else {"names": names}
     return {**key, "color": list(rgb)}
 

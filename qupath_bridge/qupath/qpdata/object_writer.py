@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import shapely
 
-from qupath_bridge.model import ObjectType, PathObject, Roi, RoiKind
-from qupath_bridge.qupath.files.classes import SEPARATOR, default_rgb, pack_rgb, split_class
+from qupath_bridge.model import CLASS_SEPARATOR, ObjectType, PathObject, Roi, RoiKind
+from qupath_bridge.qupath.files.classes import default_rgb, pack_rgb, split_class
 from qupath_bridge.qupath.geojson import Tile
 from qupath_bridge.qupath.javaio.grammar import ARRAY, BLOCK, END, NULL, OBJECT
 from qupath_bridge.qupath.javaio.writer import JavaWriter
@@ -203,7 +203,7 @@ class ObjectWriter:
             out.begin(schema.PATH_CLASS, ("class", path))
             self._integer(pack_rgb(*default_rgb(path)) if color is None else color)
             out.text(names[-1])
-            path = SEPARATOR.join(names[:-1]) or None
+            path = CLASS_SEPARATOR.join(names[:-1]) or None
         if path is None:
             out.null()
 
