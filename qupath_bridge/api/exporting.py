@@ -25,7 +25,7 @@ from qupath_bridge.pipeline.progress import Progress, watch
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import Survey, survey, survey_plans
 from qupath_bridge.roundtrip import provenance as _provenance
-from qupath_bridge.roundtrip.corrections import collect_corrections
+from qupath_bridge.roundtrip.corrections import SlideCorrections, collect_corrections
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
 from qupath_bridge.timing import collect, step
@@ -139,16 +139,25 @@ def _export_source(
     with open_source(source, options) as (projects, given):  # type: ignore[arg-type]
         slides = select(given, settings.selection)
         output = out if isinstance(out, Output) else open_output(out, settings.config.container)
-        problems = _collect(slides, options)
+        collected = _collect(slides, options)
         with step("plan"):
             inputs = choose_inputs(slides, options, output, slides_of(given))
             surveyed = survey(slides, settings.config, options, inputs=inputs)
         run = _export(surveyed, output, settings, projects, {}, (), on_progress, cancel, command)
-        return dataclasses.replace(run, warnings=(*problems, *run.warnings))
+        problems = (
+            f"The corrections of {each.slide_name} could not be collected: {each.problem}"
+            for each in collected
+            if each.problem
+        )
+        return dataclasses.replace(
+            run,
+            warnings=(*problems, *run.warnings),
+            unsure=sum(len(each.unsure) for each in collected),
+        )
 
 
-def _collect(slides: Sequence[Slide], options: RunOptions) -> tuple[str, ...]:
-    """Store what people said in QuPath, before it is applied; return what could not be stored.
+def _collect(slides: Sequence[Slide], options: RunOptions) -> tuple[SlideCorrections, ...]:
+    """Store what people said in QuPath, before it is applied.
 
     A run that is resumed has its inputs already.
     """
@@ -159,12 +168,7 @@ def _collect(slides: Sequence[Slide], options: RunOptions) -> tuple[str, ...]:
                 "other than 'auto'."
             )
         return ()
-    found = collect_corrections(slides, options.reviewer)
-    return tuple(
-        f"The corrections of {each.slide_name} could not be collected: {each.problem}"
-        for each in found
-        if each.problem
-    )
+    return collect_corrections(slides, options.reviewer)
 
 
 def _export_plans(

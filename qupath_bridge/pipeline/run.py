@@ -48,6 +48,8 @@ class Run:
         Pictures that this call drew.
     warnings : tuple of str
         What the user should know; those of slides stand in the report.
+    unsure : int
+        Patches whose change in QuPath can be an accident; it was not applied.
     profile : Profile or None
         Where the time of this call went, if the options asked for it.
     """
@@ -58,6 +60,7 @@ class Run:
     provenance: tuple[Path, ...] = ()
     previews: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    unsure: int = 0
     profile: Profile | None = None
 
     @property

@@ -293,6 +293,13 @@ def unsure(study):
     return study, run_id, tiles
 
 
+def test_an_export_counts_what_is_unsure_and_does_not_apply_it(unsure, tmp_path):
+    study, _, tiles = unsure
+    run = qb.export(study.project, tmp_path / "again", FINE, provenance=False)
+    assert (run.unsure, run.correction_counts()["rejected"]) == (24, 0)
+    assert run.written >= len(tiles)
+
+
 def test_an_import_puts_unsure_tiles_back(unsure):
     study, run_id, tiles = unsure
     (found,) = collect(study)

@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import Field
 
 from qupath_bridge.api.exporting import export as export_run
-from qupath_bridge.api.looking import corrections as find_corrections
 from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
 from qupath_bridge.errors import BridgeError, InterruptedRunError, OutputError, UsageError
 from qupath_bridge.outputs import open_output
@@ -89,8 +88,7 @@ def export(request: ExportRequest, emit: Emit, cancel: Cancel | None = None) -> 
     try:
         with live_folder(request.live) as on_screen:
             settings = _settings(request, out).replace(**on_screen)
-            collecting = settings.options.corrections == "auto" and not request.resume
-            if collecting:
+            if settings.options.corrections == "auto" and not request.resume:
                 settings = settings.replace(reviewer=request.reviewer)
             run = export_run(
                 request.project, out, settings.config,
@@ -101,10 +99,6 @@ def export(request: ExportRequest, emit: Emit, cancel: Cancel | None = None) -> 
     except KeyboardInterrupt:
         raise InterruptedRunError("The export was stopped; it can be resumed.") from None
     value = _value(run)
-    if collecting:
-        entries = [f"id:{slide['entry']}" for slide in value["slides"]]
-        found = find_corrections(request.project, entries=entries, engine=settings.options.engine)
-        value["corrections"]["unsure"] = sum(len(each.unsure) for each in found)
     for text in value["warnings"]:
         emit({"event": "warning", "text": text})
     return value
@@ -215,7 +209,7 @@ def _corrections(run: Run) -> dict[str, Any]:
     return {
         "applied": sum(report[kind] for report in reports for kind in kinds),
         "contested": sum(report["contested"] for report in reports),
-        "unsure": 0,
+        "unsure": run.unsure,
     }
 
 
