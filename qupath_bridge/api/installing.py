@@ -67,7 +67,7 @@ def find_user_folders(home: Path | None = None, java_prefs: Path | None = None) 
 def install_scripts(
     folders: Sequence[Path | str] = (), *, jar: Path | str | None = None, dry_run: bool = False
 ) -> tuple[InstalledFile, ...]:
-    """Write the scripts into user folders of QuPath; and the extension, if there is one.
+    """Write the scripts into user folders of QuPath; and the extension, if it is given.
 
     A script that the user changed is copied first, to ``<name>_changed_<number>.groovy``. The
     set-up file gets this Python, unless it names one that exists.
@@ -77,7 +77,7 @@ def install_scripts(
     folders : sequence of path, optional
         QuPath's user folders, or the folder above them; those that are found when not given.
     jar : path, optional
-        The extension; the one in this package when not given.
+        The extension; only the scripts are written when not given.
     dry_run : bool
         Write nothing.
 
@@ -90,7 +90,7 @@ def install_scripts(
     OutputError
         If a file cannot be written.
     """
-    extension = _extension(jar)
+    extension = None if jar is None else _extension(jar)
     done: list[InstalledFile] = []
     for folder in _chosen(folders):
         done += _install_scripts(folder, dry_run=dry_run)
@@ -108,20 +108,27 @@ def uninstall_scripts(
     """
     done: list[InstalledFile] = []
     for folder in _chosen(folders):
-        place = folder / FOLDER
-        for name, digest in _recorded(place).items():
-            path = place / name
-            if path.is_file():
-                changed = _digest(path.read_bytes()) != digest
-                done.append(InstalledFile(path, "left: changed" if changed else "removed"))
-        jars = sorted(p for p in (folder / EXTENSIONS).glob("*.jar") if JAR.fullmatch(p.name))
-        done += [InstalledFile(path, "removed") for path in jars]
+        here = tuple(_installed(folder))
+        for each in () if dry_run else here:
+            if each.action == "removed":
+                LocalStore(each.path.parent).delete(each.path.name)
         if not dry_run:
-            for each in done:
-                if each.action == "removed":
-                    LocalStore(each.path.parent).delete(each.path.name)
-            LocalStore(place).delete(RECORD)
+            LocalStore(folder / FOLDER).delete(RECORD)
+        done += here
     return tuple(done)
+
+
+def _installed(folder: Path) -> Iterator[InstalledFile]:
+    """Yield the files in a user folder that are ours, and what becomes of them."""
+    place = folder / FOLDER
+    for name, digest in _recorded(place).items():
+        path = place / name
+        if path.is_file():
+            changed = _digest(path.read_bytes()) != digest
+            yield InstalledFile(path, "left: changed" if changed else "removed")
+    for path in sorted((folder / EXTENSIONS).glob("*.jar")):
+        if JAR.fullmatch(path.name):
+            yield InstalledFile(path, "removed")
 
 
 def _versions(folder: Path) -> Iterator[Path]:
@@ -160,18 +167,14 @@ def _scripts() -> Mapping[str, bytes]:
     )
 
 
-def _extension(jar: Path | str | None) -> Path | None:
-    if jar is not None:
-        path = Path(jar)
-        if not path.is_file() or not JAR.fullmatch(path.name):
-            raise UsageError(
-                f"{path} is not the extension.",
-                hint="Its name is qupath-extension-patch-bridge-VERSION.jar.",
-            )
-        return path
-    folder = Path(str(resources.files("qupath_bridge"))) / "_extension"
-    found = sorted(path for path in folder.glob("*.jar") if JAR.fullmatch(path.name))
-    return found[-1] if found else None
+def _extension(jar: Path | str) -> Path:
+    path = Path(jar)
+    if not path.is_file() or not JAR.fullmatch(path.name):
+        raise UsageError(
+            f"{path} is not the extension.",
+            hint="Its name is qupath-extension-patch-bridge-VERSION.jar.",
+        )
+    return path
 
 
 def _install_scripts(folder: Path, *, dry_run: bool) -> Iterator[InstalledFile]:
