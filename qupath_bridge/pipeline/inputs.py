@@ -115,8 +115,7 @@ def read_inputs(
     Returns
     -------
     dict
-        By :func:`slide_key`; slides without any input are left
-        out.
+        By :func:`slide_key`; slides without any input are left out.
 
     Raises
     ------
@@ -276,12 +275,13 @@ def load_inputs(output: Output, listed: Mapping[str, str]) -> SlideInputs:
     contents = {}
     for name, digest in listed.items():
         match = _NAME.fullmatch(name)
-        if problem := input_problem(output, name, digest):
+        content, problem = _look_at(output, name, digest)
+        if problem is not None:
             raise OutputError(
                 f"{name} in {output.describe()}: {problem}.",
                 hint="Export with update, which reads all inputs anew.",
             )
-        contents[match["kind"] if match else name] = output.get(name)
+        contents[match["kind"] if match else name] = content
     said = from_lines(contents.get(CORRECTIONS, b""), CORRECTIONS)
     return SlideInputs(
         tuple(one for _, one in said),
@@ -292,11 +292,16 @@ def load_inputs(output: Output, listed: Mapping[str, str]) -> SlideInputs:
 
 def input_problem(output: Output, name: str, digest: str) -> str | None:
     """Return what is wrong with a frozen input; None if it is as it was written."""
+    return _look_at(output, name, digest)[1]
+
+
+def _look_at(output: Output, name: str, digest: str) -> tuple[bytes, str | None]:
+    """Return the content of a frozen input, and what is wrong with it."""
     if not output.has(name):
-        return "the file is gone"
-    if digest_of(output.get(name)) != digest:
-        return "the file is not as the run wrote it"
-    return None
+        return b"", "the file is gone"
+    content = output.get(name)
+    same = digest_of(content) == digest
+    return content, None if same else "the file is not as the run wrote it"
 
 
 def frozen_inputs(output: Output) -> dict[str, SlideInputs] | None:

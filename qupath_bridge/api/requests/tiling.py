@@ -124,12 +124,12 @@ def _run(
 
 
 def _newest(runs: ProjectRuns, slide: Slide) -> str:
-    found = next((i for i in reversed(tuple(runs.folders)) if runs.has(i, slide.entry_id)), None)
-    if found is None:
+    found = runs.of_slide(slide.entry_id)
+    if not found:
         raise UsageError(
             f"No run has patches of {slide.name}.", hint="Export patches of this image first."
         )
-    return found
+    return found[-1]
 
 
 def _newest_shown(runs: ProjectRuns, slide: Slide, shown: Mapping[str, PathObject]) -> str:
