@@ -5,6 +5,7 @@ Python decides, QuPath carries out. The decisions are those of write-back.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -188,7 +189,12 @@ def _messages(request: TilesRequest, run_id: str, edit: TileEdit) -> Iterator[st
         yield f"The patches of {run_id} are there already."
     else:
         removed, added = count(len(edit.remove), "tile"), count(len(edit.add), "tile")
-        yield f"Removed {removed} and added {added} of {run_id}."
+        if request.action == "show":
+            yield f"Removed {removed} and added {added} of {run_id}."
+        else:
+            yield f"Removed {removed} of {'all runs' if request.replace else run_id}."
+            for run, number in Counter(tile.metadata.get(RUN_KEY) for tile in edit.add).items():
+                yield f"{count(number, 'tile')} of {run} came back: they were there before."
     if edit.corrected:
         yield f"Kept the class that somebody gave {count(len(edit.corrected), 'tile')}."
     if edit.rejected:

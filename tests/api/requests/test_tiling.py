@@ -96,6 +96,21 @@ def test_tiles_of_another_run_stay_or_are_replaced(run, show):
     assert nothing == {}
 
 
+def test_the_message_of_a_removal_says_whose_tiles_came_back(run, show):
+    old, old_rows = run()
+    new, new_rows = run(within="Tumor")
+    assert new_rows.keys() < old_rows.keys()
+    _, shown = show(action="show", run=old)
+    _, shown = show(shown, action="show", run=new)
+    value, left = show(shown, action="remove", run=new)
+    assert left.keys() == old_rows.keys()
+    number = len(new_rows)
+    assert value["messages"][:2] == [
+        f"slide 1.tiff: Removed {number} tiles of {new}.",
+        f"slide 1.tiff: {number} tiles of {old} came back: they were there before.",
+    ]
+
+
 def test_faults_are_named(run, show):
     with pytest.raises(UsageError, match="No run has patches of slide 1.tiff"):
         show(action="show")
