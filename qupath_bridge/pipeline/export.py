@@ -33,7 +33,7 @@ from .inputs import (
     files_of,
     frozen_inputs,
     input_problem,
-    inputs_of_slide,
+    inputs_by_slide,
     read_inputs,
     slide_key,
 )
@@ -147,7 +147,7 @@ def run_export(
 
 def _freeze_inputs(survey: Survey, output: Output, record: dict[str, Any]) -> dict[str, Any]:
     """Write the inputs of all slides into the output, and return the record that lists them."""
-    before = record["inputs"] or {}
+    before = inputs_by_slide(record["inputs"] or {})
     if not output.has(records.RUN_FILE):
         # What is killed from here on can be resumed: a record without inputs reads them anew.
         output.put(records.RUN_FILE, records.dump_json(record), durable=True)
@@ -155,7 +155,7 @@ def _freeze_inputs(survey: Survey, output: Output, record: dict[str, Any]) -> di
     for facts in survey.slides:
         files = files_of(facts.slide_id, facts.slide.entry_id, facts.inputs)
         digests = {name: digest_of(content) for name, content in files.items()}
-        if inputs_of_slide(before, facts.slide_id) not in ({}, digests):
+        if before.get(facts.slide_id, digests) != digests:
             raise OutputError(
                 f"The inputs of {facts.slide.name} are not those with which the run in "
                 f"{output.describe()} began.",
@@ -278,6 +278,7 @@ def _tasks(
     expected: Mapping[str, str],
 ) -> Iterator[SlideTask]:
     options, preview = settings.options, settings.options.preview
+    inputs = inputs_by_slide(record["inputs"])
     for facts in survey.slides:
         if preview is not None:
             path = preview_path(preview, facts.slide_id, len(survey.slides))
@@ -292,7 +293,7 @@ def _tasks(
             output=output.url,
             run_id=record["run_id"],
             expected_plan_digest=expected.get(facts.slide_id),
-            inputs=inputs_of_slide(record["inputs"], facts.slide_id),
+            inputs=inputs.get(facts.slide_id, FrozenDict()),
         )
 
 

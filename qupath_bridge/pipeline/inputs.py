@@ -38,7 +38,7 @@ __all__ = [
     "files_of",
     "frozen_inputs",
     "input_problem",
-    "inputs_of_slide",
+    "inputs_by_slide",
     "load_inputs",
     "read_inputs",
     "slide_key",
@@ -239,14 +239,13 @@ def files_of(slide_id: str, entry_id: str, inputs: SlideInputs) -> dict[str, byt
     }
 
 
-def inputs_of_slide(listed: Mapping[str, str], slide_id: str) -> FrozenDict[str, str]:
-    """Return those of a run's inputs that are of one slide: names and digests."""
-    found = {}
+def inputs_by_slide(listed: Mapping[str, str]) -> dict[str, FrozenDict[str, str]]:
+    """Return names and digests of the inputs of a run by slide id; slides without are left out."""
+    found: dict[str, dict[str, str]] = {}
     for name, digest in listed.items():
-        match = _NAME.fullmatch(name)
-        if match and match["slide"] == slide_id:
-            found[name] = digest
-    return FrozenDict(found)
+        if match := _NAME.fullmatch(name):
+            found.setdefault(match["slide"], {})[name] = digest
+    return {slide_id: FrozenDict(names) for slide_id, names in found.items()}
 
 
 def digest_of(content: bytes) -> str:
@@ -317,8 +316,6 @@ def frozen_inputs(output: Output) -> dict[str, SlideInputs] | None:
     record = records.load_record(output, records.RUN_FILE, RunRecord)
     if record["inputs"] is None:
         return None
+    listed = inputs_by_slide(record["inputs"])
     slides = [slide["slide_id"] for slide in record["slides"] if slide["slide_id"]]
-    return {
-        slide_id: load_inputs(output, inputs_of_slide(record["inputs"], slide_id))
-        for slide_id in slides
-    }
+    return {slide_id: load_inputs(output, listed.get(slide_id, {})) for slide_id in slides}
