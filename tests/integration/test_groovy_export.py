@@ -243,7 +243,11 @@ def test_a_wrong_python_is_named_with_its_cure(qupath, study, tmp_path, fault):
         program.write_text("no program", encoding="utf-8")
         expected = f"{program} cannot be started."
 
-    done = qupath.run(CHECK, study.project, environment=own)
+    # A copy of the script: beside the one of the checkout can be a .venv with the package.
+    alone = tmp_path / "scripts" / CHECK.name
+    alone.parent.mkdir()
+    shutil.copy(CHECK, alone)
+    done = qupath.run(alone, study.project, environment=own)
 
     assert done.status == 1
     assert done.last_line.startswith("qupath-bridge: ")
