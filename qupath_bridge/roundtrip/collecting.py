@@ -20,6 +20,7 @@ from qupath_bridge.pipeline.records import timestamp
 from qupath_bridge.sources.corrections import CORRECTIONS, ENDING, CorrectionFile, correction_files
 from qupath_bridge.stores.local import LocalStore
 
+from .run_words import local_time, run_words
 from .runs import ProjectRuns
 from .shown import (
     SHOWN,
@@ -167,7 +168,7 @@ def examine(
         FrozenDict(all_standing),
         found,
         State(FrozenDict(shown), FrozenDict(classes)),
-        tuple(_messages(data, last, found)),
+        tuple(_messages(runs, data, last, found)),
     )
 
 
@@ -187,12 +188,15 @@ def _of_same_file(
     return found
 
 
-def _messages(data: DataTiles, last: LastShown, found: Comparison) -> Iterator[str]:
+def _messages(
+    runs: ProjectRuns, data: DataTiles, last: LastShown, found: Comparison
+) -> Iterator[str]:
     for event in last.unsaved:
         if event.action == "show" and event.run_id is not None:
             yield (
-                f"Run {event.run_id} was put in on {event.time}, and nothing of that is in the "
-                "saved data: it was not saved in QuPath, or removed since."
+                f"The patches of {run_words(event.run_id, runs.record(event.run_id))}, which were "
+                f"shown on {local_time(event.time)}, are not in the saved data. Save the image "
+                "to keep them there, unless they were removed."
             )
     if data.fresh:
         yield (
