@@ -13,6 +13,7 @@ from qupath_bridge.patches.corrections import to_lines
 from qupath_bridge.roundtrip.collecting import examine, keep
 from qupath_bridge.roundtrip.corrections import collect_corrections
 from qupath_bridge.roundtrip.runs import ProjectRuns
+from qupath_bridge.sources import corrections as module
 from qupath_bridge.sources.corrections import read_corrections
 from qupath_bridge.testing.projects import tree_hashes
 
@@ -133,6 +134,58 @@ def test_a_project_that_cannot_be_written(study):
     before = tree_hashes(study.folder)
     assert collect(study)[0].collected == 0
     assert tree_hashes(study.folder) == before
+
+
+@pytest.fixture
+def beside_two(study, tmp_path):
+    """A run over two projects; one was corrected, and can take nothing new any more."""
+    other = tmp_path / "other"
+    shutil.copytree(study.project.parent, other)
+    place = other / study.project.name
+    run = qb.export([study.project, place], tmp_path / "both", FINE)
+    done = qb.write_back(place, run.run_id, engine="embedded", force=True)
+    assert not done.failed
+    return replace(study, folder=tmp_path, project=place), run.run_id
+
+
+@pytest.mark.parametrize("use", ["plan", "export", "update", "status"])
+def test_what_is_beside_the_patches_of_several_projects_is_used(beside_two, study, tmp_path, use):
+    """Everything that plans looks where collecting has put it."""
+    corrected, run_id = beside_two
+    tiles = say(corrected, run_id, {3: "Necrosis"}, entry_id="1")
+    bridge(corrected, "corrections").write_bytes(b"in the way")
+    (found,) = collect(corrected)
+    assert found.collected == 1
+    assert (tmp_path / "both" / "provenance" / "other" / "corrections" / "1").is_dir()
+
+    if use == "plan":
+        (plan, _) = qb.plan(corrected.project, FINE)
+        assert plan.corrections.corrected == 1
+    elif use == "status":
+        (run,) = qb.status(corrected.project)
+        assert run.entries[0].label_changed == (tiles[3].name,)
+    else:
+        places = {"export": ("new", {}), "update": ("both", {"update": True})}
+        out, options = places[use]
+        run = qb.export([study.project, corrected.project], tmp_path / out, FINE, **options)
+        assert run.correction_counts()["corrected"] == 1
+
+
+def test_an_export_reads_each_correction_once(study, monkeypatch, tmp_path):
+    run_id = export(study)
+    write(study, run_id)
+    say(study, run_id, {3: "Necrosis"})
+    collect(study)
+    say(study, run_id, {4: "Fat"})
+    read = []
+    real = module._read
+    monkeypatch.setattr(module, "_read", lambda path, entry: read.append(path) or real(path, entry))
+
+    run = qb.export(study.project, tmp_path / "again", CONFIG, provenance=False)
+
+    assert run.correction_counts()["corrected"] == 2
+    assert len(read) == 1
+    assert len(stored(study)) == 2
 
 
 def test_a_slide_that_cannot_be_looked_at_does_not_stop_the_others(study):
