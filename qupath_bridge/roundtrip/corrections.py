@@ -233,7 +233,7 @@ def _look_at(
             keep(runs, seen)
     except BridgeError as error:
         return SlideCorrections(entry_id, slide.name, problem=str(error)), ()
-    new = tuple(seen.found.statements.values())
+    new = seen.found.new
     is_stored = decision in {"collect", "accept"}
     if not (seen.stored or new or seen.found.unsure or seen.messages):
         return None, ()

@@ -333,6 +333,49 @@ def test_an_image_of_which_all_tiles_have_fresh_ids(study):
     assert (found.collected, found.number("corrected")) == (1, 1)
 
 
+def test_tiles_that_are_missing_among_those_dragged_in_are_counted(study, capsys):
+    """No event says that they were there."""
+    run_id = export(study)
+    tiles = tiles_of(study, run_id)
+    change_in_qupath(study, add=tiles[2:])
+    assert main(["status", str(study.project)]) == 0
+    assert f"slide 1.tiff (entry 1): 2 patches of run {run_id} have no tile." in (
+        capsys.readouterr().out
+    )
+    (found,) = collect(study)
+    assert (found.collected, found.number("rejected")) == (0, 0)
+    # From now on it is known what was there.
+    assert collect(study) == ()
+    change_in_qupath(study, remove={tiles[3].id})
+    (found,) = collect(study)
+    assert (found.number("rejected"), found.messages) == (1, ())
+
+
+def test_what_two_people_say_about_a_patch_is_kept_of_both(study):
+    """Enter on a tile that has the mark of the review panel already."""
+    run_id = export(study)
+    write(study, run_id)
+    tile = tiles_of(study, run_id)[3]
+    words = {}
+    for who in ("Ann", "Bob"):
+        words[f"qb.said {who}"] = tile.class_path
+        marked = tile._replace(
+            measurements={**tile.measurements, "qb: reviewed": 1.0},
+            metadata={**tile.metadata, **words},
+        )
+        change_in_qupath(study, remove={tile.id}, add=[marked])
+        (found,) = collect(study, reviewer="Cid")
+        assert found.collected == 1
+    assert [(c.kind, c.reviewer) for c in stored(study)] == [
+        ("confirmed", "Ann"), ("confirmed", "Bob"),
+    ]  # fmt: skip
+    (agreement,) = qb.corrections(study.project).agreement
+    assert (agreement.reviewers, agreement.patches) == (("Ann", "Bob"), 1)
+    before = tree_hashes(study.folder)
+    assert collect(study, reviewer="Cid")[0].collected == 0
+    assert tree_hashes(study.folder) == before
+
+
 # --- accidents -----------------------------------------------------------------------------------
 
 
