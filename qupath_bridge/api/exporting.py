@@ -141,7 +141,8 @@ def _export_source(
         output = out if isinstance(out, Output) else open_output(out, settings.config.container)
         collected = _collect(slides, options)
         with step("plan"):
-            inputs = choose_inputs(slides, options, output, slides_of(given))
+            said = {(e.project, e.entry_id): e.statements for e in collected if not e.problem}
+            inputs = choose_inputs(slides, options, output, slides_of(given), said)
             surveyed = survey(slides, settings.config, options, inputs=inputs)
         run = _export(surveyed, output, settings, projects, {}, (), on_progress, cancel, command)
         problems = (

@@ -99,7 +99,7 @@ def tiles(request: TilesRequest, emit: Emit, cancel: Cancel | None = None) -> Ma
         "corrected_kept": len(edit.corrected),
         "rejected_kept": len(edit.rejected),
         "restored": len(edit.restored),
-        "collected": len(seen.found.statements),
+        "collected": len(seen.found.new),
         "other_runs": dict(edit.others),
         "pointer": _pointer(request, slide, run_id, edit, shown),
         "messages": [
