@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qupath_bridge.pipeline.run import Run
     from qupath_bridge.pipeline.slide_files import failure_lines
     from qupath_bridge.pipeline.verify import Finding, Verification
+    from qupath_bridge.qupath.files.qpproj import find_project_file
     from qupath_bridge.qupath.project_writer import copy_project
     from qupath_bridge.roundtrip.agreement import Agreement
     from qupath_bridge.roundtrip.backups import Backup
@@ -56,6 +57,7 @@ _HOMES = {
         "Finding",
         "Verification",
     ),
+    "qupath_bridge.qupath.files.qpproj": ("find_project_file",),
     "qupath_bridge.qupath.project_writer": ("copy_project",),
     "qupath_bridge.roundtrip.backups": ("Backup",),
     "qupath_bridge.roundtrip.agreement": ("Agreement",),
@@ -147,6 +149,7 @@ __all__ = [
     "estimate",
     "export",
     "failure_lines",
+    "find_project_file",
     "find_projects",
     "find_user_folders",
     "inspect",

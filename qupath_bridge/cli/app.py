@@ -44,9 +44,9 @@ UsageFault: Any = next(k for k in typer.BadParameter.__mro__ if k.__name__ == "C
 Sources = Annotated[
     list[Path],
     typer.Argument(
-        metavar="PROJECT",
-        help="project.qpproj, its folder, or a folder of projects; several are one run. With "
-        "--annotations also slides, or a folder of slides.",
+        metavar="SOURCE",
+        help="project.qpproj, its folder, or a folder of projects; a slide, a folder of slides, or "
+        "a table (CSV, Parquet) with a column path. Several are one run.",
     ),
 ]
 ProjectArgument = Annotated[
