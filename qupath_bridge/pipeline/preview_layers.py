@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import shapely
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from qupath_bridge.model import FloatArray, PathObject, Plane, Reason
+from qupath_bridge.model import PathObject, Plane, Reason
 from qupath_bridge.qupath.files.classes import label_color
 
 from .preview_legend import RGB, UNCLASSIFIED, draw_mark, edge_of, readable
@@ -34,7 +36,7 @@ def draw_patch(
     )
 
 
-def draw_marks(pen: ImageDraw.ImageDraw, reason: Reason, places: FloatArray) -> None:
+def draw_marks(pen: ImageDraw.ImageDraw, reason: Reason, places: NDArray[Any]) -> None:
     """Draw the mark of a reason into each box.
 
     ``places`` has x, y, width and height in pixels of the picture, shape (N, 4).
