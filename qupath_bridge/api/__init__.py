@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         install_scripts,
         uninstall_scripts,
     )
-    from .looking import corrections, doctor, inspect, status, stored_data, verify
+    from .looking import corrections, doctor, inspect, report, status, stored_data, verify
     from .opening import INPUTS, OPENING, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
@@ -87,6 +87,7 @@ _HOMES = {
         "corrections",
         "doctor",
         "inspect",
+        "report",
         "status",
         "stored_data",
         "verify",
@@ -156,6 +157,7 @@ __all__ = [
     "install_scripts",
     "open_project",
     "plan",
+    "report",
     "select",
     "slide",
     "status",
