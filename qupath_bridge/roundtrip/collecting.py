@@ -227,9 +227,9 @@ def _unrecorded(
         if table is not None and (missing := len(table.rows.keys() - data.rows.keys())):
             yield (
                 f"{count(missing, 'patch', 'patches')} of {run_words(run, runs.record(run))} "
-                f"{'has' if missing == 1 else 'have'} no tile. Nobody knows whether they had one, since the tiles were not put in by "
-                "qupath-bridge: nothing was rejected by that. Give a tile the class Ignore* to "
-                "reject its patch."
+                f"{'has' if missing == 1 else 'have'} no tile. Nobody knows whether they had one, "
+                "since the tiles were not put in by qupath-bridge: nothing was rejected by that. "
+                "Give a tile the class Ignore* to reject its patch."
             )
 
 
