@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         inspect,
         open_project,
         plan,
+        report,
         select,
         slide,
         status,
@@ -103,8 +104,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
-        "status", "corrections", "write_provenance", "write_back", "undo_write_back", "clean",
-        "doctor",
+        "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
+        "clean", "doctor",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "sources.base": ("Project",),
@@ -163,6 +164,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "estimate",
     "export",
     "verify",
+    "report",
     "status",
     "corrections",
     "write_provenance",

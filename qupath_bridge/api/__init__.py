@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qupath_bridge.pipeline.run import Run
     from qupath_bridge.pipeline.slide_files import failure_lines
     from qupath_bridge.pipeline.verify import Finding, Verification
+    from qupath_bridge.qupath.files.qpproj import find_project_file
     from qupath_bridge.qupath.project_writer import copy_project
     from qupath_bridge.roundtrip.agreement import Agreement
     from qupath_bridge.roundtrip.backups import Backup
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         install_scripts,
         uninstall_scripts,
     )
-    from .looking import corrections, doctor, inspect, status, stored_data, verify
+    from .looking import corrections, doctor, inspect, report, status, stored_data, verify
     from .opening import INPUTS, OPENING, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
@@ -56,6 +57,7 @@ _HOMES = {
         "Finding",
         "Verification",
     ),
+    "qupath_bridge.qupath.files.qpproj": ("find_project_file",),
     "qupath_bridge.qupath.project_writer": ("copy_project",),
     "qupath_bridge.roundtrip.backups": ("Backup",),
     "qupath_bridge.roundtrip.agreement": ("Agreement",),
@@ -85,6 +87,7 @@ _HOMES = {
         "corrections",
         "doctor",
         "inspect",
+        "report",
         "status",
         "stored_data",
         "verify",
@@ -147,12 +150,14 @@ __all__ = [
     "estimate",
     "export",
     "failure_lines",
+    "find_project_file",
     "find_projects",
     "find_user_folders",
     "inspect",
     "install_scripts",
     "open_project",
     "plan",
+    "report",
     "select",
     "slide",
     "status",

@@ -44,9 +44,9 @@ UsageFault: Any = next(k for k in typer.BadParameter.__mro__ if k.__name__ == "C
 Sources = Annotated[
     list[Path],
     typer.Argument(
-        metavar="PROJECT",
-        help="project.qpproj, its folder, or a folder of projects; several are one run. With "
-        "--annotations also slides, or a folder of slides.",
+        metavar="SOURCE",
+        help="project.qpproj, its folder, or a folder of projects; a slide, a folder of slides, or "
+        "a table (CSV, Parquet) with a column path. Several are one run.",
     ),
 ]
 ProjectArgument = Annotated[
@@ -155,6 +155,23 @@ def verify(
     from .verify import run_verify
 
     return run_verify(out, pixels, given, as_json=json)
+
+
+@app.command(cls=Command)
+@takes_options("reader", "slide_map")
+def report(
+    out: OutArgument,
+    given: Given,
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The page (report.html in OUT)."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Write one HTML page to look at: slides, patches, what was dropped, quality, corrections."""
+    from .report import run_report
+
+    return run_report(out, file, given, as_json=json)
 
 
 @app.command(cls=Command)

@@ -25,6 +25,7 @@ from qupath_bridge.pipeline.records import timestamp
 from qupath_bridge.sources.corrections import CORRECTIONS, ENDING, CorrectionFile, correction_files
 from qupath_bridge.stores.local import LocalStore
 
+from .run_words import local_time, run_words
 from .runs import ProjectRuns
 from .shown import (
     SHOWN,
@@ -176,7 +177,7 @@ def examine(
         FrozenDict(all_standing),
         found,
         State(FrozenDict(shown), FrozenDict(classes)),
-        (*_unrecorded(data, origins, last, tables), *_messages(data, last, found)),
+        (*_unrecorded(runs, data, origins, last, tables), *_messages(runs, data, last, found)),
     )
 
 
@@ -212,7 +213,11 @@ def _of_same_file(
 
 
 def _unrecorded(
-    data: DataTiles, origins: Mapping[str, str], last: LastShown, tables: Tables
+    runs: ProjectRuns,
+    data: DataTiles,
+    origins: Mapping[str, str],
+    last: LastShown,
+    tables: Tables,
 ) -> Iterator[str]:
     """Say which tiles are missing of which nobody knows whether they were there."""
     if last.event is not None or last.unsaved:
@@ -221,19 +226,22 @@ def _unrecorded(
         table = tables(run)
         if table is not None and (missing := len(table.rows.keys() - data.rows.keys())):
             yield (
-                f"{count(missing, f'patch of run {run} has', f'patches of run {run} have')} no "
-                "tile. Nobody knows whether they had one, since the tiles were not put in by "
-                "qupath-bridge: nothing was rejected by that. Give a tile the class Ignore* to "
-                "reject its patch."
+                f"{count(missing, 'patch', 'patches')} of {run_words(run, runs.record(run))} "
+                f"{'has' if missing == 1 else 'have'} no tile. Nobody knows whether they had one, "
+                "since the tiles were not put in by qupath-bridge: nothing was rejected by that. "
+                "Give a tile the class Ignore* to reject its patch."
             )
 
 
-def _messages(data: DataTiles, last: LastShown, found: Comparison) -> Iterator[str]:
+def _messages(
+    runs: ProjectRuns, data: DataTiles, last: LastShown, found: Comparison
+) -> Iterator[str]:
     for event in last.unsaved:
         if event.action == "show" and event.run_id is not None:
             yield (
-                f"Run {event.run_id} was put in on {event.time}, and nothing of that is in the "
-                "saved data: it was not saved in QuPath, or removed since."
+                f"The patches of {run_words(event.run_id, runs.record(event.run_id))}, which were "
+                f"shown on {local_time(event.time)}, are not in the saved data. Save the image "
+                "to keep them there, unless they were removed."
             )
     if data.fresh:
         yield (

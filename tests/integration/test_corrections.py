@@ -451,7 +451,8 @@ def test_an_import_that_was_never_saved(study):
     before = tree_hashes(study.folder)
     found = collect(study)
     assert [(each.collected, each.unsure) for each in found] == [(0, ())]
-    assert f"Run {second} was put in" in found[0].messages[0]
+    (message,) = found[0].messages
+    assert "(60 px, full resolution, edge pad, min share 0.4), which were shown" in message
     assert tree_hashes(study.folder) == before
 
 

@@ -22,7 +22,7 @@ public final class Review {
 
     /** Which patches come, and in which order. */
     public enum Order {
-        ALL, LABEL, LOWEST_MARGIN, CORRECTED;
+        ALL, NOT_REVIEWED, LABEL, LOWEST_MARGIN, CORRECTED;
 
         /** Returns the word for keys of texts. */
         String word() {
@@ -68,6 +68,7 @@ public final class Review {
         List<ReviewTile> chosen = new ArrayList<>(tiles.values());
         switch (order) {
             case ALL -> { }
+            case NOT_REVIEWED -> chosen.removeIf(ReviewTile::isReviewed);
             case LABEL -> chosen.removeIf(tile -> !Objects.equals(tile.label(), label));
             case LOWEST_MARGIN -> chosen.sort(Comparator.comparingDouble(ReviewTile::margin));
             case CORRECTED -> chosen.removeIf(tile -> !isCorrected(tile));
@@ -111,6 +112,25 @@ public final class Review {
     /** Goes to the patch before, if there is one. */
     public void previous() {
         position = Math.max(0, position - 1);
+    }
+
+    /**
+     * Goes to a patch that was chosen in the image. One that is not among those to walk through
+     * comes in, after the current one.
+     *
+     * @return whether there is such a patch
+     */
+    public boolean visit(UUID id) {
+        if (!tiles.containsKey(id)) {
+            return false;
+        }
+        if (!walk.contains(id)) {
+            List<UUID> longer = new ArrayList<>(walk);
+            longer.add(Math.min(position + 1, walk.size()), id);
+            walk = List.copyOf(longer);
+        }
+        position = walk.indexOf(id);
+        return true;
     }
 
     /** Confirms the class of the current patch, and goes on; empty if there is no patch. */

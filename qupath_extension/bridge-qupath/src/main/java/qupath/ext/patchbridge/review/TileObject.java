@@ -14,18 +14,10 @@ final class TileObject implements ReviewTile {
 
     private static final String MARGIN = "qb: margin";
 
-    /** High half of the ids of our tiles, as Python makes them. */
-    private static final long OURS = 0x9e0725bfe8af8f43L;
-
     private final PathObject object;
 
     TileObject(PathObject object) {
         this.object = object;
-    }
-
-    /** Tells whether a tile is one of our patches. */
-    static boolean isOurs(PathObject object) {
-        return object.getID().getMostSignificantBits() == OURS;
     }
 
     /** Returns QuPath's object. */

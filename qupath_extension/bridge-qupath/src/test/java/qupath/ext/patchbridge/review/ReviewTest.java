@@ -178,4 +178,51 @@ class ReviewTest {
         empty.next();
         assertEquals(0, empty.number());
     }
+
+    @Test
+    void walksThroughWhatIsNotReviewedYet() {
+        second.reviewed = true;
+        review.choose(Review.Order.NOT_REVIEWED, null);
+        assertEquals(List.of(first, third, fourth), walk());
+        review.choose(Review.Order.NOT_REVIEWED, null);
+        review.confirm();  // stays in this walk, so that a person can go back to it
+        assertEquals(3, review.size());
+        assertEquals(third, review.current().orElseThrow());
+        assertEquals(1, review.reviewed());
+    }
+
+    @Test
+    void followsTheImageToAPatch() {
+        assertTrue(review.visit(third.id()));
+        assertEquals(3, review.number());
+        review.give("Stroma");
+        assertEquals("Stroma", third.label());
+        assertEquals(fourth, review.current().orElseThrow());
+    }
+
+    @Test
+    void aPatchThatWasNotChosenComesInAfterTheCurrentOne() {
+        review.choose(Review.Order.LABEL, "Tumour");
+        assertTrue(review.visit(second.id()));
+        assertEquals(2, review.number());
+        assertEquals(3, review.size());
+        assertEquals(second, review.current().orElseThrow());
+        review.next();
+        assertEquals(third, review.current().orElseThrow());
+    }
+
+    @Test
+    void aPatchThatIsNotThereChangesNothing() {
+        assertFalse(review.visit(new UUID(7, 7)));
+        assertEquals(1, review.number());
+        assertEquals(4, review.size());
+    }
+
+    @Test
+    void aPatchCanBeVisitedInAnEmptyWalk() {
+        review.choose(Review.Order.CORRECTED, null);
+        assertEquals(0, review.size());
+        assertTrue(review.visit(second.id()));
+        assertEquals(second, review.current().orElseThrow());
+    }
 }
