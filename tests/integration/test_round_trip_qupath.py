@@ -9,7 +9,7 @@ import qupath_bridge as qb
 from qupath_bridge.qupath.geojson import read_tiles
 from tests.support.qupath_scripts import COLLECT, EXPORT, IMPORT, QuPath, objects, result, rows
 
-pytestmark = [pytest.mark.qupath, pytest.mark.slow]
+pytestmark = [pytest.mark.qupath, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ANNOTATE = """
 import qupath.lib.objects.PathObjects
