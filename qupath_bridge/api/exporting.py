@@ -18,6 +18,7 @@ from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.empty import warn_of_empty
 from qupath_bridge.pipeline.export import choose_inputs, run_export
+from qupath_bridge.pipeline.inputs import joined_table
 from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.plan import Failure, Plan, Plans
 from qupath_bridge.pipeline.profile import Profile
@@ -40,7 +41,7 @@ from .opening import (
     refuse_opening,
     slides_of,
 )
-from .planning import select
+from .planning import select_joined
 
 
 def export(
@@ -137,13 +138,17 @@ def _export_source(
         return _export_plans(plans, out, options, on_progress, cancel, command)
     settings = Settings(selection or Selection(), config or ExportConfig(), options)
     with open_source(source, options) as (projects, given):  # type: ignore[arg-type]
-        slides = select(given, settings.selection)
+        known = slides_of(given)
+        table = joined_table(options, known)
+        slides = select_joined(known, settings.selection, table)
         output = out if isinstance(out, Output) else open_output(out, settings.config.container)
         collected = _collect(slides, options)
         with step("plan"):
-            inputs = choose_inputs(slides, options, output, slides_of(given))
+            inputs = choose_inputs(slides, options, output, known, table)
             surveyed = survey(slides, settings.config, options, inputs=inputs)
         run = _export(surveyed, output, settings, projects, {}, (), on_progress, cancel, command)
+        # A run that is resumed has its values already, and may have lost the table.
+        joined = () if table is None or options.resume else table.warnings
         problems = (
             f"The corrections of {each.slide_name} could not be collected: {each.problem}"
             for each in collected
@@ -151,7 +156,7 @@ def _export_source(
         )
         return dataclasses.replace(
             run,
-            warnings=(*problems, *run.warnings),
+            warnings=(*problems, *joined, *run.warnings),
             unsure=sum(len(each.unsure) for each in collected),
         )
 

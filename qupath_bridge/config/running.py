@@ -31,6 +31,8 @@ class RunOptions(Model):
             "search",
             "annotations",
             "skip_bad_features",
+            "metadata",
+            "metadata_key",
             "corrections",
             "reviewer",
             "live_annotations",
@@ -65,6 +67,17 @@ class RunOptions(Model):
     )
     skip_bad_features: bool = option(
         False, "leave out GeoJSON features that cannot be read, and name them"
+    )
+    metadata: Path | None = option(
+        None,
+        "table (CSV, Parquet) whose columns are added to the metadata of the slides",
+        show="FILE",
+    )
+    metadata_key: str = option(
+        "slide",
+        "column of METADATA that says which slide a row is of: by entry ID, name or file, or by "
+        "metadata of this name that the slides have, as patient",
+        show="COLUMN",
     )
     corrections: Annotated[str, BeforeValidator(as_corrections)] = option(
         "auto",
@@ -129,4 +142,6 @@ class RunOptions(Model):
             raise ValueError("annotations and live_annotations exclude each other; give one")
         if self.skip_bad_features and self.annotations is None:
             raise ValueError("skip_bad_features needs annotations, the GeoJSON files")
+        if self.metadata_key != "slide" and self.metadata is None:
+            raise ValueError("metadata_key needs metadata, the table")
         return self

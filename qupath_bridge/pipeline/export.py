@@ -21,6 +21,7 @@ from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.outputs.csv_file import write_csv
 from qupath_bridge.patches import ids
 from qupath_bridge.schemas import RunRecord
+from qupath_bridge.sources.joining import JoinedTable
 from qupath_bridge.stores import local_path
 from qupath_bridge.timing import add, step
 
@@ -169,7 +170,11 @@ def _freeze_inputs(survey: Survey, output: Output, record: dict[str, Any]) -> di
 
 
 def choose_inputs(
-    slides: Sequence[Slide], options: RunOptions, output: Output, known: Iterable[Slide]
+    slides: Sequence[Slide],
+    options: RunOptions,
+    output: Output,
+    known: Iterable[Slide],
+    table: JoinedTable | None = None,
 ) -> dict[SlideKey, SlideInputs]:
     """Return the inputs of slides: those that a run that is resumed froze, else those of now.
 
@@ -180,6 +185,8 @@ def choose_inputs(
     output : Output
     known : iterable of Slide
         All slides of the projects.
+    table : JoinedTable, optional
+        What the option ``metadata`` names; not read where every slide has frozen inputs.
 
     Raises
     ------
@@ -196,7 +203,9 @@ def choose_inputs(
         if (name := names[slide_key(slide)]) in frozen
     }
     new = [slide for slide in slides if slide_key(slide) not in before]
-    return {**(read_inputs(new, options, known=known, output=output) if new else {}), **before}
+    if not new:
+        return before
+    return {**read_inputs(new, options, known=known, output=output, table=table), **before}
 
 
 def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
