@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .api import (
         clean,
         corrections,
+        create_project,
         doctor,
         estimate,
         export,
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from .pipeline.estimate import Estimate
     from .pipeline.inputs import SlideInputs
     from .pipeline.inspection import Inspection
+    from .pipeline.new_project import NewProject
     from .pipeline.plan import Failure, Plan, Plans
     from .pipeline.profile import Profile
     from .pipeline.progress import Progress
@@ -104,7 +106,7 @@ _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "status", "corrections", "write_provenance", "write_back", "undo_write_back", "clean",
-        "doctor",
+        "doctor", "create_project",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "sources.base": ("Project",),
@@ -113,6 +115,7 @@ _HOMES = {
         "ObjectType", "Roi", "RoiKind", "TmaGrid", "ClassInfo", "GridSpec", "LabelRule",
         "Box", "Plane", "PixelSize", "Reason",
     ),
+    "pipeline.new_project": ("NewProject",),
     "pipeline.plan": ("Plan", "Plans", "Failure"),
     "patches.confusion": ("Confusion", "CorrectionReport"),
     "patches.corrections": ("Correction",),
@@ -165,6 +168,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "verify",
     "status",
     "corrections",
+    "create_project",
     "write_provenance",
     "write_back",
     "undo_write_back",
@@ -223,6 +227,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Corrections",
     "SlideCorrections",
     "JudgedPatch",
+    "NewProject",
     "Agreement",
     "Provenance",
     "RunStatus",

@@ -38,6 +38,7 @@ class RunOptions(Model):
             "live_annotations",
             "preview",
             "provenance",
+            "create_project",
         ),
         "running": (
             "workers",
@@ -97,6 +98,12 @@ class RunOptions(Model):
         None, "picture of the plan, PNG or JPEG; one per slide where there are several", show="FILE"
     )
     provenance: bool = option(True, "write the run's tiles as GeoJSON into the project")
+    create_project: Path | None = option(
+        None,
+        "make a QuPath project over slides that have none, in a new folder, and export from it: "
+        "the patches can be seen and corrected there",
+        show="DIR",
+    )
 
     workers: int | None = option(
         None, "number of workers; the number of cores when not given", show="N", ge=1

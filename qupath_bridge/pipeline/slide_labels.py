@@ -11,7 +11,7 @@ from qupath_bridge.model import LabelRule, Slide
 from qupath_bridge.patches.roles import label_of
 from qupath_bridge.sources.lookup import instead
 
-__all__ = ["check_label_key", "metadata_values", "slide_rule"]
+__all__ = ["check_label_key", "label_names", "metadata_values", "slide_rule"]
 
 
 def slide_rule(slide: Slide, config: ExportConfig) -> LabelRule:
@@ -42,6 +42,12 @@ def metadata_values(slides: Iterable[Slide], config: ExportConfig) -> tuple[str,
     if key is None:
         return ()
     return tuple(sorted({v for slide in slides if (v := slide.metadata.get(key, "").strip())}))
+
+
+def label_names(slides: Iterable[Slide], config: ExportConfig) -> tuple[str, ...]:
+    """Return the labels of slides, sorted, as ``map`` names them; empty where regions label."""
+    rule = config.label_rule()
+    return tuple(sorted({label_of(value, rule) for value in metadata_values(slides, config)}))
 
 
 def check_label_key(slides: Sequence[Slide], config: ExportConfig) -> None:
