@@ -213,6 +213,7 @@ class SlideFacts(Record):
     plan_digest: str
     annotation_digest: str
     annotations_origin: AnnotationsOrigin
+    slide_label: str | None
     annotations: dict[str, Annotated[list[str | None], Field(min_length=2, max_length=2)]]
     class_colors: dict[str, Color]
     grid: _Grid

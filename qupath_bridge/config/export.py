@@ -81,6 +81,7 @@ class ExportConfig(Model):
         ),
         "regions": ("within", "min_within", "exclude", "max_excluded_share"),
         "labels": (
+            "label_from",
             "rule",
             "min_share",
             "overlap",
@@ -158,6 +159,11 @@ class ExportConfig(Model):
         0.0, "share of excluded classes that a patch may have", show="SHARE"
     )
 
+    label_from: str = option(
+        "regions",
+        "what labels: the regions that a patch has shares of, or one value of the slide's metadata",
+        show="regions|metadata:KEY",
+    )
     rule: Literal["majority", "centre", "threshold", "any"] = option(
         "majority", "how the label is chosen from the shares of the classes"
     )
@@ -267,6 +273,7 @@ class ExportConfig(Model):
                 registry.check("quality", name)
             except UsageError as error:
                 raise ValueError(f"qc_min: {error}") from error
+        self._check_label_from()
         if _holds_arrays(self.container):
             if "format" not in self.model_fields_set:
                 self.__dict__["format"] = RAW
@@ -278,6 +285,25 @@ class ExportConfig(Model):
         if problem := layout_problem(self.layout):
             raise ValueError(f"layout {problem}")
         return self
+
+    def _check_label_from(self) -> None:
+        if self.label_from != "regions" and not self.label_key:
+            raise ValueError("label_from is regions or metadata:KEY")
+        if self.label_key is None:
+            return
+        fields = type(self).model_fields
+        unused = [name for name in _OF_REGIONS if getattr(self, name) != fields[name].default]
+        if unused:
+            raise ValueError(
+                f"label_from = {self.label_from} labels whole slides; {', '.join(unused)} would "
+                "not be used"
+            )
+
+    @property
+    def label_key(self) -> str | None:
+        """Key of the metadata whose value labels all patches of a slide; None for regions."""
+        kind, _, key = self.label_from.partition(":")
+        return key.strip() or None if kind == "metadata" else None
 
     def grid_spec(self) -> GridSpec:
         """Return the part that says which boxes."""
@@ -321,6 +347,9 @@ class ExportConfig(Model):
             min_tissue=None if self.tissue == "none" else self.min_tissue,
         )
 
+
+_OF_REGIONS = ("rule", "min_share", "overlap", "priority", "labels")
+"""Options of labels that come from shares of regions, and of no others."""
 
 RAW = "raw"
 

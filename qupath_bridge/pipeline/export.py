@@ -21,6 +21,7 @@ from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.outputs.csv_file import write_csv
 from qupath_bridge.patches import ids
 from qupath_bridge.schemas import RunRecord
+from qupath_bridge.sources.joining import JoinedTable
 from qupath_bridge.stores import local_path
 from qupath_bridge.timing import add, step
 
@@ -175,6 +176,7 @@ def choose_inputs(
     output: Output,
     known: Iterable[Slide],
     said: Mapping[SlideKey, tuple[Correction, ...]] = FrozenDict(),
+    table: JoinedTable | None = None,
 ) -> dict[SlideKey, SlideInputs]:
     """Return the inputs of slides: those that a run that is resumed froze, else those of now.
 
@@ -187,6 +189,8 @@ def choose_inputs(
         All slides of the projects.
     said : mapping of SlideKey to tuple of Correction
         Corrections that were read just now.
+    table : JoinedTable, optional
+        What the option ``metadata`` names; not read where every slide has frozen inputs.
 
     Raises
     ------
@@ -205,7 +209,8 @@ def choose_inputs(
     new = [slide for slide in slides if slide_key(slide) not in before]
     if not new:
         return before
-    return {**read_inputs(new, options, known=known, output=output, said=said), **before}
+    read = read_inputs(new, options, known=known, output=output, said=said, table=table)
+    return {**read, **before}
 
 
 def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:

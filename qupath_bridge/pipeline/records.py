@@ -326,6 +326,7 @@ def facts_record(
         "plan_digest": plan.digest,
         "annotation_digest": plan.annotation_digest,
         "annotations_origin": plan.annotations_origin,
+        "slide_label": plan.slide_label,
         "annotations": {a.id: annotation_record(a) for a in plan.annotations},
         "class_colors": {
             path: list(color)

@@ -234,7 +234,8 @@ def _process(
     path = slide_path(slide)
     with step("open"):
         inputs = load_inputs(output, task.inputs)
-        data = read_annotations(inputs.applied(slide), task.config)
+        slide = inputs.applied(slide)
+        data = read_annotations(slide, task.config)
         opened = open_reader(path, name=task.options.reader, on_bad_tile=task.config.on_bad_tile)
     with opened as reader:
         with step("plan"):
