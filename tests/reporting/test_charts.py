@@ -51,7 +51,7 @@ def test_dots_of_a_range_stand_at_their_values_and_far_ones_are_marked():
     rows = [Range("a", 0.0, 2.0, 4.0), Range("b", 6.0, 8.0, 10.0, True, "slide-2")]
     chart = ranges("focus", rows, [5.0])
     near, far = (float(one.get("cx")) for one in parsed(chart).iter("circle"))
-    lines = [one for one in parsed(chart).iter("line")]
+    lines = list(parsed(chart).iter("line"))
     limit = next(float(one.get("x1")) for one in lines if one.get("class") == "limit")
     assert (near + far) / 2 == pytest.approx(limit, abs=0.1)
     assert [one.get("class") for one in parsed(chart).iter("g")] == ["near", "far"]

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_where_nothing_fits_the_least_is_taken():
 
 
 def test_each_detail_shows_less_than_the_one_before():
-    for more, less in zip(DETAILS, DETAILS[1:], strict=False):
+    for more, less in itertools.pairwise(DETAILS):
         assert all(a >= b for a, b in zip(more, less, strict=True))
 
 

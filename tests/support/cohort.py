@@ -1,4 +1,4 @@
-"""A cohort to look at: real slides, and one slide as five hospitals would have stained and scanned it.
+"""A cohort to look at: real slides, and one slide as five hospitals would have scanned it.
 
 ``python -m tests.support.cohort FOLDER`` writes it: a plain folder of slides with a table. The
 hospitals are synthetic: a colour cast per channel and a brightness, the same each time.
