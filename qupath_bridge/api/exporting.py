@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
@@ -25,7 +25,6 @@ from qupath_bridge.pipeline.progress import Progress, watch
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import Survey, survey, survey_plans
 from qupath_bridge.roundtrip import provenance as _provenance
-from qupath_bridge.roundtrip.corrections import SlideCorrections, collect_corrections
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
 from qupath_bridge.timing import collect, step
@@ -41,6 +40,9 @@ from .opening import (
     slides_of,
 )
 from .planning import select
+
+if TYPE_CHECKING:
+    from qupath_bridge.roundtrip.corrections import SlideCorrections
 
 
 def export(
@@ -168,6 +170,11 @@ def _collect(slides: Sequence[Slide], options: RunOptions) -> tuple[SlideCorrect
                 "other than 'auto'."
             )
         return ()
+    projects = {slide.project.place: slide.project for slide in slides if not slide.project.plain}
+    if not any(map(_provenance.run_folders, projects.values())):
+        return ()  # before the first run there is nothing that anybody could have corrected
+    from qupath_bridge.roundtrip.corrections import collect_corrections
+
     return collect_corrections(slides, options.reviewer)
 
 

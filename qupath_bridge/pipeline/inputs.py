@@ -25,7 +25,6 @@ from qupath_bridge.patches.corrections import Correction, from_lines, to_lines
 from qupath_bridge.regular_files import MAX_RECORD_BYTES, read_regular
 from qupath_bridge.schemas import INPUT_NAME, ProjectRunRecord, RunRecord, parse_json
 from qupath_bridge.sources.corrections import read_corrections
-from qupath_bridge.sources.live import read_live_files, with_live_annotations
 from qupath_bridge.stores import local_path
 from qupath_bridge.stores.local import LocalStore
 
@@ -77,7 +76,11 @@ class SlideInputs(OneLine):
 
     def applied(self, slide: Slide) -> Slide:
         """Return the slide as it is planned."""
-        return slide if self.live is None else with_live_annotations(slide, self.live)
+        if self.live is None:
+            return slide
+        from qupath_bridge.sources.live import with_live_annotations
+
+        return with_live_annotations(slide, self.live)
 
     def annotations_origin(self, slide: Slide) -> Literal["project", "geojson", "live"]:
         """Return where the annotations of a slide come from."""
@@ -189,6 +192,8 @@ def _live(
 ) -> dict[SlideKey, bytes]:
     if folder is None:
         return {}
+    from qupath_bridge.sources.live import read_live_files
+
     by_entry = _one_project(slides, "live_annotations", known)
     return {by_entry[k]: content for k, content in read_live_files(folder, by_entry).items()}
 
