@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import json
 import platform
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import metadata
@@ -80,6 +81,7 @@ LIBRARIES = (
     "pyarrow",
     "paquo",
 )
+_VERSION = re.compile(r"^Version: (\S+)$", re.MULTILINE)
 
 
 def timestamp() -> str:
@@ -207,7 +209,10 @@ def library_versions() -> dict[str, str | None]:
     versions: dict[str, str | None] = {}
     for name in LIBRARIES:
         try:
-            versions[name] = metadata.version(name)
+            found = metadata.distribution(name)
+            # Parsing the whole of the metadata takes longer than planning a slide.
+            line = _VERSION.search(found.read_text("METADATA") or "")
+            versions[name] = line[1] if line else found.version
         except metadata.PackageNotFoundError:
             versions[name] = None
     return versions
@@ -263,7 +268,7 @@ def run_record(
             "name": "qupath-bridge",
             "version": __version__,
             "python": platform.python_version(),
-            "platform": platform.platform(),
+            "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",
             "libraries": library_versions(),
         },
         "encoder": {

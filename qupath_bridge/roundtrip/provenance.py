@@ -22,14 +22,12 @@ from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.pipeline.recorded_runs import folder_beside, load_run_record, run_folders
 from qupath_bridge.pipeline.run import Run
-from qupath_bridge.pipeline.verify import check_intact
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.qupath.geojson import Tile, write_tiles
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
 from qupath_bridge.stores.local import LocalStore
 
-from .backups import backups_of
 from .tile_files import digest_of, tile_file
 from .tile_tables import RULE_KEY, RUN_KEY
 
@@ -224,6 +222,8 @@ def ensure_provenance(
     known = {folder.name: folder for folder in run_folders(project.info)}
     run_id = find_run(project.info, run)
     if run != run_id:
+        from qupath_bridge.pipeline.verify import check_intact
+
         check_intact(open_output(run))
     if run_id in known:
         return run_id, Provenance(known[run_id])
@@ -326,6 +326,8 @@ def find_run_to_undo(project: ProjectInfo, run: str) -> str:
     OutputError
         If it is neither.
     """
+    from .backups import backups_of
+
     stored = {backup.run_id: backup.out for backup in backups_of(project.folder)}
     try:
         return run if run in stored else find_run(project, run)
