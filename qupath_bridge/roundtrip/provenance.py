@@ -6,6 +6,7 @@ of QuPath's own files is touched.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.index import rows_of
 from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.places import check_inside
+from qupath_bridge.pipeline.pseudonyms import OPEN, Names, is_pseudonym
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import project_names
 from qupath_bridge.pipeline.verify import check_intact
@@ -58,7 +60,9 @@ class Provenance(OneLine):
     warning: str | None = None
 
 
-def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None) -> Provenance:
+def write_provenance(
+    project: ProjectInfo, run: Run, recorded: str | None = None, *, names: Names = OPEN
+) -> Provenance:
     """Write a run's folder into its project.
 
     ``<project>/qupath_bridge/runs/<run id>/`` gets a copy of ``run.json`` with the place of the
@@ -73,13 +77,15 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
     recorded : str, optional
         The project file as the run has it, where the project moved since; see
         :func:`recorded_project`.
+    names : Names
+        Those of the run. The project has the names behind pseudonyms: they are its own.
 
     Raises
     ------
     OutputError
         If neither place can be written.
     """
-    recorded = recorded or project.place
+    recorded = recorded or names.hide(project.place)
     if project.plain:
         return Provenance(_write_beside_patches(project, run, recorded))
     place = project.bridge_folder / "runs" / run.run_id
@@ -88,7 +94,7 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
         if not project.folder.is_dir():
             raise OutputError(f"{project.folder} is not there any more.")
         check_inside(place, project.folder)
-        _write(LocalStore(place), project, run, recorded)
+        _write(LocalStore(place), project, run, recorded, names)
     except OutputError as error:
         if local_path(run.url) is None:
             raise
@@ -123,11 +129,15 @@ def folder_beside(out: Path, projects: Sequence[Mapping[str, Any]], recorded: st
     if len(projects) == 1:
         return folder
     # Entry IDs are small numbers, which every project has.
+    if is_pseudonym(recorded):
+        return folder / recorded
     names = project_names(Path(project["path"]).parent for project in projects)
     return folder / names[Path(recorded).parent.resolve()]
 
 
-def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> None:
+def _write(
+    store: LocalStore, project: ProjectInfo, run: Run, recorded: str, names: Names = OPEN
+) -> None:
     listed = class_colors(project.classes)
     labels = tuple(run.record["labels"])
     digests = {}
@@ -145,7 +155,7 @@ def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> 
                 digests[entry_id] = digest_of(path)
         else:
             store.delete(tile_file(entry_id))
-        store.put(f"{entry_id}.json", records.dump_json(facts))
+        store.put(f"{entry_id}.json", records.dump_json(names.reveal(facts)))
     # The record comes last: a folder without one is not a run.
     record = {
         **run.record,
@@ -154,7 +164,15 @@ def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> 
         "tiles": digests,
         "failures": [f for f in run.report["failures"] if f["project"] == recorded],
     }
+    record = {**names.reveal(record), "command": _command(record["command"], names)}
     store.put(records.RUN_FILE, records.dump_json(record), durable=True)
+
+
+def _command(words: list[str], names: Names) -> list[str]:
+    """Return the words behind a command, which is one pseudonym as a whole."""
+    if words and is_pseudonym(words[0]) and not is_pseudonym(text := names.reveal(words[0])):
+        return [str(word) for word in json.loads(text)]
+    return words
 
 
 def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], Rows]]:
