@@ -223,7 +223,7 @@ def corrections(
 
 
 @app.command("write-back", cls=Command)
-@takes_options("entry", "engine", "qupath")
+@takes_options("entry", "engine", "qupath", "pseudonymise")
 def write_back(
     project: ProjectArgument,
     given: Given,

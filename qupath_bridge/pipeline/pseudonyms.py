@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -27,6 +27,7 @@ from qupath_bridge.config import RunOptions, Selection
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import Slide
+from qupath_bridge.qupath.files.uris import parse_path
 from qupath_bridge.regular_files import read_regular
 from qupath_bridge.schemas import PseudonymRecord, first_fault, parse_json
 
@@ -116,12 +117,15 @@ class Pseudonyms(OpenNames):
     key : bytes
     kept : collection of str
         Keys of the metadata that are no secret.
+    places : collection of str
+        Places that the options name, which messages may name too.
     known : mapping of str to str
         Names by pseudonym, as far as the key file lists them.
     """
 
     key: bytes = field(repr=False)
     kept: Collection[str] = ()
+    places: Collection[str] = ()
     known: Mapping[str, str] = FrozenDict()
 
     @property
@@ -139,7 +143,7 @@ class Pseudonyms(OpenNames):
 
     def hide_in(self, text: str, slides: Iterable[Slide]) -> str:
         """Return a text with pseudonyms in place of all that names these slides."""
-        terms = {term for slide in slides for term in _terms(slide)}
+        terms = {*self.places, *(term for slide in slides for term in _terms(slide))}
         for term in sorted(terms, key=len, reverse=True):
             text = re.sub(rf"(?<!\w){re.escape(term)}(?!\w)", self.hide(term), text)
         return text
@@ -176,7 +180,10 @@ class Pseudonyms(OpenNames):
         return replace(
             failure,
             slide_name=self.hide(failure.slide_name),
-            error=self.hide_in(failure.error, slides),
+            # Where a file was looked for is the secret itself.
+            error=f"The slide file {self.hide(failure.missing)} was not found."
+            if failure.missing
+            else self.hide_in(failure.error, slides),
             hint=failure.hint and self.hide_in(failure.hint, slides),
             project=failure.project and self.hide(failure.project),
             missing=failure.missing and self.hide(failure.missing),
@@ -217,7 +224,7 @@ class Pseudonyms(OpenNames):
         command: Iterable[str],
     ) -> dict[str, str]:
         """Return every name that a run may hide, by pseudonym."""
-        texts = {term for slide in slides for term in _terms(slide)}
+        texts = {*self.places, *(term for slide in slides for term in _terms(slide))}
         texts |= set(_texts([options.as_json(), selection.as_json()]))
         texts.add(json.dumps(list(command)))
         return {self.hide(text): text for text in texts if text}
@@ -230,15 +237,21 @@ Names = OpenNames
 def _terms(slide: Slide) -> Iterable[str]:
     """Yield all that names a slide: its name, files and folders, and those of its project."""
     yield slide.name
-    for path in (slide.path, slide.project.path.absolute()):
+    stored = None if slide.uri is None else parse_path(slide.uri)
+    for path in (slide.path, stored, slide.project.path.absolute()):
         if path is not None:
-            yield from (str(path), path.name, path.stem)
-            yield from (str(folder) for folder in path.parents if folder != folder.parent)
+            yield from (path.name, path.stem, *_paths(path))
     yield Path(slide.name).stem
     yield slide.project.folder.name
     yield slide.project.name
     if slide.uri is not None:
         yield slide.uri
+
+
+def _paths(path: PurePath) -> Iterable[str]:
+    """Yield a path and the folders above it, as texts."""
+    yield str(path)
+    yield from (str(folder) for folder in path.parents if folder.name)
 
 
 def _texts(value: Any) -> Iterable[str]:
@@ -300,7 +313,10 @@ def names_of(options: RunOptions) -> Names:
             f"pseudonymise: {path}: {error.strerror}.", hint="Name the key file of the run."
         ) from error
     key, known = _load(path, (state.st_mtime_ns, state.st_size))
-    return Pseudonyms(key, frozenset(options.metadata_keep), known)
+    values = options.as_json()
+    named = (text for name in _PLACES for text in _texts(values[name]))
+    places = {each for text in named if "/" in text or "\\" in text for each in _paths(Path(text))}
+    return Pseudonyms(key, frozenset(options.metadata_keep), frozenset(places), known)
 
 
 def register_names(

@@ -21,7 +21,7 @@ from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.index import rows_of
 from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.places import check_inside
-from qupath_bridge.pipeline.pseudonyms import OPEN, Names, is_pseudonym
+from qupath_bridge.pipeline.pseudonyms import OPEN, Names, check_key, is_pseudonym
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.survey import project_names
 from qupath_bridge.pipeline.verify import check_intact
@@ -239,7 +239,7 @@ def _measurements(row: Mapping[str, Any], zeros: Mapping[str, float]) -> dict[st
 
 
 def ensure_provenance(
-    project: Project, run: str, *, dry_run: bool = False
+    project: Project, run: str, *, dry_run: bool = False, names: Names = OPEN
 ) -> tuple[str, Provenance]:
     """Write a run into its project unless it is there already.
 
@@ -250,6 +250,8 @@ def ensure_provenance(
         Id of a run of the project, or an output.
     dry_run : bool
         Write nothing; the result says where it would be written.
+    names : Names
+        Those of the run.
 
     Returns
     -------
@@ -269,10 +271,10 @@ def ensure_provenance(
     if run_id in known:
         return run_id, Provenance(known[run_id])
     finished = Run.load(run)
-    recorded = recorded_project(project, finished)
+    recorded = recorded_project(project, finished, names)
     if dry_run:
         return run_id, Provenance(project.info.bridge_folder / "runs" / run_id)
-    return run_id, write_provenance(project.info, finished, recorded)
+    return run_id, write_provenance(project.info, finished, recorded, names=names)
 
 
 _RUN_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
@@ -280,21 +282,29 @@ _RUN_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 COMPARED = ("entry_id", "slide_name", "uri", "coordinates")
 
 
-def recorded_project(project: Project, run: Run) -> str:
+def recorded_project(project: Project, run: Run, names: Names = OPEN) -> str:
     """Return the file of a project as a run has it; the project may have moved since.
+
+    ``names`` are those of the run: pseudonyms tell nobody whether it is of this project.
 
     Raises
     ------
+    UsageError
+        If the run has pseudonyms, and ``names`` are not those of its key.
     OutputError
         If the run was exported from another project, or cannot say from which of several.
     """
+    check_key(run.record["pseudonyms"], names, needed=True)
     parts: dict[str, list[Mapping[str, Any]]] = {}
     committed = {
-        facts["slide_id"]: {key: facts[key] for key in COMPARED} for facts, _ in _slides_of(run)
+        facts["slide_id"]: names.reveal({key: facts[key] for key in COMPARED})
+        for facts, _ in _slides_of(run)
     }
     for slide in run.record["slides"]:
-        parts.setdefault(slide["project"], []).append(committed.get(slide["slide_id"], slide))
-    here = project.info.place
+        parts.setdefault(slide["project"], []).append(
+            committed.get(slide["slide_id"], names.reveal(slide))
+        )
+    here = names.hide(project.info.place)
     candidates = [here] if here in parts else list(parts)
     problems = {place: _differs(project, run, parts[place]) for place in candidates}
     fitting = [place for place, problem in problems.items() if problem is None]

@@ -83,7 +83,7 @@ def test_new_project_opens_in_qupath_as_its_own_import(slides, qupath):
         assert entry["metadata"] == {"patient": f"{number:03}"}
         with qb.open_reader(plain[entry["name"]].path) as reader:
             assert entry["size"] == list(reader.size)
-            pixel = reader.read(Box(3, 5, 1, 1), (1, 1))[0, 0]
+            pixel = reader.read(Box(3, 5, 1, 1), (1, 1))[0][0, 0]
             assert entry["pixel"] == int.from_bytes(bytes(pixel.tolist()), "big")
     after = json.loads(made.path.read_bytes())
     assert [image["serverBuilder"] for image in after["images"]] == [

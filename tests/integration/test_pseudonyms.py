@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import stat
 import tarfile
 
@@ -155,11 +156,17 @@ def test_who_has_the_key_works_on_as_before(hospital, tmp_path, capsys, runner):
     assert run("verify", out) == 2
     assert "without their key file nobody knows" in capsys.readouterr().err
     assert run("verify", out, "--pixels", "0") == 0
-    assert run("write-back", project, "--run", out, "--direct") == 0
+    assert run("write-back", project, "--run", out, "--direct", "--force") == 0
     assert run(*words, "--update") == 0
     run_id = qb.Run.load(out).run_id
     facts = project.parent / "qupath_bridge/runs" / run_id / "run.json"
     record = json.loads(facts.read_text())
+    shutil.rmtree(facts.parent)
+    assert run("write-back", project, "--run", out) == 2
+    assert "without their key file nobody knows" in capsys.readouterr().err
+    assert run("write-back", project, "--run", out, "--pseudonymise", key) == 0
+    assert json.loads(facts.read_text()) == record
+    assert run("status", project, "--exit-code") == 0
     assert record["options"]["pseudonymise"] == str(key)
     assert record["command"] and not record["command"][0].startswith("p-")
 
