@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         inspect,
         open_project,
         plan,
+        report,
         select,
         slide,
         status,
@@ -105,8 +106,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
-        "status", "corrections", "write_provenance", "write_back", "undo_write_back", "clean",
-        "doctor", "create_project",
+        "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
+        "clean", "doctor", "create_project",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "sources.base": ("Project",),
@@ -166,6 +167,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "estimate",
     "export",
     "verify",
+    "report",
     "status",
     "corrections",
     "create_project",

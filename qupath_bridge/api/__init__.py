@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         install_scripts,
         uninstall_scripts,
     )
-    from .looking import corrections, doctor, inspect, status, stored_data, verify
+    from .looking import corrections, doctor, inspect, report, status, stored_data, verify
     from .opening import INPUTS, OPENING, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
     from .projects import create_project
@@ -90,6 +90,7 @@ _HOMES = {
         "corrections",
         "doctor",
         "inspect",
+        "report",
         "status",
         "stored_data",
         "verify",
@@ -161,6 +162,7 @@ __all__ = [
     "install_scripts",
     "open_project",
     "plan",
+    "report",
     "select",
     "slide",
     "status",

@@ -185,7 +185,10 @@ def _export_slides(
         command=sys.argv if command is None else command, output=local_path(output.url),
     )  # fmt: skip
     with step("plan"):
-        inputs = choose_inputs(slides, options, output, known, table, names)
+        said = {(e.project, e.entry_id): e.statements for e in collected if not e.problem}
+        inputs = choose_inputs(
+            slides, options, output, known, said=said, table=table, shown_names=names
+        )
         key = settings.config.label_key
         inputs = {place: names.inputs(each, key) for place, each in inputs.items()}
         surveyed = survey(slides, settings.config, options, inputs=inputs, shown_names=names)

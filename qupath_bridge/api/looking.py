@@ -108,6 +108,52 @@ def verify(
     )
 
 
+def report(
+    run: Run | Output | Place,
+    out: Place | None = None,
+    *,
+    reader: str = "auto",
+    slide_map: Mapping[str, str] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> str:
+    """Write one HTML page on which everything about a run can be looked at.
+
+    Nothing of it comes from elsewhere: it opens without a network, and can be sent to others. What
+    is read from slides that are not found, or changed since, is left out, and the page says so. A
+    run that is not finished has a page, too.
+
+    Parameters
+    ----------
+    run : Run, Output, path or URL
+    out : path, optional
+        The file; ``report.html`` in the output when not given.
+    reader : str
+        What reads the slide files; that of the run when not given.
+    slide_map : mapping of str to str, optional
+        Old place to new place of slides that moved.
+    on_progress : callable, optional
+        Called with the number of slides that are done, and of all.
+
+    Returns
+    -------
+    str
+        Where the page is.
+
+    Raises
+    ------
+    OutputError
+        If there is no run, or the page would replace a file that is not a report.
+    UsageError
+        If there is no such reader.
+    """
+    from qupath_bridge.reporting.report import write_report
+
+    return write_report(
+        output_of(run), None if out is None else Path(out),
+        reader=reader, slide_map=slide_map or {}, on_progress=on_progress,
+    )  # fmt: skip
+
+
 def doctor(qupath: Place | None = None) -> tuple[Check, ...]:
     """Return what is installed, what is missing, and how to get it."""
     from qupath_bridge.pipeline.doctor import checks

@@ -167,6 +167,23 @@ def verify(
 
 
 @app.command(cls=Command)
+@takes_options("reader", "slide_map")
+def report(
+    out: OutArgument,
+    given: Given,
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The page (report.html in OUT)."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Write one HTML page to look at: slides, patches, what was dropped, quality, corrections."""
+    from .report import run_report
+
+    return run_report(out, file, given, as_json=json)
+
+
+@app.command(cls=Command)
 @takes_options("break_lock")
 def clean(out: OutArgument, given: Given, json: Json = False) -> int:
     """Remove what abandoned runs left in an output."""

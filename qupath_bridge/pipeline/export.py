@@ -53,6 +53,7 @@ from .task import SlideResult, SlideTask
 if TYPE_CHECKING:
     from qupath_bridge.model import Slide
     from qupath_bridge.outputs.row_batches import Rows
+    from qupath_bridge.patches.corrections import Correction
 
 __all__ = ["choose_inputs", "finish_run", "run_export"]
 
@@ -181,6 +182,7 @@ def choose_inputs(
     options: RunOptions,
     output: Output,
     known: Iterable[Slide],
+    said: Mapping[SlideKey, tuple[Correction, ...]] = FrozenDict(),
     table: JoinedTable | None = None,
     shown_names: Names = OPEN,
 ) -> dict[SlideKey, SlideInputs]:
@@ -193,6 +195,8 @@ def choose_inputs(
     output : Output
     known : iterable of Slide
         All slides of the projects.
+    said : mapping of SlideKey to tuple of Correction
+        Corrections that were read just now.
     table : JoinedTable, optional
         What the option ``metadata`` names; not read where every slide has frozen inputs.
     shown_names : Names
@@ -215,7 +219,8 @@ def choose_inputs(
     new = [slide for slide in slides if slide_key(slide) not in before]
     if not new:
         return before
-    return {**read_inputs(new, options, known=known, output=output, table=table), **before}
+    read = read_inputs(new, options, known=known, output=output, said=said, table=table)
+    return {**read, **before}
 
 
 def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:

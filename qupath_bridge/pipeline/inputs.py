@@ -27,10 +27,10 @@ from qupath_bridge.schemas import INPUT_NAME, ProjectRunRecord, RunRecord, parse
 from qupath_bridge.sources.corrections import read_corrections
 from qupath_bridge.sources.joining import JoinedTable, merged
 from qupath_bridge.sources.live import read_live_files, with_live_annotations
-from qupath_bridge.stores import local_path
 from qupath_bridge.stores.local import LocalStore
 
 from . import records
+from .recorded_runs import places_beside
 
 __all__ = [
     "NO_INPUTS",
@@ -116,6 +116,7 @@ def read_inputs(
     *,
     known: Iterable[Slide] = (),
     output: Output | None = None,
+    said: Mapping[SlideKey, tuple[Correction, ...]] = FrozenDict(),
     table: JoinedTable | None = None,
 ) -> dict[SlideKey, SlideInputs]:
     """Read the inputs of slides as they are now.
@@ -128,7 +129,9 @@ def read_inputs(
     known : iterable of Slide
         All slides of the project, where ``slides`` are a part of them.
     output : Output, optional
-        Where corrections are, too, whose project cannot be written.
+        Whose run may be one that was corrected, and that the project does not have any more.
+    said : mapping of SlideKey to tuple of Correction
+        Corrections that were read just now, which are not read again.
     table : JoinedTable, optional
         The table, where it is read already.
 
@@ -148,21 +151,22 @@ def read_inputs(
     table = table or joined_table(options, known or slides)
     if table is not None:
         table.check(slides)
-    said = _corrections(slides, options.corrections, known, output)
+    collected = _corrections(slides, options.corrections, known, said)
     live = _live(slides, options.live_annotations, known)
     labels: dict[tuple[str, str], tuple[str, ...] | None] = {}
     found = {}
     for slide in slides:
         key = slide_key(slide)
         shown = {}
-        for run_id in {one.run_id for one in said.get(key, ())}:
+        corrections = collected.get(key, ())
+        for run_id in {one.run_id for one in corrections}:
             place = (slide.project.place, run_id)
             if place not in labels:
                 labels[place] = _labels_of(slide.project, run_id, output)
             if (names := labels[place]) is not None:
                 shown[run_id] = names
         metadata = {} if table is None else table.values(slide)
-        inputs = SlideInputs(said.get(key, ()), shown, live.get(key), metadata)
+        inputs = SlideInputs(corrections, shown, live.get(key), metadata)
         if inputs != NO_INPUTS:
             found[key] = inputs
     return found
@@ -181,17 +185,16 @@ def slide_key(slide: Slide) -> SlideKey:
 
 
 def _corrections(
-    slides: Sequence[Slide], wanted: str, known: Iterable[Slide], output: Output | None
+    slides: Sequence[Slide],
+    wanted: str,
+    known: Iterable[Slide],
+    said: Mapping[SlideKey, tuple[Correction, ...]],
 ) -> dict[SlideKey, tuple[Correction, ...]]:
     if wanted == NONE:
         return {}
     if wanted == AUTO:
-        place = None if output is None else local_path(output.url)
-        beside = () if place is None else (place / "provenance" / "corrections",)
-        return {
-            slide_key(slide): read_corrections(slide.project, slide.entry_id, beside=beside)
-            for slide in slides
-        }
+        new = [slide for slide in slides if slide_key(slide) not in said]
+        return {**_collected(new), **said}
     path = Path(wanted)
     by_entry = _one_project(slides, "corrections", known)
     found: dict[SlideKey, list[Correction]] = {}
@@ -204,6 +207,21 @@ def _corrections(
             )
         found.setdefault(by_entry[entry_id], []).append(correction)
     return {key: tuple(each) for key, each in found.items()}
+
+
+def _collected(slides: Sequence[Slide]) -> dict[SlideKey, tuple[Correction, ...]]:
+    """Read what was collected: in the projects, and beside the patches of their runs."""
+    projects = {slide.project.place: slide.project for slide in slides}
+    beside = {
+        place: [folder / CORRECTIONS for folder in places_beside(project)]
+        for place, project in projects.items()
+    }
+    return {
+        slide_key(slide): read_corrections(
+            slide.project, slide.entry_id, beside=beside[slide.project.place]
+        )
+        for slide in slides
+    }
 
 
 def _read(path: Path) -> bytes:

@@ -220,7 +220,8 @@ class Plan:
         if patch is None:
             name = self.table.patch_id(self.slide_id, row)
             raise PlanError(
-                f"{name} is dropped while it is read: quality.", hint="Lower qc_min to keep it."
+                f"{name} is dropped while it is read: quality.",
+                hint="Change qc_min or qc_max to keep it.",
             )
         return decode(patch) if isinstance(patch, bytes) else patch
 
@@ -238,6 +239,7 @@ class Plan:
         size = self.pixel_size
         return {
             "config": self.config.as_json(),
+            "quality": self.config.quality_rules().as_json(),
             "entry_id": self.slide.entry_id,
             "slide_id": self.slide_id,
             "fingerprint": [self.fingerprint.size, self.fingerprint.digest],
@@ -470,7 +472,7 @@ def _parts(config: ExportConfig, reader: Reader) -> FrozenDict[str, str]:
         "encoder": [config.format],
         "tissue": [] if config.tissue == "none" else [registry.split_argument(config.tissue)[0]],
         "stain": [] if config.stain == "none" else [registry.split_argument(config.stain)[0]],
-        "quality": sorted(config.qc_min),
+        "quality": list(config.quality_rules().measures),
     }
     parts = {
         kind: ", ".join(registry.version(kind, name) for name in names)

@@ -5,12 +5,10 @@ Slides are read one after the other; only a few facts of each are kept in memory
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import (
@@ -42,14 +40,10 @@ from .scale import mixture_warning, resolve_scale
 from .slide_files import read_annotations, slide_path
 from .slide_labels import check_label_key, metadata_values
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 __all__ = [
     "SlideFacts",
     "Survey",
     "name_slides",
-    "project_names",
     "survey",
     "survey_plans",
 ]
@@ -195,7 +189,7 @@ def name_slides(slides: Iterable[Slide], shown_names: Names = OPEN) -> dict[tupl
         If two slides get the same name.
     """
     slides = list(slides)
-    folders = project_names(slide.project.folder for slide in slides)
+    folders = ids.project_names(slide.project.folder for slide in slides)
     names: dict[tuple[str, str], str] = {}
     users: dict[str, Slide] = {}
     for slide in slides:
@@ -210,19 +204,6 @@ def name_slides(slides: Iterable[Slide], shown_names: Names = OPEN) -> dict[tupl
                 hint="Export them into one output each, with the option entry.",
             )
         names[slide_key(slide)] = name
-    return names
-
-
-def project_names(folders: Iterable[Path]) -> dict[Path, str]:
-    """Return a name for the folder of each project, by its resolved path; no two are equal."""
-    places = {folder.resolve() for folder in folders}
-    shown = Counter(ids.slug(place.name).lower() for place in places)
-    names = {}
-    for place in places:
-        name = ids.slug(place.name)
-        if shown[name.lower()] > 1:
-            name += "-" + hashlib.sha256(str(place).encode()).hexdigest()[:8]
-        names[place] = name
     return names
 
 

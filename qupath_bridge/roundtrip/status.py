@@ -30,6 +30,7 @@ from qupath_bridge.pipeline.inputs import (
     slide_key,
 )
 from qupath_bridge.pipeline.plan import Plan, plan_slide
+from qupath_bridge.pipeline.recorded_runs import load_run_record, run_folders
 from qupath_bridge.pipeline.records import (
     RUN_FILE,
     annotation_record,
@@ -42,7 +43,6 @@ from qupath_bridge.sources.base import Project
 from qupath_bridge.stores.local import LocalStore
 
 from .changes import tile_changes, tile_names
-from .provenance import load_run_record, run_folders
 from .tile_files import read_run_tiles
 
 __all__ = ["EntryStatus", "RunStatus", "status"]
