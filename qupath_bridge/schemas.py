@@ -18,6 +18,7 @@ __all__ = [
     "CorrectionKind",
     "CorrectionRecord",
     "ProjectRunRecord",
+    "PseudonymRecord",
     "Record",
     "ReportRecord",
     "RunRecord",
@@ -93,6 +94,7 @@ class RunRecord(Record):
     labels: dict[str, str]
     slides: list[_RunSlide]
     inputs: dict[InputName, str] | None
+    pseudonyms: str | None
     rows: dict[str, str]
     run_digest: str | None
 
@@ -263,6 +265,13 @@ class ChangeRecord(Record):
     after: str | None
     removed: list[str]
     added: list[str]
+
+
+class PseudonymRecord(Record):
+    """A key file of pseudonyms."""
+
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    names: dict[Annotated[str, Field(pattern=r"^p-[a-z2-7]{20}$")], str]
 
 
 CorrectionKind = Literal["corrected", "confirmed", "rejected", "withdrawn"]

@@ -28,6 +28,7 @@ from qupath_bridge.pipeline.plan import Failure, Plan, Plans
 from qupath_bridge.pipeline.profile import Profile
 from qupath_bridge.pipeline.progress import Progress, watch
 from qupath_bridge.pipeline.recorded_runs import run_folders
+from qupath_bridge.pipeline.pseudonyms import OPEN, Names, register_names
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.slide_labels import check_label_key, label_names
 from qupath_bridge.pipeline.survey import Survey, survey, survey_plans
@@ -140,7 +141,10 @@ def _export_source(
                 hint="Give selection and config to plan, or export slides.",
             )
         refuse_opening(options)
-        if unused := sorted(set(options.changed()) & {*INPUTS, "reviewer", "create_project"}):
+        if unused := sorted(
+            set(options.changed())
+            & {*INPUTS, "reviewer", "create_project", "pseudonymise", "metadata_keep"}
+        ):
             raise UsageError(
                 f"Plans have their inputs already; {', '.join(unused)} would not be used.",
                 hint="Give them to plan, or export slides.",
@@ -176,11 +180,21 @@ def _export_slides(
     """Export selected slides of projects that are open."""
     options = settings.options
     collected = _collect(slides, options)
+    names = register_names(
+        options, slides, selection=settings.selection,
+        command=sys.argv if command is None else command, output=local_path(output.url),
+    )  # fmt: skip
     with step("plan"):
         said = {(e.project, e.entry_id): e.statements for e in collected if not e.problem}
-        inputs = choose_inputs(slides, options, output, known, said=said, table=table)
-        surveyed = survey(slides, settings.config, options, inputs=inputs)
-    run = _export(surveyed, output, settings, projects, {}, failures, on_progress, cancel, command)
+        inputs = choose_inputs(
+            slides, options, output, known, said=said, table=table, shown_names=names
+        )
+        key = settings.config.label_key
+        inputs = {place: names.inputs(each, key) for place, each in inputs.items()}
+        surveyed = survey(slides, settings.config, options, inputs=inputs, shown_names=names)
+    run = _export(
+        surveyed, output, settings, projects, {}, failures, on_progress, cancel, command, names
+    )
     # A run that is resumed has its values already, and may have lost the table.
     joined = () if table is None or options.resume else table.warnings
     problems = (
@@ -238,6 +252,9 @@ def _export_new_project(
         )  # fmt: skip
     return dataclasses.replace(run, warnings=(*joined, *run.warnings))
 
+
+_OF_SLIDES = ("reviewer", "create_project", "pseudonymise", "metadata_keep")
+"""Options, besides those of inputs, that plans cannot have any more."""
 
 ADDED = (
     "annotations", "skip_bad_features", "slide_map", "search", "create_project", *JOINING,
@@ -319,6 +336,7 @@ def _export(
     on_progress: Callable[[Progress], None] | None,
     cancel: Cancel | None,
     command: Sequence[str] | None,
+    names: Names = OPEN,
 ) -> Run:
     options = settings.options
     name, argument = registry.split_argument(options.runner)
@@ -333,7 +351,7 @@ def _export(
             surveyed, output, settings, runner,
             expected=expected, failures=failures,
             projects=[{**record, "path": path} for path, record in records.items()],
-            command=sys.argv if command is None else command,
+            command=sys.argv if command is None else command, names=names,
             progress=listener, cancel=cancel,
         )  # fmt: skip
     empty = warn_of_empty((s["slide_name"], s["written"], s["dropped"]) for s in run)
@@ -343,7 +361,7 @@ def _export(
         in_files = local_path(run.url) is not None
         with step("commit"):
             written = [
-                _provenance.write_provenance(info, run)
+                _provenance.write_provenance(info, run, names=names)
                 for info in infos.values()
                 if in_files or not info.plain
             ]

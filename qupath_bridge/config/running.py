@@ -40,6 +40,7 @@ class RunOptions(Model):
             "provenance",
             "create_project",
         ),
+        "privacy": ("pseudonymise", "metadata_keep"),
         "running": (
             "workers",
             "runner",
@@ -105,6 +106,16 @@ class RunOptions(Model):
         show="DIR",
     )
 
+    pseudonymise: Path | None = option(
+        None,
+        "put pseudonyms in place of the names of slides, files and folders; the key file is made "
+        "if it is not there, and turns them back",
+        show="KEYFILE",
+    )
+    metadata_keep: Strings = option(
+        (), "metadata that pseudonymised patches keep; may be repeated", show="KEY"
+    )
+
     workers: int | None = option(
         None, "number of workers; the number of cores when not given", show="N", ge=1
     )
@@ -149,6 +160,13 @@ class RunOptions(Model):
             raise ValueError("annotations and live_annotations exclude each other; give one")
         if self.skip_bad_features and self.annotations is None:
             raise ValueError("skip_bad_features needs annotations, the GeoJSON files")
+        if self.metadata_keep and self.pseudonymise is None:
+            raise ValueError("metadata_keep needs pseudonymise, the key file")
+        if self.pseudonymise is not None and self.live_annotations is not None:
+            raise ValueError(
+                "pseudonymise and live_annotations exclude each other: what somebody wrote into "
+                "annotations would be kept with the run"
+            )
         if self.metadata_key != "slide" and self.metadata is None:
             raise ValueError("metadata_key needs metadata, the table")
         return self

@@ -40,6 +40,7 @@ from qupath_bridge.readers.base import Fingerprint, Reader
 from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
 from .patch_pixels import PatchPixels
 from .pixels import read_thumbnail
+from .pseudonyms import OPEN, Names
 from .scale import resolve_scale
 from .slide_files import missing_place, read_annotations, slide_path
 from .slide_labels import slide_rule
@@ -158,6 +159,7 @@ class Plan:
     annotations_origin: str = "project"
     inputs: SlideInputs = NO_INPUTS
     warnings: tuple[str, ...] = ()
+    names: Names = OPEN
 
     def __len__(self) -> int:
         return len(self.table)
@@ -397,6 +399,7 @@ def make_plan(
     slide_id: str | None = None,
     reader_name: str = "auto",
     inputs: SlideInputs = NO_INPUTS,
+    names: Names = OPEN,
 ) -> Plan:
     """Plan a slide whose annotations are read and whose file is open; see :func:`plan_slide`."""
     spec, rule = config.grid_spec(), slide_rule(slide, config)
@@ -451,6 +454,7 @@ def make_plan(
         corrections=planned.corrections,
         annotations_origin=inputs.annotations_origin(slide),
         inputs=inputs,
+        names=names,
         warnings=(
             *scale.notes,
             *tissue_notes,

@@ -30,6 +30,7 @@ from qupath_bridge.qupath.files.classes import class_colors
 from qupath_bridge.readers.base import BadTile
 from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
 
+from .pseudonyms import OPEN, Names
 from .quality import find_outliers
 
 if TYPE_CHECKING:
@@ -240,30 +241,40 @@ def run_record(
     command: Sequence[str],
     started: str,
     failures: Sequence[Failure] = (),
+    names: Names = OPEN,
 ) -> dict[str, Any]:
     """Return what ``run.json`` says at the start of a run.
 
     ``projects`` has the path of each project and what is known of its engine; ``failures`` are
-    slides of the run that failed already.
+    slides of the run that failed already. All of them are open names; ``names`` hides them.
     """
     slides: list[tuple[str | None, ...]] = [
         (
             fact.slide_id,
             fact.slide.entry_id,
-            fact.slide.name,
-            fact.slide.project.place,
+            names.hide(fact.slide.name),
+            names.hide(fact.slide.project.place),
             fact.annotations_origin,
         )
         for fact in survey.slides
     ]
-    slides += [(f.slide_id, f.entry_id, f.slide_name, f.project, None) for f in failures]
+    slides += [
+        (
+            f.slide_id,
+            f.entry_id,
+            names.hide(f.slide_name),
+            f.project and names.hide(f.project),
+            None,
+        )
+        for f in failures
+    ]
     return {
         "schema_version": RUN_SCHEMA_VERSION,
         "run_id": run_id,
         "state": "running",
         "started": started,
         "finished": None,
-        "command": list(command),
+        "command": names.command(command),
         "tool": {
             "name": "qupath-bridge",
             "version": __version__,
@@ -275,10 +286,20 @@ def run_record(
             "name": registry.version("encoder", settings.config.format),
             "portable": encoder_of(settings.config, None).portable,
         },
-        "projects": [dict(project) for project in projects],
-        "selection": settings.selection.as_json(),
+        "projects": [
+            {
+                **project,
+                **{
+                    key: names.hide(project[key])
+                    for key in ("path", "annotations")
+                    if project.get(key)
+                },
+            }
+            for project in projects
+        ],
+        "selection": names.selection(settings.selection),
         "config": settings.config.as_json(),
-        "options": settings.options.as_json(),
+        "options": names.options(settings.options),
         "config_digest": config_digest(settings.config),
         "labels": dict(survey.labels),
         "slides": [
@@ -292,6 +313,7 @@ def run_record(
             for slide_id, entry_id, name, project, origin in slides
         ],
         "inputs": None,
+        "pseudonyms": names.key_id,
         "rows": {},
         "run_digest": None,
     }
@@ -310,23 +332,23 @@ def facts_record(
     ``dropped`` has the number of patches by reason that reading dropped, ``bad_tiles`` the file
     tiles that were read as background, ``quality`` the summary of each quality measure.
     """
-    slide, size = plan.slide, plan.pixel_size
+    slide, size, names = plan.slide, plan.pixel_size, plan.names
     return {
         "schema_version": RUN_SCHEMA_VERSION,
         "run_id": run_id,
         "entry_id": slide.entry_id,
         "slide_id": plan.slide_id,
         "slide_name": slide.name,
-        "project": slide.project.place,
-        "uri": slide.uri,
-        "path": str(plan.path),
+        "project": names.hide(slide.project.place),
+        "uri": slide.uri and names.hide(slide.uri),
+        "path": names.hide(str(plan.path)),
         "fingerprint": {
             "size": plan.fingerprint.size,
             "digest": plan.fingerprint.digest,
             "mtime_ns": plan.fingerprint.mtime_ns,
         },
         "coordinates": {
-            **plan.coordinates.describe(),
+            **_described(plan),
             "pixel_size": None
             if size is None
             else {"x": size.x, "y": size.y, "origin": size.origin},
@@ -358,9 +380,27 @@ def facts_record(
         "corrections": plan.corrections.as_dict(),
         "regions": plan.report.as_dict(),
         "bad_tiles": [list(tile) for tile in sorted(bad_tiles)],
-        "warnings": [*plan.warnings, *bad_tile_warnings(bad_tiles)],
+        "warnings": [
+            *(names.hide_in(text, [slide]) for text in plan.warnings),
+            *bad_tile_warnings(bad_tiles),
+        ],
         "seconds": seconds,
     }
+
+
+def _described(plan: Plan) -> dict[str, Any]:
+    """Return the coordinate map of a plan, in which the place of the slide file stands too."""
+    described = plan.coordinates.describe()
+    return {**described, "builder": _with_uri(described["builder"], plan.names.hide)}
+
+
+def _with_uri(builder: Mapping[str, Any], hide: Callable[[str], str]) -> dict[str, Any]:
+    changed = dict(builder)
+    if "uri" in changed:
+        changed["uri"] = hide(changed["uri"])
+    if "builder" in changed:
+        changed["builder"] = _with_uri(changed["builder"], hide)
+    return changed
 
 
 def bad_tiles_of(facts: Mapping[str, Any]) -> set[BadTile]:

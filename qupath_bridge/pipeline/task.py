@@ -48,6 +48,7 @@ from .opened import slide_of
 from .parallel import available_cores, ordered_map
 from .patch_pixels import PatchPixels, PixelBatch
 from .plan import Failure, Plan, make_plan
+from .pseudonyms import names_of
 from .quality import summarise
 from .records import bad_tile_warnings, bad_tiles_of, facts_record
 from .slide_files import missing_place, read_annotations, slide_path
@@ -210,7 +211,7 @@ def _process_slide(
     slide: Slide | None = None
     try:
         with step("open"):
-            slide = slide_of(task.source, task.entry_id)
+            slide = names_of(task.options).renamed(slide_of(task.source, task.entry_id))
         result = _process(task, slide, progress, cancel)
     except (SlideError, ProjectError, GeometryError, PlanError) as error:
         name = slide.name if slide else task.entry_id
@@ -243,6 +244,7 @@ def _process(
             plan = make_plan(
                 slide, task.config, data, reader,
                 slide_id=task.slide_id, reader_name=task.options.reader, inputs=inputs,
+                names=names_of(task.options),
             )  # fmt: skip
         if task.expected_plan_digest not in (None, plan.digest):
             raise PlanError(
