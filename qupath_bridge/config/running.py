@@ -36,6 +36,7 @@ class RunOptions(Model):
             "live_annotations",
             "preview",
             "provenance",
+            "tissue_annotations",
         ),
         "running": (
             "workers",
@@ -84,6 +85,9 @@ class RunOptions(Model):
         None, "picture of the plan, PNG or JPEG; one per slide where there are several", show="FILE"
     )
     provenance: bool = option(True, "write the run's tiles as GeoJSON into the project")
+    tissue_annotations: bool = option(
+        False, "write the outlines of the tissue there, too, as annotations that QuPath imports"
+    )
 
     workers: int | None = option(
         None, "number of workers; the number of cores when not given", show="N", ge=1
@@ -129,4 +133,6 @@ class RunOptions(Model):
             raise ValueError("annotations and live_annotations exclude each other; give one")
         if self.skip_bad_features and self.annotations is None:
             raise ValueError("skip_bad_features needs annotations, the GeoJSON files")
+        if self.tissue_annotations and not self.provenance:
+            raise ValueError("tissue_annotations needs provenance, the run's folder in the project")
         return self
