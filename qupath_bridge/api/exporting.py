@@ -27,8 +27,8 @@ from qupath_bridge.pipeline.places import check_place
 from qupath_bridge.pipeline.plan import Failure, Plan, Plans
 from qupath_bridge.pipeline.profile import Profile
 from qupath_bridge.pipeline.progress import Progress, watch
-from qupath_bridge.pipeline.recorded_runs import run_folders
 from qupath_bridge.pipeline.pseudonyms import OPEN, Names, register_names
+from qupath_bridge.pipeline.recorded_runs import run_folders
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.slide_labels import check_label_key, label_names
 from qupath_bridge.pipeline.survey import Survey, survey, survey_plans

@@ -380,6 +380,7 @@ def facts_record(
         "corrections": plan.corrections.as_dict(),
         "regions": plan.report.as_dict(),
         "bad_tiles": [list(tile) for tile in sorted(bad_tiles)],
+        "tissue": None if plan.tissue is None else plan.tissue.facts(plan.slide_id),
         "warnings": [
             *(names.hide_in(text, [slide]) for text in plan.warnings),
             *bad_tile_warnings(bad_tiles),

@@ -61,8 +61,10 @@ def write_provenance(
 
     ``<project>/qupath_bridge/runs/<run id>/`` gets a copy of ``run.json`` with the place of the
     output, and ``<entry id>.geojson.gz`` with the tiles and ``<entry id>.json`` with the facts of
-    each slide of this project. Where the project cannot be written, the same goes to
-    ``OUT/provenance/`` with a warning; for slides without a project it goes there, too.
+    each slide of this project; with the option ``tissue_annotations`` also
+    ``tissue/<entry id>.geojson`` with the outline of its tissue. Where the project cannot be
+    written, the same goes to ``OUT/provenance/`` with a warning; for slides without a project it
+    goes there, too.
 
     Parameters
     ----------
@@ -114,6 +116,7 @@ def _write(
     listed = class_colors(project.classes)
     labels = tuple(run.record["labels"])
     digests = {}
+    output = run.open()
     for facts, rows in _slides_of(run):
         if facts["project"] != recorded:
             continue
@@ -129,6 +132,9 @@ def _write(
         else:
             store.delete(tile_file(entry_id))
         store.put(f"{entry_id}.json", records.dump_json(names.reveal(facts)))
+        if facts["tissue"] is not None and run.record["options"]["tissue_annotations"]:
+            outline = facts["tissue"]["file"].removesuffix(".png") + ".geojson"
+            store.put(f"tissue/{entry_id}.geojson", output.get(outline))
     # The record comes last: a folder without one is not a run.
     record = {
         **run.record,
