@@ -590,6 +590,7 @@ class LabelRule(OneLine):
     all_planes: bool = False
     labels: bool = True
     min_tissue: float | None = None
+    slide_label: str | None = None
 
     def __post_init__(self) -> None:
         _freeze_fields(self, "rename")

@@ -139,6 +139,13 @@ class _Corrections(_Json):
     digest: str | None
 
 
+class _QualitySummary(_Json):
+    p5: float
+    median: float
+    p95: float
+    patches: Count
+
+
 class _SlideReport(_Json):
     entry_id: FileName
     slide_id: FileName
@@ -148,9 +155,18 @@ class _SlideReport(_Json):
     dropped: dict[str, Count]
     regions: dict[str, Any]
     annotations_origin: AnnotationsOrigin
+    quality: dict[str, _QualitySummary]
     corrections: _Corrections
     warnings: list[str]
     seconds: float | None
+
+
+class _QualityOutlier(_Json):
+    slide_id: FileName
+    measure: str
+    median: float
+    cohort: float
+    distance: float
 
 
 class ReportRecord(Record):
@@ -160,6 +176,7 @@ class ReportRecord(Record):
     written: Count
     slides: list[_SlideReport]
     confusion: list[_Confusion]
+    quality_outliers: list[_QualityOutlier]
     failures: list[_Failure]
 
 
@@ -213,10 +230,12 @@ class SlideFacts(Record):
     plan_digest: str
     annotation_digest: str
     annotations_origin: AnnotationsOrigin
+    slide_label: str | None
     annotations: dict[str, Annotated[list[str | None], Field(min_length=2, max_length=2)]]
     class_colors: dict[str, Color]
     grid: _Grid
     counts: _Counts
+    quality: dict[str, _QualitySummary]
     corrections: _Corrections
     regions: dict[str, Any]
     bad_tiles: list[Annotated[list[Count], Field(min_length=6, max_length=6)]]

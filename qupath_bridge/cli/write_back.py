@@ -47,7 +47,7 @@ def run_write_back(
     settings = given.settings()
     selection = settings.selection if settings.selection.entry else None
     engine, qupath = settings.options.engine, settings.options.qupath
-    with api.open_project(path, engine="embedded") as project:
+    with api.open_project(api.find_project_file(path), engine="embedded") as project:
         if run is not None and not direct:
             run_id, written = api.ensure_provenance(project, run, dry_run=dry_run)
             return _print_written(project, run_id, written, dry_run=dry_run, as_json=as_json)

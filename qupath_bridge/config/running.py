@@ -31,11 +31,14 @@ class RunOptions(Model):
             "search",
             "annotations",
             "skip_bad_features",
+            "metadata",
+            "metadata_key",
             "corrections",
             "reviewer",
             "live_annotations",
             "preview",
             "provenance",
+            "create_project",
         ),
         "running": (
             "workers",
@@ -66,6 +69,17 @@ class RunOptions(Model):
     skip_bad_features: bool = option(
         False, "leave out GeoJSON features that cannot be read, and name them"
     )
+    metadata: Path | None = option(
+        None,
+        "table (CSV, Parquet) whose columns are added to the metadata of the slides",
+        show="FILE",
+    )
+    metadata_key: str = option(
+        "slide",
+        "column of METADATA that says which slide a row is of: by entry ID, name or file, or by "
+        "metadata of this name that the slides have, as patient",
+        show="COLUMN",
+    )
     corrections: Annotated[str, BeforeValidator(as_corrections)] = option(
         "auto",
         "what pathologists said about patches: that of the project, nothing, or a file",
@@ -84,6 +98,12 @@ class RunOptions(Model):
         None, "picture of the plan, PNG or JPEG; one per slide where there are several", show="FILE"
     )
     provenance: bool = option(True, "write the run's tiles as GeoJSON into the project")
+    create_project: Path | None = option(
+        None,
+        "make a QuPath project over slides that have none, in a new folder, and export from it: "
+        "the patches can be seen and corrected there",
+        show="DIR",
+    )
 
     workers: int | None = option(
         None, "number of workers; the number of cores when not given", show="N", ge=1
@@ -129,4 +149,6 @@ class RunOptions(Model):
             raise ValueError("annotations and live_annotations exclude each other; give one")
         if self.skip_bad_features and self.annotations is None:
             raise ValueError("skip_bad_features needs annotations, the GeoJSON files")
+        if self.metadata_key != "slide" and self.metadata is None:
+            raise ValueError("metadata_key needs metadata, the table")
         return self

@@ -21,6 +21,7 @@ from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.outputs.csv_file import write_csv
 from qupath_bridge.patches import ids
 from qupath_bridge.schemas import RunRecord
+from qupath_bridge.sources.joining import JoinedTable
 from qupath_bridge.stores import local_path
 from qupath_bridge.timing import add, step
 
@@ -51,6 +52,7 @@ from .task import SlideResult, SlideTask
 if TYPE_CHECKING:
     from qupath_bridge.model import Slide
     from qupath_bridge.outputs.row_batches import Rows
+    from qupath_bridge.patches.corrections import Correction
 
 __all__ = ["choose_inputs", "finish_run", "run_export"]
 
@@ -169,7 +171,12 @@ def _freeze_inputs(survey: Survey, output: Output, record: dict[str, Any]) -> di
 
 
 def choose_inputs(
-    slides: Sequence[Slide], options: RunOptions, output: Output, known: Iterable[Slide]
+    slides: Sequence[Slide],
+    options: RunOptions,
+    output: Output,
+    known: Iterable[Slide],
+    said: Mapping[SlideKey, tuple[Correction, ...]] = FrozenDict(),
+    table: JoinedTable | None = None,
 ) -> dict[SlideKey, SlideInputs]:
     """Return the inputs of slides: those that a run that is resumed froze, else those of now.
 
@@ -180,6 +187,10 @@ def choose_inputs(
     output : Output
     known : iterable of Slide
         All slides of the projects.
+    said : mapping of SlideKey to tuple of Correction
+        Corrections that were read just now.
+    table : JoinedTable, optional
+        What the option ``metadata`` names; not read where every slide has frozen inputs.
 
     Raises
     ------
@@ -196,7 +207,10 @@ def choose_inputs(
         if (name := names[slide_key(slide)]) in frozen
     }
     new = [slide for slide in slides if slide_key(slide) not in before]
-    return {**(read_inputs(new, options, known=known, output=output) if new else {}), **before}
+    if not new:
+        return before
+    read = read_inputs(new, options, known=known, output=output, said=said, table=table)
+    return {**read, **before}
 
 
 def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:

@@ -42,6 +42,7 @@ from .patch_pixels import PatchPixels
 from .pixels import read_thumbnail
 from .scale import resolve_scale
 from .slide_files import missing_place, read_annotations, slide_path
+from .slide_labels import slide_rule
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -217,7 +218,8 @@ class Plan:
         if patch is None:
             name = self.table.patch_id(self.slide_id, row)
             raise PlanError(
-                f"{name} is dropped while it is read: quality.", hint="Lower qc_min to keep it."
+                f"{name} is dropped while it is read: quality.",
+                hint="Change qc_min or qc_max to keep it.",
             )
         return decode(patch) if isinstance(patch, bytes) else patch
 
@@ -235,6 +237,7 @@ class Plan:
         size = self.pixel_size
         return {
             "config": self.config.as_json(),
+            "quality": self.config.quality_rules().as_json(),
             "entry_id": self.slide.entry_id,
             "slide_id": self.slide_id,
             "fingerprint": [self.fingerprint.size, self.fingerprint.digest],
@@ -243,7 +246,13 @@ class Plan:
             "coordinates": self.coordinates.digest_values(),
             "pixel_size": None if size is None else [size.x, size.y],
             "parts": dict(self.parts),
+            **({} if self.slide_label is None else {"slide_label": self.slide_label}),
         }
+
+    @property
+    def slide_label(self) -> str | None:
+        """Label of all patches, from the slide's metadata; None where regions label."""
+        return slide_rule(self.slide, self.config).slide_label
 
 
 class Plans(Sequence[Plan]):
@@ -370,7 +379,8 @@ def plan_slide(
     """
     config = config or ExportConfig()
     path = slide_path(slide)
-    data = read_annotations(inputs.applied(slide), config)
+    slide = inputs.applied(slide)
+    data = read_annotations(slide, config)
     name = (options or RunOptions()).reader
     with open_reader(path, name=name, on_bad_tile=config.on_bad_tile) as reader:
         return make_plan(
@@ -389,7 +399,7 @@ def make_plan(
     inputs: SlideInputs = NO_INPUTS,
 ) -> Plan:
     """Plan a slide whose annotations are read and whose file is open; see :func:`plan_slide`."""
-    spec, rule = config.grid_spec(), config.label_rule()
+    spec, rule = config.grid_spec(), slide_rule(slide, config)
     scale = resolve_scale(slide, config, reader)
     grid = scale.grid
     _check_planes(slide, config, reader)
@@ -458,7 +468,7 @@ def _parts(config: ExportConfig, reader: Reader) -> FrozenDict[str, str]:
         "encoder": [config.format],
         "tissue": [] if config.tissue == "none" else [registry.split_argument(config.tissue)[0]],
         "stain": [] if config.stain == "none" else [registry.split_argument(config.stain)[0]],
-        "quality": sorted(config.qc_min),
+        "quality": list(config.quality_rules().measures),
     }
     parts = {
         kind: ", ".join(registry.version(kind, name) for name in names)

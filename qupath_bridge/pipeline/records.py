@@ -29,6 +29,8 @@ from qupath_bridge.qupath.files.classes import class_colors
 from qupath_bridge.readers.base import BadTile
 from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
 
+from .quality import find_outliers
+
 if TYPE_CHECKING:
     from qupath_bridge.config import ExportConfig, Settings
     from qupath_bridge.model import PathObject
@@ -54,6 +56,7 @@ __all__ = [
     "load_facts",
     "load_finished",
     "load_record",
+    "outliers_of",
     "report_record",
     "run_digest",
     "run_record",
@@ -295,11 +298,12 @@ def facts_record(
     dropped: Mapping[str, int],
     seconds: float | None = None,
     bad_tiles: Collection[BadTile] = (),
+    quality: Mapping[str, Mapping[str, float]] = FrozenDict(),
 ) -> dict[str, Any]:
     """Return what a partition says of its slide.
 
     ``dropped`` has the number of patches by reason that reading dropped, ``bad_tiles`` the file
-    tiles that were read as background.
+    tiles that were read as background, ``quality`` the summary of each quality measure.
     """
     slide, size = plan.slide, plan.pixel_size
     return {
@@ -326,6 +330,7 @@ def facts_record(
         "plan_digest": plan.digest,
         "annotation_digest": plan.annotation_digest,
         "annotations_origin": plan.annotations_origin,
+        "slide_label": plan.slide_label,
         "annotations": {a.id: annotation_record(a) for a in plan.annotations},
         "class_colors": {
             path: list(color)
@@ -344,6 +349,7 @@ def facts_record(
             "by_label": dict(sorted(plan.label_counts().items())),
             "dropped": dropped_counts(plan, dropped),
         },
+        "quality": {name: dict(summary) for name, summary in quality.items()},
         "corrections": plan.corrections.as_dict(),
         "regions": plan.report.as_dict(),
         "bad_tiles": [list(tile) for tile in sorted(bad_tiles)],
@@ -393,6 +399,7 @@ def slide_report(facts: Mapping[str, Any]) -> dict[str, Any]:
         "dropped": facts["counts"]["dropped"],
         "regions": facts["regions"],
         "annotations_origin": facts["annotations_origin"],
+        "quality": facts["quality"],
         "corrections": facts["corrections"],
         "warnings": facts["warnings"],
         "seconds": facts["seconds"],
@@ -403,6 +410,12 @@ def confusion_of(slides: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return rule against pathologist over all slides of a report, as JSON values."""
     cells = (cell for slide in slides for cell in slide["corrections"]["confusion"])
     return [cell.as_json() for cell in add_confusions(map(read_confusion, cells))]
+
+
+def outliers_of(slides: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the slides of a report whose quality stands out, as JSON values."""
+    summaries = ((slide["slide_id"], slide["quality"]) for slide in slides)
+    return [each.as_json() for each in find_outliers(summaries)]
 
 
 def report_record(
@@ -421,6 +434,7 @@ def report_record(
         "written": sum(slide["written"] for slide in slides),
         "slides": list(slides),
         "confusion": confusion_of(slides),
+        "quality_outliers": outliers_of(slides),
         "failures": [
             {
                 "entry_id": failure.entry_id,

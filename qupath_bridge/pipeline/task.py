@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -48,6 +48,7 @@ from .opened import slide_of
 from .parallel import available_cores, ordered_map
 from .patch_pixels import PatchPixels, PixelBatch
 from .plan import Failure, Plan, make_plan
+from .quality import summarise
 from .records import bad_tile_warnings, bad_tiles_of, facts_record
 from .slide_files import missing_place, read_annotations, slide_path
 from .written import PatchNames, WrittenPatches
@@ -234,7 +235,8 @@ def _process(
     path = slide_path(slide)
     with step("open"):
         inputs = load_inputs(output, task.inputs)
-        data = read_annotations(inputs.applied(slide), task.config)
+        slide = inputs.applied(slide)
+        data = read_annotations(slide, task.config)
         opened = open_reader(path, name=task.options.reader, on_bad_tile=task.config.on_bad_tile)
     with opened as reader:
         with step("plan"):
@@ -287,7 +289,7 @@ class _Made(NamedTuple):
     digest: bytes
     kept_at: Location | None
     reason: str | None
-    measures: Mapping[str, float]
+    measured: Mapping[str, float]
 
 
 class _Committed(NamedTuple):
@@ -357,7 +359,9 @@ class _SlideJob:
         reasons = Counter(patch.reason for patch in dropped)
         if old is not None and reusable:
             self.bad_tiles |= bad_tiles_of(facts_of(old))
-        facts = facts_record(plan, self.task.run_id, reasons, seconds, self.bad_tiles)
+        facts = facts_record(
+            plan, self.task.run_id, reasons, seconds, self.bad_tiles, _quality(written, dropped)
+        )
         with step("commit"):
             output.commit(
                 slide_id,
@@ -395,7 +399,7 @@ class _SlideJob:
     ) -> tuple[WrittenPatches, list[rows.DroppedPatch]]:
         """Make and write all patches, batch after batch."""
         slide_id, output = self.task.slide_id, self.output
-        written = WrittenPatches(self.plan.config.qc_min)
+        written = WrittenPatches(self.plan.config.measured_columns())
         dropped: list[rows.DroppedPatch] = []
         done = 0
         for batch, made in self._batches(names, reusable):
@@ -404,7 +408,7 @@ class _SlideJob:
             with step("write"):
                 for patch, name, patch_id in zip(made, wanted, ids, strict=True):
                     if patch.reason is not None:
-                        dropped.append(rows.DroppedPatch(patch.row, patch.reason, patch.measures))
+                        dropped.append(rows.DroppedPatch(patch.row, patch.reason, patch.measured))
                         continue
                     location = patch.kept_at
                     if location is None and patch.payload is not None:
@@ -417,7 +421,7 @@ class _SlideJob:
                         location = output.write(ref, patch.payload)
                     if location is None:
                         raise AssertionError("a patch is written, kept or dropped")
-                    written.add(patch.row, location, name, patch.digest, patch.measures)
+                    written.add(patch.row, location, name, patch.digest, patch.measured)
             done += len(batch)
             if self.progress:
                 self.progress(slide_id, done, len(self.plan))
@@ -456,9 +460,9 @@ class _SlideJob:
         takes_arrays = self.output.accepts == "array"
         for number, (row, patch) in enumerate(zip(batch.tolist(), pixels.patches, strict=True)):
             self._check_stop()
-            measures = pixels.measures_of(number)
+            measured = pixels.measured_of(number)
             if patch is None:
-                yield _Made(row, None, b"", None, str(Reason.QUALITY), measures)
+                yield _Made(row, None, b"", None, str(Reason.QUALITY), measured)
                 continue
             payload = patch
             if takes_arrays:
@@ -466,7 +470,7 @@ class _SlideJob:
             elif not isinstance(patch, bytes):
                 with step("encode"):
                     payload = encoder.encode(patch)
-            yield _Made(row, payload, _raw_digest(payload), None, None, measures)
+            yield _Made(row, payload, _raw_digest(payload), None, None, measured)
 
     def _check_stop(self) -> None:
         """End a batch of a slide that is given up; it is never used."""
@@ -499,7 +503,7 @@ class _SlideJob:
                 digest,
                 known.location if here else None,
                 None,
-                known.measures,
+                known.measured,
             )
         return kept
 
@@ -560,6 +564,18 @@ def _preview(task: SlideTask, plan: Plan) -> tuple[str | None, tuple[str, ...]]:
     except SlideError as error:
         return None, (f"{plan.slide.name}: no preview: {error}",)
     return str(task.options.preview), ()
+
+
+def _quality(
+    written: WrittenPatches, dropped: Sequence[rows.DroppedPatch]
+) -> dict[str, dict[str, float]]:
+    """Return the summary of each quality measure over all patches that were read."""
+    return summarise(
+        {
+            name: np.append(written.values(name), [patch.measured[name] for patch in dropped])
+            for name in written.measured
+        }
+    )
 
 
 def _raw_digest(payload: bytes | PixelArray) -> bytes:

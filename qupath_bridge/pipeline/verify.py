@@ -211,6 +211,9 @@ def _check_records(output: Output, record: Mapping[str, Any]) -> Iterator[Findin
         if report["confusion"] != records.confusion_of(report["slides"]):
             problem = "its confusion is not the sum of those of its slides"
             yield Finding("index", records.REPORT_FILE, problem)
+        if report["quality_outliers"] != records.outliers_of(report["slides"]):
+            problem = "its outliers of quality are not those of its slides"
+            yield Finding("index", records.REPORT_FILE, problem)
         if report["written"] != sum(slide["written"] for slide in report["slides"]):
             yield Finding("index", records.REPORT_FILE, "its number of patches is wrong")
     except OutputError as error:

@@ -7,7 +7,7 @@ of QuPath's own files is touched.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,12 +20,11 @@ from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.index import rows_of
 from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.places import check_inside
+from qupath_bridge.pipeline.recorded_runs import folder_beside, load_run_record, run_folders
 from qupath_bridge.pipeline.run import Run
-from qupath_bridge.pipeline.survey import project_names
 from qupath_bridge.pipeline.verify import check_intact
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.qupath.geojson import Tile, write_tiles
-from qupath_bridge.schemas import ProjectRunRecord
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
 from qupath_bridge.stores.local import LocalStore
@@ -42,10 +41,7 @@ __all__ = [
     "ensure_provenance",
     "find_run",
     "find_run_to_undo",
-    "folder_beside",
-    "load_run_record",
     "recorded_project",
-    "run_folders",
     "write_provenance",
 ]
 
@@ -106,25 +102,6 @@ def _write_beside_patches(project: ProjectInfo, run: Run, recorded: str) -> Path
     folder = folder_beside(run.out, run.record["projects"], recorded)
     _write(LocalStore(folder), project, run, recorded)
     return folder
-
-
-def folder_beside(out: Path, projects: Sequence[Mapping[str, Any]], recorded: str) -> Path:
-    """Return the folder in an output for what belongs into a project that cannot be written.
-
-    Parameters
-    ----------
-    out : Path
-    projects : sequence of mapping
-        Those of the run, as its record lists them.
-    recorded : str
-        The project file as the run has it.
-    """
-    folder = out / "provenance"
-    if len(projects) == 1:
-        return folder
-    # Entry IDs are small numbers, which every project has.
-    names = project_names(Path(project["path"]).parent for project in projects)
-    return folder / names[Path(recorded).parent.resolve()]
 
 
 def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> None:
@@ -365,19 +342,6 @@ def find_run_to_undo(project: ProjectInfo, run: str) -> str:
         raise
 
 
-def load_run_record(folder: Path) -> dict[str, Any]:
-    """Return the record of a run in a project.
-
-    Raises
-    ------
-    OutputError
-        If it is damaged, or of another run than its folder says.
-    """
-    record = records.load_record(LocalStore(folder), records.RUN_FILE, ProjectRunRecord)
-    records.check_named(record, run_id=folder.name, path=folder / records.RUN_FILE)
-    return record
-
-
 def _output_of(folder: Path) -> str | None:
     """Return the output that the record of a run names; None if the record is damaged."""
     try:
@@ -385,10 +349,3 @@ def _output_of(folder: Path) -> str | None:
     except OutputError:
         return None
     return str(record["out"])
-
-
-def run_folders(project: ProjectInfo) -> list[Path]:
-    """Return the folders of the runs of a project, oldest first."""
-    root = project.bridge_folder / "runs"
-    folders = sorted(root.iterdir()) if root.is_dir() else []
-    return [folder for folder in folders if (folder / records.RUN_FILE).is_file()]

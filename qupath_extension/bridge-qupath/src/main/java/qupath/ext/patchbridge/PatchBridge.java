@@ -39,7 +39,8 @@ public final class PatchBridge {
     /**
      * Writes the patches of the image.
      *
-     * @param out folder of the patches, which must be new
+     * @param out folder of the patches, which must be new; one that is not absolute begins in the
+     *     project's folder
      * @param options options of an export as JSON, such as {@code {"size": 256, "mpp": 0.5}}
      * @return id of the run
      */
@@ -55,7 +56,7 @@ public final class PatchBridge {
                 live = Map.of(image.entry().getID(), file);
             }
             JsonObject value = wait(Request.of("export").project(image.projectFile())
-                    .with("entries", List.of(image.entry().getID())).with("out", Path.of(out))
+                    .with("entries", List.of(image.entry().getID())).with("out", image.inProject(out))
                     .with("options", JsonParser.parseString(options)).with("live", live)
                     .with("resume", false));
             return value.get("run_id").getAsString();

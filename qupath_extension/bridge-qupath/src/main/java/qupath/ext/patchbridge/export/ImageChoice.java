@@ -41,11 +41,17 @@ final class ImageChoice extends HBox {
     private final Set<String> chosen = new LinkedHashSet<>();
     private OpenImage image;
 
-    ImageChoice() {
+    /**
+     * Makes a choice.
+     *
+     * @param onChange called when a person chooses otherwise
+     */
+    ImageChoice(Runnable onChange) {
         super(8);
         which.setId("patch-bridge-images");
         which.getItems().setAll(Which.values());
         which.setValue(Which.THIS);
+        which.valueProperty().addListener(change -> onChange.run());
         which.setConverter(new javafx.util.StringConverter<>() {
             @Override
             public String toString(Which value) {

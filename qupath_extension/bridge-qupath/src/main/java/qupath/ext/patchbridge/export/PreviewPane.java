@@ -93,6 +93,7 @@ final class PreviewPane extends VBox {
     }
 
     private static String reason(Map.Entry<String, Integer> each) {
-        return Strings.get("preview.reason", each.getValue(), each.getKey().replace('_', ' '));
+        return Strings.get("preview.reason", each.getValue(),
+                Strings.forName("preview.reason.", each.getKey()));
     }
 }
