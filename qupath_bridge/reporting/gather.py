@@ -193,7 +193,7 @@ class _SlideMaker:
             warnings=facts["warnings"],
             notes=() if opened.note is None else (opened.note,),
             corrections=facts["corrections"],
-            quality=facts.get("quality") or {},
+            quality=facts["quality"],
             stain=facts.get("stain"),
             files=self._files(facts),
         )
