@@ -25,7 +25,7 @@ REASONS: Mapping[str, str] = {
     "no_label": "no class has a large enough share",
     "quality": "outside a quality limit",
 }
-"""What each reason means."""
+"""Meaning of each reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from .views import SlideView
 __all__ = ["GENERATOR", "render_page"]
 
 GENERATOR = "qupath-bridge report"
-"""What a page says of itself, so that a new one may replace it, and nothing else."""
+"""The maker that a page names, so that a new one may replace it, and nothing else."""
 
 OPEN_SLIDES = 3
 """Up to so many slides are shown open."""

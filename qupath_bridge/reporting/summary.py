@@ -42,7 +42,7 @@ Group = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class IndexSummary:
-    """What the rows of a slide, or of several, have in numbers.
+    """Numbers of the rows of a slide.
 
     Attributes
     ----------

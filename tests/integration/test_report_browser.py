@@ -197,6 +197,17 @@ def test_layers_cover_the_picture(page):
         assert all(box == pytest.approx(boxes[0], abs=1) for box in boxes)
 
 
+def test_the_scale_bar_is_as_long_as_it_says(page):
+    """Slides are 700 px of 0.5 µm wide, and the bar is 50 µm long."""
+    page.run("document.getElementById('slide-1').open = true")
+    width = "document.querySelector('#slide-1 %s').getBoundingClientRect().width"
+    for step in ("", "document.querySelector('#slide-1 [data-enlarge]').click()"):
+        page.run(step or "0")
+        bar, picture = (page.run(width % name) for name in (".scale svg", ".base"))
+        assert bar / picture == pytest.approx(50 / 350, rel=0.01)
+    assert page.run("document.querySelector('#slide-1 .scale').innerText").strip() == "50 µm"
+
+
 def test_a_patch_is_shown_in_its_place(page):
     page.run("document.getElementById('slide-1').open = true")
     page.run("document.querySelector('#slide-1 .patch').focus()")
