@@ -20,7 +20,7 @@ from qupath_bridge.config import options
 
 PACKAGE = Path(qb.__file__).parent
 FUNCTIONS = [
-    "open_project", "inspect", "select", "plan", "estimate", "export", "verify", "status",
+    "open_project", "inspect", "select", "plan", "estimate", "export", "verify", "report", "status",
     "write_provenance", "write_back", "undo_write_back", "clean", "doctor", "process_slide",
     "open_reader", "open_output", "register", "coverage",
 ]  # fmt: skip
