@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .api import (
         clean,
         corrections,
+        create_project,
         doctor,
         estimate,
         export,
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from .pipeline.estimate import Estimate
     from .pipeline.inputs import SlideInputs
     from .pipeline.inspection import Inspection
+    from .pipeline.new_project import NewProject
     from .pipeline.plan import Failure, Plan, Plans
     from .pipeline.profile import Profile
     from .pipeline.progress import Progress
@@ -105,7 +107,7 @@ _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
-        "clean", "doctor",
+        "clean", "doctor", "create_project",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "sources.base": ("Project",),
@@ -114,6 +116,7 @@ _HOMES = {
         "ObjectType", "Roi", "RoiKind", "TmaGrid", "ClassInfo", "GridSpec", "LabelRule",
         "Box", "Plane", "PixelSize", "Reason",
     ),
+    "pipeline.new_project": ("NewProject",),
     "pipeline.plan": ("Plan", "Plans", "Failure"),
     "patches.confusion": ("Confusion", "CorrectionReport"),
     "patches.corrections": ("Correction",),
@@ -167,6 +170,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "report",
     "status",
     "corrections",
+    "create_project",
     "write_provenance",
     "write_back",
     "undo_write_back",
@@ -225,6 +229,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Corrections",
     "SlideCorrections",
     "JudgedPatch",
+    "NewProject",
     "Agreement",
     "Provenance",
     "RunStatus",

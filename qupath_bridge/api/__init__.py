@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qupath_bridge.pipeline.estimate import Estimate
     from qupath_bridge.pipeline.inspection import Inspection
+    from qupath_bridge.pipeline.new_project import NewProject
     from qupath_bridge.pipeline.plan import Failure, Plan, Plans
     from qupath_bridge.pipeline.profile import Profile
     from qupath_bridge.pipeline.progress import Progress
@@ -39,11 +40,13 @@ if TYPE_CHECKING:
     from .looking import corrections, doctor, inspect, report, status, stored_data, verify
     from .opening import INPUTS, OPENING, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
+    from .projects import create_project
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
 
 _HOMES = {
     "qupath_bridge.pipeline.estimate": ("Estimate",),
     "qupath_bridge.pipeline.inspection": ("Inspection",),
+    "qupath_bridge.pipeline.new_project": ("NewProject",),
     "qupath_bridge.pipeline.plan": (
         "Failure",
         "Plan",
@@ -94,7 +97,6 @@ _HOMES = {
     ),
     ".opening": (
         "INPUTS",
-        "INPUTS",
         "OPENING",
         "find_projects",
         "slide",
@@ -105,6 +107,7 @@ _HOMES = {
         "plan",
         "select",
     ),
+    ".projects": ("create_project",),
     ".tiles": (
         "ensure_provenance",
         "undo_write_back",
@@ -130,6 +133,7 @@ __all__ = [
     "Inspection",
     "InstalledFile",
     "JudgedPatch",
+    "NewProject",
     "Plan",
     "Plans",
     "Profile",
@@ -144,6 +148,7 @@ __all__ = [
     "clean",
     "copy_project",
     "corrections",
+    "create_project",
     "doctor",
     "draw_previews",
     "ensure_provenance",

@@ -18,6 +18,7 @@ from qupath_bridge.qupath.files.qpproj import (
     find_project_file,
     project_above,
 )
+from qupath_bridge.readers import open_reader
 from qupath_bridge.sources import open_project
 from qupath_bridge.sources.base import Project
 from qupath_bridge.sources.slides import has_slides, is_plain, is_table
@@ -25,7 +26,7 @@ from qupath_bridge.sources.slides import has_slides, is_plain, is_table
 OPENING = ("engine", "qupath", "slide_map", "search", "annotations", "skip_bad_features")
 """Options of a run that say how to open a project that is given by path."""
 
-INPUTS = ("corrections", "live_annotations")
+INPUTS = ("corrections", "live_annotations", "metadata", "metadata_key")
 """Options of a run that say what slides are planned from besides their own data."""
 
 Place = Path | str
@@ -90,6 +91,7 @@ def slide(
         raise ProjectError(
             "this is not a slide file", path=place, hint="Open a project with open_project."
         )
+    open_reader(place).close()
     opened = open_project(
         place, engine="slides", annotations=annotations, skip_bad_features=skip_bad_features
     )

@@ -15,7 +15,16 @@ from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import PlanError
 from qupath_bridge.geometry.coordinates import CoordinateMap
-from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, FloatArray, PixelArray, Plane
+from qupath_bridge.model import (
+    FIRST_PLANE,
+    Box,
+    BoxArray,
+    FloatArray,
+    MaskArray,
+    PixelArray,
+    Plane,
+)
+from qupath_bridge.outputs.index import QC_PREFIX
 from qupath_bridge.readers.base import Reader
 from qupath_bridge.timing import step
 
@@ -36,16 +45,16 @@ class PixelBatch:
     patches : sequence of N
         The pixels of each patch, shape (size, size, C); or the bytes of its file, where the file
         tile of the slide is passed through; or None if a quality limit dropped it.
-    measures : mapping of str to array, shape (N,)
-        The quality measures that were asked for.
+    measured : mapping of str to array, shape (N,)
+        What was found out about each patch, by the column of the index.
     """
 
     patches: Sequence[PixelArray | bytes | None]
-    measures: Mapping[str, FloatArray]
+    measured: Mapping[str, FloatArray]
 
-    def measures_of(self, number: int) -> dict[str, float]:
-        """Return the quality measures of one patch."""
-        return {name: float(values[number]) for name, values in self.measures.items()}
+    def measured_of(self, number: int) -> dict[str, float]:
+        """Return what was found out about one patch."""
+        return {name: float(values[number]) for name, values in self.measured.items()}
 
 
 class PatchPixels:
@@ -69,8 +78,8 @@ class PatchPixels:
         self._coordinates = coordinates
         self._size = (config.size, config.size)
         self._mpp = mpp
-        self._limits = dict(config.qc_min)
-        self._measures = {name: registry.load("quality", name) for name in self._limits}
+        self._rules = config.quality_rules()
+        self._measures = {name: registry.load("quality", name) for name in self._rules.measures}
         self._stain: tuple[Any, Any] | None = None
         # A file tile is a patch as it stands where nothing changes or judges its pixels.
         self._passes_tiles = (
@@ -78,10 +87,10 @@ class PatchPixels:
             and config.format == "jpeg"
             and coordinates.is_right_angle
             and coordinates.orientation == (0, False)
-            and not self._limits
+            and not self._measures
             and config.stain == "none"
         )
-        if self._limits or config.stain != "none":
+        if self._measures or config.stain != "none":
             _require_rgb(reader, "quality measures and stain normalisation")
         if config.stain != "none":
             method = registry.create("stain", config.stain)
@@ -109,18 +118,29 @@ class PatchPixels:
                 return PixelBatch(self._passed(reader, boxes, plane), {})
         with step("read"):
             pixels, _ = read_patches(reader, self._coordinates, boxes, self._size, plane)
-        values = {name: measure(pixels, self._mpp) for name, measure in self._measures.items()}
-        measures = {name: np.asarray(column, np.float64) for name, column in values.items()}
+        with step("quality"):
+            measures = {
+                name: np.asarray(measure(pixels, self._mpp), np.float64)
+                for name, measure in self._measures.items()
+            }
+        bad = self._outside_limits(measures, len(boxes))
         if self._stain:
             method, profile = self._stain
             pixels = method.apply(pixels, profile)
-        low = np.zeros(len(boxes), np.bool_)
-        for name, column in measures.items():
-            low |= ~(column >= self._limits[name])  # NaN is low
         patches: list[PixelArray | bytes | None] = [*pixels]
-        for number in np.flatnonzero(low).tolist():
+        for number in np.flatnonzero(bad).tolist():
             patches[number] = None
-        return PixelBatch(patches, measures)
+        return PixelBatch(patches, {f"{QC_PREFIX}{name}": v for name, v in measures.items()})
+
+    def _outside_limits(self, measures: Mapping[str, FloatArray], count: int) -> MaskArray:
+        """Return which patches a quality limit drops, shape (N,); no number is outside."""
+        bad = np.zeros(count, np.bool_)
+        for name, values in measures.items():
+            if name in self._rules.least:
+                bad |= ~(values >= self._rules.least[name])
+            if name in self._rules.most:
+                bad |= ~(values <= self._rules.most[name])
+        return bad
 
     def _passed(
         self, reader: Reader, boxes: BoxArray, plane: Plane
@@ -155,5 +175,5 @@ def _require_rgb(reader: Reader, what: str) -> None:
         raise PlanError(
             f"{what} need RGB pixels of 8 bit; this slide has {len(reader.channels)} channels of "
             f"{reader.dtype}.",
-            hint="Leave qc_min and stain out for this slide.",
+            hint="Leave qc, qc_min, qc_max and stain out for this slide.",
         )

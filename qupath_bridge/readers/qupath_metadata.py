@@ -91,8 +91,10 @@ def _ascending(downsamples: Iterator[float]) -> Iterator[float]:
 def estimated_downsample(whole: tuple[int, int], level: tuple[int, int]) -> float:
     """Return the downsample that QuPath computes from the sizes of a level, pixels.
 
-    >>> estimated_downsample((4443, 3567), (2221, 1783)), estimated_downsample((300, 250), (100, 83))
-    (2.0, 3.0)
+    >>> estimated_downsample((4443, 3567), (2221, 1783))
+    2.0
+    >>> estimated_downsample((300, 250), (100, 83))
+    3.0
     """
     (width, height), (w, h) = whole, level
     x, y = width / w, height / h

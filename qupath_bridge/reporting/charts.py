@@ -17,6 +17,7 @@ __all__ = [
     "Bar",
     "Range",
     "bars",
+    "clipped",
     "histogram_chart",
     "number",
     "ranges",
@@ -29,7 +30,7 @@ RGB = tuple[int, int, int]
 WIDTH = 460
 """Units of a chart's width; it is as wide as its place in the page."""
 LINE = 24
-_TEXT = 150
+_TEXT = 165
 """Units that the texts on the left have."""
 
 
@@ -98,9 +99,15 @@ def _join(parts: Sequence[Markup]) -> Markup:
     return Markup("").join(parts)
 
 
-def _clipped(text: str, longest: int) -> str:
+def clipped(text: str, longest: int = 18) -> str:
+    """Return a text that is not too long; both ends stay, as names differ at their ends.
+
+    >>> clipped("petebankhead_OS-2-ndpi.ome.tif", 12)
+    'peteba…e.tif'
+    """
     text = escape_controls(text)
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    end = (longest - 1) // 2
+    return text if len(text) <= longest else f"{text[: longest - 1 - end]}…{text[-end:]}"
 
 
 def bars(name: str, rows: Sequence[Bar]) -> Markup:
@@ -120,7 +127,7 @@ def bars(name: str, rows: Sequence[Bar]) -> Markup:
             '<rect x="{}" y="{}" width="{:.1f}" height="14" rx="2" {}/>'
             '<text x="{:.1f}" y="{}" class="value">{}</text>'
         ).format(
-            _TEXT - 8, at + 16, _clipped(row.text, 21), _TEXT, at + 5,
+            _TEXT - 8, at + 16, clipped(row.text), _TEXT, at + 5,
             max(row.value / longest * room, 1), _fill(row.color),
             _TEXT + max(row.value / longest * room, 1) + 6, at + 16, number(row.value),
         )
@@ -220,7 +227,7 @@ def ranges(name: str, rows: Sequence[Range], limits: Sequence[float] = ()) -> Ma
     for number_of_row, row in enumerate(rows):
         y = 20 * number_of_row + 10
         text = Markup('<text x="{}" y="{}" class="end">{}</text>').format(
-            _TEXT - 8, y + 4, _clipped(row.text, 21)
+            _TEXT - 8, y + 4, clipped(row.text)
         )
         if row.anchor:
             text = Markup('<a href="#{}">{}</a>').format(row.anchor, text)

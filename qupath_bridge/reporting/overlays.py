@@ -41,7 +41,7 @@ MOST_LABELS = 12
 """Labels that have a layer of their own; the others share one."""
 OTHERS = "other labels"
 _BLANK = (238, 238, 238)
-_TISSUE_EDGE, _NO_TISSUE = (0, 120, 90, 255), (20, 40, 70, 90)
+_TISSUE_EDGE, _NO_TISSUE = (0, 120, 90, 255), (20, 40, 70, 64)
 _MASK_LIMIT = 1 << 28
 
 

@@ -78,6 +78,7 @@ def render_page(
             slides=slides,
             opened=len(slides) <= OPEN_SLIDES,
             totals=totals,
+            labelled=bool(set(totals.labels) - {NO_LABEL}),
             states=_states(slides),
             label_numbers=labels,
             reason_numbers=reasons,

@@ -104,9 +104,9 @@ def as_picture(pixels: PixelArray | Image.Image, side: int, quality: int | None 
         picture = picture.resize(size, Image.Resampling.BOX)  # type: ignore[arg-type]
     buffer = io.BytesIO()
     if quality is None:
-        picture.save(buffer, "WEBP", lossless=True, method=4)
+        picture.save(buffer, "WEBP", lossless=True, method=2)
     else:
-        picture.save(buffer, "WEBP", quality=quality, method=4)
+        picture.save(buffer, "WEBP", quality=quality, method=2)
     return buffer.getvalue()
 
 

@@ -116,7 +116,7 @@ def kept_sheets(
 
 def _kept_sample(row: Mapping[str, Any], group: str, pixels: PixelArray | None) -> Sample:
     share, rule = row["label_share"], row["rule_label"]
-    fact = "" if share is None else f"{share:.2f}"
+    fact = _place(_box(row)) if share is None else f"{share:.2f}"
     if row["label_source"] == "corrected":
         said = ", ".join(rule) if isinstance(rule, list) else rule
         fact = f"{said or 'no label'} → {group if group != 'corrected' else _label(row)}"
@@ -130,6 +130,15 @@ def _kept_sample(row: Mapping[str, Any], group: str, pixels: PixelArray | None) 
 def _label(row: Mapping[str, Any]) -> str:
     label = row["label"]
     return (", ".join(label) if isinstance(label, list) else label) or "no label"
+
+
+def _place(box: Box) -> str:
+    """Return where a box begins, in words.
+
+    >>> _place(Box(1024, 0, 64, 64))
+    'x 1,024, y 0'
+    """
+    return f"x {box.x:,}, y {box.y:,}"
 
 
 def _box(row: Mapping[str, Any]) -> Box:
@@ -167,7 +176,7 @@ def dropped_sheets(
         except BridgeError:
             pixels, problem = [None] * len(picked), "the slide file cannot be read there"
         samples = tuple(
-            Sample(f"x {box[0]:,}, y {box[1]:,}", fact, each, Box(*box))
+            Sample(_place(Box(*box)), fact or _place(Box(*box)), each, Box(*box))
             for box, fact, each in zip(picked.tolist(), told, pixels, strict=True)
         )
         yield Sheet("reason", reason, number, samples, problem)

@@ -75,7 +75,7 @@ class Comparison:
 
     @property
     def new(self) -> tuple[Correction, ...]:
-        """All that is new and sure, in the order in which it is kept."""
+        """New statements that are sure, in the order in which they are kept."""
         return (*self.earlier, *self.statements.values())
 
 
@@ -192,7 +192,7 @@ def compare(
 
 
 class _Word(NamedTuple):
-    """What one person said about a tile."""
+    """The word of one person about a tile."""
 
     kind: CorrectionKind
     before: str | None

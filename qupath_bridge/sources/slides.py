@@ -14,7 +14,7 @@ from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import ProjectInfo, ServerBuilder, Slide
 from qupath_bridge.qupath.files.builders import OPENSLIDE, uri_builder
 from qupath_bridge.qupath.files.uris import FileSearch, check_search_folder, parse_path, resolve
-from qupath_bridge.readers import is_slide, open_reader
+from qupath_bridge.readers import is_slide
 from qupath_bridge.readers.fingerprints import file_fingerprint, slide_files
 
 from .base import Project, file_ref
@@ -79,9 +79,7 @@ class SlidesSource:
         Raises
         ------
         ProjectError
-            If there is no slide, or two files are the same slide.
-        ReadError
-            If the one slide that is named cannot be read.
+            If there is no slide, no such place, or two files are the same slide.
         UsageError
             If a table has faults, all of which are listed; or if places to look for slides are
             given, and there is no table.
@@ -97,8 +95,9 @@ class SlidesSource:
             slides = _of_folder(place)
         elif is_table(place):
             slides, problems = _of_table(read_table(place), slide_map or {}, search)
+        elif not place.exists():
+            raise ProjectError("no such file or folder", path=place, hint="Name a slide.")
         else:
-            open_reader(place).close()
             slides = (_slide(place),)
         info = ProjectInfo(place, place.name, None, plain=True)
         return Project(

@@ -175,6 +175,16 @@ def test_every_command_takes_a_slide_a_folder_and_a_table(cohort, capsys):
     assert "A.tiff" in capsys.readouterr().out
 
 
+def test_bad_file_among_several_ends_nothing(cohort, capsys):
+    bad = cohort / "bad.svs"
+    bad.write_bytes(b"II*\0" + b"\xff" * 500)
+    files = [str(path) for path in (cohort / "slides/A.tiff", bad, cohort / "slides/B.tiff")]
+    out = str(cohort / "out")
+    assert main(["export", *files, "--size", "64", "--no-labels", "--out", out]) == 1
+    assert "failed: bad.svs" in capsys.readouterr().err
+    assert len(qb.Run.load(out)) == 2
+
+
 def test_values_keep_their_text(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("Path , id\n a.svs , 007 \n\n,\n")

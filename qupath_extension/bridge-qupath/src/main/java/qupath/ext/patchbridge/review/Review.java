@@ -11,6 +11,7 @@ import java.util.Objects;
 import java.util.Optional;
 import java.util.UUID;
 import java.util.function.Function;
+import java.util.function.Supplier;
 import java.util.stream.Collectors;
 
 /**
@@ -30,14 +31,24 @@ public final class Review {
         }
     }
 
-    private record Step(UUID id, String label, boolean reviewed) {
+    private record Step(UUID id, String label, Word word) {
     }
 
     private final Deque<Step> steps = new ArrayDeque<>();
     private Map<UUID, ReviewTile> tiles = Map.of();
     private Map<UUID, String> firstLabels = Map.of();
     private List<UUID> walk = List.of();
+    private final Supplier<String> reviewer;
     private int position;
+
+    /**
+     * Makes a review.
+     *
+     * @param reviewer returns the name of the person; null if nobody knows it
+     */
+    public Review(Supplier<String> reviewer) {
+        this.reviewer = reviewer;
+    }
 
     /**
      * Takes the patches of an image, in the order in which they are walked through.
@@ -142,8 +153,8 @@ public final class Review {
     public Optional<ReviewTile> give(String label) {
         Optional<ReviewTile> changed = current();
         changed.ifPresent(tile -> {
-            steps.push(new Step(tile.id(), tile.label(), tile.isReviewed()));
-            tile.set(label, true);
+            steps.push(new Step(tile.id(), tile.label(), tile.word()));
+            tile.set(label, tile.word().with(reviewer.get(), label));
             next();
         });
         return changed;
@@ -156,7 +167,7 @@ public final class Review {
         }
         Step step = steps.pop();
         ReviewTile tile = tiles.get(step.id());
-        tile.set(step.label(), step.reviewed());
+        tile.set(step.label(), step.word());
         position = walk.contains(step.id()) ? walk.indexOf(step.id()) : position;
         return Optional.of(tile);
     }

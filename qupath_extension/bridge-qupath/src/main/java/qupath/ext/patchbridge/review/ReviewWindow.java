@@ -39,7 +39,7 @@ public final class ReviewWindow implements ReviewPane.Actions {
 
     private final Bridge bridge;
     private final OpenImage image;
-    private final Review review = new Review();
+    private final Review review;
     private final ReviewPane pane;
     private final Stage stage;
     private final ImageInput input;
@@ -52,6 +52,7 @@ public final class ReviewWindow implements ReviewPane.Actions {
     public ReviewWindow(Bridge bridge, OpenImage image) {
         this.bridge = bridge;
         this.image = image;
+        this.review = new Review(bridge::reviewer);
         this.pane = new ReviewPane(this, bridge.reviewer());
         this.input = new ImageInput(image, pane.keys(), this::selected);
         this.stage = Windows.stage(bridge.window(), Strings.get("review.title"), pane);

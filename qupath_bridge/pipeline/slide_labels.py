@@ -1,0 +1,73 @@
+"""Labels of whole slides, from their metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from qupath_bridge.config import ExportConfig
+from qupath_bridge.errors import ConfigError, Fault, PlanError
+from qupath_bridge.model import LabelRule, Slide
+from qupath_bridge.patches.roles import label_of
+from qupath_bridge.sources.lookup import instead
+
+__all__ = ["check_label_key", "label_names", "metadata_values", "slide_rule"]
+
+
+def slide_rule(slide: Slide, config: ExportConfig) -> LabelRule:
+    """Return the label rule of a slide: with its own label where the configuration wants one.
+
+    ``map`` renames the value as it renames a class.
+
+    Raises
+    ------
+    PlanError
+        If the slide has no such metadata.
+    """
+    rule, key = config.label_rule(), config.label_key
+    if key is None:
+        return rule
+    value = slide.metadata.get(key, "").strip()
+    if not value:
+        raise PlanError(
+            f"{slide.name}: no metadata {key}, which is to label its patches.",
+            hint="Give it a value in QuPath or in the table, or select other slides.",
+        )
+    return replace(rule, slide_label=label_of(value, rule))
+
+
+def metadata_values(slides: Iterable[Slide], config: ExportConfig) -> tuple[str, ...]:
+    """Return the values that label slides, sorted; empty where regions label."""
+    key = config.label_key
+    if key is None:
+        return ()
+    return tuple(sorted({v for slide in slides if (v := slide.metadata.get(key, "").strip())}))
+
+
+def label_names(slides: Iterable[Slide], config: ExportConfig) -> tuple[str, ...]:
+    """Return the labels of slides, sorted, as ``map`` names them; empty where regions label."""
+    rule = config.label_rule()
+    return tuple(sorted({label_of(value, rule) for value in metadata_values(slides, config)}))
+
+
+def check_label_key(slides: Sequence[Slide], config: ExportConfig) -> None:
+    """Refuse metadata that no slide has; a slide that lacks it fails alone.
+
+    Raises
+    ------
+    ConfigError
+        It names the metadata that there are.
+    """
+    if config.label_key is None or not slides or metadata_values(slides, config):
+        return
+    known = sorted({key for slide in slides for key in slide.metadata})
+    raise ConfigError(
+        [
+            Fault(
+                "label_from",
+                f"no slide has metadata named {config.label_key!r}"
+                f"{instead(config.label_key, known)}",
+            )
+        ],
+        hint="A table can give it: the option metadata.",
+    )

@@ -1,0 +1,206 @@
+"""A headless Chromium for tests: one page, driven through a pipe with the protocol of its DevTools.
+
+No port is opened, and nothing but the page's own file can be loaded: every other request is
+refused, and listed in ``Page.requests``.
+"""
+
+import base64
+import itertools
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+KEYS = {
+    "Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " "), "ArrowDown": (40, ""), "Escape": (27, ""),
+}  # fmt: skip
+
+
+def chromium():
+    """Return the path of a Chromium; without one the test is skipped, and says so."""
+    named = os.environ.get("QUPATH_BRIDGE_CHROMIUM")
+    found = named or next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.skip("Chromium is needed (a system package; QUPATH_BRIDGE_CHROMIUM names another)")
+    return found
+
+
+class Browser:
+    """A Chromium process; close it when it is not needed any more."""
+
+    def __init__(self, width=1280, height=900):
+        self._profile = tempfile.mkdtemp(prefix="chromium-")
+        read_commands, self._commands = os.pipe()
+        self._answers, write_answers = os.pipe()
+
+        def take_pipes():
+            """Let the child find its pipes at 3 and 4, whatever numbers they have here."""
+            commands, answers = os.dup(read_commands), os.dup(write_answers)
+            os.dup2(commands, 3)
+            os.dup2(answers, 4)
+
+        self._process = subprocess.Popen(
+            [
+                chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                "--disable-extensions", "--disable-component-update", "--disable-sync",
+                "--disable-background-networking", "--no-default-browser-check",
+                "--disable-dev-shm-usage", "--force-device-scale-factor=1",
+                "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={self._profile}",
+                f"--window-size={width},{height}", "--remote-debugging-pipe", "about:blank",
+            ],
+            pass_fds=(3, 4, read_commands, write_answers), preexec_fn=take_pipes,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(read_commands)
+        os.close(write_answers)
+        self._numbers = itertools.count(1)
+        self._buffer = b""
+        self.events = []
+        targets = self.call("Target.getTargets")["targetInfos"]
+        (page,) = (each for each in targets if each["type"] == "page")
+        attached = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
+        self._session = attached["sessionId"]
+
+    _session = None
+
+    def call(self, method, **values):
+        """Send a command and return its result."""
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": values}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._commands, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._read(30)
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']}")
+                return answer["result"]
+
+    def wait_for(self, event, seconds=30):
+        """Wait for an event, and return its values."""
+        end = time.monotonic() + seconds
+        while True:
+            for values in self.events:
+                if values["method"] == event:
+                    self.events.remove(values)
+                    return values["params"]
+            self._read(end - time.monotonic())
+
+    def _read(self, seconds):
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._answers], [], [], max(seconds, 0))
+            content = os.read(self._answers, 1 << 20) if ready else b""
+            if not content:
+                raise TimeoutError("Chromium says nothing.")
+            self._buffer += content
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        answer = json.loads(message)
+        if "method" in answer:
+            self.events.append(answer)
+        return answer
+
+    def close(self):
+        """End the process, and remove its profile."""
+        self._process.kill()
+        self._process.wait()
+        os.close(self._commands)
+        os.close(self._answers)
+        shutil.rmtree(self._profile, ignore_errors=True)
+
+
+class Page:
+    """A page in a browser.
+
+    Attributes
+    ----------
+    problems : list of str
+        Errors and warnings of the console, and exceptions.
+    requests : list of str
+        Addresses that the page asked for, but for itself and pictures that are in it.
+    """
+
+    def __init__(self, browser, path, *, dark=False, width=1280, height=900):
+        self.browser = browser
+        browser.events.clear()
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            browser.call(f"{domain}.enable")
+        self.size(width, height)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        browser.call("Emulation.setEmulatedMedia", media="", features=[scheme])
+        self.address = Path(path).resolve().as_uri()
+        browser.call("Network.setBlockedURLs", urls=["http://*", "https://*", "ws://*", "wss://*"])
+        browser.call("Page.navigate", url=self.address)
+        browser.wait_for("Page.loadEventFired")
+
+    def size(self, width, height):
+        """Give the window another size."""
+        self.browser.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=False,
+        )  # fmt: skip
+
+    def run(self, code):
+        """Return the value of JavaScript code."""
+        found = self.browser.call(
+            "Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True
+        )
+        if "exceptionDetails" in found:
+            raise RuntimeError(found["exceptionDetails"]["exception"]["description"])
+        return found["result"].get("value")
+
+    def press(self, key, *, shift=False):
+        """Press a key, as a person does."""
+        code, text = KEYS.get(key, (ord(key.upper()[0]), key))
+        values = {"key": key, "windowsVirtualKeyCode": code, "modifiers": 8 if shift else 0}
+        self.browser.call("Input.dispatchKeyEvent", type="keyDown", text=text, **values)
+        self.browser.call("Input.dispatchKeyEvent", type="keyUp", **values)
+
+    def type(self, text):
+        """Type a text into what has the focus."""
+        for sign in text:
+            self.press(sign)
+
+    def screenshot(self, path, *, whole=False):
+        """Write a picture of what is seen, or of the whole page."""
+        made = self.browser.call(
+            "Page.captureScreenshot", format="png", captureBeyondViewport=whole
+        )
+        Path(path).write_bytes(base64.b64decode(made["data"]))
+
+    def pdf(self):
+        """Return the page as it is printed."""
+        return base64.b64decode(self.browser.call("Page.printToPDF", printBackground=True)["data"])
+
+    @property
+    def problems(self):
+        """Errors and warnings of the console, and exceptions."""
+        self.run("1")
+        found = []
+        for event in self.browser.events:
+            values = event["params"]
+            if event["method"] == "Runtime.exceptionThrown":
+                found.append(values["exceptionDetails"]["text"])
+            elif event["method"] == "Log.entryAdded":
+                found.append(values["entry"]["text"])
+            elif event["method"] == "Runtime.consoleAPICalled":
+                found.append(str(values["args"]))
+        return found
+
+    @property
+    def requests(self):
+        """Addresses that the page asked for, but for itself and pictures that are in it."""
+        self.run("1")
+        asked = [
+            event["params"]["request"]["url"]
+            for event in self.browser.events
+            if event["method"] == "Network.requestWillBeSent"
+        ]
+        return [url for url in asked if url != self.address and not url.startswith("data:")]
