@@ -23,6 +23,7 @@ __all__ = [
     "RunRecord",
     "ShownRecord",
     "SlideFacts",
+    "StainProfileRecord",
     "first_fault",
     "parse_json",
 ]
@@ -214,6 +215,16 @@ class _Counts(_Json):
     dropped: dict[str, Count]
 
 
+class _Stain(_Json):
+    method: str
+    version: str
+    profile: Any
+    target: Any
+    reference_digest: str | None
+    white: Any
+    augment: float
+
+
 class SlideFacts(Record):
     """The facts of a slide, in its partition and in ``<entry id>.json`` of a project."""
 
@@ -235,11 +246,22 @@ class SlideFacts(Record):
     grid: _Grid
     counts: _Counts
     quality: dict[str, _QualitySummary]
+    stain: _Stain | None
     corrections: _Corrections
     regions: dict[str, Any]
     bad_tiles: list[Annotated[list[Count], Field(min_length=6, max_length=6)]]
     warnings: list[str]
     seconds: float | None
+
+
+class StainProfileRecord(Record):
+    """A saved profile of stains."""
+
+    method: str
+    version: str
+    profile: Any
+    reference_digest: str
+    references: list[str]
 
 
 class BackupRecord(Record):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .looking import corrections, doctor, inspect, status, stored_data, verify
     from .opening import INPUTS, OPENING, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
+    from .staining import stain_profile
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
 
 _HOMES = {
@@ -102,6 +103,7 @@ _HOMES = {
         "plan",
         "select",
     ),
+    ".staining": ("stain_profile",),
     ".tiles": (
         "ensure_provenance",
         "undo_write_back",
@@ -155,6 +157,7 @@ __all__ = [
     "plan",
     "select",
     "slide",
+    "stain_profile",
     "status",
     "stored_data",
     "undo_write_back",

@@ -42,6 +42,7 @@ from .patch_pixels import PatchPixels
 from .pixels import read_thumbnail
 from .scale import resolve_scale
 from .slide_files import missing_place, read_annotations, slide_path
+from .stain import StainPlan, plan_stain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,6 +119,8 @@ class Plan:
         Of the slide file's pixels.
     parts : mapping of str to str
         The exchangeable parts that take part, by kind.
+    stain : StainPlan or None
+        Colours of the slide and of the target, where stains are normalised.
     reader_name : str
         The reader that was asked for, ``auto`` where it was left to choose.
     corrections : CorrectionReport
@@ -152,6 +155,7 @@ class Plan:
     channels: tuple[str, ...] = ("Red", "Green", "Blue")
     dtype: str = "uint8"
     parts: Mapping[str, str] = field(default_factory=FrozenDict)
+    stain: StainPlan | None = None
     reader_name: str = "auto"
     corrections: CorrectionReport = NO_CORRECTIONS
     annotations_origin: str = "project"
@@ -211,7 +215,7 @@ class Plan:
         ReadError
             If the file cannot be read.
         """
-        producer = PatchPixels(self.coordinates, self.config, self.mpp, reader)
+        producer = PatchPixels(self.coordinates, self.config, self.mpp, reader, self.stain)
         made = producer.read(reader, self.table.boxes[[row]], self.table.plane(row))
         (patch,) = made.patches
         if patch is None:
@@ -235,7 +239,7 @@ class Plan:
         """
         size = self.pixel_size
         return {
-            "config": self.config.as_json(),
+            "config": self.config.decisive(),
             "quality": self.config.quality_rules().as_json(),
             "entry_id": self.slide.entry_id,
             "slide_id": self.slide_id,
@@ -245,6 +249,7 @@ class Plan:
             "coordinates": self.coordinates.digest_values(),
             "pixel_size": None if size is None else [size.x, size.y],
             "parts": dict(self.parts),
+            "stain": None if self.stain is None else self.stain.as_json(),
         }
 
 
@@ -415,6 +420,7 @@ def make_plan(
         )
     except PlanError as error:
         raise PlanError(f"{slide.name}: {error.message}", hint=error.hint) from error
+    stain, stain_notes = plan_stain(config, reader, scale.coordinates, grid, data.stains)
     if not config.allow_repair:
         _refuse_big_repairs(slide, planned.report)
     return Plan(
@@ -439,6 +445,7 @@ def make_plan(
         channels=tuple(reader.channels),
         dtype=str(reader.dtype),
         parts=_parts(config, reader),
+        stain=stain,
         reader_name=reader_name,
         corrections=planned.corrections,
         annotations_origin=inputs.annotations_origin(slide),
@@ -446,6 +453,7 @@ def make_plan(
         warnings=(
             *scale.notes,
             *tissue_notes,
+            *stain_notes,
             *data.problems,
             *planned.report.warnings,
             *planned.corrections.warnings,
