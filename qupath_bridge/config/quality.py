@@ -73,6 +73,10 @@ class QualityRules:
                 )
         return cls(tuple(sorted(measures)), FrozenDict(low), FrozenDict(high))
 
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns of the index that hold the measures."""
+        return tuple(f"qc_{name}" for name in self.measures)
+
     def as_json(self) -> dict[str, Any]:
         """Return the rules as plain JSON values."""
         return {
