@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
@@ -20,8 +20,7 @@ from qupath_bridge.patches.roles import EXCLUDED
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.empty import warn_of_empty
 from qupath_bridge.pipeline.export import choose_inputs, run_export
-from qupath_bridge.pipeline.inputs import NO_INPUTS, joined_table, read_inputs, slide_key
-from qupath_bridge.pipeline.new_project import write_project
+from qupath_bridge.pipeline.inputs import JOINING, NO_INPUTS, joined_table, read_inputs, slide_key
 from qupath_bridge.pipeline.output_check import check_output
 from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.places import check_place
@@ -29,6 +28,7 @@ from qupath_bridge.pipeline.plan import Failure, Plan, Plans
 from qupath_bridge.pipeline.profile import Profile
 from qupath_bridge.pipeline.progress import Progress, watch
 from qupath_bridge.pipeline.pseudonyms import OPEN, Names, register_names
+from qupath_bridge.pipeline.recorded_runs import run_folders
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.slide_labels import (
     check_label_key,
@@ -37,10 +37,7 @@ from qupath_bridge.pipeline.slide_labels import (
 )
 from qupath_bridge.pipeline.survey import Survey, survey, survey_plans
 from qupath_bridge.roundtrip import provenance as _provenance
-from qupath_bridge.roundtrip.corrections import SlideCorrections, collect_corrections
 from qupath_bridge.sources.base import Project
-from qupath_bridge.sources.joining import JoinedTable
-from qupath_bridge.sources.slides import SlidesSource
 from qupath_bridge.stores import local_path
 from qupath_bridge.timing import collect, step
 
@@ -56,7 +53,10 @@ from .opening import (
     slides_of,
 )
 from .planning import select_joined
-from .projects import JOINING
+
+if TYPE_CHECKING:
+    from qupath_bridge.roundtrip.corrections import SlideCorrections
+    from qupath_bridge.sources.joining import JoinedTable
 
 
 def export(
@@ -226,6 +226,8 @@ def _export_new_project(
 
     It has everything that the options added to the slides, so that the run needs none of them.
     """
+    from qupath_bridge.pipeline.new_project import write_project
+
     options = settings.options
     folder = Path(options.create_project or "")
     joined: tuple[str, ...] = ()
@@ -241,7 +243,7 @@ def _export_new_project(
         joined = () if table is None else table.warnings
     mine = {slide.entry_id for slide in slides}
     kept = RunOptions().model_dump(include=set(ADDED))
-    engine = "auto" if options.engine == SlidesSource.name else options.engine
+    engine = "auto" if options.engine == "slides" else options.engine
     config = settings.config
     if all(has_no_drawing(slide, config) for slide in slides):
         config = config.replace(labels=False)  # the new project is one in which one could draw
@@ -292,6 +294,11 @@ def _collect(slides: Sequence[Slide], options: RunOptions) -> tuple[SlideCorrect
                 "other than 'auto'."
             )
         return ()
+    projects = {slide.project.place: slide.project for slide in slides if not slide.project.plain}
+    if not any(map(run_folders, projects.values())):
+        return ()  # before the first run there is nothing that anybody could have corrected
+    from qupath_bridge.roundtrip.corrections import collect_corrections
+
     return collect_corrections(slides, options.reviewer)
 
 

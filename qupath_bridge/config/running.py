@@ -39,6 +39,7 @@ class RunOptions(Model):
             "preview",
             "provenance",
             "create_project",
+            "tissue_annotations",
         ),
         "privacy": ("pseudonymise", "metadata_keep"),
         "running": (
@@ -102,6 +103,9 @@ class RunOptions(Model):
         show="FILE",
     )
     provenance: bool = option(True, "write the run's tiles as GeoJSON into the project")
+    tissue_annotations: bool = option(
+        False, "write the outlines of the tissue there, too, as annotations that QuPath imports"
+    )
     create_project: Path | None = option(
         None,
         "make a QuPath project over slides that have none, in a new folder, and export from it: "
@@ -172,4 +176,6 @@ class RunOptions(Model):
             )
         if self.metadata_key != "slide" and self.metadata is None:
             raise ValueError("metadata_key needs metadata, the table")
+        if self.tissue_annotations and not self.provenance:
+            raise ValueError("tissue_annotations needs provenance, the run's folder in the project")
         return self

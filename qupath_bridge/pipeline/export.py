@@ -42,7 +42,6 @@ from .opened import lend_slides, source_of
 from .output_check import check_output
 from .places import check_place
 from .plan import Failure
-from .preview import preview_path
 from .progress import Listener, Progress
 from .pseudonyms import OPEN, Names
 from .run import Run
@@ -305,6 +304,8 @@ def _tasks(
     inputs = inputs_by_slide(record["inputs"])
     for facts in survey.slides:
         if preview is not None:
+            from .preview import preview_path
+
             path = preview_path(preview, facts.slide_id, len(survey.slides))
             options = settings.options.replace(preview=path)
         yield SlideTask(

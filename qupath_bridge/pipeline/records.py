@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import json
 import platform
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import metadata
@@ -81,6 +82,7 @@ LIBRARIES = (
     "pyarrow",
     "paquo",
 )
+_VERSION = re.compile(r"^Version: (\S+)$", re.MULTILINE)
 
 
 def timestamp() -> str:
@@ -208,7 +210,10 @@ def library_versions() -> dict[str, str | None]:
     versions: dict[str, str | None] = {}
     for name in LIBRARIES:
         try:
-            versions[name] = metadata.version(name)
+            found = metadata.distribution(name)
+            # Parsing the whole of the metadata takes longer than planning a slide.
+            line = _VERSION.search(found.read_text("METADATA") or "")
+            versions[name] = line[1] if line else found.version
         except metadata.PackageNotFoundError:
             versions[name] = None
     return versions
@@ -274,7 +279,7 @@ def run_record(
             "name": "qupath-bridge",
             "version": __version__,
             "python": platform.python_version(),
-            "platform": platform.platform(),
+            "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",
             "libraries": library_versions(),
         },
         "encoder": {
@@ -375,6 +380,7 @@ def facts_record(
         "corrections": plan.corrections.as_dict(),
         "regions": plan.report.as_dict(),
         "bad_tiles": [list(tile) for tile in sorted(bad_tiles)],
+        "tissue": None if plan.tissue is None else plan.tissue.facts(plan.slide_id),
         "warnings": [
             *(names.hide_in(text, [slide]) for text in plan.warnings),
             *bad_tile_warnings(bad_tiles),

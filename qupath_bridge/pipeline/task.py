@@ -52,6 +52,7 @@ from .pseudonyms import names_of
 from .quality import summarise
 from .records import bad_tile_warnings, bad_tiles_of, facts_record
 from .slide_files import missing_place, read_annotations, slide_path
+from .tissue import tissue_problems
 from .written import PatchNames, WrittenPatches
 
 if TYPE_CHECKING:
@@ -326,7 +327,7 @@ class _SlideJob:
             same = rows.equal_plan(self.plan, self.task.run_id, old, dropped, self._names())
         except DamagedRowsError:
             return None
-        if not same or not self._intact(old):
+        if not same or not self._intact(old) or not self._tissue_intact(old):
             return None
         self.bad_tiles = bad_tiles_of(facts_of(old))
         dropped_counts = facts_of(old)["counts"]["dropped"]
@@ -365,6 +366,9 @@ class _SlideJob:
             plan, self.task.run_id, reasons, seconds, self.bad_tiles, _quality(written, dropped)
         )
         with step("commit"):
+            if plan.tissue is not None:
+                for name, content in plan.tissue.files(slide_id).items():
+                    output.put(name, content)
             output.commit(
                 slide_id,
                 rows.index_rows(plan, self.task.run_id, written, names, facts),
@@ -508,6 +512,13 @@ class _SlideJob:
                 known.measured,
             )
         return kept
+
+    def _tissue_intact(self, old: Rows) -> bool:
+        """Return whether the side files of the tissue of a committed slide are as they were."""
+        tissue, output = facts_of(old)["tissue"], self.output
+        return tissue is None or not any(
+            tissue_problems(tissue, lambda name: output.get(name) if output.has(name) else None)
+        )
 
     def _intact(self, old: Rows) -> bool:
         """Return whether every patch of a committed slide has the bytes that the index says."""

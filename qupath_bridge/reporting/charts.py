@@ -246,10 +246,10 @@ def ranges(name: str, rows: Sequence[Range], limits: Sequence[float] = ()) -> Ma
                 side, place(value), height - 5, number(float(value))
             )
         )
-    told = "; ".join(
+    values_by_slide = "; ".join(
         f"{row.text} {number(float(row.middle))}{' (far from the others)' if row.far else ''}"
         for row in rows
     )
     return Markup(
         '<svg class="chart" width="{w}" viewBox="0 0 {w} {}" role="group" aria-label="{}">{}</svg>'
-    ).format(height, shown(f"{name}, median per slide: {told}"), _join(parts), w=WIDTH)
+    ).format(height, shown(f"{name}, median per slide: {values_by_slide}"), _join(parts), w=WIDTH)

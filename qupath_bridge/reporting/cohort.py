@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from qupath_bridge.config.quality import QualityRules
 from qupath_bridge.patches.confusion import Confusion
+from qupath_bridge.pipeline.quality import find_outliers
 
 from .charts import Range
-from .summary import NO_LABEL, Histogram, add_histograms, outliers
+from .summary import NO_LABEL, Histogram, add_histograms
 from .views import SlideView
 
 __all__ = ["REASONS", "Matrix", "Measure", "Totals", "matrix_of", "measures_of", "totals_of"]
@@ -24,7 +25,7 @@ REASONS: Mapping[str, str] = {
     "no_label": "no class has a large enough share",
     "quality": "outside a quality limit",
 }
-"""What each reason means."""
+"""Meaning of each reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,43 +98,37 @@ class Measure:
     limits: tuple[float, ...]
 
 
-def measures_of(slides: Sequence[SlideView], config: Mapping[str, Any]) -> list[Measure]:
-    """Return each quality measure over all slides that have it."""
-    names = sorted({name for slide in slides for name in slide.quality})
+def measures_of(slides: Sequence[SlideView], rules: QualityRules) -> list[Measure]:
+    """Return each quality measure over all slides that have it.
+
+    Parameters
+    ----------
+    slides : sequence of SlideView
+    rules : QualityRules
+        Of the run.
+    """
+    outliers = find_outliers((slide.slide_id, slide.quality) for slide in slides)
+    far = {(each.measure, each.slide_id) for each in outliers}
     made = []
-    for name in names:
-        have = [slide for slide in slides if _is_summary(slide.quality.get(name))]
-        if not have:
-            continue
-        middles = {slide.anchor: float(slide.quality[name]["median"]) for slide in have}
-        far = outliers(middles)
+    for name in sorted({name for slide in slides for name in slide.quality}):
+        have = [slide for slide in slides if name in slide.quality]
+        have.sort(key=lambda slide: (slide.quality[name]["median"], slide.slide_id))
         rows = [
             Range(
                 slide.name,
-                float(slide.quality[name]["p05"]),
-                middles[slide.anchor],
-                float(slide.quality[name]["p95"]),
-                slide.anchor in far,
+                found["p5"],
+                found["median"],
+                found["p95"],
+                (name, slide.slide_id) in far,
                 slide.anchor,
             )
-            for slide in sorted(have, key=lambda one: (middles[one.anchor], one.anchor))
+            for slide in have
+            for found in [slide.quality[name]]
         ]
-        limits = [(config.get(key) or {}).get(name) for key in ("qc_min", "qc_max")]
-        made.append(
-            Measure(
-                name,
-                tuple(rows),
-                tuple(row.text for row in rows if row.far),
-                tuple(float(limit) for limit in limits if limit is not None),
-            )
-        )
+        limits = [limit[name] for limit in (rules.least, rules.most) if name in limit]
+        named = tuple(slide.name for slide in have if (name, slide.slide_id) in far)
+        made.append(Measure(name, tuple(rows), named, tuple(limits)))
     return made
-
-
-def _is_summary(found: Any) -> bool:
-    """Return whether facts have all numbers of a measure."""
-    keys = ("median", "p05", "p95")
-    return isinstance(found, Mapping) and all(isinstance(found.get(k), int | float) for k in keys)
 
 
 @dataclass(frozen=True, slots=True)

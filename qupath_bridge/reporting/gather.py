@@ -19,7 +19,7 @@ from .pictures import DETAILS, Detail, as_picture, data_uri, first_detail, fit
 from .reopen import OpenSlide, Reopener
 from .sheets import Sheet, dropped_sheets, kept_sheets, with_before
 from .summary import evenly, summarize
-from .views import LayerView, PairView, SampleView, SheetView, SlideView, describe_slide
+from .views import LayerView, PairView, SampleView, SheetView, SlideView, describe_slide, scale_bar
 
 __all__ = ["RunFacts", "gather_slides", "load_run"]
 
@@ -178,6 +178,7 @@ class _SlideMaker:
             shares=summary.shares,
             tissue_shares=summary.tissue,
             picture=None if picture is None else data_uri(picture),
+            scale=scale_bar(facts),
             real=canvas.real,
             size=tuple(facts["coordinates"]["size"]),
             layers=tuple(
@@ -193,7 +194,7 @@ class _SlideMaker:
             warnings=facts["warnings"],
             notes=() if opened.note is None else (opened.note,),
             corrections=facts["corrections"],
-            quality=facts.get("quality") or {},
+            quality=facts["quality"],
             stain=facts.get("stain"),
             files=self._files(facts),
         )

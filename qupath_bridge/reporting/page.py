@@ -28,7 +28,7 @@ from .views import SlideView
 __all__ = ["GENERATOR", "render_page"]
 
 GENERATOR = "qupath-bridge report"
-"""What a page says of itself, so that a new one may replace it, and nothing else."""
+"""The maker that a page names, so that a new one may replace it, and nothing else."""
 
 OPEN_SLIDES = 3
 """Up to so many slides are shown open."""
@@ -84,7 +84,7 @@ def render_page(
             reason_numbers=reasons,
             charts=_overview(totals),
             slide_charts={slide.anchor: _slide_charts(slide) for slide in slides},
-            measures=measures_of(slides, run.record["config"]),
+            measures=measures_of(slides, run.config.quality_rules()),
             matrix=matrix_of(confusions),
             reasons=REASONS,
             chosen=_chosen(run.config),

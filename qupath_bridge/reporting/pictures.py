@@ -19,7 +19,7 @@ MAX_BYTES = 20_000_000
 
 
 class Detail(NamedTuple):
-    """How much of each slide is shown.
+    """Size and number of the pictures of a slide.
 
     Attributes
     ----------

@@ -41,7 +41,7 @@ class Sample:
     fact : str
         One short fact: its share, a measure.
     pixels : array, shape (h, w, 3), uint8, or None
-        None where they cannot be read.
+        None if they cannot be read.
     box : Box
         QuPath pixels.
     plane : Plane
@@ -169,7 +169,7 @@ def dropped_sheets(
             yield Sheet("reason", reason, number, (), "these boxes are not known any more")
             continue
         picked = here[evenly(len(here), wanted)]
-        told = _measures(table, reason, picked)
+        measured = _measures(table, reason, picked)
         try:
             pixels = _read(opened.reader, opened.coordinates, picked, side)
             problem = None
@@ -177,7 +177,7 @@ def dropped_sheets(
             pixels, problem = [None] * len(picked), "the slide file cannot be read there"
         samples = tuple(
             Sample(_place(Box(*box)), fact or _place(Box(*box)), each, Box(*box))
-            for box, fact, each in zip(picked.tolist(), told, pixels, strict=True)
+            for box, fact, each in zip(picked.tolist(), measured, pixels, strict=True)
         )
         yield Sheet("reason", reason, number, samples, problem)
 

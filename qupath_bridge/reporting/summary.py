@@ -1,4 +1,4 @@
-"""Counts of an index, samples of its patches, and outliers of a cohort: pure functions."""
+"""Counts of an index, and samples of its patches: pure functions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qupath_bridge.model import FloatArray, IntArray
+from qupath_bridge.outputs.index import KEPT_RAW
 from qupath_bridge.outputs.row_batches import AnyRows, batches_of
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "choose_rows",
     "evenly",
     "groups_of",
-    "outliers",
     "summarize",
 ]
 
@@ -31,8 +31,8 @@ BINS = 20
 """Bars of a histogram of shares."""
 NO_LABEL = ""
 """Stands for the label of a patch without one."""
-CORRECTED, KEPT_RAW = "corrected", "stain_kept_raw"
-"""Groups of patches that are shown beside those of the labels."""
+CORRECTED = "corrected"
+"""Name of a group of patches that is shown beside those of the labels; :data:`KEPT_RAW` is one."""
 
 Histogram = tuple[int, ...]
 """Number of patches by share: ``BINS`` bars of the same width from 0 to 1."""
@@ -42,7 +42,7 @@ Group = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class IndexSummary:
-    """What the rows of a slide, or of several, have in numbers.
+    """Numbers of the rows of a slide.
 
     Attributes
     ----------
@@ -197,38 +197,3 @@ def choose_rows(
             here = ranks[group][(ranks[group] >= start) & (ranks[group] < seen[group])] - start
             chosen[group] += batch.take(pa.array(found[here])).to_pylist()
     return chosen
-
-
-def outliers(values: Mapping[str, float], limit: float = 3.5, least: int = 5) -> frozenset[str]:
-    """Return the names whose values are far from those of the others.
-
-    The distance from the median is compared with the median of all such distances, scaled so that
-    it is a standard deviation where values are normal.
-
-    Parameters
-    ----------
-    values : mapping of str to float
-    limit : float
-        Standard deviations.
-    least : int
-        Fewer values than this have no outliers.
-
-    Examples
-    --------
-    >>> sorted(outliers({"a": 1.0, "b": 1.1, "c": 0.9, "d": 1.05, "e": 5.0}))
-    ['e']
-    >>> outliers({"a": 1.0, "b": 5.0})
-    frozenset()
-    """
-    known = {name: value for name, value in values.items() if np.isfinite(value)}
-    if len(known) < least:
-        return frozenset()
-    numbers = np.array(list(known.values()))
-    distance = np.abs(numbers - np.median(numbers))
-    spread = 1.4826 * float(np.median(distance))
-    if spread == 0:
-        # More than half of the values are the same: what differs at all is compared with their
-        # mean distance, as is usual for this measure.
-        spread = 1.2533 * float(distance.mean())
-    far = distance > limit * spread if spread else np.zeros(len(numbers), np.bool_)
-    return frozenset(name for name, is_far in zip(known, far, strict=True) if is_far)

@@ -1,4 +1,4 @@
-"""What the page shows of each slide: values that the template reads, with pictures as texts."""
+"""Slides as the page shows them: values that the template reads, with pictures as texts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qupath_bridge.model import Box
-from qupath_bridge.pipeline.preview_legend import RGB
+from qupath_bridge.pipeline.preview_legend import RGB, scale_length
 
 from .summary import Histogram
 
-__all__ = ["LayerView", "PairView", "SampleView", "SheetView", "SlideView", "describe_slide"]
+__all__ = [
+    "LayerView",
+    "PairView",
+    "SampleView",
+    "SheetView",
+    "SlideView",
+    "describe_slide",
+    "scale_bar",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +35,7 @@ class LayerView:
 
 @dataclass(frozen=True, slots=True)
 class SampleView:
-    """A patch of a contact sheet; ``uri`` is None where its pixels cannot be read."""
+    """A patch of a contact sheet; ``uri`` is None if its pixels cannot be read."""
 
     name: str
     fact: str
@@ -61,6 +69,7 @@ class PairView:
 class SlideView:
     """One slide of the page.
 
+    ``scale`` is the length of a scale bar, as a part of the width of the slide, and its text.
     ``state`` is ``done``, ``failed``, ``waiting`` (not committed yet) or ``damaged``; only a slide
     that is done has patches.
     """
@@ -80,6 +89,7 @@ class SlideView:
     shares: Mapping[str, Histogram] = field(default_factory=dict)
     tissue_shares: Histogram | None = None
     picture: str | None = None
+    scale: tuple[float, str] | None = None
     real: bool = False
     size: tuple[int, int] = (1, 1)
     layers: tuple[LayerView, ...] = ()
@@ -108,6 +118,18 @@ class SlideView:
             *self.dropped, *self.metadata.values(), *self.warnings, *self.notes,
         ]  # fmt: skip
         return " ".join(words).casefold()
+
+
+def scale_bar(facts: Mapping[str, Any]) -> tuple[float, str]:
+    """Return a round length as a part of the width of a slide, a fifth at most, and its text.
+
+    >>> scale_bar({"coordinates": {"size": [4000, 3000], "pixel_size": {"x": 0.5, "y": 0.5}}})
+    (0.1, '200 µm')
+    """
+    width, size = facts["coordinates"]["size"][0], facts["coordinates"]["pixel_size"]
+    unit = size["x"] if size else 1.0
+    length, text = scale_length(width / 5 * unit, known=bool(size))
+    return length / unit / width, text
 
 
 def describe_slide(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -24,14 +24,12 @@ from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.pipeline.pseudonyms import OPEN, Names, check_key, is_pseudonym
 from qupath_bridge.pipeline.recorded_runs import folder_beside, load_run_record, run_folders
 from qupath_bridge.pipeline.run import Run
-from qupath_bridge.pipeline.verify import check_intact
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.qupath.geojson import Tile, write_tiles
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
 from qupath_bridge.stores.local import LocalStore
 
-from .backups import backups_of
 from .tile_files import digest_of, tile_file
 from .tile_tables import RULE_KEY, RUN_KEY
 
@@ -63,8 +61,10 @@ def write_provenance(
 
     ``<project>/qupath_bridge/runs/<run id>/`` gets a copy of ``run.json`` with the place of the
     output, and ``<entry id>.geojson.gz`` with the tiles and ``<entry id>.json`` with the facts of
-    each slide of this project. Where the project cannot be written, the same goes to
-    ``OUT/provenance/`` with a warning; for slides without a project it goes there, too.
+    each slide of this project; with the option ``tissue_annotations`` also
+    ``tissue/<entry id>.geojson`` with the outline of its tissue. Where the project cannot be
+    written, the same goes to ``OUT/provenance/`` with a warning; for slides without a project it
+    goes there, too.
 
     Parameters
     ----------
@@ -116,6 +116,7 @@ def _write(
     listed = class_colors(project.classes)
     labels = tuple(run.record["labels"])
     digests = {}
+    output = run.open()
     for facts, rows in _slides_of(run):
         if facts["project"] != recorded:
             continue
@@ -131,6 +132,9 @@ def _write(
         else:
             store.delete(tile_file(entry_id))
         store.put(f"{entry_id}.json", records.dump_json(names.reveal(facts)))
+        if facts["tissue"] is not None and run.record["options"]["tissue_annotations"]:
+            outline = facts["tissue"]["file"].removesuffix(".png") + ".geojson"
+            store.put(f"tissue/{entry_id}.geojson", output.get(outline))
     # The record comes last: a folder without one is not a run.
     record = {
         **run.record,
@@ -242,6 +246,8 @@ def ensure_provenance(
     known = {folder.name: folder for folder in run_folders(project.info)}
     run_id = find_run(project.info, run)
     if run != run_id:
+        from qupath_bridge.pipeline.verify import check_intact
+
         check_intact(open_output(run))
     if run_id in known:
         return run_id, Provenance(known[run_id])
@@ -352,6 +358,8 @@ def find_run_to_undo(project: ProjectInfo, run: str) -> str:
     OutputError
         If it is neither.
     """
+    from .backups import backups_of
+
     stored = {backup.run_id: backup.out for backup in backups_of(project.folder)}
     try:
         return run if run in stored else find_run(project, run)

@@ -290,7 +290,9 @@ def test_version_and_help(capsys):
     assert call(capsys, "--version")[:2] == (0, f"qupath-bridge {qb.__version__}\n")
     status, out, _ = call(capsys, "--help")
     assert status == 0
-    for command in ("demo", "doctor", "inspect", "plan", "export", "verify", "status", "config"):
+    for command in (
+        "demo", "doctor", "inspect", "plan", "export", "verify", "report", "status", "config",
+    ):  # fmt: skip
         assert command in out
         assert call(capsys, command, "--help")[0] == 0
 

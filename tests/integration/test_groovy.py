@@ -27,6 +27,9 @@ from tests.support.qupath_scripts import (
 )  # fmt: skip
 from tests.support.run_folders import record_tiles
 
+# Many start QuPath several times, on machines that may be busy.
+pytestmark = pytest.mark.timeout(900)
+
 ALL = (CHECK, COLLECT, EXPORT, IMPORT, REMOVE)
 
 TYPE_CHECK = """

@@ -338,7 +338,7 @@ def test_masks_quality_and_stain_of_a_run_are_shown(out):
             "method": "otsu", "mpp": 10.0, "threshold": 0.25, "share": 0.375, "note": None,
             "file": f"tissue/{facts['slide_id']}.png",
         },
-        quality={"focus": {"median": 0.5, "p05": 0.25, "p95": 0.75}},
+        quality={"focus": {"p5": 0.25, "median": 0.5, "p95": 0.75, "patches": 9}},
         stain={"method": "macenko", "version": "1", "profile": [[0.6, 0.7]],
                "reference_digest": "abc", "white": [240, 240, 240]},
     )  # fmt: skip

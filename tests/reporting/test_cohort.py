@@ -2,6 +2,7 @@
 
 import pytest
 
+from qupath_bridge.config.quality import QualityRules
 from qupath_bridge.model import Reason
 from qupath_bridge.patches.confusion import Confusion
 from qupath_bridge.reporting.cohort import REASONS, matrix_of, measures_of, totals_of
@@ -39,17 +40,16 @@ def test_slides_are_added_up():
 
 def test_slides_far_from_the_others_are_named_with_the_limits_of_the_run():
     def quality(median):
-        return {"focus": {"median": median, "p05": median - 1, "p95": median + 1}}
+        return {"focus": {"p5": median - 1, "median": median, "p95": median + 1, "patches": 3}}
 
     medians = [5.0, 5.2, 4.9, 5.1, 5.05, 0.3]
     slides = [view(n, quality=quality(m)) for n, m in enumerate(medians)] + [view(9)]
-    (measure,) = measures_of(slides, {"qc_min": {"focus": 0.2}, "qc_max": {"pen": 1.0}})
+    (measure,) = measures_of(slides, QualityRules.of([], {"focus": 0.2}, {"pen": 1.0}))
     assert measure.name == "focus"
     assert measure.far == ("slide 5",)
     assert [row.middle for row in measure.rows] == sorted(medians)
     assert measure.limits == (0.2,)
-    assert measures_of([view(1)], {}) == []
-    assert measures_of([view(1, quality={"focus": {"median": 1.0}})], {}) == []
+    assert measures_of([view(1)], QualityRules()) == []
 
 
 def test_rule_against_pathologist_is_a_table():

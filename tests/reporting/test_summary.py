@@ -1,4 +1,4 @@
-"""Counts of an index, samples of it, outliers: by values."""
+"""Counts of an index, and samples of it: by values."""
 
 from collections import Counter
 
@@ -13,7 +13,6 @@ from qupath_bridge.reporting.summary import (
     evenly,
     groups_of,
     histogram,
-    outliers,
     summarize,
 )
 
@@ -94,13 +93,3 @@ def test_few_are_all_chosen_and_many_are_spread():
     assert evenly(3, 8).tolist() == [0, 1, 2]
     found = evenly(1_000_000, 4).tolist()
     assert found == [125_000, 375_000, 625_000, 875_000]
-
-
-def test_outliers_are_far_from_the_median_and_need_others():
-    values = dict(zip("abcdefg", [10, 11, 9, 10.5, 9.5, 10.2, 30], strict=True))
-    assert outliers(values) == {"g"}
-    assert not outliers(dict(zip("abcdefg", range(7), strict=True)))  # evenly spread
-    assert not outliers({"a": 1, "b": 1, "c": 1, "d": 9})  # too few to say
-    assert not outliers(dict.fromkeys("abcdef", 3.0))
-    assert outliers({**dict.fromkeys("abcdef", 3.0), "g": 9.0}) == {"g"}
-    assert outliers({**values, "h": float("nan")}) == {"g"}

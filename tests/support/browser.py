@@ -11,6 +11,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,12 +20,14 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 KEYS = {
-    "Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " "), "ArrowDown": (40, ""), "Escape": (27, ""),
+    "Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " "), "ArrowDown": (40, ""), "Home": (36, ""),
 }  # fmt: skip
 
 
 def chromium():
     """Return the path of a Chromium; without one the test is skipped, and says so."""
+    if sys.platform == "win32":
+        pytest.skip("Chromium is driven through pipes that Windows does not have")
     named = os.environ.get("QUPATH_BRIDGE_CHROMIUM")
     found = named or next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
@@ -37,29 +40,20 @@ class Browser:
 
     def __init__(self, width=1280, height=900):
         self._profile = tempfile.mkdtemp(prefix="chromium-")
-        read_commands, self._commands = os.pipe()
-        self._answers, write_answers = os.pipe()
-
-        def take_pipes():
-            """Let the child find its pipes at 3 and 4, whatever numbers they have here."""
-            commands, answers = os.dup(read_commands), os.dup(write_answers)
-            os.dup2(commands, 3)
-            os.dup2(answers, 4)
-
+        # It reads commands from 3 and answers at 4: the pipes that are its 0 and 1 at first.
+        swap = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null'
         self._process = subprocess.Popen(
             [
-                chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-                "--disable-extensions", "--disable-component-update", "--disable-sync",
-                "--disable-background-networking", "--no-default-browser-check",
-                "--disable-dev-shm-usage", "--force-device-scale-factor=1",
+                "sh", "-c", swap, chromium(), "--headless", "--no-sandbox", "--disable-gpu",
+                "--no-first-run", "--disable-extensions", "--disable-component-update",
+                "--disable-sync", "--disable-background-networking", "--disable-dev-shm-usage",
+                "--no-default-browser-check", "--force-device-scale-factor=1",
                 "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={self._profile}",
                 f"--window-size={width},{height}", "--remote-debugging-pipe", "about:blank",
             ],
-            pass_fds=(3, 4, read_commands, write_answers), preexec_fn=take_pipes,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
         )  # fmt: skip
-        os.close(read_commands)
-        os.close(write_answers)
+        self._commands, self._answers = self._process.stdin, self._process.stdout
         self._numbers = itertools.count(1)
         self._buffer = b""
         self.events = []
@@ -76,7 +70,7 @@ class Browser:
         message = {"id": number, "method": method, "params": values}
         if self._session:
             message["sessionId"] = self._session
-        os.write(self._commands, json.dumps(message).encode() + b"\0")
+        self._commands.write(json.dumps(message).encode() + b"\0")
         while True:
             answer = self._read(30)
             if answer.get("id") == number:
@@ -97,7 +91,7 @@ class Browser:
     def _read(self, seconds):
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._answers], [], [], max(seconds, 0))
-            content = os.read(self._answers, 1 << 20) if ready else b""
+            content = self._answers.read(1 << 20) if ready else b""
             if not content:
                 raise TimeoutError("Chromium says nothing.")
             self._buffer += content
@@ -111,8 +105,8 @@ class Browser:
         """End the process, and remove its profile."""
         self._process.kill()
         self._process.wait()
-        os.close(self._commands)
-        os.close(self._answers)
+        self._commands.close()
+        self._answers.close()
         shutil.rmtree(self._profile, ignore_errors=True)
 
 
@@ -133,6 +127,8 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             browser.call(f"{domain}.enable")
         self.size(width, height)
+        # Else the window of nobody has no focus, and no element hears that it gets it.
+        browser.call("Emulation.setFocusEmulationEnabled", enabled=True)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         browser.call("Emulation.setEmulatedMedia", media="", features=[scheme])
         self.address = Path(path).resolve().as_uri()

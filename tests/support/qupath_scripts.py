@@ -52,6 +52,12 @@ class QuPath:
         command = [
             str(self.found.java),
             "-Xmx2g",
+            # A short run of Java starts twice as fast so, and again with an archive of its classes.
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
+            "-XX:+IgnoreUnrecognizedVMOptions",
+            "-XX:+AutoCreateSharedArchive",
+            f"-XX:SharedArchiveFile={self.folder / 'classes.jsa'}",
             f"-Djava.util.prefs.userRoot={self.folder}",
             "-cp",
             str(self.found.jars / "*"),
