@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from .pipeline.plan import Failure, Plan, Plans
     from .pipeline.profile import Profile
     from .pipeline.progress import Progress
+    from .pipeline.pseudonyms import Names
     from .pipeline.run import Run
     from .pipeline.task import SlideResult, SlideTask, process_slide
     from .pipeline.verify import Finding, Verification
@@ -128,6 +129,7 @@ _HOMES = {
     "pipeline.run": ("Run",),
     "pipeline.task": ("SlideTask", "SlideResult", "process_slide"),
     "pipeline.progress": ("Progress",),
+    "pipeline.pseudonyms": ("Names",),
     "pipeline.cancel": ("Cancel", "CancelToken"),
     "pipeline.estimate": ("Estimate",),
     "pipeline.inputs": ("SlideInputs",),
@@ -232,6 +234,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "SlideCorrections",
     "JudgedPatch",
     "NewProject",
+    "Names",
     "Agreement",
     "Provenance",
     "RunStatus",

@@ -263,7 +263,7 @@ class Plan:
 
     @property
     def slide_label(self) -> str | None:
-        """Label of all patches, from the slide's metadata; None where regions label."""
+        """Label of all patches, from the slide's metadata; None if regions label."""
         return slide_rule(self.slide, self.config).slide_label
 
 

@@ -138,11 +138,11 @@ def test_every_option_has_one_flag_with_the_models_words():
         ("plan", ALL - set(RUN_ONLY)),
         ("inspect", {*PLACES, "reader"}),
         ("status", set(PLACES)),
-        ("verify", {"reader", "slide_map"}),
+        ("verify", {"reader", "slide_map", "pseudonymise"}),
         ("report", {"reader", "slide_map"}),
         ("clean", {"break_lock"}),
         ("doctor", {"qupath"}),
-        ("write-back", {"entry", "engine", "qupath"}),
+        ("write-back", {"entry", "engine", "qupath", "pseudonymise"}),
     ],
 )
 def test_a_command_takes_the_options_that_it_uses(command, names):
