@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         write_provenance,
     )
     from .config import ExportConfig, Option, RunOptions, Selection, Settings
+    from .config.quality import QualityRules
     from .errors import (
         BridgeError,
         ConfigError,
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from .pipeline.profile import Profile
     from .pipeline.progress import Progress
     from .pipeline.run import Run
+    from .pipeline.stain import StainPlan
     from .pipeline.task import SlideResult, SlideTask, process_slide
     from .pipeline.verify import Finding, Verification
     from .qupath import geojson
@@ -108,6 +110,8 @@ _HOMES = {
         "doctor", "stain_profile",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
+    "config.quality": ("QualityRules",),
+    "pipeline.stain": ("StainPlan",),
     "sources.base": ("Project",),
     "model": (
         "Slide", "ProjectInfo", "SourceRef", "ServerBuilder", "ImageData", "PathObject",
@@ -177,6 +181,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "RunOptions",
     "Settings",
     "Option",
+    "QualityRules",
+    "StainPlan",
     "Project",
     "Slide",
     "ProjectInfo",
