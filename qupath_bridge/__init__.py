@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         write_provenance,
     )
     from .config import ExportConfig, Option, RunOptions, Selection, Settings
+    from .config.quality import QualityRules
     from .errors import (
         BridgeError,
         ConfigError,
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from .pipeline.progress import Progress
     from .pipeline.pseudonyms import Names
     from .pipeline.run import Run
+    from .pipeline.stain import StainPlan
     from .pipeline.task import SlideResult, SlideTask, process_slide
     from .pipeline.verify import Finding, Verification
     from .qupath import geojson
@@ -112,6 +114,8 @@ _HOMES = {
         "clean", "doctor", "create_project", "stain_profile",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
+    "config.quality": ("QualityRules",),
+    "pipeline.stain": ("StainPlan",),
     "sources.base": ("Project",),
     "model": (
         "Slide", "ProjectInfo", "SourceRef", "ServerBuilder", "ImageData", "PathObject",
@@ -185,6 +189,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "RunOptions",
     "Settings",
     "Option",
+    "QualityRules",
+    "StainPlan",
     "Project",
     "Slide",
     "ProjectInfo",

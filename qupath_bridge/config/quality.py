@@ -34,12 +34,8 @@ class QualityRules:
     ) -> QualityRules:
         """Return the rules of three options: measures or presets, and limits of one's own.
 
-        A limit of one's own takes the place of that of a preset.
-
-        Raises
-        ------
-        ValueError
-            If there is no such measure, or no value can be within the limits.
+        A limit of one's own takes the place of that of a preset. An unknown measure, or limits
+        that leave no value, are a ``ValueError`` that names the option.
         """
         names = tuple(names)
         measures = {*least, *most}

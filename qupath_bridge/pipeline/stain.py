@@ -27,14 +27,14 @@ __all__ = ["StainPlan", "plan_stain", "require_rgb"]
 
 @dataclass(frozen=True, slots=True)
 class StainPlan:
-    """What turns the colours of a slide into those of the target: JSON values.
+    """Colours of a slide and of the target, and the method between them: JSON values.
 
     Attributes
     ----------
     method, version : str
         ``NAME[:ARGUMENT]`` of the method, and its version.
     profile : mapping or None
-        Colours of the slide; None where it has too little tissue, and stays as it is.
+        Colours of the slide; None if it has too little tissue, and stays as it is.
     target : mapping or None
     reference_digest : str or None
         Of the target, where it comes from a reference.

@@ -74,7 +74,7 @@ def read_sample(
 def _qupath_vectors(
     stains: Mapping[str, Any] | None,
 ) -> tuple[tuple[tuple[float, ...], ...] | None, tuple[float, ...] | None]:
-    """Return the first two stain vectors and the background of QuPath; None where it has none."""
+    """Return the first two stain vectors and the background of QuPath; None if it has none."""
     vectors = tuple(tuple(each["vector"]) for each in (stains or {}).get("stains", ())[:2])
     if len(vectors) < 2 or not all(len(v) == 3 and np.isfinite(v).all() for v in vectors):
         return None, None

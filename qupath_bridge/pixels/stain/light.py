@@ -106,7 +106,7 @@ class Mixture:
 
     @property
     def is_pale(self) -> bool:
-        """Whether a patch has too little stain to be normalised."""
+        """True if a patch has too little stain to be normalised."""
         return bool(len(self.part) > (1 - PALE) * self.where.size)
 
     def blend(self, plane: NDArray[np.float32], before: NDArray[np.uint8]) -> None:

@@ -24,7 +24,7 @@ _FEWEST = 100
 def plane_vectors(density: FloatArray) -> FloatArray | None:
     """Return the outermost directions of densities (N, 3) in their plane, shape (2, 3).
 
-    Haematoxylin, which takes more red, comes first. None where there are too few, or all are one
+    Haematoxylin, which takes more red, comes first. None if there are too few, or all are one
     colour.
     """
     density = density[(density >= STRONG).all(axis=1)]

@@ -19,7 +19,7 @@ __all__ = ["ReinhardStain", "lab_planes", "rgb_planes"]
 
 STANDARD: Mapping[str, Any] = {
     "mean": [53.0, 25.0, -11.0],
-    "deviation": [12.0, 5.0, 5.0],
+    "deviation": [10.0, 5.0, 3.5],
     "white": [240.0, 240.0, 240.0],
 }
 """Target where none is given: tissue with haematoxylin and eosin in the usual amounts."""

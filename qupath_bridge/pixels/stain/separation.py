@@ -41,7 +41,7 @@ _LEAST = 0.05  # amount of a stain that is hardly there
 
 @dataclass(frozen=True, slots=True)
 class SeparationMethod:
-    """What methods with two stain vectors have in common; they differ in how these are found.
+    """Base of the methods with two stain vectors; they differ in how these are found.
 
     A profile has ``vectors`` (two, unit length, optical densities of red, green and blue),
     ``most`` (99 % of the amounts of each stain) and ``white``.
