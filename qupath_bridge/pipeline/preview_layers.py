@@ -18,6 +18,8 @@ __all__ = ["Scale", "draw_marks", "draw_patch", "region_layer"]
 
 Scale = tuple[float, float]
 """Pixels of the picture per pixel of QuPath's image, along each axis."""
+LEAST_OUTLINED = 4
+"""Pixels of the side of a box from which on it is outlined."""
 
 
 def draw_patch(
@@ -25,9 +27,14 @@ def draw_patch(
 ) -> None:
     """Fill the box of a patch lightly in the colour of its label, and outline it.
 
-    ``place`` is x, y, width and height in pixels of the picture.
+    A very small box has no outline, which would hide the tissue below it. ``place`` is x, y, width
+    and height in pixels of the picture.
     """
     x, y, w, h = place
+    if min(w, h) < LEAST_OUTLINED:
+        corner = (max(x, x + w - 1), max(y, y + h - 1))
+        pen.rectangle((x, y, *corner), fill=(*readable(color), 110))
+        return
     # Half a pixel free on each side shows neighbours apart.
     pen.rectangle(
         (x + 0.5, y + 0.5, x + w - 1, y + h - 1),

@@ -35,6 +35,7 @@ __all__ = [
     "dropped_rows",
     "layers_of",
     "open_canvas",
+    "patch_layers",
 ]
 
 MOST_LABELS = 12
@@ -112,7 +113,7 @@ def layers_of(
     colors = colors_of(facts, plan)
     if (mask := _tissue_mask(output, facts)) is not None:
         yield Layer("tissue", "Tissue mask", _draw_mask(mask, canvas.size), 0)
-    yield from _patch_layers(rows, labels, canvas, colors)
+    yield from patch_layers(rows, labels, canvas, colors)
     if plan is not None and plan.annotations:
         planes = plan.config.grid_spec().planes
         picture = region_layer(plan.annotations, planes, canvas.size, canvas.scale, colors)
@@ -139,9 +140,10 @@ def color_of(label: str, colors: Mapping[str, RGB]) -> RGB:
     return UNCLASSIFIED if label == NO_LABEL else label_color(label, colors)
 
 
-def _patch_layers(
+def patch_layers(
     rows: AnyRows, labels: Mapping[str, int], canvas: Canvas, colors: Mapping[str, RGB]
 ) -> Iterator[Layer]:
+    """Yield a layer for each label, most patches first, and one for all that are rare."""
     own = list(labels)[: MOST_LABELS if len(labels) > MOST_LABELS + 1 else None]
     pictures = {name: Image.new("RGBA", canvas.size) for name in own}
     others = Image.new("RGBA", canvas.size)

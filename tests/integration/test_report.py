@@ -106,7 +106,7 @@ def test_a_report_is_accessible(page):
     assert page.all("html")[0]["lang"] == "en"
     assert all("alt" in image for image in page.all("img"))
     assert all(image["alt"] for image in page.of_class("base"))
-    charts = [chart for chart in page.all("svg") if "chart" in chart["class"].split()]
+    charts = [chart for chart in page.all("svg") if "chart" in chart.get("class", "").split()]
     assert charts
     assert all(chart["aria-label"] and chart["role"] in {"img", "group"} for chart in charts)
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
