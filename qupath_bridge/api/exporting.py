@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
@@ -20,22 +20,20 @@ from qupath_bridge.patches.roles import EXCLUDED
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.empty import warn_of_empty
 from qupath_bridge.pipeline.export import choose_inputs, run_export
-from qupath_bridge.pipeline.inputs import NO_INPUTS, joined_table, read_inputs, slide_key
-from qupath_bridge.pipeline.new_project import write_project
+from qupath_bridge.pipeline.inputs import JOINING, NO_INPUTS, joined_table, read_inputs, slide_key
 from qupath_bridge.pipeline.output_check import check_output
 from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.places import check_place
 from qupath_bridge.pipeline.plan import Failure, Plan, Plans
 from qupath_bridge.pipeline.profile import Profile
 from qupath_bridge.pipeline.progress import Progress, watch
+from qupath_bridge.pipeline.pseudonyms import OPEN, Names, register_names
+from qupath_bridge.pipeline.recorded_runs import run_folders
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.slide_labels import check_label_key, label_names
 from qupath_bridge.pipeline.survey import Survey, survey, survey_plans
 from qupath_bridge.roundtrip import provenance as _provenance
-from qupath_bridge.roundtrip.corrections import SlideCorrections, collect_corrections
 from qupath_bridge.sources.base import Project
-from qupath_bridge.sources.joining import JoinedTable
-from qupath_bridge.sources.slides import SlidesSource
 from qupath_bridge.stores import local_path
 from qupath_bridge.timing import collect, step
 
@@ -51,7 +49,10 @@ from .opening import (
     slides_of,
 )
 from .planning import select_joined
-from .projects import JOINING
+
+if TYPE_CHECKING:
+    from qupath_bridge.roundtrip.corrections import SlideCorrections
+    from qupath_bridge.sources.joining import JoinedTable
 
 
 def export(
@@ -140,7 +141,10 @@ def _export_source(
                 hint="Give selection and config to plan, or export slides.",
             )
         refuse_opening(options)
-        if unused := sorted(set(options.changed()) & {*INPUTS, "reviewer", "create_project"}):
+        if unused := sorted(
+            set(options.changed())
+            & {*INPUTS, "reviewer", "create_project", "pseudonymise", "metadata_keep"}
+        ):
             raise UsageError(
                 f"Plans have their inputs already; {', '.join(unused)} would not be used.",
                 hint="Give them to plan, or export slides.",
@@ -176,11 +180,21 @@ def _export_slides(
     """Export selected slides of projects that are open."""
     options = settings.options
     collected = _collect(slides, options)
+    names = register_names(
+        options, slides, selection=settings.selection,
+        command=sys.argv if command is None else command, output=local_path(output.url),
+    )  # fmt: skip
     with step("plan"):
         said = {(e.project, e.entry_id): e.statements for e in collected if not e.problem}
-        inputs = choose_inputs(slides, options, output, known, said=said, table=table)
-        surveyed = survey(slides, settings.config, options, inputs=inputs)
-    run = _export(surveyed, output, settings, projects, {}, failures, on_progress, cancel, command)
+        inputs = choose_inputs(
+            slides, options, output, known, said=said, table=table, shown_names=names
+        )
+        key = settings.config.label_key
+        inputs = {place: names.inputs(each, key) for place, each in inputs.items()}
+        surveyed = survey(slides, settings.config, options, inputs=inputs, shown_names=names)
+    run = _export(
+        surveyed, output, settings, projects, {}, failures, on_progress, cancel, command, names
+    )
     # A run that is resumed has its values already, and may have lost the table.
     joined = () if table is None or options.resume else table.warnings
     problems = (
@@ -208,6 +222,8 @@ def _export_new_project(
 
     It has everything that the options added to the slides, so that the run needs none of them.
     """
+    from qupath_bridge.pipeline.new_project import write_project
+
     options = settings.options
     folder = Path(options.create_project or "")
     joined: tuple[str, ...] = ()
@@ -223,7 +239,7 @@ def _export_new_project(
         joined = () if table is None else table.warnings
     mine = {slide.entry_id for slide in slides}
     kept = RunOptions().model_dump(include=set(ADDED))
-    engine = "auto" if options.engine == SlidesSource.name else options.engine
+    engine = "auto" if options.engine == "slides" else options.engine
     later = Settings(Selection(), settings.config, options.replace(**kept, engine=engine))
     with opened_project(folder, later.options) as project:
         there = {slide.entry_id for slide in project} | {each.entry_id for each in failures}
@@ -236,6 +252,9 @@ def _export_new_project(
         )  # fmt: skip
     return dataclasses.replace(run, warnings=(*joined, *run.warnings))
 
+
+_OF_SLIDES = ("reviewer", "create_project", "pseudonymise", "metadata_keep")
+"""Options, besides those of inputs, that plans cannot have any more."""
 
 ADDED = (
     "annotations", "skip_bad_features", "slide_map", "search", "create_project", *JOINING,
@@ -268,6 +287,11 @@ def _collect(slides: Sequence[Slide], options: RunOptions) -> tuple[SlideCorrect
                 "other than 'auto'."
             )
         return ()
+    projects = {slide.project.place: slide.project for slide in slides if not slide.project.plain}
+    if not any(map(run_folders, projects.values())):
+        return ()  # before the first run there is nothing that anybody could have corrected
+    from qupath_bridge.roundtrip.corrections import collect_corrections
+
     return collect_corrections(slides, options.reviewer)
 
 
@@ -312,6 +336,7 @@ def _export(
     on_progress: Callable[[Progress], None] | None,
     cancel: Cancel | None,
     command: Sequence[str] | None,
+    names: Names = OPEN,
 ) -> Run:
     options = settings.options
     name, argument = registry.split_argument(options.runner)
@@ -326,7 +351,7 @@ def _export(
             surveyed, output, settings, runner,
             expected=expected, failures=failures,
             projects=[{**record, "path": path} for path, record in records.items()],
-            command=sys.argv if command is None else command,
+            command=sys.argv if command is None else command, names=names,
             progress=listener, cancel=cancel,
         )  # fmt: skip
     empty = warn_of_empty((s["slide_name"], s["written"], s["dropped"]) for s in run)
@@ -336,7 +361,7 @@ def _export(
         in_files = local_path(run.url) is not None
         with step("commit"):
             written = [
-                _provenance.write_provenance(info, run)
+                _provenance.write_provenance(info, run, names=names)
                 for info in infos.values()
                 if in_files or not info.plain
             ]

@@ -12,6 +12,8 @@ from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline import inspection as _inspection
 from qupath_bridge.pipeline import verify as _verify
 from qupath_bridge.pipeline.inspection import Inspection
+from qupath_bridge.pipeline.pseudonyms import check_key, names_of
+from qupath_bridge.pipeline.records import load_finished
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.verify import Verification
 from qupath_bridge.qupath.files.uris import mapped_place
@@ -65,6 +67,7 @@ def verify(
     pixels: int | None = None,
     reader: str = "auto",
     slide_map: Mapping[str, str] | None = None,
+    pseudonymise: Place | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Compare every row of an index with its patch, and patches with the slides.
@@ -78,6 +81,8 @@ def verify(
         What reads the slide files.
     slide_map : mapping of str to str, optional
         Old place to new place of slides that moved.
+    pseudonymise : path, optional
+        The key file of a run with pseudonyms: without it nobody knows where its slides are.
     on_progress : callable, optional
         Called with the number of patches that are done, and of all.
 
@@ -86,12 +91,21 @@ def verify(
     OutputError
         If there is no finished run.
     UsageError
-        If there is no such reader.
+        If there is no such reader, or patches with pseudonyms are to be compared with the slides
+        and the key file is not that of the run.
     """
+    output = output_of(run)
+    options = RunOptions(pseudonymise=None if pseudonymise is None else Path(pseudonymise))
+    names = names_of(options)
+    check_key(load_finished(output)["pseudonyms"], names, needed=pixels != 0)
+
+    def find(facts: Mapping[str, Any]) -> Path:
+        place = str(names.reveal(facts["path"]))
+        return mapped_place(place, slide_map or {}) or Path(place)
+
     return _verify.verify(
-        output_of(run), pixels=pixels, reader=reader, on_progress=on_progress,
-        find_slide=lambda facts: mapped_place(facts["path"], slide_map or {}),
-    )  # fmt: skip
+        output, pixels=pixels, reader=reader, on_progress=on_progress, find_slide=find
+    )
 
 
 def report(

@@ -17,7 +17,6 @@ from qupath_bridge.pipeline.estimate import Estimate
 from qupath_bridge.pipeline.inputs import NO_INPUTS, joined_table, read_inputs, slide_key
 from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.plan import Plan, Plans, plan_slide, plan_slides
-from qupath_bridge.pipeline.preview import preview_path
 from qupath_bridge.pipeline.select import select_slides
 from qupath_bridge.pipeline.slide_labels import check_label_key
 from qupath_bridge.pipeline.survey import name_slides, survey_plans
@@ -164,6 +163,8 @@ def draw_previews(
     """
     if path is None:
         return (), ()
+    from qupath_bridge.pipeline.preview import preview_path
+
     drawn, notes = [], []
     for one in plans:
         target = preview_path(path, one.slide_id, len(plans))

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from qupath_bridge.config import RunOptions
-from qupath_bridge.pipeline.inputs import joined_table, read_inputs
+from qupath_bridge.pipeline.inputs import JOINING, joined_table, read_inputs
 from qupath_bridge.pipeline.new_project import NewProject, check_new_project, write_project
 
 from .opening import OPENING, Place, Source, open_source, options_of, refuse_unused, slides_of
-
-JOINING = ("metadata", "metadata_key")
-"""Options of a run that say what a table adds to slides."""
 
 
 def create_project(

@@ -64,8 +64,8 @@ CREATING = (
 )  # fmt: skip
 """Options for making a project."""
 RUN_ONLY = (
-    "reviewer", "provenance", "create_project", "runner", "resume", "update", "break_lock",
-    "progress",
+    "reviewer", "provenance", "create_project", "pseudonymise", "metadata_keep", "runner", "resume",
+    "update", "break_lock", "progress",
 )  # fmt: skip
 """Options that a plan cannot use."""
 
@@ -150,7 +150,7 @@ def export(
 
 
 @app.command(cls=Command)
-@takes_options("reader", "slide_map")
+@takes_options("reader", "slide_map", "pseudonymise")
 def verify(
     out: OutArgument,
     given: Given,
@@ -240,7 +240,7 @@ def corrections(
 
 
 @app.command("write-back", cls=Command)
-@takes_options("entry", "engine", "qupath")
+@takes_options("entry", "engine", "qupath", "pseudonymise")
 def write_back(
     project: ProjectArgument,
     given: Given,

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import xxhash
 
@@ -25,14 +25,16 @@ from qupath_bridge.patches.corrections import Correction, from_lines, to_lines
 from qupath_bridge.regular_files import MAX_RECORD_BYTES, read_regular
 from qupath_bridge.schemas import INPUT_NAME, ProjectRunRecord, RunRecord, parse_json
 from qupath_bridge.sources.corrections import read_corrections
-from qupath_bridge.sources.joining import JoinedTable, merged
-from qupath_bridge.sources.live import read_live_files, with_live_annotations
 from qupath_bridge.stores.local import LocalStore
 
 from . import records
 from .recorded_runs import places_beside
 
+if TYPE_CHECKING:
+    from qupath_bridge.sources.joining import JoinedTable
+
 __all__ = [
+    "JOINING",
     "NO_INPUTS",
     "SlideInputs",
     "digest_of",
@@ -45,6 +47,9 @@ __all__ = [
     "read_inputs",
     "slide_key",
 ]
+
+JOINING = ("metadata", "metadata_key")
+"""Options that add values to slides (:func:`joined_table`)."""
 
 CORRECTIONS, SHOWN_LABELS, ANNOTATIONS = "corrections", "shown-labels", "annotations"
 METADATA = "metadata"
@@ -93,8 +98,14 @@ class SlideInputs(OneLine):
             If the table contradicts the slide's own metadata.
         """
         if self.metadata:
+            from qupath_bridge.sources.joining import merged
+
             slide = replace(slide, metadata=FrozenDict(merged(slide, self.metadata)))
-        return slide if self.live is None else with_live_annotations(slide, self.live)
+        if self.live is None:
+            return slide
+        from qupath_bridge.sources.live import with_live_annotations
+
+        return with_live_annotations(slide, self.live)
 
     def annotations_origin(self, slide: Slide) -> Literal["project", "geojson", "live"]:
         """Return where the annotations of a slide come from."""
@@ -176,6 +187,8 @@ def joined_table(options: RunOptions, known: Iterable[Slide]) -> JoinedTable | N
     """Return the table that the options name, for all slides of the sources; None without one."""
     if options.metadata is None:
         return None
+    from qupath_bridge.sources.joining import JoinedTable
+
     return JoinedTable(options.metadata, options.metadata_key, tuple(known))
 
 
@@ -239,6 +252,8 @@ def _live(
 ) -> dict[SlideKey, bytes]:
     if folder is None:
         return {}
+    from qupath_bridge.sources.live import read_live_files
+
     by_entry = _one_project(slides, "live_annotations", known)
     return {by_entry[k]: content for k, content in read_live_files(folder, by_entry).items()}
 

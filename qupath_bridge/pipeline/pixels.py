@@ -11,7 +11,7 @@ from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, MaskArray, PixelArra
 from qupath_bridge.pixels.orient import orient, warp
 from qupath_bridge.readers.base import Pixels, Reader
 
-__all__ = ["read_patch", "read_patches", "read_thumbnail"]
+__all__ = ["read_patch", "read_patches", "read_thumbnail", "read_whole"]
 
 
 def read_patch(
@@ -110,8 +110,26 @@ def read_thumbnail(
     width, height = coordinates.size
     factor = min(1.0, longest_side / max(width, height))
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    rgb, _ = read_patch(reader, coordinates, Box(0, 0, width, height), size)
-    return rgb, (size[0] / width, size[1] / height)
+    return read_whole(reader, coordinates, size), (size[0] / width, size[1] / height)
+
+
+def read_whole(reader: Reader, coordinates: CoordinateMap, size: tuple[int, int]) -> PixelArray:
+    """Read the whole image as QuPath shows it.
+
+    Parameters
+    ----------
+    reader : Reader
+    coordinates : CoordinateMap
+    size : (width, height)
+        Of the result, pixels. The level of the file that is read is the coarsest that is at
+        least as fine.
+
+    Returns
+    -------
+    array, shape (height, width, 3), uint8
+    """
+    rgb, _ = read_patch(reader, coordinates, Box(0, 0, *coordinates.size), size)
+    return rgb
 
 
 def _passing(boxes: BoxArray, visible: Box) -> MaskArray:

@@ -18,7 +18,7 @@ from qupath_bridge.stores.local import LocalStore
 
 from .pixels import read_thumbnail
 from .places import check_place
-from .preview_layers import Scale, draw_marks, draw_patch, region_layer
+from .preview_layers import Scale, draw_marks, draw_patch, region_layer, tissue_layer
 from .preview_legend import (
     RGB,
     UNCLASSIFIED,
@@ -94,9 +94,10 @@ def _check_place(path: Path, project: Path) -> None:
 def render_preview(plan: Plan, longest_side: int = LONGEST_SIDE) -> Image.Image:
     """Return a plan's picture.
 
-    Above stand name, size and scale of the slide. Kept patches are filled lightly in the colour of
-    their label, regions outlined in the colour of their class, dropped boxes have a mark of their
-    reason, boxes that cross the edge have one too, and a legend below explains and counts them.
+    Above stand name, size and scale of the slide. What is not tissue is paler, kept patches are
+    filled lightly in the colour of their label, regions outlined in the colour of their class,
+    dropped boxes have a mark of their reason, boxes that cross the edge have one too, and a legend
+    below explains and counts them.
     """
     with open_reader(
         plan.path, name=plan.reader_name, on_bad_tile=plan.config.on_bad_tile
@@ -104,6 +105,8 @@ def render_preview(plan: Plan, longest_side: int = LONGEST_SIDE) -> Image.Image:
         thumbnail, scale = read_thumbnail(reader, plan.coordinates, longest_side)
     colors = class_colors(plan.slide.project.classes, plan.annotations)
     picture = Image.fromarray(thumbnail).convert("RGBA")
+    if plan.tissue is not None:
+        picture.alpha_composite(tissue_layer(plan.tissue.mask, picture.size))
     picture.alpha_composite(_dropped(plan, picture.size, scale))
     picture.alpha_composite(_patches(plan, picture.size, scale, colors))
     planes = plan.config.grid_spec().planes

@@ -12,6 +12,7 @@ from qupath_bridge.patches.ids import project_names
 from qupath_bridge.schemas import ProjectRunRecord
 from qupath_bridge.stores.local import LocalStore
 
+from .pseudonyms import is_pseudonym
 from .records import RUN_FILE, check_named, load_record
 
 __all__ = ["folder_beside", "load_run_record", "place_beside", "places_beside", "run_folders"]
@@ -52,6 +53,8 @@ def folder_beside(out: Path, projects: Sequence[Mapping[str, Any]], recorded: st
     if len(projects) == 1:
         return folder
     # Entry IDs are small numbers, which every project has.
+    if is_pseudonym(recorded):
+        return folder / recorded
     names = project_names(Path(project["path"]).parent for project in projects)
     return folder / names[Path(recorded).parent.resolve()]
 

@@ -35,6 +35,7 @@ from qupath_bridge.readers.base import Reader
 
 from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
 from .plan import Plan
+from .pseudonyms import OPEN, Names
 from .scale import mixture_warning, resolve_scale
 from .slide_files import read_annotations, slide_path
 from .slide_labels import check_label_key, metadata_values
@@ -112,11 +113,12 @@ def survey(
     options: RunOptions | None = None,
     *,
     inputs: Mapping[SlideKey, SlideInputs] = FrozenDict(),
+    shown_names: Names = OPEN,
 ) -> Survey:
     """Read annotations without detections, and file headers, of all slides of a run.
 
     ``inputs`` has corrections and live annotations of slides by
-    :func:`~qupath_bridge.pipeline.inputs.slide_key`.
+    :func:`~qupath_bridge.pipeline.inputs.slide_key`; ``shown_names`` name slides in files.
 
     Raises
     ------
@@ -130,7 +132,7 @@ def survey(
     reader = (options or RunOptions()).reader
     seen = [_seen(slide, inputs.get(slide_key(slide), NO_INPUTS)) for slide in slides]
     check_label_key(seen, config)
-    names = name_slides(slides)
+    names = name_slides(slides, shown_names)
     facts = tuple(
         _look_at(
             SlideFacts(
@@ -175,10 +177,11 @@ def survey_plans(plans: Sequence[Plan], config: ExportConfig, *, unread: bool = 
     return _combine(facts, config, unread=unread)
 
 
-def name_slides(slides: Iterable[Slide]) -> dict[tuple[str, str], str]:
+def name_slides(slides: Iterable[Slide], shown_names: Names = OPEN) -> dict[tuple[str, str], str]:
     """Return the name of each slide in files, by :func:`~qupath_bridge.pipeline.inputs.slide_key`.
 
-    The project's name is a part of it where slides of several projects take part.
+    The project's name is a part of it where slides of several projects take part; of both,
+    ``shown_names`` may be pseudonyms.
 
     Raises
     ------
@@ -190,9 +193,9 @@ def name_slides(slides: Iterable[Slide]) -> dict[tuple[str, str], str]:
     names: dict[tuple[str, str], str] = {}
     users: dict[str, Slide] = {}
     for slide in slides:
-        name = ids.slide_id(slide.entry_id, slide.name)
+        name = ids.slide_id(slide.entry_id, shown_names.hide(slide.name))
         if len(folders) > 1:
-            name = f"{folders[slide.project.folder.resolve()]}_{name}"
+            name = f"{shown_names.hide(folders[slide.project.folder.resolve()])}_{name}"
         other = users.setdefault(ids.comparable_name(name), slide)
         if other is not slide:
             raise UsageError(

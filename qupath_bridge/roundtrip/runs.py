@@ -34,7 +34,7 @@ def our_tiles(image: ImageData) -> dict[str, PathObject]:
 
 
 def run_of(tile: PathObject) -> str | None:
-    """Return the run that a tile shows; None if QuPath 0.4 dropped its metadata."""
+    """Return the run that a tile shows; None if QuPath 0.4 or 0.5 dropped its metadata."""
     return tile.metadata.get(RUN_KEY)
 
 

@@ -15,7 +15,7 @@ from qupath_bridge.testing.contracts.quality import QualityContract
 from qupath_bridge.testing.contracts.reader import ReaderContract, Truth
 from qupath_bridge.testing.contracts.runner import RunnerContract
 from qupath_bridge.testing.contracts.stain import StainContract
-from qupath_bridge.testing.contracts.tissue import TissueContract
+from qupath_bridge.testing.contracts.tissue import TissueContract, view_of
 from qupath_bridge.testing.slides import marker_image
 
 sys.path.append(str(Path(__file__).parents[1] / "example_plugin"))
@@ -103,10 +103,10 @@ def test_ppm_reader_knows_its_format(tmp_path):
 
 
 def test_dark_tissue_and_gain_stain_take_a_number():
-    thumbnail = np.full((1, 1, 3), 210, np.uint8)
-    assert DarkTissue()(thumbnail, None) == 1
-    assert DarkTissue("200")(thumbnail, None) == 0
-    assert GainStain("255").fit(thumbnail) == pytest.approx([255 / 210] * 3)
+    pixels = np.full((1, 1, 3), 210, np.uint8)
+    assert DarkTissue()(view_of(pixels)).values == 1
+    assert DarkTissue("200")(view_of(pixels)).values == 0
+    assert GainStain("255").fit(pixels) == pytest.approx([255 / 210] * 3)
     for factory in (DarkTissue, GainStain):
         with pytest.raises(UsageError, match="wants a number, not 'x'"):
             factory("x")

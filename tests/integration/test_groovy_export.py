@@ -22,7 +22,8 @@ from tests.support.qupath_scripts import (
     write_program,
 )
 
-pytestmark = [pytest.mark.qupath, pytest.mark.slow]
+# Each starts QuPath several times, on machines that may be busy.
+pytestmark = [pytest.mark.qupath, pytest.mark.slow, pytest.mark.timeout(900)]
 
 WITHOUT_SIGNALS = pytest.mark.skipif(
     sys.platform == "win32", reason="a script cannot be a program on Windows"

@@ -145,7 +145,7 @@ def test_export_makes_a_project_in_which_the_loop_closes(cohort, capsys):
     with qb.open_project(project) as opened:
         assert {c.path for c in opened.info.classes} == {"benign", "tumour", "Ignore*"}
         entry_id = opened["A.tiff"].entry_id
-    assert run("write-back", project, "--run", out, "--direct") == 0
+    assert run("write-back", project, "--run", out, "--direct", "--force") == 0
     study = SimpleNamespace(project=project)
     folder = next((project.parent / "qupath_bridge/runs").iterdir())
     tiles = list(read_tiles(folder / f"{entry_id}.geojson.gz"))

@@ -110,7 +110,7 @@ def test_index_geojson_and_objects_agree_after_every_step(study, draw, tmp_path,
     qupath.script(qupath.written("correct", CORRECT), study.project, save=True)
     assert drawn(study) == [("Stroma", 400, 200, 650, 400), ("Tumor", 0, 0, 300, 200)]
     check(study, first, before, shown=False)
-    (stale,) = qb.status(study.project)
+    (stale,) = qb.status(study.project, engine="embedded")
     assert stale.state == "stale"
     qupath.script(COLLECT, study.project, "reviewer=Ann")
     found = result(study, "collect_corrections")
@@ -135,4 +135,4 @@ def test_index_geojson_and_objects_agree_after_every_step(study, draw, tmp_path,
     qupath.script(IMPORT, study.project, save=True)
     check(study, second, after, shown=True)
     assert drawn(study) == [("Stroma", 400, 200, 650, 400), ("Tumor", 0, 0, 300, 200)]
-    assert [run.state for run in qb.status(study.project)][-1] == "current"
+    assert [run.state for run in qb.status(study.project, engine="embedded")][-1] == "current"

@@ -74,6 +74,7 @@ def tiles(request: TilesRequest, emit: Emit, cancel: Cancel | None = None) -> Ma
         runs = ProjectRuns(project.info)
         seen = examine(runs, slide.entry_id, image.objects, reviewer=request.reviewer)
         said = Protection.of(seen, class_colors(project.info.classes))
+        shown = {i: said.named(tile) for i, tile in shown.items()}
         run_id = _run(request, runs, slide, shown)
         if request.action == "show":
             protection = said.discarded() if request.discard_corrections else said

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -69,6 +70,40 @@ def test_tiles_of_the_newest_run_come(run, show, study):
         r"already\.",
         again["messages"][0],
     )
+
+
+@pytest.fixture
+def forget():
+    """A function that takes the metadata of tiles away, as QuPath 0.4 and 0.5 do."""
+
+    def forget(shown):
+        for feature in shown.values():
+            feature["properties"].pop("metadata", None)
+        return shown
+
+    return forget
+
+
+def test_tiles_without_metadata_are_known_by_their_measurements(run, show, forget):
+    run(size=100)
+    second, _ = run(size=50)
+    _, shown = show(action="show")
+    forget(shown)
+    again, same = show(shown, action="show")
+    assert (again["added"], again["removed"], same) == (0, 0, shown)
+    value, left = show(shown, action="remove")
+    assert (value["run"], value["pointer"], left) == (second, None, {})
+
+
+def test_tiles_of_an_earlier_version_go_without_metadata_too(run, show, forget, study, draw):
+    run(size=50)
+    _, shown = show(action="show")
+    image, other = draw.images(study.slides)
+    study.redraw(replace(image, regions=image.regions[2:]), other)
+    _, rows = run(size=50)
+    assert shown.keys() - rows.keys()
+    _, now = show(forget(shown), action="show")
+    assert now.keys() == rows.keys()
 
 
 def test_a_corrected_tile_is_kept_unless_it_is_to_go(run, show):

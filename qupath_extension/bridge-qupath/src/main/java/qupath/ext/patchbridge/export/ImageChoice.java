@@ -2,6 +2,7 @@ package qupath.ext.patchbridge.export;
 
 import java.awt.image.BufferedImage;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -94,8 +95,13 @@ final class ImageChoice extends HBox {
 
     private void choose() {
         Map<String, CheckBox> boxes = new LinkedHashMap<>();
-        for (ProjectImageEntry<BufferedImage> entry : image.project().getImageList()) {
-            CheckBox box = new CheckBox(entry.getImageName());
+        List<ProjectImageEntry<BufferedImage>> entries = image.project().getImageList();
+        List<String> names = entries.stream().map(ProjectImageEntry::getImageName).toList();
+        for (ProjectImageEntry<BufferedImage> entry : entries) {
+            String name = entry.getImageName();
+            boolean isUnique = Collections.frequency(names, name) == 1;
+            CheckBox box = new CheckBox(isUnique ? name
+                    : Strings.get("export.images.same-name", name, entry.getID()));
             box.setMnemonicParsing(false);
             box.setSelected(chosen.contains(entry.getID()));
             boxes.put(entry.getID(), box);

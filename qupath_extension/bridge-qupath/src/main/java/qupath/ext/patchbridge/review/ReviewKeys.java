@@ -1,8 +1,9 @@
 package qupath.ext.patchbridge.review;
 
-import java.util.EnumSet;
+import java.time.Duration;
+import java.util.EnumMap;
 import java.util.List;
-import java.util.Set;
+import java.util.Map;
 import java.util.function.BooleanSupplier;
 
 import javafx.scene.input.KeyCode;
@@ -16,8 +17,11 @@ final class ReviewKeys {
     /** Number of classes that have a key. */
     static final int CLASSES = 9;
 
+    /** Time after which a key that is held down is pressed again at the latest. */
+    private static final Duration REPEAT = Duration.ofMillis(1500);
+
     private final ReviewPane.Actions actions;
-    private final Set<KeyCode> taken = EnumSet.noneOf(KeyCode.class);
+    private final Map<KeyCode, Long> held = new EnumMap<>(KeyCode.class);
     private List<PathClass> classes = List.of();
 
     ReviewKeys(ReviewPane.Actions actions) {
@@ -36,14 +40,17 @@ final class ReviewKeys {
 
     /** Does what a key says that is pressed in the window. */
     void inWindow(KeyEvent event) {
-        if (state(event) || move(event)) {
+        if (event.getEventType() == KeyEvent.KEY_PRESSED && move(event)) {
             event.consume();
+        } else {
+            overImage(event, () -> true);
         }
     }
 
     /**
      * Does what a key says over the image, so that QuPath does not do something else. Keys that move
-     * the image stay QuPath's.
+     * the image stay QuPath's. A key that is held down says the same only once: each time would be
+     * about another patch.
      *
      * @param event of a key that is pressed, typed or released
      * @param isPatchSelected whether the image shows a patch as selected: else it is about something
@@ -51,17 +58,24 @@ final class ReviewKeys {
      */
     void overImage(KeyEvent event, BooleanSupplier isPatchSelected) {
         if (event.getEventType() == KeyEvent.KEY_RELEASED) {
-            if (taken.remove(event.getCode())) {
+            if (held.remove(event.getCode()) != null) {
                 event.consume();  // QuPath 0.5 deletes when the key is released
             }
         } else if (event.getEventType() == KeyEvent.KEY_TYPED) {
-            if (!taken.isEmpty()) {
+            if (!held.isEmpty()) {
                 event.consume();
             }
-        } else if (isPatchSelected.getAsBoolean() && state(event)) {
-            taken.add(event.getCode());
+        } else if (isHeld(event.getCode())
+                || isPatchSelected.getAsBoolean() && state(event)) {
+            held.put(event.getCode(), System.nanoTime());
             event.consume();
         }
+    }
+
+    /** Tells whether a key was not released since it was pressed. */
+    private boolean isHeld(KeyCode code) {
+        Long last = held.get(code);  // another window may have got its release
+        return last != null && System.nanoTime() - last < REPEAT.toNanos();
     }
 
     private boolean state(KeyEvent event) {

@@ -152,10 +152,10 @@ final class ReviewPane extends VBox {
     }
 
     /** Does what a key says, unless somebody writes a text. */
-    void keyPressed(KeyEvent event) {
+    void onKey(KeyEvent event) {
         if (!(event.getTarget() instanceof TextField)) {
             keys.inWindow(event);
-        } else if (event.getCode() == KeyCode.ENTER) {
+        } else if (event.getCode() == KeyCode.ENTER && event.getEventType() == KeyEvent.KEY_PRESSED) {
             requestFocus();
             event.consume();
         }

@@ -56,7 +56,7 @@ public final class ReviewWindow implements ReviewPane.Actions {
         this.pane = new ReviewPane(this, bridge.reviewer());
         this.input = new ImageInput(image, pane.keys(), this::selected);
         this.stage = Windows.stage(bridge.window(), Strings.get("review.title"), pane);
-        stage.getScene().addEventFilter(KeyEvent.KEY_PRESSED, pane::keyPressed);
+        stage.getScene().addEventFilter(KeyEvent.ANY, pane::onKey);
         stage.setOnHidden(event -> close());
     }
 

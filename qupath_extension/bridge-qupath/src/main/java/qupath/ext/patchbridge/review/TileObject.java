@@ -66,8 +66,13 @@ final class TileObject implements ReviewTile {
         } else if (isReviewed()) {
             measurements.remove(MARK);
         }
-        Map<String, String> metadata = object.getMetadata();
-        metadata.keySet().removeIf(key -> key.startsWith(SAID));
-        word.said().forEach((reviewer, said) -> metadata.put(SAID + reviewer, said));
+        try {
+            Map<String, String> metadata = object.getMetadata();
+            metadata.keySet().removeIf(key -> key.startsWith(SAID));
+            word.said().forEach((reviewer, said) -> metadata.put(SAID + reviewer, said));
+        } catch (UnsupportedOperationException e) {
+            // QuPath 0.5 keeps no metadata of tiles: who collects is the one who said it.
+            return;
+        }
     }
 }

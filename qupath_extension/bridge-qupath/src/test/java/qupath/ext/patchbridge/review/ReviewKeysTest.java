@@ -70,7 +70,9 @@ class ReviewKeysTest {
     void saysTheSameOverTheImageAndInTheWindow() {
         for (KeyCode code : List.of(KeyCode.ENTER, KeyCode.DELETE, KeyCode.BACK_SPACE)) {
             keys.inWindow(event(KeyEvent.KEY_PRESSED, code, false));
+            keys.inWindow(event(KeyEvent.KEY_RELEASED, code, false));
             assertTrue(overImage(KeyEvent.KEY_PRESSED, code, true));
+            assertTrue(overImage(KeyEvent.KEY_RELEASED, code, true));
         }
         assertEquals(List.of("confirm", "confirm", "reject", "reject", "reject", "reject"), done);
     }
@@ -110,5 +112,18 @@ class ReviewKeysTest {
         assertFalse(save.isConsumed());
         assertFalse(overImage(KeyEvent.KEY_PRESSED, KeyCode.DIGIT1, true));  // no class has this key
         assertEquals(List.of(), done);
+    }
+
+    @Test
+    void aKeyThatIsHeldDownSaysItOnce() {
+        for (int repeat = 0; repeat < 5; repeat++) {
+            assertTrue(overImage(KeyEvent.KEY_PRESSED, KeyCode.DELETE, true));
+            keys.inWindow(event(KeyEvent.KEY_PRESSED, KeyCode.RIGHT, false));
+        }
+        assertEquals(1, done.stream().filter("reject"::equals).count());
+        assertEquals(5, done.stream().filter("next"::equals).count());
+        overImage(KeyEvent.KEY_RELEASED, KeyCode.DELETE, true);
+        overImage(KeyEvent.KEY_PRESSED, KeyCode.DELETE, true);
+        assertEquals(2, done.stream().filter("reject"::equals).count());
     }
 }
