@@ -512,3 +512,47 @@ def test_the_command_says_where_the_page_is(out, tmp_path, capsys):
     assert main(["report", str(out), "--out", str(other), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "report": str(other)}
     assert main(["report", str(tmp_path / "nothing")]) == 5
+
+
+def test_a_run_with_pseudonyms_shows_them_with_and_without_the_key(tmp_path, draw):
+    folder = tmp_path / "Mueller 1968"
+    folder.mkdir()
+    slide = write_slide(folder / "Mueller.tiff", draw.texture(1), mpp=0.5, tile=64)
+    regions = [Region("Tumor", "POLYGON ((0 0, 400 0, 400 400, 0 400, 0 0))")]
+    image = Image(slide, regions, name="Mueller HE", metadata={"patient": "Mueller"})
+    project = build_project(folder / "study", [image])
+    key = tmp_path / "key.json"
+    qb.export(project, tmp_path / "out", CONFIG, pseudonymise=key)
+    for given, found in ((None, False), (key, True)):
+        text = Path(qb.report(tmp_path / "out", pseudonymise=given)).read_text(encoding="utf-8")
+        page = Parsed(text)
+        assert "Mueller" not in text
+        assert "1968" not in text
+        assert qb.Run.load(tmp_path / "out").record["slides"][0]["slide_name"] in page.text
+        assert bool(page.of_class("base")) == found
+        assert ("The run has pseudonyms" in page.text) != found
+        assert ("Annotations 1" in page.text) == found
+    with pytest.raises(UsageError, match="open names"):
+        open_names = tmp_path / "open"
+        qb.export(project, open_names, CONFIG)
+        qb.report(open_names, pseudonymise=key)
+
+
+def test_labels_of_slides_and_slides_without_a_project(tmp_path, draw):
+    """A folder of slides with a table is planned again as the run did."""
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    for number in (1, 2):
+        write_slide(slides / f"{number}.tiff", draw.texture(number), mpp=0.5, tile=64)
+    table = tmp_path / "labels.csv"
+    table.write_text("slide,diagnosis\n1.tiff,naevus\n2.tiff,melanoma\n", encoding="utf-8")
+    config = qb.ExportConfig(size=50, label_from="metadata:diagnosis", tissue="otsu")
+    run = qb.export(slides, tmp_path / "out", config, metadata=table, metadata_key="slide")
+    assert set(run.label_counts()) == {"naevus", "melanoma"}
+    table.unlink()  # the run froze what it says
+    page = report(tmp_path / "out")
+    assert "not drawn" not in page.text
+    assert page.text.count("Tissue mask") == 2
+    for label, number in run.label_counts().items():
+        assert f"{label} {number}" in page.text
+    assert "diagnosis naevus" in page.text
