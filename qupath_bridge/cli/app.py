@@ -186,7 +186,7 @@ def verify(
 
 
 @app.command(cls=Command)
-@takes_options("reader", "slide_map")
+@takes_options("reader", "slide_map", "pseudonymise")
 def report(
     out: OutArgument,
     given: Given,

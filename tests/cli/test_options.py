@@ -139,7 +139,7 @@ def test_every_option_has_one_flag_with_the_models_words():
         ("inspect", {*PLACES, "reader"}),
         ("status", set(PLACES)),
         ("verify", {"reader", "slide_map", "pseudonymise"}),
-        ("report", {"reader", "slide_map"}),
+        ("report", {"reader", "slide_map", "pseudonymise"}),
         ("clean", {"break_lock"}),
         ("doctor", {"qupath"}),
         ("write-back", {"entry", "engine", "qupath", "pseudonymise"}),
