@@ -1,4 +1,4 @@
-"""How texts for people name a run: by when it was made, and by its settings."""
+"""Words for a run in texts for people: when it was made, and its settings."""
 
 from __future__ import annotations
 
