@@ -232,6 +232,11 @@ def _export_new_project(
     folder = Path(options.create_project or "")
     joined: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
+    # Also of those that cannot be put into the project.
+    register_names(
+        options, slides, selection=settings.selection,
+        command=sys.argv if command is None else command, output=local_path(output.url),
+    )  # fmt: skip
     if not (options.resume or options.update) or not any(folder.glob("*.qpproj")):
         _check_both_places(output, folder, options)
         inputs = read_inputs(slides, options.only(*JOINING), known=slides, table=table)

@@ -27,6 +27,7 @@ from qupath_bridge.config import RunOptions, Selection
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import Slide
+from qupath_bridge.patches import ids
 from qupath_bridge.qupath.files.uris import parse_path
 from qupath_bridge.regular_files import read_regular
 from qupath_bridge.schemas import PseudonymRecord, first_fault, parse_json
@@ -142,8 +143,10 @@ class Pseudonyms(Names):
 
     def hide_in(self, text: str, slides: Iterable[Slide]) -> str:
         """Return a text with pseudonyms in place of all that names these slides."""
-        terms = {*self.places, *(term for slide in slides for term in _terms(slide))}
-        for term in sorted(terms, key=len, reverse=True):
+        return self._without(text, {term for slide in slides for term in _terms(slide)})
+
+    def _without(self, text: str, terms: Collection[str]) -> str:
+        for term in sorted({*self.places, *terms}, key=len, reverse=True):
             text = re.sub(rf"(?<!\w){re.escape(term)}(?!\w)", self.hide(term), text)
         return text
 
@@ -175,15 +178,21 @@ class Pseudonyms(Names):
 
     def failure(self, failure: Failure, slides: Iterable[Slide]) -> Failure:
         """Return a failure whose texts name no slide."""
-        slides = list(slides)
+        # The slide itself may not be among them: it could not be put into a new project.
+        terms = {failure.slide_name, Path(failure.slide_name).stem}
+        terms |= {term for slide in slides for term in _terms(slide)}
+        name, slide_id = self.hide(failure.slide_name), failure.slide_id
+        if slide_id == ids.slide_id(failure.entry_id, failure.slide_name):
+            slide_id = ids.slide_id(failure.entry_id, name)
         return replace(
             failure,
-            slide_name=self.hide(failure.slide_name),
+            slide_name=name,
+            slide_id=slide_id,
             # Where a file was looked for is the secret itself.
             error=f"The slide file {self.hide(failure.missing)} was not found."
             if failure.missing
-            else self.hide_in(failure.error, slides),
-            hint=failure.hint and self.hide_in(failure.hint, slides),
+            else self._without(failure.error, terms),
+            hint=failure.hint and self._without(failure.hint, terms),
             project=failure.project and self.hide(failure.project),
             missing=failure.missing and self.hide(failure.missing),
         )

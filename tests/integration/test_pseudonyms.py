@@ -130,9 +130,13 @@ def test_plain_slides_keep_their_provenance_without_names(hospital, tmp_path):
     assert run(*words, "--out", out) == 0
     assert list((out / "provenance").rglob("*.geojson.gz"))
     assert leaks(out) == []
-    study = tmp_path / "seen"
-    assert run(*words, "--out", tmp_path / "out2", "--create-project", study) == 0
+    study, bad = tmp_path / "seen", folder / "Schmidt bad 1968.svs"
+    bad.write_bytes(b"II*\0" + b"\xff" * 500)
+    words.insert(1, bad)
+    assert run(*words, "--out", tmp_path / "out2", "--create-project", study) == 1
     assert leaks(tmp_path / "out2") == []
+    (failure,) = json.loads((tmp_path / "out2/report.json").read_text())["failures"]
+    assert json.loads(key.read_text())["names"][failure["slide_name"]] == bad.name
     with qb.open_project(study, engine="embedded") as made:  # in QuPath the names are needed
         assert [slide.name for slide in made] == ["Mueller 1968.tiff", "Schmidt 1968.tiff"]
 
