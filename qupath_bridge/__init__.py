@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from .api import (
         clean,
         corrections,
+        create_project,
         doctor,
         estimate,
         export,
         inspect,
         open_project,
         plan,
+        report,
         select,
         slide,
+        stain_profile,
         status,
         undo_write_back,
         verify,
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
         write_provenance,
     )
     from .config import ExportConfig, Option, RunOptions, Selection, Settings
+    from .config.quality import QualityRules
     from .errors import (
         BridgeError,
         ConfigError,
@@ -83,10 +87,13 @@ if TYPE_CHECKING:
     from .pipeline.estimate import Estimate
     from .pipeline.inputs import SlideInputs
     from .pipeline.inspection import Inspection
+    from .pipeline.new_project import NewProject
     from .pipeline.plan import Failure, Plan, Plans
     from .pipeline.profile import Profile
     from .pipeline.progress import Progress
+    from .pipeline.pseudonyms import Names
     from .pipeline.run import Run
+    from .pipeline.stain import StainPlan
     from .pipeline.task import SlideResult, SlideTask, process_slide
     from .pipeline.verify import Finding, Verification
     from .qupath import geojson
@@ -103,16 +110,19 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
-        "status", "corrections", "write_provenance", "write_back", "undo_write_back", "clean",
-        "doctor",
+        "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
+        "clean", "doctor", "create_project", "stain_profile",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
+    "config.quality": ("QualityRules",),
+    "pipeline.stain": ("StainPlan",),
     "sources.base": ("Project",),
     "model": (
         "Slide", "ProjectInfo", "SourceRef", "ServerBuilder", "ImageData", "PathObject",
         "ObjectType", "Roi", "RoiKind", "TmaGrid", "ClassInfo", "GridSpec", "LabelRule",
         "Box", "Plane", "PixelSize", "Reason",
     ),
+    "pipeline.new_project": ("NewProject",),
     "pipeline.plan": ("Plan", "Plans", "Failure"),
     "patches.confusion": ("Confusion", "CorrectionReport"),
     "patches.corrections": ("Correction",),
@@ -123,6 +133,7 @@ _HOMES = {
     "pipeline.run": ("Run",),
     "pipeline.task": ("SlideTask", "SlideResult", "process_slide"),
     "pipeline.progress": ("Progress",),
+    "pipeline.pseudonyms": ("Names",),
     "pipeline.cancel": ("Cancel", "CancelToken"),
     "pipeline.estimate": ("Estimate",),
     "pipeline.inputs": ("SlideInputs",),
@@ -163,18 +174,23 @@ __all__ = [  # noqa: RUF022  # by subject
     "estimate",
     "export",
     "verify",
+    "report",
     "status",
     "corrections",
+    "create_project",
     "write_provenance",
     "write_back",
     "undo_write_back",
     "clean",
     "doctor",
+    "stain_profile",
     "ExportConfig",
     "Selection",
     "RunOptions",
     "Settings",
     "Option",
+    "QualityRules",
+    "StainPlan",
     "Project",
     "Slide",
     "ProjectInfo",
@@ -223,6 +239,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "Corrections",
     "SlideCorrections",
     "JudgedPatch",
+    "NewProject",
+    "Names",
     "Agreement",
     "Provenance",
     "RunStatus",

@@ -591,6 +591,7 @@ class LabelRule(OneLine):
     all_planes: bool = False
     labels: bool = True
     min_tissue: float | None = None
+    slide_label: str | None = None
     tissue_class: str | None = None
 
     def __post_init__(self) -> None:

@@ -19,11 +19,13 @@ __all__ = [
     "CorrectionKind",
     "CorrectionRecord",
     "ProjectRunRecord",
+    "PseudonymRecord",
     "Record",
     "ReportRecord",
     "RunRecord",
     "ShownRecord",
     "SlideFacts",
+    "StainProfileRecord",
     "first_fault",
     "parse_json",
 ]
@@ -96,6 +98,7 @@ class RunRecord(Record):
     labels: dict[str, str]
     slides: list[_RunSlide]
     inputs: dict[InputName, str] | None
+    pseudonyms: str | None
     rows: dict[str, str]
     run_digest: str | None
 
@@ -142,6 +145,13 @@ class _Corrections(_Json):
     digest: str | None
 
 
+class _QualitySummary(_Json):
+    p5: float
+    median: float
+    p95: float
+    patches: Count
+
+
 class _SlideReport(_Json):
     entry_id: FileName
     slide_id: FileName
@@ -151,9 +161,18 @@ class _SlideReport(_Json):
     dropped: dict[str, Count]
     regions: dict[str, Any]
     annotations_origin: AnnotationsOrigin
+    quality: dict[str, _QualitySummary]
     corrections: _Corrections
     warnings: list[str]
     seconds: float | None
+
+
+class _QualityOutlier(_Json):
+    slide_id: FileName
+    measure: str
+    median: float
+    cohort: float
+    distance: float
 
 
 class ReportRecord(Record):
@@ -163,6 +182,7 @@ class ReportRecord(Record):
     written: Count
     slides: list[_SlideReport]
     confusion: list[_Confusion]
+    quality_outliers: list[_QualityOutlier]
     failures: list[_Failure]
 
 
@@ -211,6 +231,16 @@ class _Tissue(_Json):
     note: str | None
 
 
+class _Stain(_Json):
+    method: str
+    version: str
+    profile: Any
+    target: Any
+    reference_digest: str | None
+    white: Any
+    augment: float
+
+
 class SlideFacts(Record):
     """The facts of a slide, in its partition and in ``<entry id>.json`` of a project."""
 
@@ -227,16 +257,29 @@ class SlideFacts(Record):
     plan_digest: str
     annotation_digest: str
     annotations_origin: AnnotationsOrigin
+    slide_label: str | None
     annotations: dict[str, Annotated[list[str | None], Field(min_length=2, max_length=2)]]
     class_colors: dict[str, Color]
     grid: _Grid
     counts: _Counts
+    quality: dict[str, _QualitySummary]
+    stain: _Stain | None
     corrections: _Corrections
     regions: dict[str, Any]
     bad_tiles: list[Annotated[list[Count], Field(min_length=6, max_length=6)]]
     tissue: _Tissue | None
     warnings: list[str]
     seconds: float | None
+
+
+class StainProfileRecord(Record):
+    """A saved profile of stains."""
+
+    method: str
+    version: str
+    profile: Any
+    reference_digest: str
+    references: list[str]
 
 
 class BackupRecord(Record):
@@ -259,6 +302,13 @@ class ChangeRecord(Record):
     after: str | None
     removed: list[str]
     added: list[str]
+
+
+class PseudonymRecord(Record):
+    """A key file of pseudonyms."""
+
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    names: dict[Annotated[str, Field(pattern=r"^p-[a-z2-7]{20}$")], str]
 
 
 CorrectionKind = Literal["corrected", "confirmed", "rejected", "withdrawn"]

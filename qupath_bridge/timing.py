@@ -10,7 +10,9 @@ from contextvars import ContextVar
 
 __all__ = ["STEPS", "Timer", "add", "collect", "step"]
 
-STEPS = ("open", "plan", "read", "decode", "resample", "encode", "write", "commit")
+STEPS = (
+    "open", "plan", "read", "decode", "resample", "quality", "stain", "encode", "write", "commit",
+)  # fmt: skip
 """The steps of a job, in their order."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
@@ -14,6 +14,7 @@ from qupath_bridge.errors import MissingDependencyError, UsageError
 from .base import Model
 from .declare import option, part
 from .layout import layout_problem
+from .quality import QualityRules
 from .values import (
     NO_PAIRS,
     Limits,
@@ -23,6 +24,7 @@ from .values import (
     as_pair,
     as_planes,
     as_priority,
+    as_references,
     as_text,
     as_threshold,
     as_unclassified,
@@ -81,6 +83,7 @@ class ExportConfig(Model):
         ),
         "regions": ("within", "min_within", "exclude", "max_excluded_share"),
         "labels": (
+            "label_from",
             "rule",
             "min_share",
             "overlap",
@@ -95,8 +98,12 @@ class ExportConfig(Model):
         ),
         "tissue": ("tissue", "tissue_mpp", "tissue_threshold", "min_tissue"),
         "pixels": (
+            "qc",
             "qc_min",
+            "qc_max",
             "stain",
+            "stain_reference",
+            "stain_augment",
             "format",
             "jpeg_quality",
             "jpeg_subsampling",
@@ -158,6 +165,11 @@ class ExportConfig(Model):
         0.0, "share of excluded classes that a patch may have", show="SHARE"
     )
 
+    label_from: str = option(
+        "regions",
+        "what labels: the regions that a patch has shares of, or one value of the slide's metadata",
+        show="regions|metadata:KEY",
+    )
     rule: Literal["majority", "centre", "threshold", "any"] = option(
         "majority", "how the label is chosen from the shares of the classes"
     )
@@ -202,11 +214,32 @@ class ExportConfig(Model):
     )
     min_tissue: Share = option(0.5, "least share of a patch that is tissue", show="SHARE")
 
+    qc: Strings = option(
+        (),
+        "quality measure to record, or a preset: standard (the usual ones), clean (with limits)",
+        show="NAME",
+    )
     qc_min: Limits = option(
         NO_PAIRS, "least value of a quality measure; patches below are dropped", show="NAME=VALUE"
     )
+    qc_max: Limits = option(
+        NO_PAIRS, "most of a quality measure; patches above are dropped", show="NAME=VALUE"
+    )
     stain: Annotated[str, part("stain", besides=("none",), argument=True)] = option(
         "none", "stain normalisation", show="NAME[:ARGUMENT]"
+    )
+    stain_reference: Annotated[tuple[str, ...], BeforeValidator(as_references)] = option(
+        (),
+        "whose colours are the target of STAIN: pictures, slides (path#X,Y,W,H for a region), or "
+        "one saved profile; those of a usual H&E slide when not given",
+        show="FILE",
+    )
+    stain_augment: float = option(
+        0.0,
+        "by how much colours differ at random from patch to patch, in parts; needs STAIN",
+        show="PART",
+        ge=0,
+        le=0.5,
     )
     format: Annotated[str, part("encoder")] = option(
         "png",
@@ -266,11 +299,11 @@ class ExportConfig(Model):
         for name in ("map", "priority", "within", "exclude"):
             if any(not str(value).strip() for value in getattr(self, name)):
                 raise ValueError(f"{name} holds an empty name")
-        for name in self.qc_min:
-            try:
-                registry.check("quality", name)
-            except UsageError as error:
-                raise ValueError(f"qc_min: {error}") from error
+        self._check_label_from()
+        self.quality_rules()
+        for name in ("stain_reference", "stain_augment"):
+            if self.stain == "none" and getattr(self, name):
+                raise ValueError(f"{name} needs stain, the method of normalisation")
         if _holds_arrays(self.container):
             if "format" not in self.model_fields_set:
                 self.__dict__["format"] = RAW
@@ -282,6 +315,41 @@ class ExportConfig(Model):
         if problem := layout_problem(self.layout):
             raise ValueError(f"layout {problem}")
         return self
+
+    def _check_label_from(self) -> None:
+        if self.label_from != "regions" and not self.label_key:
+            raise ValueError("label_from is regions or metadata:KEY")
+        if self.label_key is None:
+            return
+        fields = type(self).model_fields
+        unused = [name for name in _OF_REGIONS if getattr(self, name) != fields[name].default]
+        if unused:
+            raise ValueError(
+                f"label_from = {self.label_from} labels whole slides; {', '.join(unused)} would "
+                "not be used"
+            )
+
+    @property
+    def label_key(self) -> str | None:
+        """Key of the metadata whose value labels all patches of a slide; None for regions."""
+        kind, _, key = self.label_from.partition(":")
+        return key.strip() or None if kind == "metadata" else None
+
+    def decisive(self) -> dict[str, Any]:
+        """Return the values that decide patches, as JSON: not the places of files.
+
+        What a reference shows decides too; the plan has its digest.
+        """
+        return {name: v for name, v in self.as_json().items() if name != "stain_reference"}
+
+    def quality_rules(self) -> QualityRules:
+        """Return which quality measures are taken, and their limits."""
+        return QualityRules.of(self.qc, self.qc_min, self.qc_max)
+
+    def measured_columns(self) -> tuple[str, ...]:
+        """Return the columns of the index that say what reading finds out about each patch."""
+        columns = self.quality_rules().columns()
+        return (*columns, *(() if self.stain == "none" else ("stain_kept_raw",)))
 
     def grid_spec(self) -> GridSpec:
         """Return the part that says which boxes."""
@@ -332,6 +400,9 @@ class ExportConfig(Model):
             tissue_class=self.tissue_class,
         )
 
+
+_OF_REGIONS = ("rule", "min_share", "overlap", "priority", "labels")
+"""Options of labels that come from shares of regions, and of no others."""
 
 RAW = "raw"
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
@@ -107,6 +108,8 @@ COLUMN_NAMES: tuple[str, ...] = ("slide_id", *FIELDS)
 """All columns but those of quality measures, which stand behind ``digest``."""
 
 QC_PREFIX = "qc_"
+KEPT_RAW = "stain_kept_raw"
+"""Column that is true where stain normalisation left a patch as it was, with too little stain."""
 _LABELS = ("label", "rule_label")
 
 FOLDER = "index/"
@@ -116,29 +119,37 @@ DROPPED_PREFIX = "dropped/slide_id="
 METADATA_PREFIX = "qupath_bridge."
 
 
-def schema(*, multi: bool = False, qc: Iterable[str] = ()) -> pa.Schema:
+def schema(*, multi: bool = False, measured: Iterable[str] = ()) -> pa.Schema:
     """Return the columns of a partition.
 
     Parameters
     ----------
     multi : bool
         Whether labels are lists, as under multi-label rules.
-    qc : iterable of str
-        Names of the quality measures that were asked for; the columns are ``qc_<name>``.
+    measured : iterable of str
+        Columns of what reading found out about each patch: ``qc_<measure>`` for the quality
+        measures that were asked for, and :data:`KEPT_RAW`.
     """
     fields: dict[str, pa.DataType] = {}
     for name, kind in FIELDS.items():
         fields[name] = pa.list_(pa.string()) if multi and name in _LABELS else kind
         if name == "digest":
-            fields.update({f"{QC_PREFIX}{measure}": pa.float64() for measure in qc})
+            fields.update(
+                {column: pa.bool_() if column == KEPT_RAW else pa.float64() for column in measured}
+            )
     return pa.schema(list(fields.items()))
+
+
+def is_measured(column: str) -> bool:
+    """Return whether a column says what reading found out about each patch."""
+    return column == KEPT_RAW or column.startswith(QC_PREFIX)
 
 
 def make_table(
     columns: Mapping[str, Sequence[Any] | pa.Array],
     *,
     multi: bool = False,
-    qc: Iterable[str] = (),
+    measured: Iterable[str] = (),
     metadata: Mapping[str, str] | None = None,
 ) -> pa.Table:
     """Return the rows of one slide.
@@ -149,8 +160,8 @@ def make_table(
         Every column of :func:`schema`.
     multi : bool
         Whether labels are lists.
-    qc : iterable of str
-        Names of the quality measures; the columns are ``qc_<name>``.
+    measured : iterable of str
+        Columns of what reading found out about each patch.
     metadata : mapping of str to str
         What holds for all rows; kept in the file beside the schema version.
 
@@ -159,7 +170,7 @@ def make_table(
     KeyError
         If a column is missing.
     """
-    wanted = schema(multi=multi, qc=qc)
+    wanted = schema(multi=multi, measured=measured)
     arrays = [_array(columns[field.name], field.type) for field in wanted]
     return with_notes(pa.Table.from_arrays(arrays, schema=wanted), metadata or {})
 
@@ -168,6 +179,8 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
     """Return a column; NaN in an array of numbers is null."""
     if isinstance(values, pa.Array):
         return values.cast(kind)
+    if pa.types.is_boolean(kind):
+        values = np.asarray(values) > 0
     if pa.types.is_map(kind):
         values = [[*value.items()] if isinstance(value, Mapping) else value for value in values]
     return pa.array(values, kind, from_pandas=True)
@@ -427,8 +440,7 @@ def _schema_problem(found: pa.Schema) -> str | None:
     """Return why a file cannot be a partition; None if its columns are those of one."""
     names = found.names
     multi = names.count("label") == 1 and pa.types.is_list(found.field("label").type)
-    qc = [name.removeprefix(QC_PREFIX) for name in names if name.startswith(QC_PREFIX)]
-    wanted = schema(multi=multi, qc=qc)
+    wanted = schema(multi=multi, measured=filter(is_measured, names))
     if names != wanted.names:
         odd = sorted(set(names) ^ set(wanted.names)) or ["their order"]
         return f"it has other columns than an index: {', '.join(odd)}"
@@ -469,9 +481,9 @@ def read_index(output: Output) -> pa.Table:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Return names of columns in the order of the index, quality measures sorted."""
+    """Return names of columns in the order of the index, measured ones sorted."""
     names = list(names)
-    extra = sorted(name for name in names if name.startswith(QC_PREFIX))
+    extra = sorted(filter(is_measured, names))
     at = [name for name in names if name not in extra]
     behind = at.index("digest") + 1
     return [*at[:behind], *extra, *at[behind:]]

@@ -7,24 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig
-from qupath_bridge.errors import PlanError
 from qupath_bridge.geometry.coordinates import CoordinateMap
-from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, FloatArray, PixelArray, Plane
+from qupath_bridge.model import (
+    FIRST_PLANE,
+    Box,
+    BoxArray,
+    FloatArray,
+    MaskArray,
+    PixelArray,
+    Plane,
+)
+from qupath_bridge.outputs.index import KEPT_RAW, QC_PREFIX
 from qupath_bridge.readers.base import Reader
 from qupath_bridge.timing import step
 
-from .pixels import read_patches, read_thumbnail
+from .pixels import passing, read_patches
+from .stain import StainPlan, require_rgb
 
 __all__ = ["PatchPixels", "PixelBatch"]
-
-SAMPLE_SIDE = 1024
-"""Pixels of the longer side of the thumbnail from which a stain profile is fitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +41,16 @@ class PixelBatch:
     patches : sequence of N
         The pixels of each patch, shape (size, size, C); or the bytes of its file, where the file
         tile of the slide is passed through; or None if a quality limit dropped it.
-    measures : mapping of str to array, shape (N,)
-        The quality measures that were asked for.
+    measured : mapping of str to array, shape (N,)
+        What was found out about each patch, by the column of the index.
     """
 
     patches: Sequence[PixelArray | bytes | None]
-    measures: Mapping[str, FloatArray]
+    measured: Mapping[str, FloatArray]
 
-    def measures_of(self, number: int) -> dict[str, float]:
-        """Return the quality measures of one patch."""
-        return {name: float(values[number]) for name, values in self.measures.items()}
+    def measured_of(self, number: int) -> dict[str, float]:
+        """Return what was found out about one patch."""
+        return {name: float(values[number]) for name, values in self.measured.items()}
 
 
 class PatchPixels:
@@ -56,37 +61,41 @@ class PatchPixels:
     coordinates : CoordinateMap
         Of the slide.
     config : ExportConfig
-        Its size, quality limits and stain normalisation.
+        Its size and quality limits.
     mpp : float or None
         Effective µm per written pixel.
     reader : Reader
-        Of the slide; read once for the sample of a stain profile, where one is fitted.
+        Of the slide.
+    stain : StainPlan or None
+        What normalises the stains of the slide.
     """
 
     def __init__(
-        self, coordinates: CoordinateMap, config: ExportConfig, mpp: float | None, reader: Reader
+        self,
+        coordinates: CoordinateMap,
+        config: ExportConfig,
+        mpp: float | None,
+        reader: Reader,
+        stain: StainPlan | None = None,
     ) -> None:
         self._coordinates = coordinates
         self._size = (config.size, config.size)
         self._mpp = mpp
-        self._limits = dict(config.qc_min)
-        self._measures = {name: registry.load("quality", name) for name in self._limits}
-        self._stain: tuple[Any, Any] | None = None
+        self._rules = config.quality_rules()
+        self._measures = {name: registry.load("quality", name) for name in self._rules.measures}
+        self._stain = stain
+        self._slide = reader.fingerprint.digest if stain is not None else ""
         # A file tile is a patch as it stands where nothing changes or judges its pixels.
         self._passes_tiles = (
             config.passthrough == "auto"
             and config.format == "jpeg"
             and coordinates.is_right_angle
             and coordinates.orientation == (0, False)
-            and not self._limits
-            and config.stain == "none"
+            and not self._measures
+            and stain is None
         )
-        if self._limits or config.stain != "none":
-            _require_rgb(reader, "quality measures and stain normalisation")
-        if config.stain != "none":
-            method = registry.create("stain", config.stain)
-            sample, _ = read_thumbnail(reader, coordinates, SAMPLE_SIDE)
-            self._stain = (method, method.fit(sample))
+        if self._measures:
+            require_rgb(reader, "quality measures")
 
     def read(self, reader: Reader, boxes: BoxArray, plane: Plane = FIRST_PLANE) -> PixelBatch:
         """Make a batch of patches.
@@ -109,18 +118,50 @@ class PatchPixels:
                 return PixelBatch(self._passed(reader, boxes, plane), {})
         with step("read"):
             pixels, _ = read_patches(reader, self._coordinates, boxes, self._size, plane)
-        values = {name: measure(pixels, self._mpp) for name, measure in self._measures.items()}
-        measures = {name: np.asarray(column, np.float64) for name, column in values.items()}
-        if self._stain:
-            method, profile = self._stain
-            pixels = method.apply(pixels, profile)
-        low = np.zeros(len(boxes), np.bool_)
-        for name, column in measures.items():
-            low |= ~(column >= self._limits[name])  # NaN is low
+        with step("quality"):
+            measures = {
+                name: np.asarray(measure(pixels, self._mpp), np.float64)
+                for name, measure in self._measures.items()
+            }
+        bad = self._outside_limits(measures, len(boxes))
+        measured = {f"{QC_PREFIX}{name}": values for name, values in measures.items()}
+        if self._stain is not None:
+            with step("stain"):
+                pixels, kept = self._normalised(pixels, ~bad, boxes, plane)
+            measured[KEPT_RAW] = kept.astype(np.float64)
         patches: list[PixelArray | bytes | None] = [*pixels]
-        for number in np.flatnonzero(low).tolist():
+        for number in np.flatnonzero(bad).tolist():
             patches[number] = None
-        return PixelBatch(patches, measures)
+        return PixelBatch(patches, measured)
+
+    def _normalised(
+        self, pixels: PixelArray, wanted: MaskArray, boxes: BoxArray, plane: Plane
+    ) -> tuple[PixelArray, MaskArray]:
+        """Return the batch with normalised colours where wanted, and which were kept as they are.
+
+        What is not wanted is dropped: it counts as kept.
+        """
+        if self._stain is None:
+            return pixels, ~wanted
+        draws = self._stain.draws(self._slide, boxes[wanted], plane)
+        made, raw = self._stain.apply(pixels[wanted], draws)
+        if wanted.all():
+            return made, raw
+        kept = np.ones(len(pixels), np.bool_)
+        kept[wanted] = raw
+        pixels = pixels.copy()
+        pixels[wanted] = made
+        return pixels, kept
+
+    def _outside_limits(self, measures: Mapping[str, FloatArray], count: int) -> MaskArray:
+        """Return which patches a quality limit drops, shape (N,); no number is outside."""
+        bad = np.zeros(count, np.bool_)
+        for name, values in measures.items():
+            if name in self._rules.least:
+                bad |= ~(values >= self._rules.least[name])
+            if name in self._rules.most:
+                bad |= ~(values <= self._rules.most[name])
+        return bad
 
     def _passed(
         self, reader: Reader, boxes: BoxArray, plane: Plane
@@ -128,10 +169,10 @@ class PatchPixels:
         """Return the file tiles that are just patches as they are, and the pixels of the others."""
         read_encoded = getattr(reader, "read_encoded", None)
         made: list[PixelArray | bytes | None] = [None] * len(boxes)
-        visible = self._coordinates.visible
-        slide_boxes = self._coordinates.slide_boxes(boxes).tolist()
-        for number, (box, place) in enumerate(zip(boxes.tolist(), slide_boxes, strict=True)):
-            if read_encoded and _is_inside(Box(*box), visible):
+        if read_encoded:
+            inside = np.flatnonzero(~passing(boxes, self._coordinates.visible))
+            places = self._coordinates.slide_boxes(boxes[inside]).tolist()
+            for number, place in zip(inside.tolist(), places, strict=True):
                 made[number] = read_encoded(Box(*place), self._size, plane)
         rest = [number for number, patch in enumerate(made) if patch is None]
         if rest:
@@ -139,21 +180,3 @@ class PatchPixels:
             for number, patch in zip(rest, [*pixels], strict=True):
                 made[number] = patch
         return made
-
-
-def _is_inside(box: Box, outer: Box) -> bool:
-    return (
-        box.x >= outer.x
-        and box.y >= outer.y
-        and box.x + box.w <= outer.x + outer.w
-        and box.y + box.h <= outer.y + outer.h
-    )
-
-
-def _require_rgb(reader: Reader, what: str) -> None:
-    if len(reader.channels) != 3 or reader.dtype != np.uint8:
-        raise PlanError(
-            f"{what} need RGB pixels of 8 bit; this slide has {len(reader.channels)} channels of "
-            f"{reader.dtype}.",
-            hint="Leave qc_min and stain out for this slide.",
-        )

@@ -39,8 +39,11 @@ from qupath_bridge.readers.base import Fingerprint, Reader
 
 from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
 from .patch_pixels import PatchPixels
+from .pseudonyms import OPEN, Names
 from .scale import resolve_scale
 from .slide_files import missing_place, read_annotations, slide_path
+from .slide_labels import slide_rule
+from .stain import StainPlan, plan_stain
 from .tissue import SlideTissue, find_slide_tissue
 
 if TYPE_CHECKING:
@@ -118,6 +121,8 @@ class Plan:
         Of the slide file's pixels.
     parts : mapping of str to str
         The exchangeable parts that take part, by kind.
+    stain : StainPlan or None
+        Colours of the slide and of the target, where stains are normalised.
     reader_name : str
         The reader that was asked for, ``auto`` where it was left to choose.
     corrections : CorrectionReport
@@ -154,12 +159,14 @@ class Plan:
     channels: tuple[str, ...] = ("Red", "Green", "Blue")
     dtype: str = "uint8"
     parts: Mapping[str, str] = field(default_factory=FrozenDict)
+    stain: StainPlan | None = None
     reader_name: str = "auto"
     corrections: CorrectionReport = NO_CORRECTIONS
     annotations_origin: str = "project"
     inputs: SlideInputs = NO_INPUTS
     tissue: SlideTissue | None = None
     warnings: tuple[str, ...] = ()
+    names: Names = OPEN
 
     def __len__(self) -> int:
         return len(self.table)
@@ -214,13 +221,14 @@ class Plan:
         ReadError
             If the file cannot be read.
         """
-        producer = PatchPixels(self.coordinates, self.config, self.mpp, reader)
+        producer = PatchPixels(self.coordinates, self.config, self.mpp, reader, self.stain)
         made = producer.read(reader, self.table.boxes[[row]], self.table.plane(row))
         (patch,) = made.patches
         if patch is None:
             name = self.table.patch_id(self.slide_id, row)
             raise PlanError(
-                f"{name} is dropped while it is read: quality.", hint="Lower qc_min to keep it."
+                f"{name} is dropped while it is read: quality.",
+                hint="Change qc_min or qc_max to keep it.",
             )
         return decode(patch) if isinstance(patch, bytes) else patch
 
@@ -235,11 +243,12 @@ class Plan:
 
         Machine, paths and engine take no part.
         """
-        size, config = self.pixel_size, self.config.as_json()
+        size, config = self.pixel_size, self.config.decisive()
         if self.tissue is not None and self.tissue.made_from is not None:
             config["tissue"] = self.tissue.method  # the argument names the place of a file
         return {
             "config": config,
+            "quality": self.config.quality_rules().as_json(),
             "entry_id": self.slide.entry_id,
             "slide_id": self.slide_id,
             "fingerprint": [self.fingerprint.size, self.fingerprint.digest],
@@ -248,7 +257,14 @@ class Plan:
             "coordinates": self.coordinates.digest_values(),
             "pixel_size": None if size is None else [size.x, size.y],
             "parts": dict(self.parts),
+            "stain": None if self.stain is None else self.stain.as_json(),
+            **({} if self.slide_label is None else {"slide_label": self.slide_label}),
         }
+
+    @property
+    def slide_label(self) -> str | None:
+        """Label of all patches, from the slide's metadata; None if regions label."""
+        return slide_rule(self.slide, self.config).slide_label
 
 
 class Plans(Sequence[Plan]):
@@ -375,7 +391,8 @@ def plan_slide(
     """
     config = config or ExportConfig()
     path = slide_path(slide)
-    data = read_annotations(inputs.applied(slide), config)
+    slide = inputs.applied(slide)
+    data = read_annotations(slide, config)
     name = (options or RunOptions()).reader
     with open_reader(path, name=name, on_bad_tile=config.on_bad_tile) as reader:
         return make_plan(
@@ -392,9 +409,10 @@ def make_plan(
     slide_id: str | None = None,
     reader_name: str = "auto",
     inputs: SlideInputs = NO_INPUTS,
+    names: Names = OPEN,
 ) -> Plan:
     """Plan a slide whose annotations are read and whose file is open; see :func:`plan_slide`."""
-    spec, rule = config.grid_spec(), config.label_rule()
+    spec, rule = config.grid_spec(), slide_rule(slide, config)
     scale = resolve_scale(slide, config, reader)
     grid = scale.grid
     _check_planes(slide, config, reader)
@@ -421,6 +439,7 @@ def make_plan(
         )
     except PlanError as error:
         raise PlanError(f"{slide.name}: {error.message}", hint=error.hint) from error
+    stain, stain_notes = plan_stain(config, reader, scale.coordinates, grid, data.stains)
     if not config.allow_repair:
         _refuse_big_repairs(slide, planned.report)
     return Plan(
@@ -445,14 +464,17 @@ def make_plan(
         channels=tuple(reader.channels),
         dtype=str(reader.dtype),
         parts=_parts(config, reader, tissue),
+        stain=stain,
         reader_name=reader_name,
         corrections=planned.corrections,
         annotations_origin=inputs.annotations_origin(slide),
         inputs=inputs,
+        names=names,
         tissue=tissue,
         warnings=(
             *scale.notes,
             *([tissue.note] if tissue and tissue.note else ()),
+            *stain_notes,
             *data.problems,
             *planned.report.warnings,
             *planned.corrections.warnings,
@@ -469,7 +491,7 @@ def _parts(
         "encoder": [config.format],
         "tissue": [] if tissue is None else [tissue.method],
         "stain": [] if config.stain == "none" else [registry.split_argument(config.stain)[0]],
-        "quality": sorted(config.qc_min),
+        "quality": list(config.quality_rules().measures),
     }
     parts = {
         kind: ", ".join(registry.version(kind, name) for name in names)

@@ -51,7 +51,7 @@ class DroppedPatch(NamedTuple):
 
     row: int
     reason: str
-    measures: Mapping[str, float]
+    measured: Mapping[str, float]
 
 
 class ReusablePatch(NamedTuple):
@@ -59,7 +59,7 @@ class ReusablePatch(NamedTuple):
 
     location: Location
     digest: str
-    measures: Mapping[str, float]
+    measured: Mapping[str, float]
 
 
 def pixels_digest(plan: Plan) -> str:
@@ -75,8 +75,8 @@ def pixels_digest(plan: Plan) -> str:
             "jpeg_subsampling": config.jpeg_subsampling,
             "passthrough": config.passthrough,
             "on_bad_tile": config.on_bad_tile,
-            "stain": config.stain,
-            "qc_min": dict(config.qc_min),
+            "stain": None if plan.stain is None else plan.stain.as_json(),
+            "quality": config.quality_rules().as_json(),
             # Some formats and measures hold the pixel size.
             "mpp": plan.mpp,
             "parts": {k: plan.parts.get(k) for k in ("reader", "encoder", "stain", "quality")},
@@ -89,7 +89,8 @@ def _project_name(plan: Plan) -> str:
     folder, own = plan.slide.project.folder.name, ids.slide_id(plan.slide.entry_id, plan.slide.name)
     # In a run over several projects the slide id begins with it, made unique.
     prefix = plan.slide_id.removesuffix(own)
-    return prefix.removesuffix("_") if plan.slide_id.endswith(own) and prefix else folder
+    whole = plan.slide_id.endswith(own) and prefix
+    return prefix.removesuffix("_") if whole else plan.names.hide(folder)
 
 
 def patch_record(plan: Plan, row: int) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def _columns(plan: Plan, run_id: str, facts: Mapping[str, Any]) -> pa.Schema:
         "id_origin": "derived" if derived else "qupath",
         "pixels": pixels_digest(plan),
     }
-    columns = index.schema(multi=plan.table.multi, qc=sorted(plan.config.qc_min))
+    columns = index.schema(multi=plan.table.multi, measured=plan.config.measured_columns())
     return index.with_facts(index.with_notes(columns.empty_table(), notes), facts).schema
 
 
@@ -158,9 +159,11 @@ def index_table(plan: Plan, run_id: str, patches: WrittenBatch, columns: pa.Sche
         "offset": pa.array(patches.offsets, pa.int64(), mask=patches.offsets < 0),
         "length": pa.array(patches.lengths, pa.int64(), mask=patches.lengths < 0),
         "digest": patches.digests,
-        **{f"qc_{name}": values for name, values in sorted(patches.measures.items())},
+        **patches.measured,
     }
-    table = index.make_table(values, multi=plan.table.multi, qc=sorted(plan.config.qc_min))
+    table = index.make_table(
+        values, multi=plan.table.multi, measured=plan.config.measured_columns()
+    )
     return table.replace_schema_metadata(columns.metadata)
 
 
@@ -178,7 +181,7 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
         "entry_id": [slide.entry_id] * count,
         "slide_name": [slide.name] * count,
         "project": [_project_name(plan)] * count,
-        "slide_file": [plan.path.name] * count,
+        "slide_file": [plan.names.hide(plan.path.name)] * count,
         "slide_digest": [f"xxh3_128:{plan.fingerprint.digest}"] * count,
         "patch_id": plan.table.patch_ids_of(plan.slide_id, rows),
         "tile_uuid": ids.tile_uuids(slide.entry_id, boxes, table.z, table.t),
@@ -209,7 +212,8 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
         "tma_core": _names(table.tma_core, table.core_names),
         "object_id": [None] * count,
         "metadata": pa.array(
-            [list(slide.metadata.items())] * count, pa.map_(pa.string(), pa.string())
+            [list(plan.names.metadata(slide.metadata).items())] * count,
+            pa.map_(pa.string(), pa.string()),
         ),
     }
 
@@ -227,8 +231,8 @@ def dropped_table(plan: Plan, run_id: str, dropped: Sequence[DroppedPatch]) -> p
         "t": table.t[rows].tolist(),
         "reason": [patch.reason for patch in dropped],
         **{
-            f"qc_{name}": [patch.measures[name] for patch in dropped]
-            for name in sorted(plan.config.qc_min)
+            name: [patch.measured[name] for patch in dropped]
+            for name in plan.config.quality_rules().columns()
         },
     }
     return pa.table(columns)
@@ -254,7 +258,12 @@ def equal_plan(
         return False
     # Where the files are does not matter: they may have moved since.
     expected = facts_record(
-        plan, run_id, Counter(reasons.values()), facts["seconds"], bad_tiles_of(facts)
+        plan,
+        run_id,
+        Counter(reasons.values()),
+        facts["seconds"],
+        bad_tiles_of(facts),
+        facts["quality"],
     )
     expected = {**expected, "path": facts["path"], "project": facts["project"]}
     expected["fingerprint"]["mtime_ns"] = facts["fingerprint"]["mtime_ns"]
@@ -286,9 +295,9 @@ def _without(plan: Plan, dropped: Mapping[str, str]) -> IntArray:
 
 
 def _written(plan: Plan, rows: IntArray, old: pa.RecordBatch) -> WrittenBatch | None:
-    """Return what rows of an index say of files, None if they lack quality measures."""
-    names = sorted(plan.config.qc_min)
-    if any(f"qc_{name}" not in old.schema.names for name in names):
+    """Return what rows of an index say of files, None if they lack measured columns."""
+    names = plan.config.measured_columns()
+    if any(name not in old.schema.names for name in names):
         return None
     offsets, lengths = (
         old.column(name).fill_null(-1).to_numpy(zero_copy_only=False)
@@ -300,7 +309,7 @@ def _written(plan: Plan, rows: IntArray, old: pa.RecordBatch) -> WrittenBatch | 
         offsets,
         lengths,
         old.column("digest").to_pylist(),
-        {name: old.column(f"qc_{name}").to_numpy(zero_copy_only=False) for name in names},
+        {name: old.column(name).to_numpy(zero_copy_only=False) for name in names},
     )
 
 
@@ -401,17 +410,17 @@ class ReusablePatches(Mapping[int, ReusablePatch]):
     Columns of the earlier rows, so that a million of them fit.
     """
 
-    def __init__(self, rows: IntArray, old: pa.Table, measures: Sequence[str]) -> None:
-        self._rows, self._old, self._measures = rows, old, measures
+    def __init__(self, rows: IntArray, old: pa.Table, measured: Sequence[str]) -> None:
+        self._rows, self._old, self._measured = rows, old, measured
 
     def __getitem__(self, row: int) -> ReusablePatch:
         at = int(self._rows.searchsorted(row))
         if at == len(self._rows) or self._rows[at] != row:
             raise KeyError(row)
-        path, offset, length, digest, *measures = (
+        path, offset, length, digest, *values = (
             column[at].as_py() for column in self._old.itercolumns()
         )
-        named = dict(zip(self._measures, measures, strict=True))
+        named = dict(zip(self._measured, values, strict=True))
         return ReusablePatch(Location(path, offset, length), digest, named)
 
     def __iter__(self) -> Iterator[int]:
@@ -428,8 +437,8 @@ _BOXED = ("x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t", "patch_id")
 
 def find_reusable(plan: Plan, old: AnyRows) -> ReusablePatches:
     """Return which patches of a plan stand in older rows with the same pixels."""
-    measures = sorted(plan.config.qc_min)
-    taken = [*_PLACED, *(f"qc_{name}" for name in measures)]
+    measured = plan.config.measured_columns()
+    taken = [*_PLACED, *measured]
     same_pixels = index.metadata_of(old).get("pixels") == pixels_digest(plan)
     whole = same_pixels and set(taken) <= set(old.schema.names) and not row_problem(old)
     lookup = PatchLookup(plan.table)
@@ -448,7 +457,7 @@ def find_reusable(plan: Plan, old: AnyRows) -> ReusablePatches:
         found.append(rows[good])
     rows, first = np.unique(np.concatenate(found), return_index=True)
     table = pa.concat_tables(parts[1:] or parts)
-    return ReusablePatches(rows, table.take(first).combine_chunks(), measures)
+    return ReusablePatches(rows, table.take(first).combine_chunks(), measured)
 
 
 def _is_file_of(path: str, offset: int | None, patch_id: str) -> bool:

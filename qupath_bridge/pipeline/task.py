@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -48,6 +48,8 @@ from .opened import slide_of
 from .parallel import available_cores, ordered_map
 from .patch_pixels import PatchPixels, PixelBatch
 from .plan import Failure, Plan, make_plan
+from .pseudonyms import names_of
+from .quality import summarise
 from .records import bad_tile_warnings, bad_tiles_of, facts_record
 from .slide_files import missing_place, read_annotations, slide_path
 from .tissue import tissue_problems
@@ -210,7 +212,7 @@ def _process_slide(
     slide: Slide | None = None
     try:
         with step("open"):
-            slide = slide_of(task.source, task.entry_id)
+            slide = names_of(task.options).renamed(slide_of(task.source, task.entry_id))
         result = _process(task, slide, progress, cancel)
     except (SlideError, ProjectError, GeometryError, PlanError) as error:
         name = slide.name if slide else task.entry_id
@@ -235,13 +237,15 @@ def _process(
     path = slide_path(slide)
     with step("open"):
         inputs = load_inputs(output, task.inputs)
-        data = read_annotations(inputs.applied(slide), task.config)
+        slide = inputs.applied(slide)
+        data = read_annotations(slide, task.config)
         opened = open_reader(path, name=task.options.reader, on_bad_tile=task.config.on_bad_tile)
     with opened as reader:
         with step("plan"):
             plan = make_plan(
                 slide, task.config, data, reader,
                 slide_id=task.slide_id, reader_name=task.options.reader, inputs=inputs,
+                names=names_of(task.options),
             )  # fmt: skip
         if task.expected_plan_digest not in (None, plan.digest):
             raise PlanError(
@@ -288,7 +292,7 @@ class _Made(NamedTuple):
     digest: bytes
     kept_at: Location | None
     reason: str | None
-    measures: Mapping[str, float]
+    measured: Mapping[str, float]
 
 
 class _Committed(NamedTuple):
@@ -358,7 +362,9 @@ class _SlideJob:
         reasons = Counter(patch.reason for patch in dropped)
         if old is not None and reusable:
             self.bad_tiles |= bad_tiles_of(facts_of(old))
-        facts = facts_record(plan, self.task.run_id, reasons, seconds, self.bad_tiles)
+        facts = facts_record(
+            plan, self.task.run_id, reasons, seconds, self.bad_tiles, _quality(written, dropped)
+        )
         with step("commit"):
             if plan.tissue is not None:
                 for name, content in plan.tissue.files(slide_id).items():
@@ -399,7 +405,7 @@ class _SlideJob:
     ) -> tuple[WrittenPatches, list[rows.DroppedPatch]]:
         """Make and write all patches, batch after batch."""
         slide_id, output = self.task.slide_id, self.output
-        written = WrittenPatches(self.plan.config.qc_min)
+        written = WrittenPatches(self.plan.config.measured_columns())
         dropped: list[rows.DroppedPatch] = []
         done = 0
         for batch, made in self._batches(names, reusable):
@@ -408,7 +414,7 @@ class _SlideJob:
             with step("write"):
                 for patch, name, patch_id in zip(made, wanted, ids, strict=True):
                     if patch.reason is not None:
-                        dropped.append(rows.DroppedPatch(patch.row, patch.reason, patch.measures))
+                        dropped.append(rows.DroppedPatch(patch.row, patch.reason, patch.measured))
                         continue
                     location = patch.kept_at
                     if location is None and patch.payload is not None:
@@ -421,7 +427,7 @@ class _SlideJob:
                         location = output.write(ref, patch.payload)
                     if location is None:
                         raise AssertionError("a patch is written, kept or dropped")
-                    written.add(patch.row, location, name, patch.digest, patch.measures)
+                    written.add(patch.row, location, name, patch.digest, patch.measured)
             done += len(batch)
             if self.progress:
                 self.progress(slide_id, done, len(self.plan))
@@ -432,7 +438,7 @@ class _SlideJob:
     ) -> Generator[tuple[IntArray, list[_Made]], None, None]:
         """Yield the patches of each batch, in the order of reading."""
         plan, table = self.plan, self.plan.table
-        producer = PatchPixels(plan.coordinates, plan.config, plan.mpp, self.reader)
+        producer = PatchPixels(plan.coordinates, plan.config, plan.mpp, self.reader, plan.stain)
         workers = self.task.options.workers or available_cores()
         patch_bytes = plan.config.size**2 * len(plan.channels) * np.dtype(plan.dtype).itemsize
         batches = reading_batches(table.col, table.row, table.z, table.t, patch_bytes)
@@ -460,9 +466,9 @@ class _SlideJob:
         takes_arrays = self.output.accepts == "array"
         for number, (row, patch) in enumerate(zip(batch.tolist(), pixels.patches, strict=True)):
             self._check_stop()
-            measures = pixels.measures_of(number)
+            measured = pixels.measured_of(number)
             if patch is None:
-                yield _Made(row, None, b"", None, str(Reason.QUALITY), measures)
+                yield _Made(row, None, b"", None, str(Reason.QUALITY), measured)
                 continue
             payload = patch
             if takes_arrays:
@@ -470,7 +476,7 @@ class _SlideJob:
             elif not isinstance(patch, bytes):
                 with step("encode"):
                     payload = encoder.encode(patch)
-            yield _Made(row, payload, _raw_digest(payload), None, None, measures)
+            yield _Made(row, payload, _raw_digest(payload), None, None, measured)
 
     def _check_stop(self) -> None:
         """End a batch of a slide that is given up; it is never used."""
@@ -503,7 +509,7 @@ class _SlideJob:
                 digest,
                 known.location if here else None,
                 None,
-                known.measures,
+                known.measured,
             )
         return kept
 
@@ -571,6 +577,18 @@ def _preview(task: SlideTask, plan: Plan) -> tuple[str | None, tuple[str, ...]]:
     except SlideError as error:
         return None, (f"{plan.slide.name}: no preview: {error}",)
     return str(task.options.preview), ()
+
+
+def _quality(
+    written: WrittenPatches, dropped: Sequence[rows.DroppedPatch]
+) -> dict[str, dict[str, float]]:
+    """Return the summary of each quality measure over all patches that were read."""
+    return summarise(
+        {
+            name: np.append(written.values(name), [patch.measured[name] for patch in dropped])
+            for name in written.measured
+        }
+    )
 
 
 def _raw_digest(payload: bytes | PixelArray) -> bytes:

@@ -77,23 +77,23 @@ class PatchNames:
 
 
 class WrittenPatches:
-    """Place, digest and quality measures of the patches that were written, as arrays.
+    """Place, digest and measured columns of the patches that were written, as arrays.
 
     A patch takes some 50 bytes here, so that a million of them fit.
 
     Parameters
     ----------
-    measures : iterable of str
-        Names of the quality measures.
+    measured : iterable of str
+        Columns of what reading found out about each patch.
     """
 
-    def __init__(self, measures: Iterable[str] = ()) -> None:
+    def __init__(self, measured: Iterable[str] = ()) -> None:
         self._rows = array("q")
         self._digests = bytearray()
         self._paths: dict[str, int] = {}
         self._codes = array("i")
         self._offsets, self._lengths = array("q"), array("q")
-        self._measures = {name: array("d") for name in measures}
+        self._measured = {name: array("d") for name in measured}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -104,7 +104,7 @@ class WrittenPatches:
         location: Location,
         name: str,
         digest: bytes,
-        measures: Mapping[str, float],
+        measured: Mapping[str, float],
     ) -> None:
         """Add a patch: its row in the plan, its place, its name by the layout, its digest."""
         path, offset, length = location
@@ -115,8 +115,17 @@ class WrittenPatches:
         self._codes.append(code)
         self._offsets.append(-1 if offset is None else offset)
         self._lengths.append(-1 if length is None else length)
-        for key, values in self._measures.items():
-            values.append(measures[key])
+        for key, values in self._measured.items():
+            values.append(measured[key])
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The measured columns."""
+        return tuple(self._measured)
+
+    def values(self, column: str) -> FloatArray:
+        """Return a measured column, in the order of writing."""
+        return np.array(self._measured[column], np.float64)
 
     def batches(self, names: PatchNames, size: int) -> Iterator[WrittenBatch]:
         """Yield the patches in plan order, some at a time, with their whole paths."""
@@ -124,7 +133,7 @@ class WrittenPatches:
         rows, codes, offsets, lengths = map(
             np.asarray, (self._rows, self._codes, self._offsets, self._lengths)
         )
-        measures = {key: np.asarray(values) for key, values in self._measures.items()}
+        measured = {key: np.asarray(values) for key, values in self._measured.items()}
         paths = list(self._paths)
         order = np.argsort(rows)
         for start in range(0, len(order), size):
@@ -141,7 +150,7 @@ class WrittenPatches:
                 digests=[
                     f"xxh3_128:{self._digests[at : at + 16].hex()}" for at in (part * 16).tolist()
                 ],
-                measures={key: values[part] for key, values in measures.items()},
+                measured={key: values[part] for key, values in measured.items()},
             )
 
 
@@ -153,4 +162,4 @@ class WrittenBatch(NamedTuple):
     offsets: IntArray
     lengths: IntArray
     digests: Sequence[str]
-    measures: Mapping[str, FloatArray]
+    measured: Mapping[str, FloatArray]

@@ -199,7 +199,7 @@ def _check_task(task: SlideTask) -> None:
         ("output", registry.split_argument(config.container)[0]),
         ("tissue", registry.split_argument(config.tissue)[0]),
         ("stain", registry.split_argument(config.stain)[0]),
-        *(("quality", name) for name in config.qc_min),
+        *(("quality", name) for name in config.quality_rules().measures),
     ]
     for kind, name in used:
         if name in {"auto", "none"}:

@@ -76,14 +76,14 @@ def test_a_missing_column_is_a_mistake():
 
 
 def test_quality_columns_are_there_only_when_asked_for():
-    table = index.make_table(columns(qc_focus=[0.5, math.nan, 1]), qc=["focus"])
+    table = index.make_table(columns(qc_focus=[0.5, math.nan, 1]), measured=["qc_focus"])
     names = table.column_names
     assert names[names.index("digest") + 1] == "qc_focus"
     assert [name for name in names if name != "qc_focus"] == list(index.COLUMN_NAMES[1:])
     assert table.column("qc_focus").to_pylist() == [0.5, None, 1.0]
     assert table.schema.field("qc_focus").type == pa.float64()
     with pytest.raises(KeyError, match="qc_focus"):
-        index.make_table(columns(), qc=["focus"])
+        index.make_table(columns(), measured=["qc_focus"])
 
 
 def test_offsets_and_lengths_may_be_larger_than_a_file_of_4_gigabytes():
@@ -183,7 +183,7 @@ def test_an_empty_index():
 
 def test_slides_that_asked_for_other_measures_are_read_together():
     output = MemoryOutput()
-    first = index.make_table(columns(1, qc_b=[0.5], qc_a=[1]), qc=["b", "a"])
+    first = index.make_table(columns(1, qc_b=[0.5], qc_a=[1]), measured=["qc_b", "qc_a"])
     index.write_partition(output.store, "1_a", first)
     index.write_partition(output.store, "2_b", index.make_table(columns(1)))
     table = index.read_index(output)

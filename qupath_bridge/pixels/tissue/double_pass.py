@@ -46,7 +46,7 @@ _SETTLED = 0.2
 
 @dataclass(frozen=True, slots=True)
 class DoublePassTissue:
-    """All that has a colour, and the darker of two clusters of colours. Takes no argument."""
+    """Pixels that have a colour, and the darker of two clusters of colours. Takes no argument."""
 
     threshold: ClassVar[None] = None
     argument: str | None = field(default=None, repr=False)

@@ -27,7 +27,7 @@ OWN = Path(__file__).parent / "models" / "tissue_unet.onnx"
 """The network that comes with the package."""
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
-"""Ways to compute, best first. Others are not used: their results differ more."""
+"""Providers of onnxruntime, best first. Others are not used: their results differ more."""
 
 MAX_BYTES = 1 << 30
 SAME_MPP = 1.25
