@@ -34,6 +34,7 @@ GOALS = {
     "peers": beside.peers,
     "labels": working.labelling,
     "plan": working.planning,
+    "tissue": working.tissue,
     "projects": working.projects,
     "sides": growing.sides,
 }

@@ -92,6 +92,13 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
         _built_in("encoder", "jxl", "codecs.jxl:JxlEncoder", "pip install imagecodecs"),
         _built_in("tissue", "saturation", "pixels.tissue.by_color:SaturationTissue"),
         _built_in("tissue", "otsu", "pixels.tissue.by_color:OtsuTissue"),
+        _built_in("tissue", "double-pass", "pixels.tissue.double_pass:DoublePassTissue"),
+        _built_in(
+            "tissue",
+            "unet",
+            "pixels.tissue.unet:UnetTissue",
+            "pip install 'qupath-bridge[unet]'",
+        ),
         _built_in("tissue", "qupath", "pixels.tissue.annotated:AnnotatedTissue"),
         _built_in("tissue", "mask", "pixels.tissue.mask_files:MaskTissue"),
         _built_in("quality", "saturation", "pixels.quality:mean_saturation"),

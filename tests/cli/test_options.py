@@ -295,7 +295,15 @@ def complete(*words):
 def test_completion_of_commands_flags_and_names():
     assert complete("ex") == ["export"]
     assert complete("export", "--allow") == ["--allow-upsampling", "--allow-repair"]
-    assert complete("plan", "--tissue", "") == ["none", "saturation", "otsu", "qupath", "mask"]
+    assert complete("plan", "--tissue", "") == [
+        "none",
+        "saturation",
+        "otsu",
+        "double-pass",
+        "unet",
+        "qupath",
+        "mask",
+    ]
     assert complete("plan", "--reader", "o") == ["openslide"]
     assert complete("plan", "--rule", "m") == ["majority"]
 
