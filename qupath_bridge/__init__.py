@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from .api import (
         clean,
         corrections,
+        create_project,
         doctor,
         estimate,
         export,
         inspect,
         open_project,
         plan,
+        report,
         select,
         slide,
         stain_profile,
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from .pipeline.estimate import Estimate
     from .pipeline.inputs import SlideInputs
     from .pipeline.inspection import Inspection
+    from .pipeline.new_project import NewProject
     from .pipeline.plan import Failure, Plan, Plans
     from .pipeline.profile import Profile
     from .pipeline.progress import Progress
@@ -106,8 +109,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
-        "status", "corrections", "write_provenance", "write_back", "undo_write_back", "clean",
-        "doctor", "stain_profile",
+        "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
+        "clean", "doctor", "create_project", "stain_profile",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "config.quality": ("QualityRules",),
@@ -118,6 +121,7 @@ _HOMES = {
         "ObjectType", "Roi", "RoiKind", "TmaGrid", "ClassInfo", "GridSpec", "LabelRule",
         "Box", "Plane", "PixelSize", "Reason",
     ),
+    "pipeline.new_project": ("NewProject",),
     "pipeline.plan": ("Plan", "Plans", "Failure"),
     "patches.confusion": ("Confusion", "CorrectionReport"),
     "patches.corrections": ("Correction",),
@@ -168,8 +172,10 @@ __all__ = [  # noqa: RUF022  # by subject
     "estimate",
     "export",
     "verify",
+    "report",
     "status",
     "corrections",
+    "create_project",
     "write_provenance",
     "write_back",
     "undo_write_back",
@@ -231,6 +237,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Corrections",
     "SlideCorrections",
     "JudgedPatch",
+    "NewProject",
     "Agreement",
     "Provenance",
     "RunStatus",

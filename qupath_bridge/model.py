@@ -570,7 +570,8 @@ class LabelRule(OneLine):
 
     ``within_any`` stands for ``within = "any"``; ``background`` None means drop;
     ``unclassified_as`` is the label that unclassified regions get (``unclassified = "as"``); with
-    ``unclassified = "name"`` the name of an annotation takes the place of its class.
+    ``unclassified = "name"`` the name of an annotation takes the place of its class. Annotations
+    of ``tissue_class`` say where the tissue is, and do not label unless ``rename`` names it.
     """
 
     rule: Literal["majority", "centre", "threshold", "any"] = "majority"
@@ -590,6 +591,8 @@ class LabelRule(OneLine):
     all_planes: bool = False
     labels: bool = True
     min_tissue: float | None = None
+    slide_label: str | None = None
+    tissue_class: str | None = None
 
     def __post_init__(self) -> None:
         _freeze_fields(self, "rename")

@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 __all__ = [
     "INPUT_NAME",
+    "TISSUE_FILE",
     "BackupRecord",
     "ChangeRecord",
     "CorrectionKind",
     "CorrectionRecord",
     "ProjectRunRecord",
+    "PseudonymRecord",
     "Record",
     "ReportRecord",
     "RunRecord",
@@ -41,6 +43,8 @@ Size = Annotated[list[Length], Field(min_length=2, max_length=2)]
 INPUT_NAME = r"^inputs/(?P<kind>[a-z-]+)/(?P<slide>[^/\\:\x00]+)-[0-9a-f]{16}\.[a-z]+$"
 """Names of the frozen inputs of a run in its output."""
 InputName = Annotated[str, Field(pattern=INPUT_NAME)]
+TISSUE_FILE = r"^tissue/(?P<slide>[^/\\:\x00]+)\.(png|geojson)$"
+"""Names of the side files of a slide's tissue in an output."""
 
 
 class _Json(BaseModel):
@@ -94,6 +98,7 @@ class RunRecord(Record):
     labels: dict[str, str]
     slides: list[_RunSlide]
     inputs: dict[InputName, str] | None
+    pseudonyms: str | None
     rows: dict[str, str]
     run_digest: str | None
 
@@ -225,6 +230,17 @@ class _Stain(_Json):
     augment: float
 
 
+class _Tissue(_Json):
+    method: str
+    mpp: Annotated[float, Field(gt=0)] | None
+    threshold: float | None
+    share: Annotated[float, Field(ge=0, le=1)]
+    file: Annotated[str, Field(pattern=TISSUE_FILE)]
+    digest: str
+    outline: str
+    note: str | None
+
+
 class SlideFacts(Record):
     """The facts of a slide, in its partition and in ``<entry id>.json`` of a project."""
 
@@ -241,6 +257,7 @@ class SlideFacts(Record):
     plan_digest: str
     annotation_digest: str
     annotations_origin: AnnotationsOrigin
+    slide_label: str | None
     annotations: dict[str, Annotated[list[str | None], Field(min_length=2, max_length=2)]]
     class_colors: dict[str, Color]
     grid: _Grid
@@ -250,6 +267,7 @@ class SlideFacts(Record):
     corrections: _Corrections
     regions: dict[str, Any]
     bad_tiles: list[Annotated[list[Count], Field(min_length=6, max_length=6)]]
+    tissue: _Tissue | None
     warnings: list[str]
     seconds: float | None
 
@@ -284,6 +302,13 @@ class ChangeRecord(Record):
     after: str | None
     removed: list[str]
     added: list[str]
+
+
+class PseudonymRecord(Record):
+    """A key file of pseudonyms."""
+
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    names: dict[Annotated[str, Field(pattern=r"^p-[a-z2-7]{20}$")], str]
 
 
 CorrectionKind = Literal["corrected", "confirmed", "rejected", "withdrawn"]

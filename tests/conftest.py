@@ -1,5 +1,7 @@
 """Shared fixtures: a small study, two slides with regions, on disk."""
 
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,21 @@ settings.register_profile("shared", deadline=None, suppress_health_check=[Health
 settings.load_profile("shared")
 
 SIZE = (700, 500)
+
+
+def keep_compiled_modules():
+    """Keep what Python compiles where the machine says not to: hundreds of tests start a process.
+
+    Nothing is written beside the sources then, but into the folder ``build`` of the checkout.
+    """
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        folder = Path(__file__).parents[1] / "build" / "compiled"
+        os.environ.setdefault("PYTHONPYCACHEPREFIX", str(folder))
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
+        sys.dont_write_bytecode = False
+
+
+keep_compiled_modules()
 
 
 def pytest_addoption(parser):

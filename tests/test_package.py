@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 import types
 import typing
 from importlib import import_module
@@ -19,7 +20,7 @@ from qupath_bridge.config import options
 
 PACKAGE = Path(qb.__file__).parent
 FUNCTIONS = [
-    "open_project", "inspect", "select", "plan", "estimate", "export", "verify", "status",
+    "open_project", "inspect", "select", "plan", "estimate", "export", "verify", "report", "status",
     "write_provenance", "write_back", "undo_write_back", "clean", "doctor", "process_slide",
     "open_reader", "open_output", "register", "coverage",
 ]  # fmt: skip
@@ -170,6 +171,54 @@ def test_help_loads_the_command_line_alone():
     own = {name for name in modules_after(code) if name.startswith("qupath_bridge.")}
     parts = {name.split(".")[1] for name in own}
     assert parts == {"_version", "cli", "errors", "frozen"}
+
+
+UNUSED_BY_EXPORT = {
+    "PIL.ImageDraw",
+    "jpype",
+    "paquo",
+    "asyncio",
+    "qupath_bridge.pipeline.preview",
+    "qupath_bridge.pipeline.verify",
+    "qupath_bridge.qupath.qpdata.splice",
+    "qupath_bridge.qupath.qpdata.writing",
+    "qupath_bridge.roundtrip.backups",
+    "qupath_bridge.roundtrip.corrections",
+    "qupath_bridge.roundtrip.write_back",
+    "qupath_bridge.sources.live",
+}
+
+
+def test_a_first_export_loads_what_it_uses_alone(study):
+    """Each module takes milliseconds at the start of every command."""
+    words = ["export", str(study.project), "--out", str(study.folder / "out"), "--progress", "none"]
+    loaded = modules_after(f"from qupath_bridge.cli import main; main({words})")
+    assert "qupath_bridge.pipeline.task" in loaded
+    assert UNUSED_BY_EXPORT & loaded == set()
+
+
+def test_an_export_starts_no_other_program(study):
+    words = ["export", str(study.project), "--out", str(study.folder / "out"), "--progress", "none"]
+    watch = "sys.addaudithook(lambda name, _: name == 'subprocess.Popen' and started.append(name))"
+    code = f"started = []; {watch}; from qupath_bridge.cli import main; main({words})"
+    assert "subprocess.Popen" not in modules_after(f"{code}; print('loaded:', *started)")
+
+
+def test_the_program_does_not_look_for_garbage_while_it_starts_and_ends():
+    code = (
+        "import gc, sys; sys.argv[1:] = ['--version']; from qupath_bridge.cli import program; "
+        "program(); print('loaded:', gc.get_threshold()[0], gc.get_freeze_count() > 1000)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    threshold, frozen = found.stdout.partition("loaded: ")[2].split()
+    assert int(threshold) >= 10_000
+    assert frozen == "True"
+
+
+def test_the_script_and_the_module_are_the_program():
+    scripts = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert scripts["project"]["scripts"]["qupath-bridge"] == "qupath_bridge.cli:program"
+    assert "program()" in (PACKAGE / "__main__.py").read_text(encoding="utf-8")
 
 
 def test_errors_below_the_command_line_name_options_without_dashes():

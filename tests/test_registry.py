@@ -30,7 +30,7 @@ def offer(monkeypatch):
 def test_built_in_parts_are_listed_by_kind():
     assert registry.names("reader") == ("openslide", "tiles", "pillow", "cucim")
     assert registry.names("encoder") == ("png", "jpeg", "tiff", "raw", "webp", "jxl")
-    assert registry.names("tissue") == ("saturation", "otsu")
+    assert registry.names("tissue") == ("saturation", "otsu", "qupath", "mask")
     assert registry.names("stain") == ("macenko", "reinhard", "vahadane", "qupath")
     assert {part.origin for kind in registry.KINDS for part in registry.parts(kind)} == {"built in"}
 
@@ -58,7 +58,7 @@ def test_registered_parts_come_first_and_replace_built_in_ones():
 
 def test_parts_of_other_packages_are_listed_last_and_loaded(offer):
     offer("tissue", "mine", "collections:OrderedDict.fromkeys")
-    assert registry.names("tissue") == ("saturation", "otsu", "mine")
+    assert registry.names("tissue") == ("saturation", "otsu", "qupath", "mask", "mine")
     registry.check("tissue", "mine")
     assert registry.load("tissue", "mine")("ab") == {"a": None, "b": None}
     part = registry.parts("tissue")[-1]

@@ -6,10 +6,17 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 LOOK = 0.02  # seconds between two looks at the memory
+COMPILED = {
+    "PYTHONDONTWRITEBYTECODE": "",
+    "PYTHONPYCACHEPREFIX": str(Path(__file__).parents[2] / "build" / "compiled"),
+}
+"""An installed program is compiled; what is measured here is, too, also where the machine says that
+nothing compiled is kept."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ def run(command, *, memory=False, environment=None, cwd=None):
         stderr=subprocess.PIPE,
         text=True,
         cwd=cwd,
-        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200", **(environment or {})},
+        env={**os.environ, **COMPILED, "NO_COLOR": "1", "COLUMNS": "200", **(environment or {})},
     )
     peak = _Peak(process.pid) if memory else None
     output, errors = process.communicate()

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qupath_bridge.pipeline.estimate import Estimate
     from qupath_bridge.pipeline.inspection import Inspection
+    from qupath_bridge.pipeline.new_project import NewProject
     from qupath_bridge.pipeline.plan import Failure, Plan, Plans
     from qupath_bridge.pipeline.profile import Profile
     from qupath_bridge.pipeline.progress import Progress
     from qupath_bridge.pipeline.run import Run
     from qupath_bridge.pipeline.slide_files import failure_lines
     from qupath_bridge.pipeline.verify import Finding, Verification
+    from qupath_bridge.qupath.files.qpproj import find_project_file
     from qupath_bridge.qupath.project_writer import copy_project
     from qupath_bridge.roundtrip.agreement import Agreement
     from qupath_bridge.roundtrip.backups import Backup
@@ -35,15 +37,17 @@ if TYPE_CHECKING:
         install_scripts,
         uninstall_scripts,
     )
-    from .looking import corrections, doctor, inspect, status, stored_data, verify
+    from .looking import corrections, doctor, inspect, report, status, stored_data, verify
     from .opening import INPUTS, OPENING, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
+    from .projects import create_project
     from .staining import stain_profile
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
 
 _HOMES = {
     "qupath_bridge.pipeline.estimate": ("Estimate",),
     "qupath_bridge.pipeline.inspection": ("Inspection",),
+    "qupath_bridge.pipeline.new_project": ("NewProject",),
     "qupath_bridge.pipeline.plan": (
         "Failure",
         "Plan",
@@ -57,6 +61,7 @@ _HOMES = {
         "Finding",
         "Verification",
     ),
+    "qupath_bridge.qupath.files.qpproj": ("find_project_file",),
     "qupath_bridge.qupath.project_writer": ("copy_project",),
     "qupath_bridge.roundtrip.backups": ("Backup",),
     "qupath_bridge.roundtrip.agreement": ("Agreement",),
@@ -86,12 +91,12 @@ _HOMES = {
         "corrections",
         "doctor",
         "inspect",
+        "report",
         "status",
         "stored_data",
         "verify",
     ),
     ".opening": (
-        "INPUTS",
         "INPUTS",
         "OPENING",
         "find_projects",
@@ -103,6 +108,7 @@ _HOMES = {
         "plan",
         "select",
     ),
+    ".projects": ("create_project",),
     ".staining": ("stain_profile",),
     ".tiles": (
         "ensure_provenance",
@@ -129,6 +135,7 @@ __all__ = [
     "Inspection",
     "InstalledFile",
     "JudgedPatch",
+    "NewProject",
     "Plan",
     "Plans",
     "Profile",
@@ -143,18 +150,21 @@ __all__ = [
     "clean",
     "copy_project",
     "corrections",
+    "create_project",
     "doctor",
     "draw_previews",
     "ensure_provenance",
     "estimate",
     "export",
     "failure_lines",
+    "find_project_file",
     "find_projects",
     "find_user_folders",
     "inspect",
     "install_scripts",
     "open_project",
     "plan",
+    "report",
     "select",
     "slide",
     "stain_profile",

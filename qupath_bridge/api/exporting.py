@@ -6,26 +6,37 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
-from qupath_bridge.errors import UsageError
+from qupath_bridge.errors import ProjectError, UsageError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
+from qupath_bridge.patches.roles import EXCLUDED
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.empty import warn_of_empty
 from qupath_bridge.pipeline.export import choose_inputs, run_export
+from qupath_bridge.pipeline.inputs import JOINING, NO_INPUTS, joined_table, read_inputs, slide_key
+from qupath_bridge.pipeline.output_check import check_output
 from qupath_bridge.pipeline.parallel import available_cores
+from qupath_bridge.pipeline.places import check_place
 from qupath_bridge.pipeline.plan import Failure, Plan, Plans
 from qupath_bridge.pipeline.profile import Profile
 from qupath_bridge.pipeline.progress import Progress, watch
+from qupath_bridge.pipeline.pseudonyms import OPEN, Names, register_names
+from qupath_bridge.pipeline.recorded_runs import run_folders
 from qupath_bridge.pipeline.run import Run
+from qupath_bridge.pipeline.slide_labels import (
+    check_label_key,
+    has_no_drawing,
+    label_names,
+)
 from qupath_bridge.pipeline.survey import Survey, survey, survey_plans
 from qupath_bridge.roundtrip import provenance as _provenance
-from qupath_bridge.roundtrip.corrections import SlideCorrections, collect_corrections
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
 from qupath_bridge.timing import collect, step
@@ -35,12 +46,17 @@ from .opening import (
     Place,
     Source,
     open_source,
+    opened_project,
     options_of,
     output_of,
     refuse_opening,
     slides_of,
 )
-from .planning import select
+from .planning import select_joined
+
+if TYPE_CHECKING:
+    from qupath_bridge.roundtrip.corrections import SlideCorrections
+    from qupath_bridge.sources.joining import JoinedTable
 
 
 def export(
@@ -129,7 +145,10 @@ def _export_source(
                 hint="Give selection and config to plan, or export slides.",
             )
         refuse_opening(options)
-        if unused := sorted(set(options.changed()) & {*INPUTS, "reviewer"}):
+        if unused := sorted(
+            set(options.changed())
+            & {*INPUTS, "reviewer", "create_project", "pseudonymise", "metadata_keep"}
+        ):
             raise UsageError(
                 f"Plans have their inputs already; {', '.join(unused)} would not be used.",
                 hint="Give them to plan, or export slides.",
@@ -137,23 +156,130 @@ def _export_source(
         return _export_plans(plans, out, options, on_progress, cancel, command)
     settings = Settings(selection or Selection(), config or ExportConfig(), options)
     with open_source(source, options) as (projects, given):  # type: ignore[arg-type]
-        slides = select(given, settings.selection)
+        known = slides_of(given)
+        table = joined_table(options, known)
+        slides = select_joined(known, settings.selection, table)
         output = out if isinstance(out, Output) else open_output(out, settings.config.container)
-        collected = _collect(slides, options)
-        with step("plan"):
-            inputs = choose_inputs(slides, options, output, slides_of(given))
-            surveyed = survey(slides, settings.config, options, inputs=inputs)
-        run = _export(surveyed, output, settings, projects, {}, (), on_progress, cancel, command)
-        problems = (
-            f"The corrections of {each.slide_name} could not be collected: {each.problem}"
-            for each in collected
-            if each.problem
+        if options.create_project is not None:
+            return _export_new_project(
+                slides, output, settings, table, on_progress, cancel, command
+            )
+        return _export_slides(
+            slides, known, output, settings, projects, (), table, on_progress, cancel, command
         )
-        return dataclasses.replace(
-            run,
-            warnings=(*problems, *run.warnings),
-            unsure=sum(len(each.unsure) for each in collected),
+
+
+def _export_slides(
+    slides: Sequence[Slide],
+    known: Sequence[Slide],
+    output: Output,
+    settings: Settings,
+    projects: Sequence[Project],
+    failures: Sequence[Failure],
+    table: JoinedTable | None,
+    on_progress: Callable[[Progress], None] | None,
+    cancel: Cancel | None,
+    command: Sequence[str] | None,
+) -> Run:
+    """Export selected slides of projects that are open."""
+    options = settings.options
+    collected = _collect(slides, options)
+    names = register_names(
+        options, slides, selection=settings.selection,
+        command=sys.argv if command is None else command, output=local_path(output.url),
+    )  # fmt: skip
+    with step("plan"):
+        said = {(e.project, e.entry_id): e.statements for e in collected if not e.problem}
+        inputs = choose_inputs(
+            slides, options, output, known, said=said, table=table, shown_names=names
         )
+        key = settings.config.label_key
+        inputs = {place: names.inputs(each, key) for place, each in inputs.items()}
+        surveyed = survey(slides, settings.config, options, inputs=inputs, shown_names=names)
+    run = _export(
+        surveyed, output, settings, projects, {}, failures, on_progress, cancel, command, names
+    )
+    # A run that is resumed has its values already, and may have lost the table.
+    joined = () if table is None or options.resume else table.warnings
+    problems = (
+        f"The corrections of {each.slide_name} could not be collected: {each.problem}"
+        for each in collected
+        if each.problem
+    )
+    return dataclasses.replace(
+        run,
+        warnings=(*problems, *joined, *run.warnings),
+        unsure=sum(len(each.unsure) for each in collected),
+    )
+
+
+def _export_new_project(
+    slides: Sequence[Slide],
+    output: Output,
+    settings: Settings,
+    table: JoinedTable | None,
+    on_progress: Callable[[Progress], None] | None,
+    cancel: Cancel | None,
+    command: Sequence[str] | None,
+) -> Run:
+    """Make a project over the slides, unless a run that goes on has made it, and export it.
+
+    It has everything that the options added to the slides, so that the run needs none of them.
+    """
+    from qupath_bridge.pipeline.new_project import write_project
+
+    options = settings.options
+    folder = Path(options.create_project or "")
+    joined: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    if not (options.resume or options.update) or not any(folder.glob("*.qpproj")):
+        _check_both_places(output, folder, options)
+        inputs = read_inputs(slides, options.only(*JOINING), known=slides, table=table)
+        seen = [inputs.get(slide_key(slide), NO_INPUTS).applied(slide) for slide in slides]
+        check_label_key(seen, settings.config)
+        labels = label_names(seen, settings.config)
+        classes = [*labels, EXCLUDED] if labels else []
+        failures = write_project(folder, slides, classes=classes, inputs=inputs).failures
+        joined = () if table is None else table.warnings
+    mine = {slide.entry_id for slide in slides}
+    kept = RunOptions().model_dump(include=set(ADDED))
+    engine = "auto" if options.engine == "slides" else options.engine
+    config = settings.config
+    if all(has_no_drawing(slide, config) for slide in slides):
+        config = config.replace(labels=False)  # the new project is one in which one could draw
+    later = Settings(Selection(), config, options.replace(**kept, engine=engine))
+    with opened_project(folder, later.options) as project:
+        there = {slide.entry_id for slide in project} | {each.entry_id for each in failures}
+        gone = ProjectError("not in the project", path=project.info.path, hint="Add it in QuPath.")
+        failures += tuple(Failure.of(s, gone) for s in slides if s.entry_id not in there)
+        run = _export_slides(
+            [slide for slide in project if slide.entry_id in mine],
+            project.slides, output, later, (project,), failures, None,
+            on_progress, cancel, command,
+        )  # fmt: skip
+    return dataclasses.replace(run, warnings=(*joined, *run.warnings))
+
+
+_OF_SLIDES = ("reviewer", "create_project", "pseudonymise", "metadata_keep")
+"""Options, besides those of inputs, that plans cannot have any more."""
+
+ADDED = (
+    "annotations", "skip_bad_features", "slide_map", "search", "create_project", *JOINING,
+)  # fmt: skip
+"""Options whose values are in the project once it is made."""
+
+
+def _check_both_places(output: Output, folder: Path, options: RunOptions) -> None:
+    """Refuse an output before a project is made for it."""
+    check_output(output, options, {})
+    place = local_path(output.url)
+    if place is not None and folder.absolute().is_relative_to(place.absolute()):
+        raise UsageError(
+            f"The project {folder} would be in the output {place}.",
+            hint="Name a folder beside it.",
+        )
+    if place is not None:
+        check_place(place, folder.absolute())
 
 
 def _collect(slides: Sequence[Slide], options: RunOptions) -> tuple[SlideCorrections, ...]:
@@ -168,6 +294,11 @@ def _collect(slides: Sequence[Slide], options: RunOptions) -> tuple[SlideCorrect
                 "other than 'auto'."
             )
         return ()
+    projects = {slide.project.place: slide.project for slide in slides if not slide.project.plain}
+    if not any(map(run_folders, projects.values())):
+        return ()  # before the first run there is nothing that anybody could have corrected
+    from qupath_bridge.roundtrip.corrections import collect_corrections
+
     return collect_corrections(slides, options.reviewer)
 
 
@@ -212,6 +343,7 @@ def _export(
     on_progress: Callable[[Progress], None] | None,
     cancel: Cancel | None,
     command: Sequence[str] | None,
+    names: Names = OPEN,
 ) -> Run:
     options = settings.options
     name, argument = registry.split_argument(options.runner)
@@ -226,7 +358,7 @@ def _export(
             surveyed, output, settings, runner,
             expected=expected, failures=failures,
             projects=[{**record, "path": path} for path, record in records.items()],
-            command=sys.argv if command is None else command,
+            command=sys.argv if command is None else command, names=names,
             progress=listener, cancel=cancel,
         )  # fmt: skip
     empty = warn_of_empty((s["slide_name"], s["written"], s["dropped"]) for s in run)
@@ -236,7 +368,7 @@ def _export(
         in_files = local_path(run.url) is not None
         with step("commit"):
             written = [
-                _provenance.write_provenance(info, run)
+                _provenance.write_provenance(info, run, names=names)
                 for info in infos.values()
                 if in_files or not info.plain
             ]

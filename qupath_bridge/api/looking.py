@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge.config import RunOptions
@@ -11,6 +12,8 @@ from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline import inspection as _inspection
 from qupath_bridge.pipeline import verify as _verify
 from qupath_bridge.pipeline.inspection import Inspection
+from qupath_bridge.pipeline.pseudonyms import check_key, names_of
+from qupath_bridge.pipeline.records import load_finished
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.verify import Verification
 from qupath_bridge.qupath.files.uris import mapped_place
@@ -64,6 +67,7 @@ def verify(
     pixels: int | None = None,
     reader: str = "auto",
     slide_map: Mapping[str, str] | None = None,
+    pseudonymise: Place | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Compare every row of an index with its patch, and patches with the slides.
@@ -77,6 +81,8 @@ def verify(
         What reads the slide files.
     slide_map : mapping of str to str, optional
         Old place to new place of slides that moved.
+    pseudonymise : path, optional
+        The key file of a run with pseudonyms: without it nobody knows where its slides are.
     on_progress : callable, optional
         Called with the number of patches that are done, and of all.
 
@@ -85,11 +91,66 @@ def verify(
     OutputError
         If there is no finished run.
     UsageError
+        If there is no such reader, or patches with pseudonyms are to be compared with the slides
+        and the key file is not that of the run.
+    """
+    output = output_of(run)
+    options = RunOptions(pseudonymise=None if pseudonymise is None else Path(pseudonymise))
+    names = names_of(options)
+    check_key(load_finished(output)["pseudonyms"], names, needed=pixels != 0)
+
+    def find(facts: Mapping[str, Any]) -> Path:
+        place = str(names.reveal(facts["path"]))
+        return mapped_place(place, slide_map or {}) or Path(place)
+
+    return _verify.verify(
+        output, pixels=pixels, reader=reader, on_progress=on_progress, find_slide=find
+    )
+
+
+def report(
+    run: Run | Output | Place,
+    out: Place | None = None,
+    *,
+    reader: str = "auto",
+    slide_map: Mapping[str, str] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> str:
+    """Write one HTML page on which everything about a run can be looked at.
+
+    Nothing of it comes from elsewhere: it opens without a network, and can be sent to others. What
+    is read from slides that are not found, or changed since, is left out, and the page says so. A
+    run that is not finished has a page, too.
+
+    Parameters
+    ----------
+    run : Run, Output, path or URL
+    out : path, optional
+        The file; ``report.html`` in the output when not given.
+    reader : str
+        What reads the slide files; that of the run when not given.
+    slide_map : mapping of str to str, optional
+        Old place to new place of slides that moved.
+    on_progress : callable, optional
+        Called with the number of slides that are done, and of all.
+
+    Returns
+    -------
+    str
+        Where the page is.
+
+    Raises
+    ------
+    OutputError
+        If there is no run, or the page would replace a file that is not a report.
+    UsageError
         If there is no such reader.
     """
-    return _verify.verify(
-        output_of(run), pixels=pixels, reader=reader, on_progress=on_progress,
-        find_slide=lambda facts: mapped_place(facts["path"], slide_map or {}),
+    from qupath_bridge.reporting.report import write_report
+
+    return write_report(
+        output_of(run), None if out is None else Path(out),
+        reader=reader, slide_map=slide_map or {}, on_progress=on_progress,
     )  # fmt: skip
 
 

@@ -13,23 +13,29 @@ from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline.run import Run
-from qupath_bridge.qupath.files.qpproj import check_kind, project_above
-from qupath_bridge.sources import get_source, open_project
+from qupath_bridge.qupath.files.qpproj import (
+    check_kind,
+    find_project_file,
+    project_above,
+)
+from qupath_bridge.readers import open_reader
+from qupath_bridge.sources import open_project
 from qupath_bridge.sources.base import Project
-from qupath_bridge.sources.slides import has_slides, is_plain
+from qupath_bridge.sources.slides import has_slides, is_plain, is_table
 
 OPENING = ("engine", "qupath", "slide_map", "search", "annotations", "skip_bad_features")
 """Options of a run that say how to open a project that is given by path."""
 
-INPUTS = ("corrections", "live_annotations")
+INPUTS = ("corrections", "live_annotations", "metadata", "metadata_key")
 """Options of a run that say what slides are planned from besides their own data."""
 
 Place = Path | str
 """A path or a URL."""
 Source = Project | Slide | Place | Sequence[Project | Slide | Place]
-"""Slides to work on: a project, slides, the path of a project or of a folder with projects.
+"""Slides to work on: projects and slides, or their paths.
 
-With the option ``annotations`` also the path of a slide file, or of a folder with slides.
+A path is that of a project, a folder with projects, a slide file, a folder with slides, or a table
+of slides (CSV or Parquet).
 """
 
 
@@ -48,11 +54,10 @@ def find_projects(place: Place) -> tuple[Path, ...]:
     found = direct or sorted(path.glob("*/*.qpproj"))
     if not found:
         raise ProjectError(
-            "No project found",
+            "No project and no slide found",
             path=path,
             hint=project_above(path)
-            or "Name a .qpproj file or its folder, or give GeoJSON files for slides without a "
-            "project with the option annotations.",
+            or "Name a .qpproj file, a slide, a table of slides, or the folder of one of them.",
         )
     return tuple(found)
 
@@ -82,14 +87,14 @@ def slide(
         If ``path`` is a folder or a project.
     """
     place = Path(path)
-    if place.is_dir() or not is_plain(place):
+    if place.is_dir() or is_table(place) or not is_plain(place):
         raise ProjectError(
             "this is not a slide file", path=place, hint="Open a project with open_project."
         )
-    if annotations is None:
-        opened = get_source("slides").open(place)
-    else:
-        opened = open_project(place, annotations=annotations, skip_bad_features=skip_bad_features)
+    open_reader(place).close()
+    opened = open_project(
+        place, engine="slides", annotations=annotations, skip_bad_features=skip_bad_features
+    )
     (only,) = opened.slides
     return only
 
@@ -171,7 +176,7 @@ def opened_project(project: Project | Place, options: RunOptions) -> Iterator[Pr
         refuse_opening(options)
         yield project
     else:
-        with _open(Path(project), options) as opened:
+        with _open(find_project_file(Path(project)), options) as opened:
             yield opened
 
 
@@ -186,16 +191,22 @@ def opened_for_writing(project: Project | Place) -> Iterator[Project]:
 
 
 def _places(place: Place, options: RunOptions) -> tuple[Path, ...]:
-    """Return what to open at a place: projects, or slides where these can have regions."""
-    slides_wanted = options.annotations is not None or options.engine == "slides"
+    """Return what to open at a place: projects, or slides without one."""
     path = Path(place)
-    if slides_wanted and is_plain(path):
+    if not path.is_dir():
+        other = is_table(path) or (path.exists() and path.suffix.lower() != ".qpproj")
+        return (path,) if other or options.engine == "slides" else find_projects(path)
+    if is_plain(path):
+        return (path,) if options.engine == "slides" or has_slides(path) else find_projects(path)
+    found = find_projects(path)
+    if found[0].parent == path:
+        return found
+    if options.engine == "slides":
         return (path,)
-    found = find_projects(place)
-    if slides_wanted and path.is_dir() and found[0].parent != path and has_slides(path):
+    if has_slides(path, pictures=False):
         raise UsageError(
             f"{place} has slides, and QuPath projects in its folders.",
-            hint="Name the project, or put the slides into a folder without projects.",
+            hint="Name a project, or take the slides with the option engine: slides.",
         )
     return found
 

@@ -9,17 +9,19 @@ from typing import Any, overload
 
 from qupath_bridge.config import ExportConfig, RunOptions, Selection
 from qupath_bridge.errors import SlideError
+from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import Slide
 from qupath_bridge.pipeline import estimate as _estimate
 from qupath_bridge.pipeline.empty import warn_of_empty
 from qupath_bridge.pipeline.estimate import Estimate
-from qupath_bridge.pipeline.inputs import NO_INPUTS, read_inputs, slide_key
+from qupath_bridge.pipeline.inputs import NO_INPUTS, joined_table, read_inputs, slide_key
 from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.plan import Plan, Plans, plan_slide, plan_slides
-from qupath_bridge.pipeline.preview import preview_path
 from qupath_bridge.pipeline.select import select_slides
+from qupath_bridge.pipeline.slide_labels import check_label_key
 from qupath_bridge.pipeline.survey import name_slides, survey_plans
 from qupath_bridge.sources.base import Project
+from qupath_bridge.sources.joining import JoinedTable
 
 from .opening import (
     INPUTS,
@@ -50,6 +52,20 @@ def select(source: Source, selection: Selection | None = None, **changes: Any) -
     wanted = (selection or Selection()).replace(**changes)
     slides = slides_of(source)
     return select_slides(slides, wanted) if wanted != Selection() else slides
+
+
+def select_joined(
+    slides: Sequence[Slide], selection: Selection | None, table: JoinedTable | None
+) -> tuple[Slide, ...]:
+    """Return the slides that a selection names, also by what a table says of them."""
+    if table is None or not (selection and selection.where):
+        return select(slides, selection)
+    seen = [
+        dataclasses.replace(slide, metadata=FrozenDict({**table.values(slide), **slide.metadata}))
+        for slide in slides
+    ]
+    chosen = {slide_key(slide) for slide in select(seen, selection)}
+    return tuple(slide for slide in slides if slide_key(slide) in chosen)
 
 
 @overload
@@ -86,7 +102,7 @@ def plan(
         All slides when not given.
     options : RunOptions, optional
         Engine and places for what is given by path, ``reader`` for the slide files,
-        ``corrections`` and ``live_annotations``; other options are refused.
+        ``corrections``, ``live_annotations`` and ``metadata``; other options are refused.
 
     Returns
     -------
@@ -113,10 +129,16 @@ def plan(
         shared = survey_plans([one], config, unread=True).warnings
         return dataclasses.replace(one, warnings=(*one.warnings, *shared))
     with open_source(source, options) as (projects, given):
-        slides = select(given, selection)
+        known = slides_of(given)
+        table = joined_table(options, known)
+        slides = select_joined(known, selection, table)
         names = name_slides(slides)
         slide_ids = [names[slide_key(slide)] for slide in slides]
-        inputs = read_inputs(slides, options, known=slides_of(given))
+        inputs = read_inputs(slides, options, known=known, table=table)
+        joined = () if table is None else table.warnings
+        check_label_key(
+            [inputs.get(slide_key(slide), NO_INPUTS).applied(slide) for slide in slides], config
+        )
         plans = plan_slides(slides, config, options, slide_ids=slide_ids, inputs=inputs)
     problems = [text for project in projects for text in project.problems]
     shared = survey_plans(plans, config, unread=bool(plans.failures)).warnings if len(plans) else ()
@@ -124,32 +146,33 @@ def plan(
         (one.slide.name, len(one), {str(reason): n for reason, n in one.dropped.items()})
         for one in plans
     )
-    return Plans(plans, plans.failures, (*problems, *shared, *empty), config=plans.config)
+    return Plans(plans, plans.failures, (*problems, *joined, *shared, *empty), config=plans.config)
 
 
 def draw_previews(
     plans: Sequence[Plan], path: Path | None
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Draw one picture per slide; the slide's id is added to the name where there are several.
+    """Draw a picture of a plan; of several plans one page with the pictures of all.
 
     Returns
     -------
     tuple of Path
-        The pictures.
+        The picture, unless the only slide cannot be read.
     tuple of str
         What went wrong with slides that cannot be read.
     """
-    if path is None:
+    if path is None or not plans:
         return (), ()
-    drawn, notes = [], []
-    for one in plans:
-        target = preview_path(path, one.slide_id, len(plans))
-        try:
-            one.preview(target)
-            drawn.append(target)
-        except SlideError as error:
-            notes.append(f"{one.slide.name}: no preview: {error}")
-    return tuple(drawn), tuple(notes)
+    if len(plans) > 1:
+        from qupath_bridge.pipeline.preview_page import draw_page
+
+        notes = draw_page(plans, path)
+        return (path,), notes
+    try:
+        plans[0].preview(path)
+    except SlideError as error:
+        return (), (f"{plans[0].slide.name}: no preview: {error}",)
+    return (path,), ()
 
 
 def estimate(plans: Plan | Sequence[Plan], *, workers: int | None = None) -> Estimate:

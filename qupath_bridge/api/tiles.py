@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from qupath_bridge.config import Selection
+from qupath_bridge.config import RunOptions, Selection
 from qupath_bridge.errors import MissingDependencyError, UsageError
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline import verify as _verify
+from qupath_bridge.pipeline.pseudonyms import names_of
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.qupath.editing import Editor
 from qupath_bridge.qupath.jvm.installation import find_installations
@@ -27,17 +28,32 @@ from .planning import select
 
 
 def ensure_provenance(
-    project: Project | Place, run: Run | Place, *, dry_run: bool = False
+    project: Project | Place,
+    run: Run | Place,
+    *,
+    dry_run: bool = False,
+    pseudonymise: Place | None = None,
 ) -> tuple[str, Provenance]:
-    """Write a run into its project unless it is there; return its id and place."""
+    """Write a run into its project unless it is there; return its id and place.
+
+    ``pseudonymise`` is the key file of a run with pseudonyms.
+    """
+    names = names_of(_options(pseudonymise))
     with opened_for_writing(project) as opened:
-        return _provenance.ensure_provenance(opened, run_name(run), dry_run=dry_run)
+        return _provenance.ensure_provenance(opened, run_name(run), dry_run=dry_run, names=names)
 
 
-def write_provenance(project: Project | Place, run: Run | Output | Place) -> Provenance:
+def _options(pseudonymise: Place | None) -> RunOptions:
+    return RunOptions(pseudonymise=None if pseudonymise is None else Path(pseudonymise))
+
+
+def write_provenance(
+    project: Project | Place, run: Run | Output | Place, *, pseudonymise: Place | None = None
+) -> Provenance:
     """Write a run's GeoJSON to ``<project>/qupath_bridge/runs/<run id>/``.
 
     Where the project cannot be written it goes to ``OUT/provenance/``; the result says so.
+    ``pseudonymise`` is the key file of a run with pseudonyms.
 
     Raises
     ------
@@ -46,9 +62,10 @@ def write_provenance(project: Project | Place, run: Run | Output | Place) -> Pro
     """
     finished = run if isinstance(run, Run) else Run.load(run)
     _verify.check_intact(finished.open())
+    names = names_of(_options(pseudonymise))
     with opened_for_writing(project) as opened:
-        recorded = _provenance.recorded_project(opened, finished)
-        return _provenance.write_provenance(opened.info, finished, recorded)
+        recorded = _provenance.recorded_project(opened, finished, names)
+        return _provenance.write_provenance(opened.info, finished, recorded, names=names)
 
 
 def write_back(
@@ -63,6 +80,7 @@ def write_back(
     dry_run: bool = False,
     keep: int = BACKUPS,
     force: bool = False,
+    pseudonymise: Place | None = None,
 ) -> WriteBack:
     """Write the tiles of a run straight into QuPath's data; QuPath has to be closed.
 
@@ -87,6 +105,8 @@ def write_back(
         Backups to keep, 0 for all.
     force : bool
         Write also if a QuPath is running that may have the project open.
+    pseudonymise : path, optional
+        The key file of a run with pseudonyms; only for one that is not in the project yet.
 
     Returns
     -------
@@ -105,7 +125,9 @@ def write_back(
         opened_for_writing(project) as opened,
         _editors(engine, qupath) as ((editor, *verifiers), warnings),
     ):
-        run_id, _ = _provenance.ensure_provenance(opened, run_name(run), dry_run=dry_run)
+        run_id, _ = _provenance.ensure_provenance(
+            opened, run_name(run), dry_run=dry_run, names=names_of(_options(pseudonymise))
+        )
         slides = None if selection is None else select(opened, selection)
         done = _write_back.write_back(
             opened, run_id, editor, slides=slides, replace=replace,

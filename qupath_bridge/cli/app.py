@@ -33,6 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+project_app = typer.Typer(no_args_is_help=True, help="Make QuPath projects.")
+app.add_typer(project_app, name="project")
 config_app = typer.Typer(no_args_is_help=True, help="Make, show and check configuration files.")
 app.add_typer(config_app, name="config")
 scripts_app = typer.Typer(no_args_is_help=True, help="Scripts and extension in QuPath's folder.")
@@ -44,9 +46,9 @@ UsageFault: Any = next(k for k in typer.BadParameter.__mro__ if k.__name__ == "C
 Sources = Annotated[
     list[Path],
     typer.Argument(
-        metavar="PROJECT",
-        help="project.qpproj, its folder, or a folder of projects; several are one run. With "
-        "--annotations also slides, or a folder of slides.",
+        metavar="SOURCE",
+        help="project.qpproj, its folder, or a folder of projects; a slide, a folder of slides, or "
+        "a table (CSV, Parquet) with a column path. Several are one run.",
     ),
 ]
 ProjectArgument = Annotated[
@@ -57,7 +59,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 
 PLACES = ("slide_map", "search", "engine", "qupath", "annotations", "skip_bad_features")
 """Options for opening a project."""
-RUN_ONLY = ("reviewer", "provenance", "runner", "resume", "update", "break_lock", "progress")
+CREATING = (
+    "annotations", "skip_bad_features", "slide_map", "search", "metadata", "metadata_key",
+)  # fmt: skip
+"""Options for making a project."""
+RUN_ONLY = (
+    "reviewer", "provenance", "create_project", "pseudonymise", "metadata_keep", "runner", "resume",
+    "update", "break_lock", "progress",
+)  # fmt: skip
 """Options that a plan cannot use."""
 
 
@@ -160,7 +169,7 @@ def stain_profile(
 
 
 @app.command(cls=Command)
-@takes_options("reader", "slide_map")
+@takes_options("reader", "slide_map", "pseudonymise")
 def verify(
     out: OutArgument,
     given: Given,
@@ -174,6 +183,23 @@ def verify(
     from .verify import run_verify
 
     return run_verify(out, pixels, given, as_json=json)
+
+
+@app.command(cls=Command)
+@takes_options("reader", "slide_map")
+def report(
+    out: OutArgument,
+    given: Given,
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The page (report.html in OUT)."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Write one HTML page to look at: slides, patches, what was dropped, quality, corrections."""
+    from .report import run_report
+
+    return run_report(out, file, given, as_json=json)
 
 
 @app.command(cls=Command)
@@ -233,7 +259,7 @@ def corrections(
 
 
 @app.command("write-back", cls=Command)
-@takes_options("entry", "engine", "qupath")
+@takes_options("entry", "engine", "qupath", "pseudonymise")
 def write_back(
     project: ProjectArgument,
     given: Given,
@@ -286,6 +312,29 @@ def request(
     from .request import run_request
 
     return run_request(file)
+
+
+@project_app.command("create", cls=Command)
+@takes_options(
+    "annotations", "skip_bad_features", "slide_map", "search", "metadata", "metadata_key"
+)
+def project_create(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder for the project.")],
+    slides: Annotated[
+        list[Path],
+        typer.Argument(metavar="SLIDES", help="Slides, folders of slides, or tables of slides."),
+    ],
+    given: Given,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B", help="Classes that QuPath lists; its own when not given."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Make a QuPath project over slides; the slides stay where they are."""
+    from .project import run_create
+
+    return run_create(folder, slides, classes or [], given, as_json=json)
 
 
 @scripts_app.command("install", cls=Command)

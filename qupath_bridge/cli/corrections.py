@@ -35,7 +35,8 @@ def run_corrections(
     if reviewer is not None and not (collect or accept):
         raise UsageError("--reviewer goes with --collect or --accept.")
     options = given.settings().options
-    with api.open_project(path, engine=options.engine, qupath=options.qupath) as project:
+    file = api.find_project_file(path)
+    with api.open_project(file, engine=options.engine, qupath=options.qupath) as project:
         found = api.corrections(
             project, collect=collect, accept=accept, dismiss=dismiss, reviewer=reviewer
         )

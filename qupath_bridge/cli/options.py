@@ -88,7 +88,16 @@ class Given(NamedTuple):
 
 
 class Command(TyperCommand):
-    """A command that refuses a flag with a value where it stands twice, if it takes one value."""
+    """A command that refuses a flag with a value where it stands twice, if it takes one value.
+
+    Only flags that are given are converted: to make sixty converters takes longer than a plan.
+    """
+
+    def __init__(self, *arguments: Any, **declared: Any) -> None:
+        super().__init__(*arguments, **declared)
+        for parameter in self.params:
+            if isinstance(parameter, TyperOption) and parameter.default is None:
+                parameter.process_value = _if_given(parameter)  # type: ignore[method-assign, assignment]
 
     def make_parser(self, ctx: Any) -> Any:
         """Return the parser of the command line; without this check the last value wins."""
@@ -105,6 +114,16 @@ class Command(TyperCommand):
 
         parser.parse_args = parse_once
         return parser
+
+
+def _if_given(option: TyperOption) -> Callable[[Any, Any], Any]:
+    """Return how the parser converts the value of an option; what was not given stays None."""
+    convert = option.process_value
+
+    def process(ctx: Any, value: Any) -> Any:
+        return None if value is None and not option.required else convert(ctx, value)
+
+    return process
 
 
 _commands: dict[str, Callable[[], None]] = {}

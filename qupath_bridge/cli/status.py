@@ -26,7 +26,7 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
     """Show the runs of a project and what a re-run of each would change."""
     options = given.settings().options
     with api.open_project(
-        path,
+        api.find_project_file(path),
         engine=options.engine,
         qupath=options.qupath,
         slide_map=options.slide_map,

@@ -15,7 +15,10 @@ __all__ = ["run_clean", "run_verify"]
 def run_verify(out: str, pixels: int | None, given: Given, *, as_json: bool) -> int:
     """Check an output; 0 when nothing was found, else 1."""
     options = given.settings().options
-    result = api.verify(out, pixels=pixels, reader=options.reader, slide_map=options.slide_map)
+    result = api.verify(
+        out, pixels=pixels, reader=options.reader, slide_map=options.slide_map,
+        pseudonymise=options.pseudonymise,
+    )  # fmt: skip
     if as_json:
         print_json(
             {

@@ -35,11 +35,15 @@ def run_write_back(
     """Write a run into its project, its tiles into QuPath's data, or remove them again."""
     if (run is None) == (undo is None):
         raise UsageError("Pass exactly one of --run or --undo.")
-    if undo is not None and (direct or replace or discard_corrections):
+    if undo is not None and (
+        direct or replace or discard_corrections or "pseudonymise" in given.flags
+    ):
         raise UsageError(
-            "--direct, --replace and --discard-corrections go with --run, not with --undo."
+            "--direct, --replace, --discard-corrections and --pseudonymise go with --run, not with "
+            "--undo."
         )
-    if run is not None and not direct and (replace or discard_corrections or force or given.flags):
+    of_direct = given.flags.keys() - {"pseudonymise"}
+    if run is not None and not direct and (replace or discard_corrections or force or of_direct):
         raise UsageError(
             "--replace, --discard-corrections, --force, --entry, --engine and --qupath go with "
             "--direct."
@@ -47,9 +51,10 @@ def run_write_back(
     settings = given.settings()
     selection = settings.selection if settings.selection.entry else None
     engine, qupath = settings.options.engine, settings.options.qupath
-    with api.open_project(path, engine="embedded") as project:
+    key = settings.options.pseudonymise
+    with api.open_project(api.find_project_file(path), engine="embedded") as project:
         if run is not None and not direct:
-            run_id, written = api.ensure_provenance(project, run, dry_run=dry_run)
+            run_id, written = api.ensure_provenance(project, run, dry_run=dry_run, pseudonymise=key)
             return _print_written(project, run_id, written, dry_run=dry_run, as_json=as_json)
         if undo is not None:
             done = api.undo_write_back(
@@ -61,7 +66,7 @@ def run_write_back(
                 done = api.write_back(
                     project, run or "", engine=engine, qupath=qupath, selection=selection,
                     replace=replace, discard_corrections=discard_corrections, dry_run=dry_run,
-                    keep=keep, force=force,
+                    keep=keep, force=force, pseudonymise=key,
                 )  # fmt: skip
             except InterruptedRunError as error:
                 command = _undo_command(path, run or "")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, model_validator
 
 from qupath_bridge import registry
-from qupath_bridge.errors import MissingDependencyError
+from qupath_bridge.errors import MissingDependencyError, UsageError
 
 from .base import Model
 from .declare import option, part
@@ -83,6 +83,7 @@ class ExportConfig(Model):
         ),
         "regions": ("within", "min_within", "exclude", "max_excluded_share"),
         "labels": (
+            "label_from",
             "rule",
             "min_share",
             "overlap",
@@ -95,7 +96,7 @@ class ExportConfig(Model):
             "allow_repair",
             "labels",
         ),
-        "tissue": ("tissue", "tissue_threshold", "min_tissue"),
+        "tissue": ("tissue", "tissue_mpp", "tissue_threshold", "min_tissue"),
         "pixels": (
             "qc",
             "qc_min",
@@ -164,6 +165,11 @@ class ExportConfig(Model):
         0.0, "share of excluded classes that a patch may have", show="SHARE"
     )
 
+    label_from: str = option(
+        "regions",
+        "what labels: the regions that a patch has shares of, or one value of the slide's metadata",
+        show="regions|metadata:KEY",
+    )
     rule: Literal["majority", "centre", "threshold", "any"] = option(
         "majority", "how the label is chosen from the shares of the classes"
     )
@@ -191,11 +197,19 @@ class ExportConfig(Model):
     labels: bool = option(True, "give labels; without them every patch is kept")
 
     tissue: Annotated[str, part("tissue", besides=("none",), argument=True)] = option(
-        "none", "tissue test on the thumbnail", show="NAME[:ARGUMENT]"
+        "none", "what finds the tissue of a slide", show="NAME[:ARGUMENT]"
     )
-    tissue_threshold: Annotated[str, BeforeValidator(as_threshold)] = option(
-        "otsu",
-        "probability above which a pixel of the thumbnail is tissue, or Otsu's threshold",
+    tissue_mpp: float = option(
+        10.0,
+        "µm per pixel of the map of a slide on which tissue is found",
+        show="UM",
+        ge=0.25,
+        le=500,
+    )
+    tissue_threshold: Annotated[str | None, BeforeValidator(as_threshold)] = option(
+        None,
+        "value above which a pixel of the map is tissue, or Otsu's threshold; the method's own "
+        "when not given",
         show="VALUE|otsu",
     )
     min_tissue: Share = option(0.5, "least share of a patch that is tissue", show="SHARE")
@@ -281,14 +295,11 @@ class ExportConfig(Model):
             raise ValueError(f"origin is at most {MAX_ORIGIN} pixels from the image's corner")
         if any(z < 0 or t < 0 for z, t in self.plane):
             raise ValueError("plane counts from 0,0")
-        if self.tissue == "otsu" and self.tissue_threshold != "otsu":
-            raise ValueError(
-                "tissue = otsu has its own threshold; use tissue = saturation with a "
-                "tissue_threshold"
-            )
+        _check_tissue(self.tissue, self.tissue_threshold)
         for name in ("map", "priority", "within", "exclude"):
             if any(not str(value).strip() for value in getattr(self, name)):
                 raise ValueError(f"{name} holds an empty name")
+        self._check_label_from()
         self.quality_rules()
         for name in ("stain_reference", "stain_augment"):
             if self.stain == "none" and getattr(self, name):
@@ -311,6 +322,25 @@ class ExportConfig(Model):
         What a reference shows decides too; the plan has its digest.
         """
         return {name: v for name, v in self.as_json().items() if name != "stain_reference"}
+
+    def _check_label_from(self) -> None:
+        if self.label_from != "regions" and not self.label_key:
+            raise ValueError("label_from is regions or metadata:KEY")
+        if self.label_key is None:
+            return
+        fields = type(self).model_fields
+        unused = [name for name in _OF_REGIONS if getattr(self, name) != fields[name].default]
+        if unused:
+            raise ValueError(
+                f"label_from = {self.label_from} labels whole slides; {', '.join(unused)} would "
+                "not be used"
+            )
+
+    @property
+    def label_key(self) -> str | None:
+        """Key of the metadata whose value labels all patches of a slide; None for regions."""
+        kind, _, key = self.label_from.partition(":")
+        return key.strip() or None if kind == "metadata" else None
 
     def quality_rules(self) -> QualityRules:
         """Return which quality measures are taken, and their limits."""
@@ -338,6 +368,12 @@ class ExportConfig(Model):
             mpp_tolerance=self.mpp_tolerance,
         )
 
+    @property
+    def tissue_class(self) -> str | None:
+        """The class whose annotations are the tissue; None if another method finds it."""
+        name, argument = registry.split_argument(self.tissue)
+        return argument if name == "qupath" else None
+
     def label_rule(self) -> LabelRule:
         """Return the part that says which labels."""
         from qupath_bridge.model import LabelRule
@@ -361,10 +397,31 @@ class ExportConfig(Model):
             all_planes=self.all_planes,
             labels=self.labels,
             min_tissue=None if self.tissue == "none" else self.min_tissue,
+            tissue_class=self.tissue_class,
         )
 
 
+_OF_REGIONS = ("rule", "min_share", "overlap", "priority", "labels")
+"""Options of labels that come from shares of regions, and of no others."""
+
 RAW = "raw"
+
+
+def _check_tissue(tissue: str, threshold: str | None) -> None:
+    """Refuse an argument or a threshold that a tissue method does not take.
+
+    A method that cannot be loaded says what it lacks where it is used.
+    """
+    takes = False
+    if tissue != "none":
+        try:
+            takes = registry.create("tissue", tissue).threshold is not None
+        except MissingDependencyError:
+            return
+        except UsageError as error:
+            raise ValueError(f"tissue: {error}") from error
+    if threshold is not None and not takes:
+        raise ValueError(f"tissue = {tissue} takes no tissue_threshold; tissue = saturation does")
 
 
 def _holds_arrays(container: str) -> bool:

@@ -31,12 +31,17 @@ class RunOptions(Model):
             "search",
             "annotations",
             "skip_bad_features",
+            "metadata",
+            "metadata_key",
             "corrections",
             "reviewer",
             "live_annotations",
             "preview",
             "provenance",
+            "create_project",
+            "tissue_annotations",
         ),
+        "privacy": ("pseudonymise", "metadata_keep"),
         "running": (
             "workers",
             "runner",
@@ -66,6 +71,17 @@ class RunOptions(Model):
     skip_bad_features: bool = option(
         False, "leave out GeoJSON features that cannot be read, and name them"
     )
+    metadata: Path | None = option(
+        None,
+        "table (CSV, Parquet) whose columns are added to the metadata of the slides",
+        show="FILE",
+    )
+    metadata_key: str = option(
+        "slide",
+        "column of METADATA that says which slide a row is of: by entry ID, name or file, or by "
+        "metadata of this name that the slides have, as patient",
+        show="COLUMN",
+    )
     corrections: Annotated[str, BeforeValidator(as_corrections)] = option(
         "auto",
         "what pathologists said about patches: that of the project, nothing, or a file",
@@ -81,9 +97,31 @@ class RunOptions(Model):
         show="DIR",
     )
     preview: Path | None = option(
-        None, "picture of the plan, PNG or JPEG; one per slide where there are several", show="FILE"
+        None,
+        "picture of the plan, PNG or JPEG; of several slides plan draws one page, and export one "
+        "picture per slide, with its id in the name",
+        show="FILE",
     )
     provenance: bool = option(True, "write the run's tiles as GeoJSON into the project")
+    tissue_annotations: bool = option(
+        False, "write the outlines of the tissue there, too, as annotations that QuPath imports"
+    )
+    create_project: Path | None = option(
+        None,
+        "make a QuPath project over slides that have none, in a new folder, and export from it: "
+        "the patches can be seen and corrected there",
+        show="DIR",
+    )
+
+    pseudonymise: Path | None = option(
+        None,
+        "put pseudonyms in place of the names of slides, files and folders; the key file is made "
+        "if it is not there, and turns them back",
+        show="KEYFILE",
+    )
+    metadata_keep: Strings = option(
+        (), "metadata that pseudonymised patches keep; may be repeated", show="KEY"
+    )
 
     workers: int | None = option(
         None, "number of workers; the number of cores when not given", show="N", ge=1
@@ -129,4 +167,15 @@ class RunOptions(Model):
             raise ValueError("annotations and live_annotations exclude each other; give one")
         if self.skip_bad_features and self.annotations is None:
             raise ValueError("skip_bad_features needs annotations, the GeoJSON files")
+        if self.metadata_keep and self.pseudonymise is None:
+            raise ValueError("metadata_keep needs pseudonymise, the key file")
+        if self.pseudonymise is not None and self.live_annotations is not None:
+            raise ValueError(
+                "pseudonymise and live_annotations exclude each other: what somebody wrote into "
+                "annotations would be kept with the run"
+            )
+        if self.metadata_key != "slide" and self.metadata is None:
+            raise ValueError("metadata_key needs metadata, the table")
+        if self.tissue_annotations and not self.provenance:
+            raise ValueError("tissue_annotations needs provenance, the run's folder in the project")
         return self

@@ -122,7 +122,7 @@ def as_text(value: object) -> object:
 
 def as_threshold(value: object) -> object:
     """Read a number from 0 to 1, or "otsu", as text."""
-    if value == "otsu":
+    if value is None or value == "otsu":
         return value
     try:
         number = math.nan if isinstance(value, bool) else float(str(value))

@@ -214,14 +214,15 @@ class Output(Protocol):
         """Yield the names of files below ``patches/`` that no committed slide lists, sorted.
 
         Files of a slide whose rows are damaged are not among them. Files in the folder of the
-        index that are not part of it are.
+        index that are not part of it are, and masks and outlines of tissue that no slide has.
         """
         ...
 
     def sweep(self, keep: Collection[str] = ()) -> int:
         """Remove what killed writers left, patches without rows included; return how many files.
 
-        Frozen inputs that ``run.json`` does not list go, too.
+        Frozen inputs that ``run.json`` does not list go, too, and files of tissue that the facts
+        of no slide name.
 
         Patches of the slides ``keep`` stay: their rows may lack some by somebody's mistake.
 

@@ -110,7 +110,7 @@ def stale_claims(store: Store) -> Iterator[str]:
 def _take(store: Store, place: str, name: str, own: bytes, *, break_lock: bool) -> None:
     """Put ``own`` under the name of a lock, or raise."""
     for _ in range(ATTEMPTS):
-        if store.create(name, own):
+        if _create(store, place, name, own):
             return
         found = _content(store, name)
         if found is None:
@@ -132,6 +132,16 @@ def _take(store: Store, place: str, name: str, own: bytes, *, break_lock: bool) 
         f"The lock of {place} cannot be taken: {name} changes all the time, or is not a file.",
         hint="Use another output.",
     )
+
+
+def _create(store: Store, place: str, name: str, own: bytes) -> bool:
+    """Create a lock; return False if it is there. Nothing is written to an output before it."""
+    try:
+        return store.create(name, own)
+    except OutputError as error:
+        reason = error.message.rpartition(": ")[2]
+        hint = error.hint or "Check the path, or choose another folder."
+        raise OutputError(f"Nothing can be written to {place}: {reason}", hint=hint) from error
 
 
 def _may_break(name: str, holder: LockHolder, *, break_lock: bool) -> bool:

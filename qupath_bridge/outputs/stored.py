@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.frozen import count
-from qupath_bridge.schemas import INPUT_NAME, parse_json
+from qupath_bridge.schemas import INPUT_NAME, TISSUE_FILE, parse_json
 from qupath_bridge.stores import open_store
 from qupath_bridge.stores.local import LocalStore
 
@@ -31,7 +31,9 @@ __all__ = ["PATCHES", "StoredOutput"]
 
 PATCHES = "patches/"
 INPUTS = "inputs/"
+TISSUE = "tissue/"
 _INPUT = re.compile(INPUT_NAME)
+_TISSUE = re.compile(TISSUE_FILE)
 
 Pending = TypeVar("Pending")
 """State of a slide between ``begin`` and ``commit``."""
@@ -247,6 +249,7 @@ class StoredOutput(ABC, Generic[Pending]):
             names = NameSet() if slide_id is None else listed(slide_id)
             if names is not None and name not in names:
                 yield name
+        yield from self._abandoned_tissue()
         yield from index.strange_files(self.store)
 
     def sweep(self, keep: Collection[str] = ()) -> int:
@@ -255,6 +258,7 @@ class StoredOutput(ABC, Generic[Pending]):
         stale = (
             *self._abandoned_dropped(),
             *self._abandoned_inputs(),
+            *self._abandoned_tissue(),
             *lock.stale_claims(self.store),
         )
         for name in stale:
@@ -330,6 +334,20 @@ class StoredOutput(ABC, Generic[Pending]):
             return  # nobody can say which are used
         for name in self.store.list(INPUTS):
             if name not in (listed or ()) and _INPUT.fullmatch(name):
+                yield name
+
+    def _abandoned_tissue(self) -> Iterator[str]:
+        """Yield the side files of tissue that the facts of no committed slide name."""
+        for name in self.store.list(TISSUE):
+            match = _TISSUE.fullmatch(name)
+            if match is None:
+                continue
+            try:
+                rows = index.open_partition(self.store, match["slide"])
+                tissue = None if rows is None else index.facts_of(rows).get("tissue")
+            except (OutputError, ValueError):
+                continue  # damaged rows do not say which are used
+            if tissue is None:
                 yield name
 
 

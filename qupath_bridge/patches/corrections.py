@@ -19,6 +19,7 @@ __all__ = [
     "CorrectionKind",
     "from_json",
     "from_lines",
+    "latest_by_reviewer",
     "latest_corrections",
     "to_json",
     "to_lines",
@@ -82,6 +83,28 @@ def latest_corrections(corrections: Iterable[Correction]) -> dict[tuple[Box, Pla
             latest.pop(place, None)
         elif not (correction.kind == "confirmed" and earlier and earlier.after == correction.after):
             latest[place] = correction
+    return latest
+
+
+def latest_by_reviewer(
+    corrections: Iterable[Correction],
+) -> dict[tuple[Box, Plane], dict[str, Correction]]:
+    """Return the last statement of each person with a name about each box.
+
+    After one that was withdrawn, nobody has said anything about the box.
+
+    Parameters
+    ----------
+    corrections : iterable of Correction
+        Of one slide, in the order in which they were collected.
+    """
+    latest: dict[tuple[Box, Plane], dict[str, Correction]] = {}
+    for correction in corrections:
+        place = (correction.box, correction.plane)
+        if correction.kind == "withdrawn":
+            latest.pop(place, None)
+        elif correction.reviewer is not None:
+            latest.setdefault(place, {})[correction.reviewer] = correction
     return latest
 
 

@@ -12,6 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ __all__ = [
     "label_folders",
     "patch_id",
     "patch_name",
+    "project_names",
     "run_id",
     "slide_id",
     "slide_of_patch",
@@ -195,6 +197,19 @@ def patch_id(slide_id: str, x: int, y: int, z: int = 0, t: int = 0) -> str:
     """
     plane = f"_z{z}_t{t}" if z or t else ""
     return f"{slide_id}_x{x}_y{y}{plane}"
+
+
+def project_names(folders: Iterable[Path]) -> dict[Path, str]:
+    """Return a name for the folder of each project, by its resolved path; no two are equal."""
+    places = {folder.resolve() for folder in folders}
+    shown = Counter(slug(place.name).lower() for place in places)
+    names = {}
+    for place in places:
+        name = slug(place.name)
+        if shown[name.lower()] > 1:
+            name += "-" + hashlib.sha256(str(place).encode()).hexdigest()[:8]
+        names[place] = name
+    return names
 
 
 def slide_of_patch(name: str) -> str | None:

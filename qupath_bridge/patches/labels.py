@@ -22,6 +22,7 @@ __all__ = [
     "add_background",
     "check_class_names",
     "decide",
+    "one_label",
     "single_label",
 ]
 
@@ -124,6 +125,17 @@ def single_label(winner: IntArray, shares: Ragged) -> Decision:
         np.where(labelled, LABEL_SOURCES.index("rule"), -1).astype(np.int8),
         share + nothing,
         np.round(share - others, DECIMALS).astype(np.float64) + nothing,
+    )
+
+
+def one_label(code: int, count: int) -> Decision:
+    """Return the same label for all boxes, which their slide has and no region gave."""
+    unknown = np.full(count, np.nan)
+    return Decision(
+        Ragged.of(np.arange(count), np.full(count, code), count),
+        np.full(count, LABEL_SOURCES.index("metadata"), np.int8),
+        unknown,
+        unknown,
     )
 
 

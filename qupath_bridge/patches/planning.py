@@ -33,7 +33,7 @@ from .centres import cores_at_centres
 from .confusion import NO_CORRECTIONS, CorrectionReport, Heard, report_corrections
 from .correcting import NO_STATEMENTS, BoxStatements, Statements, overrule
 from .grid import Grid
-from .labels import EPSILON, Decision, decide
+from .labels import EPSILON, Decision, decide, one_label
 from .regions import ActiveRegion, PlanReport, Repair, select_regions
 from .shares import LabelRegions, UnionShares
 from .table import PatchTable, Ragged
@@ -151,6 +151,8 @@ def _plan(
 ) -> PlannedPatches:
     regions, report = select_regions(annotations, rule, planes, (grid.width, grid.height))
     names = {region.role.label for region in regions if region.role.label}
+    if rule.slide_label is not None:
+        names = {rule.slide_label}
     if rule.background is not None and rule.labels:
         names.add(rule.background)
     context = _PlaneContext(
@@ -269,7 +271,7 @@ class _PlaneContext:
 
         by_rule, shares, contributions = self._label_boxes(shapes.labels, grid)
         heard = self._heard(said, by_rule, keep)
-        measured = shares if rule.labels else None
+        measured = None if shapes.labels is None else shares
         decision, rule_labels = overrule(by_rule, said, rule, self.names, measured)
         if rule.labels:
             drop(Reason.NO_LABEL, ~decision.labelled)
@@ -296,7 +298,7 @@ class _PlaneContext:
             tissue_share=tissue[rows],
             tma_core=core[rows].astype(np.int32),
             label_names=self.names,
-            region_names=self.region_names if rule.labels else (),
+            region_names=() if shapes.labels is None else self.region_names,
             core_names=self.cores.names,
             multi=rule.multi,
         )
@@ -316,10 +318,13 @@ class _PlaneContext:
     def _label_boxes(
         self, regions: LabelRegions | None, grid: Grid
     ) -> tuple[Decision, Ragged, Ragged]:
-        """Return labels and shares of all boxes; empty without labelling."""
+        """Return labels and shares of all boxes; no shares where no region labels."""
         if regions is None:
             nothing = np.full(len(grid), np.nan)
             none = Ragged.empty(len(grid), values=True)
+            if self.rule.slide_label is not None:
+                code = self.names.index(self.rule.slide_label)
+                return one_label(code, len(grid)), none, none
             unlabelled = Ragged.empty(len(grid))
             source = np.full(len(unlabelled), -1, np.int8)
             return Decision(unlabelled, source, nothing, nothing), none, none
@@ -346,7 +351,7 @@ class _Shapes:
             if rule.within or rule.within_any
             else None,
             LabelRegions(labelling, rule, context.names, context.region_names)
-            if rule.labels
+            if rule.labels and rule.slide_label is None
             else None,
         )
 

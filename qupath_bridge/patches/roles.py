@@ -9,6 +9,7 @@ from typing import Literal
 
 from qupath_bridge.errors import ConfigError, Fault
 from qupath_bridge.model import CLASS_SEPARATOR, LabelRule
+from qupath_bridge.pixels.tissue.annotated import HOW_TO_ANNOTATE
 
 __all__ = ["CONTEXT", "EXCLUDED", "Role", "check_class_names", "label_of", "label_ranks", "role_of"]
 
@@ -67,7 +68,7 @@ def role_of(class_path: str | None, rule: LabelRule) -> Role:
     default = path not in rule.rename
     if path in rule.exclude or (default and path == EXCLUDED):
         return Role("excluded", within=within)
-    if default and path == CONTEXT:
+    if default and path in (CONTEXT, rule.tissue_class):
         return Role("context", within=within)
     if default and path.endswith("*"):
         return Role("ignored", within=within)
@@ -163,6 +164,15 @@ def check_class_names(
                 )
             elif name != rule.unclassified_as:
                 faults.append(Fault(place, f"no class {name!r}{_suggest(name, listed)}"))
+    if rule.tissue_class is not None and rule.tissue_class not in used:
+        others = _suggest(rule.tissue_class, used) or "."
+        faults.append(
+            Fault(
+                "tissue",
+                f"no slide has an annotation of the class {rule.tissue_class!r}{others} "
+                f"{HOW_TO_ANNOTATE}",
+            )
+        )
     if faults:
         raise ConfigError(faults)
     labels = {label_of(name, rule) for name in listed} | {rule.background, rule.unclassified_as}

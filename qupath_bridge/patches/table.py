@@ -22,7 +22,7 @@ CodeArray = NDArray[np.int32]
 
 _BATCH = 4096
 
-LABEL_SOURCES = ("rule", "background", "corrected")
+LABEL_SOURCES = ("rule", "background", "corrected", "metadata")
 """Names for the codes of ``PatchTable.label_source``; -1 is null."""
 
 

@@ -21,6 +21,7 @@ from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.outputs.csv_file import write_csv
 from qupath_bridge.patches import ids
 from qupath_bridge.schemas import RunRecord
+from qupath_bridge.sources.joining import JoinedTable
 from qupath_bridge.stores import local_path
 from qupath_bridge.timing import add, step
 
@@ -41,8 +42,8 @@ from .opened import lend_slides, source_of
 from .output_check import check_output
 from .places import check_place
 from .plan import Failure
-from .preview import preview_path
 from .progress import Listener, Progress
+from .pseudonyms import OPEN, Names
 from .run import Run
 from .runner import Runner
 from .survey import SlideFacts, Survey, name_slides
@@ -51,6 +52,7 @@ from .task import SlideResult, SlideTask
 if TYPE_CHECKING:
     from qupath_bridge.model import Slide
     from qupath_bridge.outputs.row_batches import Rows
+    from qupath_bridge.patches.corrections import Correction
 
 __all__ = ["choose_inputs", "finish_run", "run_export"]
 
@@ -67,6 +69,7 @@ def run_export(
     failures: Sequence[Failure] = (),
     projects: Sequence[Mapping[str, Any]] = (),
     command: Sequence[str] = (),
+    names: Names = OPEN,
     progress: Listener | None = None,
     cancel: Cancel | None = None,
 ) -> Run:
@@ -85,6 +88,8 @@ def run_export(
         Slides that failed before; they go into the report.
     projects, command
         For ``run.json``.
+    names : Names
+        Pseudonyms, where the run has some.
     progress : callable, optional
         Called with a :class:`Progress` after each batch of patches, from the calling thread.
     cancel : Cancel, optional
@@ -108,6 +113,7 @@ def run_export(
         command=command,
         started=records.timestamp(),
         failures=failures,
+        names=names,
     )
     record = check_output(output, settings.options, record)
     with output.lock(record["run_id"], break_lock=settings.options.break_lock):
@@ -119,7 +125,8 @@ def run_export(
         watched = _Watch(survey, progress)
         tasks = _tasks(survey, output, settings, record, expected)
         results: list[SlideResult] = []
-        failed = list(failures)
+        known = {facts.slide_id: facts.slide for facts in survey.slides}
+        failed = [names.failure(each, known.values()) for each in failures]
         try:
             with (
                 lend_slides([facts.slide for facts in survey.slides]),
@@ -127,7 +134,8 @@ def run_export(
             ):
                 for result in done:
                     if result.failure:
-                        failed.append(result.failure)
+                        own = [known[result.slide_id]]
+                        failed.append(names.failure(result.failure, own))
                     add(result.steps)
                     results.append(_without_counts(result))
                     watched.finish(result)
@@ -169,7 +177,13 @@ def _freeze_inputs(survey: Survey, output: Output, record: dict[str, Any]) -> di
 
 
 def choose_inputs(
-    slides: Sequence[Slide], options: RunOptions, output: Output, known: Iterable[Slide]
+    slides: Sequence[Slide],
+    options: RunOptions,
+    output: Output,
+    known: Iterable[Slide],
+    said: Mapping[SlideKey, tuple[Correction, ...]] = FrozenDict(),
+    table: JoinedTable | None = None,
+    shown_names: Names = OPEN,
 ) -> dict[SlideKey, SlideInputs]:
     """Return the inputs of slides: those that a run that is resumed froze, else those of now.
 
@@ -180,6 +194,12 @@ def choose_inputs(
     output : Output
     known : iterable of Slide
         All slides of the projects.
+    said : mapping of SlideKey to tuple of Correction
+        Corrections that were read just now.
+    table : JoinedTable, optional
+        What the option ``metadata`` names; not read where every slide has frozen inputs.
+    shown_names : Names
+        Names of slides in files.
 
     Raises
     ------
@@ -189,14 +209,17 @@ def choose_inputs(
         If those of now cannot be read.
     """
     frozen = (frozen_inputs(output) if options.resume else None) or {}
-    names = name_slides(slides)
+    names = name_slides(slides, shown_names)
     before = {
         slide_key(slide): frozen[name]
         for slide in slides
         if (name := names[slide_key(slide)]) in frozen
     }
     new = [slide for slide in slides if slide_key(slide) not in before]
-    return {**(read_inputs(new, options, known=known, output=output) if new else {}), **before}
+    if not new:
+        return before
+    read = read_inputs(new, options, known=known, output=output, said=said, table=table)
+    return {**read, **before}
 
 
 def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
@@ -281,6 +304,8 @@ def _tasks(
     inputs = inputs_by_slide(record["inputs"])
     for facts in survey.slides:
         if preview is not None:
+            from .preview import preview_path
+
             path = preview_path(preview, facts.slide_id, len(survey.slides))
             options = settings.options.replace(preview=path)
         yield SlideTask(

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import xxhash
 
@@ -25,13 +25,16 @@ from qupath_bridge.patches.corrections import Correction, from_lines, to_lines
 from qupath_bridge.regular_files import MAX_RECORD_BYTES, read_regular
 from qupath_bridge.schemas import INPUT_NAME, ProjectRunRecord, RunRecord, parse_json
 from qupath_bridge.sources.corrections import read_corrections
-from qupath_bridge.sources.live import read_live_files, with_live_annotations
-from qupath_bridge.stores import local_path
 from qupath_bridge.stores.local import LocalStore
 
 from . import records
+from .recorded_runs import places_beside
+
+if TYPE_CHECKING:
+    from qupath_bridge.sources.joining import JoinedTable
 
 __all__ = [
+    "JOINING",
     "NO_INPUTS",
     "SlideInputs",
     "digest_of",
@@ -39,13 +42,20 @@ __all__ = [
     "frozen_inputs",
     "input_problem",
     "inputs_by_slide",
+    "joined_table",
     "load_inputs",
     "read_inputs",
     "slide_key",
 ]
 
+JOINING = ("metadata", "metadata_key")
+"""Options that add values to slides (:func:`joined_table`)."""
+
 CORRECTIONS, SHOWN_LABELS, ANNOTATIONS = "corrections", "shown-labels", "annotations"
-_ENDINGS = {CORRECTIONS: "jsonl", SHOWN_LABELS: "json", ANNOTATIONS: "geojson"}
+METADATA = "metadata"
+_ENDINGS = {
+    CORRECTIONS: "jsonl", SHOWN_LABELS: "json", ANNOTATIONS: "geojson", METADATA: "json",
+}  # fmt: skip
 _NAME = re.compile(INPUT_NAME)
 
 AUTO, NONE = "auto", "none"
@@ -54,7 +64,7 @@ AUTO, NONE = "auto", "none"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SlideInputs(OneLine):
-    """Corrections and live annotations of a slide, from which it is planned.
+    """Corrections, live annotations and joined metadata of a slide, from which it is planned.
 
     Attributes
     ----------
@@ -65,19 +75,37 @@ class SlideInputs(OneLine):
         left out.
     live : bytes or None
         GeoJSON text of the annotations that a QuPath window showed; None for the saved ones.
+    metadata : mapping of str to str
+        What a table says about the slide, beside its own metadata.
     """
 
     corrections: tuple[Correction, ...] = ()
     shown_labels: Mapping[str, tuple[str, ...]] = FrozenDict()
     live: bytes | None = field(default=None, repr=False)
+    metadata: Mapping[str, str] = FrozenDict()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata", FrozenDict(self.metadata))
         labels = {run_id: tuple(names) for run_id, names in sorted(self.shown_labels.items())}
         object.__setattr__(self, "shown_labels", FrozenDict(labels))
 
     def applied(self, slide: Slide) -> Slide:
-        """Return the slide as it is planned."""
-        return slide if self.live is None else with_live_annotations(slide, self.live)
+        """Return the slide as it is planned.
+
+        Raises
+        ------
+        PlanError
+            If the table contradicts the slide's own metadata.
+        """
+        if self.metadata:
+            from qupath_bridge.sources.joining import merged
+
+            slide = replace(slide, metadata=FrozenDict(merged(slide, self.metadata)))
+        if self.live is None:
+            return slide
+        from qupath_bridge.sources.live import with_live_annotations
+
+        return with_live_annotations(slide, self.live)
 
     def annotations_origin(self, slide: Slide) -> Literal["project", "geojson", "live"]:
         """Return where the annotations of a slide come from."""
@@ -99,6 +127,8 @@ def read_inputs(
     *,
     known: Iterable[Slide] = (),
     output: Output | None = None,
+    said: Mapping[SlideKey, tuple[Correction, ...]] = FrozenDict(),
+    table: JoinedTable | None = None,
 ) -> dict[SlideKey, SlideInputs]:
     """Read the inputs of slides as they are now.
 
@@ -106,11 +136,15 @@ def read_inputs(
     ----------
     slides : sequence of Slide
     options : RunOptions
-        ``corrections`` and ``live_annotations``.
+        ``corrections``, ``live_annotations`` and the table ``metadata``.
     known : iterable of Slide
         All slides of the project, where ``slides`` are a part of them.
     output : Output, optional
-        Where corrections are, too, whose project cannot be written.
+        Whose run may be one that was corrected, and that the project does not have any more.
+    said : mapping of SlideKey to tuple of Correction
+        Corrections that were read just now, which are not read again.
+    table : JoinedTable, optional
+        The table, where it is read already.
 
     Returns
     -------
@@ -122,25 +156,40 @@ def read_inputs(
     ProjectError
         If a file is damaged.
     UsageError
-        If a file is named that is not there, or names a slide that is not there.
+        If a file is named that is not there, or names a slide that is not there; or if the
+        table does not fit the slides.
     """
-    said = _corrections(slides, options.corrections, known, output)
+    table = table or joined_table(options, known or slides)
+    if table is not None:
+        table.check(slides)
+    collected = _corrections(slides, options.corrections, known, said)
     live = _live(slides, options.live_annotations, known)
     labels: dict[tuple[str, str], tuple[str, ...] | None] = {}
     found = {}
     for slide in slides:
         key = slide_key(slide)
         shown = {}
-        for run_id in {one.run_id for one in said.get(key, ())}:
+        corrections = collected.get(key, ())
+        for run_id in {one.run_id for one in corrections}:
             place = (slide.project.place, run_id)
             if place not in labels:
                 labels[place] = _labels_of(slide.project, run_id, output)
             if (names := labels[place]) is not None:
                 shown[run_id] = names
-        inputs = SlideInputs(said.get(key, ()), shown, live.get(key))
+        metadata = {} if table is None else table.values(slide)
+        inputs = SlideInputs(corrections, shown, live.get(key), metadata)
         if inputs != NO_INPUTS:
             found[key] = inputs
     return found
+
+
+def joined_table(options: RunOptions, known: Iterable[Slide]) -> JoinedTable | None:
+    """Return the table that the options name, for all slides of the sources; None without one."""
+    if options.metadata is None:
+        return None
+    from qupath_bridge.sources.joining import JoinedTable
+
+    return JoinedTable(options.metadata, options.metadata_key, tuple(known))
 
 
 def slide_key(slide: Slide) -> SlideKey:
@@ -149,17 +198,16 @@ def slide_key(slide: Slide) -> SlideKey:
 
 
 def _corrections(
-    slides: Sequence[Slide], wanted: str, known: Iterable[Slide], output: Output | None
+    slides: Sequence[Slide],
+    wanted: str,
+    known: Iterable[Slide],
+    said: Mapping[SlideKey, tuple[Correction, ...]],
 ) -> dict[SlideKey, tuple[Correction, ...]]:
     if wanted == NONE:
         return {}
     if wanted == AUTO:
-        place = None if output is None else local_path(output.url)
-        beside = () if place is None else (place / "provenance" / "corrections",)
-        return {
-            slide_key(slide): read_corrections(slide.project, slide.entry_id, beside=beside)
-            for slide in slides
-        }
+        new = [slide for slide in slides if slide_key(slide) not in said]
+        return {**_collected(new), **said}
     path = Path(wanted)
     by_entry = _one_project(slides, "corrections", known)
     found: dict[SlideKey, list[Correction]] = {}
@@ -172,6 +220,21 @@ def _corrections(
             )
         found.setdefault(by_entry[entry_id], []).append(correction)
     return {key: tuple(each) for key, each in found.items()}
+
+
+def _collected(slides: Sequence[Slide]) -> dict[SlideKey, tuple[Correction, ...]]:
+    """Read what was collected: in the projects, and beside the patches of their runs."""
+    projects = {slide.project.place: slide.project for slide in slides}
+    beside = {
+        place: [folder / CORRECTIONS for folder in places_beside(project)]
+        for place, project in projects.items()
+    }
+    return {
+        slide_key(slide): read_corrections(
+            slide.project, slide.entry_id, beside=beside[slide.project.place]
+        )
+        for slide in slides
+    }
 
 
 def _read(path: Path) -> bytes:
@@ -189,6 +252,8 @@ def _live(
 ) -> dict[SlideKey, bytes]:
     if folder is None:
         return {}
+    from qupath_bridge.sources.live import read_live_files
+
     by_entry = _one_project(slides, "live_annotations", known)
     return {by_entry[k]: content for k, content in read_live_files(folder, by_entry).items()}
 
@@ -233,6 +298,8 @@ def files_of(slide_id: str, entry_id: str, inputs: SlideInputs) -> dict[str, byt
         )
     if inputs.live is not None:
         contents[ANNOTATIONS] = inputs.live
+    if inputs.metadata:
+        contents[METADATA] = records.dump_json(dict(sorted(inputs.metadata.items())))
     return {
         f"inputs/{kind}/{slide_id}-{_hex(content)[:16]}.{_ENDINGS[kind]}": content
         for kind, content in contents.items()
@@ -286,6 +353,7 @@ def load_inputs(output: Output, listed: Mapping[str, str]) -> SlideInputs:
         tuple(one for _, one in said),
         parse_json(contents.get(SHOWN_LABELS, b"{}")),
         contents.get(ANNOTATIONS),
+        parse_json(contents.get(METADATA, b"{}")),
     )
 
 

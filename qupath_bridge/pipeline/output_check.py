@@ -46,6 +46,11 @@ def check_output(output: Output, options: RunOptions, record: dict[str, Any]) ->
             f"{place} contains run {old['run_id']} already ({old['state']}).",
             hint="Continue it with resume, bring it up to date with update, or name a new folder.",
         )
+    if old["pseudonyms"] != record["pseudonyms"]:
+        raise OutputError(
+            f"The run in {place} was made {_named(old)}, and this one {_named(record)}.",
+            hint="Give the key file of that run with pseudonymise, or name a new folder.",
+        )
     before, after = _slide_ids(old), _slide_ids(record)
     # An update may name other slides as long as it loses none: that is how slides are added.
     parts = ("config",) if options.update and before <= after else ("config", "selection")
@@ -68,6 +73,11 @@ def check_output(output: Output, options: RunOptions, record: dict[str, Any]) ->
         record = {**record, "inputs": old["inputs"]}
     # Slides that fail now keep the rows that they have.
     return {**record, "rows": old["rows"]}
+
+
+def _named(record: Mapping[str, Any]) -> str:
+    key = record["pseudonyms"]
+    return "with open names" if key is None else f"with pseudonyms of the key {key[:8]}"
 
 
 def _slide_ids(record: Mapping[str, Any]) -> set[str]:

@@ -26,7 +26,7 @@ from qupath_bridge.outputs.index import KEPT_RAW, QC_PREFIX
 from qupath_bridge.readers.base import Reader
 from qupath_bridge.timing import step
 
-from .pixels import read_patches
+from .pixels import passing, read_patches
 from .stain import StainPlan, require_rgb
 
 __all__ = ["PatchPixels", "PixelBatch"]
@@ -169,10 +169,10 @@ class PatchPixels:
         """Return the file tiles that are just patches as they are, and the pixels of the others."""
         read_encoded = getattr(reader, "read_encoded", None)
         made: list[PixelArray | bytes | None] = [None] * len(boxes)
-        visible = self._coordinates.visible
-        slide_boxes = self._coordinates.slide_boxes(boxes).tolist()
-        for number, (box, place) in enumerate(zip(boxes.tolist(), slide_boxes, strict=True)):
-            if read_encoded and _is_inside(Box(*box), visible):
+        if read_encoded:
+            inside = np.flatnonzero(~passing(boxes, self._coordinates.visible))
+            places = self._coordinates.slide_boxes(boxes[inside]).tolist()
+            for number, place in zip(inside.tolist(), places, strict=True):
                 made[number] = read_encoded(Box(*place), self._size, plane)
         rest = [number for number, patch in enumerate(made) if patch is None]
         if rest:
@@ -180,12 +180,3 @@ class PatchPixels:
             for number, patch in zip(rest, [*pixels], strict=True):
                 made[number] = patch
         return made
-
-
-def _is_inside(box: Box, outer: Box) -> bool:
-    return (
-        box.x >= outer.x
-        and box.y >= outer.y
-        and box.x + box.w <= outer.x + outer.w
-        and box.y + box.h <= outer.y + outer.h
-    )

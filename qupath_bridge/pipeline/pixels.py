@@ -11,7 +11,7 @@ from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, MaskArray, PixelArra
 from qupath_bridge.pixels.orient import orient, warp
 from qupath_bridge.readers.base import Pixels, Reader
 
-__all__ = ["read_patch", "read_patches", "read_thumbnail"]
+__all__ = ["passing", "read_patch", "read_patches", "read_thumbnail", "read_whole"]
 
 
 def read_patch(
@@ -79,10 +79,10 @@ def read_patches(
     else:
         visible = Box(0, 0, *coordinates.size)
         pixels, mask = _read_warped_batch(reader, coordinates, boxes, size, plane)
-    passing = _passing(boxes, visible)
-    if passing.any():
+    outside = passing(boxes, visible)
+    if outside.any():
         mask = np.ones(pixels.shape[:3], np.bool_) if mask is None else mask
-        mask[passing] &= _inside(boxes[passing], size, visible)
+        mask[outside] &= _inside(boxes[outside], size, visible)
     if mask is None or mask.all():
         return pixels, None
     pixels[~mask] = reader.background
@@ -110,11 +110,29 @@ def read_thumbnail(
     width, height = coordinates.size
     factor = min(1.0, longest_side / max(width, height))
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    rgb, _ = read_patch(reader, coordinates, Box(0, 0, width, height), size)
-    return rgb, (size[0] / width, size[1] / height)
+    return read_whole(reader, coordinates, size), (size[0] / width, size[1] / height)
 
 
-def _passing(boxes: BoxArray, visible: Box) -> MaskArray:
+def read_whole(reader: Reader, coordinates: CoordinateMap, size: tuple[int, int]) -> PixelArray:
+    """Read the whole image as QuPath shows it.
+
+    Parameters
+    ----------
+    reader : Reader
+    coordinates : CoordinateMap
+    size : (width, height)
+        Of the result, pixels. The level of the file that is read is the coarsest that is at
+        least as fine.
+
+    Returns
+    -------
+    array, shape (height, width, 3), uint8
+    """
+    rgb, _ = read_patch(reader, coordinates, Box(0, 0, *coordinates.size), size)
+    return rgb
+
+
+def passing(boxes: BoxArray, visible: Box) -> MaskArray:
     """Return which boxes are not wholly inside another box, shape (N,)."""
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     inside = (low >= visible[:2]) & (high <= np.add(visible[:2], visible[2:]))

@@ -1,7 +1,7 @@
 """From one slide and a configuration to a plan: which patches, with which labels.
 
 A plan is a value. Making one reads the slide's annotations, the header of its file and, for a
-tissue test, its thumbnail; never full-resolution pixels.
+tissue test, a map of the whole slide; never full-resolution pixels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from qupath_bridge.patches import ids
 from qupath_bridge.patches.confusion import NO_CORRECTIONS, CorrectionReport
 from qupath_bridge.patches.correcting import read_statements
 from qupath_bridge.patches.grid import Grid
-from qupath_bridge.patches.planning import PatchTable, PlanReport, TissueTest, plan_patches
+from qupath_bridge.patches.planning import PatchTable, PlanReport, plan_patches
 from qupath_bridge.patches.unclassified import use_names
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers import reader_name as name_of_reader
@@ -39,10 +39,12 @@ from qupath_bridge.readers.base import Fingerprint, Reader
 
 from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
 from .patch_pixels import PatchPixels
-from .pixels import read_thumbnail
+from .pseudonyms import OPEN, Names
 from .scale import resolve_scale
 from .slide_files import missing_place, read_annotations, slide_path
+from .slide_labels import slide_rule
 from .stain import StainPlan, plan_stain
+from .tissue import SlideTissue, find_slide_tissue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,6 +132,8 @@ class Plan:
         window).
     inputs : SlideInputs
         What the plan was made from besides the slide's own data.
+    tissue : SlideTissue or None
+        Where the tissue is, if the options ask for it.
     warnings : tuple of str
         Notes to read before trusting the labels.
     """
@@ -160,7 +164,9 @@ class Plan:
     corrections: CorrectionReport = NO_CORRECTIONS
     annotations_origin: str = "project"
     inputs: SlideInputs = NO_INPUTS
+    tissue: SlideTissue | None = None
     warnings: tuple[str, ...] = ()
+    names: Names = OPEN
 
     def __len__(self) -> int:
         return len(self.table)
@@ -237,9 +243,11 @@ class Plan:
 
         Machine, paths and engine take no part.
         """
-        size = self.pixel_size
+        size, config = self.pixel_size, self.config.decisive()
+        if self.tissue is not None and self.tissue.made_from is not None:
+            config["tissue"] = self.tissue.method  # the argument names the place of a file
         return {
-            "config": self.config.decisive(),
+            "config": config,
             "quality": self.config.quality_rules().as_json(),
             "entry_id": self.slide.entry_id,
             "slide_id": self.slide_id,
@@ -250,7 +258,13 @@ class Plan:
             "pixel_size": None if size is None else [size.x, size.y],
             "parts": dict(self.parts),
             "stain": None if self.stain is None else self.stain.as_json(),
+            **({} if self.slide_label is None else {"slide_label": self.slide_label}),
         }
+
+    @property
+    def slide_label(self) -> str | None:
+        """Label of all patches, from the slide's metadata; None where regions label."""
+        return slide_rule(self.slide, self.config).slide_label
 
 
 class Plans(Sequence[Plan]):
@@ -377,7 +391,8 @@ def plan_slide(
     """
     config = config or ExportConfig()
     path = slide_path(slide)
-    data = read_annotations(inputs.applied(slide), config)
+    slide = inputs.applied(slide)
+    data = read_annotations(slide, config)
     name = (options or RunOptions()).reader
     with open_reader(path, name=name, on_bad_tile=config.on_bad_tile) as reader:
         return make_plan(
@@ -394,14 +409,18 @@ def make_plan(
     slide_id: str | None = None,
     reader_name: str = "auto",
     inputs: SlideInputs = NO_INPUTS,
+    names: Names = OPEN,
 ) -> Plan:
     """Plan a slide whose annotations are read and whose file is open; see :func:`plan_slide`."""
-    spec, rule = config.grid_spec(), config.label_rule()
+    spec, rule = config.grid_spec(), slide_rule(slide, config)
     scale = resolve_scale(slide, config, reader)
     grid = scale.grid
     _check_planes(slide, config, reader)
-    tissue, tissue_notes = _tissue_test(config, reader, scale.coordinates, scale.pixel_size)
+    slide_id = slide_id or ids.slide_id(slide.entry_id, slide.name)
     annotations = use_names(data.annotations, rule)
+    tissue, test = find_slide_tissue(
+        slide, slide_id, config, reader, scale.coordinates, scale.pixel_size, annotations
+    )
     statements = read_statements(
         inputs.corrections,
         rule,
@@ -414,7 +433,7 @@ def make_plan(
             grid,
             rule,
             planes=spec.planes,
-            tissue=tissue,
+            tissue=test,
             tma_cores=data.tma_cores,
             statements=statements,
         )
@@ -425,7 +444,7 @@ def make_plan(
         _refuse_big_repairs(slide, planned.report)
     return Plan(
         slide=slide,
-        slide_id=slide_id or ids.slide_id(slide.entry_id, slide.name),
+        slide_id=slide_id,
         config=config,
         coordinates=scale.coordinates,
         grid=grid,
@@ -444,15 +463,17 @@ def make_plan(
         resampling=scale.resampling,
         channels=tuple(reader.channels),
         dtype=str(reader.dtype),
-        parts=_parts(config, reader),
+        parts=_parts(config, reader, tissue),
         stain=stain,
         reader_name=reader_name,
         corrections=planned.corrections,
         annotations_origin=inputs.annotations_origin(slide),
         inputs=inputs,
+        names=names,
+        tissue=tissue,
         warnings=(
             *scale.notes,
-            *tissue_notes,
+            *([tissue.note] if tissue and tissue.note else ()),
             *stain_notes,
             *data.problems,
             *planned.report.warnings,
@@ -461,12 +482,14 @@ def make_plan(
     )
 
 
-def _parts(config: ExportConfig, reader: Reader) -> FrozenDict[str, str]:
+def _parts(
+    config: ExportConfig, reader: Reader, tissue: SlideTissue | None
+) -> FrozenDict[str, str]:
     """Return which exchangeable parts decide the bytes, with the versions of foreign packages."""
     named = {
         "reader": [name_of_reader(reader)],
         "encoder": [config.format],
-        "tissue": [] if config.tissue == "none" else [registry.split_argument(config.tissue)[0]],
+        "tissue": [] if tissue is None else [tissue.method],
         "stain": [] if config.stain == "none" else [registry.split_argument(config.stain)[0]],
         "quality": list(config.quality_rules().measures),
     }
@@ -475,9 +498,12 @@ def _parts(config: ExportConfig, reader: Reader) -> FrozenDict[str, str]:
         for kind, names in named.items()
         if names
     }
-    variant = getattr(reader, "variant", None)
+    more = {
+        "reader": getattr(reader, "variant", None),
+        "tissue": None if tissue is None else tissue.made_from,
+    }
     return FrozenDict(
-        parts if variant is None else parts | {"reader": f"{parts['reader']} ({variant})"}
+        {kind: f"{name} ({more[kind]})" if more.get(kind) else name for kind, name in parts.items()}
     )
 
 
@@ -531,26 +557,6 @@ def _refuse_big_repairs(slide: Slide, report: PlanReport) -> None:
                 f"changes its area from {repair.area_before:.1f} to {repair.area_after:.1f} px².",
                 hint="Redraw it in QuPath, or accept the repaired shape with allow_repair.",
             )
-
-
-def _tissue_test(
-    config: ExportConfig,
-    reader: Reader,
-    coordinates: CoordinateMap,
-    pixel_size: PixelSize | None,
-) -> tuple[TissueTest | None, tuple[str, ...]]:
-    """Return the test for tissue that the options ask for, and remarks."""
-    if config.tissue == "none":
-        return None, ()
-    from qupath_bridge.pixels.tissue import find_tissue, tissue_probabilities, tissue_shares
-
-    method = registry.create("tissue", config.tissue)
-    thumbnail, scale = read_thumbnail(reader, coordinates)
-    mpp = None if pixel_size is None else pixel_size.mean * 2 / sum(scale)
-    threshold = None if config.tissue_threshold == "otsu" else float(config.tissue_threshold)
-    found = find_tissue(tissue_probabilities(thumbnail, method, mpp), threshold)
-    notes = () if found.note is None else (found.note,)
-    return lambda boxes: tissue_shares(found.mask, scale, boxes), notes
 
 
 def total_counts(plans: Sequence[Plan]) -> tuple[Counter[str], Counter[str]]:

@@ -4,48 +4,51 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
 from PIL import Image, ImageDraw, ImageFont
 
 from qupath_bridge.errors import OutputError, SlideError
-from qupath_bridge.model import PathObject, Reason
-from qupath_bridge.patches.planning import KEPT
+from qupath_bridge.model import BoxArray, Reason
+from qupath_bridge.pixels.tissue.masks import grow
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.readers import open_reader
 from qupath_bridge.stores.local import LocalStore
 
 from .pixels import read_thumbnail
 from .places import check_place
+from .preview_layers import Scale, draw_marks, draw_patch, region_layer
 from .preview_legend import (
     RGB,
+    TISSUE_INK,
     UNCLASSIFIED,
     add_texts,
     at_edge,
-    draw_mark,
-    edge_of,
     put_text,
-    readable,
     scale_length,
     text_length,
 )
 
 if TYPE_CHECKING:
     from .plan import Plan
+    from .tissue import SlideTissue
 
-__all__ = ["draw_preview", "preview_html", "preview_path", "render_preview"]
+__all__ = [
+    "check_picture",
+    "draw_preview",
+    "preview_html",
+    "preview_path",
+    "render_preview",
+    "seen_part",
+]
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 """Format of a picture by the ending of its name."""
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 LONGEST_SIDE = 1600
 """Pixels of the longer side of a preview."""
-
-Scale = tuple[float, float]
 
 
 def preview_path(path: Path, slide_id: str, slides: int) -> Path:
@@ -66,7 +69,7 @@ def draw_preview(plan: Plan, path: Path | str) -> None:
         If it cannot be written, or would replace something that is not a picture.
     """
     path = Path(path)
-    _check_place(path, plan.slide.project.folder)
+    check_picture(path, plan.slide.project.folder)
     buffer = io.BytesIO()
     render_preview(plan).save(buffer, format=FORMATS[path.suffix.lower()], quality=90)
     LocalStore(path.parent).put(path.name, buffer.getvalue())
@@ -83,7 +86,7 @@ def preview_html(plan: Plan, longest_side: int = 400) -> str:
     return f'<img alt="preview" src="data:image/png;base64,{text}">'
 
 
-def _check_place(path: Path, project: Path) -> None:
+def check_picture(path: Path, project: Path) -> None:
     """Refuse to write over anything but a picture, and into QuPath's folders."""
     if path.suffix.lower() not in FORMATS:
         raise OutputError(f"Preview must end in {', '.join(FORMATS)}: {path}")
@@ -101,9 +104,10 @@ def _check_place(path: Path, project: Path) -> None:
 def render_preview(plan: Plan, longest_side: int = LONGEST_SIDE) -> Image.Image:
     """Return a plan's picture.
 
-    Above stand name, size and scale of the slide. Kept patches are filled lightly in the colour of
-    their label, regions outlined in the colour of their class, dropped boxes have a mark of their
-    reason, boxes that cross the edge have one too, and a legend below explains and counts them.
+    Above stand name, size and scale of the slide. What is not tissue is paler, kept patches are
+    filled lightly in the colour of their label, regions outlined in the colour of their class,
+    dropped boxes have a mark of their reason, boxes that cross the edge have one too, and a legend
+    below explains and counts them.
     """
     with open_reader(
         plan.path, name=plan.reader_name, on_bad_tile=plan.config.on_bad_tile
@@ -111,11 +115,23 @@ def render_preview(plan: Plan, longest_side: int = LONGEST_SIDE) -> Image.Image:
         thumbnail, scale = read_thumbnail(reader, plan.coordinates, longest_side)
     colors = class_colors(plan.slide.project.classes, plan.annotations)
     picture = Image.fromarray(thumbnail).convert("RGBA")
+    if plan.tissue is not None:
+        picture.alpha_composite(_tissue(plan.tissue, picture.size))
     picture.alpha_composite(_dropped(plan, picture.size, scale))
     picture.alpha_composite(_patches(plan, picture.size, scale, colors))
-    picture.alpha_composite(_regions(plan, picture.size, scale, colors))
+    planes = plan.config.grid_spec().planes
+    picture.alpha_composite(region_layer(plan.annotations, planes, picture.size, scale, colors))
     picture.alpha_composite(_scale_bar(plan, picture.size, scale[0]))
     return add_texts(picture, plan, colors).convert("RGB")
+
+
+def _tissue(tissue: SlideTissue, size: tuple[int, int]) -> Image.Image:
+    """Draw the outline of the tissue, and a light veil over what is not tissue."""
+    mask = np.asarray(Image.fromarray(tissue.mask).resize(size, Image.Resampling.NEAREST))
+    layer = np.zeros((*mask.shape, 4), np.uint8)
+    layer[~mask] = (255, 255, 255, 90)
+    layer[grow(mask, 2) & ~mask] = (*TISSUE_INK, 255)
+    return Image.fromarray(layer, "RGBA")
 
 
 def _patches(
@@ -123,39 +139,9 @@ def _patches(
 ) -> Image.Image:
     layer = Image.new("RGBA", size)
     pen = ImageDraw.Draw(layer)
-    for row, (x, y, w, h) in enumerate((plan.table.boxes * (*scale, *scale)).tolist()):
+    for row, place in enumerate((plan.table.boxes * (*scale, *scale)).tolist()):
         names = plan.table.labels_of(row)
-        color = label_color(": ".join(names), colors) if names else UNCLASSIFIED
-        # Half a pixel free on each side shows neighbours apart.
-        pen.rectangle(
-            (x + 0.5, y + 0.5, x + w - 1, y + h - 1),
-            fill=(*color, 55),
-            outline=(*readable(color), 255),
-        )
-    return layer
-
-
-def _regions(
-    plan: Plan, size: tuple[int, int], scale: Scale, colors: dict[str, RGB]
-) -> Image.Image:
-    layer = Image.new("RGBA", size)
-    pen = ImageDraw.Draw(layer)
-    planes = set(plan.config.grid_spec().planes)
-    for annotation in plan.annotations:
-        if annotation.roi is None or annotation.roi.plane not in planes:
-            continue
-        color = (
-            label_color(annotation.class_path, colors) if annotation.class_path else UNCLASSIFIED
-        )
-        for line in _outlines(annotation, scale):
-            if len(line) > 1:
-                pen.line(line, fill=(*edge_of(color), 150), width=4, joint="curve")
-                pen.line(line, fill=(*color, 255), width=2, joint="curve")
-            else:
-                ((x, y),) = line
-                pen.ellipse(
-                    (x - 3, y - 3, x + 3, y + 3), fill=(*color, 255), outline=edge_of(color)
-                )
+        draw_patch(pen, place, label_color(": ".join(names), colors) if names else UNCLASSIFIED)
     return layer
 
 
@@ -163,19 +149,22 @@ def _dropped(plan: Plan, size: tuple[int, int], scale: Scale) -> Image.Image:
     """Draw a mark into each box that is dropped, of the first plane, or that crosses the edge."""
     layer = Image.new("RGBA", size)
     pen = ImageDraw.Draw(layer)
-    reasons = np.frombuffer(plan.reasons[0], np.uint8)
-    rows = np.flatnonzero(reasons != KEPT)
-    places = plan.grid.boxes()[rows] * (*scale, *scale)
-    for (x, y, w, h), code in zip(places.tolist(), reasons[rows].tolist(), strict=True):
-        draw_mark(pen, tuple(Reason)[code], (x + w / 2, y + h / 2), min(w, h, 24) / 4)
-    width, height = plan.coordinates.size
-    cut = at_edge(plan)
-    corners = np.hstack([cut[:, :2], cut[:, :2] + cut[:, 2:]])
-    seen = np.clip(corners, 0, (width, height, width, height)) * (*scale, *scale)
-    for x0, y0, x1, y1 in seen.tolist():
-        radius = min(x1 - x0, y1 - y0, 24) / 4
-        draw_mark(pen, Reason.EDGE, ((x0 + x1) / 2, (y0 + y1) / 2), radius)
+    codes, boxes = np.frombuffer(plan.reasons[0], np.uint8), plan.grid.boxes()
+    for number, reason in enumerate(Reason):
+        draw_marks(pen, reason, boxes[codes == number] * (*scale, *scale))
+    draw_marks(pen, Reason.EDGE, seen_part(at_edge(plan), plan.coordinates.size) * (*scale, *scale))
     return layer
+
+
+def seen_part(boxes: BoxArray, size: tuple[int, int]) -> BoxArray:
+    """Return the part of each box that is in an image of this size, QuPath pixels.
+
+    >>> seen_part(np.array([[-10, 80, 40, 40]]), (100, 100)).tolist()
+    [[0, 80, 30, 20]]
+    """
+    corners = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+    low, high = np.hsplit(np.clip(corners, 0, (*size, *size)), 2)
+    return np.hstack([low, high - low])
 
 
 def _scale_bar(plan: Plan, size: tuple[int, int], scale: float) -> Image.Image:
@@ -192,14 +181,3 @@ def _scale_bar(plan: Plan, size: tuple[int, int], scale: float) -> Image.Image:
     pen.rectangle((left, bottom - 4, left + width, bottom), fill="black")
     put_text(pen, (left, bottom - 27), text, font)
     return layer
-
-
-def _outlines(annotation: PathObject, scale: Scale) -> Iterator[list[tuple[float, float]]]:
-    if annotation.roi is None:
-        return
-    for part in shapely.get_parts(annotation.roi.geometry):
-        rings = shapely.get_rings(part) if part.geom_type == "Polygon" else [part]
-        for ring in rings:
-            xy = shapely.get_coordinates(ring) * scale
-            if len(xy):
-                yield [(float(x), float(y)) for x, y in xy]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HEAD",
     "RGB",
+    "TISSUE_INK",
     "UNCLASSIFIED",
     "add_texts",
     "at_edge",
@@ -34,6 +35,8 @@ __all__ = [
 
 RGB = tuple[int, int, int]
 UNCLASSIFIED: RGB = (120, 120, 120)
+TISSUE_INK: RGB = (0, 140, 150)
+"""Colour of the outline of the tissue."""
 LINE = 26
 """Pixels from one line of text to the next."""
 HEAD = 2 * LINE + 12
@@ -152,6 +155,7 @@ def add_texts(picture: Image.Image, plan: Plan, colors: dict[str, RGB]) -> Image
     lines = [
         *_patch_lines(plan, colors),
         *_padded_lines(plan),
+        *_tissue_lines(plan),
         *_region_lines(plan, colors),
         *_dropped_lines(plan),
     ]
@@ -232,6 +236,18 @@ def _region_lines(plan: Plan, colors: dict[str, RGB]) -> list[tuple[Drawing, str
 
         lines.append((draw, f"outline of {count(number, 'annotation')}: {name or 'no class'}"))
     return lines
+
+
+def _tissue_lines(plan: Plan) -> list[tuple[Drawing, str]]:
+    tissue = plan.tissue
+    if tissue is None:
+        return []
+
+    def draw(pen: ImageDraw.ImageDraw, top: int) -> None:
+        pen.line((8, top + 9, 30, top + 9), fill=TISSUE_INK, width=2)
+
+    at = "" if tissue.mpp is None else f" at {tissue.mpp:.4g} µm/px"
+    return [(draw, f"outline of tissue ({tissue.method}{at}): {tissue.share:.1%} of the slide")]
 
 
 def _dropped_lines(plan: Plan) -> list[tuple[Drawing, str]]:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import json
 import platform
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import metadata
@@ -29,6 +30,7 @@ from qupath_bridge.qupath.files.classes import class_colors
 from qupath_bridge.readers.base import BadTile
 from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
 
+from .pseudonyms import OPEN, Names
 from .quality import find_outliers
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ LIBRARIES = (
     "pyarrow",
     "paquo",
 )
+_VERSION = re.compile(r"^Version: (\S+)$", re.MULTILINE)
 
 
 def timestamp() -> str:
@@ -207,7 +210,10 @@ def library_versions() -> dict[str, str | None]:
     versions: dict[str, str | None] = {}
     for name in LIBRARIES:
         try:
-            versions[name] = metadata.version(name)
+            found = metadata.distribution(name)
+            # Parsing the whole of the metadata takes longer than planning a slide.
+            line = _VERSION.search(found.read_text("METADATA") or "")
+            versions[name] = line[1] if line else found.version
         except metadata.PackageNotFoundError:
             versions[name] = None
     return versions
@@ -235,45 +241,65 @@ def run_record(
     command: Sequence[str],
     started: str,
     failures: Sequence[Failure] = (),
+    names: Names = OPEN,
 ) -> dict[str, Any]:
     """Return what ``run.json`` says at the start of a run.
 
     ``projects`` has the path of each project and what is known of its engine; ``failures`` are
-    slides of the run that failed already.
+    slides of the run that failed already. All of them are open names; ``names`` hides them.
     """
     slides: list[tuple[str | None, ...]] = [
         (
             fact.slide_id,
             fact.slide.entry_id,
-            fact.slide.name,
-            fact.slide.project.place,
+            names.hide(fact.slide.name),
+            names.hide(fact.slide.project.place),
             fact.annotations_origin,
         )
         for fact in survey.slides
     ]
-    slides += [(f.slide_id, f.entry_id, f.slide_name, f.project, None) for f in failures]
+    slides += [
+        (
+            f.slide_id,
+            f.entry_id,
+            names.hide(f.slide_name),
+            f.project and names.hide(f.project),
+            None,
+        )
+        for f in failures
+    ]
     return {
         "schema_version": RUN_SCHEMA_VERSION,
         "run_id": run_id,
         "state": "running",
         "started": started,
         "finished": None,
-        "command": list(command),
+        "command": names.command(command),
         "tool": {
             "name": "qupath-bridge",
             "version": __version__,
             "python": platform.python_version(),
-            "platform": platform.platform(),
+            "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",
             "libraries": library_versions(),
         },
         "encoder": {
             "name": registry.version("encoder", settings.config.format),
             "portable": encoder_of(settings.config, None).portable,
         },
-        "projects": [dict(project) for project in projects],
-        "selection": settings.selection.as_json(),
+        "projects": [
+            {
+                **project,
+                **{
+                    key: names.hide(project[key])
+                    for key in ("path", "annotations")
+                    if project.get(key)
+                },
+            }
+            for project in projects
+        ],
+        "selection": names.selection(settings.selection),
         "config": settings.config.as_json(),
-        "options": settings.options.as_json(),
+        "options": names.options(settings.options),
         "config_digest": config_digest(settings.config),
         "labels": dict(survey.labels),
         "slides": [
@@ -287,6 +313,7 @@ def run_record(
             for slide_id, entry_id, name, project, origin in slides
         ],
         "inputs": None,
+        "pseudonyms": names.key_id,
         "rows": {},
         "run_digest": None,
     }
@@ -305,23 +332,23 @@ def facts_record(
     ``dropped`` has the number of patches by reason that reading dropped, ``bad_tiles`` the file
     tiles that were read as background, ``quality`` the summary of each quality measure.
     """
-    slide, size = plan.slide, plan.pixel_size
+    slide, size, names = plan.slide, plan.pixel_size, plan.names
     return {
         "schema_version": RUN_SCHEMA_VERSION,
         "run_id": run_id,
         "entry_id": slide.entry_id,
         "slide_id": plan.slide_id,
         "slide_name": slide.name,
-        "project": slide.project.place,
-        "uri": slide.uri,
-        "path": str(plan.path),
+        "project": names.hide(slide.project.place),
+        "uri": slide.uri and names.hide(slide.uri),
+        "path": names.hide(str(plan.path)),
         "fingerprint": {
             "size": plan.fingerprint.size,
             "digest": plan.fingerprint.digest,
             "mtime_ns": plan.fingerprint.mtime_ns,
         },
         "coordinates": {
-            **plan.coordinates.describe(),
+            **_described(plan),
             "pixel_size": None
             if size is None
             else {"x": size.x, "y": size.y, "origin": size.origin},
@@ -330,6 +357,7 @@ def facts_record(
         "plan_digest": plan.digest,
         "annotation_digest": plan.annotation_digest,
         "annotations_origin": plan.annotations_origin,
+        "slide_label": plan.slide_label,
         "annotations": {a.id: annotation_record(a) for a in plan.annotations},
         "class_colors": {
             path: list(color)
@@ -353,9 +381,28 @@ def facts_record(
         "corrections": plan.corrections.as_dict(),
         "regions": plan.report.as_dict(),
         "bad_tiles": [list(tile) for tile in sorted(bad_tiles)],
-        "warnings": [*plan.warnings, *bad_tile_warnings(bad_tiles)],
+        "tissue": None if plan.tissue is None else plan.tissue.facts(plan.slide_id),
+        "warnings": [
+            *(names.hide_in(text, [slide]) for text in plan.warnings),
+            *bad_tile_warnings(bad_tiles),
+        ],
         "seconds": seconds,
     }
+
+
+def _described(plan: Plan) -> dict[str, Any]:
+    """Return the coordinate map of a plan, in which the place of the slide file stands too."""
+    described = plan.coordinates.describe()
+    return {**described, "builder": _with_uri(described["builder"], plan.names.hide)}
+
+
+def _with_uri(builder: Mapping[str, Any], hide: Callable[[str], str]) -> dict[str, Any]:
+    changed = dict(builder)
+    if "uri" in changed:
+        changed["uri"] = hide(changed["uri"])
+    if "builder" in changed:
+        changed["builder"] = _with_uri(changed["builder"], hide)
+    return changed
 
 
 def bad_tiles_of(facts: Mapping[str, Any]) -> set[BadTile]:

@@ -89,7 +89,8 @@ def _project_name(plan: Plan) -> str:
     folder, own = plan.slide.project.folder.name, ids.slide_id(plan.slide.entry_id, plan.slide.name)
     # In a run over several projects the slide id begins with it, made unique.
     prefix = plan.slide_id.removesuffix(own)
-    return prefix.removesuffix("_") if plan.slide_id.endswith(own) and prefix else folder
+    whole = plan.slide_id.endswith(own) and prefix
+    return prefix.removesuffix("_") if whole else plan.names.hide(folder)
 
 
 def patch_record(plan: Plan, row: int) -> dict[str, Any]:
@@ -180,7 +181,7 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
         "entry_id": [slide.entry_id] * count,
         "slide_name": [slide.name] * count,
         "project": [_project_name(plan)] * count,
-        "slide_file": [plan.path.name] * count,
+        "slide_file": [plan.names.hide(plan.path.name)] * count,
         "slide_digest": [f"xxh3_128:{plan.fingerprint.digest}"] * count,
         "patch_id": plan.table.patch_ids_of(plan.slide_id, rows),
         "tile_uuid": ids.tile_uuids(slide.entry_id, boxes, table.z, table.t),
@@ -211,7 +212,8 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
         "tma_core": _names(table.tma_core, table.core_names),
         "object_id": [None] * count,
         "metadata": pa.array(
-            [list(slide.metadata.items())] * count, pa.map_(pa.string(), pa.string())
+            [list(plan.names.metadata(slide.metadata).items())] * count,
+            pa.map_(pa.string(), pa.string()),
         ),
     }
 

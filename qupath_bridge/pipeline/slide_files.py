@@ -138,7 +138,7 @@ def read_annotations(slide: Slide, config: ExportConfig) -> ImageData:
     try:
         return slide.read()
     except MissingDataError as error:
-        if config.labels or config.within:
+        if (config.labels and config.label_key is None) or config.within:
             raise _with_way_out(error, config) from error
         # A folder that all slides lack is a problem of the project, told once.
         return ImageData(problems=() if error.whole_project else (error.message,))

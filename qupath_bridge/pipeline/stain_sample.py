@@ -12,7 +12,8 @@ from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import FIRST_PLANE, Box, Plane
 from qupath_bridge.pixels.base import StainSample
 from qupath_bridge.pixels.stain.light import white_point
-from qupath_bridge.pixels.tissue import OtsuTissue, find_tissue
+from qupath_bridge.pixels.tissue import stain_saturation
+from qupath_bridge.pixels.tissue.finding import split_by_otsu
 from qupath_bridge.readers.base import Reader
 
 from .pixels import read_patch, read_patches
@@ -53,7 +54,8 @@ def read_sample(
     factor = min(1.0, THUMBNAIL / max(region.w, region.h))
     size = max(1, round(region.w * factor)), max(1, round(region.h * factor))
     thumbnail, _ = read_patch(reader, coordinates, region, size, plane)
-    tissue = np.argwhere(find_tissue(OtsuTissue()(thumbnail, None)).mask)
+    mask, _, _ = split_by_otsu(stain_saturation(thumbnail))
+    tissue = np.argwhere(mask)
     pixels = np.zeros((0, SIDE, 3), np.uint8)
     if len(tissue):
         seed = xxhash.xxh3_64_intdigest(reader.fingerprint.digest.encode())

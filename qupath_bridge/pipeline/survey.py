@@ -5,20 +5,24 @@ Slides are read one after the other; only a few facts of each are kept in memory
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from qupath_bridge.config import ExportConfig, RunOptions
-from qupath_bridge.errors import BridgeError, ConfigError, MissingDataError, UsageError
+from qupath_bridge.errors import (
+    BridgeError,
+    ConfigError,
+    MissingDataError,
+    PlanError,
+    UsageError,
+)
 from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.model import LabelRule, Slide
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.correcting import read_statements
-from qupath_bridge.patches.roles import check_class_names, role_of
+from qupath_bridge.patches.roles import check_class_names, label_of, role_of
 from qupath_bridge.patches.unclassified import (
     NO_REGIONS,
     RegionCounts,
@@ -31,17 +35,15 @@ from qupath_bridge.readers.base import Reader
 
 from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
 from .plan import Plan
+from .pseudonyms import OPEN, Names
 from .scale import mixture_warning, resolve_scale
 from .slide_files import read_annotations, slide_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from .slide_labels import check_label_key, metadata_values
 
 __all__ = [
     "SlideFacts",
     "Survey",
     "name_slides",
-    "project_names",
     "survey",
     "survey_plans",
 ]
@@ -111,11 +113,12 @@ def survey(
     options: RunOptions | None = None,
     *,
     inputs: Mapping[SlideKey, SlideInputs] = FrozenDict(),
+    shown_names: Names = OPEN,
 ) -> Survey:
     """Read annotations without detections, and file headers, of all slides of a run.
 
     ``inputs`` has corrections and live annotations of slides by
-    :func:`~qupath_bridge.pipeline.inputs.slide_key`.
+    :func:`~qupath_bridge.pipeline.inputs.slide_key`; ``shown_names`` name slides in files.
 
     Raises
     ------
@@ -127,7 +130,9 @@ def survey(
         If a project has no folder ``data`` at all.
     """
     reader = (options or RunOptions()).reader
-    names = name_slides(slides)
+    seen = [_seen(slide, inputs.get(slide_key(slide), NO_INPUTS)) for slide in slides]
+    check_label_key(seen, config)
+    names = name_slides(slides, shown_names)
     facts = tuple(
         _look_at(
             SlideFacts(
@@ -172,10 +177,11 @@ def survey_plans(plans: Sequence[Plan], config: ExportConfig, *, unread: bool = 
     return _combine(facts, config, unread=unread)
 
 
-def name_slides(slides: Iterable[Slide]) -> dict[tuple[str, str], str]:
+def name_slides(slides: Iterable[Slide], shown_names: Names = OPEN) -> dict[tuple[str, str], str]:
     """Return the name of each slide in files, by :func:`~qupath_bridge.pipeline.inputs.slide_key`.
 
-    The project's name is a part of it where slides of several projects take part.
+    The project's name is a part of it where slides of several projects take part; of both,
+    ``shown_names`` may be pseudonyms.
 
     Raises
     ------
@@ -183,13 +189,13 @@ def name_slides(slides: Iterable[Slide]) -> dict[tuple[str, str], str]:
         If two slides get the same name.
     """
     slides = list(slides)
-    folders = project_names(slide.project.folder for slide in slides)
+    folders = ids.project_names(slide.project.folder for slide in slides)
     names: dict[tuple[str, str], str] = {}
     users: dict[str, Slide] = {}
     for slide in slides:
-        name = ids.slide_id(slide.entry_id, slide.name)
+        name = ids.slide_id(slide.entry_id, shown_names.hide(slide.name))
         if len(folders) > 1:
-            name = f"{folders[slide.project.folder.resolve()]}_{name}"
+            name = f"{shown_names.hide(folders[slide.project.folder.resolve()])}_{name}"
         other = users.setdefault(ids.comparable_name(name), slide)
         if other is not slide:
             raise UsageError(
@@ -201,17 +207,12 @@ def name_slides(slides: Iterable[Slide]) -> dict[tuple[str, str], str]:
     return names
 
 
-def project_names(folders: Iterable[Path]) -> dict[Path, str]:
-    """Return a name for the folder of each project, by its resolved path; no two are equal."""
-    places = {folder.resolve() for folder in folders}
-    shown = Counter(ids.slug(place.name).lower() for place in places)
-    names = {}
-    for place in places:
-        name = ids.slug(place.name)
-        if shown[name.lower()] > 1:
-            name += "-" + hashlib.sha256(str(place).encode()).hexdigest()[:8]
-        names[place] = name
-    return names
+def _seen(slide: Slide, inputs: SlideInputs) -> Slide:
+    """Return a slide as it is planned; as it is where its own task will say what is wrong."""
+    try:
+        return inputs.applied(slide)
+    except PlanError:
+        return slide
 
 
 def _look_at(facts: SlideFacts, config: ExportConfig, reader: str) -> SlideFacts:
@@ -249,7 +250,8 @@ def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig, *, unread: boo
     present = sorted({name for fact in facts for name in fact.classes})
     projects = {fact.slide.project.path: fact.slide.project for fact in facts}
     known = sorted({info.path for project in projects.values() for info in project.classes})
-    warnings = list(_class_warnings(rule, present, known, unread=unread))
+    values = metadata_values([_seen(fact.slide, fact.inputs) for fact in facts], config)
+    warnings = list(_class_warnings(rule, [*present, *values], known, unread=unread))
     if note := unclassified_note([fact.regions for fact in facts], rule):
         warnings.append(note)
     if note := _scale_warning([f.pixel_size for f in facts if f.pixel_size], config):
@@ -261,6 +263,9 @@ def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig, *, unread: boo
     labels |= {label for label in (unclassified, rule.background) if label}
     # A slide that is unread now may be readable when its turn comes: its classes are likely known.
     labels |= {role.label for name in known if (role := role_of(name, rule)).label}
+    if config.label_key is not None:
+        labels = {label_of(value, rule) for value in values}
+        labels |= {rule.background} if rule.background else set()
     given = _labels_of_corrections(facts, rule)
     if rule.labels and (new := sorted(given - labels)):
         warnings.append(

@@ -48,9 +48,11 @@ from .opened import slide_of
 from .parallel import available_cores, ordered_map
 from .patch_pixels import PatchPixels, PixelBatch
 from .plan import Failure, Plan, make_plan
+from .pseudonyms import names_of
 from .quality import summarise
 from .records import bad_tile_warnings, bad_tiles_of, facts_record
 from .slide_files import missing_place, read_annotations, slide_path
+from .tissue import tissue_problems
 from .written import PatchNames, WrittenPatches
 
 if TYPE_CHECKING:
@@ -210,7 +212,7 @@ def _process_slide(
     slide: Slide | None = None
     try:
         with step("open"):
-            slide = slide_of(task.source, task.entry_id)
+            slide = names_of(task.options).renamed(slide_of(task.source, task.entry_id))
         result = _process(task, slide, progress, cancel)
     except (SlideError, ProjectError, GeometryError, PlanError) as error:
         name = slide.name if slide else task.entry_id
@@ -235,13 +237,15 @@ def _process(
     path = slide_path(slide)
     with step("open"):
         inputs = load_inputs(output, task.inputs)
-        data = read_annotations(inputs.applied(slide), task.config)
+        slide = inputs.applied(slide)
+        data = read_annotations(slide, task.config)
         opened = open_reader(path, name=task.options.reader, on_bad_tile=task.config.on_bad_tile)
     with opened as reader:
         with step("plan"):
             plan = make_plan(
                 slide, task.config, data, reader,
                 slide_id=task.slide_id, reader_name=task.options.reader, inputs=inputs,
+                names=names_of(task.options),
             )  # fmt: skip
         if task.expected_plan_digest not in (None, plan.digest):
             raise PlanError(
@@ -323,7 +327,7 @@ class _SlideJob:
             same = rows.equal_plan(self.plan, self.task.run_id, old, dropped, self._names())
         except DamagedRowsError:
             return None
-        if not same or not self._intact(old):
+        if not same or not self._intact(old) or not self._tissue_intact(old):
             return None
         self.bad_tiles = bad_tiles_of(facts_of(old))
         dropped_counts = facts_of(old)["counts"]["dropped"]
@@ -362,6 +366,9 @@ class _SlideJob:
             plan, self.task.run_id, reasons, seconds, self.bad_tiles, _quality(written, dropped)
         )
         with step("commit"):
+            if plan.tissue is not None:
+                for name, content in plan.tissue.files(slide_id).items():
+                    output.put(name, content)
             output.commit(
                 slide_id,
                 rows.index_rows(plan, self.task.run_id, written, names, facts),
@@ -505,6 +512,13 @@ class _SlideJob:
                 known.measured,
             )
         return kept
+
+    def _tissue_intact(self, old: Rows) -> bool:
+        """Return whether the side files of the tissue of a committed slide are as they were."""
+        tissue, output = facts_of(old)["tissue"], self.output
+        return tissue is None or not any(
+            tissue_problems(tissue, lambda name: output.get(name) if output.has(name) else None)
+        )
 
     def _intact(self, old: Rows) -> bool:
         """Return whether every patch of a committed slide has the bytes that the index says."""

@@ -28,6 +28,7 @@ from .inputs import input_problem
 from .patch_pixels import PatchPixels
 from .stain import StainPlan
 from .task import patch_digest
+from .tissue import tissue_problems
 
 if TYPE_CHECKING:
     from qupath_bridge.outputs.row_batches import Rows
@@ -164,10 +165,11 @@ def check_intact(output: Output) -> None:
 
 def _intact_slides(output: Output, record: Mapping[str, Any]) -> tuple[list[str], list[Finding]]:
     """Return the slides whose rows are those that the run wrote, and findings about the others."""
-    good, findings = [], []
+    good: list[str] = []
+    findings: list[Finding] = []
     there = set(output.slides())
     for slide_id in sorted(there | record["rows"].keys()):
-        problem = None
+        problem, facts = None, None
         if slide_id not in there:
             problem = "the rows of this slide are gone"
         elif slide_id not in record["rows"]:
@@ -186,9 +188,20 @@ def _intact_slides(output: Output, record: Mapping[str, Any]) -> tuple[list[str]
                 problem = error.message
         if problem is None:
             good.append(slide_id)
+            findings += _check_tissue(output, facts["tissue"] if facts else None)
         else:
             findings.append(Finding("index", f"slide {slide_id}", problem))
     return good, findings
+
+
+def _check_tissue(output: Output, tissue: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """Compare the side files of a slide's tissue with what its facts say."""
+    if tissue is not None:
+        for name, problem in tissue_problems(
+            tissue, lambda name: output.get(name) if output.has(name) else None
+        ):
+            kind = "changed" if problem else "missing"
+            yield Finding(kind, name, problem or "the file is gone")
 
 
 def _check_inputs(output: Output, record: Mapping[str, Any]) -> Iterator[Finding]:

@@ -5,35 +5,109 @@ All of them may be used from several threads, and can be pickled.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from qupath_bridge.errors import UsageError
-from qupath_bridge.model import FloatArray, MaskArray, PixelArray
+from qupath_bridge.model import FloatArray, MaskArray, PathObject, PixelArray
 
-__all__ = ["QualityMeasure", "StainMethod", "StainSample", "TissueMethod", "refuse_argument"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from shapely.geometry import MultiPolygon, Polygon
+
+__all__ = [
+    "QualityMeasure",
+    "SlideView",
+    "StainMethod",
+    "StainSample",
+    "TissueMap",
+    "TissueMethod",
+    "refuse_argument",
+]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlideView:
+    """A slide as a tissue method sees it.
+
+    Attributes
+    ----------
+    name, entry_id, slide_id : str
+        Its name in QuPath, its entry ID, and its name in files.
+    size : (width, height)
+        Of the whole image as QuPath shows it, QuPath pixels.
+    shape : (height, width)
+        Of the map that is wanted: the whole image.
+    mpp : float or None
+        µm per pixel of the map, mean of both axes; None if the slide has no pixel size.
+    read : callable
+        Returns the whole image, shape ``(*shape, 3)``, uint8; it takes time where the slide file
+        is large. The pixels must not be changed.
+    annotations : tuple of PathObject
+        All annotations of the slide, in QuPath pixels.
+    """
+
+    name: str
+    entry_id: str
+    slide_id: str
+    size: tuple[int, int]
+    shape: tuple[int, int]
+    mpp: float | None
+    read: Callable[[], PixelArray]
+    annotations: tuple[PathObject, ...] = ()
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels of the map per QuPath pixel, along x and y."""
+        return self.shape[1] / self.size[0], self.shape[0] / self.size[1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TissueMap:
+    """Result of a tissue method on a slide: pixels, or shapes.
+
+    Attributes
+    ----------
+    values : array, shape (h, w), bool or float, or None
+        A mask, or probabilities from 0 to 1 of a method that takes a threshold. It shows the
+        whole image; its resolution may be another than that of the view.
+    shapes : sequence of Polygon or MultiPolygon, or None
+        In place of ``values``: where the tissue is, in QuPath pixels. They may overlap.
+    note : str or None
+        A remark about how it was found.
+    made_from : str or None
+        What identifies the contents of the files that decided, such as their digest. It takes the
+        place of the method's argument in digests, which know no paths.
+    """
+
+    values: NDArray[np.bool_ | np.floating[Any]] | None = None
+    shapes: Sequence[Polygon | MultiPolygon] | None = None
+    note: str | None = None
+    made_from: str | None = None
 
 
 class TissueMethod(Protocol):
-    """Turns a slide's thumbnail into a map of the probability of tissue.
+    """Finds the tissue of a slide.
 
     Its factory is called with the argument of ``NAME:ARGUMENT``, or None, and raises
-    :class:`~qupath_bridge.errors.UsageError` for an argument that it does not take.
+    :class:`~qupath_bridge.errors.UsageError` for an argument that it does not take. ``threshold``
+    is an attribute of the factory, too: options are checked before a method is made.
     """
 
-    def __call__(self, thumbnail: PixelArray, mpp: float | None) -> FloatArray:
-        """Return the probability of tissue per thumbnail pixel.
+    threshold: float | Literal["otsu"] | None
+    """Above it a probability is tissue unless the option ``tissue_threshold`` says otherwise:
+    a number, or Otsu's threshold of the map. None for a method whose values are masks, and which
+    takes no threshold."""
 
-        Parameters
-        ----------
-        thumbnail : array, shape (h, w, 3), uint8
-            The whole slide, as QuPath shows it. It must not be changed.
-        mpp : float or None
-            µm per thumbnail pixel, where it is known.
+    def __call__(self, view: SlideView) -> TissueMap:
+        """Return where the tissue is.
 
-        Returns
-        -------
-        array, shape (h, w), float, 0 to 1
+        Raises
+        ------
+        PlanError
+            If that cannot be known for this slide; the slide fails with it.
         """
         ...
 

@@ -9,11 +9,13 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, thaw
@@ -74,7 +76,7 @@ def create_project(
     version: str = "0.7.0",
     created: int = CREATED,
 ) -> Path:
-    """Write a new project and return its ``project.qpproj``.
+    """Write a new project, whole or not at all, and return its ``project.qpproj``.
 
     Parameters
     ----------
@@ -115,7 +117,6 @@ def create_project(
     if classes:
         files["classifiers/classes.json"] = _classes(classes)
     files["data/metadata.json"] = _json(dict(metadata or {}), indent=None)
-    # The project file comes last: an interrupted write leaves no project.
     files["project.qpproj"] = _json(
         {
             "version": version,
@@ -126,13 +127,33 @@ def create_project(
             "images": [_entry_json(entry_id, entry) for entry_id, entry in numbered],
         }
     )
-    store = LocalStore(folder)
-    for name, content in files.items():
-        store.put(name, content, durable=name == "project.qpproj")
-        if name.endswith("data.qpdata"):
-            # summary.json has this time; a later one would mean that another program wrote it.
-            os.utime(folder / name, ns=(created * 1_000_000,) * 2)
+    with _whole_folder(folder) as new:
+        store = LocalStore(new)
+        for name, content in files.items():
+            store.put(name, content, durable=name == "project.qpproj")
+            if name.endswith("data.qpdata"):
+                # summary.json has this time; a later one would mean that another program wrote it.
+                os.utime(new / name, ns=(created * 1_000_000,) * 2)
     return folder / "project.qpproj"
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder beside a new or empty one, whose place it takes when the block ends well."""
+    new = folder.with_name(f".{folder.name}.{uuid4().hex}.unfinished")
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if folder.exists():
+            folder.rmdir()
+        new.rename(folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            hint="Choose another folder, or set the rights.",
+        ) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def copy_project(source: Path | str, folder: Path | str) -> Path:

@@ -13,13 +13,19 @@ from pathlib import Path
 from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.model import PathObject
-from qupath_bridge.patches.corrections import Correction, latest_corrections, to_lines
+from qupath_bridge.patches.corrections import (
+    Correction,
+    latest_by_reviewer,
+    latest_corrections,
+    to_lines,
+)
 from qupath_bridge.patches.ids import tile_uuid
 from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.pipeline.records import timestamp
 from qupath_bridge.sources.corrections import CORRECTIONS, ENDING, CorrectionFile, correction_files
 from qupath_bridge.stores.local import LocalStore
 
+from .run_words import local_time, run_words
 from .runs import ProjectRuns
 from .shown import (
     SHOWN,
@@ -88,7 +94,7 @@ class Examination:
     keys: frozenset[str] = frozenset()
     stored: tuple[Correction, ...] = ()
     standing: Mapping[str, Correction] = field(default_factory=FrozenDict)
-    found: Comparison = field(default_factory=lambda: Comparison(FrozenDict(), FrozenDict()))
+    found: Comparison = field(default_factory=Comparison)
     state: State = field(default_factory=State)
     messages: tuple[str, ...] = ()
 
@@ -151,11 +157,15 @@ def examine(
     files = stored_files(runs, entry_id)
     stored = tuple(said for file in files for said in file.corrections)
     standing = _of_same_file(standing_of(entry_id, stored), {**last.state, **origins}, tables)
-    found = compare(data, origins, last, tables, standing, time=timestamp(), reviewer=reviewer)
+    spoken = _spoken(entry_id, stored, origins, tables) if data.said else FrozenDict()
+    found = compare(
+        data, origins, last, tables, standing, spoken, time=timestamp(), reviewer=reviewer
+    )
     if accept:
-        found = Comparison(FrozenDict({**found.statements, **found.unsure}), FrozenDict())
+        everything = FrozenDict({**found.statements, **found.unsure})
+        found = Comparison(everything, earlier=found.earlier)
     shown, classes = shown_now(data, origins, last, tables, found.unsure)
-    all_standing = standing_of(entry_id, (*stored, *found.statements.values()))
+    all_standing = standing_of(entry_id, (*stored, *found.new))
     return Examination(
         entry_id,
         data,
@@ -167,12 +177,27 @@ def examine(
         FrozenDict(all_standing),
         found,
         State(FrozenDict(shown), FrozenDict(classes)),
-        tuple(_messages(data, last, found)),
+        (*_unrecorded(runs, data, origins, last, tables), *_messages(runs, data, last, found)),
     )
 
 
 def _table(runs: ProjectRuns, entry_id: str, run_id: str) -> RunTiles | None:
     return runs.table(run_id, entry_id)
+
+
+def _spoken(
+    entry_id: str, stored: Iterable[Correction], origins: Mapping[str, str], tables: Tables
+) -> Mapping[str, Mapping[str, Correction]]:
+    """Return the last statement of each person about each tile, by id and name."""
+    found = {}
+    for (box, plane), said in latest_by_reviewer(stored).items():
+        identity = tile_uuid(entry_id, *box, *plane)
+        table = tables(origins[identity]) if identity in origins else None
+        if table is not None:
+            found[identity] = {
+                who: each for who, each in said.items() if each.fingerprint == table.fingerprint
+            }
+    return FrozenDict(found)
 
 
 def _of_same_file(
@@ -187,12 +212,36 @@ def _of_same_file(
     return found
 
 
-def _messages(data: DataTiles, last: LastShown, found: Comparison) -> Iterator[str]:
+def _unrecorded(
+    runs: ProjectRuns,
+    data: DataTiles,
+    origins: Mapping[str, str],
+    last: LastShown,
+    tables: Tables,
+) -> Iterator[str]:
+    """Say which tiles are missing of which nobody knows whether they were there."""
+    if last.event is not None or last.unsaved:
+        return
+    for run in sorted(set(origins.values())):
+        table = tables(run)
+        if table is not None and (missing := len(table.rows.keys() - data.rows.keys())):
+            yield (
+                f"{count(missing, 'patch', 'patches')} of {run_words(run, runs.record(run))} "
+                f"{'has' if missing == 1 else 'have'} no tile. Nobody knows whether they had one, "
+                "since the tiles were not put in by qupath-bridge: nothing was rejected by that. "
+                "Give a tile the class Ignore* to reject its patch."
+            )
+
+
+def _messages(
+    runs: ProjectRuns, data: DataTiles, last: LastShown, found: Comparison
+) -> Iterator[str]:
     for event in last.unsaved:
         if event.action == "show" and event.run_id is not None:
             yield (
-                f"Run {event.run_id} was put in on {event.time}, and nothing of that is in the "
-                "saved data: it was not saved in QuPath, or removed since."
+                f"The patches of {run_words(event.run_id, runs.record(event.run_id))}, which were "
+                f"shown on {local_time(event.time)}, are not in the saved data. Save the image "
+                "to keep them there, unless they were removed."
             )
     if data.fresh:
         yield (
@@ -227,7 +276,7 @@ def keep_statements(runs: ProjectRuns, seen: Examination) -> Path | None:
     OutputError
         If neither the project nor the output of a run can be written.
     """
-    said = seen.found.statements.values()
+    said = seen.found.new
     if not said:
         return None
     content = to_lines((seen.entry_id, correction) for correction in said)

@@ -89,6 +89,10 @@ class SlideCorrections(OneLine):
         What a person should know, in sentences.
     problem : str or None
         Reason why the slide could not be looked at.
+    project : str
+        Project file.
+    statements : tuple of Correction
+        All statements, those that are new last.
     """
 
     entry_id: str
@@ -100,6 +104,8 @@ class SlideCorrections(OneLine):
     foreign: int = 0
     messages: tuple[str, ...] = ()
     problem: str | None = None
+    project: str = ""
+    statements: tuple[Correction, ...] = field(default=(), repr=False)
 
     def number(self, kind: str) -> int:
         """Return how many patches were ``corrected``, ``confirmed`` or ``rejected``."""
@@ -227,7 +233,7 @@ def _look_at(
             keep(runs, seen)
     except BridgeError as error:
         return SlideCorrections(entry_id, slide.name, problem=str(error)), ()
-    new = tuple(seen.found.statements.values())
+    new = seen.found.new
     is_stored = decision in {"collect", "accept"}
     if not (seen.stored or new or seen.found.unsure or seen.messages):
         return None, ()
@@ -245,6 +251,8 @@ def _look_at(
         collected=len(new) if is_stored else 0,
         foreign=len(seen.data.foreign),
         messages=seen.messages,
+        project=str(slide.project.path),
+        statements=everything,
     )
     return result, everything
 

@@ -82,6 +82,8 @@ class Protection:
         Tiles that came with the copy of an image.
     colors : mapping of str to (int, int, int)
         Of classes.
+    runs : mapping of str to str
+        The run of each tile, also of those whose metadata QuPath 0.4 or 0.5 dropped.
     """
 
     standing: Mapping[str, Correction] = field(default_factory=FrozenDict)
@@ -90,6 +92,7 @@ class Protection:
     fresh: frozenset[str] = frozenset()
     foreign: frozenset[str] = frozenset()
     colors: Mapping[str, tuple[int, int, int]] = field(default_factory=FrozenDict)
+    runs: Mapping[str, str] = field(default_factory=FrozenDict)
 
     @classmethod
     def of(cls, seen: Examination, colors: Mapping[str, tuple[int, int, int]]) -> Protection:
@@ -101,6 +104,7 @@ class Protection:
             frozenset(seen.data.fresh),
             frozenset(seen.data.foreign),
             colors,
+            seen.state.runs,
         )
 
     def about(self, fingerprint: str) -> Protection:
@@ -110,7 +114,14 @@ class Protection:
 
     def discarded(self) -> Protection:
         """Return a protection of nothing that somebody said."""
-        return Protection(fresh=self.fresh, colors=self.colors)
+        return Protection(fresh=self.fresh, colors=self.colors, runs=self.runs)
+
+    def named(self, item: PathObject) -> PathObject:
+        """Return a tile object with its run in its metadata."""
+        run = self.runs.get(item.id)
+        if run is None or RUN_KEY in item.metadata:
+            return item
+        return replace(item, metadata=FrozenDict({**item.metadata, RUN_KEY: run}))
 
     def rejects(self, identity: str) -> bool:
         """Return whether a person rejected a tile."""
@@ -158,6 +169,7 @@ def write_edit(
     protection : Protection
     replace : bool
     """
+    shown = {i: protection.named(tile) for i, tile in shown.items()}
     said = protection.about(runs.fingerprint(run_id, entry_id))
     listed = {tile.id: tile for tile in runs.tiles(run_id, entry_id)}
     out = {i for i in listed if said.rejects(i) and i not in shown and i not in said.fresh}
@@ -254,7 +266,9 @@ def shows(item: PathObject, tile: Tile) -> bool:
 
 
 def _has(texts: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    return all(texts.get(key) == text for key, text in wanted.items())
+    return texts.get(RUN_KEY) == wanted.get(RUN_KEY) and all(
+        texts.get(key, text) == text for key, text in wanted.items()
+    )
 
 
 def _float32(value: float) -> float:

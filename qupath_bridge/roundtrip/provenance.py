@@ -6,8 +6,9 @@ of QuPath's own files is touched.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,17 +21,15 @@ from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.index import rows_of
 from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.places import check_inside
+from qupath_bridge.pipeline.pseudonyms import OPEN, Names, check_key, is_pseudonym
+from qupath_bridge.pipeline.recorded_runs import folder_beside, load_run_record, run_folders
 from qupath_bridge.pipeline.run import Run
-from qupath_bridge.pipeline.survey import project_names
-from qupath_bridge.pipeline.verify import check_intact
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.qupath.geojson import Tile, write_tiles
-from qupath_bridge.schemas import ProjectRunRecord
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
 from qupath_bridge.stores.local import LocalStore
 
-from .backups import backups_of
 from .tile_files import digest_of, tile_file
 from .tile_tables import RULE_KEY, RUN_KEY
 
@@ -42,10 +41,7 @@ __all__ = [
     "ensure_provenance",
     "find_run",
     "find_run_to_undo",
-    "folder_beside",
-    "load_run_record",
     "recorded_project",
-    "run_folders",
     "write_provenance",
 ]
 
@@ -58,13 +54,17 @@ class Provenance(OneLine):
     warning: str | None = None
 
 
-def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None) -> Provenance:
+def write_provenance(
+    project: ProjectInfo, run: Run, recorded: str | None = None, *, names: Names = OPEN
+) -> Provenance:
     """Write a run's folder into its project.
 
     ``<project>/qupath_bridge/runs/<run id>/`` gets a copy of ``run.json`` with the place of the
     output, and ``<entry id>.geojson.gz`` with the tiles and ``<entry id>.json`` with the facts of
-    each slide of this project. Where the project cannot be written, the same goes to
-    ``OUT/provenance/`` with a warning; for slides without a project it goes there, too.
+    each slide of this project; with the option ``tissue_annotations`` also
+    ``tissue/<entry id>.geojson`` with the outline of its tissue. Where the project cannot be
+    written, the same goes to ``OUT/provenance/`` with a warning; for slides without a project it
+    goes there, too.
 
     Parameters
     ----------
@@ -73,13 +73,15 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
     recorded : str, optional
         The project file as the run has it, where the project moved since; see
         :func:`recorded_project`.
+    names : Names
+        Those of the run. The project has the names behind pseudonyms: they are its own.
 
     Raises
     ------
     OutputError
         If neither place can be written.
     """
-    recorded = recorded or project.place
+    recorded = recorded or names.hide(project.place)
     if project.plain:
         return Provenance(_write_beside_patches(project, run, recorded))
     place = project.bridge_folder / "runs" / run.run_id
@@ -88,7 +90,7 @@ def write_provenance(project: ProjectInfo, run: Run, recorded: str | None = None
         if not project.folder.is_dir():
             raise OutputError(f"{project.folder} is not there any more.")
         check_inside(place, project.folder)
-        _write(LocalStore(place), project, run, recorded)
+        _write(LocalStore(place), project, run, recorded, names)
     except OutputError as error:
         if local_path(run.url) is None:
             raise
@@ -108,29 +110,13 @@ def _write_beside_patches(project: ProjectInfo, run: Run, recorded: str) -> Path
     return folder
 
 
-def folder_beside(out: Path, projects: Sequence[Mapping[str, Any]], recorded: str) -> Path:
-    """Return the folder in an output for what belongs into a project that cannot be written.
-
-    Parameters
-    ----------
-    out : Path
-    projects : sequence of mapping
-        Those of the run, as its record lists them.
-    recorded : str
-        The project file as the run has it.
-    """
-    folder = out / "provenance"
-    if len(projects) == 1:
-        return folder
-    # Entry IDs are small numbers, which every project has.
-    names = project_names(Path(project["path"]).parent for project in projects)
-    return folder / names[Path(recorded).parent.resolve()]
-
-
-def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> None:
+def _write(
+    store: LocalStore, project: ProjectInfo, run: Run, recorded: str, names: Names = OPEN
+) -> None:
     listed = class_colors(project.classes)
     labels = tuple(run.record["labels"])
     digests = {}
+    output = run.open()
     for facts, rows in _slides_of(run):
         if facts["project"] != recorded:
             continue
@@ -145,7 +131,10 @@ def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> 
                 digests[entry_id] = digest_of(path)
         else:
             store.delete(tile_file(entry_id))
-        store.put(f"{entry_id}.json", records.dump_json(facts))
+        store.put(f"{entry_id}.json", records.dump_json(names.reveal(facts)))
+        if facts["tissue"] is not None and run.record["options"]["tissue_annotations"]:
+            outline = facts["tissue"]["file"].removesuffix(".png") + ".geojson"
+            store.put(f"tissue/{entry_id}.geojson", output.get(outline))
     # The record comes last: a folder without one is not a run.
     record = {
         **run.record,
@@ -154,7 +143,15 @@ def _write(store: LocalStore, project: ProjectInfo, run: Run, recorded: str) -> 
         "tiles": digests,
         "failures": [f for f in run.report["failures"] if f["project"] == recorded],
     }
+    record = {**names.reveal(record), "command": _command(record["command"], names)}
     store.put(records.RUN_FILE, records.dump_json(record), durable=True)
+
+
+def _command(words: list[str], names: Names) -> list[str]:
+    """Return the words behind a command, which is one pseudonym as a whole."""
+    if words and is_pseudonym(words[0]) and not is_pseudonym(text := names.reveal(words[0])):
+        return [str(word) for word in json.loads(text)]
+    return words
 
 
 def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], Rows]]:
@@ -221,7 +218,7 @@ def _measurements(row: Mapping[str, Any], zeros: Mapping[str, float]) -> dict[st
 
 
 def ensure_provenance(
-    project: Project, run: str, *, dry_run: bool = False
+    project: Project, run: str, *, dry_run: bool = False, names: Names = OPEN
 ) -> tuple[str, Provenance]:
     """Write a run into its project unless it is there already.
 
@@ -232,6 +229,8 @@ def ensure_provenance(
         Id of a run of the project, or an output.
     dry_run : bool
         Write nothing; the result says where it would be written.
+    names : Names
+        Those of the run.
 
     Returns
     -------
@@ -247,14 +246,16 @@ def ensure_provenance(
     known = {folder.name: folder for folder in run_folders(project.info)}
     run_id = find_run(project.info, run)
     if run != run_id:
+        from qupath_bridge.pipeline.verify import check_intact
+
         check_intact(open_output(run))
     if run_id in known:
         return run_id, Provenance(known[run_id])
     finished = Run.load(run)
-    recorded = recorded_project(project, finished)
+    recorded = recorded_project(project, finished, names)
     if dry_run:
         return run_id, Provenance(project.info.bridge_folder / "runs" / run_id)
-    return run_id, write_provenance(project.info, finished, recorded)
+    return run_id, write_provenance(project.info, finished, recorded, names=names)
 
 
 _RUN_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
@@ -262,21 +263,29 @@ _RUN_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 COMPARED = ("entry_id", "slide_name", "uri", "coordinates")
 
 
-def recorded_project(project: Project, run: Run) -> str:
+def recorded_project(project: Project, run: Run, names: Names = OPEN) -> str:
     """Return the file of a project as a run has it; the project may have moved since.
+
+    ``names`` are those of the run: pseudonyms tell nobody whether it is of this project.
 
     Raises
     ------
+    UsageError
+        If the run has pseudonyms, and ``names`` are not those of its key.
     OutputError
         If the run was exported from another project, or cannot say from which of several.
     """
+    check_key(run.record["pseudonyms"], names, needed=True)
     parts: dict[str, list[Mapping[str, Any]]] = {}
     committed = {
-        facts["slide_id"]: {key: facts[key] for key in COMPARED} for facts, _ in _slides_of(run)
+        facts["slide_id"]: names.reveal({key: facts[key] for key in COMPARED})
+        for facts, _ in _slides_of(run)
     }
     for slide in run.record["slides"]:
-        parts.setdefault(slide["project"], []).append(committed.get(slide["slide_id"], slide))
-    here = project.info.place
+        parts.setdefault(slide["project"], []).append(
+            committed.get(slide["slide_id"], names.reveal(slide))
+        )
+    here = names.hide(project.info.place)
     candidates = [here] if here in parts else list(parts)
     problems = {place: _differs(project, run, parts[place]) for place in candidates}
     fitting = [place for place, problem in problems.items() if problem is None]
@@ -349,6 +358,8 @@ def find_run_to_undo(project: ProjectInfo, run: str) -> str:
     OutputError
         If it is neither.
     """
+    from .backups import backups_of
+
     stored = {backup.run_id: backup.out for backup in backups_of(project.folder)}
     try:
         return run if run in stored else find_run(project, run)
@@ -365,19 +376,6 @@ def find_run_to_undo(project: ProjectInfo, run: str) -> str:
         raise
 
 
-def load_run_record(folder: Path) -> dict[str, Any]:
-    """Return the record of a run in a project.
-
-    Raises
-    ------
-    OutputError
-        If it is damaged, or of another run than its folder says.
-    """
-    record = records.load_record(LocalStore(folder), records.RUN_FILE, ProjectRunRecord)
-    records.check_named(record, run_id=folder.name, path=folder / records.RUN_FILE)
-    return record
-
-
 def _output_of(folder: Path) -> str | None:
     """Return the output that the record of a run names; None if the record is damaged."""
     try:
@@ -385,10 +383,3 @@ def _output_of(folder: Path) -> str | None:
     except OutputError:
         return None
     return str(record["out"])
-
-
-def run_folders(project: ProjectInfo) -> list[Path]:
-    """Return the folders of the runs of a project, oldest first."""
-    root = project.bridge_folder / "runs"
-    folders = sorted(root.iterdir()) if root.is_dir() else []
-    return [folder for folder in folders if (folder / records.RUN_FILE).is_file()]

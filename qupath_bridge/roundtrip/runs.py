@@ -12,13 +12,13 @@ from qupath_bridge.errors import BridgeError, ProjectError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import ImageData, ObjectType, PathObject, ProjectInfo
 from qupath_bridge.patches.ids import slide_of_patch
+from qupath_bridge.pipeline.recorded_runs import load_run_record, place_beside, run_folders
 from qupath_bridge.pipeline.records import load_record
 from qupath_bridge.qupath.editing import is_ours
 from qupath_bridge.qupath.geojson import Tile
 from qupath_bridge.schemas import SlideFacts
 from qupath_bridge.stores.local import LocalStore
 
-from .provenance import folder_beside, load_run_record, run_folders
 from .tile_files import read_run_tiles, tile_file
 from .tile_tables import RUN_KEY, RunTiles
 
@@ -34,7 +34,7 @@ def our_tiles(image: ImageData) -> dict[str, PathObject]:
 
 
 def run_of(tile: PathObject) -> str | None:
-    """Return the run that a tile shows; None if QuPath 0.4 dropped its metadata."""
+    """Return the run that a tile shows; None if QuPath 0.4 or 0.5 dropped its metadata."""
     return tile.metadata.get(RUN_KEY)
 
 
@@ -142,13 +142,8 @@ class ProjectRuns:
 
         They hold what belongs into the project where that cannot be written.
         """
-        places = []
-        for run_id in reversed(self.of_slide(entry_id)):
-            record = self.record(run_id)
-            out = Path(record["out"]) if record.get("out") else None
-            if out is not None and out.is_dir():
-                places.append(folder_beside(out, record["projects"], record["project"]))
-        return tuple(dict.fromkeys(places))
+        places = (place_beside(self.record(r)) for r in reversed(self.of_slide(entry_id)))
+        return tuple(dict.fromkeys(place for place in places if place is not None))
 
     def _read_table(self, run_id: str, entry_id: str) -> RunTiles:
         record = self._record(run_id)

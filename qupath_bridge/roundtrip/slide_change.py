@@ -160,7 +160,7 @@ def _result(
         corrected=len(edit.corrected),
         rejected=len(edit.rejected),
         restored=len(edit.restored),
-        collected=0 if seen is None else len(seen.found.statements),
+        collected=0 if seen is None else len(seen.found.new),
         other_runs=edit.others,
         messages=() if seen is None else seen.messages,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.patches.corrections import Correction, CorrectionKind
@@ -61,13 +62,21 @@ class Comparison:
     Attributes
     ----------
     statements : mapping of str to Correction
-        New ones, by the id of the tile.
+        New ones, by the id of the tile: the last word about each.
     unsure : mapping of str to Correction
         What they would be if somebody accepted them.
+    earlier : tuple of Correction
+        New ones of other people about the same tiles, who spoke before.
     """
 
-    statements: Mapping[str, Correction]
-    unsure: Mapping[str, Correction]
+    statements: Mapping[str, Correction] = FrozenDict()
+    unsure: Mapping[str, Correction] = FrozenDict()
+    earlier: tuple[Correction, ...] = ()
+
+    @property
+    def new(self) -> tuple[Correction, ...]:
+        """New statements that are sure, in the order in which they are kept."""
+        return (*self.earlier, *self.statements.values())
 
 
 def find_last_shown(events: Sequence[ShownEvent], data: DataTiles, tables: Tables) -> LastShown:
@@ -126,6 +135,7 @@ def compare(
     last: LastShown,
     tables: Tables,
     standing: Mapping[str, Correction],
+    spoken: Mapping[str, Mapping[str, Correction]] = FrozenDict(),
     *,
     time: str,
     reviewer: str | None = None,
@@ -142,22 +152,30 @@ def compare(
         Returns what a run wrote for the slide.
     standing : mapping of str to Correction
         The last statement about each tile; withdrawn ones are left out.
-    time, reviewer : str
-        When it is collected, and who said it.
+    spoken : mapping of str to mapping of str to Correction
+        The last statement of each person about each tile, by id and name.
+    time : str
+        When it is collected.
+    reviewer : str, optional
+        Who said it, where a tile does not name the person.
     """
     found: dict[str, Correction] = {}
+    earlier: list[Correction] = []
     for identity, run in origins.items():
         table = _known(tables, run)
-        said = standing.get(identity)
-        if (change := _change(identity, table, data, last, said, reviewer)) is not None:
-            kind, before = change
-            found[identity] = _correction(
-                kind, identity, table, before, data.class_of(identity), time, reviewer
-            )
+        change = _change(identity, table, data, last, standing.get(identity), reviewer)
+        words = _words(
+            identity, table, data, last, change, spoken.get(identity, FrozenDict()), reviewer
+        )
+        made = [_correction(identity, table, word, time) for word in words]
+        if made:
+            found[identity] = made.pop()
+            earlier += made
     missing = {}
     for identity, table in _missing(data, last, tables, standing, reviewer):
         before = last.classes.get(identity, table.class_of(identity))
-        missing[identity] = _correction("rejected", identity, table, before, None, time, reviewer)
+        word = _Word("rejected", before, None, reviewer)
+        missing[identity] = _correction(identity, table, word, time)
     shown = len(last.state) if last.event is not None else len(data.rows)
     changed = [
         i for i, said in found.items() if said.kind != "confirmed" and i not in data.reviewed
@@ -169,7 +187,63 @@ def compare(
     return Comparison(
         FrozenDict((i, said) for i, said in found.items() if i not in unsure),
         FrozenDict((i, said) for i, said in found.items() if i in unsure),
+        tuple(earlier),
     )
+
+
+class _Word(NamedTuple):
+    """The word of one person about a tile."""
+
+    kind: CorrectionKind
+    before: str | None
+    after: str | None
+    reviewer: str | None
+
+
+def _words(
+    identity: str,
+    table: RunTiles,
+    data: DataTiles,
+    last: LastShown,
+    change: tuple[CorrectionKind, str | None] | None,
+    spoken: Mapping[str, Correction],
+    reviewer: str | None,
+) -> list[_Word]:
+    """Return what is new about a tile, the word that holds last.
+
+    Names in the tile say who gave it its class and who confirmed it; without them it was the
+    reviewer. Somebody whose word was overruled spoke before.
+    """
+    said = data.said.get(identity, FrozenDict())
+    if not said and change is None:
+        return []
+    now, before = data.class_of(identity), _shown_class(identity, table, last)
+    new = {who: c for who, c in said.items() if not _is_said(spoken.get(who), c, table)}
+    words = [_Word(_kind(c, before, table), before, c, who) for who, c in new.items() if c != now]
+    # After the word of somebody who was overruled, the one that holds is said again.
+    agreeing = [who for who, c in (said if words else new).items() if c == now]
+    if agreeing:
+        return [*words, *(_Word(_kind(now, before, table), before, now, who) for who in agreeing)]
+    if change is not None:
+        return [*words, _Word(change[0], change[1], now, reviewer)]
+    if words:
+        words.append(_Word(_kind(now, before, table), before, now, reviewer))
+    return words
+
+
+def _kind(class_path: str | None, before: str | None, table: RunTiles) -> CorrectionKind:
+    if table.rejects(class_path):
+        return "rejected"
+    return "confirmed" if class_path == before else "corrected"
+
+
+def _is_said(said: Correction | None, class_path: str | None, table: RunTiles) -> bool:
+    """Return whether somebody is known to have said this last."""
+    if said is None:
+        return False
+    if said.kind == "rejected" or table.rejects(class_path):
+        return said.kind == "rejected" and table.rejects(class_path)
+    return said.after == class_path
 
 
 def _too_many(number: int, shown: int, limits: tuple[int, float]) -> bool:
@@ -194,8 +268,7 @@ def _change(
     """Return kind of a new statement about a tile of the data, and the class shown before."""
     own, now = table.class_of(identity), data.class_of(identity)
     marked = identity in data.reviewed
-    is_shown = last.state.get(identity) == table.run_id
-    before = last.classes.get(identity, own) if is_shown else own
+    before = _shown_class(identity, table, last)
     if _came_back(identity, table, last, said):
         return ("withdrawn" if now == own else "corrected"), None
     if now == before:
@@ -206,6 +279,12 @@ def _change(
     if now == own and not marked:
         return None if said is None else ("withdrawn", before)
     return None if _repeats(said, "corrected", now, reviewer) else ("corrected", before)
+
+
+def _shown_class(identity: str, table: RunTiles, last: LastShown) -> str | None:
+    """Return the class of a tile that was last shown."""
+    own = table.class_of(identity)
+    return last.classes.get(identity, own) if last.state.get(identity) == table.run_id else own
 
 
 def _repeats(
@@ -245,27 +324,19 @@ def _missing(
             yield identity, _known(tables, run)
 
 
-def _correction(
-    kind: CorrectionKind,
-    identity: str,
-    table: RunTiles,
-    before: str | None,
-    after: str | None,
-    time: str,
-    reviewer: str | None,
-) -> Correction:
+def _correction(identity: str, table: RunTiles, word: _Word, time: str) -> Correction:
     box, plane = table.box_of(identity)
     return Correction(
-        kind=kind,
+        kind=word.kind,
         box=box,
-        before=before,
-        after=after,
+        before=word.before,
+        after=word.after,
         run_id=table.run_id,
         rule_label=table.rule_label(identity),
         fingerprint=table.fingerprint,
         time=time,
         plane=plane,
-        reviewer=reviewer,
+        reviewer=word.reviewer,
     )
 
 

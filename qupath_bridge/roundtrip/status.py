@@ -6,7 +6,7 @@ configuration, and its patches are compared with the tiles that the run wrote in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,13 +20,17 @@ from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
 from qupath_bridge.patches.ids import json_digest, patch_id
 from qupath_bridge.pipeline.inputs import (
+    METADATA,
     NO_INPUTS,
     SlideInputs,
     SlideKey,
+    files_of,
+    inputs_by_slide,
     read_inputs,
     slide_key,
 )
 from qupath_bridge.pipeline.plan import Plan, plan_slide
+from qupath_bridge.pipeline.recorded_runs import load_run_record, run_folders
 from qupath_bridge.pipeline.records import (
     RUN_FILE,
     annotation_record,
@@ -39,7 +43,6 @@ from qupath_bridge.sources.base import Project
 from qupath_bridge.stores.local import LocalStore
 
 from .changes import tile_changes, tile_names
-from .provenance import load_run_record, run_folders
 from .tile_files import read_run_tiles
 
 __all__ = ["EntryStatus", "RunStatus", "status"]
@@ -175,7 +178,9 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
     )
 
 
-KEPT = ("engine", "qupath", "reader", "slide_map", "search", "corrections")
+KEPT = (
+    "engine", "qupath", "reader", "slide_map", "search", "corrections", "metadata", "metadata_key",
+)  # fmt: skip
 """Options of a run that a new export needs, too."""
 
 
@@ -208,7 +213,7 @@ def _planner(
     project: Project, config: ExportConfig, options: RunOptions, out: str
 ) -> Callable[[Slide, str], Plan]:
     """Return a function that plans a slide as the run did, with the corrections of today."""
-    wanted = options.only("corrections")
+    wanted = options.only("corrections", "metadata", "metadata_key")
     try:
         output = open_output(out)
     except BridgeError:
@@ -259,7 +264,7 @@ def _entry_status(
         return EntryStatus(entry_id, name, "unknown", (str(error.__cause__ or error),))
     except BridgeError as error:
         return EntryStatus(entry_id, name, "unknown", (str(error),))
-    reasons = tuple(_reasons(new, old))
+    reasons = tuple(_reasons(new, old, record))
     changes = tile_changes(new, tiles)
     return EntryStatus(
         entry_id,
@@ -287,8 +292,8 @@ def _pixels_changed(new: Plan, old: Mapping[str, Any]) -> bool:
     )
 
 
-def _reasons(new: Plan, old: Mapping[str, Any]) -> Iterator[str]:
-    """Describe the differences from the run's record."""
+def _reasons(new: Plan, old: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
+    """Describe the differences from the run's record, and from its facts of the slide."""
     if new.slide.name != old["slide_name"]:
         yield f"the slide was renamed from {old['slide_name']!r}"
     if _pixels_changed(new, old):
@@ -298,6 +303,12 @@ def _reasons(new: Plan, old: Mapping[str, Any]) -> Iterator[str]:
         "coordinates"
     ]["pixel_size"]:
         yield "the pixel size was changed"
+    if new.slide_label != old["slide_label"]:
+        yield f"the label of the slide was {old['slide_label']!r} and is {new.slide_label!r}"
+    elif _joined(files_of(new.slide_id, new.slide.entry_id, new.inputs)) != _joined(
+        inputs_by_slide(record["inputs"] or {}).get(new.slide_id, {})
+    ):
+        yield "the table says something else of the slide"
     said = old["corrections"]["digest"]
     if new.corrections.digest != said:
         yield "corrections were made, changed or withdrawn"
@@ -305,8 +316,19 @@ def _reasons(new: Plan, old: Mapping[str, Any]) -> Iterator[str]:
         if old["annotations_origin"] == "live":
             yield "the annotations of the run are not saved in QuPath"
         yield from _annotation_changes(new, old["annotations"])
-    elif json_digest({**new.digest_values(), "corrections": said}) != old["plan_digest"]:
+    elif json_digest(_as_before(new, old, said)) != old["plan_digest"]:
         yield "the options or parts that make the patches changed"
+
+
+def _as_before(new: Plan, old: Mapping[str, Any], said: str | None) -> dict[str, object]:
+    """Return what decides the patches now, but for what other reasons tell already."""
+    label = {} if old["slide_label"] is None else {"slide_label": old["slide_label"]}
+    return {**new.digest_values(), "corrections": said, **label}
+
+
+def _joined(files: Iterable[str]) -> set[str]:
+    """Return those of the frozen inputs of a slide that have its values of the table."""
+    return {name for name in files if name.startswith(f"inputs/{METADATA}/")}
 
 
 def _annotation_changes(new: Plan, before: Mapping[str, Any]) -> Iterator[str]:

@@ -28,13 +28,17 @@ from qupath_bridge.patches.roles import EXCLUDED
 from qupath_bridge.qupath.editing import is_ours
 from qupath_bridge.qupath.geojson import Tile
 
-__all__ = ["OWN", "REVIEWED", "RULE_KEY", "RUN_KEY", "DataTiles", "RunTiles"]
+__all__ = ["OWN", "REVIEWED", "RULE_KEY", "RUN_KEY", "SAID_KEY", "DataTiles", "RunTiles"]
 
 RUN_KEY = "qb.run"
 """Metadata of a tile: the run that made it."""
 
 RULE_KEY = "qb.rule label"
 """Metadata of a tile whose label is a person's: what the rule said, empty if nothing."""
+
+SAID_KEY = "qb.said "
+"""Beginning of metadata of a tile that a person handled in the review panel, followed by the name
+of the person: the class that this person gave the tile last or confirmed; empty for no class."""
 
 OWN = "qb: "
 """Beginning of the names of the measurements of this library."""
@@ -168,6 +172,8 @@ class DataTiles:
         As in :class:`RunTiles`.
     reviewed : frozenset of str
         Ids of tiles with the mark of the review panel.
+    said : mapping of str to mapping of str to str or None
+        What people with a name said last in the review panel: class by name, by id.
     foreign : tuple of str
         Ids that do not fit slide and box: QuPath copied the tiles with another image.
     fresh : mapping of str to str
@@ -184,6 +190,7 @@ class DataTiles:
     foreign: tuple[str, ...] = ()
     fresh: Mapping[str, str] = FrozenDict()
     doubled: int = 0
+    said: Mapping[str, Mapping[str, str | None]] = FrozenDict()
 
     @classmethod
     def of(
@@ -202,6 +209,7 @@ class DataTiles:
         rows: dict[str, int] = {}
         columns: list[tuple[str | None, str | None, int]] = []
         reviewed: set[str] = set()
+        said: dict[str, Mapping[str, str | None]] = {}
         foreign: list[str] = []
         renamed: list[_Place] = []
 
@@ -210,6 +218,8 @@ class DataTiles:
             columns.append((item.class_path, item.metadata.get(RUN_KEY), _look(item.measurements)))
             if item.measurements.get(REVIEWED):
                 reviewed.add(identity)
+                if words := _words(item.metadata):
+                    said[identity] = words
 
         for place in _places(entry_id, objects):
             if place.item.id == place.fitting:
@@ -232,6 +242,7 @@ class DataTiles:
             tuple(foreign),
             fresh,
             len(renamed) - len(fresh),
+            said,
         )
 
     def class_of(self, identity: str) -> str | None:
@@ -314,6 +325,15 @@ def _has_name_of(place: _Place, slide_ids: Collection[str]) -> bool:
     if slide is None or slide not in slide_ids:
         return False
     return name == patch_id(slide, place.x, place.y, place.z, place.t)
+
+
+def _words(metadata: Mapping[str, str]) -> dict[str, str | None]:
+    """Return what each person said about a tile, by name."""
+    return {
+        key.removeprefix(SAID_KEY): class_path or None
+        for key, class_path in sorted(metadata.items())
+        if key.startswith(SAID_KEY)
+    }
 
 
 def _look(measurements: Mapping[str, float]) -> int:

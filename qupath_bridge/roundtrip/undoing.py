@@ -95,7 +95,7 @@ def undo_edit(
     for backup in history.backups:
         if (backup.action, backup.run_id) == ("write", run_id):
             listed.update(backup.changes[entry_id].added)
-    # QuPath 0.4 drops the metadata of tiles.
+    # QuPath 0.4 and 0.5 drop the metadata of tiles.
     remove = frozenset(
         i
         for i, tile in shown.items()

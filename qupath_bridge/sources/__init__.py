@@ -43,13 +43,13 @@ def open_project(
     annotations: Path | str | None = None,
     skip_bad_features: bool = False,
 ) -> Project:
-    r"""Open a QuPath project, or slides with GeoJSON files, for reading; nothing is ever changed.
+    r"""Open a QuPath project, or slides without one, for reading; nothing is ever changed.
 
     Parameters
     ----------
     path : path
-        The ``.qpproj`` file, or the folder that holds exactly one. With ``annotations`` also a
-        slide file, or a folder of slides without a project.
+        The ``.qpproj`` file, or the folder that holds exactly one; or a slide file, a folder of
+        slides without a project, or a table of slides (CSV or Parquet).
     engine : str
         ``auto``, or the name of an engine: a source in the registry.
     qupath : path, optional
@@ -75,15 +75,13 @@ def open_project(
         If a folder of ``search`` does not exist, or ``annotations`` does not, or has a file for
         no slide.
     """
-    from .slides import is_plain
-
     if skip_bad_features and annotations is None:
         raise UsageError(
             "skip_bad_features is for GeoJSON files, and annotations names none.",
             hint="Give both, or neither.",
         )
-    if annotations is not None and is_plain(Path(path)):
-        if engine not in {"auto", "slides"}:
+    if engine in _ENGINES and _has_plain_slides(Path(path)):
+        if engine != "auto":
             raise UsageError(
                 f"{path} is not a QuPath project: the engine {engine} cannot read it.",
                 hint="Leave the option engine out.",
@@ -109,6 +107,26 @@ def open_source(ref: SourceRef) -> Project:
         ref.location, slide_map=ref.slide_map, search=ref.search
     )
     return _annotated(project, ref.annotations, ref.skip_bad_features)
+
+
+_ENGINES = ("auto", "embedded", "paquo")
+"""Sources that read QuPath projects, and nothing else."""
+
+
+def _has_plain_slides(place: Path) -> bool:
+    """Return whether a place is slides without a project: a file, a folder, or a table."""
+    from qupath_bridge.qupath.files.qpproj import PICTURE, SLIDE, file_kind
+    from qupath_bridge.readers import is_slide
+
+    from .slides import has_slides, is_plain, is_table
+
+    if not is_plain(place):
+        return False
+    if place.is_dir():
+        return has_slides(place)
+    if is_table(place) or (place.exists() and file_kind(place) in {SLIDE, PICTURE}):
+        return True
+    return place.exists() and file_kind(place) is None and is_slide(place)
 
 
 def _annotated(

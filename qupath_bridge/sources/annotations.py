@@ -24,7 +24,7 @@ from .base import Project, without_detections
 from .embedded import data_problems
 from .lookup import instead
 
-__all__ = ["annotate", "geojson_stem", "slide_stems"]
+__all__ = ["annotate", "geojson_stem", "own_stems", "slide_stems", "whole_name"]
 
 SHOWN = 10
 """Files that a message names; more are counted."""
@@ -110,7 +110,7 @@ def _match(slides: Sequence[Slide], place: Path) -> Mapping[str, _Choice]:
     for path in _files(place):
         named.setdefault(geojson_stem(path.name), []).append(path)
     # The kind of name that counts most comes first.
-    kinds = [_by_name(slides, names) for names in (_whole_name, _own_stems, slide_stems)]
+    kinds = [_by_name(slides, names) for names in (whole_name, own_stems, slide_stems)]
     users: dict[Path, Sequence[Slide]] = {}
     files: dict[str, list[Path]] = {}
     for stem, paths in named.items():
@@ -144,7 +144,7 @@ def _choose(
     slide: Slide, place: Path, mine: Sequence[Path], users: Mapping[Path, Sequence[Slide]]
 ) -> _Choice:
     named = f"{slide.name} (entry {slide.entry_id})"
-    order, own = slide_stems(slide), _own_stems(slide)
+    order, own = slide_stems(slide), own_stems(slide)
     possible = tuple(sorted(mine, key=lambda path: order.index(geojson_stem(path.name))))
     files = tuple(path for path in possible if geojson_stem(path.name) in own) or possible
     if not files:
@@ -165,7 +165,7 @@ def _choose(
     others = [other for other in users[files[0]] if other is not slide]
     if others:
         shown = ", ".join(f"{other.name} (entry {other.entry_id})" for other in others)
-        alike = any(_whole_name(other) == _whole_name(slide) for other in others)
+        alike = any(whole_name(other) == whole_name(slide) for other in others)
         return _Choice(
             files,
             f"{files[0]} has the name of several slides: {named}, {shown}",
@@ -235,14 +235,16 @@ def slide_stems(slide: Slide) -> tuple[str, ...]:
     """
     file = slide.path or (parse_path(slide.uri) if slide.uri else None)
     of_file = () if file is None else tuple(_stems(file.name))
-    return tuple(dict.fromkeys((*_own_stems(slide), *of_file)))
+    return tuple(dict.fromkeys((*own_stems(slide), *of_file)))
 
 
-def _whole_name(slide: Slide) -> tuple[str, ...]:
+def whole_name(slide: Slide) -> tuple[str, ...]:
+    """Return the name of a slide, as it is compared."""
     return (unicodedata.normalize("NFC", slide.name),)
 
 
-def _own_stems(slide: Slide) -> tuple[str, ...]:
+def own_stems(slide: Slide) -> tuple[str, ...]:
+    """Return the name of a slide with and without an ending, as they are compared."""
     return tuple(_stems(slide.name))
 
 

@@ -26,8 +26,6 @@ from qupath_bridge.qupath.files.uris import (
 )
 from qupath_bridge.qupath.geojson import Tile
 from qupath_bridge.qupath.qpdata.reading import read_bytes, read_image_data
-from qupath_bridge.qupath.qpdata.splice import WRITABLE, splice_tiles
-from qupath_bridge.qupath.qpdata.writing import encode_image_data
 
 from .base import Project, check_link, file_ref, missing_data
 
@@ -94,6 +92,8 @@ class EmbeddedSource:
         add: Iterable[Tile] = (),
     ) -> None:
         """Write a copy of a data file with tiles removed and added; see :class:`Editor`."""
+        from qupath_bridge.qupath.qpdata.splice import splice_tiles
+
         if source is not None:
             content = splice_tiles(read_bytes(source), remove=remove, add=add, path=source)
         else:
@@ -109,6 +109,9 @@ class EmbeddedSource:
 
 def _new_file(slide: Slide) -> bytes:
     """Return the data of a slide that QuPath never saved."""
+    from qupath_bridge.qupath.qpdata.splice import WRITABLE
+    from qupath_bridge.qupath.qpdata.writing import encode_image_data
+
     version = slide.project.version or ""
     return encode_image_data(
         ImageData(image_type="UNSET"),

@@ -78,7 +78,7 @@ def test_plan_writes_nothing_but_the_preview(study, tmp_path, capsys):
     assert status == 0
     assert "About" in text
     drawn = sorted(set(tree_hashes(study.folder)) - set(before))
-    assert drawn == ["plan-1_slide-1.tiff.png", "plan-2_slide-2.tiff.png"]
+    assert drawn == ["plan.png"]  # one page, with both slides
     with Picture.open(tmp_path / drawn[0]) as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
     assert len(colours) > 1000
@@ -204,8 +204,8 @@ EXITS = [
     (["plan", "PROJECT", "--config", "entry.toml"], 3, "entry.toml: entry: no slide matches 'no'"),
     (["plan", "PROJECT", "--config", "entry.toml", "--tag", "x"], 3, "--tag: no slide has"),
     (["plan", "nowhere.qpproj"], 4, "nowhere.qpproj: no such file or folder. Name a .qpproj file"),
-    (["plan", "nonexist"], 4, "nonexist: no such file or folder. Name a .qpproj file, its folder"),
-    (["inspect", "."], 4, "No project found"),
+    (["plan", "nonexist"], 4, "nonexist: no such file or folder. Name a .qpproj file, a slide"),
+    (["inspect", "."], 4, "No project and no slide found"),
     (["plan", "PROJECT", "--preview", "file"], 5, ".png"),
     (["verify", "."], 5, "contains no run"),
     (["export", "PROJECT", "--out", "."], 5, "not empty"),
@@ -290,7 +290,9 @@ def test_version_and_help(capsys):
     assert call(capsys, "--version")[:2] == (0, f"qupath-bridge {qb.__version__}\n")
     status, out, _ = call(capsys, "--help")
     assert status == 0
-    for command in ("demo", "doctor", "inspect", "plan", "export", "verify", "status", "config"):
+    for command in (
+        "demo", "doctor", "inspect", "plan", "export", "verify", "report", "status", "config",
+    ):  # fmt: skip
         assert command in out
         assert call(capsys, command, "--help")[0] == 0
 

@@ -218,9 +218,6 @@ def test_slide_without_patches_among_others_is_a_warning(tmp_path, two_slides, c
     ("name", "kind"),
     [
         ("data/1/data.qpdata", "QuPath's data file of one slide"),
-        ("data/1/thumbnail.jpg", "a picture"),
-        ("slide.SVS", "a slide file"),
-        ("slide.ome.tiff", "a slide file"),
         ("a.geojson.gz", "a GeoJSON file"),
         ("project.qpproj.backup", "QuPath's backup of a project file"),
         ("export.toml", "a configuration file"),
@@ -236,6 +233,26 @@ def test_path_that_is_not_a_project_is_named_for_what_it_is(study, capsys, name,
     assert str(study.project) in errors  # the project that it may be of
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("data/1/thumbnail.jpg", "a picture"),
+        ("slide.SVS", "a slide file"),
+        ("slide.ome.tiff", "a slide file"),
+    ],
+)
+def test_slide_where_a_project_is_needed_is_named_for_what_it_is(study, capsys, name, kind):
+    path = study.project.parent / name
+    path.touch()
+    status, out, errors = call(capsys, "status", path)
+    assert (status, out) == (4, "")
+    assert f"{path}: this is {kind}" in errors
+    assert str(study.project) in errors
+    status, out, errors = call(capsys, "plan", path)  # a slide is a source, but this one is empty
+    assert (status, out) == (1, "")
+    assert str(path) in errors and "not a project" not in errors
+
+
 @pytest.mark.parametrize("command", ["inspect", "status"])
 def test_folder_inside_a_project_is_pointed_to_the_project(study, capsys, command):
     status, _, errors = call(capsys, command, study.project.parent / "data" / "1")
@@ -248,7 +265,8 @@ def test_slide_without_a_project_near_it(tmp_path, capsys):
     path.parent.mkdir(parents=True)
     path.touch()
     before = tree_hashes(tmp_path)
-    status, _, errors = call(capsys, "plan", path)
+    status, _, errors = call(capsys, "status", path)
     assert status == 4
     assert "this is a slide file, not a project. Pass the project.qpproj" in errors
+    assert "`qupath-bridge project create` makes one" in errors
     assert tree_hashes(tmp_path) == before

@@ -139,6 +139,7 @@ def test_every_option_has_one_flag_with_the_models_words():
         ("inspect", {*PLACES, "reader"}),
         ("status", set(PLACES)),
         ("verify", {"reader", "slide_map"}),
+        ("report", {"reader", "slide_map"}),
         ("clean", {"break_lock"}),
         ("doctor", {"qupath"}),
         ("write-back", {"entry", "engine", "qupath"}),
@@ -294,7 +295,7 @@ def complete(*words):
 def test_completion_of_commands_flags_and_names():
     assert complete("ex") == ["export"]
     assert complete("export", "--allow") == ["--allow-upsampling", "--allow-repair"]
-    assert complete("plan", "--tissue", "") == ["none", "saturation", "otsu"]
+    assert complete("plan", "--tissue", "") == ["none", "saturation", "otsu", "qupath", "mask"]
     assert complete("plan", "--reader", "o") == ["openslide"]
     assert complete("plan", "--rule", "m") == ["majority"]
 
@@ -544,7 +545,7 @@ def test_a_reader_that_is_named_is_the_only_one(study, tmp_path, capsys, asked, 
     monkeypatch.delattr("qupath_bridge.readers._rank")  # what auto asks
     words = [study.project, *OPTIONS, "--reader", "asked", "--preview", tmp_path / "plan.png"]
     status, result = call_json(capsys, "plan", *words)
-    assert (status, len(result["previews"])) == (0, 2)
+    assert (status, len(result["previews"])) == (0, 1)
     assert result["estimate"]["bytes"] > 0
     assert call(capsys, "export", *words, "--out", tmp_path / "out")[0] == 0
     assert call(capsys, "inspect", study.project, "--reader", "asked")[2] == ""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from qupath_bridge._version import __version__
+from qupath_bridge.cli import request
 
 
 @pytest.fixture
@@ -73,6 +74,19 @@ def test_requests_from_stdin_are_answered_one_after_the_other(started, study, tm
     assert process.wait(timeout=30) == 0
 
 
+def test_a_silent_request_says_that_it_is_alive(monkeypatch, capsys):
+    monkeypatch.setattr(request, "QUIET", 0.01)
+    events, deadline = request._Events(), time.monotonic() + 20
+    printed = ""
+    with request._watched(events):
+        while not printed and time.monotonic() < deadline:
+            time.sleep(0.01)
+            printed = capsys.readouterr().out
+
+    assert {json.dumps(json.loads(line)) for line in printed.splitlines()} == {'{"event": "alive"}'}
+    assert not events.gone.is_set()
+
+
 @pytest.fixture
 def long_export(study, tmp_path):
     """An export that takes long: one worker, and very many small patches."""
@@ -108,6 +122,51 @@ def test_a_stopped_export_says_that_it_can_be_resumed(started, study, long_expor
     assert (last["event"], last["kind"]) == ("error", "InterruptedRunError")
     assert process.returncode == 130
     assert stopped_runs(study) == ["running"]
+
+
+CHILD = """
+import sys, time
+import qupath_bridge.api.requests.exporting as exporting
+def silent(*given, **more):
+    open({started!r}, "w").close()
+    time.sleep(60)  # nothing is emitted, and no cancel is looked at
+exporting.export_run = silent
+from qupath_bridge.cli import main
+sys.exit(main(["request", "-"]))
+"""
+
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {child!r}], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, text=True)
+print(child.pid, flush=True)
+child.stdin.write({file!r} + "\\n")
+child.stdin.flush()
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks at /proc")
+def test_a_silent_export_ends_when_its_parent_was_killed(study, tmp_path):
+    """QuPath was killed with -9 while nothing was to be told."""
+    file = written(tmp_path, "one.json", command="export", project=str(study.project))
+    flag = tmp_path / "started"
+    text = PARENT.format(child=CHILD.format(started=str(flag)), file=file)
+    parent = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True)
+    with parent:
+        child = Path("/proc") / parent.stdout.readline().strip() / "stat"
+        while not flag.exists():
+            time.sleep(0.05)
+        parent.kill()
+    began = time.monotonic()
+    while child.exists() and ") Z " not in child.read_text():
+        assert time.monotonic() - began < 30
+        time.sleep(0.1)
+
+    assert time.monotonic() - began < 10
+    result = json.loads(Path(file).with_suffix(".result").read_text(encoding="utf-8"))
+    assert result["error"]["message"] == "The export was stopped; it can be resumed."
 
 
 @pytest.mark.slow

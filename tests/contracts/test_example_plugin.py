@@ -16,7 +16,7 @@ from qupath_bridge.testing.contracts.quality import QualityContract
 from qupath_bridge.testing.contracts.reader import ReaderContract, Truth
 from qupath_bridge.testing.contracts.runner import RunnerContract
 from qupath_bridge.testing.contracts.stain import StainContract
-from qupath_bridge.testing.contracts.tissue import TissueContract
+from qupath_bridge.testing.contracts.tissue import TissueContract, view_of
 from qupath_bridge.testing.slides import marker_image
 
 sys.path.append(str(Path(__file__).parents[1] / "example_plugin"))
@@ -104,12 +104,12 @@ def test_ppm_reader_knows_its_format(tmp_path):
 
 
 def test_dark_tissue_and_gain_stain_take_a_number():
-    thumbnail = np.full((1, 1, 3), 210, np.uint8)
-    assert DarkTissue()(thumbnail, None) == 1
-    assert DarkTissue("200")(thumbnail, None) == 0
+    pixels = np.full((1, 1, 3), 210, np.uint8)
+    assert DarkTissue()(view_of(pixels)).values == 1
+    assert DarkTissue("200")(view_of(pixels)).values == 0
     gain = GainStain("255")
-    profile = gain.fit(StainSample(thumbnail, np.full(3, 240.0)))
-    made, kept = gain.apply(thumbnail[None] - 10, profile, gain.standard(profile))
+    profile = gain.fit(StainSample(pixels, np.full(3, 240.0)))
+    made, kept = gain.apply(pixels[None] - 10, profile, gain.standard(profile))
     assert made.ravel().tolist() == [round(200 * 255 / 210)] * 3
     assert not kept.any()
     for factory in (DarkTissue, GainStain):

@@ -1,5 +1,13 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
 from qupath_bridge import registry
-from qupath_bridge.testing.contracts.tissue import TissueContract
+from qupath_bridge.model import ObjectType, PathObject
+from qupath_bridge.qupath.rois import make_roi
+from qupath_bridge.testing.contracts.tissue import TissueContract, view_of
 
 
 class TestOtsu(TissueContract):
@@ -10,3 +18,31 @@ class TestOtsu(TissueContract):
 class TestSaturation(TissueContract):
     def make(self):
         return registry.create("tissue", "saturation")
+
+
+class TestQuPath(TissueContract):
+    def make(self):
+        return registry.create("tissue", "qupath:Tissue")
+
+    def view(self, pixels, mpp):
+        import shapely
+
+        view = view_of(pixels, mpp)
+        right = shapely.box(view.size[0] / 2, 0, *view.size)
+        drawn = PathObject("1", ObjectType.ANNOTATION, "Tissue", roi=make_roi(right))
+        return dataclasses.replace(view, annotations=(drawn,))
+
+
+class TestMask(TissueContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path):
+        self.folder = tmp_path
+
+    def make(self):
+        return registry.create("tissue", f"mask:{self.folder}")
+
+    def view(self, pixels, mpp):
+        mask = np.zeros(pixels.shape[:2], np.uint8)
+        mask[:, mask.shape[1] // 2 :] = 255
+        Image.fromarray(mask).save(self.folder / "a.png")
+        return view_of(pixels, mpp)

@@ -47,7 +47,9 @@ class Drive {
     static Object item(String key) { items().find { it.id == 'patch-bridge-menu.' + key } }
 
     static void press(String title, KeyCode code) {
-        stage(title).scene.root.fireEvent(new KeyEvent(KeyEvent.KEY_PRESSED, '', '', code, false, false, false, false))
+        [KeyEvent.KEY_PRESSED, KeyEvent.KEY_RELEASED].each {
+            stage(title).scene.root.fireEvent(new KeyEvent(it, '', '', code, false, false, false, false))
+        }
     }
 
     static void close() { stages().findAll { it != gui().stage }.reverse()*.close() }

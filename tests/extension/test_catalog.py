@@ -1,5 +1,6 @@
 """The catalogue that QuPath's extension manager reads from the repository."""
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 import qupath_bridge as qb
 
-CATALOG = Path(__file__).parents[2] / "catalog.json"
+ROOT = Path(__file__).parents[2]
+CATALOG = ROOT / "catalog.json"
 
 READ = """
 import com.google.gson.FieldNamingPolicy
@@ -32,7 +34,9 @@ if (model == null) {
 }
 def gson = new GsonBuilder()
     .setFieldNamingPolicy(FieldNamingPolicy.LOWER_CASE_WITH_UNDERSCORES).create()
-def catalog = gson.fromJson(new File(args[0]).getText('UTF-8'), model)
+def empty = gson.fromJson(new File(args[0]).getText('UTF-8'), model)
+if (!empty.extensions()[0].releases().isEmpty()) throw new IllegalStateException('a release')
+def catalog = gson.fromJson(new File(args[1]).getText('UTF-8'), model)
 def release = catalog.extensions()[0].releases()[0]
 println "${release.name()} ${release.mainUrl()} ${release.versionRange().min()}"
 """
@@ -115,19 +119,54 @@ class Catalog(Model):
         return self
 
 
-def test_the_catalogue_has_what_the_extension_manager_needs():
-    catalog = Catalog.model_validate_json(CATALOG.read_bytes())
+@pytest.fixture(scope="module")
+def released():
+    """The catalogue with the release of this version, in a repository of this name."""
+    spec = importlib.util.spec_from_file_location("catalog", ROOT / "qupath_extension/catalog.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def make(repository="one/two", version=qb.__version__, catalog=None):
+        catalog = catalog or json.loads(CATALOG.read_bytes())
+        return module.with_release(catalog, repository, version)
+
+    return make
+
+
+def test_the_catalogue_names_no_release_before_there_is_one():
+    """Nobody knows who owns an address that is made up."""
+    (extension,) = Catalog.model_validate_json(CATALOG.read_bytes()).extensions
+    assert (extension.homepage, extension.releases) == ("https://github.com", [])
+
+
+def test_a_release_has_what_the_extension_manager_needs(released):
+    catalog = Catalog.model_validate_json(json.dumps(released()))
     (extension,) = catalog.extensions
-    release = extension.releases[0]
-    assert release.name == f"v{qb.__version__}"
+    (release,) = extension.releases
     jar = f"qupath-extension-patch-bridge-{qb.__version__}.jar"
+    assert release.name == f"v{qb.__version__}"
+    assert extension.homepage == "https://github.com/one/two"
     assert release.main_url == f"{extension.homepage}/releases/download/{release.name}/{jar}"
     assert release.version_range.min == "v0.5.0"
 
 
-def change(value, *path):
-    """Return the catalogue's JSON with another value in one place."""
-    catalog = json.loads(CATALOG.read_bytes())
+def test_releases_are_listed_once_and_the_newest_first(released):
+    catalog = released(version="0.1.0")
+    for version in ("0.2.0", "0.2.0"):
+        catalog = released("other/place", version, catalog)
+    (extension,) = Catalog.model_validate_json(json.dumps(catalog)).extensions
+    assert [each.name for each in extension.releases] == ["v0.2.0", "v0.1.0"]
+    assert [each.main_url.split("/")[3] for each in extension.releases] == ["other", "one"]
+
+
+@pytest.mark.parametrize("name", ["", "one", "one/two/three", "https://github.com/one/two"])
+def test_a_repository_has_an_owner_and_a_name(released, name):
+    with pytest.raises(ValueError, match="OWNER/NAME"):
+        released(name)
+
+
+def change(catalog, value, *path):
+    """Return JSON of a catalogue with another value in one place."""
     inner = catalog
     for key in path[:-1]:
         inner = inner[key]
@@ -148,18 +187,19 @@ def change(value, *path):
     ],
     ids=lambda each: str(each[-1]) if isinstance(each, list) else None,
 )
-def test_a_wrong_catalogue_is_refused(value, path):
+def test_a_wrong_catalogue_is_refused(released, value, path):
     with pytest.raises(ValidationError):
-        Catalog.model_validate_json(change(value, *path))
+        Catalog.model_validate_json(change(json.loads(json.dumps(released())), value, *path))
 
 
 @pytest.mark.qupath
-def test_qupaths_extension_manager_reads_the_catalogue(installation, tmp_path):
+def test_qupaths_extension_manager_reads_the_catalogue(installation, released, tmp_path):
     script = tmp_path / "read.groovy"
     script.write_text(READ)
-    said = installation.groovy(script, [CATALOG]).split()
+    place = tmp_path / "catalog.json"
+    place.write_text(json.dumps(released()), encoding="utf-8")
+    said = installation.groovy(script, [CATALOG, place]).split()
     if said == ["none"]:
         pytest.skip("QuPath without extension manager")
-    catalog = json.loads(CATALOG.read_bytes())
-    release = catalog["extensions"][0]["releases"][0]
+    (release,) = released()["extensions"][0]["releases"]
     assert said == [release["name"], release["main_url"], release["version_range"]["min"]]

@@ -2,11 +2,7 @@
 
 import gzip
 import json
-import shutil
-import stat
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -15,145 +11,21 @@ from qupath_bridge.errors import InterruptedRunError
 from qupath_bridge.outputs.index import list_partitions, read_partition
 from qupath_bridge.patches.ids import TILE_ID_BEGINNING
 from qupath_bridge.stores.local import LocalStore
-from tests.support.qupath_window import QuPathWindow
+from tests.support.bridge_window import (
+    classes,
+    clear,
+    drawn,
+    export,
+    labels_in_order,
+    open_export,
+    planned,
+    show_tiles,
+)
 
 pytestmark = [pytest.mark.qupath, pytest.mark.xdist_group("qupath window")]
 
-ROOT = Path(__file__).parents[2]
-IMAGE = "CMU-1-Small-Region.svs"
 CONFIG = qb.ExportConfig(size=128, mpp=0.5)
 REVIEW = "Review patches"
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A copy of the example, in a folder with a name that breaks what can break."""
-    folder = tmp_path_factory.mktemp("Müller, 组织 & co")
-    return Path(shutil.copytree(ROOT / "example_projects" / "skin", folder / "a project"))
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory):
-    """A Python that has this qupath_bridge."""
-    program = tmp_path_factory.mktemp("an environment") / "python"
-    program.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "$@"\n')
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    return program
-
-
-@pytest.fixture(scope="module")
-def window(installation, extension_jar, project, python, tmp_path_factory):
-    if shutil.which("Xvfb") is None:
-        pytest.skip("no Xvfb")
-    folder = tmp_path_factory.mktemp("qupath")
-    environ = {"QUPATH_BRIDGE_HOME": str(folder / "bridge")}
-    (folder / "bridge").mkdir()
-    found = installation.installation
-    window = QuPathWindow(found, extension_jar, project / "project.qpproj", IMAGE, folder, environ)
-    window.python = python
-    window.set_up = folder / "bridge" / "setup.json"
-    yield window
-    window.close()
-
-
-@pytest.fixture
-def desk(window):
-    """The window with a Python that is set up, no tiles, and nothing open beside it."""
-    text = json.dumps({"python": str(window.python), "version": qb.__version__})
-    window.set_up.write_text(text, encoding="utf-8")
-    clear(window)
-    yield window
-    clear(window)
-
-
-def clear(window):
-    window.run(
-        """
-        fx { close() }
-        def hierarchy = gui().imageData.hierarchy
-        fx { hierarchy.removeObjects(hierarchy.tileObjects, true) }
-        true"""
-    )
-
-
-@pytest.fixture
-def exported(desk):
-    """The window after an export of patches of 128 pixels; the id of the run and its folder."""
-    open_export(desk)
-    out = export(desk)
-    desk.run("fx { close() }; true")
-    return out
-
-
-def open_export(window, size=128):
-    window.run(
-        f"""
-        fx {{ item('export').fire() }}
-        until(60) {{ node('total')?.text?.contains('patches') }}
-        fx {{ node('size').text = '{size}' }}
-        until(60) {{ node('total').opacity < 1 }}
-        until(60) {{ node('total').opacity == 1 }}"""
-    )
-
-
-def export(window):
-    """Press Export, wait for the end, and return the folder of the patches."""
-    folder = window.run(
-        """
-        def folder = fx { node('out').text }
-        fx { node('export').fire() }
-        until(120) { node('show').visible }
-        folder"""
-    )
-    return Path(folder)
-
-
-def show_tiles(window):
-    window.run(
-        """
-        fx { item('show').fire() }
-        until(60) { node('run-action') != null && !node('run-action').disable }
-        fx { node('run-action').fire() }
-        until(60) { gui().imageData.hierarchy.tileObjects }
-        fx { close() }
-        true"""
-    )
-
-
-def drawn(window):
-    """Return the boxes of the preview, as Python's plan has them, with their labels."""
-    boxes = window.run(
-        """
-        def overlay = gui().viewer.customOverlayLayers.find {
-            it.class.simpleName == 'PatchOverlay' }
-        def field = overlay.class.getDeclaredField('boxes'); field.accessible = true
-        def boxes = field.get(overlay), found = []
-        def add = { x, y, w, h, label -> found << [x, y, w, h, boxes.labels()[label]] }
-        boxes.visit(0, 0, 1e6, 1e6, add.asType(Class.forName(
-            'qupath.ext.patchbridge.export.PatchBoxes$Visitor', true, overlay.class.classLoader)))
-        found"""
-    )
-    return sorted((*map(int, box), label) for *box, label in boxes)
-
-
-def planned(project, config):
-    """Return what the library plans: boxes with their labels."""
-    with qb.open_project(project / "project.qpproj", engine="embedded") as opened:
-        plan = qb.plan(opened.slides[0], config)
-    table = plan.table
-    return sorted(
-        (*map(int, table.boxes[row]), table.labels_of(row)[0]) for row in range(len(table))
-    )
-
-
-def classes(window):
-    """Return the number of tiles by class and mark."""
-    found = window.run(
-        """
-        gui().imageData.hierarchy.tileObjects.collect {
-            [it.pathClass.toString(), it.measurementList.get('qb: reviewed') == 1] }"""
-    )
-    return Counter((name, mark) for name, mark in found)
 
 
 def test_the_menu_is_in_place(desk):
@@ -202,7 +74,10 @@ def test_set_up_takes_a_python_and_keeps_it(desk):
         until(90) {{ node('state').text.startsWith('Ready') ? node('state').text : null }}"""
     )
     desk.shot("set-up")
-    assert said == f"Ready: qupath-bridge {qb.__version__} in {desk.python}"
+    assert said.splitlines() == [
+        f"Ready: qupath-bridge {qb.__version__} in {desk.python}",
+        "You can close this window.",
+    ]
     kept = json.loads(desk.set_up.read_text(encoding="utf-8"))
     assert kept == {"python": str(desk.python), "version": qb.__version__}
 
@@ -230,19 +105,22 @@ def test_the_preview_follows_classes_and_annotations(desk, project):
     assert drawn(desk) == planned(project, CONFIG.replace(exclude=["Keratin"]))
     labels = {label for *_, label in drawn(desk)}
     assert "Keratin" not in labels and "Stroma" in labels
-    desk.run(
+    counts = desk.run(
         """
-        def hierarchy = gui().imageData.hierarchy
+        def hierarchy = gui().imageData.hierarchy, counts
         stroma = hierarchy.annotationObjects.findAll { it.pathClass?.toString() == 'Stroma' }
         fx { hierarchy.removeObjects(stroma, true) }
         try {
             until(30) {
                 !node('labels').children.any { it.hasProperty('text') && it.text == 'Stroma' } }
+            counts = fx { node('classes').children*.text }
         } finally {
             fx { hierarchy.addObjects(stroma) }
         }
-        true"""
+        counts"""
     )
+    assert "Stroma (0)" in counts
+    assert "Stroma (0)" not in desk.run("fx { node('classes').children*.text }")
     assert desk.run("fx { node('size').text = 'x'; node('export').disable }")
 
 
@@ -322,19 +200,6 @@ def test_keys_of_the_review_give_classes_and_marks(exported, desk):
     assert not desk.run("gui().overlayOptions.fillDetections")
     desk.run("fx { close() }; true")
     assert desk.run("gui().overlayOptions.fillDetections")
-
-
-def labels_in_order(window, before):
-    """Return the rule's labels of the first three patches, as one reads."""
-    return window.run(
-        """
-        def tiles = gui().imageData.hierarchy.tileObjects.sort(false) { a, b ->
-            a.ROI.boundsY <=> b.ROI.boundsY ?: a.ROI.boundsX <=> b.ROI.boundsX }
-        tiles.take(3).collect { tile ->
-            tile.measurements.findAll { it.key.startsWith('qb: ') && !(it.key in
-                ['qb: label share', 'qb: margin', 'qb: reviewed']) }
-                .max { it.value }.key.substring(4) }"""
-    )
 
 
 def test_annotations_that_are_not_saved_are_asked_for(desk, project):

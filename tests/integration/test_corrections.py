@@ -1,6 +1,7 @@
 """Corrections through a project: found in QuPath's data, kept in files, protected, undone."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from qupath_bridge.patches.corrections import to_lines
 from qupath_bridge.roundtrip.collecting import examine, keep
 from qupath_bridge.roundtrip.corrections import collect_corrections
 from qupath_bridge.roundtrip.runs import ProjectRuns
+from qupath_bridge.sources import corrections as module
 from qupath_bridge.sources.corrections import read_corrections
 from qupath_bridge.testing.projects import tree_hashes
 
@@ -133,6 +135,58 @@ def test_a_project_that_cannot_be_written(study):
     before = tree_hashes(study.folder)
     assert collect(study)[0].collected == 0
     assert tree_hashes(study.folder) == before
+
+
+@pytest.fixture
+def beside_two(study, tmp_path):
+    """A run over two projects; one was corrected, and can take nothing new any more."""
+    other = tmp_path / "other"
+    shutil.copytree(study.project.parent, other)
+    place = other / study.project.name
+    run = qb.export([study.project, place], tmp_path / "both", FINE)
+    done = qb.write_back(place, run.run_id, engine="embedded", force=True)
+    assert not done.failed
+    return replace(study, folder=tmp_path, project=place), run.run_id
+
+
+@pytest.mark.parametrize("use", ["plan", "export", "update", "status"])
+def test_what_is_beside_the_patches_of_several_projects_is_used(beside_two, study, tmp_path, use):
+    """Everything that plans looks where collecting has put it."""
+    corrected, run_id = beside_two
+    tiles = say(corrected, run_id, {3: "Necrosis"}, entry_id="1")
+    bridge(corrected, "corrections").write_bytes(b"in the way")
+    (found,) = collect(corrected)
+    assert found.collected == 1
+    assert (tmp_path / "both" / "provenance" / "other" / "corrections" / "1").is_dir()
+
+    if use == "plan":
+        (plan, _) = qb.plan(corrected.project, FINE)
+        assert plan.corrections.corrected == 1
+    elif use == "status":
+        (run,) = qb.status(corrected.project)
+        assert run.entries[0].label_changed == (tiles[3].name,)
+    else:
+        places = {"export": ("new", {}), "update": ("both", {"update": True})}
+        out, options = places[use]
+        run = qb.export([study.project, corrected.project], tmp_path / out, FINE, **options)
+        assert run.correction_counts()["corrected"] == 1
+
+
+def test_an_export_reads_each_correction_once(study, monkeypatch, tmp_path):
+    run_id = export(study)
+    write(study, run_id)
+    say(study, run_id, {3: "Necrosis"})
+    collect(study)
+    say(study, run_id, {4: "Fat"})
+    read = []
+    real = module._read
+    monkeypatch.setattr(module, "_read", lambda path, entry: read.append(path) or real(path, entry))
+
+    run = qb.export(study.project, tmp_path / "again", CONFIG, provenance=False)
+
+    assert run.correction_counts()["corrected"] == 2
+    assert len(read) == 1
+    assert len(stored(study)) == 2
 
 
 def test_a_slide_that_cannot_be_looked_at_does_not_stop_the_others(study):
@@ -280,6 +334,50 @@ def test_an_image_of_which_all_tiles_have_fresh_ids(study):
     assert (found.collected, found.number("corrected")) == (1, 1)
 
 
+def test_tiles_that_are_missing_among_those_dragged_in_are_counted(study, capsys):
+    """No event says that they were there."""
+    run_id = export(study)
+    tiles = tiles_of(study, run_id)
+    change_in_qupath(study, add=tiles[2:])
+    assert main(["status", str(study.project)]) == 0
+    assert re.search(
+        r"slide 1.tiff \(entry 1\): 2 patches of the run of [^()]+ \([^()]+\) have no tile\.",
+        capsys.readouterr().out,
+    )
+    (found,) = collect(study)
+    assert (found.collected, found.number("rejected")) == (0, 0)
+    # From now on it is known what was there.
+    assert collect(study) == ()
+    change_in_qupath(study, remove={tiles[3].id})
+    (found,) = collect(study)
+    assert (found.number("rejected"), found.messages) == (1, ())
+
+
+def test_what_two_people_say_about_a_patch_is_kept_of_both(study):
+    """Enter on a tile that has the mark of the review panel already."""
+    run_id = export(study)
+    write(study, run_id)
+    tile = tiles_of(study, run_id)[3]
+    words = {}
+    for who in ("Ann", "Bob"):
+        words[f"qb.said {who}"] = tile.class_path
+        marked = tile._replace(
+            measurements={**tile.measurements, "qb: reviewed": 1.0},
+            metadata={**tile.metadata, **words},
+        )
+        change_in_qupath(study, remove={tile.id}, add=[marked])
+        (found,) = collect(study, reviewer="Cid")
+        assert found.collected == 1
+    assert [(c.kind, c.reviewer) for c in stored(study)] == [
+        ("confirmed", "Ann"), ("confirmed", "Bob"),
+    ]  # fmt: skip
+    (agreement,) = qb.corrections(study.project).agreement
+    assert (agreement.reviewers, agreement.patches) == (("Ann", "Bob"), 1)
+    before = tree_hashes(study.folder)
+    assert collect(study, reviewer="Cid")[0].collected == 0
+    assert tree_hashes(study.folder) == before
+
+
 # --- accidents -----------------------------------------------------------------------------------
 
 
@@ -355,7 +453,8 @@ def test_an_import_that_was_never_saved(study):
     before = tree_hashes(study.folder)
     found = collect(study)
     assert [(each.collected, each.unsure) for each in found] == [(0, ())]
-    assert f"Run {second} was put in" in found[0].messages[0]
+    (message,) = found[0].messages
+    assert "(60 px, full resolution, edge pad, min share 0.4), which were shown" in message
     assert tree_hashes(study.folder) == before
 
 

@@ -27,6 +27,9 @@ from tests.support.qupath_scripts import (
 )  # fmt: skip
 from tests.support.run_folders import record_tiles
 
+# Many start QuPath several times, on machines that may be busy.
+pytestmark = pytest.mark.timeout(900)
+
 ALL = (CHECK, COLLECT, EXPORT, IMPORT, REMOVE)
 
 TYPE_CHECK = """
@@ -200,7 +203,7 @@ def test_the_import_touches_our_tiles_only(qupath, study, tmp_path):
     others, tiles = objects(study)
     assert others[: len(before[0])] == before[0]
     assert {i for i in tiles if i.startswith("9e0725bf")} == set(named(second))
-    with qb.open_project(study.project) as project:
+    with qb.open_project(study.project, engine="embedded") as project:
         assert project["1"].metadata["qupath_bridge.run"] == second.name
         assert "qupath_bridge.run" not in project["2"].metadata
 
@@ -350,11 +353,11 @@ def test_removing_a_run_brings_the_tiles_before_it_back(qupath, study):
 
     assert f"of {second.name}" in output
     assert objects(study) == (drawn, of_first)
-    with qb.open_project(study.project) as project:
+    with qb.open_project(study.project, engine="embedded") as project:
         assert project["1"].metadata["qupath_bridge.run"] == first.name
     qupath.script(REMOVE, study.project, "allRuns=true", save=True)
     assert objects(study) == (drawn, {})
-    with qb.open_project(study.project) as project:
+    with qb.open_project(study.project, engine="embedded") as project:
         assert "qupath_bridge.run" not in project["1"].metadata
     done = qupath.run(REMOVE, study.project, save=True)
     assert "slide 1.tiff shows no patches" in done.last_line

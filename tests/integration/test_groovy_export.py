@@ -22,7 +22,8 @@ from tests.support.qupath_scripts import (
     write_program,
 )
 
-pytestmark = [pytest.mark.qupath, pytest.mark.slow]
+# Each starts QuPath several times, on machines that may be busy.
+pytestmark = [pytest.mark.qupath, pytest.mark.slow, pytest.mark.timeout(900)]
 
 WITHOUT_SIGNALS = pytest.mark.skipif(
     sys.platform == "win32", reason="a script cannot be a program on Windows"
@@ -304,14 +305,14 @@ def test_a_stopped_export_leaves_no_process_whatever_it_prints(qupath, study, tm
 
 
 SLOW = """
-import os, sys, time
+import os, signal, sys, time
 import qupath_bridge.pipeline.task as task
 real = task.process_slide
 def slow(job, **more):
     if job.entry_id == "2":
         with open({pid!r}, "w") as file:
             file.write(str(os.getpid()))
-        time.sleep(10)
+        {then}
     return real(job, **more)
 task.process_slide = slow
 import qupath_bridge.runners.threads as threads
@@ -322,29 +323,70 @@ sys.exit(main(sys.argv[4:]))
 """
 
 
-@WITHOUT_SIGNALS
-def test_a_stopped_export_is_resumed(qupath, study, tmp_path):
-    """Killed in the middle, after ten seconds without a word."""
-    program, pid = tmp_path / "python slow", tmp_path / "pid"
-    inner = tmp_path / "slow.py"
-    inner.write_text(SLOW.format(pid=str(pid)), encoding="utf-8")
-    text = qupath.python.read_text("utf-8").partition("\n")[2]
-    write_program(program, text.replace("*sys.argv[1:]", f"{str(inner)!r}, *sys.argv"))
-    arguments = ("size=50", "workers=1", "allImages=true")
+@pytest.fixture
+def slow(qupath, tmp_path):
+    """A function that makes a Python to which something happens at the second image."""
 
-    done = qupath.run(
-        qupath.written("interrupt", INTERRUPT), study.project, EXPORT, pid, *arguments,
-        environment={"QUPATH_BRIDGE_PYTHON": str(program)},
-    )  # fmt: skip
-    assert "stopped" in done.out.splitlines(), done.out + done.err
+    def make(then):
+        program, inner = tmp_path / "python slow", tmp_path / "slow.py"
+        inner.write_text(SLOW.format(pid=str(tmp_path / "pid"), then=then), encoding="utf-8")
+        text = qupath.python.read_text("utf-8").partition("\n")[2]
+        write_program(program, text.replace("*sys.argv[1:]", f"{str(inner)!r}, *sys.argv"))
+        return {"QUPATH_BRIDGE_PYTHON": str(program)}
+
+    return make
+
+
+ALL_OF_50 = ("size=50", "workers=1", "allImages=true")
+
+
+def resume(qupath, study):
+    """Resume an export that ended with the first image, and compare it with an undisturbed one."""
     (out,) = outputs(study)
     assert json.loads((out / "run.json").read_text("utf-8"))["state"] == "running"
 
-    output = qupath.script(EXPORT, study.project, *arguments, "resume=yes")
+    output = qupath.script(EXPORT, study.project, *ALL_OF_50, "resume=yes")
 
     assert f"An export was stopped: 1 of 2 images are done in {out}. It is resumed." in output
     assert outputs(study) == [out]
     assert plain(rows(out)) == expected_rows(study, "--size", "50")
+
+
+@WITHOUT_SIGNALS
+def test_a_stopped_export_is_resumed(qupath, study, tmp_path, slow):
+    done = qupath.run(
+        qupath.written("interrupt", INTERRUPT), study.project, EXPORT, tmp_path / "pid",
+        *ALL_OF_50, environment=slow("time.sleep(10)"),
+    )  # fmt: skip
+    assert "stopped" in done.out.splitlines(), done.out + done.err
+
+    resume(qupath, study)
+
+
+@WITHOUT_SIGNALS
+def test_an_export_of_which_python_is_killed_is_resumed(qupath, study, slow):
+    program = slow("os.kill(os.getpid(), signal.SIGKILL)")
+    done = qupath.run(EXPORT, study.project, *ALL_OF_50, environment=program)
+
+    assert done.status == 1
+    assert done.last_line == (
+        "qupath-bridge: slide 1.tiff: qupath-bridge ended without an answer; the details say why. "
+        "An export can be resumed."
+    )
+    assert result(study, "export_patches")["ok"] is False
+
+    resume(qupath, study)
+
+
+@WITHOUT_SIGNALS
+def test_ten_seconds_without_a_word_are_no_fault(qupath, study, slow):
+    qupath.script(EXPORT, study.project, *ALL_OF_50, environment=slow("time.sleep(10)"))
+
+    (out,) = outputs(study)
+    assert plain(rows(out)) == expected_rows(study, "--size", "50")
+    assert {i: each["ok"] for i, each in results(study, "export_patches").items()} == {
+        "1": True, "2": True,
+    }  # fmt: skip
 
 
 def test_a_project_that_cannot_be_written_is_named(qupath, study):

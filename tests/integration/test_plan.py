@@ -191,7 +191,7 @@ def test_tissue(tmp_path):
     for threshold, patches in (("0.66", 8), (0.67, 0)):  # the saturation is 1 - 60 / 180
         config = qb.ExportConfig(size=100, tissue="saturation", tissue_threshold=threshold)
         assert len(qb.plan(half, config)) == patches
-    with pytest.raises(ConfigError, match="otsu has its own threshold"):
+    with pytest.raises(ConfigError, match="tissue = otsu takes no tissue_threshold"):
         qb.ExportConfig(tissue="otsu", tissue_threshold=0.3)
 
 
@@ -221,9 +221,10 @@ def test_saturation_keeps_the_patches_of_a_real_slide():
             name: qb.plan(project.slides[0], qb.ExportConfig(size=128, mpp=0.5, tissue=name))
             for name in ("none", "saturation", "otsu")
         }
-    assert len(plans["none"]) == 111
     # All but a few in loose stroma, which is glass by more than a half.
-    assert len(plans["saturation"]) == len(plans["otsu"]) == 100
+    assert {name: len(plan) for name, plan in plans.items()} == {
+        "none": 111, "saturation": 103, "otsu": 107
+    }  # fmt: skip
 
 
 def test_counts_and_estimate(two_slides, draw):

@@ -105,3 +105,20 @@ os._exit(7)
         assert output.holder().run_id == "NEXT"
         output.sweep()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    """The lock is the first file: who exports knows nothing of it."""
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with (
+        pytest.raises(OutputError) as caught,
+        open_output(tmp_path / "out", "folder").lock("RUN"),
+    ):
+        pass
+    place = tmp_path / "out"
+    assert caught.value.message == f"Nothing can be written to {place}: Permission denied."
+    assert "choose another folder" in caught.value.hint

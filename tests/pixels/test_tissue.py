@@ -7,17 +7,19 @@ from hypothesis import strategies as st
 
 from qupath_bridge import registry
 from qupath_bridge.errors import UsageError
+from qupath_bridge.pixels.base import TissueMap
 from qupath_bridge.pixels.tissue import (
+    BRIGHT,
     DARK,
-    OtsuTissue,
-    SaturationTissue,
+    TissueShares,
     find_tissue,
     otsu_threshold,
     saturation,
     stain_saturation,
-    tissue_probabilities,
     tissue_shares,
 )
+from qupath_bridge.pixels.tissue.by_color import OtsuTissue, SaturationTissue
+from qupath_bridge.testing.contracts.tissue import view_of
 
 RNG = np.random.default_rng(8)
 NOISE = RNG.integers(0, 256, (31, 43, 3), dtype=np.uint8)
@@ -44,15 +46,19 @@ def test_otsu_is_the_best_of_all_thresholds(numbers):
     assert between(values, otsu_threshold(values)) == pytest.approx(best)
 
 
-def otsu(thumbnail):
-    return find_tissue(tissue_probabilities(thumbnail, OtsuTissue()))
+METHODS = [OtsuTissue(), SaturationTissue()]
 
 
-def test_otsu_of_one_colour_is_glass_or_tissue_as_a_whole():
-    grey = otsu(np.full((9, 9, 3), 244, np.uint8))
+def find(pixels, method=None, threshold=None, mpp=10.0):
+    return find_tissue(method or OtsuTissue(), view_of(pixels, mpp), threshold)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_colour_is_glass_or_tissue_as_a_whole(method):
+    grey = find(np.full((9, 9, 3), 244, np.uint8), method)
     assert not grey.mask.any()
     assert grey.note is None
-    pink = otsu(np.full((9, 9, 3), (240, 150, 200), np.uint8))
+    pink = find(np.full((15, 15, 3), (240, 150, 200), np.uint8), method)
     assert pink.mask.all()
     assert "No glass is found" in pink.note
 
@@ -64,16 +70,17 @@ def edge_to_edge():
     return thumbnail
 
 
-def test_otsu_keeps_tissue_that_reaches_from_edge_to_edge():
-    found = otsu(edge_to_edge())
+@pytest.mark.parametrize("method", METHODS)
+def test_tissue_that_reaches_from_edge_to_edge_is_kept(method):
+    found = find(edge_to_edge(), method)
     assert found.mask.all()
     assert "No glass is found" in found.note
 
 
-def test_otsu_without_glass_still_spares_a_speck_of_it():
+def test_without_glass_a_speck_of_it_is_still_spared():
     thumbnail = edge_to_edge()
     thumbnail[:2, :2] = 245
-    found = otsu(thumbnail)
+    found = find(thumbnail, SaturationTissue())
     assert found.mask.sum() == 40 * 60 - 4
     assert "No glass is found" in found.note
 
@@ -86,15 +93,32 @@ def test_noisy_black_around_a_scan_is_no_tissue(middle):
     thumbnail[40:80, 40:100] = middle
     assert saturation(thumbnail)[:40].max() == 1
     assert stain_saturation(thumbnail)[:40].max() == 0
-    mask = otsu(thumbnail).mask
-    inside = np.zeros(mask.shape, bool)
+    inside = np.zeros(thumbnail.shape[:2], bool)
     inside[40:80, 40:100] = saturation(middle) > 0.1
-    np.testing.assert_array_equal(mask, inside)
+    np.testing.assert_array_equal(find(thumbnail, SaturationTissue()).mask, inside)
+    smoothed = find(thumbnail).mask
+    assert (smoothed ^ inside).sum() <= 3 * 300  # two pixels and less along its edge
+    assert not smoothed[:36].any()
 
 
 def test_dark_stain_is_tissue():
-    assert stain_saturation(np.array([[DARK, 10, 30]], np.uint8)) == [0.8]
+    assert stain_saturation(np.array([[DARK, 10, 30]], np.uint8)) == [np.float32(0.8)]
     assert stain_saturation(np.array([[DARK - 1, 10, 30]], np.uint8)) == [0]
+
+
+def test_bright_glass_with_a_tint_is_not_tissue():
+    assert stain_saturation(np.array([[255, BRIGHT, 240]], np.uint8)) == [0]
+    expected = (255 - BRIGHT + 1) / 255
+    assert stain_saturation(np.array([[255, BRIGHT - 1, 240]], np.uint8)) == pytest.approx(expected)
+
+
+def test_saturation_is_the_same_in_strips(monkeypatch):
+    whole = stain_saturation(NOISE)
+    monkeypatch.setattr("qupath_bridge.pixels.tissue.color._STRIP", 100)
+    np.testing.assert_array_equal(stain_saturation(NOISE), whole)
+    dark_or_bright = (NOISE.max(axis=2) < DARK) | (NOISE.min(axis=2) >= BRIGHT)
+    expected = np.where(dark_or_bright, 0, saturation(NOISE))
+    np.testing.assert_allclose(whole, expected, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +128,9 @@ def test_tissue_is_what_is_above_the_threshold(threshold, share):
     thumbnail = np.full((40, 80, 3), 245, np.uint8)
     thumbnail[:, 20:40] = (200, 150, 180)
     thumbnail[:, 40:] = (200, 100, 160)
-    found = find_tissue(tissue_probabilities(thumbnail, SaturationTissue()), threshold)
+    found = find(thumbnail, SaturationTissue(), threshold)
     assert found.note is None
+    assert found.threshold == threshold
     assert found.mask.mean() == share
 
 
@@ -115,32 +140,67 @@ def two_halves():
     return thumbnail
 
 
-@pytest.mark.parametrize("method", [OtsuTissue(), SaturationTissue()])
-def test_shares_of_two_halves(method):
+def test_shares_of_two_halves():
     boxes = np.array(
         [
             [0, 0, 300, 100],  # blank
             [300, 0, 300, 100],  # tissue
             [200, 0, 200, 400],  # half
-            [297, 5, 10, 10],  # edge inside a thumbnail pixel
+            [297, 5, 10, 10],  # edge inside a pixel of the map
             [500, 300, 400, 400],  # across the corner
             [-100, -100, 50, 50],  # outside
             [700, 0, 50, 50],
         ]
     )
-    values = tissue_probabilities(two_halves(), method)
-    mask = find_tissue(values).mask
+    mask = find(two_halves(), SaturationTissue()).mask
     expected = np.array([0, 1, 0.5, 0.7, 1, 0, 0])
     found = tissue_shares(mask, (0.1, 0.1), boxes)
     np.testing.assert_allclose(found, expected, atol=1e-12)
     np.testing.assert_array_equal(found, tissue_shares(mask, 0.1, boxes))
-    np.testing.assert_allclose(tissue_shares(values, 0.1, boxes), expected * 0.5, atol=1e-12)
+    again = TissueShares(mask, 0.1)
+    np.testing.assert_array_equal(again(boxes), found)
+    np.testing.assert_array_equal(again(boxes[::-1]), found[::-1])
+    halves = tissue_shares(mask * 0.5, 0.1, boxes)
+    np.testing.assert_allclose(halves, expected * 0.5, atol=1e-12)
 
 
 def test_axes_have_their_own_scale():
     boxes = np.array([[290, 0, 20, 800]])
-    found = tissue_shares(otsu(two_halves()).mask, (0.1, 0.05), boxes)
+    found = tissue_shares(find(two_halves(), SaturationTissue()).mask, (0.1, 0.05), boxes)
     np.testing.assert_allclose(found, 0.5)
+
+
+def spotted(side):
+    """Glass with a piece of tissue that has holes, and pieces of its own; sides in pixels."""
+    pixels = np.full((300, 300, 3), 245, np.uint8)
+    pink = (200, 100, 160)
+    pixels[40:200, 40:200] = pink
+    pixels[80 : 80 + side, 80 : 80 + side] = 245
+    pixels[250 : 250 + side, 250 : 250 + side] = pink
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("mpp", "side", "hole", "piece"),
+    [
+        (10.0, 8, False, False),  # 80 um: both are small
+        (10.0, 14, False, True),  # 140 um: a piece of 19,600 um2, and a hole below 25,000
+        (10.0, 24, True, True),  # 240 um
+        (5.0, 24, False, True),  # the same pixels are 120 um here
+        (2.5, 24, False, False),  # and 60 um here
+        (None, 24, True, True),  # a pixel of unknown size counts as 10 um
+        (None, 8, False, False),
+    ],
+)
+def test_otsu_drops_specks_and_fills_holes_by_their_area(mpp, side, hole, piece):
+    mask = find(spotted(side), mpp=mpp).mask
+    middle = side // 2
+    assert mask[60, 60]
+    assert mask[80 + middle, 80 + middle] == (not hole)
+    assert mask[250 + middle, 250 + middle] == piece
+    raw = find(spotted(side), SaturationTissue(), mpp=mpp).mask
+    assert not raw[80 + middle, 80 + middle]
+    assert raw[250 + middle, 250 + middle]
 
 
 @settings(max_examples=60, deadline=None)
@@ -151,7 +211,7 @@ def test_axes_have_their_own_scale():
 )
 def test_shares_equal_a_plain_sum(box):
     x, y, w, h = box
-    scale = 1 / 3  # three QuPath pixels a thumbnail pixel: count them one by one
+    scale = 1 / 3  # three QuPath pixels per pixel of the map: count them one by one
     values = saturation(NOISE).repeat(3, axis=0).repeat(3, axis=1)
     part = values[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
     found = tissue_shares(saturation(NOISE), (scale, scale), np.array([box]))
@@ -171,26 +231,42 @@ def test_tissue_methods_come_from_the_registry(name):
         registry.create("tissue", "magic")
 
 
-def test_tissue_methods_are_told_the_pixel_size():
-    seen = []
+class Foreign:
+    """A method that returns what it is given."""
 
-    def method(thumbnail, mpp):
-        seen.append(mpp)
-        return np.zeros(thumbnail.shape[:2])
+    def __init__(self, values, threshold=0.5):
+        self.values, self.threshold = values, threshold
 
-    for mpp in (8.0, None):
-        tissue_probabilities(NOISE, method, mpp)
-    assert seen == [8.0, None]
+    def __call__(self, view):
+        return TissueMap(self.values)
 
 
 @pytest.mark.parametrize(
-    ("returned", "message"),
+    ("returned", "threshold", "message"),
     [
-        (np.zeros((43, 31)), r"shape \(43, 31\) for a thumbnail of shape \(31, 43\)"),
-        (np.full((31, 43), 1.01), "outside 0 to 1"),
-        (np.full((31, 43), np.nan), "outside 0 to 1"),
+        (np.zeros((43, 31)), 0.5, r"shape \(43, 31\), not \(31, 43\)"),
+        (np.zeros((31, 43, 1)), 0.5, r"shape \(31, 43, 1\), not"),
+        (np.full((31, 43), 1.01), 0.5, "outside 0 to 1"),
+        (np.full((31, 43), np.nan), 0.5, "outside 0 to 1"),
+        (np.zeros((31, 43), bool), 0.5, "has to return probabilities"),
+        (np.zeros((31, 43)), None, "has to return a mask"),
     ],
 )
-def test_tissue_maps_that_are_not_probabilities_are_refused(returned, message):
+def test_maps_that_break_the_protocol_are_refused(returned, threshold, message):
     with pytest.raises(UsageError, match=message):
-        tissue_probabilities(NOISE, lambda thumbnail, mpp: returned)
+        find_tissue(Foreign(returned, threshold), view_of(NOISE))
+
+
+def test_a_threshold_takes_the_place_of_the_methods_own():
+    values = np.linspace(0, 1, 31 * 43).reshape(31, 43)
+    own = find_tissue(Foreign(values, 0.7), view_of(NOISE))
+    assert (own.threshold, own.mask.sum()) == (0.7, (values > 0.7).sum())
+    other = find_tissue(Foreign(values, 0.7), view_of(NOISE), 0.2)
+    assert (other.threshold, other.mask.sum()) == (0.2, (values > 0.2).sum())
+    with pytest.raises(UsageError, match="takes no threshold"):
+        find_tissue(Foreign(values > 0.5, None), view_of(NOISE), 0.2)
+
+
+def test_a_mask_may_have_a_resolution_of_its_own():
+    mask = np.ones((62, 86), bool)
+    assert find_tissue(Foreign(mask, None), view_of(NOISE)).mask.shape == (62, 86)

@@ -7,7 +7,11 @@ import pytest
 import shapely
 
 from qupath_bridge.model import LabelRule, ObjectType, PathObject, Plane, Roi, RoiKind
-from qupath_bridge.patches.corrections import Correction
+from qupath_bridge.patches.corrections import (
+    Correction,
+    latest_by_reviewer,
+    latest_corrections,
+)
 from qupath_bridge.patches.ids import patch_id, tile_uuid
 from qupath_bridge.qupath.geojson import Tile
 from qupath_bridge.roundtrip.shown import Layer, ShownEvent, layers_of, next_key, state_of
@@ -45,12 +49,18 @@ def run_tiles(run, classes, *, share=0.5, rule=None, labels=(), rules=None):
     return RunTiles.of(run, tiles, fingerprint="F", rule=rule, labels=frozenset(labels))
 
 
-def objects(tiles, *, metadata=True, reviewed=(), new_ids=()):
-    """Return tiles as the objects of a slide's data."""
+def objects(tiles, *, metadata=True, reviewed=(), new_ids=(), said=None):
+    """Return tiles as the objects of a slide's data.
+
+    ``said`` has by the number of a box the class that each person gave the tile in the panel.
+    """
+    people = {identity(i): words for i, words in (said or {}).items()}
     made = []
     for number, each in enumerate(tiles):
         x, y, w, h = each.box
-        marked = {REVIEWED: 1.0} if each.id in map(identity, reviewed) else {}
+        is_marked = each.id in people or each.id in map(identity, reviewed)
+        marked = {REVIEWED: 1.0} if is_marked else {}
+        words = {f"qb.said {who}": c or "" for who, c in people.get(each.id, {}).items()}
         made.append(
             PathObject(
                 str(uuid.UUID(int=77 + number)) if each.id in map(identity, new_ids) else each.id,
@@ -59,7 +69,7 @@ def objects(tiles, *, metadata=True, reviewed=(), new_ids=()):
                 each.name,
                 Roi(RoiKind.RECTANGLE, shapely.box(x, y, x + w, y + h), each.plane),
                 measurements={**each.measurements, **marked},
-                metadata=each.metadata if metadata else {},
+                metadata={**(each.metadata if metadata else {}), **words},
             )
         )
     return made
@@ -72,6 +82,7 @@ class World:
     runs: dict[str, RunTiles]
     events: list[ShownEvent] = field(default_factory=list)
     standing: dict[int, Correction] = field(default_factory=dict)
+    stored: list[Correction] = field(default_factory=list)
 
     def tiles(self, run, changes=None, missing=()):
         """Return the tiles of a run as they are in the data, some with another class."""
@@ -105,7 +116,13 @@ class World:
         last = find_last_shown(self.events, data, self.runs.get)
         origins = data.origins(self.runs.get, sorted(self.runs))
         standing = {identity(i): said for i, said in self.standing.items()}
-        found = compare(data, origins, last, self.runs.get, standing, time=TIME, reviewer="Ann")
+        spoken = {
+            identity(box[0] // SIDE): words
+            for (box, _), words in latest_by_reviewer(self.stored).items()
+        }
+        found = compare(
+            data, origins, last, self.runs.get, standing, spoken, time=TIME, reviewer="Ann"
+        )
         return data, last, origins, found
 
     def said(self, items):
@@ -116,15 +133,23 @@ class World:
     def collected(self, items):
         """Store what is said, as a collection does; return the statements."""
         data, last, origins, found = self.seen(items)
-        for each in found.statements.values():
-            self.standing.pop(each.box[0] // SIDE, None)
-            if each.kind != "withdrawn":
-                self.standing[each.box[0] // SIDE] = each
+        self.stored += found.new
+        latest = latest_corrections(self.stored)
+        self.standing = {box[0] // SIDE: said for (box, _), said in latest.items()}
         state, classes = shown_now(data, origins, last, self.runs.get, found.unsure)
         event = ShownEvent("collect", None, layers_of(state, self.runs.get), classes)
         if not event.shows_as(last.event):
             self.events.append(replace(event, key=next_key(e.key for e in self.events)))
         return short(found.statements)
+
+
+def words_of(world, items):
+    """Collect, and return who said what of which box, in the order in which it is kept."""
+    before = len(world.stored)
+    world.collected(items)
+    return [
+        (c.box[0] // SIDE, c.reviewer, c.kind, c.before, c.after) for c in world.stored[before:]
+    ]
 
 
 def numbers_of(table):
@@ -254,6 +279,82 @@ def test_marked_tiles_are_never_too_many():
     changes = dict.fromkeys(range(150), "Stroma")
     sure, unsure = world.said(objects(world.tiles("R1", changes), reviewed=range(150)))
     assert (len(sure), unsure) == (150, {})
+
+
+def test_a_second_person_who_confirms_is_seen():
+    """Both press Enter on the same tile; the mark was there already."""
+    world = plain()
+    said = {"Ann": "Tumor"}
+    assert words_of(world, objects(world.tiles("R1"), said={3: said})) == [
+        (3, "Ann", "confirmed", "Tumor", "Tumor")
+    ]
+    items = objects(world.tiles("R1"), said={3: {**said, "Bob": "Tumor"}})
+    assert words_of(world, items) == [(3, "Bob", "confirmed", "Tumor", "Tumor")]
+    assert words_of(world, items) == []
+
+
+def test_two_people_before_anything_is_collected_are_both_heard():
+    world = plain()
+    items = objects(
+        world.tiles("R1", {3: "Stroma", 4: "Ignore*"}),
+        said={
+            2: {"Ann": "Tumor", "Bob": "Tumor"},
+            3: {"Ann": "Tumor", "Bob": "Stroma"},
+            4: {"Ann": "Fat", "Bob": "Ignore*"},
+        },
+    )
+    assert sorted(words_of(world, items)) == [
+        (2, "Ann", "confirmed", "Tumor", "Tumor"),
+        (2, "Bob", "confirmed", "Tumor", "Tumor"),
+        (3, "Ann", "confirmed", "Tumor", "Tumor"),
+        (3, "Bob", "corrected", "Tumor", "Stroma"),
+        (4, "Ann", "corrected", "Tumor", "Fat"),
+        (4, "Bob", "rejected", "Tumor", "Ignore*"),
+    ]
+    # The class that the tile has is the last word.
+    assert {i: (c.kind, c.after) for i, c in world.standing.items()} == {
+        2: ("confirmed", "Tumor"), 3: ("corrected", "Stroma"), 4: ("rejected", "Ignore*"),
+    }  # fmt: skip
+    assert words_of(world, items) == []
+
+
+def test_who_agrees_with_a_correction_confirms_it_and_it_stays():
+    world = plain()
+    changed = world.tiles("R1", {3: "Stroma"})
+    words_of(world, objects(changed, said={3: {"Ann": "Stroma"}}))
+    items = objects(changed, said={3: {"Ann": "Stroma", "Bob": "Stroma"}})
+    assert words_of(world, items) == [(3, "Bob", "confirmed", "Stroma", "Stroma")]
+    assert (world.standing[3].kind, world.standing[3].after) == ("corrected", "Stroma")
+
+
+def test_the_name_in_a_tile_counts_whoever_collects():
+    world = plain()
+    changes = {3: "Stroma", 4: "Fat"}
+    items = objects(world.tiles("R1", changes), said={3: {"Bob": "Stroma"}})
+    assert sorted(words_of(world, items)) == [
+        (3, "Bob", "corrected", "Tumor", "Stroma"), (4, "Ann", "corrected", "Tumor", "Fat"),
+    ]  # fmt: skip
+
+
+def test_who_was_overruled_does_not_overrule():
+    """Bob spoke and Cid repeated what she had said before; the tile has Cid's class."""
+    world = plain()
+    changed = world.tiles("R1", {3: "Stroma"})
+    words_of(world, objects(changed, said={3: {"Cid": "Stroma"}}))
+    items = objects(changed, said={3: {"Cid": "Stroma", "Bob": None}})
+    assert words_of(world, items) == [
+        (3, "Bob", "corrected", "Stroma", None), (3, "Cid", "confirmed", "Stroma", "Stroma"),
+    ]  # fmt: skip
+    assert world.standing[3].after == "Stroma"
+    assert words_of(world, items) == []
+
+
+def test_a_class_that_was_given_without_the_panel_is_of_who_collects():
+    world = plain()
+    words_of(world, objects(world.tiles("R1"), said={3: {"Bob": "Tumor"}}))
+    items = objects(world.tiles("R1", {3: "Fat"}), said={3: {"Bob": "Tumor"}})
+    assert words_of(world, items) == [(3, "Ann", "corrected", "Tumor", "Fat")]
+    assert words_of(world, items) == []
 
 
 # --- accidents -----------------------------------------------------------------------------------

@@ -50,7 +50,10 @@ def _usable(kind: str) -> Iterator[str]:
         if name in _ONLY_IN_PYTHON:
             continue
         try:
-            registry.load(kind, name)
+            if kind == "tissue":
+                registry.create(kind, name)  # one that needs an argument cannot be chosen there
+            else:
+                registry.load(kind, name)
         except BridgeError:
             continue
         yield name

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qupath_bridge.config import ExportConfig, options
 from qupath_bridge.errors import BridgeError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.records import check_named, load_record
+from qupath_bridge.roundtrip.run_words import settings_words
 from qupath_bridge.roundtrip.runs import ProjectRuns
 from qupath_bridge.roundtrip.status import status
 from qupath_bridge.schemas import SlideFacts
@@ -71,7 +71,7 @@ def _run(known: ProjectRuns, run_id: str, entry: str | None, state: str | None) 
         "started": record["started"],
         "out": record["out"],
         "out_exists": _exists(record["out"]),
-        "settings": _settings_line(record["config"]),
+        "settings": settings_words(record["config"]),
         "options": dict(record["config"]),
         "labels": dict(sorted(labels.items())),
         "slides": len(slides),
@@ -98,22 +98,3 @@ def _exists(out: str) -> bool:
     except BridgeError:
         return False
     return True
-
-
-def _settings_line(config: Mapping[str, Any]) -> str:
-    """Return the options of a run in one line: the size, and all that are not the default ones."""
-    return ", ".join([f"size {config.get('size')}", *_changed(config)])
-
-
-def _changed(config: Mapping[str, Any]) -> Iterator[str]:
-    default = ExportConfig().as_json()
-    for option in options():
-        name = option.name
-        if name != "size" and name in default and config.get(name) != default[name]:
-            yield f"{name} {_shown(config.get(name))}"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return " ".join(f"{key}={item}" for key, item in value.items())
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -51,7 +51,7 @@ class PreviewRequest(ProjectRequest):
 
 def preview(request: PreviewRequest, emit: Emit, cancel: Cancel | None = None) -> Mapping[str, Any]:
     """Return counts by label and reason; the boxes go into their file."""
-    more = {} if request.tissue else {"tissue": "none", "tissue_threshold": "otsu"}
+    more = {} if request.tissue else {"tissue": "none", "tissue_threshold": None}
     live = {entry: place for entry, place in request.live.items() if entry == request.entry}
     with live_folder(live) as on_screen:
         settings = request_settings(request.options, **more, **on_screen)

@@ -1,8 +1,8 @@
 """The form of requests, events and results. Docs: docs/from-qupath-scripts.md.
 
 A request is a JSON object in a file. While it is carried out, events are emitted: ``start``,
-``progress``, ``warning``, and last ``result`` or ``error``. The content of the last one also stands
-in the result file that the request names.
+``progress``, ``warning``, ``alive``, and last ``result`` or ``error``. The content of the last one
+also stands in the result file that the request names.
 """
 
 from __future__ import annotations

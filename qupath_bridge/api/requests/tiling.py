@@ -19,6 +19,7 @@ from qupath_bridge.qupath.geojson import read_geojson, write_tiles
 from qupath_bridge.roundtrip.collecting import examine, keep_event, keep_statements
 from qupath_bridge.roundtrip.edits import Protection, TileEdit, state_after, write_edit
 from qupath_bridge.roundtrip.run_pointers import POINTER
+from qupath_bridge.roundtrip.run_words import run_words
 from qupath_bridge.roundtrip.runs import ProjectRuns, our_tiles, run_of
 from qupath_bridge.roundtrip.tile_tables import RUN_KEY
 from qupath_bridge.roundtrip.undoing import remove_edit
@@ -73,6 +74,7 @@ def tiles(request: TilesRequest, emit: Emit, cancel: Cancel | None = None) -> Ma
         runs = ProjectRuns(project.info)
         seen = examine(runs, slide.entry_id, image.objects, reviewer=request.reviewer)
         said = Protection.of(seen, class_colors(project.info.classes))
+        shown = {i: said.named(tile) for i, tile in shown.items()}
         run_id = _run(request, runs, slide, shown)
         if request.action == "show":
             protection = said.discarded() if request.discard_corrections else said
@@ -98,11 +100,12 @@ def tiles(request: TilesRequest, emit: Emit, cancel: Cancel | None = None) -> Ma
         "corrected_kept": len(edit.corrected),
         "rejected_kept": len(edit.rejected),
         "restored": len(edit.restored),
-        "collected": len(seen.found.statements),
+        "collected": len(seen.found.new),
         "other_runs": dict(edit.others),
         "pointer": _pointer(request, slide, run_id, edit, shown),
         "messages": [
-            f"{slide.name}: {text}" for text in (*seen.messages, *_messages(request, run_id, edit))
+            f"{slide.name}: {text}"
+            for text in (*seen.messages, *_messages(request, runs, run_id, edit))
         ],
     }
 
@@ -183,18 +186,26 @@ def _write(place: str | None, edit: TileEdit) -> str:
     return place
 
 
-def _messages(request: TilesRequest, run_id: str, edit: TileEdit) -> Iterator[str]:
+def _messages(
+    request: TilesRequest, runs: ProjectRuns, run_id: str, edit: TileEdit
+) -> Iterator[str]:
     """Yield what a person should read, one sentence each."""
+
+    def words(run: str | None) -> str:
+        if run is None or run not in runs.folders:
+            return "a run that is not known"
+        return run_words(run, runs.record(run))
+
     if request.action == "show" and edit.empty:
-        yield f"The patches of {run_id} are there already."
+        yield f"The patches of {words(run_id)} are there already."
     else:
         removed, added = count(len(edit.remove), "tile"), count(len(edit.add), "tile")
         if request.action == "show":
-            yield f"Removed {removed} and added {added} of {run_id}."
+            yield f"Removed {removed} and added {added} of {words(run_id)}."
         else:
-            yield f"Removed {removed} of {'all runs' if request.replace else run_id}."
+            yield f"Removed {removed} of {'all runs' if request.replace else words(run_id)}."
             for run, number in Counter(tile.metadata.get(RUN_KEY) for tile in edit.add).items():
-                yield f"{count(number, 'tile')} of {run} came back: they were there before."
+                yield f"{count(number, 'tile')} of {words(run)} came back: they were there before."
     if edit.corrected:
         yield f"Kept the class that somebody gave {count(len(edit.corrected), 'tile')}."
     if edit.rejected:
@@ -202,4 +213,4 @@ def _messages(request: TilesRequest, run_id: str, edit: TileEdit) -> Iterator[st
     if edit.restored:
         yield f"Brought {count(len(edit.restored), 'tile')} back that were missing."
     for run, number in edit.others.items():
-        yield f"{count(number, 'tile')} of {run} stay; they may overlap."
+        yield f"{count(number, 'tile')} of {words(run)} stay; they may overlap."

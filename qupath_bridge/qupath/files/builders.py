@@ -71,6 +71,7 @@ def image_metadata(
     magnification: float | None = None,
     size_z: int = 1,
     size_t: int = 1,
+    tile: tuple[int, int] = (256, 256),
 ) -> dict[str, Any]:
     """Return the metadata of an 8-bit RGB image as QuPath writes it.
 
@@ -82,6 +83,8 @@ def image_metadata(
         µm per pixel, along x and y; uncalibrated when not given.
     levels : sequence of (downsample, width, height)
         Finest first; only the full resolution when not given.
+    tile : (int, int)
+        Width and height in which QuPath reads, pixels.
     """
     unit = "px" if pixel_size is None else "µm"
     size = 1.0 if pixel_size is None else pixel_size
@@ -110,7 +113,7 @@ def image_metadata(
     }
     if magnification is not None:
         metadata["magnification"] = float(magnification)
-    return {**metadata, "preferredTileWidth": 256, "preferredTileHeight": 256}
+    return {**metadata, "preferredTileWidth": tile[0], "preferredTileHeight": tile[1]}
 
 
 def uri_builder(

@@ -141,8 +141,7 @@ def find_project_file(path: Path) -> Path:
         raise ProjectError(
             "no such file or folder",
             path=path,
-            hint="Name a .qpproj file, its folder or a folder with projects, or give GeoJSON files "
-            "for slides without a project with the option annotations.",
+            hint="Name a .qpproj file, a slide, a table of slides, or the folder of one of them.",
         )
     if not path.is_dir():
         return check_kind(path)
@@ -173,30 +172,37 @@ def check_kind(path: Path) -> Path:
     ProjectError
         Which names the kind, and the project that the file may be of.
     """
-    name = path.name.lower()
-    kind = next((kind for ends, kind in _OTHER_KINDS if name.endswith(ends)), None)
+    kind = file_kind(path)
     if kind is not None and path.exists():
         hint = "Pass the project.qpproj of a QuPath project, or its folder."
-        if kind == "a slide file":
-            hint += " A slide without a project needs GeoJSON files: the option annotations."
+        if kind == SLIDE:
+            hint += " `qupath-bridge project create` makes one over slides."
         raise ProjectError(
             f"this is {kind}, not a project", path=path, hint=project_above(path) or hint
         )
     return path
 
 
+def file_kind(path: Path) -> str | None:
+    """Return what a file that is not a project plainly is, by its name; None if nobody knows."""
+    name = path.name.lower()
+    return next((kind for ends, kind in _OTHER_KINDS if name.endswith(ends)), None)
+
+
+SLIDE, PICTURE = "a slide file", "a picture"
+
 _OTHER_KINDS = (
     ((".qpdata", ".qpdata.bkp"), "QuPath's data file of one slide"),
     ((".qpproj.backup",), "QuPath's backup of a project file"),
     ((".geojson", ".geojson.gz", ".geojson.zip"), "a GeoJSON file"),
     ((".toml",), "a configuration file"),
-    ((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"), "a picture"),
+    ((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"), PICTURE),
     (
         (
             ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu",
             ".vsi", ".czi", ".qptiff", ".isyntax", ".lif", ".nd2", ".dcm", ".zvi", ".btf",
         ),
-        "a slide file",
+        SLIDE,
     ),
 )  # fmt: skip
 """Ends of file names, and what such files are."""

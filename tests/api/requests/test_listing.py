@@ -16,8 +16,8 @@ def test_runs_are_listed_with_settings_and_counts(ask):
     assert all(ExportConfig.parse(run["options"]) for run in both)
     assert [run["options"]["size"] for run in both] == [64, 100]
     assert [run["settings"] for run in both] == [
-        "size 64, within Tumor, map Necrosis=Dead",
-        "size 100",
+        "64 px, full resolution, within Tumor, map Necrosis=Dead",
+        "100 px, full resolution",
     ]
     assert both[1]["labels"] == first["labels"]
     assert [run["entries"] for run in both] == [["2"], ["1", "2"]]

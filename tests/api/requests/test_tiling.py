@@ -2,12 +2,16 @@
 
 import gzip
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
 import qupath_bridge as qb
 from qupath_bridge.errors import UsageError
 from qupath_bridge.qupath.geojson import load
+
+A_TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d"
 
 
 @pytest.fixture
@@ -61,7 +65,45 @@ def test_tiles_of_the_newest_run_come(run, show, study):
     assert {o.id for o in load(value["add"])} == rows.keys()
     again, same = show(shown, action="show")
     assert (again["added"], again["removed"], same) == (0, 0, shown)
-    assert again["messages"] == [f"slide 1.tiff: The patches of {run_id} are there already."]
+    assert re.fullmatch(
+        rf"slide 1\.tiff: The patches of the run of {A_TIME} \(100 px, full resolution\) are there "
+        r"already\.",
+        again["messages"][0],
+    )
+
+
+@pytest.fixture
+def forget():
+    """A function that takes the metadata of tiles away, as QuPath 0.4 and 0.5 do."""
+
+    def forget(shown):
+        for feature in shown.values():
+            feature["properties"].pop("metadata", None)
+        return shown
+
+    return forget
+
+
+def test_tiles_without_metadata_are_known_by_their_measurements(run, show, forget):
+    run(size=100)
+    second, _ = run(size=50)
+    _, shown = show(action="show")
+    forget(shown)
+    again, same = show(shown, action="show")
+    assert (again["added"], again["removed"], same) == (0, 0, shown)
+    value, left = show(shown, action="remove")
+    assert (value["run"], value["pointer"], left) == (second, None, {})
+
+
+def test_tiles_of_an_earlier_version_go_without_metadata_too(run, show, forget, study, draw):
+    run(size=50)
+    _, shown = show(action="show")
+    image, other = draw.images(study.slides)
+    study.redraw(replace(image, regions=image.regions[2:]), other)
+    _, rows = run(size=50)
+    assert shown.keys() - rows.keys()
+    _, now = show(forget(shown), action="show")
+    assert now.keys() == rows.keys()
 
 
 def test_a_corrected_tile_is_kept_unless_it_is_to_go(run, show):
@@ -105,10 +147,13 @@ def test_the_message_of_a_removal_says_whose_tiles_came_back(run, show):
     value, left = show(shown, action="remove", run=new)
     assert left.keys() == old_rows.keys()
     number = len(new_rows)
-    assert value["messages"][:2] == [
-        f"slide 1.tiff: Removed {number} tiles of {new}.",
-        f"slide 1.tiff: {number} tiles of {old} came back: they were there before.",
-    ]
+    of_new, of_old = (
+        rf"the run of {A_TIME} \(100 px, full resolution{more}\)" for more in (", within Tumor", "")
+    )
+    removed, back = value["messages"][:2]
+    assert re.fullmatch(rf"slide 1\.tiff: Removed {number} tiles of {of_new}\.", removed)
+    came = "came back: they were there before"
+    assert re.fullmatch(rf"slide 1\.tiff: {number} tiles of {of_old} {came}\.", back)
 
 
 def test_faults_are_named(run, show):

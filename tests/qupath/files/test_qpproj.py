@@ -343,7 +343,7 @@ def test_place_where_nothing_is_is_told_as_such(tmp_path, name):
     with pytest.raises(ProjectError) as caught:
         find_project_file(place)
     assert caught.value.message == f"{place}: no such file or folder."
-    assert "a .qpproj file, its folder" in caught.value.hint
+    assert "a .qpproj file, a slide, a table of slides" in caught.value.hint
 
 
 def test_project_file_that_qupath_is_saving_is_found(write):

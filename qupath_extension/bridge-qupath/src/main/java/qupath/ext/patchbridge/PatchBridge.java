@@ -18,6 +18,7 @@ import qupath.ext.patchbridge.image.Annotations;
 import qupath.ext.patchbridge.image.OpenImage;
 import qupath.ext.patchbridge.tiles.TileChange;
 import qupath.ext.patchbridge.ui.Bridge;
+import qupath.ext.patchbridge.ui.LogLines;
 import qupath.ext.patchbridge.ui.TemporaryFolder;
 import qupath.ext.patchbridge.ui.VersionGuard;
 import qupath.lib.images.ImageData;
@@ -39,7 +40,8 @@ public final class PatchBridge {
     /**
      * Writes the patches of the image.
      *
-     * @param out folder of the patches, which must be new
+     * @param out folder of the patches, which must be new; one that is not absolute begins in the
+     *     project's folder
      * @param options options of an export as JSON, such as {@code {"size": 256, "mpp": 0.5}}
      * @return id of the run
      */
@@ -55,7 +57,7 @@ public final class PatchBridge {
                 live = Map.of(image.entry().getID(), file);
             }
             JsonObject value = wait(Request.of("export").project(image.projectFile())
-                    .with("entries", List.of(image.entry().getID())).with("out", Path.of(out))
+                    .with("entries", List.of(image.entry().getID())).with("out", image.inProject(out))
                     .with("options", JsonParser.parseString(options)).with("live", live)
                     .with("resume", false));
             return value.get("run_id").getAsString();
@@ -121,7 +123,7 @@ public final class PatchBridge {
     private static JsonObject wait(Request request) throws BridgeException, InterruptedException {
         Path python = Bridge.python();
         VersionGuard guard = new VersionGuard(python);
-        RunningRequest running = BridgeProcess.start(python, request, guard::check, Bridge::log);
+        RunningRequest running = BridgeProcess.start(python, request, guard::check, new LogLines());
         guard.watch(running);
         try {
             return running.result();

@@ -1,5 +1,6 @@
 package qupath.lib.objects;
 
+import java.util.Map;
 import java.util.UUID;
 import qupath.lib.measurements.MeasurementList;
 import qupath.lib.objects.classes.PathClass;
@@ -21,6 +22,10 @@ public abstract class PathObject {
     }
 
     public abstract ROI getROI();
+
+    public Map<String, String> getMetadata() {
+        return null;
+    }
 
     public MeasurementList getMeasurementList() {
         return null;

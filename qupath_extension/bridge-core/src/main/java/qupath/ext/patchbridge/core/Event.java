@@ -23,6 +23,10 @@ public sealed interface Event {
             implements Event {
     }
 
+    /** Nothing is new; Python writes it to see whether somebody still reads. */
+    record Alive() implements Event {
+    }
+
     /** Something that people have to know, although the work goes on. */
     record Warning(String text) implements Event {
     }

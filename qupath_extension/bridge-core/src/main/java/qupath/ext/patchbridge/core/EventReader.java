@@ -31,6 +31,7 @@ final class EventReader {
                     (long) Json.number(object, "done"), (long) Json.number(object, "total"),
                     (long) Json.number(object, "slides_done"), (long) Json.number(object, "slides"),
                     Json.text(object, "slide"), Json.number(object, "rate"));
+            case "alive" -> new Event.Alive();
             case "warning" -> new Event.Warning(Json.text(object, "text"));
             case "result" -> result(object);
             case "error" -> failure(object);

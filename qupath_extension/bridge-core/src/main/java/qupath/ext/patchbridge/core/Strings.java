@@ -21,4 +21,9 @@ public final class Strings {
         String text = BUNDLE.getString(key);
         return values.length == 0 ? text : String.format(Locale.getDefault(Locale.Category.FORMAT), text, values);
     }
+
+    /** Returns words for a name that Python uses; the name itself if there are none. */
+    public static String forName(String prefix, String name) {
+        return BUNDLE.containsKey(prefix + name) ? BUNDLE.getString(prefix + name) : name.replace('_', ' ');
+    }
 }

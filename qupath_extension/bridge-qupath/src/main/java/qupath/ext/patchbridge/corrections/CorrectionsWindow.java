@@ -4,6 +4,7 @@ import java.awt.image.BufferedImage;
 import java.nio.file.Path;
 import java.util.List;
 
+import javafx.beans.value.ChangeListener;
 import javafx.geometry.Insets;
 import javafx.scene.control.Button;
 import javafx.scene.control.Label;
@@ -41,6 +42,7 @@ public final class CorrectionsWindow {
     private final TableView<SlideCorrections.Item> items = new TableView<>();
     private final Label notes = Windows.wrapped("");
     private final Label outcome = Windows.wrapped("");
+    private final ChangeListener<Project<?>> onProject = (property, before, now) -> close();
     private final Button collect = button("corrections.collect", "collect", this::collect);
     private final Button accept = button("corrections.accept", "accept", () -> decide("accept"));
     private final Button dismiss = button("corrections.dismiss", "dismiss", () -> decide("dismiss"));
@@ -54,12 +56,22 @@ public final class CorrectionsWindow {
         fillTables();
         outcome.setId("patch-bridge-outcome");
         stage = Windows.stage(bridge.window(), Strings.get("corrections.title"), content());
+        stage.setOnHidden(event ->
+                bridge.qupath().projectProperty().removeListener(onProject));
     }
 
     /** Shows the window and asks for the corrections. */
     public void show() {
+        if (Windows.front(stage.getTitle())) {
+            return;
+        }
+        bridge.qupath().projectProperty().addListener(onProject);
         Windows.show(stage);
         ask("list", null);
+    }
+
+    private void close() {
+        stage.close();
     }
 
     private void fillTables() {

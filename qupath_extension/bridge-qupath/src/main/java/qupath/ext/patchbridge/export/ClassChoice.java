@@ -29,15 +29,25 @@ final class ClassChoice extends VBox {
         setId("patch-bridge-classes");
     }
 
-    /** Shows classes; those that were unchecked before stay unchecked. */
+    /** Shows classes and counts; those that were unchecked before stay unchecked. */
     void show(List<PathClass> classes, Collection<PathObject> annotations) {
+        // The same boxes stay in place: a person may be about to click one.
+        if (!List.copyOf(boxes.keySet()).equals(classes.stream().map(PathClass::toString).toList())) {
+            make(classes);
+        }
+        for (PathClass each : classes) {
+            long count = annotations.stream().filter(one -> each.equals(one.getPathClass())).count();
+            boxes.get(each.toString()).setText(Strings.get("export.class", each.toString(), count));
+        }
+    }
+
+    private void make(List<PathClass> classes) {
         List<String> before = unchecked();
         boxes.clear();
         getChildren().clear();
         for (PathClass each : classes) {
             String name = each.toString();
-            long count = annotations.stream().filter(one -> each.equals(one.getPathClass())).count();
-            CheckBox box = new CheckBox(Strings.get("export.class", name, count));
+            CheckBox box = new CheckBox();
             box.setMnemonicParsing(false);
             box.setGraphic(new Rectangle(SWATCH, SWATCH, color(each)));
             box.setSelected(!before.contains(name));

@@ -1,10 +1,5 @@
 package qupath.ext.patchbridge.export;
 
-import java.io.File;
-import java.nio.file.InvalidPathException;
-import java.nio.file.Path;
-import java.time.LocalDateTime;
-import java.time.format.DateTimeFormatter;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
@@ -17,7 +12,6 @@ import javafx.geometry.Insets;
 import javafx.scene.control.Button;
 import javafx.scene.control.Label;
 import javafx.scene.control.Separator;
-import javafx.scene.control.TextField;
 import javafx.scene.layout.HBox;
 import javafx.scene.layout.Priority;
 import javafx.scene.layout.Region;
@@ -27,6 +21,7 @@ import javafx.stage.Stage;
 import qupath.ext.patchbridge.core.BridgeException;
 import qupath.ext.patchbridge.core.Request;
 import qupath.ext.patchbridge.core.Strings;
+import qupath.ext.patchbridge.image.Annotations;
 import qupath.ext.patchbridge.image.Images;
 import qupath.ext.patchbridge.image.OpenImage;
 import qupath.ext.patchbridge.tiles.TileChange;
@@ -35,20 +30,16 @@ import qupath.ext.patchbridge.ui.Bridge;
 import qupath.ext.patchbridge.ui.ErrorWindow;
 import qupath.ext.patchbridge.ui.ProgressPane;
 import qupath.ext.patchbridge.ui.Windows;
-import qupath.fx.dialogs.FileChoosers;
 import qupath.lib.images.ImageData;
 
 /** The window "Export patches": settings, preview, export. QuPath stays usable beside it. */
 public final class ExportWindow implements Preview.Listener {
 
-    private static final DateTimeFormatter TIME =
-            DateTimeFormatter.ofPattern("yyyy-MM-dd_HH-mm-ss");
-
     private final Bridge bridge;
     private final Stage stage;
     private final SettingsPane settings = new SettingsPane(this::settingsChanged);
-    private final ImageChoice images = new ImageChoice();
-    private final TextField out = new TextField();
+    private final ImageChoice images = new ImageChoice(this::imagesChosen);
+    private final FolderChoice out = new FolderChoice(images::folderName);
     private final PreviewPane answers = new PreviewPane();
     private final ProgressPane progress = new ProgressPane();
     private final Label outcome = Windows.wrapped("");
@@ -60,13 +51,11 @@ public final class ExportWindow implements Preview.Listener {
     private Preview preview;
     private ExportRun running;
     private String runId;
-    private String proposed;
 
     /** Makes the window for an image. */
     public ExportWindow(Bridge bridge, OpenImage image) {
         this.bridge = bridge;
         this.image = image;
-        out.setId("patch-bridge-out");
         outcome.setId("patch-bridge-outcome");
         export.setId("patch-bridge-export");
         export.setDefaultButton(true);
@@ -83,6 +72,9 @@ public final class ExportWindow implements Preview.Listener {
 
     /** Shows the window and the first preview. */
     public void show() {
+        if (Windows.front(stage.getTitle())) {
+            return;
+        }
         bridge.qupath().imageDataProperty().addListener(onImage);
         showImage();
         Windows.show(stage);
@@ -92,12 +84,8 @@ public final class ExportWindow implements Preview.Listener {
     }
 
     private VBox content() {
-        Button browse = new Button(Strings.get("export.out.choose"));
-        browse.setOnAction(event -> chooseFolder());
-        HBox.setHgrow(out, Priority.ALWAYS);
         settings.addRow(settings.getRowCount(), new Label(Strings.get("export.images")), images);
-        settings.addRow(settings.getRowCount(), new Label(Strings.get("export.out")),
-                new HBox(8, out, browse));
+        settings.addRow(settings.getRowCount(), new Label(Strings.get("export.out")), out);
         HBox above = new HBox(18, settings, new Separator(javafx.geometry.Orientation.VERTICAL),
                 answers);
         HBox.setHgrow(settings, Priority.ALWAYS);
@@ -115,7 +103,7 @@ public final class ExportWindow implements Preview.Listener {
     private void showImage() {
         settings.showImage(bridge.qupath(), image);
         images.showImage(image);
-        propose();
+        out.propose(image);
         try {
             preview = new Preview(bridge, image, this);
             settingsChanged();
@@ -151,6 +139,15 @@ public final class ExportWindow implements Preview.Listener {
         }
     }
 
+    private void imagesChosen() {
+        out.proposeAgain();
+    }
+
+    @Override
+    public void annotationsChanged() {
+        settings.showClasses(bridge.qupath(), image);
+    }
+
     @Override
     public void asked() {
         answers.asked();
@@ -158,7 +155,7 @@ public final class ExportWindow implements Preview.Listener {
 
     @Override
     public void answered(PreviewAnswer answer, boolean isFinal) {
-        answers.show(answer, isFinal);
+        answers.show(answer, isFinal, Annotations.onScreen(image).isEmpty());
     }
 
     @Override
@@ -218,24 +215,6 @@ public final class ExportWindow implements Preview.Listener {
         });
     }
 
-    /** Writes a new folder into the field. */
-    private void propose() {
-        proposed = proposedFolder().toString();
-        out.setText(proposed);
-    }
-
-    private Path proposedFolder() {
-        return image.projectFile().resolveSibling("qupath_bridge").resolve("patches")
-                .resolve(images.folderName() + "_" + LocalDateTime.now().format(TIME));
-    }
-
-    private void chooseFolder() {
-        File chosen = FileChoosers.promptForDirectory(stage, Strings.get("export.out.title"), null);
-        if (chosen != null) {
-            out.setText(chosen.toPath().resolve(proposedFolder().getFileName()).toString());
-        }
-    }
-
     private void start() {
         Optional<ExportSettings> wanted = settings.settings();
         List<String> entries = images.entries();
@@ -246,14 +225,10 @@ public final class ExportWindow implements Preview.Listener {
             outcome.setText(Strings.get("export.images.none"));
             return;
         }
-        Path folder;
-        try {
-            folder = Path.of(out.getText().strip());
-        } catch (InvalidPathException error) {
-            outcome.setText(Strings.get("export.out.invalid"));
-            return;
-        }
-        start(new ExportRun.Job(image.projectFile(), entries, folder, wanted.get(), false));
+        out.folder().ifPresentOrElse(
+                folder -> start(new ExportRun.Job(
+                        image.projectFile(), entries, folder, wanted.get(), false)),
+                () -> outcome.setText(Strings.get("export.out.invalid")));
     }
 
     private void start(ExportRun.Job job) {
@@ -273,9 +248,7 @@ public final class ExportWindow implements Preview.Listener {
         export.setDisable(settings.settings().isEmpty());
         if (error != null) {
             outcome.setText(error.getMessage());
-            if (out.getText().equals(proposed)) {  // it may hold a part of an export now
-                propose();
-            }
+            out.proposeAgain();  // it may hold a part of an export now
             ErrorWindow.show(stage.isShowing() ? stage : bridge.window(), error);
             askForUnfinished();
             return;
@@ -283,7 +256,7 @@ public final class ExportWindow implements Preview.Listener {
         runId = value.get("run_id").getAsString();
         outcome.setText(Outcome.of(value));
         show.setVisible(true);
-        propose();
+        out.propose(image);
         fit();
     }
 

@@ -2,6 +2,7 @@ package qupath.ext.patchbridge.export;
 
 import java.awt.image.BufferedImage;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -25,6 +26,7 @@ import qupath.lib.projects.ProjectImageEntry;
 /** Chooses the images of an export: the open one, some, or all of the project. */
 final class ImageChoice extends HBox {
 
+    private static final double LIST_WIDTH = 360;
     private static final double LIST_HEIGHT = 320;
 
     /** Which images. */
@@ -41,11 +43,17 @@ final class ImageChoice extends HBox {
     private final Set<String> chosen = new LinkedHashSet<>();
     private OpenImage image;
 
-    ImageChoice() {
+    /**
+     * Makes a choice.
+     *
+     * @param onChange called when a person chooses otherwise
+     */
+    ImageChoice(Runnable onChange) {
         super(8);
         which.setId("patch-bridge-images");
         which.getItems().setAll(Which.values());
         which.setValue(Which.THIS);
+        which.valueProperty().addListener(change -> onChange.run());
         which.setConverter(new javafx.util.StringConverter<>() {
             @Override
             public String toString(Which value) {
@@ -88,8 +96,13 @@ final class ImageChoice extends HBox {
 
     private void choose() {
         Map<String, CheckBox> boxes = new LinkedHashMap<>();
-        for (ProjectImageEntry<BufferedImage> entry : image.project().getImageList()) {
-            CheckBox box = new CheckBox(entry.getImageName());
+        List<ProjectImageEntry<BufferedImage>> entries = image.project().getImageList();
+        List<String> names = entries.stream().map(ProjectImageEntry::getImageName).toList();
+        for (ProjectImageEntry<BufferedImage> entry : entries) {
+            String name = entry.getImageName();
+            boolean isUnique = Collections.frequency(names, name) == 1;
+            CheckBox box = new CheckBox(isUnique ? name
+                    : Strings.get("export.images.same-name", name, entry.getID()));
             box.setMnemonicParsing(false);
             box.setSelected(chosen.contains(entry.getID()));
             boxes.put(entry.getID(), box);
@@ -97,9 +110,10 @@ final class ImageChoice extends HBox {
         VBox list = new VBox(4);
         list.getChildren().setAll(boxes.values());
         ScrollPane scroll = new ScrollPane(list);
-        scroll.setPrefViewportHeight(LIST_HEIGHT);
+        scroll.setMinSize(LIST_WIDTH, LIST_HEIGHT);
         Alert alert = new Alert(Alert.AlertType.NONE, "", ButtonType.OK, ButtonType.CANCEL);
         alert.initOwner(getScene().getWindow());
+        alert.setResizable(true);
         alert.setTitle(Strings.get("export.images.title"));
         alert.getDialogPane().setContent(scroll);
         if (alert.showAndWait().orElse(ButtonType.CANCEL) == ButtonType.OK) {

@@ -37,6 +37,9 @@ final class Preview implements AutoCloseable {
 
     /** Takes what Python says, in JavaFX's thread. */
     interface Listener {
+        /** The annotations of the image changed. */
+        void annotationsChanged();
+
         /** A new question is on its way. */
         void asked();
 
@@ -95,7 +98,10 @@ final class Preview implements AutoCloseable {
 
     private void changed(PathObjectHierarchyEvent event) {
         if (!event.isChanging()) {
-            Platform.runLater(() -> update(settings));
+            Platform.runLater(() -> {
+                listener.annotationsChanged();
+                update(settings);
+            });
         }
     }
 

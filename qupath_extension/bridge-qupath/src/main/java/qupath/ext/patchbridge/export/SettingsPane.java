@@ -13,11 +13,13 @@ import javafx.scene.control.Tooltip;
 import javafx.scene.layout.GridPane;
 import javafx.scene.layout.HBox;
 import javafx.scene.layout.Priority;
+import javafx.scene.layout.VBox;
 
 import qupath.ext.patchbridge.core.Strings;
 import qupath.ext.patchbridge.image.Annotations;
 import qupath.ext.patchbridge.image.Classes;
 import qupath.ext.patchbridge.image.OpenImage;
+import qupath.ext.patchbridge.ui.Windows;
 import qupath.lib.gui.QuPathGUI;
 import qupath.lib.images.servers.PixelCalibration;
 import qupath.lib.objects.classes.PathClass;
@@ -30,6 +32,7 @@ final class SettingsPane extends GridPane {
     private static final String UNSET = "";
     private static final String ANY = "any";
     private static final double CLASSES_HEIGHT = 130;
+    private static final double NOTE_WIDTH = 300;
 
     private final TextField size = new TextField(DEFAULT_SIZE);
     private final TextField mpp = new TextField(DEFAULT_MPP);
@@ -66,7 +69,8 @@ final class SettingsPane extends GridPane {
         }));
         showTissueTests(List.of());
         tissue.setConverter(new OneWay(
-                value -> value.isEmpty() ? Strings.get("export.tissue.none") : value));
+                value -> value.isEmpty() ? Strings.get("export.tissue.none")
+                        : Strings.forName("export.tissue.", value)));
         mpp.disableProperty().bind(fullResolution.selectedProperty());
         layOut();
         listen();
@@ -84,11 +88,13 @@ final class SettingsPane extends GridPane {
         row("export.mpp", new HBox(8, mpp, ownMpp));
         row(null, fullResolution);
         row("export.rule", rule);
-        row("export.classes", scroll);
+        Label note = Windows.wrapped(Strings.get("export.classes.note"));
+        note.setPrefWidth(NOTE_WIDTH);
+        row("export.classes", new VBox(4, scroll, note));
         row("export.within", within);
         row("export.tissue", tissue);
         scroll.setTooltip(new Tooltip(Strings.get("export.classes.tip")));
-        setHgrow(scroll, Priority.ALWAYS);
+        setHgrow(scroll.getParent(), Priority.ALWAYS);
     }
 
     private void row(String key, Node field) {
@@ -110,7 +116,7 @@ final class SettingsPane extends GridPane {
 
     /** Shows the classes and the pixel size of an image; what was chosen before stays. */
     void showImage(QuPathGUI qupath, OpenImage image) {
-        classes.show(Classes.ordinary(qupath), Annotations.onScreen(image));
+        showClasses(qupath, image);
         String chosen = within.getValue();
         within.getItems().setAll(UNSET, ANY);
         Classes.all(qupath).stream().map(PathClass::toString).forEach(within.getItems()::add);
@@ -122,6 +128,11 @@ final class SettingsPane extends GridPane {
         if (!known) {
             fullResolution.setSelected(true);
         }
+    }
+
+    /** Shows the classes of an image with the annotations that it has now. */
+    void showClasses(QuPathGUI qupath, OpenImage image) {
+        classes.show(Classes.ordinary(qupath), Annotations.onScreen(image));
     }
 
     /** Offers the tissue tests that this Python has. */

@@ -24,6 +24,16 @@ public record OpenImage(QuPathViewer viewer, ImageData<BufferedImage> data,
         return project.getPath();
     }
 
+    /**
+     * Returns a path in the project's folder; one that is absolute stays as it is.
+     *
+     * @throws java.nio.file.InvalidPathException if the text is no path
+     */
+    public Path inProject(String path) {
+        Path typed = Path.of(path);
+        return typed.isAbsolute() ? typed : projectFile().resolveSibling(typed).normalize();
+    }
+
     /** Tells whether the viewer still shows this image. */
     public boolean isShown() {
         return viewer.getImageData() == data;

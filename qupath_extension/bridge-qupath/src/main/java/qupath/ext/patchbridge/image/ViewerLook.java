@@ -21,9 +21,12 @@ public record ViewerLook(boolean showDetections, boolean fillDetections, boolean
                 options.getShowNames(), options.getOpacity());
     }
 
-    /** Returns the look in which tiles are areas: as hairlines nobody sees them. */
+    /**
+     * Returns the look in which tiles are areas: as hairlines nobody sees them, and a name at each of
+     * them covers the tissue.
+     */
     public ViewerLook withTiles() {
-        return new ViewerLook(true, true, showNames, Math.min(opacity, TILE_OPACITY));
+        return new ViewerLook(true, true, false, Math.min(opacity, TILE_OPACITY));
     }
 
     /** Returns the look in which the tissue of a tile can be judged: outlines, and no names. */

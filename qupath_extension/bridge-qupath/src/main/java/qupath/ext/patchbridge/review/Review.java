@@ -11,6 +11,7 @@ import java.util.Objects;
 import java.util.Optional;
 import java.util.UUID;
 import java.util.function.Function;
+import java.util.function.Supplier;
 import java.util.stream.Collectors;
 
 /**
@@ -22,7 +23,7 @@ public final class Review {
 
     /** Which patches come, and in which order. */
     public enum Order {
-        ALL, LABEL, LOWEST_MARGIN, CORRECTED;
+        ALL, NOT_REVIEWED, LABEL, LOWEST_MARGIN, CORRECTED;
 
         /** Returns the word for keys of texts. */
         String word() {
@@ -30,14 +31,24 @@ public final class Review {
         }
     }
 
-    private record Step(UUID id, String label, boolean reviewed) {
+    private record Step(UUID id, String label, Word word) {
     }
 
     private final Deque<Step> steps = new ArrayDeque<>();
     private Map<UUID, ReviewTile> tiles = Map.of();
     private Map<UUID, String> firstLabels = Map.of();
     private List<UUID> walk = List.of();
+    private final Supplier<String> reviewer;
     private int position;
+
+    /**
+     * Makes a review.
+     *
+     * @param reviewer returns the name of the person; null if nobody knows it
+     */
+    public Review(Supplier<String> reviewer) {
+        this.reviewer = reviewer;
+    }
 
     /**
      * Takes the patches of an image, in the order in which they are walked through.
@@ -68,6 +79,7 @@ public final class Review {
         List<ReviewTile> chosen = new ArrayList<>(tiles.values());
         switch (order) {
             case ALL -> { }
+            case NOT_REVIEWED -> chosen.removeIf(ReviewTile::isReviewed);
             case LABEL -> chosen.removeIf(tile -> !Objects.equals(tile.label(), label));
             case LOWEST_MARGIN -> chosen.sort(Comparator.comparingDouble(ReviewTile::margin));
             case CORRECTED -> chosen.removeIf(tile -> !isCorrected(tile));
@@ -113,6 +125,25 @@ public final class Review {
         position = Math.max(0, position - 1);
     }
 
+    /**
+     * Goes to a patch that was chosen in the image. One that is not among those to walk through
+     * comes in, after the current one.
+     *
+     * @return whether there is such a patch
+     */
+    public boolean visit(UUID id) {
+        if (!tiles.containsKey(id)) {
+            return false;
+        }
+        if (!walk.contains(id)) {
+            List<UUID> longer = new ArrayList<>(walk);
+            longer.add(Math.min(position + 1, walk.size()), id);
+            walk = List.copyOf(longer);
+        }
+        position = walk.indexOf(id);
+        return true;
+    }
+
     /** Confirms the class of the current patch, and goes on; empty if there is no patch. */
     public Optional<ReviewTile> confirm() {
         return current().flatMap(tile -> give(tile.label()));
@@ -122,8 +153,8 @@ public final class Review {
     public Optional<ReviewTile> give(String label) {
         Optional<ReviewTile> changed = current();
         changed.ifPresent(tile -> {
-            steps.push(new Step(tile.id(), tile.label(), tile.isReviewed()));
-            tile.set(label, true);
+            steps.push(new Step(tile.id(), tile.label(), tile.word()));
+            tile.set(label, tile.word().with(reviewer.get(), label));
             next();
         });
         return changed;
@@ -136,7 +167,7 @@ public final class Review {
         }
         Step step = steps.pop();
         ReviewTile tile = tiles.get(step.id());
-        tile.set(step.label(), step.reviewed());
+        tile.set(step.label(), step.word());
         position = walk.contains(step.id()) ? walk.indexOf(step.id()) : position;
         return Optional.of(tile);
     }

@@ -24,7 +24,6 @@ import qupath.lib.objects.classes.PathClass;
 /** What the review panel shows, and its keys. */
 final class ReviewPane extends VBox {
 
-    private static final int KEYS = 9;
     private static final double WIDTH = 300;
     private static final double SWATCH = 12;
 
@@ -63,13 +62,14 @@ final class ReviewPane extends VBox {
     private final ComboBox<Choice> order = new ComboBox<>();
     private final Label counter = new Label();
     private final Label current = new Label();
-    private final GridPane keys = new GridPane();
+    private final GridPane legend = new GridPane();
+    private final ReviewKeys keys;
     private final Button undo;
-    private List<PathClass> classes = List.of();
 
     ReviewPane(Actions actions, String reviewer) {
         super(10);
         this.actions = actions;
+        this.keys = new ReviewKeys(actions);
         this.undo = button("review.undo", "undo", actions::undo);
         order.setId("patch-bridge-order");
         order.setMaxWidth(Double.MAX_VALUE);
@@ -84,12 +84,12 @@ final class ReviewPane extends VBox {
         counter.setId("patch-bridge-counter");
         current.setId("patch-bridge-current");
         current.setStyle("-fx-font-weight: bold; -fx-font-size: 1.2em;");
-        keys.setHgap(8);
-        keys.setVgap(4);
+        legend.setHgap(8);
+        legend.setVgap(4);
         setPadding(new Insets(14));
         setPrefWidth(WIDTH);
         setFocusTraversable(true);
-        getChildren().setAll(order, counter, current, keys,
+        getChildren().setAll(order, counter, current, legend,
                 new HBox(6, button("review.confirm", "confirm", actions::confirm),
                         button("review.reject", "reject", actions::reject)),
                 new HBox(6, undo, button("review.previous", "previous", actions::previous),
@@ -117,17 +117,19 @@ final class ReviewPane extends VBox {
 
     /** Shows the classes that have a key, and the labels to choose from. */
     void showClasses(List<PathClass> ordinary, List<String> labels) {
-        classes = ordinary.subList(0, Math.min(KEYS, ordinary.size()));
-        keys.getChildren().clear();
+        keys.setClasses(ordinary);
+        List<PathClass> classes = keys.classes();
+        legend.getChildren().clear();
         for (int index = 0; index < classes.size(); index++) {
             PathClass each = classes.get(index);
             Integer rgb = each.getColor();
             Color color = rgb == null ? Color.GRAY
                     : Color.rgb((rgb >> 16) & 0xFF, (rgb >> 8) & 0xFF, rgb & 0xFF);
-            keys.addRow(index, new Label(String.valueOf(index + 1)),
+            legend.addRow(index, new Label(String.valueOf(index + 1)),
                     new Rectangle(SWATCH, SWATCH, color), new Label(each.toString()));
         }
         order.getItems().setAll(new Choice(Review.Order.ALL, null),
+                new Choice(Review.Order.NOT_REVIEWED, null),
                 new Choice(Review.Order.LOWEST_MARGIN, null),
                 new Choice(Review.Order.CORRECTED, null));
         labels.forEach(label -> order.getItems().add(new Choice(Review.Order.LABEL, label)));
@@ -150,46 +152,18 @@ final class ReviewPane extends VBox {
     }
 
     /** Does what a key says, unless somebody writes a text. */
-    void keyPressed(KeyEvent event) {
-        if (event.getTarget() instanceof TextField) {
-            if (event.getCode() == KeyCode.ENTER) {
-                requestFocus();
-                event.consume();
-            }
-            return;
+    void onKey(KeyEvent event) {
+        if (!(event.getTarget() instanceof TextField)) {
+            keys.inWindow(event);
+        } else if (event.getCode() == KeyCode.ENTER && event.getEventType() == KeyEvent.KEY_PRESSED) {
+            requestFocus();
+            event.consume();
         }
-        if (event.getCode() == KeyCode.Z && event.isShortcutDown()) {
-            actions.undo();
-        } else if (event.isShortcutDown() || event.isAltDown() || !act(event)) {
-            return;
-        }
-        event.consume();
     }
 
-    private boolean act(KeyEvent event) {
-        switch (event.getCode()) {
-            case ENTER -> actions.confirm();
-            case DELETE, BACK_SPACE -> actions.reject();
-            case RIGHT, SPACE -> actions.next();
-            case LEFT -> actions.previous();
-            default -> {
-                return giveByNumber(event.getCode());
-            }
-        }
-        return true;
-    }
-
-    private boolean giveByNumber(KeyCode code) {
-        if (!code.isDigitKey()) {
-            return false;
-        }
-        String name = code.getName();  // "1", or "Numpad 1"
-        int number = name.charAt(name.length() - 1) - '0';
-        if (number < 1 || number > classes.size()) {
-            return false;
-        }
-        actions.give(classes.get(number - 1).toString());
-        return true;
+    /** Returns what the keys mean. */
+    ReviewKeys keys() {
+        return keys;
     }
 
     private static StringConverter<Choice> converter() {

@@ -11,12 +11,17 @@ public interface ReviewTile {
     /** Returns the name of its class now; null for none. */
     String label();
 
+    /** Returns what people said about it. */
+    Word word();
+
     /** Tells whether a person handled it in the review. */
-    boolean isReviewed();
+    default boolean isReviewed() {
+        return word().reviewed();
+    }
 
     /** Returns how far its label is ahead of the next one, from 0 to 1; NaN if nobody knows. */
     double margin();
 
-    /** Sets class and mark. */
-    void set(String label, boolean reviewed);
+    /** Sets its class, and what people said. */
+    void set(String label, Word word);
 }

@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
+import java.util.UUID;
 
 import javafx.application.Platform;
 import javafx.beans.value.ChangeListener;
@@ -16,6 +17,7 @@ import qupath.ext.patchbridge.core.Strings;
 import qupath.ext.patchbridge.image.Classes;
 import qupath.ext.patchbridge.image.History;
 import qupath.ext.patchbridge.image.OpenImage;
+import qupath.ext.patchbridge.image.OurTiles;
 import qupath.ext.patchbridge.image.ViewerLook;
 import qupath.ext.patchbridge.ui.Bridge;
 import qupath.ext.patchbridge.ui.Windows;
@@ -37,9 +39,10 @@ public final class ReviewWindow implements ReviewPane.Actions {
 
     private final Bridge bridge;
     private final OpenImage image;
-    private final Review review = new Review();
+    private final Review review;
     private final ReviewPane pane;
     private final Stage stage;
+    private final ImageInput input;
     private final PathObjectHierarchyListener onObjects = this::objectsChanged;
     private final ChangeListener<ImageData<?>> onImage = (property, before, now) -> imageChanged();
     private ViewerLook before;
@@ -49,20 +52,26 @@ public final class ReviewWindow implements ReviewPane.Actions {
     public ReviewWindow(Bridge bridge, OpenImage image) {
         this.bridge = bridge;
         this.image = image;
+        this.review = new Review(bridge::reviewer);
         this.pane = new ReviewPane(this, bridge.reviewer());
+        this.input = new ImageInput(image, pane.keys(), this::selected);
         this.stage = Windows.stage(bridge.window(), Strings.get("review.title"), pane);
-        stage.getScene().addEventFilter(KeyEvent.KEY_PRESSED, pane::keyPressed);
+        stage.getScene().addEventFilter(KeyEvent.ANY, pane::onKey);
         stage.setOnHidden(event -> close());
     }
 
     /** Shows the panel, and goes to the first patch. */
     public void show() {
+        if (Windows.front(stage.getTitle())) {
+            return;
+        }
         load();
         if (tiles().isEmpty()) {
             Windows.message(Strings.get("review.no-tiles"));
             return;
         }
         image.data().getHierarchy().addListener(onObjects);
+        input.start();
         bridge.qupath().imageDataProperty().addListener(onImage);
         before = ViewerLook.of(image.viewer().getOverlayOptions());
         before.withTissue().apply(image.viewer().getOverlayOptions());
@@ -125,7 +134,7 @@ public final class ReviewWindow implements ReviewPane.Actions {
     }
 
     private List<TileObject> tiles() {
-        return image.data().getHierarchy().getTileObjects().stream().filter(TileObject::isOurs)
+        return OurTiles.of(image.data()).stream()
                 .sorted(ReviewWindow::byPlace).map(TileObject::new).toList();
     }
 
@@ -163,6 +172,13 @@ public final class ReviewWindow implements ReviewPane.Actions {
         }
     }
 
+    /** Follows a person who selects a patch in the image. */
+    private void selected(UUID id) {
+        if (review.visit(id)) {
+            pane.show(review);
+        }
+    }
+
     private void imageChanged() {
         if (!image.isShown()) {
             stage.close();
@@ -194,6 +210,7 @@ public final class ReviewWindow implements ReviewPane.Actions {
 
     private void close() {
         image.data().getHierarchy().removeListener(onObjects);
+        input.stop();
         bridge.qupath().imageDataProperty().removeListener(onImage);
         before.apply(image.viewer().getOverlayOptions());
         if (image.isShown()) {

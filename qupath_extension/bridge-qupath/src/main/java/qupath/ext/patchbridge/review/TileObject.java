@@ -1,5 +1,7 @@
 package qupath.ext.patchbridge.review;
 
+import java.util.Map;
+import java.util.TreeMap;
 import java.util.UUID;
 
 import qupath.lib.measurements.MeasurementList;
@@ -12,20 +14,15 @@ final class TileObject implements ReviewTile {
     /** Measurement that marks a tile that a person handled; Python reads it. */
     static final String MARK = "qb: reviewed";
 
-    private static final String MARGIN = "qb: margin";
+    /** Beginning of metadata with the word of a person, whose name follows; Python reads it. */
+    static final String SAID = "qb.said ";
 
-    /** High half of the ids of our tiles, as Python makes them. */
-    private static final long OURS = 0x9e0725bfe8af8f43L;
+    private static final String MARGIN = "qb: margin";
 
     private final PathObject object;
 
     TileObject(PathObject object) {
         this.object = object;
-    }
-
-    /** Tells whether a tile is one of our patches. */
-    static boolean isOurs(PathObject object) {
-        return object.getID().getMostSignificantBits() == OURS;
     }
 
     /** Returns QuPath's object. */
@@ -45,8 +42,14 @@ final class TileObject implements ReviewTile {
     }
 
     @Override
-    public boolean isReviewed() {
-        return object.getMeasurementList().get(MARK) == 1;
+    public Word word() {
+        Map<String, String> said = new TreeMap<>();
+        object.getMetadata().forEach((key, value) -> {
+            if (key.startsWith(SAID)) {
+                said.put(key.substring(SAID.length()), value);
+            }
+        });
+        return new Word(object.getMeasurementList().get(MARK) == 1, said);
     }
 
     @Override
@@ -55,13 +58,21 @@ final class TileObject implements ReviewTile {
     }
 
     @Override
-    public void set(String label, boolean reviewed) {
+    public void set(String label, Word word) {
         object.setPathClass(label == null ? null : PathClass.fromString(label));
         MeasurementList measurements = object.getMeasurementList();
-        if (reviewed) {
+        if (word.reviewed()) {
             measurements.put(MARK, 1);
         } else if (isReviewed()) {
             measurements.remove(MARK);
+        }
+        try {
+            Map<String, String> metadata = object.getMetadata();
+            metadata.keySet().removeIf(key -> key.startsWith(SAID));
+            word.said().forEach((reviewer, said) -> metadata.put(SAID + reviewer, said));
+        } catch (UnsupportedOperationException e) {
+            // QuPath 0.5 keeps no metadata of tiles: who collects is the one who said it.
+            return;
         }
     }
 }

@@ -66,6 +66,9 @@ public final class SetUpWindow {
 
     /** Shows the window, and looks for interpreters. */
     public void show() {
+        if (Windows.front(stage.getTitle())) {
+            return;
+        }
         state.setText(found());
         Windows.show(stage);
         Bridge.inBackground(() -> {

@@ -8,6 +8,7 @@ import java.util.stream.Collectors;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 
+import qupath.ext.patchbridge.core.Strings;
 import qupath.ext.patchbridge.ui.Times;
 
 /**
@@ -32,6 +33,18 @@ record Run(String id, String started, String settings, String counts, int images
             runs.add(of(each.getAsJsonObject()));
         }
         return List.copyOf(runs);
+    }
+
+    /** Returns a run of which only the tiles are left. */
+    static Run unknown(String id) {
+        return new Run(id, id, Strings.get("runs.unknown"), "", 0, "", false, null);
+    }
+
+    /** Returns the same run with other numbers of patches per label. */
+    Run withCounts(Map<String, Long> labels) {
+        String line = labels.entrySet().stream().map(each -> each.getValue() + " " + each.getKey())
+                .collect(Collectors.joining(", "));
+        return new Run(id, started, settings, line, images, out, outExists, stale);
     }
 
     private static Run of(JsonObject run) {

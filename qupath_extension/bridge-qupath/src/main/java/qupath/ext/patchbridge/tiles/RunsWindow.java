@@ -1,5 +1,8 @@
 package qupath.ext.patchbridge.tiles;
 
+import java.util.List;
+
+import javafx.beans.value.ChangeListener;
 import javafx.geometry.Insets;
 import javafx.scene.control.Button;
 import javafx.scene.control.Label;
@@ -14,10 +17,12 @@ import qupath.ext.patchbridge.core.BridgeException;
 import qupath.ext.patchbridge.core.Request;
 import qupath.ext.patchbridge.core.Strings;
 import qupath.ext.patchbridge.image.OpenImage;
+import qupath.ext.patchbridge.image.OurTiles;
 import qupath.ext.patchbridge.ui.Bridge;
 import qupath.ext.patchbridge.ui.ErrorWindow;
 import qupath.ext.patchbridge.ui.Tables;
 import qupath.ext.patchbridge.ui.Windows;
+import qupath.lib.images.ImageData;
 
 /** Lists the runs of an image, to show the patches of one or to remove them. */
 public final class RunsWindow {
@@ -32,6 +37,7 @@ public final class RunsWindow {
     private final TableView<Run> table = new TableView<>();
     private final Label outcome = Windows.wrapped("");
     private final Button button;
+    private final ChangeListener<ImageData<?>> onImage = (property, before, now) -> imageChanged();
 
     private RunsWindow(Bridge bridge, OpenImage image, TileChange.Action action) {
         this.bridge = bridge;
@@ -46,6 +52,8 @@ public final class RunsWindow {
         fillTable();
         stage = Windows.stage(bridge.window(),
                 Strings.get("runs." + action.word() + ".title"), content());
+        stage.setOnHidden(event ->
+                bridge.qupath().imageDataProperty().removeListener(onImage));
     }
 
     /** Makes the window that shows the patches of a run. */
@@ -60,8 +68,18 @@ public final class RunsWindow {
 
     /** Shows the window and asks for the runs. */
     public void show() {
+        if (Windows.front(stage.getTitle())) {
+            return;
+        }
+        bridge.qupath().imageDataProperty().addListener(onImage);
         Windows.show(stage);
         ask(false);
+    }
+
+    private void imageChanged() {
+        if (!image.isShown()) {
+            stage.close();  // the tiles would go into an image that nobody sees
+        }
     }
 
     private void fillTable() {
@@ -109,14 +127,21 @@ public final class RunsWindow {
                 ErrorWindow.show(stage, error);
                 return;
             }
-            table.setPlaceholder(new Label(Strings.get("runs.none")));
+            table.setPlaceholder(new Label(
+                    Strings.get("runs." + action.word() + ".none")));
             int selected = Math.max(0, table.getSelectionModel().getSelectedIndex());
-            table.getItems().setAll(Run.list(value));
+            table.getItems().setAll(listed(Run.list(value)));
             table.getSelectionModel().select(selected);
             if (!stale && !table.getItems().isEmpty()) {
                 ask(true);
             }
         });
+    }
+
+    /** Returns the runs to choose from: only what is in the image can be removed. */
+    private List<Run> listed(List<Run> all) {
+        return action == TileChange.Action.SHOW ? all
+                : ShownRuns.of(OurTiles.of(image.data())).among(all);
     }
 
     private void act() {
@@ -132,6 +157,8 @@ public final class RunsWindow {
         outcome.setText(error == null ? text : error.getMessage());
         if (error != null) {
             ErrorWindow.show(stage, error);
+        } else if (stage.isShowing()) {
+            ask(false);
         }
         stage.sizeToScene();
     }

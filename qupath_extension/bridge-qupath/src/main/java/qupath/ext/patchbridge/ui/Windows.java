@@ -1,5 +1,8 @@
 package qupath.ext.patchbridge.ui;
 
+import java.util.Optional;
+import java.util.stream.Stream;
+
 import javafx.scene.Parent;
 import javafx.scene.Scene;
 import javafx.scene.control.Label;
@@ -16,6 +19,7 @@ import qupath.fx.dialogs.Dialogs;
 public final class Windows {
 
     private static final double MARGIN = 24;
+    private static final String OURS = "patch-bridge";
 
     private Windows() {
     }
@@ -29,6 +33,7 @@ public final class Windows {
      */
     public static Stage stage(Window owner, String title, Parent content) {
         Stage stage = new Stage();
+        stage.getProperties().put(OURS, true);
         stage.initOwner(owner);
         stage.setTitle(title);
         Scene scene = new Scene(content);
@@ -42,11 +47,30 @@ public final class Windows {
         return stage;
     }
 
-    /** Shows a window over the left side of its owner, so that the tissue stays in sight. */
+    /**
+     * Shows a window over the left side of its owner, so that the tissue stays in sight; below the
+     * titles of ours that are open already.
+     */
     public static void show(Stage stage) {
-        stage.setX(stage.getOwner().getX() + MARGIN);
-        stage.setY(stage.getOwner().getY() + 4 * MARGIN);
+        long open = ours().count();
+        stage.setX(stage.getOwner().getX() + (1 + 2 * open) * MARGIN);
+        stage.setY(stage.getOwner().getY() + (4 + 2 * open) * MARGIN);
         stage.show();
+    }
+
+    /** Brings our window with a title to the front; returns false if there is none. */
+    public static boolean front(String title) {
+        Optional<Stage> open = ours().filter(stage -> title.equals(stage.getTitle())).findFirst();
+        open.ifPresent(stage -> {
+            stage.toFront();
+            stage.requestFocus();
+        });
+        return open.isPresent();
+    }
+
+    private static Stream<Stage> ours() {
+        return Window.getWindows().stream().filter(Stage.class::isInstance).map(Stage.class::cast)
+                .filter(stage -> stage.isShowing() && stage.getProperties().containsKey(OURS));
     }
 
     /** Shows one sentence and waits for OK. */

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.UUID;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -16,7 +17,7 @@ class ReviewTest {
         private final UUID id;
         private final double margin;
         private String label;
-        private boolean reviewed;
+        private Word word = Word.NONE;
 
         Tile(int number, String label, double margin) {
             this.id = new UUID(1, number);
@@ -35,8 +36,8 @@ class ReviewTest {
         }
 
         @Override
-        public boolean isReviewed() {
-            return reviewed;
+        public Word word() {
+            return word;
         }
 
         @Override
@@ -45,9 +46,9 @@ class ReviewTest {
         }
 
         @Override
-        public void set(String to, boolean mark) {
+        public void set(String to, Word now) {
             label = to;
-            reviewed = mark;
+            word = now;
         }
     }
 
@@ -55,7 +56,8 @@ class ReviewTest {
     private final Tile second = new Tile(2, "Stroma", 0.1);
     private final Tile third = new Tile(3, "Tumour", Double.NaN);
     private final Tile fourth = new Tile(4, null, 0.5);
-    private final Review review = new Review();
+    private String reviewer = "Ann";
+    private final Review review = new Review(() -> reviewer);
 
     @BeforeEach
     void load() {
@@ -95,7 +97,7 @@ class ReviewTest {
     void confirmingMarksAndKeepsTheClass() {
         review.confirm();
         assertEquals("Tumour", first.label);
-        assertTrue(first.reviewed);
+        assertTrue(first.isReviewed());
         assertEquals(2, review.number());
         assertEquals(1, review.reviewed());
     }
@@ -104,7 +106,7 @@ class ReviewTest {
     void givingAClassMarksAndGoesOn() {
         review.give("Stroma");
         assertEquals("Stroma", first.label);
-        assertTrue(first.reviewed);
+        assertTrue(first.isReviewed());
         assertEquals(second, review.current().orElseThrow());
     }
 
@@ -118,8 +120,8 @@ class ReviewTest {
 
     @Test
     void correctionsOfAnEarlierDayAreFoundByTheirMark() {
-        third.set("Necrosis", true);
-        Review another = new Review();
+        third.set("Necrosis", Word.NONE.with("Ann", "Necrosis"));
+        Review another = new Review(() -> null);
         another.load(List.of(first, third));
         another.choose(Review.Order.CORRECTED, null);
         assertEquals(third, another.current().orElseThrow());
@@ -132,7 +134,7 @@ class ReviewTest {
         review.next();
         assertEquals(second, review.undo().orElseThrow());
         assertEquals("Stroma", second.label);
-        assertFalse(second.reviewed);
+        assertFalse(second.isReviewed());
         assertEquals(2, review.number());
         assertFalse(review.canUndo());
     }
@@ -144,7 +146,29 @@ class ReviewTest {
         review.give("Necrosis");
         review.undo();
         assertEquals("Stroma", first.label);
-        assertTrue(first.reviewed);
+        assertTrue(first.isReviewed());
+    }
+
+    @Test
+    void theWordOfEachPersonIsKept() {
+        review.confirm();
+        reviewer = "Bob";
+        review.previous();
+        review.confirm();
+        assertEquals(Map.of("Ann", "Tumour", "Bob", "Tumour"), first.word.said());
+        review.previous();
+        review.give(null);
+        assertEquals(Map.of("Ann", "Tumour", "Bob", ""), first.word.said());
+        review.undo();
+        review.undo();
+        assertEquals(Map.of("Ann", "Tumour"), first.word.said());
+    }
+
+    @Test
+    void aPersonWithoutANameLeavesTheMarkAlone() {
+        reviewer = null;
+        review.give("Stroma");
+        assertEquals(new Word(true, Map.of()), first.word);
     }
 
     @Test
@@ -170,12 +194,59 @@ class ReviewTest {
 
     @Test
     void withoutPatchesNothingHappens() {
-        Review empty = new Review();
+        Review empty = new Review(() -> null);
         empty.load(List.of());
         empty.choose(Review.Order.ALL, null);
         assertTrue(empty.confirm().isEmpty());
         assertTrue(empty.undo().isEmpty());
         empty.next();
         assertEquals(0, empty.number());
+    }
+
+    @Test
+    void walksThroughWhatIsNotReviewedYet() {
+        second.word = Word.NONE.with("Ann", "Stroma");
+        review.choose(Review.Order.NOT_REVIEWED, null);
+        assertEquals(List.of(first, third, fourth), walk());
+        review.choose(Review.Order.NOT_REVIEWED, null);
+        review.confirm();  // stays in this walk, so that a person can go back to it
+        assertEquals(3, review.size());
+        assertEquals(third, review.current().orElseThrow());
+        assertEquals(1, review.reviewed());
+    }
+
+    @Test
+    void followsTheImageToAPatch() {
+        assertTrue(review.visit(third.id()));
+        assertEquals(3, review.number());
+        review.give("Stroma");
+        assertEquals("Stroma", third.label());
+        assertEquals(fourth, review.current().orElseThrow());
+    }
+
+    @Test
+    void aPatchThatWasNotChosenComesInAfterTheCurrentOne() {
+        review.choose(Review.Order.LABEL, "Tumour");
+        assertTrue(review.visit(second.id()));
+        assertEquals(2, review.number());
+        assertEquals(3, review.size());
+        assertEquals(second, review.current().orElseThrow());
+        review.next();
+        assertEquals(third, review.current().orElseThrow());
+    }
+
+    @Test
+    void aPatchThatIsNotThereChangesNothing() {
+        assertFalse(review.visit(new UUID(7, 7)));
+        assertEquals(1, review.number());
+        assertEquals(4, review.size());
+    }
+
+    @Test
+    void aPatchCanBeVisitedInAnEmptyWalk() {
+        review.choose(Review.Order.CORRECTED, null);
+        assertEquals(0, review.size());
+        assertTrue(review.visit(second.id()));
+        assertEquals(second, review.current().orElseThrow());
     }
 }

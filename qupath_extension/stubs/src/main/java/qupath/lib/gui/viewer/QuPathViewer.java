@@ -2,6 +2,7 @@ package qupath.lib.gui.viewer;
 
 import java.awt.image.BufferedImage;
 import javafx.collections.ObservableList;
+import javafx.scene.layout.Pane;
 import qupath.lib.gui.viewer.overlays.PathOverlay;
 import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
@@ -15,6 +16,10 @@ public class QuPathViewer {
         return null;
     }
 
+    public Pane getView() {
+        return null;
+    }
+
     public OverlayOptions getOverlayOptions() {
         return null;
     }
@@ -24,6 +29,10 @@ public class QuPathViewer {
     }
 
     public void repaint() {
+    }
+
+    public PathObject getSelectedObject() {
+        return null;
     }
 
     public void setSelectedObject(PathObject pathObject) {

@@ -3,6 +3,7 @@ package qupath.lib.objects.hierarchy;
 import java.util.Collection;
 import qupath.lib.objects.PathObject;
 import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener;
+import qupath.lib.objects.hierarchy.events.PathObjectSelectionModel;
 
 public class PathObjectHierarchy {
 
@@ -26,6 +27,10 @@ public class PathObjectHierarchy {
 
     public void fireObjectClassificationsChangedEvent(
             Object source, Collection<? extends PathObject> pathObjects) {
+    }
+
+    public PathObjectSelectionModel getSelectionModel() {
+        return null;
     }
 
     public void addListener(PathObjectHierarchyListener listener) {

@@ -1,0 +1,73 @@
+"""Tissue by the saturation of its colours: ``saturation`` and ``otsu``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from qupath_bridge.model import MaskArray
+from qupath_bridge.pixels.base import SlideView, TissueMap, refuse_argument
+
+from .color import stain_saturation
+from .finding import split_by_otsu
+from .masks import drop_specks, fill_holes, smooth
+
+__all__ = ["LEAST_HOLE", "LEAST_PIECE", "OtsuTissue", "SaturationTissue", "clean_pieces"]
+
+SMOOTHING = 15.0
+"""µm around a pixel over which its saturation is a mean."""
+
+LEAST_HOLE = 25_000.0
+"""µm². Smaller holes are filled: fat cells, vessels, glands. A circle of 178 µm."""
+
+LEAST_PIECE = 10_000.0
+"""µm². Smaller pieces are not tissue: dust, loose cells. A square of 100 µm."""
+
+STATED = 10.0
+"""µm that a pixel of the map counts for on slides without pixel size."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaturationTissue:
+    """The saturation as the probability of tissue, pixel by pixel. Takes no argument."""
+
+    threshold: ClassVar[float | Literal["otsu"] | None] = "otsu"
+    argument: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        refuse_argument("tissue", "saturation", self.argument)
+
+    def __call__(self, view: SlideView) -> TissueMap:
+        """Return the saturation, 0 where a pixel is too dark or too bright to tell."""
+        return TissueMap(stain_saturation(view.read()))
+
+
+@dataclass(frozen=True, slots=True)
+class OtsuTissue:
+    """Smoothed saturation above Otsu's threshold, without specks and holes. No argument."""
+
+    threshold: ClassVar[None] = None
+    argument: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        refuse_argument("tissue", "otsu", self.argument)
+
+    def __call__(self, view: SlideView) -> TissueMap:
+        """Return the mask."""
+        mpp = view.mpp or STATED
+        values = smooth(stain_saturation(view.read()), round(SMOOTHING / mpp))
+        mask, _, note = split_by_otsu(values)
+        return TissueMap(clean_pieces(mask, mpp), note=note)
+
+
+def clean_pieces(mask: MaskArray, mpp: float) -> MaskArray:
+    """Return a mask without small pieces, and with small holes filled.
+
+    Parameters
+    ----------
+    mask : array, shape (h, w), bool
+    mpp : float
+        µm per pixel.
+    """
+    area = mpp * mpp
+    return fill_holes(drop_specks(mask, LEAST_PIECE / area), LEAST_HOLE / area)
