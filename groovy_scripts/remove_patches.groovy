@@ -169,7 +169,7 @@ void stop(Map bridge) {
     Process process = (Process) bridge?.process
     List<ProcessHandle> all = process == null ? [] : process.descendants().collect { ProcessHandle each -> each } + process.toHandle()
     all.each { ProcessHandle each -> each.destroy() }
-    if (process != null && !process.waitFor(3, TimeUnit.SECONDS))
+    if (process != null && !process.waitFor(2, TimeUnit.SECONDS))
         all.each { ProcessHandle each -> each.destroyForcibly() }
     ((File) bridge?.folder)?.deleteDir()
 }

@@ -41,7 +41,15 @@ def test_no_option_is_in_a_model_that_does_not_use_it():
 def test_options_know_the_names_that_they_accept():
     known = {option.name: option for option in options()}
     assert known["edge"].names() == ("drop", "pad")
-    assert known["tissue"].names() == ("none", "saturation", "otsu", "qupath", "mask")
+    assert known["tissue"].names() == (
+        "none",
+        "saturation",
+        "otsu",
+        "double-pass",
+        "unet",
+        "qupath",
+        "mask",
+    )
     assert known["reader"].names() == ("auto", "openslide", "tiles", "pillow", "cucim")
     assert known["size"].names() == ()
 

@@ -139,8 +139,11 @@ class Texture:
         return None if inside.all() else inside
 
 
-def write_slide(path, side, share=SHARE, seed=1):
-    """Write a square slide whose side is ``side`` px; the same arguments make the same file."""
+def write_slide(path, side, share=SHARE, seed=1, *, finest=1):
+    """Write a square slide whose side is ``side`` px; the same arguments make the same file.
+
+    Levels finer than ``finest`` are glass alone: a map of the tissue does not read them.
+    """
     texture = Texture(side, share, seed)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +153,7 @@ def write_slide(path, side, share=SHARE, seed=1):
         for scale in scales:
             length = side // scale
             writer.write(
-                _encoded(texture, scale),
+                _encoded(texture, scale, blank=scale < finest),
                 shape=(length, length, 3),
                 dtype=np.uint8,
                 tile=(TILE, TILE),
@@ -172,12 +175,17 @@ def blank_slide(path, side):
     return write_slide(path, side, share=0)
 
 
-def _encoded(texture, scale):
+def overview_slide(path, side):
+    """Write a slide whose tissue is in its lower levels alone."""
+    return write_slide(path, side, finest=4)
+
+
+def _encoded(texture, scale, *, blank):
     glass = _jpeg(np.full((TILE, TILE, 3), GLASS, np.uint8))
     count = -(-(texture.side // scale) // TILE)
     for row in range(count):
         for column in range(count):
-            pixels = texture.tile(row, column, scale)
+            pixels = None if blank else texture.tile(row, column, scale)
             yield glass if pixels is None else _jpeg(pixels)
 
 

@@ -28,6 +28,12 @@ import sys, qupath_bridge as qb
 (plan,) = qb.plan(sys.argv[1])
 print(len(plan.table))
 """
+TISSUE = """
+import sys, qupath_bridge as qb
+(plan,) = qb.plan(sys.argv[1], qb.ExportConfig(size=1024, labels=False, tissue=sys.argv[2]))
+if plan.tissue:
+    print(f"{plan.tissue.share:.3f}", plan.tissue.mask.shape, len(plan.tissue.geojson))
+"""
 IMPORT = "import qupath_bridge as qb; qb.open_project, qb.plan"
 ENTRIES, READ_ENTRIES, CELLS = 1000, 100, 1000
 
@@ -83,6 +89,27 @@ def planning(bench):
     spent = times["plan"].cpu - times["import"].cpu
     note = f"processor time, annotations read; the whole command {times['command'].wall:.1f} s"
     return [Finding("plan, 100,000 px, 10,000 annotations", spent, " s", 2, True, note=note)]
+
+
+def tissue(bench):
+    """Measure the tissue map of a slide of 100,000 px, with its outline for QuPath."""
+    slide = bench.folder / "studies" / "overview" / "overview.svs"
+    if not slide.exists():
+        slides.overview_slide(slide, 100_000)
+    with tempfile.TemporaryDirectory() as folder:
+        project = build_project(Path(folder) / "p", [Image(slide, [], pixel_size=slides.MPP)])
+        words = [sys.executable, "-c", TISSUE, project]
+        times = bench.best(
+            {name: lambda name=name: run([*words, name]) for name in ("otsu", "none")}
+        )
+        memory = run([*words, "otsu"], memory=True).mib
+    spent = times["otsu"].cpu - times["none"].cpu
+    return [
+        Finding("tissue map, 100,000 px, otsu", spent, " s", 3, True,
+                note="processor time: read, threshold, clean, outline"),
+        Finding("tissue map, 100,000 px: memory", memory, " MiB", 500, True,
+                note="the whole process"),
+    ]  # fmt: skip
 
 
 def projects(bench):

@@ -114,6 +114,7 @@ def report(
     *,
     reader: str = "auto",
     slide_map: Mapping[str, str] | None = None,
+    pseudonymise: Place | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Write one HTML page on which everything about a run can be looked at.
@@ -131,6 +132,9 @@ def report(
         What reads the slide files; that of the run when not given.
     slide_map : mapping of str to str, optional
         Old place to new place of slides that moved.
+    pseudonymise : path, optional
+        The key file of a run with pseudonyms, with which its slides are found. The page shows
+        pseudonyms all the same.
     on_progress : callable, optional
         Called with the number of slides that are done, and of all.
 
@@ -144,13 +148,14 @@ def report(
     OutputError
         If there is no run, or the page would replace a file that is not a report.
     UsageError
-        If there is no such reader.
+        If there is no such reader, or the key file is not that of the run.
     """
     from qupath_bridge.reporting.report import write_report
 
+    options = RunOptions(pseudonymise=None if pseudonymise is None else Path(pseudonymise))
     return write_report(
         output_of(run), None if out is None else Path(out),
-        reader=reader, slide_map=slide_map or {}, on_progress=on_progress,
+        reader=reader, slide_map=slide_map or {}, names=names_of(options), on_progress=on_progress,
     )  # fmt: skip
 
 

@@ -15,7 +15,10 @@ __all__ = ["run_report"]
 def run_report(out: str, file: Path | None, given: Given, *, as_json: bool) -> int:
     """Write the page of a run, and say where it is."""
     options = given.settings().options
-    page = api.report(out, file, reader=options.reader, slide_map=options.slide_map)
+    page = api.report(
+        out, file, reader=options.reader, slide_map=options.slide_map,
+        pseudonymise=options.pseudonymise,
+    )  # fmt: skip
     if as_json:
         print_json({"schema_version": 1, "report": page})
     else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .index import FIELDS, in_order, rows_of, to_json
 
@@ -19,6 +19,9 @@ __all__ = ["CSV_FILE", "csv_pieces", "write_csv"]
 CSV_FILE = "index.csv"
 META_PREFIX = "meta."
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+_QUOTED_SIGNS = (",", '"', "\r", "\n")
+_CHANGED = r"^[=+\-@\t]|[,\"\r\n]"
+"""Texts that do not stand in a line as they are, as Arrow's pattern."""
 
 
 def write_csv(output: Output) -> None:
@@ -34,17 +37,16 @@ def write_csv(output: Output) -> None:
 def csv_pieces(output: Output) -> Iterator[bytes]:
     """Yield the content of ``index.csv``, some lines at a time."""
     names, keys = _csv_columns(output)
-    yield _lines([["slide_id", *names, *(f"{META_PREFIX}{key}" for key in keys)]])
+    yield _lines([[_cell(name)] for name in ("slide_id", *names, *(META_PREFIX + k for k in keys))])
     for slide_id, rows in rows_of(output):
         for batch in rows.batches():
             held = dict(zip(batch.schema.names, batch.columns, strict=True))
-            empty = [None] * batch.num_rows
-            columns: list[Sequence[object]]
+            empty = [""] * batch.num_rows
             columns = [_cells(held[name]) if name in held else empty for name in names]
-            metadata = [dict(value or ()) for value in held["metadata"].to_pylist()]
-            columns += [[_text(each.get(key)) for each in metadata] for key in keys]
-            ids = [_text(slide_id)] * batch.num_rows
-            yield _lines(zip(ids, *columns, strict=True))
+            if keys:
+                metadata = [dict(value or ()) for value in held["metadata"].to_pylist()]
+                columns += [[_cell(each.get(key)) for each in metadata] for key in keys]
+            yield _lines([[_cell(slide_id)] * batch.num_rows, *columns])
 
 
 def _csv_columns(output: Output) -> tuple[list[str], list[str]]:
@@ -57,46 +59,47 @@ def _csv_columns(output: Output) -> tuple[list[str], list[str]]:
     return [name for name in in_order(names) if name != "metadata"], sorted(keys)
 
 
-def _lines(rows: Iterable[Iterable[object]]) -> bytes:
-    lines = _Lines()
-    csv.writer(lines, lineterminator="\r\n").writerows(rows)
-    return "".join(lines).encode("utf-8")
+def _lines(columns: Sequence[Sequence[str]]) -> bytes:
+    lines = map(",".join, zip(*columns, strict=True))
+    return "".join(f"{line}\n" for line in lines).encode("utf-8")
 
 
-class _Lines(list[str]):
-    """Lines of a CSV file that end with a line feed.
-
-    The writer itself puts a text in quotes only where it has a sign of the line's end, and a
-    carriage return alone must be in quotes too.
-    """
-
-    def write(self, line: str) -> None:
-        self.append(line.removesuffix("\r\n") + "\n")
-
-
-def _cells(column: pa.Array) -> Sequence[object]:
-    """Return a column as what the CSV shows; Python writes floats by their repr."""
+def _cells(column: pa.Array) -> list[str]:
+    """Return a column as what stands in the lines, as ``csv`` writes it."""
+    count, kind = len(column), column.type
+    if count > 1 and column.slice(1).equals(column.slice(0, count - 1)):
+        return _cells(column.slice(0, 1)) * count  # most columns have one value
     values = column.to_pylist()
-    if pa.types.is_map(column.type):
-        return [None if value is None else _map_cell(tuple(value)) for value in values]
-    if pa.types.is_list(column.type):
-        return [None if value is None else _list_cell(tuple(value)) for value in values]
-    if pa.types.is_string(column.type):
-        return [_text(value) for value in values]
-    return values  # type: ignore[no-any-return]
+    if pa.types.is_map(kind):
+        return ["" if value is None else _map_cell(tuple(value)) for value in values]
+    if pa.types.is_list(kind):
+        return ["" if value is None else _list_cell(tuple(value)) for value in values]
+    if not pa.types.is_string(kind):
+        return ["" if value is None else repr(value) for value in values]
+    if pc.any(pc.match_substring_regex(column, _CHANGED)).as_py():
+        return [_cell(value) for value in values]
+    return [value or "" for value in values]
 
 
 # Of very many patches, many have the same shares and regions.
 @lru_cache(maxsize=1024)
 def _map_cell(items: tuple[tuple[str, object], ...]) -> str:
-    return to_json(dict(items))
+    return _cell(to_json(dict(items)))
 
 
 @lru_cache(maxsize=1024)
 def _list_cell(values: tuple[object, ...]) -> str:
-    return to_json(values)
+    return _cell(to_json(values))
 
 
-def _text(value: str | None) -> str | None:
-    """Keep a spreadsheet from running a text."""
-    return f"'{value}" if value is not None and value.startswith(FORMULA_SIGNS) else value
+def _cell(text: str | None) -> str:
+    """Put a text in quotes where it needs them; a spreadsheet does not run it.
+
+    >>> _cell("a, b"), _cell("=1+1")
+    ('"a, b"', "'=1+1")
+    """
+    if not text:
+        return ""
+    shown = f"'{text}" if text.startswith(FORMULA_SIGNS) else text
+    quoted = any(sign in shown for sign in _QUOTED_SIGNS)
+    return '"{}"'.format(shown.replace('"', '""')) if quoted else shown

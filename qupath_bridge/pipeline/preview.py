@@ -12,17 +12,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from qupath_bridge.errors import OutputError, SlideError
 from qupath_bridge.model import BoxArray, Reason
-from qupath_bridge.pixels.tissue.masks import grow
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.readers import open_reader
 from qupath_bridge.stores.local import LocalStore
 
 from .pixels import read_thumbnail
 from .places import check_place
-from .preview_layers import Scale, draw_marks, draw_patch, region_layer
+from .preview_layers import Scale, draw_marks, draw_patch, region_layer, tissue_layer
 from .preview_legend import (
     RGB,
-    TISSUE_INK,
     UNCLASSIFIED,
     add_texts,
     at_edge,
@@ -33,7 +31,6 @@ from .preview_legend import (
 
 if TYPE_CHECKING:
     from .plan import Plan
-    from .tissue import SlideTissue
 
 __all__ = [
     "check_picture",
@@ -116,22 +113,13 @@ def render_preview(plan: Plan, longest_side: int = LONGEST_SIDE) -> Image.Image:
     colors = class_colors(plan.slide.project.classes, plan.annotations)
     picture = Image.fromarray(thumbnail).convert("RGBA")
     if plan.tissue is not None:
-        picture.alpha_composite(_tissue(plan.tissue, picture.size))
+        picture.alpha_composite(tissue_layer(plan.tissue.mask, picture.size))
     picture.alpha_composite(_dropped(plan, picture.size, scale))
     picture.alpha_composite(_patches(plan, picture.size, scale, colors))
     planes = plan.config.grid_spec().planes
     picture.alpha_composite(region_layer(plan.annotations, planes, picture.size, scale, colors))
     picture.alpha_composite(_scale_bar(plan, picture.size, scale[0]))
     return add_texts(picture, plan, colors).convert("RGB")
-
-
-def _tissue(tissue: SlideTissue, size: tuple[int, int]) -> Image.Image:
-    """Draw the outline of the tissue, and a light veil over what is not tissue."""
-    mask = np.asarray(Image.fromarray(tissue.mask).resize(size, Image.Resampling.NEAREST))
-    layer = np.zeros((*mask.shape, 4), np.uint8)
-    layer[~mask] = (255, 255, 255, 90)
-    layer[grow(mask, 2) & ~mask] = (*TISSUE_INK, 255)
-    return Image.fromarray(layer, "RGBA")
 
 
 def _patches(

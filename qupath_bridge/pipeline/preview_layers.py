@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from qupath_bridge.model import PathObject, Plane, Reason
+from qupath_bridge.model import MaskArray, PathObject, Plane, Reason
+from qupath_bridge.pixels.tissue.masks import grow
 from qupath_bridge.qupath.files.classes import label_color
 
-from .preview_legend import RGB, UNCLASSIFIED, draw_mark, edge_of, readable
+from .preview_legend import RGB, TISSUE_INK, UNCLASSIFIED, draw_mark, edge_of, readable
 
-__all__ = ["Scale", "draw_marks", "draw_patch", "region_layer"]
+__all__ = ["Scale", "draw_marks", "draw_patch", "region_layer", "tissue_layer"]
 
 Scale = tuple[float, float]
 """Pixels of the picture per pixel of QuPath's image, along each axis."""
+LEAST_OUTLINED = 4
+"""Pixels of the side of a box from which on it is outlined."""
 
 
 def draw_patch(
@@ -25,9 +29,14 @@ def draw_patch(
 ) -> None:
     """Fill the box of a patch lightly in the colour of its label, and outline it.
 
-    ``place`` is x, y, width and height in pixels of the picture.
+    A very small box has no outline, which would hide the tissue below it. ``place`` is x, y, width
+    and height in pixels of the picture.
     """
     x, y, w, h = place
+    if min(w, h) < LEAST_OUTLINED:
+        corner = (max(x, x + w - 1), max(y, y + h - 1))
+        pen.rectangle((x, y, *corner), fill=(*readable(color), 110))
+        return
     # Half a pixel free on each side shows neighbours apart.
     pen.rectangle(
         (x + 0.5, y + 0.5, x + w - 1, y + h - 1),
@@ -43,6 +52,23 @@ def draw_marks(pen: ImageDraw.ImageDraw, reason: Reason, places: NDArray[Any]) -
     """
     for x, y, w, h in places.tolist():
         draw_mark(pen, reason, (x + w / 2, y + h / 2), min(w, h, 24) / 4)
+
+
+def tissue_layer(mask: MaskArray, size: tuple[int, int]) -> Image.Image:
+    """Return the outline of the tissue, and a light veil over what is not tissue, RGBA.
+
+    Parameters
+    ----------
+    mask : array, shape (h, w), bool
+        True = tissue; of the whole image, in any size.
+    size : (int, int)
+        Width and height of the picture.
+    """
+    tissue = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    layer = np.zeros((*tissue.shape, 4), np.uint8)
+    layer[~tissue] = (255, 255, 255, 90)
+    layer[grow(tissue, 2) & ~tissue] = (*TISSUE_INK, 255)
+    return Image.fromarray(layer, "RGBA")
 
 
 def region_layer(

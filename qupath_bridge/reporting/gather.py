@@ -215,8 +215,8 @@ class _SlideMaker:
         """Return name and address of the files of a slide."""
         slide_id = facts["slide_id"]
         names = [f"index/slide_id={slide_id}/part-0.parquet"]
-        tissue = (facts.get("tissue") or {}).get("file")
-        names += [tissue, f"tissue/{slide_id}.geojson"] if tissue else []
+        if facts["tissue"] is not None:
+            names += [facts["tissue"]["file"], f"tissue/{slide_id}.geojson"]
         found = ((name, self.links.to(name)) for name in names if self.output.has(name))
         return [(name, address) for name, address in found if address]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,15 @@ from qupath_bridge.outputs.row_batches import AnyRows, batches_of
 from qupath_bridge.pipeline.pixels import read_thumbnail
 from qupath_bridge.pipeline.plan import Plan
 from qupath_bridge.pipeline.preview import seen_part
-from qupath_bridge.pipeline.preview_layers import Scale, draw_marks, draw_patch, region_layer
+from qupath_bridge.pipeline.preview_layers import (
+    Scale,
+    draw_marks,
+    draw_patch,
+    region_layer,
+    tissue_layer,
+)
 from qupath_bridge.pipeline.preview_legend import RGB, UNCLASSIFIED, at_edge
+from qupath_bridge.pipeline.tissue import decode_mask
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 
 from .reopen import OpenSlide
@@ -35,14 +41,13 @@ __all__ = [
     "dropped_rows",
     "layers_of",
     "open_canvas",
+    "patch_layers",
 ]
 
 MOST_LABELS = 12
 """Labels that have a layer of their own; the others share one."""
 OTHERS = "other labels"
 _BLANK = (238, 238, 238)
-_TISSUE_EDGE, _NO_TISSUE = (0, 120, 90, 255), (20, 40, 70, 64)
-_MASK_LIMIT = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +116,8 @@ def layers_of(
     """
     colors = colors_of(facts, plan)
     if (mask := _tissue_mask(output, facts)) is not None:
-        yield Layer("tissue", "Tissue mask", _draw_mask(mask, canvas.size), 0)
-    yield from _patch_layers(rows, labels, canvas, colors)
+        yield Layer("tissue", "Tissue mask", tissue_layer(mask, canvas.size), 0)
+    yield from patch_layers(rows, labels, canvas, colors)
     if plan is not None and plan.annotations:
         planes = plan.config.grid_spec().planes
         picture = region_layer(plan.annotations, planes, canvas.size, canvas.scale, colors)
@@ -139,9 +144,10 @@ def color_of(label: str, colors: Mapping[str, RGB]) -> RGB:
     return UNCLASSIFIED if label == NO_LABEL else label_color(label, colors)
 
 
-def _patch_layers(
+def patch_layers(
     rows: AnyRows, labels: Mapping[str, int], canvas: Canvas, colors: Mapping[str, RGB]
 ) -> Iterator[Layer]:
+    """Yield a layer for each label, most patches first, and one for all that are rare."""
     own = list(labels)[: MOST_LABELS if len(labels) > MOST_LABELS + 1 else None]
     pictures = {name: Image.new("RGBA", canvas.size) for name in own}
     others = Image.new("RGBA", canvas.size)
@@ -197,27 +203,10 @@ def dropped_rows(output: Output, facts: Mapping[str, Any]) -> pa.Table | None:
 
 
 def _tissue_mask(output: Output, facts: Mapping[str, Any]) -> MaskArray | None:
-    """Return the mask that the run kept of a slide, True = tissue; None if there is none."""
-    name = (facts.get("tissue") or {}).get("file")
+    """Return the mask that the run kept of a slide; None if there is none, or it is damaged."""
+    if facts["tissue"] is None:
+        return None
     try:
-        content = output.get(name) if name and output.has(name) else None
-        if content is None:
-            return None
-        with Image.open(io.BytesIO(content)) as picture:
-            if picture.width * picture.height > _MASK_LIMIT:
-                return None
-            return np.asarray(picture.convert("L")) > 127
+        return decode_mask(output.get(facts["tissue"]["file"]))
     except (OutputError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-
-
-def _draw_mask(mask: MaskArray, size: tuple[int, int]) -> Image.Image:
-    """Return a veil over what is not tissue, with a line where tissue begins."""
-    small = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
-    tissue = np.asarray(small) >= 128
-    around = np.pad(tissue, 1, mode="edge")
-    inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
-    layer = np.zeros((*tissue.shape, 4), np.uint8)
-    layer[~tissue] = _NO_TISSUE
-    layer[tissue & ~inner] = _TISSUE_EDGE
-    return Image.fromarray(layer, "RGBA")

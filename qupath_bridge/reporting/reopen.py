@@ -22,6 +22,7 @@ from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.inputs import inputs_by_slide, load_inputs
 from qupath_bridge.pipeline.opened import slide_of_entry
 from qupath_bridge.pipeline.plan import Plan, plan_slide
+from qupath_bridge.pipeline.pseudonyms import OPEN, Names, is_pseudonym
 from qupath_bridge.qupath.files.uris import mapped_place
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
@@ -33,6 +34,11 @@ __all__ = ["OpenSlide", "Reopener"]
 NO_FILE = (
     "The slide file was not found. What is read from it is not shown: the picture of the slide, "
     "and the patches that were not written. Name its new place with the option slide_map (OLD=NEW)."
+)
+NO_KEY = (
+    "The run has pseudonyms, and without their key file nobody knows where its slides are. What is "
+    "read from them is not shown: the picture of the slide, and the patches that were not written. "
+    "Give the key file with the option pseudonymise; the page shows pseudonyms all the same."
 )
 OTHER_FILE = (
     "The slide file is not the one that was exported, or cannot be read. What is read from it is "
@@ -82,6 +88,8 @@ class Reopener:
         What reads the slide files; the run's own choice where it is ``auto``.
     slide_map : mapping of str to str
         Old place to new place of slides that moved.
+    names : Names
+        The names behind the pseudonyms of the run, if it has any.
     """
 
     def __init__(
@@ -91,6 +99,7 @@ class Reopener:
         *,
         reader: str = "auto",
         slide_map: Mapping[str, str],
+        names: Names = OPEN,
     ) -> None:
         self._output = output
         self._config = ExportConfig.parse(
@@ -98,8 +107,10 @@ class Reopener:
         )
         self._reader = reader if reader != "auto" else str(record["options"].get("reader", "auto"))
         self._slide_map = dict(slide_map)
+        self._names = names
         self._inputs = inputs_by_slide(record["inputs"] or {})
-        self._recorded = {each["path"]: each for each in record["projects"]}
+        projects = names.reveal(record["projects"])
+        self._recorded = {each["path"]: each for each in projects}
         self._projects: dict[str, Project | None] = {}
         self._stack = ExitStack()
 
@@ -112,9 +123,10 @@ class Reopener:
     @contextmanager
     def open(self, facts: Mapping[str, Any]) -> Iterator[OpenSlide]:
         """Open a slide while the block runs; nothing that is wrong with it is an error."""
-        path = mapped_place(facts["path"], self._slide_map) or Path(facts["path"])
+        place = str(self._names.reveal(facts["path"]))
+        path = mapped_place(place, self._slide_map) or Path(place)
         if not path.exists():
-            yield OpenSlide(note=NO_FILE)
+            yield OpenSlide(note=NO_KEY if is_pseudonym(place) else NO_FILE)
             return
         with ExitStack() as stack:
             try:
@@ -149,7 +161,7 @@ class Reopener:
         return (plan, None) if _is_same(plan, facts) else (None, OTHER_PLAN)
 
     def _slide(self, facts: Mapping[str, Any]) -> Slide | None:
-        place = facts["project"]
+        place = self._names.reveal(facts["project"])
         recorded = self._recorded.get(place)
         if place is None or recorded is None:
             return None
@@ -158,7 +170,11 @@ class Reopener:
             project = open_source(_source(recorded, self._slide_map))
             self._projects[place] = self._stack.enter_context(project)
         opened = self._projects[place]
-        return None if opened is None else slide_of_entry(opened, facts["entry_id"])
+        return (
+            None
+            if opened is None
+            else slide_of_entry(opened, self._names.reveal(facts["entry_id"]))
+        )
 
 
 def _coordinates(facts: Mapping[str, Any], reader: Reader) -> CoordinateMap | None:

@@ -13,6 +13,7 @@ from qupath_bridge.outputs.base import Output
 from qupath_bridge.patches.confusion import add_confusions, read_confusion
 from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.places import check_place
+from qupath_bridge.pipeline.pseudonyms import OPEN, Names, check_key
 from qupath_bridge.stores.local import LocalStore
 
 from .gather import RunFacts, gather_slides, load_run
@@ -35,6 +36,7 @@ def write_report(
     *,
     reader: str = "auto",
     slide_map: Mapping[str, str] = FrozenDict(),
+    names: Names = OPEN,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Write the page of a run.
@@ -49,6 +51,9 @@ def write_report(
         What reads the slide files.
     slide_map : mapping of str to str
         Old place to new place of slides that moved.
+    names : Names
+        Those behind the pseudonyms of the run, with which its slides are found. The page shows
+        what the records of the run have.
     on_progress : callable, optional
         Called with the number of slides that are done, and of all.
 
@@ -62,14 +67,15 @@ def write_report(
     OutputError
         If there is no run, or the page cannot be written, or would replace another file.
     UsageError
-        If there is no such reader.
+        If there is no such reader, or the names are not those of the run.
     """
     if reader != "auto":
         registry.check("reader", reader)
     run = load_run(output)
-    _check_page(output, page, run)
+    check_key(run.record["pseudonyms"], names, needed=False)
+    _check_page(output, page, run, names)
     links = Links.between(output, page)
-    with Reopener(output, run.record, reader=reader, slide_map=slide_map) as reopener:
+    with Reopener(output, run.record, reader=reader, slide_map=slide_map, names=names) as reopener:
         slides = gather_slides(output, run, reopener, links, on_progress)
     text = render_page(
         run, slides, _confusions(slides), links,
@@ -93,7 +99,7 @@ def _confusions(slides: list[SlideView]) -> Any:
     return add_confusions(map(read_confusion, cells))
 
 
-def _check_page(output: Output, page: Path | None, run: RunFacts) -> None:
+def _check_page(output: Output, page: Path | None, run: RunFacts, names: Names) -> None:
     """Refuse to write over a file that is not a page of this kind, and into QuPath's folders."""
     if page is None:
         if output.has(PAGE) and not _is_page(output.get(PAGE)[:_HEAD]):
@@ -109,7 +115,7 @@ def _check_page(output: Output, page: Path | None, run: RunFacts) -> None:
         with page.open("rb") as file:
             if not _is_page(file.read(_HEAD)):
                 raise OutputError(f"{page} exists and is not a report.", hint="Name another file.")
-    for project in run.record["projects"]:
+    for project in names.reveal(run.record["projects"]):
         place = Path(project["path"])
         if place.suffix == ".qpproj":
             check_place(page, place.parent)

@@ -137,7 +137,7 @@ def describe_slide(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
     >>> grid = {"box": [200, 200], "step": [200, 100], "mpp": None, "downsample": 2.0}
     >>> facts = {"path": "/data/a.svs", "coordinates": {"size": [4000, 3000], "pixel_size": None}}
-    >>> for name, text in describe_slide({**facts, "grid": grid, "seconds": 1.25}):
+    >>> for name, text in describe_slide({**facts, "grid": grid, "tissue": None, "seconds": 1.25}):
     ...     print(name, "|", text)
     slide file | a.svs
     size | 4,000 × 3,000 px, pixel size unknown
@@ -158,7 +158,7 @@ def describe_slide(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("size", f"{width:,} × {height:,} px, {scale}"),
         ("patches", f"boxes of {box} px every {step} px{mpp}"),
     ]
-    if tissue := facts.get("tissue"):
+    if (tissue := facts["tissue"]) is not None:
         found.append(("tissue", _tissue(tissue)))
     if facts.get("seconds") is not None:
         found.append(("time", f"{facts['seconds']:.1f} s"))
@@ -166,15 +166,11 @@ def describe_slide(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _tissue(facts: Mapping[str, Any]) -> str:
-    parts = [str(facts.get("method", ""))]
-    if isinstance(facts.get("share"), int | float):
-        parts.append(f"{facts['share']:.1%} of the slide")
-    if facts.get("threshold") is not None:
-        threshold = facts["threshold"]
-        text = f"{threshold:.3g}" if isinstance(threshold, float) else threshold
-        parts.append(f"threshold {text}")
-    if isinstance(facts.get("mpp"), int | float):
+    parts = [facts["method"], f"{facts['share']:.1%} of the slide"]
+    if facts["threshold"] is not None:
+        parts.append(f"threshold {facts['threshold']:.3g}")
+    if facts["mpp"] is not None:
         parts.append(f"at {facts['mpp']:.3g} µm per px")
-    if facts.get("note"):
-        parts.append(str(facts["note"]))
+    if facts["note"] is not None:
+        parts.append(facts["note"])
     return ", ".join(parts)

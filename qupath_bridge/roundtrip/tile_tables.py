@@ -286,7 +286,9 @@ class DataTiles:
             elif (table := tables(run)) is not None and identity in table.rows:
                 found[identity] = run
         listed: dict[str, str] = {}
-        for run in reversed(runs) if unnamed else ():
+        for run in reversed(runs):
+            if not unnamed:
+                break  # a run that is damaged is in nobody's way
             table = tables(run)
             for identity in sorted(unnamed & table.rows.keys()) if table is not None else ():
                 listed.setdefault(identity, run)

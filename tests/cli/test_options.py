@@ -139,7 +139,7 @@ def test_every_option_has_one_flag_with_the_models_words():
         ("inspect", {*PLACES, "reader"}),
         ("status", set(PLACES)),
         ("verify", {"reader", "slide_map", "pseudonymise"}),
-        ("report", {"reader", "slide_map"}),
+        ("report", {"reader", "slide_map", "pseudonymise"}),
         ("clean", {"break_lock"}),
         ("doctor", {"qupath"}),
         ("write-back", {"entry", "engine", "qupath", "pseudonymise"}),
@@ -295,7 +295,15 @@ def complete(*words):
 def test_completion_of_commands_flags_and_names():
     assert complete("ex") == ["export"]
     assert complete("export", "--allow") == ["--allow-upsampling", "--allow-repair"]
-    assert complete("plan", "--tissue", "") == ["none", "saturation", "otsu", "qupath", "mask"]
+    assert complete("plan", "--tissue", "") == [
+        "none",
+        "saturation",
+        "otsu",
+        "double-pass",
+        "unet",
+        "qupath",
+        "mask",
+    ]
     assert complete("plan", "--reader", "o") == ["openslide"]
     assert complete("plan", "--rule", "m") == ["majority"]
 

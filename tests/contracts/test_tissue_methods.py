@@ -20,6 +20,17 @@ class TestSaturation(TissueContract):
         return registry.create("tissue", "saturation")
 
 
+class TestDoublePass(TissueContract):
+    def make(self):
+        return registry.create("tissue", "double-pass")
+
+
+class TestUnet(TissueContract):
+    def make(self):
+        pytest.importorskip("onnxruntime")
+        return registry.create("tissue", "unet")
+
+
 class TestQuPath(TissueContract):
     def make(self):
         return registry.create("tissue", "qupath:Tissue")

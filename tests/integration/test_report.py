@@ -106,7 +106,7 @@ def test_a_report_is_accessible(page):
     assert page.all("html")[0]["lang"] == "en"
     assert all("alt" in image for image in page.all("img"))
     assert all(image["alt"] for image in page.of_class("base"))
-    charts = [chart for chart in page.all("svg") if "chart" in chart["class"].split()]
+    charts = [chart for chart in page.all("svg") if "chart" in chart.get("class", "").split()]
     assert charts
     assert all(chart["aria-label"] and chart["role"] in {"img", "group"} for chart in charts)
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
@@ -152,15 +152,10 @@ def test_patches_are_drawn_where_they_are(finished):
     """The layer of a label has the colour of the class in its patches, and nowhere else."""
     run = qb.Run.load(finished)
     text = (finished / "report.html").read_text(encoding="utf-8")
-    slide = re.search(r'<details class="slide" id="slide-1".*?</details>', text, re.DOTALL)[0]
-    names = re.findall(r'<input type="checkbox" data-layer="\d+"[^>]*>.*?<bdi>(.*?)</bdi>', slide)
     rows = run.table().to_pylist()
     slide_id = run.report["slides"][0]["slide_id"]
     for label in ("Tumor", "Stroma"):
-        number = names.index(label) + 1
-        uri = re.search(rf'<img class="layer" data-layer="{number}" src="([^"]*)"', slide)[1]
-        with Picture.open(io.BytesIO(_decoded(uri))) as picture:
-            drawn = np.asarray(picture.convert("RGBA"))[..., 3] > 0
+        drawn = layer_of(text, label)[..., 3] > 0
         wanted = np.zeros_like(drawn)
         for row in rows:
             if row["slide_id"] == slide_id and row["label"] == label:
@@ -323,38 +318,61 @@ def test_an_output_that_is_not_a_folder(study):
 # --- what other parts keep with a run ------------------------------------------------------------
 
 
-def test_masks_quality_and_stain_of_a_run_are_shown(out):
-    mask = Picture.new("1", (70, 50))
-    mask.paste(1, (10, 10, 40, 40))
-    content = io.BytesIO()
-    mask.save(content, "PNG")
-    output = open_output(out)
-    for slide_id in output.slides():
-        output.put(f"tissue/{slide_id}.png", content.getvalue())
-        output.put(f"tissue/{slide_id}.geojson", b"{}")
-    change_facts(
-        out,
-        tissue=lambda facts: {
-            "method": "otsu", "mpp": 10.0, "threshold": 0.25, "share": 0.375, "note": None,
-            "file": f"tissue/{facts['slide_id']}.png",
-        },
-        quality={"focus": {"p5": 0.25, "median": 0.5, "p95": 0.75, "patches": 9}},
-        stain={"method": "macenko", "version": "1", "profile": [[0.6, 0.7]],
-               "reference_digest": "abc", "white": [240, 240, 240]},
-    )  # fmt: skip
-    page = report(out)
-    assert page.text.count("Tissue mask") == 2
-    assert "otsu, 37.5% of the slide, threshold 0.25, at 10 µm per px" in page.text
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory, draw):
+    """A run with tissue and quality, over a slide that is white right of x = 400."""
+    folder = tmp_path_factory.mktemp("measured")
+    pixels = draw.texture(3)
+    pixels[:, :400, 1] //= 3
+    pixels[:, 400:] = 245
+    slide = write_slide(folder / "half.tiff", pixels, mpp=0.5, tile=64)
+    project = build_project(folder / "p", [Image(slide)])
+    config = qb.ExportConfig(
+        size=50, labels=False, tissue="otsu", tissue_mpp=2.0, qc=("blank", "focus")
+    )
+    qb.export(project, folder / "out", config, workers=1)
+    return folder / "out"
+
+
+def layer_of(text, name):
+    """Return the pixels of a layer of the first slide, RGBA."""
+    slide = re.search(r'<details class="slide" id="slide-1".*?</details>', text, re.DOTALL)[0]
+    names = re.findall(r'<input type="checkbox" data-layer="\d+"[^>]*>.*?<bdi>(.*?)</bdi>', slide)
+    number = names.index(name) + 1
+    uri = re.search(rf'<img class="layer" data-layer="{number}" src="([^"]*)"', slide)[1]
+    with Picture.open(io.BytesIO(_decoded(uri))) as picture:
+        return np.asarray(picture.convert("RGBA"))
+
+
+def test_masks_and_quality_of_a_run_are_shown(measured):
+    text = Path(qb.report(measured)).read_text(encoding="utf-8")
+    page = Parsed(text)
+    veil = layer_of(text, "Tissue mask")[..., 3]
+    assert (veil[20:-20, 20:380] == 0).mean() > 0.95
+    assert (veil[20:-20, 420:-20] > 0).mean() > 0.95
+    (facts,) = (facts_of(table) for table in tables(measured))
+    assert f"otsu, {facts['tissue']['share']:.1%} of the slide" in page.text
+    assert "at 2 µm per px" in page.text
+    assert "Tissue share of the patches" in page.text
     assert page.all("section", id_="quality")
-    assert "focus median 0.5 5 % 0.25, 95 % 0.75" in page.text
-    assert "stain method macenko" in page.text
-    assert any(name.endswith(".geojson") for name in page.files)
+    for name in ("blank", "focus"):
+        assert f"{name} median {facts['quality'][name]['median']:,.3g}" in page.text
+    assert {Path(name).suffix for name in page.files} >= {".geojson", ".parquet"}
 
 
-def test_a_mask_that_is_damaged_is_left_out(out):
+def tables(out):
     output = open_output(out)
-    output.put("tissue/x.png", b"\x89PNG not a picture")
-    change_facts(out, tissue={"method": "otsu", "file": "tissue/x.png"})
+    return [output.table(slide_id) for slide_id in output.slides()]
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG not a picture", None])
+def test_a_mask_that_is_damaged_or_gone_is_left_out(measured, tmp_path, content):
+    out = tmp_path / "out"
+    shutil.copytree(measured, out)
+    for mask in (out / "tissue").glob("*.png"):
+        mask.unlink()
+        if content:
+            mask.write_bytes(content)
     assert "Tissue mask" not in report(out).text
 
 
@@ -494,3 +512,47 @@ def test_the_command_says_where_the_page_is(out, tmp_path, capsys):
     assert main(["report", str(out), "--out", str(other), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "report": str(other)}
     assert main(["report", str(tmp_path / "nothing")]) == 5
+
+
+def test_a_run_with_pseudonyms_shows_them_with_and_without_the_key(tmp_path, draw):
+    folder = tmp_path / "Mueller 1968"
+    folder.mkdir()
+    slide = write_slide(folder / "Mueller.tiff", draw.texture(1), mpp=0.5, tile=64)
+    regions = [Region("Tumor", "POLYGON ((0 0, 400 0, 400 400, 0 400, 0 0))")]
+    image = Image(slide, regions, name="Mueller HE", metadata={"patient": "Mueller"})
+    project = build_project(folder / "study", [image])
+    key = tmp_path / "key.json"
+    qb.export(project, tmp_path / "out", CONFIG, pseudonymise=key)
+    for given, found in ((None, False), (key, True)):
+        text = Path(qb.report(tmp_path / "out", pseudonymise=given)).read_text(encoding="utf-8")
+        page = Parsed(text)
+        assert "Mueller" not in text
+        assert "1968" not in text
+        assert qb.Run.load(tmp_path / "out").record["slides"][0]["slide_name"] in page.text
+        assert bool(page.of_class("base")) == found
+        assert ("The run has pseudonyms" in page.text) != found
+        assert ("Annotations 1" in page.text) == found
+    with pytest.raises(UsageError, match="open names"):
+        open_names = tmp_path / "open"
+        qb.export(project, open_names, CONFIG)
+        qb.report(open_names, pseudonymise=key)
+
+
+def test_labels_of_slides_and_slides_without_a_project(tmp_path, draw):
+    """A folder of slides with a table is planned again as the run did."""
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    for number in (1, 2):
+        write_slide(slides / f"{number}.tiff", draw.texture(number), mpp=0.5, tile=64)
+    table = tmp_path / "labels.csv"
+    table.write_text("slide,diagnosis\n1.tiff,naevus\n2.tiff,melanoma\n", encoding="utf-8")
+    config = qb.ExportConfig(size=50, label_from="metadata:diagnosis", tissue="otsu")
+    run = qb.export(slides, tmp_path / "out", config, metadata=table, metadata_key="slide")
+    assert set(run.label_counts()) == {"naevus", "melanoma"}
+    table.unlink()  # the run froze what it says
+    page = report(tmp_path / "out")
+    assert "not drawn" not in page.text
+    assert page.text.count("Tissue mask") == 2
+    for label, number in run.label_counts().items():
+        assert f"{label} {number}" in page.text
+    assert "diagnosis naevus" in page.text

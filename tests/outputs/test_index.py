@@ -248,6 +248,31 @@ def test_csv_holds_no_text_that_a_spreadsheet_would_run(sign):
     assert index.read_index(output).column("label").to_pylist() == [text]
 
 
+TEXTS = ["a,b", 'a "b"', "a\nb", "a\r\nb", "\rb", "", " ", "=1,2", "'", "é", "\0", None]
+
+
+@pytest.mark.parametrize("texts", [TEXTS, ["a"] * 3, ["a,b"] * 3, [None] * 3, ["a", "b", None]])
+def test_csv_is_what_the_csv_module_writes(texts):
+    output = MemoryOutput()
+    values = columns(3)
+    count = len(texts)
+    values = {name: (list(each) * count)[:count] for name, each in values.items()}
+    table = index.make_table({**values, "label": texts, "object_id": texts})
+    index.write_partition(output.store, "1_a", table)
+    write_csv(output)
+    text = output.get("index.csv").decode("utf-8")
+    lines = list(csv.reader(io.StringIO(text, newline="")))
+    again = io.StringIO(newline="")
+    for line in lines:
+        own = io.StringIO(newline="")
+        csv.writer(own, lineterminator="\r\n").writerow(line)
+        again.write(own.getvalue().removesuffix("\r\n") + "\n")
+    assert again.getvalue() == text
+    for name in ("label", "object_id"):
+        found = [line[lines[0].index(name)].removeprefix("'") for line in lines[1:]]
+        assert found == [(said or "").removeprefix("'") for said in texts]
+
+
 def test_csv_is_written_slide_by_slide(monkeypatch):
     """What is put is a stream, and no table is read before the one ahead of it is written."""
     output = MemoryOutput()

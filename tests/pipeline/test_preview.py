@@ -11,6 +11,7 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.model import Reason
 from qupath_bridge.pipeline import preview, preview_legend
 from qupath_bridge.pipeline.preview import render_preview
+from qupath_bridge.pipeline.preview_layers import draw_patch
 from qupath_bridge.pipeline.preview_legend import (
     HEAD,
     at_edge,
@@ -79,6 +80,25 @@ def texts(monkeypatch):
     for module in (preview, preview_legend):
         monkeypatch.setattr(module, "put_text", text)
     return drawn
+
+
+@pytest.mark.parametrize("side", [0.3, 1.0, 1.4, 2.0, 3.9])
+def test_very_small_boxes_are_filled_and_let_the_tissue_through(side):
+    """A slide of 100,000 pixels has boxes of one pixel in its preview."""
+    layer = Image.new("RGBA", (20, 20))
+    draw_patch(ImageDraw.Draw(layer), (5.0, 6.0, side, side), (200, 0, 0))
+    pixels = np.asarray(layer)
+    assert tuple(pixels[6, 5, :3]) == (200, 0, 0)
+    assert 0 < pixels[..., 3].max() < 160
+    assert (pixels[..., 3] > 0).sum() <= (side + 1) ** 2
+
+
+def test_larger_boxes_have_an_outline():
+    layer = Image.new("RGBA", (20, 20))
+    draw_patch(ImageDraw.Draw(layer), (5.0, 5.0, 8.0, 8.0), (200, 0, 0))
+    alpha = np.asarray(layer)[..., 3]
+    assert alpha.max() == 255
+    assert 0 < alpha[9, 9] < 100
 
 
 def test_micrometres_are_written_with_a_stem():

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qupath_bridge import registry
-from qupath_bridge.errors import UsageError
+from qupath_bridge.config import ExportConfig
+from qupath_bridge.errors import MissingDependencyError, UsageError
 from qupath_bridge.pixels.base import TissueMap
 from qupath_bridge.pixels.tissue import (
     BRIGHT,
@@ -19,6 +20,7 @@ from qupath_bridge.pixels.tissue import (
     tissue_shares,
 )
 from qupath_bridge.pixels.tissue.by_color import OtsuTissue, SaturationTissue
+from qupath_bridge.pixels.tissue.double_pass import DoublePassTissue, _darker_cluster
 from qupath_bridge.testing.contracts.tissue import view_of
 
 RNG = np.random.default_rng(8)
@@ -270,3 +272,78 @@ def test_a_threshold_takes_the_place_of_the_methods_own():
 def test_a_mask_may_have_a_resolution_of_its_own():
     mask = np.ones((62, 86), bool)
     assert find_tissue(Foreign(mask, None), view_of(NOISE)).mask.shape == (62, 86)
+
+
+def test_noise_of_glass_alone_is_not_tissue():
+    rng = np.random.default_rng(2)
+    glass = np.clip(rng.normal((228, 224, 230), 1.5, (80, 80, 3)), 0, 255).astype(np.uint8)
+    assert 0 < otsu_threshold((stain_saturation(glass) * 255).astype(np.uint8)) < 20
+    found = find(glass)
+    assert not found.mask.any()
+    assert "No tissue is found" in found.note
+
+
+def test_double_pass_finds_pale_tissue_beside_dark_tissue():
+    """The clusters part dark from all else; the colour finds the pale piece, which Otsu loses."""
+    pixels = np.full((240, 240, 3), 240, np.uint8)
+    pixels[20:110, 20:110] = (120, 40, 130)
+    pixels[130:220, 20:220] = (240, 220, 234)  # 0.08 saturated, and 0.69 above
+    assert not find(pixels).mask[170, 100]
+    mask = find(pixels, DoublePassTissue()).mask
+    assert mask[60, 60]
+    assert mask[170, 100]
+    assert not mask[60, 160]
+    assert mask.mean() == pytest.approx((90 * 90 + 90 * 200) / 240**2, rel=0.15)
+
+
+def test_double_pass_finds_grey_tissue_which_has_no_colour():
+    pixels = np.full((240, 240, 3), 240, np.uint8)
+    pixels[40:200, 40:200] = 150
+    assert not find(pixels).mask.any()
+    found = find(pixels, DoublePassTissue()).mask
+    assert found[120, 120]
+    assert found.mean() == pytest.approx(160 * 160 / 240**2, rel=0.1)
+
+
+def test_double_pass_takes_neither_black_nor_glass_alone():
+    rng = np.random.default_rng(5)
+    glass = np.clip(rng.normal(238, 1, (160, 160, 1)) + np.array([0, -2, 1]), 0, 255).astype(
+        np.uint8
+    )
+    assert not find(glass, DoublePassTissue()).mask.any()
+    black = glass.copy()
+    black[:60] = rng.integers(0, DARK, (60, 160, 3))
+    assert not find(black, DoublePassTissue()).mask[:50].any()
+    black[90:150, 30:130] = (180, 80, 150)
+    found = find(black, DoublePassTissue()).mask
+    assert found[120, 80]
+    assert not found[:50].any()
+
+
+def plain_clusters(values):
+    """Return which values are in the darker cluster, by trying every cut along the brightness."""
+    order = np.argsort(values.mean(axis=1))
+    ranked = values[order]
+    best = min(
+        range(1, len(values)),
+        key=lambda k: sum(
+            ((part - part.mean(axis=0)) ** 2).sum() for part in (ranked[:k], ranked[k:])
+        ),
+    )
+    dark = np.zeros(len(values), bool)
+    dark[order[:best]] = True
+    return dark
+
+
+def test_the_two_clusters_are_the_best_ones():
+    rng = np.random.default_rng(6)
+    values = np.vstack([rng.normal(120, 12, (40, 3)), rng.normal(220, 8, (70, 3))])
+    np.testing.assert_array_equal(_darker_cluster(values), plain_clusters(values))
+
+
+def test_unet_without_onnxruntime_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr("qupath_bridge.pixels.tissue.unet.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="needs onnxruntime") as caught:
+        registry.create("tissue", "unet")
+    assert "pip install 'qupath-bridge[unet]'" in caught.value.hint
+    assert ExportConfig(tissue="unet").tissue == "unet"  # a file may be written elsewhere

@@ -1,12 +1,17 @@
 """Counts of an index, and samples of it: by values."""
 
+import io
+import tracemalloc
 from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from qupath_bridge.outputs import index
+from qupath_bridge.outputs.row_batches import Rows
+from qupath_bridge.reporting.overlays import Canvas, patch_layers
 from qupath_bridge.reporting.summary import (
     BINS,
     choose_rows,
@@ -93,3 +98,46 @@ def test_few_are_all_chosen_and_many_are_spread():
     assert evenly(3, 8).tolist() == [0, 1, 2]
     found = evenly(1_000_000, 4).tolist()
     assert found == [125_000, 375_000, 625_000, 875_000]
+
+
+def _rows(number):
+    """Rows of an index in a file, as an output reads them."""
+    labels = np.array(["Tumor", "Stroma", "Necrosis"])[np.arange(number) % 3]
+    boxes = {f"{side}_qupath": np.arange(number, dtype=np.int32) % 5000 for side in "xywh"}
+    made = pa.table(
+        {
+            **boxes, "label": labels, "label_source": ["rule"] * number,
+            "label_share": np.linspace(0, 1, number), "tissue_share": np.linspace(0, 1, number),
+            "patch_id": np.arange(number).astype(str),
+            "metadata": pa.array([[]] * number, pa.map_(pa.string(), pa.string())),
+        }
+    )  # fmt: skip
+    buffer = io.BytesIO()
+    pq.write_table(made, buffer, row_group_size=index.GROUP)
+    return Rows(buffer.getvalue(), "rows")
+
+
+def test_memory_does_not_grow_with_the_number_of_patches():
+    """Nothing that looks at all rows keeps them."""
+    canvas = Canvas(np.zeros((100, 100, 3), np.uint8), (0.02, 0.02), True)
+
+    def peak(number):
+        rows = _rows(number)
+        arrow = pa.total_allocated_bytes()
+        tracemalloc.start()
+        try:
+            summary = summarize(rows)
+            chosen = choose_rows(rows, summary.groups, 10, ["patch_id"])
+            layers = list(patch_layers(rows, summary.labels(), canvas, {}))
+            traced = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert summary.patches == number
+        assert [len(found) for found in chosen.values()] == [10] * 3
+        assert len(layers) == 3
+        return traced, pa.total_allocated_bytes() - arrow
+
+    peak(100)  # what is imported at first use
+    few, many = peak(9_000), peak(36_000)
+    assert many[0] < 1.3 * few[0] + 100_000
+    assert many[1] < 1_000_000

@@ -550,6 +550,15 @@ def test_without_metadata_the_measurements_tell_the_run():
     assert set(world.seen(other)[2].values()) == {"R2"}  # the newest that lists them
 
 
+def test_without_metadata_older_runs_are_not_read_for_nothing():
+    """One that is damaged would be in the way."""
+    world = plain()
+    data = world.seen(objects(world.tiles("R1"), metadata=False))[0]
+    read = []
+    found = data.origins(lambda run: read.append(run) or world.runs.get(run), ["R0", "R1"])
+    assert (set(found.values()), set(read)) == ({"R1"}, {"R1"})
+
+
 def test_without_an_event_classes_are_compared_and_missing_tiles_say_nothing():
     world = plain()
     world.events.clear()

@@ -13,7 +13,7 @@ from xml.sax.saxutils import quoteattr
 from qupath_bridge.roundtrip.qupath_preferences import NODE, _folder_name
 
 DRIVE = Path(__file__).parents[1] / "extension" / "drive.groovy"
-START = 120  # seconds until the window stands
+START = 240  # seconds until the window stands
 QUIET = {  # no questions at the start
     "showStartupMessage": "false",
     "showExtensionManagerOnStartup": "false",
@@ -57,7 +57,7 @@ class QuPathWindow:
             self.close()
             raise
 
-    def run(self, script, seconds=120):
+    def run(self, script, seconds=280):
         """Run Groovy in QuPath, and return what its last line gives, as JSON has it."""
         name = f"{next(self._numbers):04}.groovy"
         part = self._drive / f"{name}.new"

@@ -25,8 +25,12 @@ GLASS = 0.1
 """Mean saturation of glass at most: it is 0.01 to 0.07 on slides with glass, and 0.3 for the paler
 part of a slide that has none."""
 
+APART = 0.03
+"""Difference of the mean saturation of glass and tissue at least: below, both are glass."""
+
 _BINS = 256
 _NO_GLASS = f"No glass is found on the slide: all that is above {GLASS:g} counts as tissue."
+_NO_TISSUE = "No tissue is found on the slide: its colours hardly differ."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +88,8 @@ def split_by_otsu(values: NDArray[np.floating[Any]]) -> tuple[MaskArray, float, 
 
     Otsu's threshold needs both glass and tissue. Where even the lower class is above
     :data:`GLASS` on average, there is no glass: the threshold would split the tissue, and all that
-    is above :data:`GLASS` counts as tissue.
+    is above :data:`GLASS` counts as tissue. Where both classes are nearly alike
+    (:data:`APART`), there is no tissue: the threshold would split the noise of the glass.
 
     Parameters
     ----------
@@ -92,8 +97,12 @@ def split_by_otsu(values: NDArray[np.floating[Any]]) -> tuple[MaskArray, float, 
     """
     levels = np.rint(values * (_BINS - 1)).astype(np.uint8)
     limit = otsu_threshold(levels)
-    if levels[levels <= limit].mean() <= GLASS * (_BINS - 1):
-        return np.asarray(levels > limit), limit / (_BINS - 1), None
+    above = levels > limit
+    glass = levels[~above].mean() / (_BINS - 1)
+    if glass <= GLASS:
+        if above.any() and levels[above].mean() / (_BINS - 1) - glass < APART:
+            return np.zeros_like(above), limit / (_BINS - 1), _NO_TISSUE
+        return np.asarray(above), limit / (_BINS - 1), None
     return np.asarray(values > GLASS), GLASS, _NO_GLASS
 
 

@@ -53,7 +53,9 @@ class TissueContract(ABC):
     def pixels(self) -> PixelArray:
         """Return a map: glass on the left, stained tissue on the right."""
         rng = np.random.default_rng(3)
-        pixels = rng.integers(238, 250, (90, 120, 3), dtype=np.uint8)
+        # The noise of glass on a map is mostly grey: it is the mean of many pixels.
+        grey = rng.integers(238, 250, (90, 120, 1), dtype=np.uint8)
+        pixels = grey + rng.integers(0, 3, (90, 120, 3), dtype=np.uint8)
         pixels[:, 60:] = rng.integers((150, 60, 120), (220, 130, 190), (90, 60, 3), dtype=np.uint8)
         return pixels
 

@@ -45,7 +45,8 @@ def test_check_names_version_and_parts():
     assert {"png", "jpeg"} <= set(value["parts"]["encoder"])
     assert {"folder", "tar"} <= set(value["parts"]["container"])
     assert "memory" not in value["parts"]["container"]
-    assert value["parts"]["tissue"] == ["saturation", "otsu"]
+    assert value["parts"]["tissue"][:3] == ["saturation", "otsu", "double-pass"]
+    assert not {"qupath", "mask"} & set(value["parts"]["tissue"])  # they need an argument
     assert value["problems"] == []
     json.dumps(value, allow_nan=False)
 

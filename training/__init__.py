@@ -1,0 +1,1 @@
+"""Programs that make what the package carries. Nothing of them is installed."""

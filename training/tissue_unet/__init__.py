@@ -1,0 +1,1 @@
+"""How the network of ``--tissue unet`` is made: scenes, network, training, export."""
