@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 
 from benchmarks.common.machine import cores, describe
-from benchmarks.goals import beside, exports, growing, reads, starting, working
+from benchmarks.goals import beside, colours, exports, growing, reads, starting, working
 from benchmarks.goals.bench import Bench
 from benchmarks.goals.findings import Finding
 
@@ -28,6 +28,8 @@ GOALS = {
     "jpeg": exports.jpeg,
     "passthrough": exports.pass_through,
     "bytes": exports.same_bytes,
+    "quality": colours.quality,
+    "stain": colours.stain,
     "dzsave": beside.dzsave,
     "peers": beside.peers,
     "labels": working.labelling,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         report,
         select,
         slide,
+        stain_profile,
         status,
         undo_write_back,
         verify,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         write_provenance,
     )
     from .config import ExportConfig, Option, RunOptions, Selection, Settings
+    from .config.quality import QualityRules
     from .errors import (
         BridgeError,
         ConfigError,
@@ -89,7 +91,9 @@ if TYPE_CHECKING:
     from .pipeline.plan import Failure, Plan, Plans
     from .pipeline.profile import Profile
     from .pipeline.progress import Progress
+    from .pipeline.pseudonyms import Names
     from .pipeline.run import Run
+    from .pipeline.stain import StainPlan
     from .pipeline.task import SlideResult, SlideTask, process_slide
     from .pipeline.verify import Finding, Verification
     from .qupath import geojson
@@ -107,9 +111,11 @@ _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
-        "clean", "doctor", "create_project",
+        "clean", "doctor", "create_project", "stain_profile",
     ),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
+    "config.quality": ("QualityRules",),
+    "pipeline.stain": ("StainPlan",),
     "sources.base": ("Project",),
     "model": (
         "Slide", "ProjectInfo", "SourceRef", "ServerBuilder", "ImageData", "PathObject",
@@ -127,6 +133,7 @@ _HOMES = {
     "pipeline.run": ("Run",),
     "pipeline.task": ("SlideTask", "SlideResult", "process_slide"),
     "pipeline.progress": ("Progress",),
+    "pipeline.pseudonyms": ("Names",),
     "pipeline.cancel": ("Cancel", "CancelToken"),
     "pipeline.estimate": ("Estimate",),
     "pipeline.inputs": ("SlideInputs",),
@@ -176,11 +183,14 @@ __all__ = [  # noqa: RUF022  # by subject
     "undo_write_back",
     "clean",
     "doctor",
+    "stain_profile",
     "ExportConfig",
     "Selection",
     "RunOptions",
     "Settings",
     "Option",
+    "QualityRules",
+    "StainPlan",
     "Project",
     "Slide",
     "ProjectInfo",
@@ -230,6 +240,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "SlideCorrections",
     "JudgedPatch",
     "NewProject",
+    "Names",
     "Agreement",
     "Provenance",
     "RunStatus",

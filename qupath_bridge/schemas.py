@@ -25,6 +25,7 @@ __all__ = [
     "RunRecord",
     "ShownRecord",
     "SlideFacts",
+    "StainProfileRecord",
     "first_fault",
     "parse_json",
 ]
@@ -230,6 +231,16 @@ class _Tissue(_Json):
     note: str | None
 
 
+class _Stain(_Json):
+    method: str
+    version: str
+    profile: Any
+    target: Any
+    reference_digest: str | None
+    white: Any
+    augment: float
+
+
 class SlideFacts(Record):
     """The facts of a slide, in its partition and in ``<entry id>.json`` of a project."""
 
@@ -252,12 +263,23 @@ class SlideFacts(Record):
     grid: _Grid
     counts: _Counts
     quality: dict[str, _QualitySummary]
+    stain: _Stain | None
     corrections: _Corrections
     regions: dict[str, Any]
     bad_tiles: list[Annotated[list[Count], Field(min_length=6, max_length=6)]]
     tissue: _Tissue | None
     warnings: list[str]
     seconds: float | None
+
+
+class StainProfileRecord(Record):
+    """A saved profile of stains."""
+
+    method: str
+    version: str
+    profile: Any
+    reference_digest: str
+    references: list[str]
 
 
 class BackupRecord(Record):

@@ -31,11 +31,11 @@ def test_built_in_parts_are_listed_by_kind():
     assert registry.names("reader") == ("openslide", "tiles", "pillow", "cucim")
     assert registry.names("encoder") == ("png", "jpeg", "tiff", "raw", "webp", "jxl")
     assert registry.names("tissue") == ("saturation", "otsu", "qupath", "mask")
-    assert registry.names("stain") == ()
+    assert registry.names("stain") == ("macenko", "reinhard", "vahadane", "qupath")
     assert {part.origin for kind in registry.KINDS for part in registry.parts(kind)} == {"built in"}
 
 
-@pytest.mark.parametrize("kind", ["reader", "encoder", "tissue", "quality"])
+@pytest.mark.parametrize("kind", ["reader", "encoder", "tissue", "quality", "stain"])
 def test_built_in_parts_can_be_loaded(kind):
     for name in registry.names(kind):
         assert callable(registry.load(kind, name))
@@ -103,8 +103,10 @@ def test_a_missing_dependency_of_a_built_in_part_is_named_with_the_command(monke
 def test_unknown_names_and_kinds_are_refused_with_the_known():
     with pytest.raises(UsageError, match="No encoder is called 'bmp'. Known: png, jpeg, tiff"):
         registry.load("encoder", "bmp")
-    with pytest.raises(UsageError, match="No stain is called 'x'. Known: none"):
+    with pytest.raises(UsageError, match="No stain is called 'x'. Known: macenko"):
         registry.check("stain", "x")
+    with pytest.raises(UsageError, match="No model is called 'x'. Known: none"):
+        registry.check("model", "x")
     for function in (registry.names, lambda kind: registry.register(kind, "a", dict)):
         with pytest.raises(UsageError, match="No kind of part is called 'colour'. Known: source"):
             function("colour")

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .opening import INPUTS, OPENING, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
     from .projects import create_project
+    from .staining import stain_profile
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
 
 _HOMES = {
@@ -108,6 +109,7 @@ _HOMES = {
         "select",
     ),
     ".projects": ("create_project",),
+    ".staining": ("stain_profile",),
     ".tiles": (
         "ensure_provenance",
         "undo_write_back",
@@ -165,6 +167,7 @@ __all__ = [
     "report",
     "select",
     "slide",
+    "stain_profile",
     "status",
     "stored_data",
     "undo_write_back",

@@ -30,7 +30,11 @@ from qupath_bridge.pipeline.progress import Progress, watch
 from qupath_bridge.pipeline.pseudonyms import OPEN, Names, register_names
 from qupath_bridge.pipeline.recorded_runs import run_folders
 from qupath_bridge.pipeline.run import Run
-from qupath_bridge.pipeline.slide_labels import check_label_key, label_names
+from qupath_bridge.pipeline.slide_labels import (
+    check_label_key,
+    has_no_drawing,
+    label_names,
+)
 from qupath_bridge.pipeline.survey import Survey, survey, survey_plans
 from qupath_bridge.roundtrip import provenance as _provenance
 from qupath_bridge.sources.base import Project
@@ -240,7 +244,10 @@ def _export_new_project(
     mine = {slide.entry_id for slide in slides}
     kept = RunOptions().model_dump(include=set(ADDED))
     engine = "auto" if options.engine == "slides" else options.engine
-    later = Settings(Selection(), settings.config, options.replace(**kept, engine=engine))
+    config = settings.config
+    if all(has_no_drawing(slide, config) for slide in slides):
+        config = config.replace(labels=False)  # the new project is one in which one could draw
+    later = Settings(Selection(), config, options.replace(**kept, engine=engine))
     with opened_project(folder, later.options) as project:
         there = {slide.entry_id for slide in project} | {each.entry_id for each in failures}
         gone = ProjectError("not in the project", path=project.info.path, hint="Add it in QuPath.")

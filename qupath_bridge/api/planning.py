@@ -152,28 +152,27 @@ def plan(
 def draw_previews(
     plans: Sequence[Plan], path: Path | None
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Draw one picture per slide; the slide's id is added to the name where there are several.
+    """Draw a picture of a plan; of several plans one page with the pictures of all.
 
     Returns
     -------
     tuple of Path
-        The pictures.
+        The picture, unless the only slide cannot be read.
     tuple of str
         What went wrong with slides that cannot be read.
     """
-    if path is None:
+    if path is None or not plans:
         return (), ()
-    from qupath_bridge.pipeline.preview import preview_path
+    if len(plans) > 1:
+        from qupath_bridge.pipeline.preview_page import draw_page
 
-    drawn, notes = [], []
-    for one in plans:
-        target = preview_path(path, one.slide_id, len(plans))
-        try:
-            one.preview(target)
-            drawn.append(target)
-        except SlideError as error:
-            notes.append(f"{one.slide.name}: no preview: {error}")
-    return tuple(drawn), tuple(notes)
+        notes = draw_page(plans, path)
+        return (path,), notes
+    try:
+        plans[0].preview(path)
+    except SlideError as error:
+        return (), (f"{plans[0].slide.name}: no preview: {error}",)
+    return (path,), ()
 
 
 def estimate(plans: Plan | Sequence[Plan], *, workers: int | None = None) -> Estimate:

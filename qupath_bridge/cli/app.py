@@ -149,6 +149,25 @@ def export(
     return run_export(projects, out, given, dry_run=dry_run, as_json=json)
 
 
+@app.command("stain-profile", cls=Command)
+@takes_options("stain", "mpp")
+def stain_profile(
+    references: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="REFERENCE", help="Pictures or slides; path#X,Y,W,H for a region of one."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="New JSON file.")],
+    given: Given,
+    json: Json = False,
+) -> int:
+    """Save the colours of references, as a target for --stain-reference."""
+    from .staining import run_stain_profile
+
+    return run_stain_profile(references, out, given, as_json=json)
+
+
 @app.command(cls=Command)
 @takes_options("reader", "slide_map", "pseudonymise")
 def verify(

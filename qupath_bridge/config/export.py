@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
@@ -24,6 +24,7 @@ from .values import (
     as_pair,
     as_planes,
     as_priority,
+    as_references,
     as_text,
     as_threshold,
     as_unclassified,
@@ -101,6 +102,8 @@ class ExportConfig(Model):
             "qc_min",
             "qc_max",
             "stain",
+            "stain_reference",
+            "stain_augment",
             "format",
             "jpeg_quality",
             "jpeg_subsampling",
@@ -225,6 +228,19 @@ class ExportConfig(Model):
     stain: Annotated[str, part("stain", besides=("none",), argument=True)] = option(
         "none", "stain normalisation", show="NAME[:ARGUMENT]"
     )
+    stain_reference: Annotated[tuple[str, ...], BeforeValidator(as_references)] = option(
+        (),
+        "whose colours are the target of STAIN: pictures, slides (path#X,Y,W,H for a region), or "
+        "one saved profile; those of a usual H&E slide when not given",
+        show="FILE",
+    )
+    stain_augment: float = option(
+        0.0,
+        "by how much colours differ at random from patch to patch, in parts; needs STAIN",
+        show="PART",
+        ge=0,
+        le=0.5,
+    )
     format: Annotated[str, part("encoder")] = option(
         "png",
         "file format of a patch; containers of arrays hold raw pixels, and need none",
@@ -285,6 +301,9 @@ class ExportConfig(Model):
                 raise ValueError(f"{name} holds an empty name")
         self._check_label_from()
         self.quality_rules()
+        for name in ("stain_reference", "stain_augment"):
+            if self.stain == "none" and getattr(self, name):
+                raise ValueError(f"{name} needs stain, the method of normalisation")
         if _holds_arrays(self.container):
             if "format" not in self.model_fields_set:
                 self.__dict__["format"] = RAW
@@ -316,13 +335,20 @@ class ExportConfig(Model):
         kind, _, key = self.label_from.partition(":")
         return key.strip() or None if kind == "metadata" else None
 
+    def decisive(self) -> dict[str, Any]:
+        """Return the values that decide patches, as JSON: not the places of files.
+
+        What a reference shows decides too; the plan has its digest.
+        """
+        return {name: v for name, v in self.as_json().items() if name != "stain_reference"}
+
     def quality_rules(self) -> QualityRules:
         """Return which quality measures are taken, and their limits."""
         return QualityRules.of(self.qc, self.qc_min, self.qc_max)
 
     def measured_columns(self) -> tuple[str, ...]:
         """Return the columns of the index that say what reading finds out about each patch."""
-        columns = [f"qc_{name}" for name in self.quality_rules().measures]
+        columns = self.quality_rules().columns()
         return (*columns, *(() if self.stain == "none" else ("stain_kept_raw",)))
 
     def grid_spec(self) -> GridSpec:

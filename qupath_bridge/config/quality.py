@@ -34,12 +34,8 @@ class QualityRules:
     ) -> QualityRules:
         """Return the rules of three options: measures or presets, and limits of one's own.
 
-        A limit of one's own takes the place of that of a preset.
-
-        Raises
-        ------
-        ValueError
-            If there is no such measure, or no value can be within the limits.
+        A limit of one's own takes the place of that of a preset. An unknown measure, or limits
+        that leave no value, are a ``ValueError`` that names the option.
         """
         names = tuple(names)
         measures = {*least, *most}
@@ -72,6 +68,10 @@ class QualityRules:
                     f"{high[name]:g}"
                 )
         return cls(tuple(sorted(measures)), FrozenDict(low), FrozenDict(high))
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns of the index that hold the measures."""
+        return tuple(f"qc_{name}" for name in self.measures)
 
     def as_json(self) -> dict[str, Any]:
         """Return the rules as plain JSON values."""

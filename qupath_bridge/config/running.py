@@ -97,7 +97,10 @@ class RunOptions(Model):
         show="DIR",
     )
     preview: Path | None = option(
-        None, "picture of the plan, PNG or JPEG; one per slide where there are several", show="FILE"
+        None,
+        "picture of the plan, PNG or JPEG; of several slides plan draws one page, and export one "
+        "picture per slide, with its id in the name",
+        show="FILE",
     )
     provenance: bool = option(True, "write the run's tiles as GeoJSON into the project")
     tissue_annotations: bool = option(

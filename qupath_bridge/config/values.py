@@ -107,6 +107,14 @@ def as_corrections(value: object) -> object:
     return value
 
 
+def as_references(value: object) -> object:
+    """Read the paths of files as whole paths, so that they can be read again elsewhere."""
+    texts = as_tuple(value)
+    if isinstance(texts, tuple | list) and all(isinstance(each, str | Path) for each in texts):
+        return tuple(str(Path(each).absolute()) for each in texts if str(each))
+    return texts
+
+
 def as_text(value: object) -> object:
     """Let a TOML file hold a number where its digits are meant."""
     return str(value) if isinstance(value, int) else value

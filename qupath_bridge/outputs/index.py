@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
@@ -178,6 +179,8 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
     """Return a column; NaN in an array of numbers is null."""
     if isinstance(values, pa.Array):
         return values.cast(kind)
+    if pa.types.is_boolean(kind):
+        values = np.asarray(values) > 0
     if pa.types.is_map(kind):
         values = [[*value.items()] if isinstance(value, Mapping) else value for value in values]
     return pa.array(values, kind, from_pandas=True)

@@ -155,7 +155,8 @@ def flat_values(column: pa.Array, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _numbers(column: pa.Array) -> Any:
-    return column.fill_null(0).to_numpy(zero_copy_only=False)
+    empty = False if pa.types.is_boolean(column.type) else 0
+    return column.fill_null(empty).to_numpy(zero_copy_only=False)
 
 
 def _check_bounds(found: pq.FileMetaData) -> None:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig
-from qupath_bridge.errors import PlanError
 from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import (
     FIRST_PLANE,
@@ -24,16 +22,14 @@ from qupath_bridge.model import (
     PixelArray,
     Plane,
 )
-from qupath_bridge.outputs.index import QC_PREFIX
+from qupath_bridge.outputs.index import KEPT_RAW, QC_PREFIX
 from qupath_bridge.readers.base import Reader
 from qupath_bridge.timing import step
 
-from .pixels import read_patches, read_thumbnail
+from .pixels import passing, read_patches
+from .stain import StainPlan, require_rgb
 
 __all__ = ["PatchPixels", "PixelBatch"]
-
-SAMPLE_SIDE = 1024
-"""Pixels of the longer side of the thumbnail from which a stain profile is fitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +61,30 @@ class PatchPixels:
     coordinates : CoordinateMap
         Of the slide.
     config : ExportConfig
-        Its size, quality limits and stain normalisation.
+        Its size and quality limits.
     mpp : float or None
         Effective µm per written pixel.
     reader : Reader
-        Of the slide; read once for the sample of a stain profile, where one is fitted.
+        Of the slide.
+    stain : StainPlan or None
+        What normalises the stains of the slide.
     """
 
     def __init__(
-        self, coordinates: CoordinateMap, config: ExportConfig, mpp: float | None, reader: Reader
+        self,
+        coordinates: CoordinateMap,
+        config: ExportConfig,
+        mpp: float | None,
+        reader: Reader,
+        stain: StainPlan | None = None,
     ) -> None:
         self._coordinates = coordinates
         self._size = (config.size, config.size)
         self._mpp = mpp
         self._rules = config.quality_rules()
         self._measures = {name: registry.load("quality", name) for name in self._rules.measures}
-        self._stain: tuple[Any, Any] | None = None
+        self._stain = stain
+        self._slide = reader.fingerprint.digest if stain is not None else ""
         # A file tile is a patch as it stands where nothing changes or judges its pixels.
         self._passes_tiles = (
             config.passthrough == "auto"
@@ -88,14 +92,10 @@ class PatchPixels:
             and coordinates.is_right_angle
             and coordinates.orientation == (0, False)
             and not self._measures
-            and config.stain == "none"
+            and stain is None
         )
-        if self._measures or config.stain != "none":
-            _require_rgb(reader, "quality measures and stain normalisation")
-        if config.stain != "none":
-            method = registry.create("stain", config.stain)
-            sample, _ = read_thumbnail(reader, coordinates, SAMPLE_SIDE)
-            self._stain = (method, method.fit(sample))
+        if self._measures:
+            require_rgb(reader, "quality measures")
 
     def read(self, reader: Reader, boxes: BoxArray, plane: Plane = FIRST_PLANE) -> PixelBatch:
         """Make a batch of patches.
@@ -124,13 +124,34 @@ class PatchPixels:
                 for name, measure in self._measures.items()
             }
         bad = self._outside_limits(measures, len(boxes))
-        if self._stain:
-            method, profile = self._stain
-            pixels = method.apply(pixels, profile)
+        measured = {f"{QC_PREFIX}{name}": values for name, values in measures.items()}
+        if self._stain is not None:
+            with step("stain"):
+                pixels, kept = self._normalised(pixels, ~bad, boxes, plane)
+            measured[KEPT_RAW] = kept.astype(np.float64)
         patches: list[PixelArray | bytes | None] = [*pixels]
         for number in np.flatnonzero(bad).tolist():
             patches[number] = None
-        return PixelBatch(patches, {f"{QC_PREFIX}{name}": v for name, v in measures.items()})
+        return PixelBatch(patches, measured)
+
+    def _normalised(
+        self, pixels: PixelArray, wanted: MaskArray, boxes: BoxArray, plane: Plane
+    ) -> tuple[PixelArray, MaskArray]:
+        """Return the batch with normalised colours where wanted, and which were kept as they are.
+
+        What is not wanted is dropped: it counts as kept.
+        """
+        if self._stain is None:
+            return pixels, ~wanted
+        draws = self._stain.draws(self._slide, boxes[wanted], plane)
+        made, raw = self._stain.apply(pixels[wanted], draws)
+        if wanted.all():
+            return made, raw
+        kept = np.ones(len(pixels), np.bool_)
+        kept[wanted] = raw
+        pixels = pixels.copy()
+        pixels[wanted] = made
+        return pixels, kept
 
     def _outside_limits(self, measures: Mapping[str, FloatArray], count: int) -> MaskArray:
         """Return which patches a quality limit drops, shape (N,); no number is outside."""
@@ -148,10 +169,10 @@ class PatchPixels:
         """Return the file tiles that are just patches as they are, and the pixels of the others."""
         read_encoded = getattr(reader, "read_encoded", None)
         made: list[PixelArray | bytes | None] = [None] * len(boxes)
-        visible = self._coordinates.visible
-        slide_boxes = self._coordinates.slide_boxes(boxes).tolist()
-        for number, (box, place) in enumerate(zip(boxes.tolist(), slide_boxes, strict=True)):
-            if read_encoded and _is_inside(Box(*box), visible):
+        if read_encoded:
+            inside = np.flatnonzero(~passing(boxes, self._coordinates.visible))
+            places = self._coordinates.slide_boxes(boxes[inside]).tolist()
+            for number, place in zip(inside.tolist(), places, strict=True):
                 made[number] = read_encoded(Box(*place), self._size, plane)
         rest = [number for number, patch in enumerate(made) if patch is None]
         if rest:
@@ -159,21 +180,3 @@ class PatchPixels:
             for number, patch in zip(rest, [*pixels], strict=True):
                 made[number] = patch
         return made
-
-
-def _is_inside(box: Box, outer: Box) -> bool:
-    return (
-        box.x >= outer.x
-        and box.y >= outer.y
-        and box.x + box.w <= outer.x + outer.w
-        and box.y + box.h <= outer.y + outer.h
-    )
-
-
-def _require_rgb(reader: Reader, what: str) -> None:
-    if len(reader.channels) != 3 or reader.dtype != np.uint8:
-        raise PlanError(
-            f"{what} need RGB pixels of 8 bit; this slide has {len(reader.channels)} channels of "
-            f"{reader.dtype}.",
-            hint="Leave qc, qc_min, qc_max and stain out for this slide.",
-        )

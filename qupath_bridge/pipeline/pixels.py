@@ -11,7 +11,7 @@ from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, MaskArray, PixelArra
 from qupath_bridge.pixels.orient import orient, warp
 from qupath_bridge.readers.base import Pixels, Reader
 
-__all__ = ["read_patch", "read_patches", "read_thumbnail", "read_whole"]
+__all__ = ["passing", "read_patch", "read_patches", "read_thumbnail", "read_whole"]
 
 
 def read_patch(
@@ -79,10 +79,10 @@ def read_patches(
     else:
         visible = Box(0, 0, *coordinates.size)
         pixels, mask = _read_warped_batch(reader, coordinates, boxes, size, plane)
-    passing = _passing(boxes, visible)
-    if passing.any():
+    outside = passing(boxes, visible)
+    if outside.any():
         mask = np.ones(pixels.shape[:3], np.bool_) if mask is None else mask
-        mask[passing] &= _inside(boxes[passing], size, visible)
+        mask[outside] &= _inside(boxes[outside], size, visible)
     if mask is None or mask.all():
         return pixels, None
     pixels[~mask] = reader.background
@@ -132,7 +132,7 @@ def read_whole(reader: Reader, coordinates: CoordinateMap, size: tuple[int, int]
     return rgb
 
 
-def _passing(boxes: BoxArray, visible: Box) -> MaskArray:
+def passing(boxes: BoxArray, visible: Box) -> MaskArray:
     """Return which boxes are not wholly inside another box, shape (N,)."""
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     inside = (low >= visible[:2]) & (high <= np.add(visible[:2], visible[2:]))

@@ -43,6 +43,7 @@ from .pseudonyms import OPEN, Names
 from .scale import resolve_scale
 from .slide_files import missing_place, read_annotations, slide_path
 from .slide_labels import slide_rule
+from .stain import StainPlan, plan_stain
 from .tissue import SlideTissue, find_slide_tissue
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ class Plan:
         Of the slide file's pixels.
     parts : mapping of str to str
         The exchangeable parts that take part, by kind.
+    stain : StainPlan or None
+        Colours of the slide and of the target, where stains are normalised.
     reader_name : str
         The reader that was asked for, ``auto`` where it was left to choose.
     corrections : CorrectionReport
@@ -156,6 +159,7 @@ class Plan:
     channels: tuple[str, ...] = ("Red", "Green", "Blue")
     dtype: str = "uint8"
     parts: Mapping[str, str] = field(default_factory=FrozenDict)
+    stain: StainPlan | None = None
     reader_name: str = "auto"
     corrections: CorrectionReport = NO_CORRECTIONS
     annotations_origin: str = "project"
@@ -217,7 +221,7 @@ class Plan:
         ReadError
             If the file cannot be read.
         """
-        producer = PatchPixels(self.coordinates, self.config, self.mpp, reader)
+        producer = PatchPixels(self.coordinates, self.config, self.mpp, reader, self.stain)
         made = producer.read(reader, self.table.boxes[[row]], self.table.plane(row))
         (patch,) = made.patches
         if patch is None:
@@ -239,7 +243,7 @@ class Plan:
 
         Machine, paths and engine take no part.
         """
-        size, config = self.pixel_size, self.config.as_json()
+        size, config = self.pixel_size, self.config.decisive()
         if self.tissue is not None and self.tissue.made_from is not None:
             config["tissue"] = self.tissue.method  # the argument names the place of a file
         return {
@@ -253,12 +257,13 @@ class Plan:
             "coordinates": self.coordinates.digest_values(),
             "pixel_size": None if size is None else [size.x, size.y],
             "parts": dict(self.parts),
+            "stain": None if self.stain is None else self.stain.as_json(),
             **({} if self.slide_label is None else {"slide_label": self.slide_label}),
         }
 
     @property
     def slide_label(self) -> str | None:
-        """Label of all patches, from the slide's metadata; None where regions label."""
+        """Label of all patches, from the slide's metadata; None if regions label."""
         return slide_rule(self.slide, self.config).slide_label
 
 
@@ -434,6 +439,7 @@ def make_plan(
         )
     except PlanError as error:
         raise PlanError(f"{slide.name}: {error.message}", hint=error.hint) from error
+    stain, stain_notes = plan_stain(config, reader, scale.coordinates, grid, data.stains)
     if not config.allow_repair:
         _refuse_big_repairs(slide, planned.report)
     return Plan(
@@ -458,6 +464,7 @@ def make_plan(
         channels=tuple(reader.channels),
         dtype=str(reader.dtype),
         parts=_parts(config, reader, tissue),
+        stain=stain,
         reader_name=reader_name,
         corrections=planned.corrections,
         annotations_origin=inputs.annotations_origin(slide),
@@ -467,6 +474,7 @@ def make_plan(
         warnings=(
             *scale.notes,
             *([tissue.note] if tissue and tissue.note else ()),
+            *stain_notes,
             *data.problems,
             *planned.report.warnings,
             *planned.corrections.warnings,

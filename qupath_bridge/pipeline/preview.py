@@ -32,7 +32,14 @@ from .preview_legend import (
 if TYPE_CHECKING:
     from .plan import Plan
 
-__all__ = ["draw_preview", "preview_html", "preview_path", "render_preview", "seen_part"]
+__all__ = [
+    "check_picture",
+    "draw_preview",
+    "preview_html",
+    "preview_path",
+    "render_preview",
+    "seen_part",
+]
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 """Format of a picture by the ending of its name."""
@@ -59,7 +66,7 @@ def draw_preview(plan: Plan, path: Path | str) -> None:
         If it cannot be written, or would replace something that is not a picture.
     """
     path = Path(path)
-    _check_place(path, plan.slide.project.folder)
+    check_picture(path, plan.slide.project.folder)
     buffer = io.BytesIO()
     render_preview(plan).save(buffer, format=FORMATS[path.suffix.lower()], quality=90)
     LocalStore(path.parent).put(path.name, buffer.getvalue())
@@ -76,7 +83,7 @@ def preview_html(plan: Plan, longest_side: int = 400) -> str:
     return f'<img alt="preview" src="data:image/png;base64,{text}">'
 
 
-def _check_place(path: Path, project: Path) -> None:
+def check_picture(path: Path, project: Path) -> None:
     """Refuse to write over anything but a picture, and into QuPath's folders."""
     if path.suffix.lower() not in FORMATS:
         raise OutputError(f"Preview must end in {', '.join(FORMATS)}: {path}")

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = [
     "OPEN",
     "Names",
-    "OpenNames",
     "Pseudonyms",
     "check_key",
     "is_pseudonym",
@@ -55,8 +54,8 @@ _PLACES = (
 """Options that can hold a name: of a slide, a person or a folder."""
 
 
-class OpenNames:
-    """Names as they are: what records have without pseudonyms."""
+class Names:
+    """Names as records have them: here as they are; pseudonyms are made by a derived class."""
 
     key_id: str | None = None
 
@@ -105,18 +104,18 @@ class OpenNames:
         return value
 
 
-OPEN = OpenNames()
+OPEN = Names()
 
 
 @dataclass(frozen=True, repr=False)
-class Pseudonyms(OpenNames):
+class Pseudonyms(Names):
     """The pseudonyms of a key file.
 
     Attributes
     ----------
     key : bytes
     kept : collection of str
-        Keys of the metadata that are no secret.
+        Keys of the metadata that anybody may see.
     places : collection of str
         Places that the options name, which messages may name too.
     known : mapping of str to str
@@ -161,11 +160,11 @@ class Pseudonyms(OpenNames):
         return replace(slide, name=self.hide(slide.name))
 
     def metadata(self, values: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the metadata that are no secret."""
+        """Return the metadata that anybody may see."""
         return {key: value for key, value in values.items() if key in self.kept}
 
     def inputs(self, inputs: SlideInputs, label_key: str | None) -> SlideInputs:
-        """Return inputs as they may be kept with the run: what labels, and no other secret."""
+        """Return inputs as they may be kept with the run: what labels, and what anybody may see."""
         said = tuple(
             replace(one, reviewer=one.reviewer and self.hide(one.reviewer))
             for one in inputs.corrections
@@ -228,10 +227,6 @@ class Pseudonyms(OpenNames):
         texts |= set(_texts([options.as_json(), selection.as_json()]))
         texts.add(json.dumps(list(command)))
         return {self.hide(text): text for text in texts if text}
-
-
-Names = OpenNames
-"""Names as records have them: open, or pseudonyms."""
 
 
 def _terms(slide: Slide) -> Iterable[str]:

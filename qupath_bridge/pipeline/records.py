@@ -221,7 +221,7 @@ def library_versions() -> dict[str, str | None]:
 
 def config_digest(config: ExportConfig) -> str:
     """Return the digest of a configuration: of all that decides patches, whatever the slides."""
-    return ids.json_digest(config.as_json())
+    return ids.json_digest(config.decisive())
 
 
 def run_digest(plan_digests: Mapping[str, str]) -> str:
@@ -377,6 +377,7 @@ def facts_record(
             "dropped": dropped_counts(plan, dropped),
         },
         "quality": {name: dict(summary) for name, summary in quality.items()},
+        "stain": None if plan.stain is None else plan.stain.as_json(),
         "corrections": plan.corrections.as_dict(),
         "regions": plan.report.as_dict(),
         "bad_tiles": [list(tile) for tile in sorted(bad_tiles)],

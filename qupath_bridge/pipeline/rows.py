@@ -75,7 +75,7 @@ def pixels_digest(plan: Plan) -> str:
             "jpeg_subsampling": config.jpeg_subsampling,
             "passthrough": config.passthrough,
             "on_bad_tile": config.on_bad_tile,
-            "stain": config.stain,
+            "stain": None if plan.stain is None else plan.stain.as_json(),
             "quality": config.quality_rules().as_json(),
             # Some formats and measures hold the pixel size.
             "mpp": plan.mpp,
@@ -219,7 +219,7 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
 
 
 def dropped_table(plan: Plan, run_id: str, dropped: Sequence[DroppedPatch]) -> pa.Table:
-    """Return the patches that reading dropped: box, reason, measured columns."""
+    """Return the patches that reading dropped: box, reason, quality measures."""
     dropped = sorted(dropped, key=lambda patch: patch.row)
     rows = np.array([patch.row for patch in dropped], np.int64)
     table = plan.table
@@ -232,7 +232,7 @@ def dropped_table(plan: Plan, run_id: str, dropped: Sequence[DroppedPatch]) -> p
         "reason": [patch.reason for patch in dropped],
         **{
             name: [patch.measured[name] for patch in dropped]
-            for name in plan.config.measured_columns()
+            for name in plan.config.quality_rules().columns()
         },
     }
     return pa.table(columns)

@@ -11,13 +11,14 @@ from qupath_bridge.model import LabelRule, Slide
 from qupath_bridge.patches.roles import label_of
 from qupath_bridge.sources.lookup import instead
 
-__all__ = ["check_label_key", "label_names", "metadata_values", "slide_rule"]
+__all__ = ["check_label_key", "has_no_drawing", "label_names", "metadata_values", "slide_rule"]
 
 
 def slide_rule(slide: Slide, config: ExportConfig) -> LabelRule:
     """Return the label rule of a slide: with its own label where the configuration wants one.
 
-    ``map`` renames the value as it renames a class.
+    ``map`` renames the value as it renames a class. Patches of a slide on which nobody can have
+    drawn have no label, and are all kept.
 
     Raises
     ------
@@ -26,7 +27,7 @@ def slide_rule(slide: Slide, config: ExportConfig) -> LabelRule:
     """
     rule, key = config.label_rule(), config.label_key
     if key is None:
-        return rule
+        return replace(rule, labels=False) if has_no_drawing(slide, config) else rule
     value = slide.metadata.get(key, "").strip()
     if not value:
         raise PlanError(
@@ -34,6 +35,18 @@ def slide_rule(slide: Slide, config: ExportConfig) -> LabelRule:
             hint="Give it a value in QuPath or in the table, or select other slides.",
         )
     return replace(rule, slide_label=label_of(value, rule))
+
+
+def has_no_drawing(slide: Slide, config: ExportConfig) -> bool:
+    """Return whether nothing can label a slide: no project, no GeoJSON, no background label."""
+    source = slide.project.source
+    drawn = source is not None and source.annotations is not None
+    return (
+        slide.project.plain
+        and not drawn
+        and config.label_key is None
+        and config.background == "drop"
+    )
 
 
 def metadata_values(slides: Iterable[Slide], config: ExportConfig) -> tuple[str, ...]:

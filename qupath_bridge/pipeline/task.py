@@ -438,7 +438,7 @@ class _SlideJob:
     ) -> Generator[tuple[IntArray, list[_Made]], None, None]:
         """Yield the patches of each batch, in the order of reading."""
         plan, table = self.plan, self.plan.table
-        producer = PatchPixels(plan.coordinates, plan.config, plan.mpp, self.reader)
+        producer = PatchPixels(plan.coordinates, plan.config, plan.mpp, self.reader, plan.stain)
         workers = self.task.options.workers or available_cores()
         patch_bytes = plan.config.size**2 * len(plan.channels) * np.dtype(plan.dtype).itemsize
         batches = reading_batches(table.col, table.row, table.z, table.t, patch_bytes)

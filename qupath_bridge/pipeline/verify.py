@@ -26,6 +26,7 @@ from qupath_bridge.schemas import ReportRecord
 from . import records, rows
 from .inputs import input_problem
 from .patch_pixels import PatchPixels
+from .stain import StainPlan
 from .task import patch_digest
 from .tissue import tissue_problems
 
@@ -355,7 +356,8 @@ def _check_pixels(
             first = next(chosen)
             mpp = first["mpp"]
             encoder = encoder_of(config, mpp)
-            producer = PatchPixels(coordinates, config, mpp, reader)
+            stain = StainPlan.from_json(facts["stain"])
+            producer = PatchPixels(coordinates, config, mpp, reader, stain)
             for plane, group in groupby(chain([first], chosen), key=_plane):
                 while batch := list(islice(group, BATCH)):
                     made = producer.read(reader, np.array([_box(row) for row in batch]), plane)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from qupath_bridge.errors import UsageError
-from qupath_bridge.model import FloatArray, PathObject, PixelArray
+from qupath_bridge.model import FloatArray, MaskArray, PathObject, PixelArray
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,7 @@ __all__ = [
     "QualityMeasure",
     "SlideView",
     "StainMethod",
+    "StainSample",
     "TissueMap",
     "TissueMethod",
     "refuse_argument",
@@ -131,36 +132,71 @@ class QualityMeasure(Protocol):
         ...
 
 
-class StainMethod(Protocol):
-    """Brings the colours of patches to a common look.
+@dataclass(frozen=True, slots=True, eq=False)
+class StainSample:
+    """Pixels of a whole slide, from which its colours are learned.
 
-    Its factory is called with the argument of ``NAME:ARGUMENT``, or None, and raises
-    :class:`~qupath_bridge.errors.UsageError` for an argument that it does not take.
+    Attributes
+    ----------
+    pixels : array, shape (h, w, 3), uint8
+        From places with tissue all over the slide, at the resolution of the patches; glass may
+        be among them. ``h`` may be 0. They must not be changed.
+    white : array, shape (3,), float64
+        The colour of glass.
+    vectors : tuple of two tuples of three numbers, or None
+        The stain vectors that QuPath has for the image: optical densities of red, green and blue.
+    background : tuple of three numbers, or None
+        The white that QuPath has for the image.
+    reference : bool
+        Whether these are pixels of a reference.
     """
 
-    def fit(self, sample: PixelArray) -> Any:
-        """Return the profile of a slide: a value that can be pickled.
+    pixels: PixelArray
+    white: FloatArray
+    vectors: tuple[tuple[float, ...], ...] | None = None
+    background: tuple[float, ...] | None = None
+    reference: bool = False
 
-        Parameters
-        ----------
-        sample : array, shape (h, w, 3), uint8
-            Pixels of the slide. They must not be changed.
-        """
+
+class StainMethod(Protocol):
+    """Brings the colours of patches to those of a target.
+
+    Its factory is called with the argument of ``NAME:ARGUMENT``, or None, and raises
+    :class:`~qupath_bridge.errors.UsageError` for an argument that it does not take. Profiles are
+    made of JSON values: the run keeps them, and checks patches with them.
+    """
+
+    version: str
+    """Changes whenever other bytes come out."""
+
+    def fit(self, sample: StainSample) -> Any | None:
+        """Return the profile of a slide or a reference; None if it shows too little tissue."""
         ...
 
-    def apply(self, batch: PixelArray, profile: Any) -> PixelArray:
+    def standard(self, profile: Any) -> Any:
+        """Return the target for a slide of this profile where no reference is given."""
+        ...
+
+    def apply(
+        self, batch: PixelArray, profile: Any, target: Any, draws: FloatArray | None = None
+    ) -> tuple[PixelArray, MaskArray]:
         """Return the patches with normalised colours; a patch does not depend on the others.
 
         Parameters
         ----------
         batch : array, shape (N, H, W, 3), uint8
             N may be 0. It must not be changed.
-        profile
-            What :meth:`fit` returned for the slide.
+        profile, target
+            What :meth:`fit` returned for the slide and for the reference.
+        draws : array, shape (N, 4), float64, or None
+            Where the colours shall differ a little from patch to patch: numbers around 0, two
+            that stretch and two that shift.
 
         Returns
         -------
-        array, shape (N, H, W, 3), uint8
+        patches : array, shape (N, H, W, 3), uint8
+        kept : array, shape (N,), bool
+            Patches with too little stain, which are the same as before.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What QuPath would store about a slide file that is added to a project."""
+"""Metadata that QuPath stores about a slide file when it is added to a project."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import imagecodecs
@@ -48,6 +48,7 @@ _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {
     0xCC,
 }  # markers of the header with the size
 _JPEG_SCAN = 0xDA
+_JPEG_SCAN_SIGN = bytes((0xFF, _JPEG_SCAN))
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JFIF, _ADOBE_MARKER = 0xE0, 0xEE
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"  # then the colours
@@ -112,10 +113,7 @@ def encoded_size(data: bytes, code: int) -> tuple[int, int]:
             x, y, left, top = struct.unpack_from(">4I", data, start + 8)
             return max(x - left, 0), max(y - top, 0)
     elif code == _JPEG:
-        for marker, place in _jpeg_markers(data):
-            if marker in _JPEG_SIZES and place + 9 <= len(data):
-                height, width = struct.unpack_from(">2H", data, place + 5)
-                return width, height
+        return _header_of(data).size
     elif code in _JPEG_XL:
         return jpeg_xl_size(data)
     elif code in _JPEG_XR:
@@ -140,15 +138,57 @@ def whole_jpeg(data: bytes, tables: bytes | None, space: str | None) -> bytes | 
     bytes or None
         None if decoders would take the colours for others than they are.
     """
+    head = _new_head(_header_of(data).space, tables, space)
+    if head is None:
+        return None
+    return b"".join((head, memoryview(data)[2 : data.rfind(_JPEG_END)], _JPEG_END))
+
+
+@lru_cache(maxsize=64)
+def _new_head(said: str | None, tables: bytes | None, space: str | None) -> bytes | None:
+    """Return what stands before the own markers of a tile in a whole file."""
     head = _JPEG_START
-    said = _said_space(data) or _said_space(tables or b"")
+    said = said or _said_space(tables or b"")
     if space is not None and said != space:
         if said is not None:
             return None  # of two markers the other would count
         head += _ADOBE + (b"\x00" if space == "RGB" else b"\x01")
     if tables is not None:
         head += tables[2:].removesuffix(_JPEG_END)
-    return head + data[2 : data.rfind(_JPEG_END)] + _JPEG_END
+    return head
+
+
+class _Header(NamedTuple):
+    """What JPEG data say before the first scan: width and height, and their colours."""
+
+    size: tuple[int, int]
+    space: str | None
+
+
+def _header_of(data: bytes) -> _Header:
+    """Read the header of JPEG data; that of the tiles of a file is mostly the same, and known."""
+    end = data.find(_JPEG_SCAN_SIGN)
+    known = None if end < 0 else _known_header(data[:end])
+    return known or _Header(_said_size(data), _said_space(data))
+
+
+@lru_cache(maxsize=64)
+def _known_header(header: bytes) -> _Header | None:
+    """Return what a header says; None if it was cut inside a segment, which holds any bytes."""
+    end = 2
+    for _, place in _jpeg_markers(header):
+        end = place + 2 + int.from_bytes(header[place + 2 : place + 4])
+    whole = end == len(header)
+    return _Header(_said_size(header), _said_space(header)) if whole else None
+
+
+def _said_size(data: bytes) -> tuple[int, int]:
+    """Return width and height that JPEG data say they have; (0, 0) if they do not say."""
+    for marker, place in _jpeg_markers(data):
+        if marker in _JPEG_SIZES and place + 9 <= len(data):
+            height, width = struct.unpack_from(">2H", data, place + 5)
+            return width, height
+    return 0, 0
 
 
 def _said_space(data: bytes) -> str | None:

@@ -69,6 +69,7 @@ class TileReader(LevelReader):
         self.bad_tiles: set[BadTile] = set()
         self._path = Path(path)
         self._tables: dict[tuple[int, int], TileTable] = {}
+        self._grids: dict[Any, tuple[TileTable, int, int] | None] = {}
         self._file = open_tiff(self._path)
         try:
             layout = read_layout(self._file, str(path))
@@ -141,20 +142,16 @@ class TileReader(LevelReader):
             If the file cannot be read there, or has no such plane.
         """
         self._check(box, size, plane)
-        index = self._choose_level(box, size)
-        table = self._table(self._numbers[index], self._plane_number(plane))
-        width, height = (
-            side * factor for side, factor in zip(size, self._factors[index], strict=True)
-        )
-        if not table.is_jpeg or size != table.tile or box[2:] != (width, height):
+        key = box[2:], size, plane
+        if key not in self._grids:
+            self._grids[key] = self._tile_grid(*key)
+        grid = self._grids[key]
+        if grid is None:
             return None
-        column, left = divmod(box.x, width)
-        row, top = divmod(box.y, height)
-        if left or top or min(box.x, box.y) < 0:
-            return None
-        column, row = int(column), int(row)
-        right, bottom = self._limits(index)
-        if (column + 1) * size[0] > right or (row + 1) * size[1] > bottom:
+        table, columns, rows = grid
+        column, left = divmod(box.x, box.w)
+        row, top = divmod(box.y, box.h)
+        if left or top or not (0 <= column < columns and 0 <= row < rows):
             return None
         tile = row * table.across + column
         if table.counts[0, tile] == 0:
@@ -166,6 +163,24 @@ class TileReader(LevelReader):
         if not is_whole_jpeg(data, table.tile):
             return None
         return whole_jpeg(data, table.jpeg_tables, table.jpeg_space)
+
+    def _tile_grid(
+        self, box: tuple[int, ...], size: tuple[int, int], plane: Plane
+    ) -> tuple[TileTable, int, int] | None:
+        """Return the table of which boxes of a size are whole JPEG tiles, and how many there are.
+
+        These are the columns and the rows of tiles that lie inside the slide. None if boxes of
+        this size are no tiles.
+        """
+        index = self._choose_level(Box(0, 0, *box), size)
+        table = self._table(self._numbers[index], self._plane_number(plane))
+        sides = tuple(
+            side * factor for side, factor in zip(size, self._factors[index], strict=True)
+        )
+        if not table.is_jpeg or size != table.tile or box != sides:
+            return None
+        right, bottom = self._limits(index)
+        return table, right // size[0], bottom // size[1]
 
     def __reduce__(self) -> Any:
         return _reopen, (type(self), self._path, self.on_bad_tile)
@@ -278,19 +293,15 @@ class TileReader(LevelReader):
         self, place: tuple[int, int], table: TileTable, index: int, out: PixelArray
     ) -> bool:
         """Decode a tile into an array; return whether there is one."""
-        if 0 in table.counts[:, index].tolist():
+        counts, length = table.counts[:, index].tolist(), table.counts.shape[1]
+        if 0 in counts:
             return False
         try:
-            if len(table.counts) == 1:
-                data = self._read_data(table, 0, index)
+            for sample in range(len(counts)):
+                data = self._read_data(table, sample, index)
+                part = out if len(counts) == 1 else out[..., sample : sample + 1]
                 with step("decode"):
-                    table.decode(data, index, out)
-            else:
-                length = table.counts.shape[1]
-                for sample in range(len(table.counts)):
-                    data = self._read_data(table, sample, index)
-                    with step("decode"):
-                        table.decode(data, sample * length + index, out[..., sample : sample + 1])
+                    table.decode(data, sample * length + index, part)
         except ReadError:
             raise
         except Exception as error:  # noqa: BLE001  # damaged data raises whatever its codec raises

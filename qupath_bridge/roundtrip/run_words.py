@@ -1,4 +1,4 @@
-"""How texts for people name a run: by when it was made, and by its settings."""
+"""Words for runs in texts for people: when a run was made, and its settings."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class SlidesSource:
 
     Nobody has drawn on them. The entry ID of a slide is a whole number that is made from its
     fingerprint: it stays when the file is moved or renamed, or others are added. It fits QuPath's
-    own IDs. The files are not opened: one that is no slide fails when it is read.
+    own IDs. The files are not opened: one that cannot be read as a slide fails later.
     ``qupath`` is taken as by every source; this one needs no QuPath.
     """
 

@@ -174,7 +174,7 @@ def _text(value: Any) -> str:
     >>> [_text(value) for value in (None, float("nan"), 7, 7.5, True, dt.date(2024, 5, 1))]
     ['', '', '7', '7.5', 'true', '2024-05-01']
     """
-    if value is None or value != value:  # NaN is what data frames write for nothing
+    if value is None or value != value:  # NaN is what pandas writes for nothing
         return ""
     if isinstance(value, bool):
         return str(value).lower()

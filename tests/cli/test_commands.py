@@ -78,7 +78,7 @@ def test_plan_writes_nothing_but_the_preview(study, tmp_path, capsys):
     assert status == 0
     assert "About" in text
     drawn = sorted(set(tree_hashes(study.folder)) - set(before))
-    assert drawn == ["plan-1_slide-1.tiff.png", "plan-2_slide-2.tiff.png"]
+    assert drawn == ["plan.png"]  # one page, with both slides
     with Picture.open(tmp_path / drawn[0]) as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
     assert len(colours) > 1000

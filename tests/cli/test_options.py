@@ -138,11 +138,11 @@ def test_every_option_has_one_flag_with_the_models_words():
         ("plan", ALL - set(RUN_ONLY)),
         ("inspect", {*PLACES, "reader"}),
         ("status", set(PLACES)),
-        ("verify", {"reader", "slide_map"}),
+        ("verify", {"reader", "slide_map", "pseudonymise"}),
         ("report", {"reader", "slide_map", "pseudonymise"}),
         ("clean", {"break_lock"}),
         ("doctor", {"qupath"}),
-        ("write-back", {"entry", "engine", "qupath"}),
+        ("write-back", {"entry", "engine", "qupath", "pseudonymise"}),
     ],
 )
 def test_a_command_takes_the_options_that_it_uses(command, names):
@@ -545,7 +545,7 @@ def test_a_reader_that_is_named_is_the_only_one(study, tmp_path, capsys, asked, 
     monkeypatch.delattr("qupath_bridge.readers._rank")  # what auto asks
     words = [study.project, *OPTIONS, "--reader", "asked", "--preview", tmp_path / "plan.png"]
     status, result = call_json(capsys, "plan", *words)
-    assert (status, len(result["previews"])) == (0, 2)
+    assert (status, len(result["previews"])) == (0, 1)
     assert result["estimate"]["bytes"] > 0
     assert call(capsys, "export", *words, "--out", tmp_path / "out")[0] == 0
     assert call(capsys, "inspect", study.project, "--reader", "asked")[2] == ""

@@ -8,6 +8,7 @@ import pytest
 
 from qupath_bridge import registry
 from qupath_bridge.errors import ReadError, UsageError
+from qupath_bridge.pixels.base import StainSample
 from qupath_bridge.readers.base import RGB_CHANNELS
 from qupath_bridge.testing.contracts.encoder import EncoderContract
 from qupath_bridge.testing.contracts.output import OutputContract
@@ -106,7 +107,11 @@ def test_dark_tissue_and_gain_stain_take_a_number():
     pixels = np.full((1, 1, 3), 210, np.uint8)
     assert DarkTissue()(view_of(pixels)).values == 1
     assert DarkTissue("200")(view_of(pixels)).values == 0
-    assert GainStain("255").fit(pixels) == pytest.approx([255 / 210] * 3)
+    gain = GainStain("255")
+    profile = gain.fit(StainSample(pixels, np.full(3, 240.0)))
+    made, kept = gain.apply(pixels[None] - 10, profile, gain.standard(profile))
+    assert made.ravel().tolist() == [round(200 * 255 / 210)] * 3
+    assert not kept.any()
     for factory in (DarkTissue, GainStain):
         with pytest.raises(UsageError, match="wants a number, not 'x'"):
             factory("x")

@@ -1,18 +1,18 @@
-"""There is no built-in stain method: the contract is run on one that only shifts colours."""
+import importlib.util
 
-import numpy as np
+import pytest
 
+from qupath_bridge import registry
 from qupath_bridge.testing.contracts.stain import StainContract
 
 
-class Shift:
-    def fit(self, sample):
-        return tuple(200 - int(value) for value in sample.reshape(-1, 3).mean(axis=0))
+@pytest.mark.parametrize("name", registry.names("stain"))
+class TestStainMethods(StainContract):
+    @pytest.fixture(autouse=True)
+    def _named(self, name):
+        if name == "vahadane" and importlib.util.find_spec("sklearn") is None:
+            pytest.skip("scikit-learn is not installed")
+        self.name = name
 
-    def apply(self, batch, profile):
-        return (batch + np.array(profile)).clip(0, 255).astype(np.uint8)
-
-
-class TestShift(StainContract):
     def make(self):
-        return Shift()
+        return registry.create("stain", self.name)

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 import qupath_bridge as qb
+from qupath_bridge.api.requests import carry_out
 from tests.support.bridge_window import open_export
 
 pytestmark = [pytest.mark.qupath, pytest.mark.slow, pytest.mark.xdist_group("qupath window")]
@@ -28,6 +29,10 @@ def close(window):
             gui().stage.fireEvent(new javafx.stage.WindowEvent(gui().stage, close)) }
         true"""
     )
+
+
+def load(out):
+    return json.loads((out / "run.json").read_text(encoding="utf-8"))
 
 
 def kill(window):
@@ -59,12 +64,12 @@ def test_an_export_ends_with_qupath_and_can_be_resumed(end, start_window, tmp_pa
         assert not left, f"after {time.monotonic() - start:.0f} s: {left}"
     finally:
         window.close()
-    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    record = load(out)
     assert record["state"] == "running"
+    request = {"protocol": 1, "command": "export", "project": str(project / "project.qpproj")}
+    carry_out({**request, "out": folder, "resume": True})  # as the window's Resume does
+    assert load(out)["state"] == "complete"
     config = qb.ExportConfig.parse(record["config"])
     assert config.size == 8
-    run = qb.export(project / "project.qpproj", out, config, resume=True)
-    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    assert record["state"] == "complete"
     with qb.open_project(project / "project.qpproj", engine="embedded") as opened:
-        assert run.table().num_rows == len(qb.plan(opened.slides[0], config))
+        assert qb.Run.load(out).table().num_rows == len(qb.plan(opened.slides[0], config))

@@ -92,7 +92,7 @@ def test_keys_are_qupaths_again_where_they_should_be(review):
         def name = tile.pathClass.toString()
         fx {{ stage('Review patches').close(); gui().viewer.setSelectedObject(tile) }}
         {CLICK.replace("def counter", "counter")}
-        type(KeyCode.DIGIT1); type(KeyCode.DIGIT2); type(KeyCode.DIGIT3)
+        type(KeyCode.DIGIT3); type(KeyCode.DIGIT2); type(KeyCode.DIGIT1)  // channels, in QuPath
         Thread.sleep(300)
         assert tile.pathClass.toString() == name
         true"""

@@ -193,3 +193,13 @@ def test_values_keep_their_text(tmp_path):
     assert [(row.number, dict(row.cells)) for row in table.rows] == [
         (2, {"Path": "a.svs", "id": "007"})
     ]
+
+
+def test_patches_of_slides_that_nobody_drew_on_are_kept_without_a_label(cohort):
+    config = qb.ExportConfig(size=64)
+    plans = qb.plan(cohort / "slides", config)
+    assert [(len(plan), plan.label_counts()) for plan in plans] == [(4 * 3, {})] * 2
+    plans = qb.plan(cohort / "slides", config.replace(background="normal"))
+    assert plans.label_counts() == {"normal": 2 * 4 * 3}
+    run = qb.export(cohort / "slides", cohort / "out", config)
+    assert set(run.table().column("label").to_pylist()) == {None}

@@ -123,6 +123,7 @@ def open_project(window, file, entry):
         fx {{
             close()
             gui().imageData?.changed = false
+            gui().viewer.setImageData(null)  // QuPath does not open again what is open
             def same = gui().project?.path == file.toPath()
             if (!same)
                 gui().project = qupath.lib.projects.ProjectIO.loadProject(

@@ -71,7 +71,7 @@ class QuPath:
         ]
         own = {"QUPATH_BRIDGE_PYTHON": str(self.python), "QUPATH_BRIDGE_HOME": str(self.folder)}
         done = subprocess.run(
-            command, capture_output=True, text=True, encoding="utf-8", timeout=280, check=False,
+            command, capture_output=True, text=True, encoding="utf-8", timeout=800, check=False,
             env={**os.environ, **own, **(environment or {})},
         )  # fmt: skip
         return Output(done.returncode, done.stdout, done.stderr)

@@ -11,6 +11,8 @@ class GainStain:
     ``--stain gain:255`` takes another white.
     """
 
+    version = "1"
+
     def __init__(self, argument=None):
         try:
             self.white = float(245 if argument is None else argument)
@@ -20,10 +22,20 @@ class GainStain:
             ) from None
 
     def fit(self, sample):
-        """Return the factor of each channel: the profile of a slide, three numbers."""
-        bright = np.percentile(sample.reshape(-1, 3), 99, axis=0)
-        return tuple(self.white / max(float(value), 1.0) for value in bright)
+        """Return the brightest value of each channel: the profile of a slide, three numbers."""
+        pixels = sample.pixels.reshape(-1, 3)
+        if not len(pixels):
+            return None
+        return [max(float(value), 1.0) for value in np.percentile(pixels, 99, axis=0)]
 
-    def apply(self, batch, profile):
-        """Return the patches (N, H, W, 3) with each channel scaled, uint8."""
-        return np.clip(np.rint(batch * np.array(profile)), 0, 255).astype(np.uint8)
+    def standard(self, profile):
+        """Return the profile that slides get where no reference is given."""
+        return [self.white] * 3
+
+    def apply(self, batch, profile, target, draws=None):
+        """Return the patches (N, H, W, 3) with each channel scaled, uint8; it keeps none."""
+        gain = np.divide(target, profile)
+        if draws is not None:
+            gain = gain * (1 + draws[:, None, None, :3])
+        made = np.clip(np.rint(batch * gain), 0, 255).astype(np.uint8)
+        return made, np.zeros(len(batch), np.bool_)

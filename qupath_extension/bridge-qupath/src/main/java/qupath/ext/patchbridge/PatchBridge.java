@@ -18,6 +18,7 @@ import qupath.ext.patchbridge.image.Annotations;
 import qupath.ext.patchbridge.image.OpenImage;
 import qupath.ext.patchbridge.tiles.TileChange;
 import qupath.ext.patchbridge.ui.Bridge;
+import qupath.ext.patchbridge.ui.LogLines;
 import qupath.ext.patchbridge.ui.TemporaryFolder;
 import qupath.ext.patchbridge.ui.VersionGuard;
 import qupath.lib.images.ImageData;
@@ -122,7 +123,7 @@ public final class PatchBridge {
     private static JsonObject wait(Request request) throws BridgeException, InterruptedException {
         Path python = Bridge.python();
         VersionGuard guard = new VersionGuard(python);
-        RunningRequest running = BridgeProcess.start(python, request, guard::check, Bridge::log);
+        RunningRequest running = BridgeProcess.start(python, request, guard::check, new LogLines());
         guard.watch(running);
         try {
             return running.result();

@@ -21,6 +21,7 @@ import javafx.stage.Stage;
 import qupath.ext.patchbridge.core.BridgeException;
 import qupath.ext.patchbridge.core.Request;
 import qupath.ext.patchbridge.core.Strings;
+import qupath.ext.patchbridge.image.Annotations;
 import qupath.ext.patchbridge.image.Images;
 import qupath.ext.patchbridge.image.OpenImage;
 import qupath.ext.patchbridge.tiles.TileChange;
@@ -154,7 +155,7 @@ public final class ExportWindow implements Preview.Listener {
 
     @Override
     public void answered(PreviewAnswer answer, boolean isFinal) {
-        answers.show(answer, isFinal);
+        answers.show(answer, isFinal, Annotations.onScreen(image).isEmpty());
     }
 
     @Override

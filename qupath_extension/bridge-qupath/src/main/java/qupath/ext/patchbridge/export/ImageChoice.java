@@ -26,6 +26,7 @@ import qupath.lib.projects.ProjectImageEntry;
 /** Chooses the images of an export: the open one, some, or all of the project. */
 final class ImageChoice extends HBox {
 
+    private static final double LIST_WIDTH = 360;
     private static final double LIST_HEIGHT = 320;
 
     /** Which images. */
@@ -109,9 +110,10 @@ final class ImageChoice extends HBox {
         VBox list = new VBox(4);
         list.getChildren().setAll(boxes.values());
         ScrollPane scroll = new ScrollPane(list);
-        scroll.setPrefViewportHeight(LIST_HEIGHT);
+        scroll.setMinSize(LIST_WIDTH, LIST_HEIGHT);
         Alert alert = new Alert(Alert.AlertType.NONE, "", ButtonType.OK, ButtonType.CANCEL);
         alert.initOwner(getScene().getWindow());
+        alert.setResizable(true);
         alert.setTitle(Strings.get("export.images.title"));
         alert.getDialogPane().setContent(scroll);
         if (alert.showAndWait().orElse(ButtonType.CANCEL) == ButtonType.OK) {

@@ -44,8 +44,13 @@ final class PreviewPane extends VBox {
         }
     }
 
-    /** Shows an answer. */
-    void show(PreviewAnswer answer, boolean isFinal) {
+    /**
+     * Shows an answer.
+     *
+     * @param isFinal whether nothing follows
+     * @param isEmpty whether the image has no annotations
+     */
+    void show(PreviewAnswer answer, boolean isFinal, boolean isEmpty) {
         total.setOpacity(1);
         String patches = Strings.get("preview.total", answer.total());
         total.setText(isFinal ? patches : patches + " " + Strings.get("preview.tissue-follows"));
@@ -57,7 +62,8 @@ final class PreviewPane extends VBox {
                     Color.rgb(color.getRed(), color.getGreen(), color.getBlue())),
                     new Label(label.name()), new Label(Strings.get("preview.count", label.count())));
         }
-        notes.setText(notes(answer));
+        String empty = isEmpty ? Strings.get("preview.no-annotations") + "\n" : "";
+        notes.setText(empty + notes(answer));
     }
 
     /** Shows why there is no answer. */

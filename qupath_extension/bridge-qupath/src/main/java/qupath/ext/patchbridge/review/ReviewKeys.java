@@ -102,11 +102,10 @@ final class ReviewKeys {
         }
         String name = code.getName();  // "1", or "Numpad 1"
         int number = name.charAt(name.length() - 1) - '0';
-        if (number < 1 || number > classes.size()) {
-            return false;
+        if (number >= 1 && number <= classes.size()) {
+            actions.give(classes.get(number - 1).toString());
         }
-        actions.give(classes.get(number - 1).toString());
-        return true;
+        return true;  // else QuPath would show another channel, in the middle of a review
     }
 
     private boolean move(KeyEvent event) {

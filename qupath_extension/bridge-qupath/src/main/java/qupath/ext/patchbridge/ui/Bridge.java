@@ -74,7 +74,7 @@ public final class Bridge {
 
     /** Returns a session for previews; the caller closes it. */
     public BridgeSession session() throws BridgeException {
-        return new BridgeSession(python(), Bridge::log);
+        return new BridgeSession(python(), new LogLines());
     }
 
     /** Writes a line of Python to QuPath's log. */
@@ -99,7 +99,7 @@ public final class Bridge {
                     event -> {
                         guard.check(event);
                         Platform.runLater(() -> events.accept(event));
-                    }, Bridge::log);
+                    }, new LogLines());
             guard.watch(running);
             await(running, (value, error) -> {
                 BridgeException reason = guard.reason(error);

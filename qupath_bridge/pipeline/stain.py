@@ -1,0 +1,169 @@
+"""Stain normalisation of one slide: a sample of its tissue, its profile, and the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from qupath_bridge import registry
+from qupath_bridge.config import ExportConfig
+from qupath_bridge.errors import PlanError
+from qupath_bridge.frozen import freeze, thaw
+from qupath_bridge.geometry.coordinates import CoordinateMap
+from qupath_bridge.model import Box, BoxArray, FloatArray, MaskArray, PixelArray, Plane
+from qupath_bridge.patches.grid import Grid
+from qupath_bridge.pixels.base import StainSample
+from qupath_bridge.readers.base import Reader
+
+from .stain_reference import load_target
+from .stain_sample import read_sample
+
+__all__ = ["StainPlan", "plan_stain", "require_rgb"]
+
+
+@dataclass(frozen=True, slots=True)
+class StainPlan:
+    """Colours of a slide and of the target, and the method between them: JSON values.
+
+    Attributes
+    ----------
+    method, version : str
+        ``NAME[:ARGUMENT]`` of the method, and its version.
+    profile : mapping or None
+        Colours of the slide; None if it has too little tissue, and stays as it is.
+    target : mapping or None
+    reference_digest : str or None
+        Of the target, where it comes from a reference.
+    augment : float
+        By how much the colours of each patch may differ from the target, in parts.
+    """
+
+    method: str
+    version: str
+    profile: Any
+    target: Any
+    reference_digest: str | None = None
+    augment: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("profile", "target"):
+            object.__setattr__(self, name, freeze(getattr(self, name)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the facts of the slide."""
+        white = self.profile.get("white") if isinstance(self.profile, Mapping) else None
+        return {
+            "method": self.method,
+            "version": self.version,
+            "profile": thaw(self.profile),
+            "target": thaw(self.target),
+            "reference_digest": self.reference_digest,
+            "white": thaw(white),
+            "augment": self.augment,
+        }
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any] | None) -> StainPlan | None:
+        """Return what :meth:`as_json` gave; None for None."""
+        if facts is None:
+            return None
+        return cls(**{name: value for name, value in facts.items() if name != "white"})
+
+    def apply(self, batch: PixelArray, draws: FloatArray | None) -> tuple[PixelArray, MaskArray]:
+        """Return normalised patches (N, H, W, 3), and which were kept as they are, shape (N,)."""
+        if self.profile is None:
+            return batch, np.ones(len(batch), np.bool_)
+        method = registry.create("stain", self.method)
+        made, kept = method.apply(batch, self.profile, self.target, draws)
+        return made, np.asarray(kept, np.bool_)
+
+    def draws(self, slide: str, boxes: BoxArray, plane: Plane) -> FloatArray | None:
+        """Return the random numbers of patches, shape (N, 4): the same whenever and wherever.
+
+        Parameters
+        ----------
+        slide : str
+            Digest of the slide file.
+        boxes : array, shape (N, 4)
+        plane : Plane
+        """
+        if not self.augment:
+            return None
+        names = (f"{slide} {box} {tuple(plane)}" for box in boxes.tolist())
+        seeds = (xxhash.xxh3_64_intdigest(name.encode()) for name in names)
+        draws = [np.random.default_rng(seed).uniform(-1, 1, 4) for seed in seeds]
+        return np.array(draws).reshape(-1, 4) * self.augment
+
+
+def plan_stain(
+    config: ExportConfig,
+    reader: Reader,
+    coordinates: CoordinateMap,
+    grid: Grid,
+    stains: Mapping[str, Any] | None,
+) -> tuple[StainPlan | None, tuple[str, ...]]:
+    """Return the stain normalisation of a slide, None for none, and warnings.
+
+    Parameters
+    ----------
+    config : ExportConfig
+    reader, coordinates, grid
+        Of the slide.
+    stains : mapping or None
+        The stains that QuPath has for the image.
+
+    Raises
+    ------
+    PlanError
+        If the slide has no RGB pixels.
+    UsageError
+        If a reference cannot be used.
+    """
+    if config.stain == "none":
+        return None, ()
+    require_rgb(reader, "stain normalisation")
+    method = registry.create("stain", config.stain)
+    sample = read_sample(
+        reader,
+        coordinates,
+        Box(0, 0, *coordinates.size),
+        grid.box_width / config.size,
+        plane=Plane(*config.plane[0]),
+        stains=stains,
+    )
+    profile = method.fit(sample)
+    target, digest = None, None
+    if config.stain_reference:
+        target, digest = load_target(config.stain, config.stain_reference, grid.mpp)
+    elif profile is not None:
+        target = method.standard(profile)
+    plan = StainPlan(config.stain, method.version, profile, target, digest, config.stain_augment)
+    return plan, () if profile is not None else (_why_raw(config, sample),)
+
+
+def _why_raw(config: ExportConfig, sample: StainSample) -> str:
+    if registry.split_argument(config.stain)[0] == "qupath" and sample.vectors is None:
+        return (
+            "QuPath has no stain vectors for this image: its colours stay as they are. Set the "
+            "image type in QuPath (Brightfield), and save."
+        )
+    return "Too little stained tissue is found on this slide: its colours stay as they are."
+
+
+def require_rgb(reader: Reader, what: str) -> None:
+    """Refuse a slide that has other pixels than RGB.
+
+    Raises
+    ------
+    PlanError
+    """
+    if len(reader.channels) != 3 or reader.dtype != np.uint8:
+        raise PlanError(
+            f"{what} need RGB pixels of 8 bit; this slide has {len(reader.channels)} channels of "
+            f"{reader.dtype}.",
+            hint="Leave qc, qc_min, qc_max and stain out for this slide.",
+        )

@@ -1,0 +1,1 @@
+"""Stain normalisation: the colours of a slide become those of a target."""
