@@ -159,7 +159,7 @@ def _new_head(said: str | None, tables: bytes | None, space: str | None) -> byte
 
 
 class _Header(NamedTuple):
-    """What JPEG data say before the first scan: width and height, and their colours."""
+    """Width, height and colours of JPEG data, as they are said before the first scan."""
 
     size: tuple[int, int]
     space: str | None

@@ -170,7 +170,7 @@ class TileReader(LevelReader):
         """Return the table of which boxes of a size are whole JPEG tiles, and how many there are.
 
         These are the columns and the rows of tiles that lie inside the slide. None if boxes of
-        this size are no tiles.
+        this size do not fit its tiles.
         """
         index = self._choose_level(Box(0, 0, *box), size)
         table = self._table(self._numbers[index], self._plane_number(plane))
