@@ -242,9 +242,10 @@ def _terms(slide: Slide) -> Iterable[str]:
     """Yield all that names a slide: its name, files and folders, and those of its project."""
     yield slide.name
     stored = None if slide.uri is None else parse_path(slide.uri)
-    for path in (slide.path, stored, slide.project.path.absolute()):
+    for path in (slide.path, stored):
         if path is not None:
             yield from (path.name, path.stem, *_paths(path))
+    yield from _paths(slide.project.path.absolute())
     yield Path(slide.name).stem
     yield slide.project.folder.name
     yield slide.project.name

@@ -258,16 +258,8 @@ def run_record(
         )
         for fact in survey.slides
     ]
-    slides += [
-        (
-            f.slide_id,
-            f.entry_id,
-            names.hide(f.slide_name),
-            f.project and names.hide(f.project),
-            None,
-        )
-        for f in failures
-    ]
+    hidden = [names.failure(each, ()) for each in failures]
+    slides += [(f.slide_id, f.entry_id, f.slide_name, f.project, None) for f in hidden]
     return {
         "schema_version": RUN_SCHEMA_VERSION,
         "run_id": run_id,

@@ -409,8 +409,8 @@ class _SlideJob:
         dropped: list[rows.DroppedPatch] = []
         done = 0
         for batch, made in self._batches(names, reusable):
-            wanted = names.of(batch)
             ids = self.plan.table.patch_ids_of(self.plan.slide_id, batch)
+            wanted = names.of_ids(batch, ids)
             with step("write"):
                 for patch, name, patch_id in zip(made, wanted, ids, strict=True):
                     if patch.reason is not None:

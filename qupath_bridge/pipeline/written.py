@@ -47,7 +47,6 @@ class PatchNames:
                 hint="Resume the run.",
             )
         self._plan = plan
-        self._extension = extension
         # One template for each label, the last for none; only the patch id is open in it.
         self._templates = [
             ids.patch_name(
@@ -58,21 +57,25 @@ class PatchNames:
                 label_folder=folder,
                 patch_id=_OPEN,
             )
+            + extension
             for folder in (*(folders.get(name, "") for name in table.label_names), "_")
         ]
 
     def of(self, rows: IntArray) -> list[str]:
         """Return the names of some rows."""
+        return self.of_ids(rows, self._plan.table.patch_ids_of(self._plan.slide_id, rows))
+
+    def of_ids(self, rows: IntArray, patch_ids: Sequence[str]) -> list[str]:
+        """Return the names of some rows, of which the patch ids are known."""
         table = self._plan.table
         codes = np.full(len(rows), -1)
         if not table.multi:
             first = table.labels.offsets[rows]
             labelled = table.labels.offsets[rows + 1] > first
             codes[labelled] = table.labels.codes[first[labelled]]
-        names = table.patch_ids_of(self._plan.slide_id, rows)
         return [
-            self._templates[code].replace(_OPEN, name) + self._extension
-            for code, name in zip(codes.tolist(), names, strict=True)
+            self._templates[code].replace(_OPEN, patch_id)
+            for code, patch_id in zip(codes.tolist(), patch_ids, strict=True)
         ]
 
 

@@ -175,7 +175,7 @@ def _tiles(
     known = set(labels)
     for batch in rows.batches(["shares"]):
         known.update(batch.column(0).keys.unique().to_pylist())
-    zeros = dict.fromkeys(sorted(known), 0.0)
+    zeros = {f"qb: {label}": 0.0 for label in sorted(known)}
     for row in chain.from_iterable(batch.to_pylist() for batch in rows.batches(_SHOWN)):
         path = _class_path(row["label"])
         yield Tile(
@@ -208,11 +208,11 @@ def _overruled(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _measurements(row: Mapping[str, Any], zeros: Mapping[str, float]) -> dict[str, float]:
-    shares = {} if row["shares"] is None else {**zeros, **dict(row["shares"])}
     named = {
         "qb: label share": row["label_share"],
         "qb: margin": row["margin"],
-        **{f"qb: {label}": share for label, share in shares.items()},
+        **({} if row["shares"] is None else zeros),
+        **{f"qb: {label}": share for label, share in row["shares"] or ()},
     }
     return {name: value for name, value in named.items() if value is not None}
 

@@ -207,11 +207,11 @@ class LocalStore:
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Yield all names that start with ``prefix``, sorted."""
-        # An output has very many patches: only the folder that the prefix names is walked, and
-        # the names of one folder at a time are held.
-        folder = prefix.rpartition("/")[0]
-        for name in self._names(f"{folder}/" if folder else ""):
-            if name.startswith(prefix) and not name.rpartition("/")[2].startswith(TEMPORARY):
+        # An output has very many patches: only what the prefix begins is walked, and the names of
+        # one folder at a time are held.
+        folder, slash, beginning = prefix.rpartition("/")
+        for name in self._names(folder + slash, beginning):
+            if not name.rpartition("/")[2].startswith(TEMPORARY):
                 yield name
 
     def delete(self, name: str) -> None:
@@ -270,14 +270,18 @@ class LocalStore:
                 self._made.discard(folder)
         raise FileNotFoundError(f"{folder} disappeared")
 
-    def _names(self, folder: str) -> Iterator[str]:
-        """Yield the names of all files below a folder in the order of their whole names."""
+    def _names(self, folder: str, beginning: str = "") -> Iterator[str]:
+        """Yield the names of all files below a folder in the order of their whole names.
+
+        Of what is in the folder itself, that whose name has a beginning.
+        """
         path = self.root / folder
         try:
             with _errors_of(path, "listed"), os.scandir(path) as entries:
                 found = [
                     (f"{entry.name}/" if entry.is_dir() else entry.name, entry.is_symlink())
                     for entry in entries
+                    if entry.name.startswith(beginning)
                 ]
         except OutputError as error:
             if isinstance(error.__cause__, FileNotFoundError):

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 
 import pytest
@@ -7,6 +8,7 @@ from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.outputs import Location, PatchRef, open_output
 from qupath_bridge.outputs.folder import FolderOutput
 from qupath_bridge.outputs.memory import MemoryOutput
+from qupath_bridge.stores.local import LocalStore
 from qupath_bridge.stores.memory import MemoryStore
 from qupath_bridge.testing.contracts.output import rows_of
 
@@ -207,3 +209,15 @@ class TestOpenOutput:
         assert open_output(first.url, "memory").has("x")
         first.store.forget()
         assert not open_output(first.url, "memory").has("x")
+
+
+def test_what_a_prefix_does_not_begin_is_not_walked(tmp_path, monkeypatch):
+    """Locks are looked for in outputs of a million patches."""
+    store = LocalStore(tmp_path)
+    for name in ("lock-1.json", "lock-a/b/c", "lock.json", "patches/a/b", "patches/lock-2.json"):
+        store.put(name, b"")
+    walked, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (walked.append(path), scandir(path))[1])
+    assert list(store.list("lock-")) == ["lock-1.json", "lock-a/b/c"]
+    assert not any("patches" in str(path) for path in walked)
+    assert list(store.list("patches/l")) == ["patches/lock-2.json"]

@@ -251,7 +251,10 @@ def test_csv_holds_no_text_that_a_spreadsheet_would_run(sign):
 TEXTS = ["a,b", 'a "b"', "a\nb", "a\r\nb", "\rb", "", " ", "=1,2", "'", "é", "\0", None]
 
 
-@pytest.mark.parametrize("texts", [TEXTS, ["a"] * 3, ["a,b"] * 3, [None] * 3, ["a", "b", None]])
+@pytest.mark.parametrize(
+    "texts",
+    [TEXTS, ["a"] * 3, ["a,b"] * 3, [None] * 3, ["a", "b", None], *([one, "b"] for one in TEXTS)],
+)
 def test_csv_is_what_the_csv_module_writes(texts):
     output = MemoryOutput()
     values = columns(3)

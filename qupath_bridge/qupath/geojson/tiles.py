@@ -365,9 +365,14 @@ def _measurements(measurements: Mapping[str, float]) -> str:
 def _measurement(name: str) -> str:
     if not name:
         raise ValueError("a measurement has no name")
+    return _key(name)
+
+
+@lru_cache(maxsize=4096)
+def _key(name: str) -> str:
     return f"{_encode(name)}:"
 
 
 def _metadata(metadata: Mapping[str, str]) -> str:
-    pairs = [f"{_encode(key)}:{_encode(text)}" for key, text in metadata.items()]
+    pairs = [_key(key) + _encode(text) for key, text in metadata.items()]
     return f',"metadata":{{{",".join(pairs)}}}' if pairs else ""
