@@ -121,7 +121,7 @@ def export(study, number, *options):
 def test_the_scripts_pass_a_type_check(qupath):
     script = qupath.written("check", TYPE_CHECK)
 
-    assert "checked 5" in qupath.found.groovy(script, ALL)
+    assert "checked 5" in qupath.found.groovy(script, ALL, timeout=800)
 
 
 @pytest.mark.qupath
