@@ -110,12 +110,7 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
         _built_in("quality", "blockiness", "pixels.jpeg_blocks:blockiness"),
         _built_in("stain", "macenko", "pixels.stain.macenko:MacenkoStain"),
         _built_in("stain", "reinhard", "pixels.stain.reinhard:ReinhardStain"),
-        _built_in(
-            "stain",
-            "vahadane",
-            "pixels.stain.vahadane:VahadaneStain",
-            "pip install 'qupath-bridge[stain]'",
-        ),
+        _built_in("stain", "vahadane", "pixels.stain.vahadane:VahadaneStain"),
         _built_in("stain", "qupath", "pixels.stain.qupath:QuPathStain"),
         _built_in("output", "folder", "outputs.folder:FolderOutput"),
         _built_in("output", "tar", "outputs.tar:TarOutput"),

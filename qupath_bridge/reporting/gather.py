@@ -195,7 +195,6 @@ class _SlideMaker:
             notes=() if opened.note is None else (opened.note,),
             corrections=facts["corrections"],
             quality=facts["quality"],
-            stain=facts.get("stain"),
             files=self._files(facts),
         )
 

@@ -102,7 +102,6 @@ class SlideView:
     notes: Sequence[str] = ()
     corrections: Mapping[str, Any] = field(default_factory=dict)
     quality: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    stain: Mapping[str, Any] | None = None
     files: Sequence[tuple[str, str]] = ()
 
     @property
@@ -137,7 +136,8 @@ def describe_slide(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
     >>> grid = {"box": [200, 200], "step": [200, 100], "mpp": None, "downsample": 2.0}
     >>> facts = {"path": "/data/a.svs", "coordinates": {"size": [4000, 3000], "pixel_size": None}}
-    >>> for name, text in describe_slide({**facts, "grid": grid, "tissue": None, "seconds": 1.25}):
+    >>> facts |= {"grid": grid, "tissue": None, "stain": None, "seconds": 1.25}
+    >>> for name, text in describe_slide(facts):
     ...     print(name, "|", text)
     slide file | a.svs
     size | 4,000 × 3,000 px, pixel size unknown
@@ -160,9 +160,24 @@ def describe_slide(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if (tissue := facts["tissue"]) is not None:
         found.append(("tissue", _tissue(tissue)))
+    if (stain := facts["stain"]) is not None:
+        found.append(("stain", _stain(stain)))
     if facts.get("seconds") is not None:
         found.append(("time", f"{facts['seconds']:.1f} s"))
     return found
+
+
+def _stain(facts: Mapping[str, Any]) -> str:
+    if facts["profile"] is None:
+        return f"{facts['method']}: too little tissue, the colours stay as they are"
+    parts = [f"{facts['method']}, version {facts['version']}"]
+    if facts["white"] is not None:
+        parts.append(f"glass {', '.join(f'{value:.0f}' for value in facts['white'])}")
+    digest = facts["reference_digest"]
+    parts.append("the method's usual colours" if digest is None else f"reference {digest}")
+    if facts["augment"]:
+        parts.append(f"each patch up to {facts['augment']:.0%} off")
+    return ", ".join(parts)
 
 
 def _tissue(facts: Mapping[str, Any]) -> str:

@@ -1,5 +1,3 @@
-import importlib.util
-
 import pytest
 
 from qupath_bridge import registry
@@ -10,8 +8,6 @@ from qupath_bridge.testing.contracts.stain import StainContract
 class TestStainMethods(StainContract):
     @pytest.fixture(autouse=True)
     def _named(self, name):
-        if name == "vahadane" and importlib.util.find_spec("sklearn") is None:
-            pytest.skip("scikit-learn is not installed")
         self.name = name
 
     def make(self):

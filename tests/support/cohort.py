@@ -1,7 +1,8 @@
 """A cohort to look at: real slides, and one slide as five hospitals would have scanned it.
 
-``python -m tests.support.cohort FOLDER`` writes it: a plain folder of slides with a table. The
-hospitals are synthetic: a colour cast per channel and a brightness, the same each time.
+``python -m tests.support.cohort FOLDER`` writes it: ``slides/``, a plain folder of slides, and
+``labels.csv``, a table beside it. The hospitals are synthetic: a colour cast per channel and a
+brightness, the same each time.
 """
 
 import csv
@@ -58,15 +59,15 @@ def write_hospitals(folder, names=tuple(CASTS), place=PLACE, side=SIDE):
 
 def write_cohort(folder):
     """Write the real slides, those of the hospitals, and ``labels.csv``; return its path."""
-    folder = Path(folder)
-    folder.mkdir(parents=True)
+    slides = Path(folder) / "slides"
+    slides.mkdir(parents=True)
     rows = []
     for path, (diagnosis, hospital) in REAL.items():
-        shutil.copy(path, folder / path.name)
+        shutil.copy(path, slides / path.name)
         rows.append((path.name, diagnosis, hospital))
-    for name, path in write_hospitals(folder).items():
+    for name, path in write_hospitals(slides).items():
         rows.append((path.name, "skin", name))
-    table = folder / "labels.csv"
+    table = slides.parent / "labels.csv"
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("slide", "diagnosis", "hospital"))
