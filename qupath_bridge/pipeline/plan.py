@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -419,7 +419,13 @@ def make_plan(
     slide_id = slide_id or ids.slide_id(slide.entry_id, slide.name)
     annotations = use_names(data.annotations, rule)
     tissue, test = find_slide_tissue(
-        slide, slide_id, config, reader, scale.coordinates, scale.pixel_size, annotations
+        replace(slide, name=names.reveal(slide.name)),  # masks are found by the real name
+        slide_id,
+        config,
+        reader,
+        scale.coordinates,
+        scale.pixel_size,
+        annotations,
     )
     statements = read_statements(
         inputs.corrections,

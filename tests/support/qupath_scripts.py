@@ -48,6 +48,11 @@ class QuPath:
             "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n",
         )  # fmt: skip
 
+    @property
+    def keeps_metadata(self):
+        """Whether this QuPath keeps metadata of tiles, as 0.6 and newer."""
+        return tuple(map(int, self.found.version.split(".")[:2])) >= (0, 6)
+
     def run(self, script, project, *arguments, image=IMAGE, save=False, environment=None):
         command = [
             str(self.found.java),

@@ -11,21 +11,28 @@ import qupath.ext.patchbridge.core.Strings;
 import qupath.ext.patchbridge.image.OurTiles;
 import qupath.lib.objects.PathObject;
 
-/** The runs whose patches an image shows now, each with its tiles by class. */
+/**
+ * The runs whose patches an image shows now, each with its tiles by class.
+ *
+ * <p>QuPath 0.5 drops what says the run of a tile: then it can be any.
+ */
 final class ShownRuns {
 
     private final Map<String, Map<String, Long>> counts;
+    private final boolean canBeAny;
 
-    private ShownRuns(Map<String, Map<String, Long>> counts) {
+    private ShownRuns(Map<String, Map<String, Long>> counts, boolean canBeAny) {
         this.counts = counts;
+        this.canBeAny = canBeAny;
     }
 
-    /** Counts tiles; one that does not say its run is left out. */
+    /** Counts tiles. */
     static ShownRuns of(Collection<PathObject> tiles) {
+        boolean canBeAny = tiles.stream().anyMatch(tile -> OurTiles.run(tile).isEmpty());
         return new ShownRuns(tiles.stream().filter(tile -> OurTiles.run(tile).isPresent())
                 .collect(Collectors.groupingBy(tile -> OurTiles.run(tile).orElseThrow(),
                         TreeMap::new, Collectors.groupingBy(ShownRuns::label, TreeMap::new,
-                                Collectors.counting()))));
+                                Collectors.counting()))), canBeAny);
     }
 
     private static String label(PathObject tile) {
@@ -34,13 +41,13 @@ final class ShownRuns {
     }
 
     /**
-     * Returns those of some runs that are shown, with the number of their tiles now; then those that
-     * are shown and of which the project has no record.
+     * Returns those of some runs that are shown, with the number of their tiles now, or that may be
+     * shown; then those that are shown and of which the project has no record.
      */
     List<Run> among(List<Run> runs) {
         List<Run> shown = new ArrayList<>();
-        runs.stream().filter(run -> counts.containsKey(run.id()))
-                .forEach(run -> shown.add(run.withCounts(counts.get(run.id()))));
+        runs.stream().filter(run -> canBeAny || counts.containsKey(run.id())).forEach(run -> shown.add(
+                counts.containsKey(run.id()) ? run.withCounts(counts.get(run.id())) : run));
         List<String> known = runs.stream().map(Run::id).toList();
         counts.forEach((id, classes) -> {
             if (!known.contains(id)) {

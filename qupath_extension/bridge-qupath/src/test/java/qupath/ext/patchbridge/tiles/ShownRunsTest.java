@@ -45,7 +45,7 @@ class ShownRunsTest {
 
     @Test
     void listsOnlyTheRunsThatTheImageShows() {
-        List<Run> shown = ShownRuns.of(List.of(tile("02"), tile("02"), tile(null)))
+        List<Run> shown = ShownRuns.of(List.of(tile("02"), tile("02")))
                 .among(runs("03", "02", "01"));
         assertEquals(List.of("02"), shown.stream().map(Run::id).toList());
         assertEquals("some day", shown.get(0).started());
@@ -56,5 +56,17 @@ class ShownRunsTest {
     void listsTilesOfARunThatTheProjectDoesNotKnow() {
         List<Run> shown = ShownRuns.of(List.of(tile("09"), tile("01"))).among(runs("01"));
         assertEquals(List.of("01", "09"), shown.stream().map(Run::id).toList());
+    }
+
+    @Test
+    void tilesThatDoNotSayTheirRunMayBeOfAny() {
+        List<Run> shown = ShownRuns.of(List.of(tile("02"), tile(null))).among(runs("03", "02"));
+        assertEquals(List.of("03", "02"), shown.stream().map(Run::id).toList());
+        assertEquals(List.of("2 A", "1 no class"), shown.stream().map(Run::counts).toList());
+    }
+
+    @Test
+    void anImageWithoutTilesShowsNoRun() {
+        assertEquals(List.of(), ShownRuns.of(List.of()).among(runs("03", "02")));
     }
 }
