@@ -82,7 +82,8 @@ def test_macenko_is_that_of_torchstain(tissue):
     found, kept = method.apply(tissue, same, {**H_E, "white": WHITE.tolist()})
     assert not kept.any()
     stained = densities(tissue, WHITE).sum(axis=-1) > 0.6
-    assert distance(found, expected.reshape(tissue.shape), stained) < 1.5
+    # Negative amounts, of pigment and ink in skin, are 0 here; the peer makes colours of them.
+    assert distance(found, expected.reshape(tissue.shape), stained) < 3
 
 
 @needs_torchstain
