@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from .pipeline.run import Run
     from .pipeline.stain import StainPlan
     from .pipeline.task import SlideResult, SlideTask, process_slide
+    from .pipeline.tissue import SlideTissue
     from .pipeline.verify import Finding, Verification
     from .qupath import geojson
     from .readers import open_reader
@@ -131,6 +132,7 @@ _HOMES = {
     "patches.regions": ("PlanReport", "Repair"),
     "pipeline.profile": ("Profile",),
     "pipeline.run": ("Run",),
+    "pipeline.tissue": ("SlideTissue",),
     "pipeline.task": ("SlideTask", "SlideResult", "process_slide"),
     "pipeline.progress": ("Progress",),
     "pipeline.pseudonyms": ("Names",),
@@ -219,6 +221,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "CorrectionReport",
     "Confusion",
     "SlideInputs",
+    "SlideTissue",
     "PlanReport",
     "Repair",
     "DamagedRowsError",

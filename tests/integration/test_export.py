@@ -780,7 +780,7 @@ def test_a_folder_of_projects_is_one_run(study, tmp_path, two_slides, draw):
     ]
     assert len(run) == 4
     assert len(qb.plan(folder, CONFIG)) == 4
-    with pytest.raises(ProjectError, match="No project found"):
+    with pytest.raises(ProjectError, match="No project and no slide found"):
         export(folder / "notes", tmp_path / "none", CONFIG)
     assert not (tmp_path / "none").exists()
 

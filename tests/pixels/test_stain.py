@@ -155,7 +155,7 @@ def test_black_and_coloured_patches_stay_finite(tissue, method, recwarn):
     black[2] = (10, 0, 200)
     profile = method.fit(sample(tissue))
     found, _ = method.apply(black, profile, method.standard(profile))
-    assert found[0].max() < 60
+    assert found[0].max() < 80  # Reinhard's mean and spread make black a dark gray
     assert not recwarn.list
 
 
