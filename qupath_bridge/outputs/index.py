@@ -305,10 +305,16 @@ class _DraftFile(io.RawIOBase):
         return self._size
 
 
-def _writer(draft: Draft, columns: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(
-        _DraftFile(draft), columns, compression="zstd", version="2.6", write_statistics=True
-    )
+@contextmanager
+def _writer(draft: Draft, columns: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Give what writes rows into a draft; Arrow's pages of some hundred bytes are gathered."""
+    with (
+        io.BufferedWriter(_DraftFile(draft), WRITE_BYTES) as file,
+        pq.ParquetWriter(
+            file, columns, compression="zstd", version="2.6", write_statistics=True
+        ) as parquet,
+    ):
+        yield parquet
 
 
 def _parquet(table: pa.Table) -> memoryview:
@@ -452,6 +458,9 @@ def _schema_problem(found: pa.Schema) -> str | None:
 
 GROUP = 1 << 14
 """Rows of a row group: what is written at a time; some 15 MB in memory."""
+
+WRITE_BYTES = 1 << 20
+"""Bytes that a write to the file has, but for the last one."""
 
 
 def _partition(slide_id: str) -> str:
