@@ -128,7 +128,7 @@ def test_a_writer_that_stops_at_any_step(tmp_path, container):
             stopped._cancel(pending)
         allowed += 1
     assert states == ["old"] * states.count("old") + ["new"] * states.count("new")
-    assert states.count("old") > 10
+    assert states.count("old") > 6  # a partition is one write
     assert states.count("new") > 2
 
 
