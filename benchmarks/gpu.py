@@ -156,7 +156,7 @@ def measure(path, side, threads, offset):
                 reader = make(path, number)
                 worst, mean = difference(reader, boxes, path)
             except Exception as error:  # noqa: BLE001  # not installed, no GPU, no such reader
-                print(f"  {name}: left out: {str(error).splitlines()[0]}")
+                print(f"  {name}: left out: {type(error).__name__}: {error}")
                 break
             yield {
                 "reader": name, "about": reader.about, "threads": number, "offset": offset,

@@ -77,6 +77,13 @@ def texture(seed, size=SIZE):
     return (np.stack(waves, -1) * 40 + 128 + noise).clip(0, 255).astype(np.uint8)
 
 
+def write_slides(folder, names):
+    """Write a small slide of 0.5 µm per pixel for each name into a new folder."""
+    folder.mkdir()
+    for number, name in enumerate(names, 1):
+        write_slide(folder / f"{name}.tiff", texture(number, (256, 192)), mpp=0.5)
+
+
 def regions(shift=0):
     return [
         Region("Tumor", f"POLYGON (({20 + shift} 20, 330 25, 300 240, 40 250, {20 + shift} 20))",

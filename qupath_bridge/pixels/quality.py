@@ -51,9 +51,7 @@ def mean_saturation(batch: PixelArray, mpp: float | None = None) -> FloatArray:
     >>> mean_saturation(batch, 0.5).tolist()
     [0.0, 0.5]
     """
-    (red, green, blue), _ = lattice(batch)
-    high = np.maximum(np.maximum(red, green), blue)
-    low = np.minimum(np.minimum(red, green), blue)
+    high, low = _extremes(batch)
     return np.asarray(((high - low) / np.maximum(high, 1)).mean(axis=(1, 2)), dtype=np.float64)
 
 
@@ -76,9 +74,7 @@ def blank(batch: PixelArray, mpp: float | None = None) -> FloatArray:
     >>> blank(np.array([[[[240, 241, 238], [230, 150, 190]]]], np.uint8)).tolist()
     [0.5]
     """
-    (red, green, blue), _ = lattice(batch)
-    high = np.maximum(np.maximum(red, green), blue)
-    low = np.minimum(np.minimum(red, green), blue)
+    high, low = _extremes(batch)
     return _share((low >= GLASS) & (high - low <= GRAY))
 
 
@@ -148,6 +144,12 @@ def dark(batch: PixelArray, mpp: float | None = None) -> FloatArray:
     )
     sums = blocks.sum(axis=2, dtype=np.uint32).sum(axis=3)
     return _share(sums < 3 * DARKNESS * down * across)
+
+
+def _extremes(batch: PixelArray) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the brightest and the darkest channel of every n-th pixel."""
+    (red, green, blue), _ = lattice(batch)
+    return np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
 
 
 def _more(values: NDArray[np.uint8], amount: int) -> NDArray[np.uint8]:

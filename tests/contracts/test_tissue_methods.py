@@ -27,7 +27,6 @@ class TestDoublePass(TissueContract):
 
 class TestUnet(TissueContract):
     def make(self):
-        pytest.importorskip("onnxruntime")
         return registry.create("tissue", "unet")
 
 

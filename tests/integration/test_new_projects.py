@@ -13,8 +13,7 @@ from qupath_bridge.errors import OutputError, ProjectError, UsageError
 from qupath_bridge.qupath.geojson import read_tiles
 from qupath_bridge.readers.qupath_metadata import server_builder
 from qupath_bridge.testing.projects import tree_hashes
-from qupath_bridge.testing.slides import write_slide
-from tests.conftest import texture
+from tests.conftest import write_slides
 
 from .test_write_back import change_in_qupath, shown
 
@@ -25,10 +24,7 @@ SIZE = 64
 @pytest.fixture
 def cohort(tmp_path):
     """A folder with two slides, and a table of their labels."""
-    (tmp_path / "slides").mkdir()
-    for number, name in enumerate(("A", "B")):
-        pixels = texture(number + 1, (256, 192))
-        write_slide(tmp_path / "slides" / f"{name}.tiff", pixels, mpp=0.5)
+    write_slides(tmp_path / "slides", "AB")
     (tmp_path / "labels.csv").write_text("slide,diagnosis\nA,benign\nB,tumour\n")
     return tmp_path
 

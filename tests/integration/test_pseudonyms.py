@@ -81,7 +81,6 @@ def leaks(folder):
 
 @pytest.mark.parametrize("container", ["folder", "tar", "h5", "zarr"])
 def test_no_name_is_in_any_byte_of_the_output(hospital, tmp_path, container):
-    pytest.importorskip("h5py" if container == "h5" else "numpy")
     project, table, key, out = hospital
     words = ["--size", SIZE, "--metadata", table, "--metadata-key", "patient"]
     words += ["--label-from", "metadata:outcome", "--container", container, "--reviewer", "Dr. Ann"]

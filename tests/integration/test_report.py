@@ -295,7 +295,6 @@ def test_a_run_without_any_patch(study, tmp_path):
 
 @pytest.mark.parametrize("container", ["tar", "h5", "zarr"])
 def test_patches_of_every_container_are_shown(study, tmp_path, container):
-    pytest.importorskip({"h5": "h5py", "zarr": "zarr"}.get(container, "json"))
     kind = {} if container == "tar" else {"format": "raw"}
     qb.export(study.project, tmp_path / "out", CONFIG.replace(container=container, **kind))
     page = report(tmp_path / "out")

@@ -6,16 +6,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import xxhash
+from onnx import TensorProto, helper, numpy_helper
 
-pytest.importorskip("onnxruntime")
-onnx = pytest.importorskip("onnx")
-
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-
-from qupath_bridge.errors import UsageError  # noqa: E402
-from qupath_bridge.pixels.tissue import find_tissue, unet  # noqa: E402
-from qupath_bridge.pixels.tissue.unet import UnetTissue, tile_starts, tile_weights  # noqa: E402
-from qupath_bridge.testing.contracts.tissue import view_of  # noqa: E402
+from qupath_bridge.errors import UsageError
+from qupath_bridge.pixels.tissue import find_tissue, unet
+from qupath_bridge.pixels.tissue.unet import UnetTissue, tile_starts, tile_weights
+from qupath_bridge.testing.contracts.tissue import view_of
 
 RNG = np.random.default_rng(1)
 PIXELS = RNG.integers(0, 256, (70, 100, 3), dtype=np.uint8)

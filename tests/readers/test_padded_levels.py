@@ -194,7 +194,6 @@ def test_levels_of_a_philips_slide_show_the_place_of_level_0(tmp_path, spacing):
 
 def test_levels_of_a_dicom_slide_show_the_place_of_level_0(tmp_path):
     """OpenSlide takes the sizes: 1.95 instead of 2."""
-    pytest.importorskip("pydicom")
     from tests.support.dicom_slides import write_level
 
     for number, level in enumerate(pyramid(texture(), 3)):
@@ -209,7 +208,6 @@ def test_levels_of_a_dicom_slide_show_the_place_of_level_0(tmp_path):
 
 
 def test_the_spacing_of_a_dicom_slide_tells_the_downsample_without_content(tmp_path):
-    pytest.importorskip("pydicom")
     from tests.support.dicom_slides import write_level
 
     for stated in (True, False):

@@ -13,8 +13,7 @@ from qupath_bridge.cli import main
 from qupath_bridge.errors import ProjectError, UsageError
 from qupath_bridge.sources import open_project, open_source
 from qupath_bridge.sources.table_files import read_table
-from qupath_bridge.testing.slides import write_slide
-from tests.conftest import texture
+from tests.conftest import write_slides
 
 ROWS = [
     {"path": "slides/A.tiff", "patient": "007", "diagnosis": "tumour", "label": ""},
@@ -25,10 +24,7 @@ ROWS = [
 @pytest.fixture
 def cohort(tmp_path):
     """A folder with two slides in a folder of their own."""
-    (tmp_path / "slides").mkdir()
-    for number, name in enumerate(("A", "B")):
-        pixels = texture(number + 1, (256, 192))
-        write_slide(tmp_path / "slides" / f"{name}.tiff", pixels, mpp=0.5)
+    write_slides(tmp_path / "slides", "AB")
     return tmp_path
 
 

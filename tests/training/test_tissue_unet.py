@@ -26,9 +26,9 @@ def test_scenes_are_made_of_a_seed():
 
 @pytest.mark.slow
 def test_two_steps_make_a_network_that_onnxruntime_runs_alike():
-    jax = pytest.importorskip("jax")
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
+    jax = pytest.importorskip("jax", reason="JAX is not installed: pip install jax")
+    import onnxruntime
+
     from training.tissue_unet.network import logits, to_onnx
     from training.tissue_unet.train import batch, train
 

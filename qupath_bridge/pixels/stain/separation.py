@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +41,7 @@ _LEAST = 0.05  # amount of a stain that is hardly there
 
 
 @dataclass(frozen=True, slots=True)
-class SeparationMethod:
+class SeparationMethod(ABC):
     """Base of the methods with two stain vectors; they differ in how these are found.
 
     A profile has ``vectors`` (two, unit length, optical densities of red, green and blue),
@@ -54,9 +55,9 @@ class SeparationMethod:
     def __post_init__(self) -> None:
         refuse_argument("stain", self.name, self.argument)
 
+    @abstractmethod
     def find(self, density: FloatArray, sample: StainSample) -> FloatArray | None:
         """Return two vectors from the densities (N, 3) of stained pixels; None if it cannot."""
-        raise NotImplementedError
 
     def fit(self, sample: StainSample) -> dict[str, Any] | None:
         """Return the profile of a sample; None if it has too little tissue."""
