@@ -45,7 +45,7 @@ def python(tmp_path_factory):
 def start_window(installation, extension_jar, python, tmp_path_factory):
     """A function that starts a QuPath on an image of a project; ``close`` ends it."""
     if shutil.which("Xvfb") is None:
-        pytest.skip("no Xvfb")
+        pytest.skip("Xvfb is not installed: a virtual display for QuPath's window")
 
     def start(project, image=IMAGE):
         folder = tmp_path_factory.mktemp("qupath")

@@ -1,6 +1,5 @@
 """Stain normalisation of real tissue: beside another implementation, and of difficult patches."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,6 @@ PLACES = {"skin": [(1024, 1024), (1024, 1536)], "tumour": [(2400, 1000), (800, 2
 SIDE = 512
 WHITE = np.full(3, 239.0)
 METHODS = [MacenkoStain(), ReinhardStain()]
-needs_torchstain = pytest.mark.skipif(
-    importlib.util.find_spec("torchstain") is None, reason="torchstain is not installed"
-)
 
 
 @pytest.fixture(scope="module", params=PATHS)
@@ -65,7 +61,6 @@ def degrees(left, right):
     return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
 
 
-@needs_torchstain
 def test_macenko_is_that_of_torchstain(tissue):
     from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 
@@ -86,7 +81,6 @@ def test_macenko_is_that_of_torchstain(tissue):
     assert distance(found, expected.reshape(tissue.shape), stained) < 3
 
 
-@needs_torchstain
 def test_reinhard_is_that_of_torchstain(tissue):
     """On all pixels, as torchstain does: mean and spread are those of whole pictures."""
     from torchstain.numpy.normalizers import NumpyReinhardNormalizer

@@ -1,9 +1,10 @@
 """Train the network of ``--tissue unet`` and write it as ONNX, with its description.
 
-    python -m training.tissue_unet.train --slides A.svs B.tif --out FOLDER
+    python -m training.tissue_unet.train --slides A.svs B.tif --mpp 0.25 0.5 --out FOLDER
 
 Needs jax and onnx besides the package. Slides are read at several resolutions; what is pale there
-is glass, and is not used as tissue. The same seed, slides and versions give the same network.
+is glass, and is not used as tissue. How many steps fit into ``--seconds`` decides the weights, so
+another machine makes another network.
 """
 
 import argparse
@@ -117,6 +118,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=900)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
+    if len(given.mpp) != len(given.slides):
+        parser.error("--mpp needs one number per slide")
     pictures = textures(given.slides, given.mpp)
     weights, steps = train(given.steps, given.seconds, given.seed, pictures)
     model = to_onnx(weights)
