@@ -145,10 +145,7 @@ def _export_source(
                 hint="Give selection and config to plan, or export slides.",
             )
         refuse_opening(options)
-        if unused := sorted(
-            set(options.changed())
-            & {*INPUTS, "reviewer", "create_project", "pseudonymise", "metadata_keep"}
-        ):
+        if unused := sorted(set(options.changed()) & {*INPUTS, *_OF_SLIDES}):
             raise UsageError(
                 f"Plans have their inputs already; {', '.join(unused)} would not be used.",
                 hint="Give them to plan, or export slides.",

@@ -12,7 +12,7 @@ from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline import inspection as _inspection
 from qupath_bridge.pipeline import verify as _verify
 from qupath_bridge.pipeline.inspection import Inspection
-from qupath_bridge.pipeline.pseudonyms import check_key, names_of
+from qupath_bridge.pipeline.pseudonyms import check_key
 from qupath_bridge.pipeline.records import load_finished
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.pipeline.verify import Verification
@@ -30,6 +30,7 @@ from .opening import (
     OPENING,
     Place,
     Source,
+    names_at,
     open_source,
     opened_project,
     options_of,
@@ -95,8 +96,7 @@ def verify(
         and the key file is not that of the run.
     """
     output = output_of(run)
-    options = RunOptions(pseudonymise=None if pseudonymise is None else Path(pseudonymise))
-    names = names_of(options)
+    names = names_at(pseudonymise)
     check_key(load_finished(output)["pseudonyms"], names, needed=pixels != 0)
 
     def find(facts: Mapping[str, Any]) -> Path:
@@ -152,10 +152,10 @@ def report(
     """
     from qupath_bridge.reporting.report import write_report
 
-    options = RunOptions(pseudonymise=None if pseudonymise is None else Path(pseudonymise))
     return write_report(
         output_of(run), None if out is None else Path(out),
-        reader=reader, slide_map=slide_map or {}, names=names_of(options), on_progress=on_progress,
+        reader=reader, slide_map=slide_map or {}, names=names_at(pseudonymise),
+        on_progress=on_progress,
     )  # fmt: skip
 
 

@@ -12,8 +12,10 @@ from qupath_bridge.errors import ConfigError, Fault, ProjectError, UsageError
 from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
+from qupath_bridge.pipeline.pseudonyms import Names, names_of
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.qupath.files.qpproj import (
+    NAME_ONE,
     check_kind,
     find_project_file,
     project_above,
@@ -56,8 +58,7 @@ def find_projects(place: Place) -> tuple[Path, ...]:
         raise ProjectError(
             "No project and no slide found",
             path=path,
-            hint=project_above(path)
-            or "Name a .qpproj file, a slide, a table of slides, or the folder of one of them.",
+            hint=project_above(path) or NAME_ONE,
         )
     return tuple(found)
 
@@ -233,3 +234,14 @@ def output_of(run: Run | Output | Place) -> Output:
 def run_name(run: Run | str | Path) -> str:
     """Return the URL, id or place that names a run."""
     return run.url if isinstance(run, Run) else str(run)
+
+
+def names_at(key: Place | None) -> Names:
+    """Return the names of a run with this key file; open ones without it.
+
+    Raises
+    ------
+    UsageError
+        If it is not a key file.
+    """
+    return names_of(RunOptions(pseudonymise=None if key is None else Path(key)))

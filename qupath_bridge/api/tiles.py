@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from qupath_bridge.config import RunOptions, Selection
+from qupath_bridge.config import Selection
 from qupath_bridge.errors import MissingDependencyError, UsageError
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline import verify as _verify
-from qupath_bridge.pipeline.pseudonyms import names_of
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.qupath.editing import Editor
 from qupath_bridge.qupath.jvm.installation import find_installations
@@ -23,7 +22,7 @@ from qupath_bridge.sources import get_source
 from qupath_bridge.sources.auto import choose
 from qupath_bridge.sources.base import Project
 
-from .opening import Place, opened_for_writing, run_name
+from .opening import Place, names_at, opened_for_writing, run_name
 from .planning import select
 
 
@@ -38,13 +37,9 @@ def ensure_provenance(
 
     ``pseudonymise`` is the key file of a run with pseudonyms.
     """
-    names = names_of(_options(pseudonymise))
+    names = names_at(pseudonymise)
     with opened_for_writing(project) as opened:
         return _provenance.ensure_provenance(opened, run_name(run), dry_run=dry_run, names=names)
-
-
-def _options(pseudonymise: Place | None) -> RunOptions:
-    return RunOptions(pseudonymise=None if pseudonymise is None else Path(pseudonymise))
 
 
 def write_provenance(
@@ -62,7 +57,7 @@ def write_provenance(
     """
     finished = run if isinstance(run, Run) else Run.load(run)
     _verify.check_intact(finished.open())
-    names = names_of(_options(pseudonymise))
+    names = names_at(pseudonymise)
     with opened_for_writing(project) as opened:
         recorded = _provenance.recorded_project(opened, finished, names)
         return _provenance.write_provenance(opened.info, finished, recorded, names=names)
@@ -126,7 +121,7 @@ def write_back(
         _editors(engine, qupath) as ((editor, *verifiers), warnings),
     ):
         run_id, _ = _provenance.ensure_provenance(
-            opened, run_name(run), dry_run=dry_run, names=names_of(_options(pseudonymise))
+            opened, run_name(run), dry_run=dry_run, names=names_at(pseudonymise)
         )
         slides = None if selection is None else select(opened, selection)
         done = _write_back.write_back(

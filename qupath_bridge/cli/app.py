@@ -315,9 +315,7 @@ def request(
 
 
 @project_app.command("create", cls=Command)
-@takes_options(
-    "annotations", "skip_bad_features", "slide_map", "search", "metadata", "metadata_key"
-)
+@takes_options(*CREATING)
 def project_create(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder for the project.")],
     slides: Annotated[

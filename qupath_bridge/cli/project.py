@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qupath_bridge import api
+from qupath_bridge.frozen import count
 
 from .options import Given
 from .output import print_json, say, show
@@ -35,5 +36,5 @@ def run_create(
     else:
         for line in api.failure_lines(made.failures):
             say(f"failed: {line}", logging.ERROR)
-        show(f"{made.slides} slides in {made.path}")
+        show(f"{count(made.slides, 'slide')} in {made.path}")
     return 1 if made.failures else 0

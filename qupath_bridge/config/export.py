@@ -14,7 +14,7 @@ from qupath_bridge.errors import MissingDependencyError, UsageError
 from .base import Model
 from .declare import option, part
 from .layout import layout_problem
-from .quality import QualityRules
+from .quality import KEPT_RAW, QualityRules
 from .values import (
     NO_PAIRS,
     Limits,
@@ -349,7 +349,7 @@ class ExportConfig(Model):
     def measured_columns(self) -> tuple[str, ...]:
         """Return the columns of the index that say what reading finds out about each patch."""
         columns = self.quality_rules().columns()
-        return (*columns, *(() if self.stain == "none" else ("stain_kept_raw",)))
+        return (*columns, *(() if self.stain == "none" else (KEPT_RAW,)))
 
     def grid_spec(self) -> GridSpec:
         """Return the part that says which boxes."""

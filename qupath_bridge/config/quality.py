@@ -10,7 +10,11 @@ from qupath_bridge import registry
 from qupath_bridge.errors import UsageError
 from qupath_bridge.frozen import FrozenDict
 
-__all__ = ["PRESETS", "QualityRules"]
+__all__ = ["KEPT_RAW", "PRESETS", "QC_PREFIX", "QualityRules"]
+
+QC_PREFIX = "qc_"
+KEPT_RAW = "stain_kept_raw"
+"""Column that is true where stain normalisation left a patch as it was, with too little stain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class QualityRules:
 
     def columns(self) -> tuple[str, ...]:
         """Return the columns of the index that hold the measures."""
-        return tuple(f"qc_{name}" for name in self.measures)
+        return tuple(f"{QC_PREFIX}{name}" for name in self.measures)
 
     def as_json(self) -> dict[str, Any]:
         """Return the rules as plain JSON values."""

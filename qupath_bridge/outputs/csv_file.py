@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ CSV_FILE = "index.csv"
 META_PREFIX = "meta."
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 _QUOTED_SIGNS = (",", '"', "\r", "\n")
-_CHANGED = r"^[=+\-@\t]|[,\"\r\n]"
+_CHANGED = f"^[{re.escape(''.join(FORMULA_SIGNS))}]|[{re.escape(''.join(_QUOTED_SIGNS))}]"
 """Texts that do not stand in a line as they are, as Arrow's pattern."""
 
 

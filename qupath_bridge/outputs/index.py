@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from qupath_bridge.config.quality import KEPT_RAW, QC_PREFIX
 from qupath_bridge.errors import OutputError
 from qupath_bridge.schemas import parse_json
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMN_NAMES",
-    "QC_PREFIX",
     "SCHEMA_VERSION",
     "delete_partition",
     "facts_of",
@@ -107,9 +107,6 @@ FIELDS: Mapping[str, pa.DataType] = {
 COLUMN_NAMES: tuple[str, ...] = ("slide_id", *FIELDS)
 """All columns but those of quality measures, which stand behind ``digest``."""
 
-QC_PREFIX = "qc_"
-KEPT_RAW = "stain_kept_raw"
-"""Column that is true where stain normalisation left a patch as it was, with too little stain."""
 _LABELS = ("label", "rule_label")
 
 FOLDER = "index/"

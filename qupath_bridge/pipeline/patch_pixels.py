@@ -12,6 +12,7 @@ import numpy as np
 
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig
+from qupath_bridge.config.quality import KEPT_RAW, QC_PREFIX
 from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import (
     FIRST_PLANE,
@@ -22,7 +23,6 @@ from qupath_bridge.model import (
     PixelArray,
     Plane,
 )
-from qupath_bridge.outputs.index import KEPT_RAW, QC_PREFIX
 from qupath_bridge.readers.base import Reader
 from qupath_bridge.timing import step
 
@@ -84,6 +84,7 @@ class PatchPixels:
         self._rules = config.quality_rules()
         self._measures = {name: registry.load("quality", name) for name in self._rules.measures}
         self._stain = stain
+        self._normalise = None if stain is None else stain.normaliser()
         self._slide = reader.fingerprint.digest if stain is not None else ""
         # A file tile is a patch as it stands where nothing changes or judges its pixels.
         self._passes_tiles = (
@@ -141,10 +142,10 @@ class PatchPixels:
 
         What is not wanted is dropped: it counts as kept.
         """
-        if self._stain is None:
+        if self._stain is None or self._normalise is None:
             return pixels, ~wanted
         draws = self._stain.draws(self._slide, boxes[wanted], plane)
-        made, raw = self._stain.apply(pixels[wanted], draws)
+        made, raw = self._normalise(pixels[wanted], draws)
         if wanted.all():
             return made, raw
         kept = np.ones(len(pixels), np.bool_)

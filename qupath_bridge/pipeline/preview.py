@@ -38,6 +38,7 @@ __all__ = [
     "preview_html",
     "preview_path",
     "render_preview",
+    "save_picture",
     "seen_part",
 ]
 
@@ -67,8 +68,13 @@ def draw_preview(plan: Plan, path: Path | str) -> None:
     """
     path = Path(path)
     check_picture(path, plan.slide.project.folder)
+    save_picture(render_preview(plan), path)
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture as a PNG or JPEG file, by its ending, whole or not at all."""
     buffer = io.BytesIO()
-    render_preview(plan).save(buffer, format=FORMATS[path.suffix.lower()], quality=90)
+    picture.save(buffer, format=FORMATS[path.suffix.lower()], quality=90)
     LocalStore(path.parent).put(path.name, buffer.getvalue())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 
 from qupath_bridge.errors import SlideError
-from qupath_bridge.stores.local import LocalStore
 
-from .preview import FORMATS, check_picture, render_preview
+from .preview import check_picture, render_preview, save_picture
 from .preview_legend import put_text
 
 if TYPE_CHECKING:
@@ -48,9 +46,7 @@ def draw_page(plans: Sequence[Plan], path: Path | str) -> tuple[str, ...]:
         except SlideError as error:
             notes.append(f"{plan.slide.name}: no preview: {error}")
             cells.append(_blank(plan.slide.name))
-    buffer = io.BytesIO()
-    page_of(cells).save(buffer, format=FORMATS[path.suffix.lower()], quality=90)
-    LocalStore(path.parent).put(path.name, buffer.getvalue())
+    save_picture(page_of(cells), path)
     return tuple(notes)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from qupath_bridge.config.quality import QC_PREFIX
 from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import FloatArray
-from qupath_bridge.outputs.index import QC_PREFIX
 
 __all__ = ["QualityOutlier", "find_outliers", "summarise"]
 

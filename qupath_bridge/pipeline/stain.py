@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,9 @@ from qupath_bridge.readers.base import Reader
 from .stain_reference import load_target
 from .stain_sample import read_sample
 
-__all__ = ["StainPlan", "plan_stain", "require_rgb"]
+__all__ = ["Normaliser", "StainPlan", "plan_stain", "require_rgb"]
+
+Normaliser = Callable[[PixelArray, FloatArray | None], tuple[PixelArray, MaskArray]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +75,21 @@ class StainPlan:
             return None
         return cls(**{name: value for name, value in facts.items() if name != "white"})
 
-    def apply(self, batch: PixelArray, draws: FloatArray | None) -> tuple[PixelArray, MaskArray]:
-        """Return normalised patches (N, H, W, 3), and which were kept as they are, shape (N,)."""
+    def normaliser(self) -> Normaliser:
+        """Return what normalises batches of the slide; the method is made once.
+
+        It takes patches (N, H, W, 3) and their :meth:`draws`, and returns normalised patches, and
+        which were kept as they are, shape (N,).
+        """
         if self.profile is None:
-            return batch, np.ones(len(batch), np.bool_)
+            return lambda batch, _: (batch, np.ones(len(batch), np.bool_))
         method = registry.create("stain", self.method)
-        made, kept = method.apply(batch, self.profile, self.target, draws)
-        return made, np.asarray(kept, np.bool_)
+
+        def apply(batch: PixelArray, draws: FloatArray | None) -> tuple[PixelArray, MaskArray]:
+            made, kept = method.apply(batch, self.profile, self.target, draws)
+            return made, np.asarray(kept, np.bool_)
+
+        return apply
 
     def draws(self, slide: str, boxes: BoxArray, plane: Plane) -> FloatArray | None:
         """Return the random numbers of patches, shape (N, 4): the same whenever and wherever.
@@ -163,7 +173,7 @@ def require_rgb(reader: Reader, what: str) -> None:
     """
     if len(reader.channels) != 3 or reader.dtype != np.uint8:
         raise PlanError(
-            f"{what} need RGB pixels of 8 bit; this slide has {len(reader.channels)} channels of "
-            f"{reader.dtype}.",
+            f"RGB pixels of 8 bit are needed for {what}; this slide has {len(reader.channels)} "
+            f"channels of {reader.dtype}.",
             hint="Leave qc, qc_min, qc_max and stain out for this slide.",
         )

@@ -327,11 +327,13 @@ class _SlideJob:
             same = rows.equal_plan(self.plan, self.task.run_id, old, dropped, self._names())
         except DamagedRowsError:
             return None
-        if not same or not self._intact(old) or not self._tissue_intact(old):
+        if not same or not self._intact(old):
             return None
-        self.bad_tiles = bad_tiles_of(facts_of(old))
-        dropped_counts = facts_of(old)["counts"]["dropped"]
-        return _Committed(old.num_rows, rows.label_counts(old), dropped_counts)
+        facts = facts_of(old)
+        if facts["tissue"] is not None and any(tissue_problems(facts["tissue"], self.output)):
+            return None
+        self.bad_tiles = bad_tiles_of(facts)
+        return _Committed(old.num_rows, rows.label_counts(old), facts["counts"]["dropped"])
 
     def write(self) -> _Committed:
         """Write all patches of the slide and commit them."""
@@ -512,13 +514,6 @@ class _SlideJob:
                 known.measured,
             )
         return kept
-
-    def _tissue_intact(self, old: Rows) -> bool:
-        """Return whether the side files of the tissue of a committed slide are as they were."""
-        tissue, output = facts_of(old)["tissue"], self.output
-        return tissue is None or not any(
-            tissue_problems(tissue, lambda name: output.get(name) if output.has(name) else None)
-        )
 
     def _intact(self, old: Rows) -> bool:
         """Return whether every patch of a committed slide has the bytes that the index says."""

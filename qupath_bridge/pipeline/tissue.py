@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,12 +38,15 @@ from qupath_bridge.qupath.geojson import dumps
 from qupath_bridge.qupath.rois import make_roi
 from qupath_bridge.readers.base import Reader
 
+from .inputs import digest_of
 from .pixels import read_whole
 
 if TYPE_CHECKING:
     from shapely.geometry import MultiPolygon
 
-__all__ = ["TISSUE_CLASS", "SlideTissue", "find_slide_tissue", "tissue_problems"]
+    from qupath_bridge.outputs.base import Output
+
+__all__ = ["TISSUE_CLASS", "SlideTissue", "find_slide_tissue", "outline_file", "tissue_problems"]
 
 UNKNOWN_SIDE = 2048
 """Pixels of the longer side of the map of a slide without pixel size."""
@@ -122,7 +125,7 @@ class SlideTissue:
             "share": self.share,
             "file": f"tissue/{slide_id}.png",
             "digest": self.digest,
-            "outline": bytes_digest(self.geojson),
+            "outline": digest_of(self.geojson),
             "note": self.note,
         }
 
@@ -293,30 +296,31 @@ def _geojson(outline: MultiPolygon, entry_id: str, method: str) -> bytes:
     return (dumps([tissue]) + "\n").encode()
 
 
-def bytes_digest(content: bytes) -> str:
-    """Return the digest of a side file, as the facts of a slide have it."""
-    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(content)}"
+def outline_file(mask_file: str) -> str:
+    """Return the name of the file with the outline of a mask, from that of the mask.
+
+    >>> outline_file("tissue/1_a.svs.png")
+    'tissue/1_a.svs.geojson'
+    """
+    return f"{mask_file.removesuffix('.png')}.geojson"
 
 
-def tissue_problems(
-    facts: Mapping[str, Any], get: Callable[[str], bytes | None]
-) -> Iterator[tuple[str, str | None]]:
+def tissue_problems(facts: Mapping[str, Any], output: Output) -> Iterator[tuple[str, str | None]]:
     """Yield name and problem of the side files that are not as the run wrote them.
 
     Parameters
     ----------
     facts : mapping
         What the partition says of the tissue of its slide.
-    get : callable
-        From a name to the bytes of the file; None if it is not there. Its problem is None then.
+    output : Output
+        That has the files. The problem of a file that is not there is None.
     """
-    mask, outline = facts["file"], facts["file"].removesuffix(".png") + ".geojson"
-    checks = ((mask, _mask_problem, "digest"), (outline, _outline_problem, "outline"))
+    mask = facts["file"]
+    checks = ((mask, _mask_problem, "digest"), (outline_file(mask), _outline_problem, "outline"))
     for name, problem_of, key in checks:
-        content = get(name)
-        if content is None:
+        if not output.has(name):
             yield name, None
-        elif problem := problem_of(content, facts[key]):
+        elif problem := problem_of(output.get(name), facts[key]):
             yield name, problem
 
 
@@ -329,4 +333,4 @@ def _mask_problem(png: bytes, digest: str) -> str | None:
 
 
 def _outline_problem(content: bytes, digest: str) -> str | None:
-    return None if bytes_digest(content) == digest else "the file is not as the run wrote it"
+    return None if digest_of(content) == digest else "the file is not as the run wrote it"

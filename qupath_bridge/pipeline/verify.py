@@ -197,9 +197,7 @@ def _intact_slides(output: Output, record: Mapping[str, Any]) -> tuple[list[str]
 def _check_tissue(output: Output, tissue: Mapping[str, Any] | None) -> Iterator[Finding]:
     """Compare the side files of a slide's tissue with what its facts say."""
     if tissue is not None:
-        for name, problem in tissue_problems(
-            tissue, lambda name: output.get(name) if output.has(name) else None
-        ):
+        for name, problem in tissue_problems(tissue, output):
             kind = "changed" if problem else "missing"
             yield Finding(kind, name, problem or "the file is gone")
 

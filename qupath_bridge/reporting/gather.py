@@ -9,12 +9,22 @@ from typing import Any
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs.base import Output
+from qupath_bridge.outputs.index import PART, PREFIX
 from qupath_bridge.outputs.row_batches import AnyRows
 from qupath_bridge.pipeline import records
+from qupath_bridge.pipeline.tissue import outline_file
 from qupath_bridge.schemas import ReportRecord, RunRecord
 
 from .links import Links
-from .overlays import Layer, color_of, colors_of, layers_of, open_canvas
+from .overlays import (
+    Layer,
+    color_of,
+    colors_of,
+    dropped_boxes,
+    dropped_rows,
+    layers_of,
+    open_canvas,
+)
 from .pictures import DETAILS, Detail, as_picture, data_uri, first_detail, fit
 from .reopen import OpenSlide, Reopener
 from .sheets import Sheet, dropped_sheets, kept_sheets, with_before
@@ -153,13 +163,17 @@ class _SlideMaker:
         labels, colors = summary.labels(), colors_of(facts, opened.plan)
         most = DETAILS[first_detail(self.slides)]
         canvas = open_canvas(opened, tuple(facts["coordinates"]["size"]), most.side)
-        layers = list(layers_of(self.output, facts, rows, labels, opened.plan, canvas))
+        table = dropped_rows(self.output, facts)
+        boxes = dropped_boxes(table, opened.plan)
+        layers = list(
+            layers_of(self.output, facts, rows, labels, opened.plan, canvas, colors, boxes)
+        )
         sheets = list(
             kept_sheets(self.output, self.run.config, rows, summary.groups, most.each, most.patch)
         )
         if self.run.config.stain != "none":
-            sheets = with_before(sheets, opened, most.patch)
-        dropped = list(dropped_sheets(self.output, facts, opened, most.each, most.patch))
+            sheets = with_before(sheets, opened, most.patch, PAIRS)
+        dropped = list(dropped_sheets(facts, opened, boxes, table, most.each, most.patch))
         material = _Material(canvas.picture if canvas.real else None, layers, sheets, dropped)
         detail, encoded = fit(material.encode, self.slides)
         pictures = iter(encoded)
@@ -213,9 +227,9 @@ class _SlideMaker:
     def _files(self, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return name and address of the files of a slide."""
         slide_id = facts["slide_id"]
-        names = [f"index/slide_id={slide_id}/part-0.parquet"]
+        names = [f"{PREFIX}{slide_id}{PART}"]
         if facts["tissue"] is not None:
-            names += [facts["tissue"]["file"], f"tissue/{slide_id}.geojson"]
+            names += [facts["tissue"]["file"], outline_file(facts["tissue"]["file"])]
         found = ((name, self.links.to(name)) for name in names if self.output.has(name))
         return [(name, address) for name, address in found if address]
 
@@ -249,14 +263,8 @@ class _Material:
 
 
 def _paired(sheets: Sequence[Sheet]) -> list[Any]:
-    """Return the patches that are shown before and after: some of every label in turn."""
-    whole = [
-        one
-        for sheet in sheets
-        for one in sheet.samples
-        if one.before is not None and one.pixels is not None
-    ]
-    return [whole[i] for i in evenly(len(whole), PAIRS)]
+    """Return the patches that are shown before and after."""
+    return [one for sheet in sheets for one in sheet.samples if one.before is not None]
 
 
 def _pairs(sheets: Sequence[Sheet], pictures: Any) -> tuple[PairView, ...]:

@@ -106,6 +106,8 @@ def layers_of(
     labels: Mapping[str, int],
     plan: Plan | None,
     canvas: Canvas,
+    colors: Mapping[str, RGB],
+    dropped: Mapping[str, BoxArray],
 ) -> Iterator[Layer]:
     """Yield the layers of a slide, from below to above.
 
@@ -113,8 +115,11 @@ def layers_of(
     ----------
     labels : mapping of str to int
         Number of patches by label, most first.
+    colors : mapping of str to RGB
+        Of the classes.
+    dropped : mapping of str to array, shape (N, 4), QuPath pixels
+        Boxes that were not written, by reason.
     """
-    colors = colors_of(facts, plan)
     if (mask := _tissue_mask(output, facts)) is not None:
         yield Layer("tissue", "Tissue mask", tissue_layer(mask, canvas.size), 0)
     yield from patch_layers(rows, labels, canvas, colors)
@@ -122,7 +127,7 @@ def layers_of(
         planes = plan.config.grid_spec().planes
         picture = region_layer(plan.annotations, planes, canvas.size, canvas.scale, colors)
         yield Layer("regions", "Annotations", picture, len(plan.annotations))
-    for reason, boxes in dropped_boxes(output, facts, plan).items():
+    for reason, boxes in dropped.items():
         picture = Image.new("RGBA", canvas.size)
         marked = seen_part(boxes, tuple(facts["coordinates"]["size"]))
         draw_marks(ImageDraw.Draw(picture), Reason(reason), marked * (*canvas.scale, *canvas.scale))
@@ -174,9 +179,7 @@ def box_columns(batch: pa.RecordBatch | pa.Table) -> BoxArray:
     return np.column_stack(columns).reshape(-1, 4)
 
 
-def dropped_boxes(
-    output: Output, facts: Mapping[str, Any], plan: Plan | None
-) -> dict[str, BoxArray]:
+def dropped_boxes(table: pa.Table | None, plan: Plan | None) -> dict[str, BoxArray]:
     """Return the boxes that were not written, by reason: those of the plan, and of reading."""
     found: dict[str, BoxArray] = {}
     if plan is not None:
@@ -186,7 +189,6 @@ def dropped_boxes(
                 found[str(reason)] = boxes[here]
         if plan.grid.edge == "drop" and len(cut := at_edge(plan)):
             found[str(Reason.EDGE)] = np.vstack([cut, found.get(str(Reason.EDGE), cut[:0])])
-    table = dropped_rows(output, facts)
     if table is not None and table.num_rows:
         reasons = np.asarray(table.column("reason").to_pylist(), object)
         for name in sorted(set(reasons)):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from qupath_bridge.codecs import decode
 from qupath_bridge.config import ExportConfig
+from qupath_bridge.config.quality import QC_PREFIX
 from qupath_bridge.errors import BridgeError
 from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, PixelArray, Plane
@@ -18,7 +20,7 @@ from qupath_bridge.outputs.row_batches import AnyRows
 from qupath_bridge.pipeline.pixels import read_patches
 from qupath_bridge.readers.base import Reader
 
-from .overlays import box_columns, dropped_boxes, dropped_rows
+from .overlays import box_columns
 from .reopen import OpenSlide
 from .summary import Group, choose_rows, evenly
 
@@ -93,7 +95,7 @@ def kept_sheets(
     side : int
         Pixels of the side of a patch, at most.
     """
-    measures = [name for name in rows.schema.names if name.startswith("qc_")]
+    measures = [name for name in rows.schema.names if name.startswith(QC_PREFIX)]
     chosen = choose_rows(rows, groups, wanted, [*COLUMNS, *measures])
     ordered = sorted(groups.items(), key=lambda item: (item[0][0] == "flag", -item[1], item[0]))
     raw = output.accepts == "array" or config.format == "raw"
@@ -146,9 +148,10 @@ def _box(row: Mapping[str, Any]) -> Box:
 
 
 def dropped_sheets(
-    output: Output,
     facts: Mapping[str, Any],
     opened: OpenSlide,
+    boxes: Mapping[str, BoxArray],
+    table: pa.Table | None,
     wanted: int,
     side: int,
 ) -> Iterator[Sheet]:
@@ -156,9 +159,14 @@ def dropped_sheets(
 
     Where the slide is gone, or the plan cannot be made again, a sheet has no patches and a
     problem that says so.
+
+    Parameters
+    ----------
+    boxes : mapping of str to array, shape (N, 4), QuPath pixels
+        Boxes that were not written, by reason.
+    table : Table or None
+        Rows of those that reading dropped.
     """
-    boxes = dropped_boxes(output, facts, opened.plan)
-    table = dropped_rows(output, facts)
     counts = dict(facts["counts"]["dropped"])
     for reason, number in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         here = boxes.get(reason, np.zeros((0, 4), np.int64))
@@ -186,12 +194,12 @@ def _measures(table: Any, reason: str, boxes: BoxArray) -> list[str]:
     """Return what the quality measures say of boxes that reading dropped; empty for others."""
     if table is None or reason not in table.column("reason").to_pylist():
         return [""] * len(boxes)
-    names = [name for name in table.schema.names if name.startswith("qc_")]
+    names = [name for name in table.schema.names if name.startswith(QC_PREFIX)]
     rows = table.to_pylist()
     places = {tuple(box): row for box, row in zip(box_columns(table).tolist(), rows, strict=True)}
     return [
         ", ".join(
-            f"{name.removeprefix('qc_')} {row[name]:.2g}"
+            f"{name.removeprefix(QC_PREFIX)} {row[name]:.2g}"
             for name in names
             if row.get(name) is not None
         )
@@ -199,25 +207,36 @@ def _measures(table: Any, reason: str, boxes: BoxArray) -> list[str]:
     ]
 
 
-def with_before(sheets: Iterable[Sheet], opened: OpenSlide, side: int) -> list[Sheet]:
-    """Return the sheets of labels with the pixels before stain normalisation, from the slide."""
+def with_before(sheets: Sequence[Sheet], opened: OpenSlide, side: int, most: int) -> list[Sheet]:
+    """Return the sheets with the pixels before stain normalisation of some patches of all labels.
+
+    Parameters
+    ----------
+    side : int
+        Pixels of the side of a patch, at most.
+    most : int
+        How many patches are read from the slide.
+    """
     reader, coordinates = opened.reader, opened.coordinates
-    made = []
-    for sheet in sheets:
-        if reader is None or coordinates is None or sheet.kind != "label" or not sheet.samples:
-            made.append(sheet)
-            continue
+    made = list(sheets)
+    if reader is None or coordinates is None:
+        return made
+    places = [
+        (sheet, sample)
+        for sheet, each in enumerate(sheets)
+        if each.kind == "label"
+        for sample, one in enumerate(each.samples)
+        if one.pixels is not None
+    ]
+    for sheet, sample in (places[i] for i in evenly(len(places), most)):
+        samples = list(made[sheet].samples)
+        one = samples[sample]
         try:
-            samples = tuple(
-                replace(
-                    one,
-                    before=_read(reader, coordinates, np.array([one.box]), side, one.plane)[0],
-                )
-                for one in sheet.samples
-            )
+            before = _read(reader, coordinates, np.array([one.box]), side, one.plane)[0]
         except BridgeError:
-            samples = sheet.samples
-        made.append(replace(sheet, samples=samples))
+            continue
+        samples[sample] = replace(one, before=before)
+        made[sheet] = replace(made[sheet], samples=tuple(samples))
     return made
 
 

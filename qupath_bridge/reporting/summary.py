@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from qupath_bridge.config.quality import KEPT_RAW
 from qupath_bridge.model import FloatArray, IntArray
-from qupath_bridge.outputs.index import KEPT_RAW
 from qupath_bridge.outputs.row_batches import AnyRows, batches_of
 
 __all__ = [

@@ -24,6 +24,7 @@ from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.pipeline.pseudonyms import OPEN, Names, check_key, is_pseudonym
 from qupath_bridge.pipeline.recorded_runs import folder_beside, load_run_record, run_folders
 from qupath_bridge.pipeline.run import Run
+from qupath_bridge.pipeline.tissue import outline_file
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.qupath.geojson import Tile, write_tiles
 from qupath_bridge.sources.base import Project
@@ -133,8 +134,8 @@ def _write(
             store.delete(tile_file(entry_id))
         store.put(f"{entry_id}.json", records.dump_json(names.reveal(facts)))
         if facts["tissue"] is not None and run.record["options"]["tissue_annotations"]:
-            outline = facts["tissue"]["file"].removesuffix(".png") + ".geojson"
-            store.put(f"tissue/{entry_id}.geojson", output.get(outline))
+            outline = output.get(outline_file(facts["tissue"]["file"]))
+            store.put(f"tissue/{entry_id}.geojson", outline)
     # The record comes last: a folder without one is not a run.
     record = {
         **run.record,

@@ -288,7 +288,7 @@ class DataTiles:
         listed: dict[str, str] = {}
         for run in reversed(runs):
             if not unnamed:
-                break  # a run that is damaged is in nobody's way
+                break  # all are found: older runs, which may be damaged, need not be read
             table = tables(run)
             for identity in sorted(unnamed & table.rows.keys()) if table is not None else ():
                 listed.setdefault(identity, run)

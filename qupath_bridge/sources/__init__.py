@@ -124,9 +124,12 @@ def _has_plain_slides(place: Path) -> bool:
         return False
     if place.is_dir():
         return has_slides(place)
-    if is_table(place) or (place.exists() and file_kind(place) in {SLIDE, PICTURE}):
+    if is_table(place):
         return True
-    return place.exists() and file_kind(place) is None and is_slide(place)
+    if not place.exists():
+        return False
+    kind = file_kind(place)
+    return kind in {SLIDE, PICTURE} or (kind is None and is_slide(place))
 
 
 def _annotated(

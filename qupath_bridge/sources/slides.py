@@ -13,6 +13,7 @@ from qupath_bridge.errors import BridgeError, ProjectError, UsageError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import ProjectInfo, ServerBuilder, Slide
 from qupath_bridge.qupath.files.builders import OPENSLIDE, uri_builder
+from qupath_bridge.qupath.files.qpproj import NAME_ONE
 from qupath_bridge.qupath.files.uris import FileSearch, check_search_folder, parse_path, resolve
 from qupath_bridge.readers import is_slide
 from qupath_bridge.readers.fingerprints import file_fingerprint, slide_files
@@ -115,7 +116,7 @@ def _of_folder(folder: Path) -> tuple[Slide, ...]:
         raise ProjectError(
             "no QuPath project and no slide is in this folder",
             path=folder,
-            hint="Name a .qpproj file, a slide, a table of slides, or the folder of one of them.",
+            hint=NAME_ONE,
         )
     companions = _companions(paths)
     slides = _in_parallel([path for path in paths if path not in companions])

@@ -56,7 +56,7 @@ def test_without_vectors_of_qupath_the_colours_stay(reader, stains):
     assert (found.profile, found.target) == (None, None)
     assert "Set the image type in QuPath" in warning
     batch = np.zeros((3, 8, 8, 3), np.uint8)
-    made, kept = found.apply(batch, None)
+    made, kept = found.normaliser()(batch, None)
     assert made is batch
     assert kept.all()
 

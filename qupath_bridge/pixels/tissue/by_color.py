@@ -9,7 +9,7 @@ from qupath_bridge.model import MaskArray
 from qupath_bridge.pixels.base import SlideView, TissueMap, refuse_argument
 
 from .color import stain_saturation
-from .finding import split_by_otsu
+from .finding import STATED, split_by_otsu
 from .masks import drop_specks, fill_holes, smooth
 
 __all__ = ["LEAST_HOLE", "LEAST_PIECE", "OtsuTissue", "SaturationTissue", "clean_pieces"]
@@ -22,9 +22,6 @@ LEAST_HOLE = 25_000.0
 
 LEAST_PIECE = 10_000.0
 """µm². Smaller pieces are not tissue: dust, loose cells. A square of 100 µm."""
-
-STATED = 10.0
-"""µm that a pixel of the map counts for on slides without pixel size."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from qupath_bridge.model import FloatArray, MaskArray, PixelArray
 from qupath_bridge.pixels.base import SlideView, TissueMap, refuse_argument
 
 from .color import DARK
+from .finding import STATED
 from .masks import close_mask, drop_specks, grow, open_mask
 
 __all__ = ["DoublePassTissue"]
@@ -36,9 +37,6 @@ REDUCTION = 4
 
 ALIKE = 12.0
 """Levels of brightness between two clusters that are both glass."""
-
-STATED = 10.0
-"""µm that a pixel of the map counts for on slides without pixel size."""
 
 _ROUNDS = 100
 _SETTLED = 0.2

@@ -16,10 +16,21 @@ from qupath_bridge.pixels.base import SlideView, TissueMap, TissueMethod
 if TYPE_CHECKING:
     from shapely.geometry import MultiPolygon, Polygon
 
-__all__ = ["GLASS", "Tissue", "covers_slide", "find_tissue", "otsu_threshold", "split_by_otsu"]
+__all__ = [
+    "GLASS",
+    "STATED",
+    "Tissue",
+    "covers_slide",
+    "find_tissue",
+    "otsu_threshold",
+    "split_by_otsu",
+]
 
 SAME_ASPECT = 0.01
 """Part by which the ratio of width to height of a map may differ from that of the slide."""
+
+STATED = 10.0
+"""µm that a pixel of the map counts for on slides without pixel size."""
 
 GLASS = 0.1
 """Mean saturation of glass at most: it is 0.01 to 0.07 on slides with glass, and 0.3 for the paler

@@ -174,4 +174,4 @@ def close_mask(mask: MaskArray, radius: int) -> MaskArray:
 
 def open_mask(mask: MaskArray, radius: int) -> MaskArray:
     """Return a mask without the parts that a square does not fit into; the edge continues."""
-    return ~grow(~mask, radius) if not radius else grow(~grow(~mask, radius), radius)
+    return grow(~grow(~mask, radius), radius)

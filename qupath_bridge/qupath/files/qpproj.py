@@ -28,6 +28,7 @@ from .builders import builder_uris, check_depth
 from .classes import class_from_text
 
 __all__ = [
+    "NAME_ONE",
     "ProjectFile",
     "check_kind",
     "find_project_file",
@@ -35,6 +36,9 @@ __all__ = [
     "read_json",
     "read_project",
 ]
+
+NAME_ONE = "Name a .qpproj file, a slide, a table of slides, or the folder of one of them."
+"""Advice where neither a project nor a slide is found."""
 
 OLDEST, NEWEST = (0, 2), (0, 7)
 """Minor versions of QuPath whose projects are tested."""
@@ -141,7 +145,7 @@ def find_project_file(path: Path) -> Path:
         raise ProjectError(
             "no such file or folder",
             path=path,
-            hint="Name a .qpproj file, a slide, a table of slides, or the folder of one of them.",
+            hint=NAME_ONE,
         )
     if not path.is_dir():
         return check_kind(path)
