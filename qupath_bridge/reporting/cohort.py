@@ -86,16 +86,22 @@ class Measure:
     name : str
     rows : tuple of Range
         One per slide, by its median.
-    far : tuple of str
-        Names of the slides that are far from the others.
     limits : tuple of float
         Limits that the run had.
     """
 
     name: str
     rows: tuple[Range, ...]
-    far: tuple[str, ...]
     limits: tuple[float, ...]
+
+    @property
+    def far(self) -> tuple[str, ...]:
+        """Names of the slides that are far from the others."""
+        return tuple(row.text for row in self.rows if row.far)
+
+    def marks(self, anchor: str) -> bool:
+        """Return whether a slide is far from the others; several may have one name."""
+        return any(row.far and row.anchor == anchor for row in self.rows)
 
 
 def measures_of(slides: Sequence[SlideView], rules: QualityRules) -> list[Measure]:
@@ -126,8 +132,7 @@ def measures_of(slides: Sequence[SlideView], rules: QualityRules) -> list[Measur
             for found in [slide.quality[name]]
         ]
         limits = [limit[name] for limit in (rules.least, rules.most) if name in limit]
-        named = tuple(slide.name for slide in have if (name, slide.slide_id) in far)
-        made.append(Measure(name, tuple(rows), named, tuple(limits)))
+        made.append(Measure(name, tuple(rows), tuple(limits)))
     return made
 
 

@@ -1,5 +1,7 @@
 """All slides together: sums, measures beside each other, rule against pathologist."""
 
+import dataclasses
+
 import pytest
 
 from qupath_bridge.config.quality import QualityRules
@@ -50,6 +52,20 @@ def test_slides_far_from_the_others_are_named_with_the_limits_of_the_run():
     assert [row.middle for row in measure.rows] == sorted(medians)
     assert measure.limits == (0.2,)
     assert measures_of([view(1)], QualityRules()) == []
+
+
+def test_of_slides_of_one_name_the_one_that_is_far_is_marked():
+    def quality(median):
+        return {"focus": {"p5": median, "median": median, "p95": median, "patches": 3}}
+
+    medians = [5.0, 5.2, 4.9, 5.1, 5.05, 0.3]
+    slides = [
+        dataclasses.replace(view(n, quality=quality(m)), name="a.svs")
+        for n, m in enumerate(medians)
+    ]
+    (measure,) = measures_of(slides, QualityRules())
+    assert [measure.marks(slide.anchor) for slide in slides] == [False] * 5 + [True]
+    assert measure.far == ("a.svs",)
 
 
 def test_rule_against_pathologist_is_a_table():
