@@ -484,6 +484,8 @@ class Slide:
         Number of z slices and time points.
     channels : tuple of str
         Names of the channels.
+    channel_colors : tuple of (red, green, blue)
+        QuPath's colours of the channels, from 0 to 255; empty where it stored none.
     pixel_type : str or None
         QuPath's word for it, as ``UINT8``.
     is_rgb : bool or None
@@ -511,6 +513,7 @@ class Slide:
     size_z: int = 1
     size_t: int = 1
     channels: tuple[str, ...] = ()
+    channel_colors: tuple[tuple[int, int, int], ...] = ()
     pixel_type: str | None = None
     is_rgb: bool | None = None
     levels: tuple[tuple[float, int, int], ...] = ()
