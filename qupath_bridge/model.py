@@ -56,8 +56,8 @@ BoxArray = NDArray[np.int64]
 """Integer boxes, shape (N, 4): x, y, width, height."""
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-PixelArray = NDArray[np.uint8]
-"""RGB pixels, shape (H, W, 3), uint8."""
+PixelArray = NDArray[Any]
+"""Pixels, shape (H, W, C), in the slide's own type; RGB has C = 3 and the type uint8."""
 MaskArray = NDArray[np.bool_]
 """True where a pixel is in the image, shape (H, W)."""
 
