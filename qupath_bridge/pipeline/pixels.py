@@ -199,10 +199,6 @@ def _read_plane(
     return steps.apply(pixels), mask
 
 
-def _chosen(channels: Sequence[int] | None) -> tuple[Sequence[int], ...]:
-    return () if channels is None else (channels,)
-
-
 def _read_turned(
     reader: Reader,
     coordinates: CoordinateMap,
@@ -213,9 +209,7 @@ def _read_turned(
 ) -> Pixels:
     orientation = coordinates.orientation
     file_size = size[::-1] if orientation.turns % 2 else size
-    pixels, mask = reader.read_many(
-        coordinates.slide_boxes(boxes), file_size, plane, *_chosen(channels)
-    )
+    pixels, mask = reader.read_many(coordinates.slide_boxes(boxes), file_size, plane, channels)
     return orient(pixels, orientation), None if mask is None else orient(mask, orientation)
 
 
@@ -257,7 +251,7 @@ def _read_warped(
         x_scale = y_scale = 1.0
     else:
         block_size = max(1, math.ceil(part.w / step)), max(1, math.ceil(part.h / step))
-        block, mask = reader.read(part, block_size, plane, *_chosen(channels))
+        block, mask = reader.read(part, block_size, plane, channels)
         x_scale, y_scale = block_size[0] / part.w, block_size[1] / part.h
     tx, ty = a * box.x + b * box.y + tx - part.x, c * box.x + d * box.y + ty - part.y
     return warp(
