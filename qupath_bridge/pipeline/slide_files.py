@@ -27,6 +27,7 @@ __all__ = [
     "check_recorded",
     "failure_lines",
     "missing_place",
+    "pixel_words",
     "read_annotations",
     "recorded_pixels",
     "slide_path",
@@ -95,12 +96,20 @@ def recorded_pixels(slide: Slide) -> str | None:
     """
     if slide.is_rgb is None and slide.pixel_type is None and not slide.channels:
         return None
-    number = re.search(r"\d+", slide.pixel_type or "")
+    return pixel_words(len(slide.channels), slide.pixel_type, slide.is_rgb)
+
+
+def pixel_words(channels: int, dtype: str | None, is_rgb: bool | None) -> str:
+    """Return in words what pixels are, from what is known of them.
+
+    >>> pixel_words(1, "uint8", False)
+    'one channel of 8 bit'
+    """
+    number = re.search(r"\d+", dtype or "")
     bits = f" of {number[0]} bit" if number else ""
-    if slide.pixel_type and slide.pixel_type.startswith("FLOAT"):
+    if dtype and dtype.lower().startswith("float"):
         bits += " (floating point)"
-    channels = len(slide.channels)
-    if slide.is_rgb:
+    if is_rgb:
         return f"RGB{bits}" if channels in {0, 3} else f"RGB{bits} with {channels} channels"
     if channels < 2:
         return f"one channel{bits}" if channels else f"not RGB{bits}"
