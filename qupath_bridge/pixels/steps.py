@@ -249,11 +249,11 @@ def _mean(values: Sequence[Pixels], _: Sequence[float]) -> Pixels:
 
 
 def _most(values: Sequence[Pixels], _: Sequence[float]) -> Pixels:
-    return np.maximum.reduce(values)
+    return np.asarray(np.maximum.reduce(values))
 
 
 def _least(values: Sequence[Pixels], _: Sequence[float]) -> Pixels:
-    return np.minimum.reduce(values)
+    return np.asarray(np.minimum.reduce(values))
 
 
 def _stain(values: Sequence[Pixels], numbers: Sequence[float]) -> Pixels:
