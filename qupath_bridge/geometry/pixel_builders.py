@@ -110,4 +110,4 @@ PIXEL_BUILDERS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "color_deconvolved": _color_deconvolved,
     "typeConvert": _type_convert,
 }
-"""What reads the keys of each kind of builder that changes pixels alone."""
+"""Functions that read the keys of each kind of builder that changes pixels alone."""

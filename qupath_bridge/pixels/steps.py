@@ -1,4 +1,4 @@
-"""What QuPath does to the values of pixels after it has read them, as a value.
+"""Changes that QuPath makes to the values of pixels after it has read them, as a value.
 
 Every step is a function of the channels of one pixel, so steps are applied to pixels of any
 shape, after resampling, as QuPath does. The arithmetic is QuPath's, rounding included.
@@ -48,7 +48,7 @@ class PixelStep(Protocol):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Transform(OneLine):
-    """How one output channel is made.
+    """The way in which one output channel is made.
 
     Attributes
     ----------
