@@ -205,6 +205,17 @@ class _Coordinates(_Json):
     pixel_size: _PixelSize | None
 
 
+class _Channels(_Json):
+    all_names: list[str]
+    all_colors: list[Color]
+    dtype: str
+    indices: list[Count]
+    file_names: list[str]
+    steps: list[dict[str, Any]]
+    projection: str | None
+    color: bool
+
+
 class _Grid(_Json):
     box: Size
     step: Size
@@ -253,6 +264,7 @@ class SlideFacts(Record):
     path: str
     fingerprint: _Fingerprint
     coordinates: _Coordinates
+    channels: _Channels
     parts: dict[str, Any]
     plan_digest: str
     annotation_digest: str

@@ -70,7 +70,7 @@ def patch_bytes(plan: Plan, reader: Reader, *, sample: int = 3) -> float:
 def _try_patches(plan: Plan, rows: Sequence[int], reader: Reader) -> Iterator[tuple[int, float]]:
     """Make some patches; yield the bytes and the seconds of each."""
     encoder = encoder_of(plan.config, plan.mpp)
-    producer = PatchPixels(plan.coordinates, plan.config, plan.mpp, reader, plan.stain)
+    producer = PatchPixels(plan.coordinates, plan.view, plan.config, plan.mpp, reader, plan.stain)
     for row in rows:
         began = time.perf_counter()
         made = producer.read(reader, plan.table.boxes[[row]], plan.table.plane(row))

@@ -26,6 +26,7 @@ from qupath_bridge.model import (
 from qupath_bridge.readers.base import Reader
 from qupath_bridge.timing import step
 
+from .channels import ChannelView
 from .pixels import passing, read_patches
 from .stain import StainPlan, require_rgb
 
@@ -60,6 +61,8 @@ class PatchPixels:
     ----------
     coordinates : CoordinateMap
         Of the slide.
+    view : ChannelView
+        The channels that are exported.
     config : ExportConfig
         Its size and quality limits.
     mpp : float or None
@@ -73,12 +76,14 @@ class PatchPixels:
     def __init__(
         self,
         coordinates: CoordinateMap,
+        view: ChannelView,
         config: ExportConfig,
         mpp: float | None,
         reader: Reader,
         stain: StainPlan | None = None,
     ) -> None:
         self._coordinates = coordinates
+        self._view = view
         self._size = (config.size, config.size)
         self._mpp = mpp
         self._rules = config.quality_rules()
@@ -94,9 +99,10 @@ class PatchPixels:
             and coordinates.orientation == (0, False)
             and not self._measures
             and stain is None
+            and view.is_rgb
         )
         if self._measures:
-            require_rgb(reader, "quality measures")
+            require_rgb(view, "quality measures")
 
     def read(self, reader: Reader, boxes: BoxArray, plane: Plane = FIRST_PLANE) -> PixelBatch:
         """Make a batch of patches.
@@ -118,7 +124,7 @@ class PatchPixels:
             with step("read"):
                 return PixelBatch(self._passed(reader, boxes, plane), {})
         with step("read"):
-            pixels, _ = read_patches(reader, self._coordinates, boxes, self._size, plane)
+            pixels = self._pixels(reader, boxes, plane)
         with step("quality"):
             measures = {
                 name: np.asarray(measure(pixels, self._mpp), np.float64)
@@ -134,6 +140,9 @@ class PatchPixels:
         for number in np.flatnonzero(bad).tolist():
             patches[number] = None
         return PixelBatch(patches, measured)
+
+    def _pixels(self, reader: Reader, boxes: BoxArray, plane: Plane) -> PixelArray:
+        return read_patches(reader, self._coordinates, boxes, self._size, plane, self._view)[0]
 
     def _normalised(
         self, pixels: PixelArray, wanted: MaskArray, boxes: BoxArray, plane: Plane
@@ -177,7 +186,7 @@ class PatchPixels:
                 made[number] = read_encoded(Box(*place), self._size, plane)
         rest = [number for number, patch in enumerate(made) if patch is None]
         if rest:
-            pixels, _ = read_patches(reader, self._coordinates, boxes[rest], self._size, plane)
+            pixels = self._pixels(reader, boxes[rest], plane)
             for number, patch in zip(rest, [*pixels], strict=True):
                 made[number] = patch
         return made

@@ -37,6 +37,7 @@ from qupath_bridge.readers import open_reader
 from qupath_bridge.readers import reader_name as name_of_reader
 from qupath_bridge.readers.base import Fingerprint, Reader
 
+from .channels import ChannelView, slide_view
 from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
 from .patch_pixels import PatchPixels
 from .pseudonyms import OPEN, Names
@@ -117,8 +118,8 @@ class Plan:
         Whether the patches are the own pixels of that level, not resampled.
     resampling : float
         Pixels of that level per written pixel; 1 where they are native.
-    channels, dtype
-        Of the slide file's pixels.
+    view : ChannelView
+        The channels that are exported, their names, colours and type.
     parts : mapping of str to str
         The exchangeable parts that take part, by kind.
     stain : StainPlan or None
@@ -156,8 +157,7 @@ class Plan:
     read_level: int
     native: bool
     resampling: float
-    channels: tuple[str, ...] = ("Red", "Green", "Blue")
-    dtype: str = "uint8"
+    view: ChannelView
     parts: Mapping[str, str] = field(default_factory=FrozenDict)
     stain: StainPlan | None = None
     reader_name: str = "auto"
@@ -203,6 +203,16 @@ class Plan:
         """Digest of everything that decides this slide's patches and their bytes."""
         return ids.json_digest(self.digest_values())
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the exported channels."""
+        return self.view.names
+
+    @property
+    def dtype(self) -> str:
+        """Type of the exported values, as numpy calls it."""
+        return self.view.dtype
+
     def label_counts(self) -> dict[str, int]:
         """Return the number of kept patches by label, most first."""
         return self.table.label_counts()
@@ -221,7 +231,9 @@ class Plan:
         ReadError
             If the file cannot be read.
         """
-        producer = PatchPixels(self.coordinates, self.config, self.mpp, reader, self.stain)
+        producer = PatchPixels(
+            self.coordinates, self.view, self.config, self.mpp, reader, self.stain
+        )
         made = producer.read(reader, self.table.boxes[[row]], self.table.plane(row))
         (patch,) = made.patches
         if patch is None:
@@ -255,6 +267,7 @@ class Plan:
             "annotations": self.annotation_digest,
             "corrections": self.corrections.digest,
             "coordinates": self.coordinates.digest_values(),
+            "view": self.view.digest_values(),
             "pixel_size": None if size is None else [size.x, size.y],
             "parts": dict(self.parts),
             "stain": None if self.stain is None else self.stain.as_json(),
@@ -416,6 +429,7 @@ def make_plan(
     scale = resolve_scale(slide, config, reader)
     grid = scale.grid
     _check_planes(slide, config, reader)
+    view = slide_view(slide, config, reader)
     slide_id = slide_id or ids.slide_id(slide.entry_id, slide.name)
     annotations = use_names(data.annotations, rule)
     tissue, test = find_slide_tissue(
@@ -424,6 +438,7 @@ def make_plan(
         config,
         reader,
         scale.coordinates,
+        view,
         scale.pixel_size,
         annotations,
     )
@@ -445,7 +460,7 @@ def make_plan(
         )
     except PlanError as error:
         raise PlanError(f"{slide.name}: {error.message}", hint=error.hint) from error
-    stain, stain_notes = plan_stain(config, reader, scale.coordinates, grid, data.stains)
+    stain, stain_notes = plan_stain(config, reader, scale.coordinates, view, grid, data.stains)
     if not config.allow_repair:
         _refuse_big_repairs(slide, planned.report)
     return Plan(
@@ -467,8 +482,7 @@ def make_plan(
         read_level=scale.read_level,
         native=scale.native,
         resampling=scale.resampling,
-        channels=tuple(reader.channels),
-        dtype=str(reader.dtype),
+        view=view,
         parts=_parts(config, reader, tissue),
         stain=stain,
         reader_name=reader_name,

@@ -345,6 +345,7 @@ def facts_record(
             if size is None
             else {"x": size.x, "y": size.y, "origin": size.origin},
         },
+        "channels": plan.view.as_json(),
         "parts": dict(plan.parts),
         "plan_digest": plan.digest,
         "annotation_digest": plan.annotation_digest,

@@ -69,6 +69,7 @@ def pixels_digest(plan: Plan) -> str:
         {
             "fingerprint": [plan.fingerprint.size, plan.fingerprint.digest],
             "coordinates": plan.coordinates.digest_values(),
+            "view": plan.view.digest_values(),
             "size": config.size,
             "format": config.format,
             "jpeg_quality": config.jpeg_quality,

@@ -12,13 +12,14 @@ import xxhash
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import PlanError
-from qupath_bridge.frozen import freeze, thaw
+from qupath_bridge.frozen import count, freeze, thaw
 from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import Box, BoxArray, FloatArray, MaskArray, PixelArray, Plane
 from qupath_bridge.patches.grid import Grid
 from qupath_bridge.pixels.base import StainSample
 from qupath_bridge.readers.base import Reader
 
+from .channels import ChannelView
 from .stain_reference import load_target
 from .stain_sample import read_sample
 
@@ -113,6 +114,7 @@ def plan_stain(
     config: ExportConfig,
     reader: Reader,
     coordinates: CoordinateMap,
+    view: ChannelView,
     grid: Grid,
     stains: Mapping[str, Any] | None,
 ) -> tuple[StainPlan | None, tuple[str, ...]]:
@@ -121,7 +123,7 @@ def plan_stain(
     Parameters
     ----------
     config : ExportConfig
-    reader, coordinates, grid
+    reader, coordinates, view, grid
         Of the slide.
     stains : mapping or None
         The stains that QuPath has for the image.
@@ -135,7 +137,7 @@ def plan_stain(
     """
     if config.stain == "none":
         return None, ()
-    require_rgb(reader, "stain normalisation")
+    require_rgb(view, "stain normalisation")
     method = registry.create("stain", config.stain)
     sample = read_sample(
         reader,
@@ -143,6 +145,7 @@ def plan_stain(
         Box(0, 0, *coordinates.size),
         grid.box_width / config.size,
         plane=Plane(*config.plane[0]),
+        view=view,
         stains=stains,
     )
     profile = method.fit(sample)
@@ -164,16 +167,16 @@ def _why_raw(config: ExportConfig, sample: StainSample) -> str:
     return "Too little stained tissue is found on this slide: its colours stay as they are."
 
 
-def require_rgb(reader: Reader, what: str) -> None:
-    """Refuse a slide that has other pixels than RGB.
+def require_rgb(view: ChannelView, what: str) -> None:
+    """Refuse pixels that are not RGB of 8 bit.
 
     Raises
     ------
     PlanError
     """
-    if len(reader.channels) != 3 or reader.dtype != np.uint8:
+    if not view.is_rgb:
         raise PlanError(
-            f"RGB pixels of 8 bit are needed for {what}; this slide has {len(reader.channels)} "
-            f"channels of {reader.dtype}.",
+            f"RGB pixels of 8 bit are needed for {what}; of this slide "
+            f"{count(len(view.names), 'channel')} of {view.dtype} are exported.",
             hint="Leave qc, qc_min, qc_max and stain out for this slide.",
         )

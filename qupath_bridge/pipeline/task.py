@@ -393,7 +393,7 @@ class _SlideJob:
         if free is None:
             return
         # Pixels as they are take more than any encoder makes of them, but for headers.
-        raw = patches * (self.plan.config.size**2 * len(self.plan.channels) + 1024)
+        raw = patches * (_raw_bytes(self.plan) + 1024)
         needed = raw if raw <= free else patches * patch_bytes(self.plan, self.reader)
         if needed > free:
             raise OutputError(
@@ -440,10 +440,11 @@ class _SlideJob:
     ) -> Generator[tuple[IntArray, list[_Made]], None, None]:
         """Yield the patches of each batch, in the order of reading."""
         plan, table = self.plan, self.plan.table
-        producer = PatchPixels(plan.coordinates, plan.config, plan.mpp, self.reader, plan.stain)
+        producer = PatchPixels(
+            plan.coordinates, plan.view, plan.config, plan.mpp, self.reader, plan.stain
+        )
         workers = self.task.options.workers or available_cores()
-        patch_bytes = plan.config.size**2 * len(plan.channels) * np.dtype(plan.dtype).itemsize
-        batches = reading_batches(table.col, table.row, table.z, table.t, patch_bytes)
+        batches = reading_batches(table.col, table.row, table.z, table.t, _raw_bytes(plan))
         name = self.task.options.reader
         with _readers(plan, name, self.reader, self.bad_tiles) as acquire:
 
@@ -524,6 +525,11 @@ class _SlideJob:
             )
         except DamagedRowsError:
             return False
+
+
+def _raw_bytes(plan: Plan) -> int:
+    """Return the bytes of the pixels of one patch."""
+    return plan.config.size**2 * len(plan.channels) * np.dtype(plan.dtype).itemsize
 
 
 @contextmanager

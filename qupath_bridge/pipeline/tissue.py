@@ -27,6 +27,7 @@ from qupath_bridge.model import (
     ObjectType,
     PathObject,
     PixelSize,
+    Plane,
     Slide,
 )
 from qupath_bridge.patches.planning import TissueTest
@@ -38,6 +39,7 @@ from qupath_bridge.qupath.geojson import dumps
 from qupath_bridge.qupath.rois import make_roi
 from qupath_bridge.readers.base import Reader
 
+from .channels import ChannelView
 from .inputs import digest_of
 from .pixels import read_whole
 
@@ -136,6 +138,7 @@ def find_slide_tissue(
     config: ExportConfig,
     reader: Reader,
     coordinates: CoordinateMap,
+    channels: ChannelView,
     pixel_size: PixelSize | None,
     annotations: Sequence[PathObject],
 ) -> tuple[SlideTissue | None, TissueTest | None]:
@@ -157,7 +160,9 @@ def find_slide_tissue(
         size=size,
         shape=shape,
         mpp=_mpp(size, shape, pixel_size),
-        read=lambda: read_whole(reader, coordinates, (shape[1], shape[0])),
+        read=lambda: read_whole(
+            reader, coordinates, (shape[1], shape[0]), Plane(*config.plane[0]), channels.whole
+        ),
         annotations=tuple(annotations),
     )
     method = registry.create("tissue", config.tissue)

@@ -24,6 +24,7 @@ from qupath_bridge.readers import open_reader
 from qupath_bridge.schemas import ReportRecord
 
 from . import records, rows
+from .channels import ChannelView
 from .inputs import input_problem
 from .patch_pixels import PatchPixels
 from .stain import StainPlan
@@ -355,7 +356,8 @@ def _check_pixels(
             mpp = first["mpp"]
             encoder = encoder_of(config, mpp)
             stain = StainPlan.from_json(facts["stain"])
-            producer = PatchPixels(coordinates, config, mpp, reader, stain)
+            view = ChannelView.from_json(facts["channels"])
+            producer = PatchPixels(coordinates, view, config, mpp, reader, stain)
             for plane, group in groupby(chain([first], chosen), key=_plane):
                 while batch := list(islice(group, BATCH)):
                     made = producer.read(reader, np.array([_box(row) for row in batch]), plane)

@@ -102,11 +102,11 @@ class CucimReader(TileReader):
             table = self._tables[level, number] = replace(table, decode=decode)
         return table
 
-    def _read_rectangles(
+    def _read_samples(
         self, level: int, corners: IntArray, size: tuple[int, int], plane: Plane
     ) -> Pixels:
         if self._decoder is None or not self._decoder.in_batches:
-            return super()._read_rectangles(level, corners, size, plane)
+            return super()._read_samples(level, corners, size, plane)
         place = level, self._plane_number(plane)
         table = self._table(*place)
         touched = np.unique(find_pieces(corners, size, table.tile, table.across)[:, 0])
@@ -114,7 +114,7 @@ class CucimReader(TileReader):
         if len(touched) > limit and len(corners) > 1:
             half = len(corners) // 2
             parts = (corners[:half], corners[half:])
-            return _joined([self._read_rectangles(level, part, size, plane) for part in parts])
+            return _joined([self._read_samples(level, part, size, plane) for part in parts])
         found = self._read_batch(place, table, touched[:limit].tolist())
         if found:
             with step("decode"):
@@ -125,7 +125,7 @@ class CucimReader(TileReader):
                 if pixels is not None
             }
         try:
-            return super()._read_rectangles(level, corners, size, plane)
+            return super()._read_samples(level, corners, size, plane)
         finally:
             self._ready = {}
 

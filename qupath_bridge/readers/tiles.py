@@ -209,10 +209,22 @@ class TileReader(LevelReader):
         return table
 
     def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
-        pixels, mask = self._read_rectangles(level, np.array([rectangle[:2]]), rectangle[2:], plane)
+        corner = np.array([rectangle[:2]])
+        pixels, mask = self._read_rectangles(level, corner, rectangle[2:], plane, None)
         return pixels[0], None if mask is None else mask[0]
 
     def _read_rectangles(
+        self,
+        level: int,
+        corners: IntArray,
+        size: tuple[int, int],
+        plane: Plane,
+        channels: tuple[int, ...] | None,
+    ) -> Pixels:
+        pixels, mask = self._read_samples(level, corners, size, plane)
+        return pixels if channels is None else pixels[..., channels], mask
+
+    def _read_samples(
         self, level: int, corners: IntArray, size: tuple[int, int], plane: Plane
     ) -> Pixels:
         place = level, self._plane_number(plane)

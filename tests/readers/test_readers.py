@@ -952,7 +952,7 @@ def test_large_boxes_go_block_by_block(monkeypatch):
 
     monkeypatch.setattr(MemoryReader, "_read_rectangle", watched)
     for limit in (8000, 300):
-        monkeypatch.setattr(levels, "BLOCK_PIXELS", limit)
+        monkeypatch.setattr(levels, "BLOCK_BYTES", limit * 3)
         largest = 0
         for (box, size), (expected, valid) in zip(boxes, whole, strict=True):
             found, seen = reader.read(box, size)
