@@ -87,6 +87,8 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
         _built_in("encoder", "png", "codecs.png:PngEncoder", "pip install isal"),
         _built_in("encoder", "jpeg", "codecs.jpeg:JpegEncoder", _PIXELS),
         _built_in("encoder", "tiff", "codecs.tiff:TiffEncoder", _PIXELS),
+        _built_in("encoder", "ome-tiff", "codecs.ome_tiff:OmeTiffEncoder", _PIXELS),
+        _built_in("encoder", "npy", "codecs.npy:NpyEncoder"),
         _built_in("encoder", "raw", "codecs.raw:RawEncoder"),
         _built_in("encoder", "webp", "codecs.webp:WebpEncoder", "pip install imagecodecs"),
         _built_in("encoder", "jxl", "codecs.jxl:JxlEncoder", "pip install imagecodecs"),

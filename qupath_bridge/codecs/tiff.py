@@ -1,25 +1,33 @@
-"""TIFF with its resolution, compressed without loss."""
+"""TIFF with its resolution, compressed without loss, and how to read it."""
 
 from __future__ import annotations
 
 import io
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import tifffile
 
+from qupath_bridge.errors import BridgeError
 from qupath_bridge.model import PixelArray
 
-__all__ = ["TiffEncoder"]
+from .base import RGB_PIXELS, Contents
+
+__all__ = ["TiffEncoder", "compression_of", "decode_tiff"]
 
 UM_PER_CM = 10_000.0
+LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TiffEncoder:
-    """8-bit RGB TIFF files, deflate with horizontal prediction.
+    """TIFF files of one picture, with deflate.
 
-    ``mpp``, where it is known, goes into the resolution tags. There is no loss to choose.
+    RGB is stored pixel by pixel; other channels are stored one after the other, as samples of the
+    picture. The resolution tags have the µm per pixel. Names of channels are not kept.
     """
 
     extension: ClassVar[str] = ".tif"
@@ -29,22 +37,88 @@ class TiffEncoder:
 
     quality: int = 90
     subsampling: str = "420"
-    mpp: float | None = None
+    contents: Contents = RGB_PIXELS
 
     def encode(self, pixels: PixelArray) -> bytes:
-        """Return a TIFF file of pixels, shape (H, W, 3), uint8."""
-        resolution = None if self.mpp is None else (UM_PER_CM / self.mpp, UM_PER_CM / self.mpp)
+        """Return a TIFF file of pixels, shape (H, W, C), of any type."""
+        mpp = self.contents.mpp
+        if self.contents.is_rgb:
+            layout: dict[str, Any] = {"photometric": "rgb"}
+        else:
+            pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+            layout = {"photometric": "minisblack", "planarconfig": "separate"}
+            if len(pixels) == 1:
+                pixels, layout = pixels[0], {"photometric": "minisblack"}
         buffer = io.BytesIO()
         tifffile.imwrite(
             buffer,
             pixels,
-            photometric="rgb",
-            compression="deflate",
-            compressionargs={"level": 1},
-            predictor=True,
-            resolution=resolution,
-            resolutionunit=None if resolution is None else "CENTIMETER",
+            byteorder="<",
+            **layout,
+            **compression_of(pixels.dtype),
+            resolution=None if mpp is None else (UM_PER_CM / mpp, UM_PER_CM / mpp),
+            resolutionunit=None if mpp is None else "CENTIMETER",
             metadata=None,
             software=False,
         )
         return buffer.getvalue()
+
+
+def compression_of(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return how tifffile compresses values of a type.
+
+    Differences between neighbours make integers smaller. The predictor of floating-point numbers
+    is left out, since QuPath does not read it.
+    """
+    return {
+        "compression": "deflate",
+        "compressionargs": {"level": LEVEL},
+        "predictor": dtype.kind in "iu",
+    }
+
+
+def decode_tiff(
+    data: bytes, contents: Contents, check: Callable[[tuple[int, int]], None]
+) -> PixelArray:
+    """Return the pixels of a TIFF file, shape (H, W, C), as :class:`TiffEncoder` writes it.
+
+    Also of an OME-TIFF file, whose channels are pages.
+
+    Parameters
+    ----------
+    data : bytes
+    contents : Contents
+        Channels and type that it must have.
+    check : callable
+        Called with width and height of each page before its pixels fill the memory; raises what
+        it likes.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or has other contents.
+    """
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            # Of a file with more pages than there can be channels, one too many is enough to see.
+            pages = list(itertools.islice(file.pages, len(contents.channels) + 1))
+            for page in pages:
+                check((page.imagewidth, page.imagelength))
+                if page.samplesperpixel > len(contents.channels) or page.dtype != contents.dtype:
+                    raise ValueError(
+                        f"it has {page.samplesperpixel} channels of {page.dtype}, not {contents}"
+                    )
+            planes = [_decode_page(page) for page in pages]
+    except (ValueError, BridgeError):
+        raise
+    except Exception as error:  # damaged files raise what they like
+        raise ValueError(str(error) or type(error).__name__) from error
+    return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
+
+
+def _decode_page(page: Any) -> PixelArray:
+    """Return the pixels of one page, shape (H, W, C)."""
+    pixels: PixelArray = page.asarray()
+    if page.samplesperpixel == 1:
+        return pixels[..., None]
+    return np.ascontiguousarray(np.moveaxis(pixels, 0, -1)) if page.planarconfig == 2 else pixels

@@ -11,20 +11,23 @@ from numpy.typing import NDArray
 
 from qupath_bridge.model import PixelArray
 
-__all__ = ["RGB", "ChannelDisplay", "Composite", "Range", "composite"]
+from .channels import RGB
 
-RGB = tuple[int, int, int]
-"""Red, green and blue, 0 to 255."""
+__all__ = ["ChannelDisplay", "Composite", "Range", "composite"]
+
 Range = tuple[float, float]
 """The value that is black, and the one that has the whole colour of its channel."""
 
 
 class ChannelDisplay(NamedTuple):
-    """The display of one channel; ``shown`` is False for one that is switched off in QuPath."""
+    """The display of one channel.
+
+    ``range`` is None as long as it is open; ``shown`` is False for a channel that is switched off.
+    """
 
     name: str
     color: RGB
-    range: Range
+    range: Range | None
     shown: bool = True
 
 
@@ -40,6 +43,26 @@ class Composite:
 
     channels: tuple[ChannelDisplay, ...]
 
+    @property
+    def shown_channels(self) -> tuple[int, ...]:
+        """Numbers of the channels that are shown, from 0."""
+        every = range(len(self.channels))
+        return tuple(number for number in every if self.channels[number].shown) or tuple(every)
+
+    @property
+    def open_channels(self) -> tuple[int, ...]:
+        """Numbers of the channels that are shown, and whose range is open."""
+        return tuple(n for n in self.shown_channels if self.channels[n].range is None)
+
+    def with_ranges(self, ranges: Mapping[int, Range]) -> Composite:
+        """Return the composite with other ranges of some channels, by their numbers."""
+        return Composite(
+            tuple(
+                each._replace(range=ranges.get(number, each.range))
+                for number, each in enumerate(self.channels)
+            )
+        )
+
     def apply(self, pixels: NDArray[Any]) -> PixelArray:
         """Return pixels as a picture.
 
@@ -51,13 +74,22 @@ class Composite:
         Returns
         -------
         array, shape (..., 3), uint8
+
+        Raises
+        ------
+        ValueError
+            If the range of a channel that is shown is open.
         """
-        numbers = [number for number, each in enumerate(self.channels) if each.shown]
-        numbers = numbers or list(range(len(self.channels)))
+        shown, ranges = self.shown_channels, []
+        for number in shown:
+            found = self.channels[number].range
+            if found is None:
+                raise ValueError(f"the range of channel {self.channels[number].name} is open")
+            ranges.append(found)
         return composite(
-            pixels[..., numbers],
-            [self.channels[number].color for number in numbers],
-            [self.channels[number].range for number in numbers],
+            pixels[..., shown],
+            [self.channels[number].color for number in shown],
+            ranges,
         )
 
     def as_json(self) -> list[dict[str, Any]]:
@@ -68,21 +100,24 @@ class Composite:
         True
         """
         return [
-            {**each._asdict(), "color": list(each.color), "range": list(each.range)}
+            {
+                **each._asdict(),
+                "color": list(each.color),
+                "range": None if each.range is None else list(each.range),
+            }
             for each in self.channels
         ]
 
     @classmethod
     def from_json(cls, values: Sequence[Mapping[str, Any]]) -> Composite:
         """Return what :meth:`as_json` gave."""
-        return cls(
-            tuple(
-                ChannelDisplay(
-                    each["name"], tuple(each["color"]), tuple(each["range"]), each["shown"]
-                )
-                for each in values
-            )
-        )
+        return cls(tuple(_display(each) for each in values))
+
+
+def _display(values: Mapping[str, Any]) -> ChannelDisplay:
+    (red, green, blue), found = values["color"], values["range"]
+    limits = None if found is None else (float(found[0]), float(found[1]))
+    return ChannelDisplay(values["name"], (red, green, blue), limits, values["shown"])
 
 
 def composite(
