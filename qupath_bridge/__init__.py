@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from .patches.table import PatchTable, Ragged
     from .pipeline.cancel import Cancel, CancelToken
     from .pipeline.doctor import Check
+    from .pipeline.channels import ChannelView
     from .pipeline.estimate import Estimate
     from .pipeline.inputs import SlideInputs
     from .pipeline.inspection import Inspection
@@ -137,6 +138,7 @@ _HOMES = {
     "pipeline.progress": ("Progress",),
     "pipeline.pseudonyms": ("Names",),
     "pipeline.cancel": ("Cancel", "CancelToken"),
+    "pipeline.channels": ("ChannelView",),
     "pipeline.estimate": ("Estimate",),
     "pipeline.inputs": ("SlideInputs",),
     "pipeline.inspection": ("Inspection",),
@@ -234,6 +236,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Progress",
     "Cancel",
     "CancelToken",
+    "ChannelView",
     "Estimate",
     "Inspection",
     "Verification",

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from itertools import zip_longest
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from qupath_bridge.config import ExportConfig
-from qupath_bridge.errors import PlanError, UsageError
-from qupath_bridge.frozen import OneLine
+from qupath_bridge.errors import PlanError, SlideError, UsageError
+from qupath_bridge.frozen import OneLine, count
+from qupath_bridge.geometry.chain import BuilderStep, read_chain
 from qupath_bridge.model import Slide
+from qupath_bridge.pixels.builder_steps import PIXEL_TYPES, Shown, step_of
 from qupath_bridge.pixels.channels import RGB, default_colors, find_channel
 from qupath_bridge.pixels.steps import NO_STEPS, PixelSteps
+from qupath_bridge.qupath.files.classes import unpack_rgb
 from qupath_bridge.readers.base import RGB_CHANNELS, Reader
 
-__all__ = ["ChannelView", "file_view", "slide_view"]
+__all__ = ["ChannelView", "file_view", "shown_view", "slide_view"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -124,37 +128,123 @@ class ChannelView(OneLine):
 
 def file_view(reader: Reader) -> ChannelView:
     """Return the view of all channels of a file, as they are in it."""
-    names = tuple(reader.channels)
-    return ChannelView(
-        all_names=names,
-        all_colors=default_colors(len(names)),
-        dtype=str(np.dtype(reader.dtype)),
-        indices=tuple(range(len(names))),
-        file_names=names,
-        color=names == RGB_CHANNELS and reader.dtype == np.uint8,
-    )
+    return _view(_in_file(reader), tuple(reader.channels), NO_STEPS)
 
 
 def slide_view(slide: Slide, config: ExportConfig, reader: Reader) -> ChannelView:
     """Return what is exported of a slide whose file is open.
 
+    Names and colours are those of the project, where QuPath stored them.
+
     Raises
     ------
     SlideError
-        If the channels of the file are not those that QuPath recorded.
+        If the file has another number of channels, another type, or the same channels in another
+        order than QuPath recorded.
+    CoordinateError
+        If QuPath opens the slide by a step that cannot be followed.
     PlanError
         If a channel is asked for that the slide does not have.
     """
-    view = file_view(reader)
-    names, colors = slide.channels, slide.channel_colors
-    if len(names) == len(view.all_names):
-        view = replace(view, all_names=names)
-    if len(colors) == len(view.all_names):
-        view = replace(view, all_colors=colors)
-    view = replace(view, projection=None if config.projection == "none" else config.projection)
+    view = replace(
+        shown_view(slide, reader),
+        projection=None if config.projection == "none" else config.projection,
+    )
     if not config.channels:
         return view
     try:
         return view.select([find_channel(view.all_names, wanted) for wanted in config.channels])
     except UsageError as error:
         raise PlanError(f"{slide.name}: {error.message}", hint=error.hint) from error
+
+
+def shown_view(slide: Slide, reader: Reader) -> ChannelView:
+    """Return the view of all channels of a slide, as QuPath shows them; see :func:`slide_view`."""
+    shown, steps = _in_file(reader), []
+    chain = read_chain(slide.builder.json) if slide.builder.json else ()
+    # What QuPath recorded of the outermost step is what it recorded of the slide.
+    records = [*map(_of_step, chain[:-1]), _of_slide(slide)]
+    for step, record in zip_longest(chain, records):
+        made = None if step is None else step_of(step.kind, step.values, shown)
+        if made is not None:
+            steps.append(made[0])
+            shown = made[1]
+        maker = "the file" if not steps else f"the step {step.kind!r}"
+        shown = _as_recorded(shown, record, f"{slide.name}: ", maker)
+    return _view(shown, tuple(reader.channels), PixelSteps(tuple(steps)))
+
+
+class _Record(NamedTuple):
+    """What QuPath recorded of the channels of an image; empty or None where it did not."""
+
+    names: tuple[str, ...]
+    colors: tuple[RGB | None, ...]
+    pixel_type: str | None
+    is_rgb: bool | None
+
+
+def _of_slide(slide: Slide) -> _Record:
+    return _Record(slide.channels, slide.channel_colors, slide.pixel_type, slide.is_rgb)
+
+
+def _of_step(step: BuilderStep) -> _Record:
+    names = tuple(name for name, _ in step.channels)
+    colors = tuple(None if color is None else unpack_rgb(color) for _, color in step.channels)
+    return _Record(names, colors, step.pixel_type, step.is_rgb)
+
+
+def _as_recorded(shown: Shown, record: _Record, slide: str, maker: str) -> Shown:
+    """Return the channels under the names and colours that QuPath recorded.
+
+    Raises
+    ------
+    SlideError
+        If other channels are recorded than ``maker`` gives.
+    """
+    names, dtype = record.names, record.pixel_type
+    problem = None
+    if names and len(names) != len(shown.names):
+        problem = "another number of channels"
+    elif dtype is not None and PIXEL_TYPES.get(dtype) != shown.dtype:
+        problem = "another type of pixels"
+    elif names != shown.names and sorted(names) == sorted(shown.names):
+        problem = "the same channels in another order"
+    if problem:
+        known = f"{count(len(names), 'channel')} ({', '.join(names)})" if names else "channels"
+        raise SlideError(
+            f"{slide}QuPath recorded {known} of {dtype or 'an unknown type'}; {maker} has "
+            f"{problem}: {count(len(shown.names), 'channel')} ({', '.join(shown.names)}) of "
+            f"{shown.dtype}.",
+            hint="The file is another one, or QuPath reads it with another reader. Add the slide "
+            "to the project again.",
+        )
+    own = zip(shown.names, shown.colors, strict=True)
+    pairs = [
+        (name or own_name, color or own_color)
+        for (own_name, own_color), name, color in zip_longest(own, names, record.colors)
+    ]
+    is_color = shown.color if record.is_rgb is None else record.is_rgb
+    return Shown(
+        tuple(name for name, _ in pairs),
+        tuple(color for _, color in pairs),
+        shown.dtype,
+        is_color and shown.dtype == "uint8" and len(pairs) == 3,
+    )
+
+
+def _in_file(reader: Reader) -> Shown:
+    names, dtype = tuple(reader.channels), str(np.dtype(reader.dtype))
+    color = names == RGB_CHANNELS and dtype == "uint8"
+    return Shown(names, default_colors(len(names)), dtype, color)
+
+
+def _view(shown: Shown, file_names: tuple[str, ...], steps: PixelSteps) -> ChannelView:
+    return ChannelView(
+        all_names=shown.names,
+        all_colors=shown.colors,
+        dtype=shown.dtype,
+        indices=tuple(range(len(shown.names))),
+        file_names=file_names,
+        steps=steps,
+        color=shown.color,
+    )
