@@ -83,8 +83,8 @@ if TYPE_CHECKING:
     from .patches.regions import PlanReport, Repair
     from .patches.table import PatchTable, Ragged
     from .pipeline.cancel import Cancel, CancelToken
-    from .pipeline.doctor import Check
     from .pipeline.channels import ChannelView
+    from .pipeline.doctor import Check
     from .pipeline.estimate import Estimate
     from .pipeline.inputs import SlideInputs
     from .pipeline.inspection import Inspection

@@ -101,6 +101,7 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
             "pixels.tissue.unet:UnetTissue",
             "pip install 'qupath-bridge[unet]'",
         ),
+        _built_in("tissue", "signal", "pixels.tissue.signal:SignalTissue"),
         _built_in("tissue", "qupath", "pixels.tissue.annotated:AnnotatedTissue"),
         _built_in("tissue", "mask", "pixels.tissue.mask_files:MaskTissue"),
         _built_in("quality", "saturation", "pixels.quality:mean_saturation"),

@@ -119,13 +119,13 @@ def decode(
     ) as error:  # fmt: skip
         raise ReadError(f"These bytes are not a whole image: {error}.") from error
     if not contents.fits(pixels.shape, pixels.dtype):
-        raise ReadError(f"The image has the shape {pixels.shape} of {pixels.dtype}, not {contents}.")
+        raise ReadError(
+            f"The image has the shape {pixels.shape} of {pixels.dtype}, not {contents}."
+        )
     return pixels
 
 
-def _decode(
-    data: bytes, size: tuple[int, int] | None, contents: Contents, raw: bool
-) -> PixelArray:
+def _decode(data: bytes, size: tuple[int, int] | None, contents: Contents, raw: bool) -> PixelArray:
     if raw and size is not None:
         return decode_raw(data, size, contents)
     if data.startswith(JXL_SIGNATURE):
@@ -133,6 +133,7 @@ def _decode(
     if data.startswith(NPY_SIGNATURE):
         pixels = decode_npy(data)
         _check_size(pixels.shape[1::-1], size)
+        _check_limit(pixels.shape[1::-1])
         return pixels
     if data.startswith(TIFF_SIGNATURES):
         return _decode_tiff(data, size, contents)
@@ -171,7 +172,7 @@ def _check_size(found: tuple[int, ...], wanted: tuple[int, int] | None) -> None:
         raise ReadError(f"The picture has {shown[0]} pixels, not {shown[1]}.")
 
 
-def _check_limit(size: tuple[int, int]) -> None:
+def _check_limit(size: tuple[int, ...]) -> None:
     """Refuse a picture of more pixels than Pillow takes."""
     width, height = size
     limit = Image.MAX_IMAGE_PIXELS

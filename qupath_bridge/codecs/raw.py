@@ -32,9 +32,7 @@ class RawEncoder:
         return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def decode_raw(
-    data: bytes, size: tuple[int, int], contents: Contents = RGB_PIXELS
-) -> PixelArray:
+def decode_raw(data: bytes, size: tuple[int, int], contents: Contents = RGB_PIXELS) -> PixelArray:
     """Return the pixels of a patch of a width and height, shape (H, W, C), as the contents say.
 
     Raises

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import tifffile
@@ -20,6 +20,7 @@ __all__ = ["TiffEncoder", "compression_of", "decode_tiff"]
 
 UM_PER_CM = 10_000.0
 LEVEL = 1
+_ORDERS: Mapping[bytes, Literal["little", "big"]] = {b"II": "little", b"MM": "big"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ def compression_of(dtype: np.dtype[Any]) -> dict[str, Any]:
     is left out, since QuPath does not read it.
     """
     return {
-        "compression": "deflate",
+        "compression": "zlib",
         "compressionargs": {"level": LEVEL},
         "predictor": dtype.kind in "iu",
     }
@@ -101,9 +102,11 @@ def decode_tiff(
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             # Of a file with more pages than there can be channels, one too many is enough to see.
-            pages = list(itertools.islice(file.pages, len(contents.channels) + 1))
+            pages: list[Any] = list(itertools.islice(file.pages, len(contents.channels) + 1))
             for page in pages:
                 check((page.imagewidth, page.imagelength))
+                if len(page.tags) != int.from_bytes(data[page.offset :][:2], _ORDERS[data[:2]]):
+                    raise ValueError("a tag is damaged")
                 if page.samplesperpixel > len(contents.channels) or page.dtype != contents.dtype:
                     raise ValueError(
                         f"it has {page.samplesperpixel} channels of {page.dtype}, not {contents}"

@@ -20,9 +20,9 @@ from qupath_bridge.errors import BridgeError, MissingDataError, PlanError, Usage
 from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
 from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import (
+    RGB_CHANNELS,
     ImageData,
     PathObject,
-    RGB_CHANNELS,
     PixelArray,
     PixelSize,
     Reason,

@@ -48,5 +48,7 @@ def check_rgb_options(config: ExportConfig, view: ChannelView) -> None:
         require_rgb(view, f"stain normalisation (stain = {config.stain})", hint)
     measures = config.quality_rules().measures
     if measures:
-        hint = "Leave qc, qc_min and qc_max out for this slide; tissue = signal drops empty patches."
+        hint = (
+            "Leave qc, qc_min and qc_max out for this slide; tissue = signal drops empty patches."
+        )
         require_rgb(view, f"quality measures ({', '.join(measures)})", hint)

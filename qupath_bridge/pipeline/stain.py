@@ -161,4 +161,3 @@ def _why_raw(config: ExportConfig, sample: StainSample) -> str:
             "image type in QuPath (Brightfield), and save."
         )
     return "Too little stained tissue is found on this slide: its colours stay as they are."
-

@@ -120,9 +120,7 @@ def _display(values: Mapping[str, Any]) -> ChannelDisplay:
     return ChannelDisplay(values["name"], (red, green, blue), limits, values["shown"])
 
 
-def composite(
-    pixels: NDArray[Any], colors: Sequence[RGB], ranges: Sequence[Range]
-) -> PixelArray:
+def composite(pixels: NDArray[Any], colors: Sequence[RGB], ranges: Sequence[Range]) -> PixelArray:
     """Return the sum of the channels, each in its colour over its display range.
 
     Parameters
@@ -174,7 +172,7 @@ def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
         factor = np.float32(255) / (np.float32(high) - np.float32(low))
         scaled = (values.astype(np.float32) - np.float32(low)) * factor
     scaled[np.isnan(scaled)] = 0
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(scaled, 0, 255), np.uint8)
 
 
 def _table(color: RGB) -> NDArray[np.uint16]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from qupath_bridge.schemas import parse_json
 __all__ = ["qupath_composite"]
 
 PROPERTY = "qupath.lib.display.ImageDisplay"
+_MOST = float(np.finfo(np.float32).max)
 
 
 class _Saved(NamedTuple):
@@ -85,10 +85,10 @@ def _saved(text: Any) -> dict[str, _Saved]:
 
 def _range(entry: Mapping[str, Any]) -> Range | None:
     values = entry.get("minDisplay"), entry.get("maxDisplay")
-    if not all(_is_number(value) for value in values):
+    if not all(_is_number(value) and -_MOST <= value <= _MOST for value in values):
         return None
     low, high = (float(np.float32(value)) for value in values)
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+    return low, high
 
 
 def _color(entry: Mapping[str, Any]) -> RGB | None:

@@ -9,7 +9,15 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from qupath_bridge.model import FIRST_PLANE, RGB_CHANNELS, Box, BoxArray, MaskArray, PixelArray, Plane
+from qupath_bridge.model import (
+    FIRST_PLANE,
+    RGB_CHANNELS,
+    Box,
+    BoxArray,
+    MaskArray,
+    PixelArray,
+    Plane,
+)
 
 __all__ = ["RGB_CHANNELS", "BadTile", "Fingerprint", "Level", "Pixels", "Reader"]
 

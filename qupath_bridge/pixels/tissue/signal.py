@@ -1,7 +1,7 @@
 """Tissue of slides with channels: what is brighter than the background: ``signal``.
 
-The background of a channel is where its values crowd most closely; how far they scatter is seen
-below that value, where no tissue is. Both hold however much of the slide is tissue.
+The background of a channel is the darkest value around which many others crowd; how far they
+scatter is seen below it, where no tissue is. Both hold however much of the slide is tissue.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ SCATTERS = 6.0
 """Standard deviations of the background above it at which signal begins, at least ..."""
 CONTRAST = 0.02
 """... and this part of the way from the background to the brightest values."""
-CROWD = 0.1
-"""Part of the values of which the closest crowd is the background."""
+CROWD = 0.05
+"""Part of the values that make a crowd."""
+LOOSER = 3.0
+"""The background is the darkest crowd that is at most so many times as wide as the closest one, and
+closer than its neighbours."""
 DARKEST, BRIGHTEST = 0.01, 0.999
 """Parts of the values that are below the darkest and the brightest ones."""
 GAP = 0.5
@@ -131,10 +134,16 @@ def _sorted(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _background(ordered: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the middle of the closest crowd of values, and their standard deviation below it."""
+    """Return the middle of the background's crowd of values, and their scatter below it."""
     count = max(1, round(CROWD * len(ordered)))
     widths = ordered[count - 1 :] - ordered[: len(ordered) - count + 1]
-    start = int(widths.argmin())  # of several equally close ones the darkest
+    start = int((widths <= LOOSER * widths.min()).argmax())
+    while True:  # towards closer crowds, until there is none near
+        near = np.searchsorted(ordered, ordered[start] + LOOSER * widths[start], side="right")
+        closer = start + int(widths[start:near].argmin())
+        if closer == start:
+            break
+        start = closer
     middle = float(ordered[start + count // 2])
     below = middle - ordered[: np.searchsorted(ordered, middle, side="right")]
     return middle, NORMAL * float(np.median(below))
