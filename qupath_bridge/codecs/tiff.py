@@ -1,4 +1,4 @@
-"""TIFF with its resolution, compressed without loss, and how to read it."""
+"""TIFF with its resolution: RGB compressed without loss, channels as ImageJ and QuPath write them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ _ORDERS: Mapping[bytes, Literal["little", "big"]] = {b"II": "little", b"MM": "bi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TiffEncoder:
-    """TIFF files of one picture, with deflate.
+    """TIFF files of one picture.
 
-    RGB is stored pixel by pixel; other channels are stored one after the other, as samples of the
-    picture. The resolution tags have the µm per pixel. Names of channels are not kept.
+    RGB is compressed with deflate, and the resolution tags have the µm per pixel. Other channels
+    are pages, with ImageJ's description of size and channels and its labels for their names. They
+    are not compressed: of compressed files, ImageJ and QuPath do not read the names.
     """
 
     extension: ClassVar[str] = ".tif"
@@ -42,27 +43,41 @@ class TiffEncoder:
 
     def encode(self, pixels: PixelArray) -> bytes:
         """Return a TIFF file of pixels, shape (H, W, C), of any type."""
-        mpp = self.contents.mpp
-        if self.contents.is_rgb:
-            layout: dict[str, Any] = {"photometric": "rgb"}
-        else:
-            pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
-            layout = {"photometric": "minisblack", "planarconfig": "separate"}
-            if len(pixels) == 1:
-                pixels, layout = pixels[0], {"photometric": "minisblack"}
         buffer = io.BytesIO()
-        tifffile.imwrite(
-            buffer,
-            pixels,
-            byteorder="<",
-            **layout,
-            **compression_of(pixels.dtype),
-            resolution=None if mpp is None else (UM_PER_CM / mpp, UM_PER_CM / mpp),
-            resolutionunit=None if mpp is None else "CENTIMETER",
-            metadata=None,
-            software=False,
-        )
+        layout = self._of_rgb(pixels) if self.contents.is_rgb else self._of_channels()
+        if not self.contents.is_rgb:
+            pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+        tifffile.imwrite(buffer, pixels, byteorder="<", metadata=None, software=False, **layout)
         return buffer.getvalue()
+
+    def _of_rgb(self, pixels: PixelArray) -> dict[str, Any]:
+        mpp = self.contents.mpp
+        return {
+            "photometric": "rgb",
+            **compression_of(pixels.dtype),
+            "resolution": None if mpp is None else (UM_PER_CM / mpp, UM_PER_CM / mpp),
+            "resolutionunit": None if mpp is None else "CENTIMETER",
+        }
+
+    def _of_channels(self) -> dict[str, Any]:
+        mpp, names = self.contents.mpp, self.contents.channels
+        lines = [
+            "ImageJ=1.54",
+            f"images={len(names)}",
+            f"channels={len(names)}",
+            "hyperstack=true",
+            "mode=composite",
+            *([] if mpp is None else ["unit=micron"]),
+            "loop=false",
+            "",
+        ]
+        return {
+            "photometric": "minisblack",
+            "description": "\n".join(lines),
+            "extratags": tifffile.tifffile.imagej_metadata_tag({"Labels": [*names]}, "<"),
+            "resolution": None if mpp is None else (1 / mpp, 1 / mpp),
+            "resolutionunit": "NONE",
+        }
 
 
 def compression_of(dtype: np.dtype[Any]) -> dict[str, Any]:

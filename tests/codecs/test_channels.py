@@ -80,17 +80,20 @@ def test_tiff_of_channels_is_read_by_tifffile(dtype, count):
     pixels = values((30, 41, count), dtype)
     data, _ = encoded("tiff", pixels)
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        (page,) = file.pages
-        assert page.photometric.name == "MINISBLACK"
-        assert np.array_equal(page.asarray().reshape(count, 30, 41), pixels.transpose(2, 0, 1))
-        numerator, denominator = page.tags["XResolution"].value
-        assert numerator / denominator == pytest.approx(20_000)
+        assert file.is_imagej
+        assert file.series[0].axes == ("YX" if count == 1 else "CYX")
+        assert np.array_equal(file.asarray().reshape(count, 30, 41), pixels.transpose(2, 0, 1))
+        labels = file.imagej_metadata["Labels"]
+        assert ([labels] if count == 1 else labels) == [*NAMES[:count]]
+        assert (file.imagej_metadata["channels"], file.imagej_metadata["unit"]) == (count, "micron")
+        numerator, denominator = file.pages[0].tags["XResolution"].value
+        assert numerator / denominator == pytest.approx(2)
 
 
-@pytest.mark.parametrize("name", ["tiff", "ome-tiff"])
-def test_floating_point_has_no_predictor(name):
+def test_floating_point_has_no_predictor():
     for dtype, predictor in (("float32", 1), ("float64", 1), ("uint16", 2), ("int32", 2)):
-        with tifffile.TiffFile(io.BytesIO(encoded(name, values((9, 9, 2), dtype))[0])) as file:
+        data, _ = encoded("ome-tiff", values((9, 9, 2), dtype))
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
             assert file.pages[0].predictor == predictor
 
 
