@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from .pipeline.task import SlideResult, SlideTask, process_slide
     from .pipeline.tissue import SlideTissue
     from .pipeline.verify import Finding, Verification
+    from .pixels.steps import PixelStep, PixelSteps
     from .qupath import geojson
     from .readers import open_reader
     from .readers.base import Fingerprint, Level, Reader
@@ -139,6 +140,7 @@ _HOMES = {
     "pipeline.pseudonyms": ("Names",),
     "pipeline.cancel": ("Cancel", "CancelToken"),
     "pipeline.channels": ("ChannelView",),
+    "pixels.steps": ("PixelStep", "PixelSteps"),
     "pipeline.estimate": ("Estimate",),
     "pipeline.inputs": ("SlideInputs",),
     "pipeline.inspection": ("Inspection",),
@@ -237,6 +239,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "Cancel",
     "CancelToken",
     "ChannelView",
+    "PixelStep",
+    "PixelSteps",
     "Estimate",
     "Inspection",
     "Verification",

@@ -83,7 +83,7 @@ def _stains(stains: object) -> dict[str, Any]:
     if not isinstance(stains, Mapping):
         raise malformed("stains", "is missing")
     vectors = {key: _vector(stains.get(key)) for key in ("stain1", "stain2", "stain3")}
-    whites = {key: stains.get(key) for key in ("maxRed", "maxGreen", "maxBlue")}
+    whites: dict[str, Any] = {key: stains.get(key) for key in ("maxRed", "maxGreen", "maxBlue")}
     if not all(_is_number(white) and white > 0 for white in whites.values()):
         raise malformed("stains", f"has no usable {', '.join(whites)}")
     return {**vectors, **whites}
@@ -110,4 +110,4 @@ PIXEL_BUILDERS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "color_deconvolved": _color_deconvolved,
     "typeConvert": _type_convert,
 }
-"""What reads the keys of each kind of builder that changes pixels alone."""
+"""Functions that read the keys of each kind of builder that changes pixels alone."""

@@ -25,7 +25,7 @@ __all__ = ["ChannelView", "file_view", "shown_view", "slide_view"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ChannelView(OneLine):
-    """What of a slide is exported: which channels, of which type, under which names.
+    """The channels of a slide that are exported: which, of which type, under which names.
 
     Made by :func:`slide_view`, or :func:`file_view` for a file without a project.
 
@@ -70,7 +70,7 @@ class ChannelView(OneLine):
 
     @property
     def is_rgb(self) -> bool:
-        """Whether the exported pixels are RGB of 8 bit."""
+        """True if the exported pixels are RGB of 8 bit."""
         return self.color and self.indices == (0, 1, 2)
 
     @property
@@ -175,7 +175,7 @@ def shown_view(slide: Slide, reader: Reader) -> ChannelView:
 
 
 class _Record(NamedTuple):
-    """What QuPath recorded of the channels of an image; empty or None where it did not."""
+    """The channels of an image as QuPath recorded them; what it did not record is empty or None."""
 
     names: tuple[str, ...]
     colors: tuple[RGB | None, ...]

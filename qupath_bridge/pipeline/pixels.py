@@ -90,7 +90,7 @@ def read_patches(
     pixels, mask = _read_plane(reader, coordinates, boxes, size, Plane(0, plane.t), view)
     for z in range(1, reader.planes[0]):
         more, valid = _read_plane(reader, coordinates, boxes, size, Plane(z, plane.t), view)
-        # A NaN is no value: that of another slice counts.
+        # A NaN says nothing: the values of other slices count.
         np.fmax(pixels, more, out=pixels)
         mask = None if mask is None or valid is None else mask | valid
     return pixels, mask

@@ -614,6 +614,12 @@ def _check_planes(slide: Slide, config: ExportConfig, reader: Reader) -> None:
                 f"and {size_t} time point(s).",
                 hint="Set plane to one that is there.",
             )
+    if config.projection != "none" and slide.width is not None and slide.size_z != size_z:
+        raise PlanError(
+            f"{slide.name}: QuPath recorded {slide.size_z} z slice(s), the reader has "
+            f"{size_z}: they cannot be projected.",
+            hint="Leave projection out, or name another reader.",
+        )
 
 
 def _refuse_big_repairs(slide: Slide, report: PlanReport) -> None:

@@ -152,9 +152,10 @@ def _inverse(m: Sequence[Sequence[float]]) -> list[list[float]]:
     following = ((1, 2), (2, 0), (0, 1))
     adjugate = [[m[r][c] * m[s][d] - m[r][d] * m[s][c] for r, s in following] for c, d in following]
     determinant = sum(m[0][n] * adjugate[n][0] for n in range(3))
-    if determinant == 0:
+    if abs(determinant) < 1e-9:  # noise, of vectors in one plane
         raise CoordinateError(
-            "QuPath opens this image with stains that cannot be separated: two are the same.",
+            "QuPath opens this image with stains that cannot be separated: two of them are the "
+            "same, or all are in one plane.",
             hint="Set the stain vectors again, in QuPath.",
         )
     return [[1 / determinant * value for value in row] for row in adjugate]

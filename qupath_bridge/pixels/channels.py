@@ -8,7 +8,7 @@ import numpy as np
 
 from qupath_bridge.errors import UsageError
 
-__all__ = ["RGB", "default_colors", "default_names", "find_channel"]
+__all__ = ["RGB", "default_colors", "find_channel"]
 
 RGB = tuple[int, int, int]
 """A colour: red, green and blue from 0 to 255."""
@@ -16,15 +16,6 @@ RGB = tuple[int, int, int]
 _FIRST: tuple[RGB, ...] = (
     (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 224, 0), (0, 224, 224), (255, 0, 224),
 )  # fmt: skip
-
-
-def default_names(count: int) -> tuple[str, ...]:
-    """Return the names that QuPath gives to channels without names.
-
-    >>> default_names(2)
-    ('Channel 1', 'Channel 2')
-    """
-    return tuple(f"Channel {number}" for number in range(1, count + 1))
 
 
 def default_colors(count: int) -> tuple[RGB, ...]:

@@ -1,4 +1,4 @@
-"""What QuPath does to the values of pixels after it has read them, as a value.
+"""Changes that QuPath makes to the values of pixels after it has read them, as a value.
 
 Every step is a function of the channels of one pixel, so steps are applied to pixels of any
 shape, after resampling, as QuPath does. The arithmetic is QuPath's, rounding included.
@@ -48,7 +48,7 @@ class PixelStep(Protocol):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Transform(OneLine):
-    """How one output channel is made.
+    """The way in which one output channel is made.
 
     Attributes
     ----------
@@ -249,11 +249,11 @@ def _mean(values: Sequence[Pixels], _: Sequence[float]) -> Pixels:
 
 
 def _most(values: Sequence[Pixels], _: Sequence[float]) -> Pixels:
-    return np.maximum.reduce(values)
+    return np.asarray(np.maximum.reduce(values))
 
 
 def _least(values: Sequence[Pixels], _: Sequence[float]) -> Pixels:
-    return np.minimum.reduce(values)
+    return np.asarray(np.minimum.reduce(values))
 
 
 def _stain(values: Sequence[Pixels], numbers: Sequence[float]) -> Pixels:
