@@ -28,6 +28,7 @@ __all__ = [
     "BRIDGE_FOLDER",
     "CLASS_SEPARATOR",
     "FIRST_PLANE",
+    "RGB_CHANNELS",
     "Box",
     "BoxArray",
     "ClassInfo",
@@ -70,6 +71,9 @@ class Plane(NamedTuple):
 
 
 FIRST_PLANE = Plane()
+
+RGB_CHANNELS = ("Red", "Green", "Blue")
+"""Names of the channels of RGB pixels."""
 
 BRIDGE_FOLDER = "qupath_bridge"
 """The only folder that is written inside a project."""

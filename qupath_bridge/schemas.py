@@ -216,6 +216,13 @@ class _Channels(_Json):
     color: bool
 
 
+class _ChannelDisplay(_Json):
+    name: str
+    color: Color
+    range: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    shown: bool
+
+
 class _Grid(_Json):
     box: Size
     step: Size
@@ -265,6 +272,7 @@ class SlideFacts(Record):
     fingerprint: _Fingerprint
     coordinates: _Coordinates
     channels: _Channels
+    display: list[_ChannelDisplay] | None
     parts: dict[str, Any]
     plan_digest: str
     annotation_digest: str

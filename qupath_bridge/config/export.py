@@ -101,6 +101,7 @@ class ExportConfig(Model):
         "pixels": (
             "channels",
             "projection",
+            "composite",
             "qc",
             "qc_min",
             "qc_max",
@@ -224,6 +225,11 @@ class ExportConfig(Model):
     )
     projection: Literal["none", "max"] = option(
         "none", "how the z slices of a patch become one; max takes the largest values"
+    )
+    composite: bool = option(
+        False,
+        "write pictures for people: each channel in QuPath's colour over its display range, added "
+        "up to RGB of 8 bit; slides that are RGB stay as they are",
     )
     qc: Strings = option(
         (),

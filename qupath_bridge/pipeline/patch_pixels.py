@@ -23,12 +23,13 @@ from qupath_bridge.model import (
     PixelArray,
     Plane,
 )
+from qupath_bridge.pixels.composite import Composite
 from qupath_bridge.readers.base import Reader
 from qupath_bridge.timing import step
 
 from .channels import ChannelView
 from .pixels import passing, read_patches
-from .stain import StainPlan, require_rgb
+from .stain import StainPlan
 
 __all__ = ["PatchPixels", "PixelBatch"]
 
@@ -71,6 +72,8 @@ class PatchPixels:
         Of the slide.
     stain : StainPlan or None
         What normalises the stains of the slide.
+    composite : Composite or None
+        What makes pictures of the channels; None for the channels themselves.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class PatchPixels:
         mpp: float | None,
         reader: Reader,
         stain: StainPlan | None = None,
+        composite: Composite | None = None,
     ) -> None:
         self._coordinates = coordinates
         self._view = view
@@ -89,6 +93,7 @@ class PatchPixels:
         self._rules = config.quality_rules()
         self._measures = {name: registry.load("quality", name) for name in self._rules.measures}
         self._stain = stain
+        self._composite = composite
         self._normalise = None if stain is None else stain.normaliser()
         self._slide = reader.fingerprint.digest if stain is not None else ""
         # A file tile is a patch as it stands where nothing changes or judges its pixels.
@@ -101,8 +106,6 @@ class PatchPixels:
             and stain is None
             and view.is_rgb
         )
-        if self._measures:
-            require_rgb(view, "quality measures")
 
     def read(self, reader: Reader, boxes: BoxArray, plane: Plane = FIRST_PLANE) -> PixelBatch:
         """Make a batch of patches.
@@ -142,7 +145,8 @@ class PatchPixels:
         return PixelBatch(patches, measured)
 
     def _pixels(self, reader: Reader, boxes: BoxArray, plane: Plane) -> PixelArray:
-        return read_patches(reader, self._coordinates, boxes, self._size, plane, self._view)[0]
+        found, _ = read_patches(reader, self._coordinates, boxes, self._size, plane, self._view)
+        return found if self._composite is None else self._composite.apply(found)
 
     def _normalised(
         self, pixels: PixelArray, wanted: MaskArray, boxes: BoxArray, plane: Plane

@@ -276,7 +276,7 @@ def run_record(
         },
         "encoder": {
             "name": registry.version("encoder", settings.config.format),
-            "portable": encoder_of(settings.config, None).portable,
+            "portable": encoder_of(settings.config).portable,
         },
         "projects": [
             {
@@ -346,6 +346,7 @@ def facts_record(
             else {"x": size.x, "y": size.y, "origin": size.origin},
         },
         "channels": plan.view.as_json(),
+        "display": None if plan.display is None else plan.display.as_json(),
         "parts": dict(plan.parts),
         "plan_digest": plan.digest,
         "annotation_digest": plan.annotation_digest,

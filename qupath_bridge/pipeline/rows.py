@@ -77,6 +77,7 @@ def pixels_digest(plan: Plan) -> str:
             "passthrough": config.passthrough,
             "on_bad_tile": config.on_bad_tile,
             "stain": None if plan.stain is None else plan.stain.as_json(),
+            "composite": None if plan.composite is None else plan.composite.as_json(),
             "quality": config.quality_rules().as_json(),
             # Some formats and measures hold the pixel size.
             "mpp": plan.mpp,

@@ -11,8 +11,7 @@ import xxhash
 
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig
-from qupath_bridge.errors import PlanError
-from qupath_bridge.frozen import count, freeze, thaw
+from qupath_bridge.frozen import freeze, thaw
 from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import Box, BoxArray, FloatArray, MaskArray, PixelArray, Plane
 from qupath_bridge.patches.grid import Grid
@@ -23,7 +22,7 @@ from .channels import ChannelView
 from .stain_reference import load_target
 from .stain_sample import read_sample
 
-__all__ = ["Normaliser", "StainPlan", "plan_stain", "require_rgb"]
+__all__ = ["Normaliser", "StainPlan", "plan_stain"]
 
 Normaliser = Callable[[PixelArray, FloatArray | None], tuple[PixelArray, MaskArray]]
 
@@ -130,14 +129,11 @@ def plan_stain(
 
     Raises
     ------
-    PlanError
-        If the slide has no RGB pixels.
     UsageError
         If a reference cannot be used.
     """
     if config.stain == "none":
         return None, ()
-    require_rgb(view, "stain normalisation")
     method = registry.create("stain", config.stain)
     sample = read_sample(
         reader,
@@ -165,18 +161,3 @@ def _why_raw(config: ExportConfig, sample: StainSample) -> str:
             "image type in QuPath (Brightfield), and save."
         )
     return "Too little stained tissue is found on this slide: its colours stay as they are."
-
-
-def require_rgb(view: ChannelView, what: str) -> None:
-    """Refuse pixels that are not RGB of 8 bit.
-
-    Raises
-    ------
-    PlanError
-    """
-    if not view.is_rgb:
-        raise PlanError(
-            f"RGB pixels of 8 bit are needed for {what}; of this slide "
-            f"{count(len(view.names), 'channel')} of {view.dtype} are exported.",
-            hint="Leave qc, qc_min, qc_max and stain out for this slide.",
-        )

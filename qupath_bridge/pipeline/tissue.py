@@ -26,6 +26,7 @@ from qupath_bridge.model import (
     MaskArray,
     ObjectType,
     PathObject,
+    PixelArray,
     PixelSize,
     Plane,
     Slide,
@@ -153,6 +154,12 @@ def find_slide_tissue(
         return None, None
     size = coordinates.size
     shape = map_shape(size, pixel_size, config.tissue_mpp)
+
+    def read(indices: Sequence[int] | None = None) -> PixelArray:
+        chosen = channels.whole if indices is None else channels.select(indices)
+        plane = Plane(*config.plane[0])
+        return read_whole(reader, coordinates, (shape[1], shape[0]), plane, chosen)
+
     view = SlideView(
         name=slide.name,
         entry_id=slide.entry_id,
@@ -160,10 +167,10 @@ def find_slide_tissue(
         size=size,
         shape=shape,
         mpp=_mpp(size, shape, pixel_size),
-        read=lambda: read_whole(
-            reader, coordinates, (shape[1], shape[0]), Plane(*config.plane[0]), channels.whole
-        ),
+        read=read,
         annotations=tuple(annotations),
+        channels=channels.all_names,
+        is_rgb=channels.whole.is_rgb,
     )
     method = registry.create("tissue", config.tissue)
     found = find_tissue(method, view, _threshold(config.tissue_threshold))
