@@ -84,11 +84,15 @@ def _saved(text: Any) -> dict[str, _Saved]:
 
 
 def _range(entry: Mapping[str, Any]) -> Range | None:
-    values = entry.get("minDisplay"), entry.get("maxDisplay")
-    if not all(_is_number(value) and -_MOST <= value <= _MOST for value in values):
+    low, high = _number(entry.get("minDisplay")), _number(entry.get("maxDisplay"))
+    return None if low is None or high is None else (low, high)
+
+
+def _number(value: Any) -> float | None:
+    """Return a number in single precision, as QuPath reads it; None for what is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    low, high = (float(np.float32(value)) for value in values)
-    return low, high
+    return float(np.float32(value)) if -_MOST <= value <= _MOST else None
 
 
 def _color(entry: Mapping[str, Any]) -> RGB | None:
@@ -96,7 +100,3 @@ def _color(entry: Mapping[str, Any]) -> RGB | None:
     if not isinstance(packed, int) or isinstance(packed, bool):
         return None
     return packed >> 16 & 255, packed >> 8 & 255, packed & 255
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,34 +1,54 @@
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from qupath_bridge.pixels.composite import composite
 from qupath_bridge.pixels.display_ranges import auto_range, histogram_level
+from tests.support import channel_truth
 
-DATA = Path(__file__).parents[1] / "data" / "composites"
-SHOWN = json.loads((DATA / "display.json").read_text("utf-8"))
-
-
-@pytest.fixture(scope="module")
-def truth():
-    return np.load(DATA / "pixels.npz")
+SHOWN = [
+    name
+    for name, fact in channel_truth.facts("0.7.0").items()
+    # Of stacks, QuPath counts each plane that it happens to have in memory.
+    if fact.get("display") and not fact["rgb"] and fact["planes"] == [1, 1]
+    and name != "display set"
+]  # fmt: skip
 
 
 def unpacked(color):
     return color >> 16 & 255, color >> 8 & 255, color & 255
 
 
+def levels_of(fact):
+    width, height = fact["size"]
+    return [(round(width / each), round(height / each)) for each in fact["downsamples"]]
+
+
 @pytest.mark.parametrize("name", SHOWN)
-def test_ranges_and_pictures_are_those_of_qupath(truth, name):
-    pixels, channels = truth[f"{name}_pixels"], SHOWN[name]["auto"]
-    ranges = [auto_range(pixels[..., number]) for number in range(pixels.shape[-1])]
+def test_ranges_and_pictures_are_those_of_qupath(name):
+    fact = channel_truth.facts("0.7.0")[name]
+    downsample = fact["downsamples"][histogram_level(levels_of(fact))]
+    coarse = channel_truth.pixels("0.7.0", name, downsample=downsample)
+    channels = fact["display"]["channels"]
+    ranges = [auto_range(coarse[..., number]) for number in range(coarse.shape[-1])]
     for found, channel in zip(ranges, channels, strict=True):
         expected = np.float32(channel["low"]), np.float32(channel["high"])
         assert (np.float32(found[0]), np.float32(found[1])) == expected
-    picture = composite(pixels, [unpacked(channel["color"]) for channel in channels], ranges)
-    np.testing.assert_array_equal(picture, truth[f"{name}_auto"])
+    if name in channel_truth.SHOWN:
+        colors = [unpacked(channel["color"]) for channel in channels]
+        picture = composite(channel_truth.pixels("0.7.0", name), colors, ranges)
+        np.testing.assert_array_equal(picture, channel_truth.shown(name))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.full(3072, 77, np.uint16), (77.001, 77.999)),
+        (np.full(3072, 0.25, np.float32), (0.25, 0.25)),
+    ],
+)
+def test_the_range_of_one_value_is_that_of_qupath(values, expected):
+    # What ImageDisplay of QuPath 0.7.0 said of such images.
+    assert auto_range(values) == pytest.approx(expected, rel=1e-7)
 
 
 def test_a_first_bin_above_its_neighbour_does_not_count():

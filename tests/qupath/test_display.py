@@ -1,31 +1,29 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from qupath_bridge.model import SourceRef
 from qupath_bridge.qupath.display import PROPERTY, qupath_composite
+from qupath_bridge.sources import open_source
+from tests.support import channel_truth
 
-DATA = Path(__file__).parents[1] / "data" / "composites"
-SHOWN = json.loads((DATA / "display.json").read_text("utf-8"))
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
-def channels_of(name):
-    """Return names as the project has them, and a colour that nothing has."""
-    listed = [channel["name"] for channel in SHOWN[name]["changed"]]
-    return {i: (each.removesuffix(f" (C{i + 1})"), (1, 2, 3)) for i, each in enumerate(listed)}
-
-
-@pytest.mark.parametrize("name", SHOWN)
-def test_saved_settings_give_the_picture_of_qupath(name):
-    truth = np.load(DATA / "pixels.npz")
-    shown = qupath_composite(channels_of(name), {PROPERTY: SHOWN[name]["saved"]})
-    assert [each.shown for each in shown.channels] == [
-        channel["selected"] for channel in SHOWN[name]["changed"]
-    ]
-    picture = shown.apply(truth[f"{name}_pixels"])
-    np.testing.assert_array_equal(picture, truth[f"{name}_changed"])
+@pytest.mark.parametrize("version", channel_truth.VERSIONS)
+def test_saved_settings_give_the_picture_of_qupath(version):
+    place = channel_truth.FOLDER / f"qupath-{version}" / "project.qpproj"
+    with open_source(SourceRef(str(place), "embedded")) as project:
+        (slide,) = (each for each in project.slides if each.name == "display set")
+        properties = slide.read().properties
+    channels = {n: (name, (1, 2, 3)) for n, name in enumerate(slide.channels)}
+    shown = qupath_composite(channels, properties)
+    truth = channel_truth.facts(version)["display set"]["display"]["channels"]
+    assert [each.shown for each in shown.channels] == [each["selected"] for each in truth]
+    assert not all(each.shown for each in shown.channels)
+    pixels = channel_truth.pixels(version, "display set")
+    np.testing.assert_array_equal(shown.apply(pixels), channel_truth.shown("display set"))
 
 
 def saved(*entries):
