@@ -132,12 +132,18 @@ def to_builder(steps: Sequence[BuilderStep]) -> dict[str, Any]:
     return builder
 
 
+_IN_PLACE = {
+    "z_projected": " The option projection takes the largest values over z.",
+    "sliced": " The option plane names the planes that are exported.",
+}
+"""Ways to the same pixels without a step."""
+
+
 def _refusal(kind: object) -> CoordinateError:
     if isinstance(kind, str) and kind in _REFUSED:
         return CoordinateError(
             f"QuPath opens this image with the step {kind!r}, which {_REFUSED[kind]}.",
-            hint="Such a step cannot be followed. Add the slide itself to the project and draw "
-            "there.",
+            hint=f"Add the slide itself to the project and draw there.{_IN_PLACE.get(kind, '')}",
         )
     return CoordinateError(
         f"QuPath opens this image with the step {kind!r}, which is unknown.",

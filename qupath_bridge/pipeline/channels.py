@@ -193,6 +193,16 @@ def _of_step(step: BuilderStep) -> _Record:
     return _Record(names, colors, step.pixel_type, step.is_rgb)
 
 
+_OTHER_FILE = (
+    "The file is another one, or QuPath reads it with another reader. Add the slide to the project "
+    "again."
+)
+_EXCHANGED = (
+    "If the file is another one, add the slide to the project again; if the names were exchanged "
+    "in QuPath, give the channels other names than those of the file."
+)
+
+
 def _as_recorded(shown: Shown, record: _Record, slide: str, maker: str) -> Shown:
     """Return the channels under the names and colours that QuPath recorded.
 
@@ -202,21 +212,20 @@ def _as_recorded(shown: Shown, record: _Record, slide: str, maker: str) -> Shown
         If other channels are recorded than ``maker`` gives.
     """
     names, dtype = record.names, record.pixel_type
-    problem = None
+    problem, hint = None, _OTHER_FILE
     if names and len(names) != len(shown.names):
         problem = "another number of channels"
     elif dtype is not None and PIXEL_TYPES.get(dtype) != shown.dtype:
         problem = "another type of pixels"
     elif names != shown.names and sorted(names) == sorted(shown.names):
-        problem = "the same channels in another order"
+        problem, hint = "the same channels in another order", _EXCHANGED
     if problem:
         known = f"{count(len(names), 'channel')} ({', '.join(names)})" if names else "channels"
         raise SlideError(
             f"{slide}QuPath recorded {known} of {dtype or 'an unknown type'}; {maker} has "
             f"{problem}: {count(len(shown.names), 'channel')} ({', '.join(shown.names)}) of "
             f"{shown.dtype}.",
-            hint="The file is another one, or QuPath reads it with another reader. Add the slide "
-            "to the project again.",
+            hint=hint,
         )
     own = zip(shown.names, shown.colors, strict=True)
     pairs = [

@@ -143,12 +143,12 @@ PIXEL_STEPS = [
 @pytest.mark.parametrize("step", PIXEL_STEPS)
 def test_builder_steps_that_change_pixels_alone_leave_coordinates_as_they_are(step):
     inner = rotated(uri(), 90)
-    plain, frame = frame_of(inner), frame_of({**step, "builder": inner})
-    assert (frame.size, frame.matrix, frame.source) == (plain.size, plain.matrix, plain.source)
-    builder = json.loads(json.dumps(frame.describe()["builder"]))
+    plain, found = frame_of(inner), frame_of({**step, "builder": inner})
+    assert (found.size, found.matrix, found.source) == (plain.size, plain.matrix, plain.source)
+    builder = json.loads(json.dumps(found.describe()["builder"]))
     assert {key: builder[key] for key in step} == step
     again = frame_of(builder)
-    assert (again.size, again.matrix) == (frame.size, frame.matrix)
+    assert (again.size, again.matrix) == (found.size, found.matrix)
     outside = frame_of(rotated({**step, "builder": uri()}, 90))
     assert (outside.size, outside.matrix) == (plain.size, plain.matrix)
 

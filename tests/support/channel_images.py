@@ -200,7 +200,9 @@ IMAGES = (
         "f32-c3.ome.tif", floats_of(counts(3, size=WIDE)), write_ome, MARKERS[:3],
         {"levels": 2},
     ),
-    Image("f64-c1.ome.tif", floats_of(counts(1), np.float64), write_ome, MARKERS[:1], {"tile": None}),
+    Image(
+        "f64-c1.ome.tif", floats_of(counts(1), np.float64), write_ome, MARKERS[:1], {"tile": None}
+    ),
     Image(
         "i16-c2.ome.tif", (counts(2) - 1000).astype(np.int16), write_ome, MARKERS[:2],
         {"byteorder": ">", "compression": None},

@@ -53,6 +53,11 @@ def shown(name):
         return np.asarray(picture.convert("RGB"))
 
 
+def unpacked(color):
+    """Return red, green and blue of a packed colour."""
+    return color >> 16 & 255, color >> 8 & 255, color & 255
+
+
 def key(plane, downsample):
     """Return the name of one reading: z, t and downsample."""
     return f"{plane[0]},{plane[1]}x{downsample:g}"
