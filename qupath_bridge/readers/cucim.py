@@ -72,7 +72,7 @@ class CucimReader(TileReader):
         self._ready: dict[tuple[int, int, int], PixelArray] = {}
         super().__init__(path)
         try:
-            for level in range(len(self._pages)):
+            for level in range(len(self._layout.levels)):
                 self._check_layout(level)
             self._decoder = self._start(open_image)
         except BaseException:
@@ -156,8 +156,8 @@ class CucimReader(TileReader):
 
     def _check_layout(self, level: int) -> None:
         """Refuse what is not 8-bit RGB in JPEG tiles."""
-        if not self._table(level, 0).is_jpeg:
-            key = self._pages[level][0].keyframe
+        if not self._table(level, 0).is_jpeg or not self._layout.is_rgb:
+            key = self._layout.levels[level][0].page.keyframe
             name = getattr(key.compression, "name", str(key.compression))
             raise ReadError(
                 f"{self._path}: {'tiles' if key.is_tiled else 'strips'} of {key.samplesperpixel} "
@@ -179,8 +179,7 @@ class CucimReader(TileReader):
                 log.info("%s: not decoded on a GPU: %s", self, error)
             else:
                 return decoder
-        sizes = [(pages[0].imagewidth, pages[0].imagelength) for pages in self._pages]
-        decoder = _CpuDecoder(open_image, self._path, sizes)
+        decoder = _CpuDecoder(open_image, self._path, self._layout.sizes)
         try:
             self._verify(decoder)
         except BaseException:
@@ -190,9 +189,8 @@ class CucimReader(TileReader):
 
     def _verify(self, decoder: _Decoder) -> None:
         """Refuse a decoder with other pixels than those of the reader ``tiles``."""
-        for level, pages in enumerate(self._pages):
+        for level, (width, height) in enumerate(self._layout.sizes):
             table = self._table(level, 0)
-            height, width = pages[0].imagelength, pages[0].imagewidth
             for index in np.flatnonzero(table.counts[0] > 0)[:_TRIES].tolist():
                 expected = np.empty((table.tile[1], table.tile[0], 3), np.uint8)
                 found = np.empty_like(expected)

@@ -83,7 +83,7 @@ class LevelReader(ABC):
         self._objective_power = objective_power
         self._planes = planes
         self._channels = tuple(channels)
-        self._dtype = np.dtype(dtype)
+        self._dtype: np.dtype[Any] = np.dtype(dtype)
         if background is None:
             background = default_background(self._channels, self._dtype)
         self._background = tuple(background)
@@ -430,7 +430,7 @@ class LevelReader(ABC):
     def _block_pixels(self, channels: tuple[int, ...] | None) -> int:
         """Return how many pixels of some channels are held at once."""
         number = len(self._channels if channels is None else channels)
-        return max(BLOCK_BYTES // (number * self._dtype.itemsize), 1)
+        return max(BLOCK_BYTES // (number * int(self._dtype.itemsize)), 1)
 
     def _choose_level(self, box: Box, size: tuple[int, int]) -> int:
         return choose_level(self._finest, min(box.w / size[0], box.h / size[1]))

@@ -159,8 +159,11 @@ cases.each { name, make ->
         }
         stage = 'save'
         entry.saveImageData(data)
-        stage = 'read'
         def file = entry.getID()
+        stage = 'show'  // before all is read: QuPath takes its histograms from what it holds
+        if (!server.isRGB())
+            fact.display = shown(data, file)
+        stage = 'read'
         fact.reads = []
         for (int t = 0; t < server.nTimepoints(); t++)
             for (int z = 0; z < server.nZSlices(); z++) {
@@ -171,9 +174,6 @@ cases.each { name, make ->
             fact.reads << values(server, server.getDownsampleForResolution(1), 0, 0, server.getWidth(), server.getHeight(), 0, 0, new File(truth, "${file}-level.raw"))
         if (name in [four, 'u16-c7-z3.ome.tif'])
             ImageWriterTools.writeImageRegion(server, RegionRequest.createInstance(server.getPath(), 1.0, 16, 8, 24, 16), new File(truth, "${file}.tif").getPath())
-        stage = 'show'
-        if (!server.isRGB())
-            fact.display = shown(data, file)
     } catch (Throwable error) {
         fact.error = stage + ': ' + error
         error.printStackTrace()
