@@ -19,6 +19,7 @@ from .background import composite
 from .base import BadTile, Fingerprint, Pixels
 from .fingerprints import file_fingerprint
 from .levels import LevelReader
+from .other_formats import other_format
 from .tiff_layout import has_tiff_header, open_tiff, read_layout, vendor_of
 from .tile_cache import TileCache, shared_cache
 from .tile_decoders import MAX_GROWTH, is_whole_jpeg, means_markers, whole_jpeg
@@ -107,10 +108,12 @@ class TileReader(LevelReader):
     def can_open(path: Path) -> int:
         """Return 3 for Aperio's TIFF, 2 for one without a vendor's layout, 0 for other vendors'.
 
+        0 also for files whose image is elsewhere, or has its own order of pages: VSI, LSM.
+
         1 for an Aperio file that OpenSlide shows differently, and for a TIFF file whose first
         directory cannot be read, so that opening it says why.
         """
-        if not has_tiff_header(path):
+        if not has_tiff_header(path) or other_format(path) is not None:
             return 0
         try:
             with open_tiff(path) as file:
