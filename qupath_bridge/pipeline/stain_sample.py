@@ -16,6 +16,7 @@ from qupath_bridge.pixels.tissue.color import stain_saturation
 from qupath_bridge.pixels.tissue.finding import split_by_otsu
 from qupath_bridge.readers.base import Reader
 
+from .channels import ChannelView
 from .pixels import read_patch, read_patches
 
 __all__ = ["read_sample"]
@@ -33,6 +34,7 @@ def read_sample(
     downsample: float,
     *,
     plane: Plane = FIRST_PLANE,
+    view: ChannelView | None = None,
     stains: Mapping[str, Any] | None = None,
     reference: bool = False,
 ) -> StainSample:
@@ -47,13 +49,15 @@ def read_sample(
     downsample : float
         QuPath pixels per pixel of the sample.
     plane : Plane
+    view : ChannelView or None
+        Of the slide; None for the file as it is.
     stains : mapping or None
         The stains that QuPath has for the image.
     reference : bool
     """
     factor = min(1.0, THUMBNAIL / max(region.w, region.h))
     size = max(1, round(region.w * factor)), max(1, round(region.h * factor))
-    thumbnail, _ = read_patch(reader, coordinates, region, size, plane)
+    thumbnail, _ = read_patch(reader, coordinates, region, size, plane, view)
     tissue = np.argwhere(split_by_otsu(stain_saturation(thumbnail))[0])
     pixels = np.zeros((0, SIDE, 3), np.uint8)
     if len(tissue):
@@ -65,7 +69,7 @@ def read_sample(
         corners = np.clip(corners, 0, [region.h - side, region.w - side])
         corners = np.unique(corners, axis=0)[:, ::-1] + np.array([region.x, region.y])
         boxes = np.column_stack([corners, np.full((len(corners), 2), side)])
-        squares, _ = read_patches(reader, coordinates, boxes, (SIDE, SIDE), plane)
+        squares, _ = read_patches(reader, coordinates, boxes, (SIDE, SIDE), plane, view)
         pixels = squares.reshape(-1, SIDE, 3)
     vectors, background = _qupath_vectors(stains)
     return StainSample(pixels, white_point(thumbnail), vectors, background, reference)

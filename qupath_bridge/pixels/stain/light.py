@@ -50,7 +50,7 @@ def white_point(thumbnail: PixelArray) -> FloatArray:
         return np.asarray(np.median(pixels[glass], axis=0), dtype=np.float64)
     if not len(pixels):
         return np.full(3, _NO_GLASS)
-    return np.maximum(np.percentile(pixels, 99, axis=0), _NO_GLASS)
+    return np.asarray(np.maximum(np.percentile(pixels, 99, axis=0), _NO_GLASS))
 
 
 def densities(pixels: NDArray[np.uint8], white: Any) -> FloatArray:

@@ -36,7 +36,7 @@ class SaturationTissue:
 
     def __call__(self, view: SlideView) -> TissueMap:
         """Return the saturation, 0 where a pixel is too dark or too bright to tell."""
-        return TissueMap(stain_saturation(view.read()))
+        return TissueMap(stain_saturation(view.read_rgb("saturation")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class OtsuTissue:
     def __call__(self, view: SlideView) -> TissueMap:
         """Return the mask."""
         mpp = view.mpp or STATED
-        values = smooth(stain_saturation(view.read()), round(SMOOTHING / mpp))
+        values = smooth(stain_saturation(view.read_rgb("otsu")), round(SMOOTHING / mpp))
         mask, _, note = split_by_otsu(values)
         return TissueMap(clean_pieces(mask, mpp), note=note)
 
