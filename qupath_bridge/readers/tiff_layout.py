@@ -14,6 +14,7 @@ from qupath_bridge.errors import ReadError
 from .base import RGB_CHANNELS
 from .channels import PIXEL_TYPES, name_channels
 from .ome_xml import read_ome_xml
+from .other_formats import CONVERT
 from .tiff_calibration import calibration, stated_downsample
 from .tiff_stacks import Stack, find_stack
 from .tile_table import PagePart, segment_size
@@ -204,8 +205,7 @@ def _check_pixels(page: Any, imagej: bool, label: str) -> None:
         raise ReadError(
             f"{label}: pixels of type {_described(key)} found; this reader reads RGB, and grey "
             "values of 8, 16 or 32 bits, float32 and float64.",
-            hint="Convert the image to OME-TIFF, for example with QuPath's *Export as OME-TIFF* "
-            "or `bfconvert`.",
+            hint=CONVERT,
         )
     width, height = segment_size(page)
     if min(key.imagewidth, key.imagelength, width, height) < 1:
@@ -240,7 +240,7 @@ def _refuse_other_stacks(file: tifffile.TiffFile, label: str) -> None:
     if other is not None and not (file.is_ome or file.is_imagej or file.is_qpi):
         raise ReadError(
             f"{label}: a TIFF file of the format {other!r}, which has its own order of pages.",
-            hint="Convert it to OME-TIFF, with QuPath's *Export as OME-TIFF* or `bfconvert`.",
+            hint=CONVERT,
         )
 
 

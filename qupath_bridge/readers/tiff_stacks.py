@@ -24,6 +24,7 @@ __all__ = ["Stack", "find_stack"]
 
 _SEVERAL_FILES = "Images spread over several files cannot be read; join them into one OME-TIFF."
 _CUT_SHORT = "Is the copy complete?"
+_IMAGEJ_INFO = ("Software", "DateTime", "Artist", "HostComputer")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +156,8 @@ def _imagej_stack(file: tifffile.TiffFile, label: str) -> Stack:
         parts = [PagePart(page) for page in pages[: alike if alike == len(pages) else 1]]
     if c * z * t != len(parts):
         c, z, t = 1, len(parts), 1
-    return Stack((tuple(parts),), (z, t), _imagej_names(said, c) if z == t == 1 else None)
+    names = _imagej_names(said, pages[0], c, file.filename) if z == t == 1 else None
+    return Stack((tuple(parts),), (z, t), names)
 
 
 def _imagej_raw(file: tifffile.TiffFile, page: Any, images: int, label: str) -> list[PagePart]:
@@ -176,13 +178,22 @@ def _imagej_raw(file: tifffile.TiffFile, page: Any, images: int, label: str) -> 
     return [PagePart(page, shift=number * length) for number in range(images)]
 
 
-def _imagej_names(said: Mapping[str, Any], count: int) -> tuple[str | None, ...] | None:
-    """Return the first lines of the labels of slices, if each has one of its own, as in QuPath."""
+def _imagej_names(
+    said: Mapping[str, Any], page: Any, count: int, title: str
+) -> tuple[str | None, ...] | None:
+    """Return the names that QuPath gives to the channels of one plane, by ImageJ's labels.
+
+    The first lines of the labels, if each channel has one of its own. A single image without a
+    label has the name of the file, if the file says anything of itself.
+    """
     labels = said.get("Labels")
     labels = [labels] if isinstance(labels, str) else list(labels or ())
-    names = [str(label).splitlines()[0] for label in labels[:count] if str(label).strip()]
+    if count == 1 and not labels:
+        tells = said.get("Info") or any(page.tags.valueof(tag) for tag in _IMAGEJ_INFO)
+        return (title,) if tells else None
+    names = [(str(label).splitlines() or [""])[0] for label in labels]
     distinct = {name for name in names if name.strip()}
-    return tuple(names) if len(distinct) == count else None
+    return tuple(names) if len(names) == len(distinct) == count else None
 
 
 def _plain_stack(file: tifffile.TiffFile) -> Stack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,10 @@ from qupath_bridge.model import IntArray, PixelArray
 from .tile_decoders import Decoder, DecoderChoice, choose_decoder, decode_rows, is_swapped
 
 __all__ = [
+    "Cuts",
     "PagePart",
     "TileTable",
+    "cut_tiles",
     "find_pieces",
     "is_raw",
     "read_table",
@@ -27,6 +30,10 @@ NOT_LISTED = -1
 
 STRIP_BYTES = 1 << 18
 """Rows of uncompressed pixels that are read at once, where a strip has more."""
+
+Cuts = list[tuple[int, list[list[int]]]]
+"""Of each tile its number, and of each piece: rectangle, left, top, right, bottom in the rectangle,
+and left, top in the tile."""
 
 _MOST = np.uint64(1 << 62)  # damaged BigTIFF files have numbers that fit no other type
 
@@ -204,6 +211,16 @@ def _rows(part: PagePart, height: int, planes: int) -> tuple[IntArray, IntArray]
 def _decode_from(decode: Decoder, first: int, data: bytes, index: int, out: PixelArray) -> None:
     """Decode a tile of a sample whose tiles are listed from a place on."""
     decode(data, first + index, out)
+
+
+def cut_tiles(corners: IntArray, size: tuple[int, int], tile: tuple[int, int], across: int) -> Cuts:
+    """Return the pieces that rectangles take of each tile, see :func:`find_pieces`."""
+    pieces = find_pieces(corners, size, tile, across)
+    starts = np.flatnonzero(np.diff(pieces[:, 0], prepend=-1)).tolist()
+    return [
+        (int(pieces[first, 0]), pieces[first:end, 1:].tolist())
+        for first, end in pairwise([*starts, len(pieces)])
+    ]
 
 
 def find_pieces(

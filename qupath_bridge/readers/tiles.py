@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +19,11 @@ from .background import composite
 from .base import BadTile, Fingerprint, Pixels
 from .fingerprints import file_fingerprint
 from .levels import LevelReader
+from .other_formats import other_format
 from .tiff_layout import has_tiff_header, open_tiff, read_layout, vendor_of
 from .tile_cache import TileCache, shared_cache
 from .tile_decoders import MAX_GROWTH, is_whole_jpeg, means_markers, whole_jpeg
-from .tile_table import NOT_LISTED, TileTable, find_pieces, read_table
+from .tile_table import NOT_LISTED, Cuts, TileTable, cut_tiles, read_table
 
 __all__ = ["TileReader"]
 
@@ -108,10 +108,12 @@ class TileReader(LevelReader):
     def can_open(path: Path) -> int:
         """Return 3 for Aperio's TIFF, 2 for one without a vendor's layout, 0 for other vendors'.
 
+        0 also for files whose image is elsewhere, or has its own order of pages: VSI, LSM.
+
         1 for an Aperio file that OpenSlide shows differently, and for a TIFF file whose first
         directory cannot be read, so that opening it says why.
         """
-        if not has_tiff_header(path):
+        if not has_tiff_header(path) or other_format(path) is not None:
             return 0
         try:
             with open_tiff(path) as file:
@@ -257,12 +259,13 @@ class TileReader(LevelReader):
         samples = len(self.channels) // self._layout.parts
         planar = np.empty((len(corners), len(chosen), size[1], size[0]), self.dtype)
         first, missing = self._plane_number(plane), []
+        cuts: dict[Any, Cuts] = {}  # the same for parts with the same tiles
         for part in sorted({channel // samples for channel in chosen}):
             places = [(n, own % samples) for n, own in enumerate(chosen) if own // samples == part]
             block = planar[:, places[0][0], ..., None]
             if samples > 1:
                 block = np.empty((len(corners), size[1], size[0], samples), self.dtype)
-            holes = self._read_tiles((level, first + part), corners, block)
+            holes = self._read_tiles((level, first + part), corners, block, cuts)
             for hole in holes:
                 block[hole] = self.background[part * samples : (part + 1) * samples]
             for number, sample in places[1:] if samples == 1 else places:
@@ -279,7 +282,7 @@ class TileReader(LevelReader):
         table = self._table(*place)
         shape = len(corners), size[1], size[0], table.samples
         pixels: PixelArray = np.empty(shape, self.dtype)
-        missing = self._read_tiles(place, corners, pixels)
+        missing = self._read_tiles(place, corners, pixels, {})
         mask: MaskArray | None = None
         if missing:
             mask = np.ones(pixels.shape[:3], np.bool_)
@@ -295,12 +298,21 @@ class TileReader(LevelReader):
         return pixels, mask & visible
 
     def _read_tiles(
-        self, place: tuple[int, int], corners: IntArray, pixels: PixelArray
+        self,
+        place: tuple[int, int],
+        corners: IntArray,
+        pixels: PixelArray,
+        cuts: dict[Any, Cuts],
     ) -> list[Any]:
         """Read rectangles of one part from its tiles; return the places without a tile."""
         table = self._table(*place)
-        whole = pixels.shape[2:0:-1] == table.tile and not (corners % table.tile).any()
-        return (self._decode_whole if whole else self._decode_pieces)(place, corners, pixels)
+        size = pixels.shape[2], pixels.shape[1]
+        if size == table.tile and not (corners % table.tile).any():
+            return self._decode_whole(place, corners, pixels)
+        key = table.tile, table.across
+        if key not in cuts:
+            cuts[key] = cut_tiles(corners, size, *key)
+        return self._decode_pieces(place, cuts[key], pixels)
 
     def _decode_whole(
         self, place: tuple[int, int], corners: IntArray, pixels: PixelArray
@@ -315,20 +327,14 @@ class TileReader(LevelReader):
             if not self._decode(place, table, index, out)
         ]
 
-    def _decode_pieces(
-        self, place: tuple[int, int], corners: IntArray, pixels: PixelArray
-    ) -> list[Any]:
+    def _decode_pieces(self, place: tuple[int, int], cuts: Cuts, pixels: PixelArray) -> list[Any]:
         """Copy rectangles from the tiles that they touch; return the places without a tile."""
         table = self._tables[place]
         count, height, width, samples = pixels.shape
-        pieces = find_pieces(corners, (width, height), table.tile, table.across)
         lines = pixels.reshape(count, height, width * samples)
         missing: list[Any] = []
-        starts = np.flatnonzero(np.diff(pieces[:, 0], prepend=-1)).tolist()
-        for first, end in pairwise([*starts, len(pieces)]):
-            index = int(pieces[first, 0])
+        for index, own in cuts:
             tile = self._tile(place, table, index)
-            own = pieces[first:end, 1:].tolist()
             if tile is None:
                 missing += [
                     np.s_[number, top:bottom, left:right]

@@ -461,6 +461,7 @@ def test_an_imagej_hyperstack(tmp_path, dtype, truncate):
         (["DAPI", "DAPI", "x"], None),
         (["DAPI", " ", "x"], None),
         (["DAPI"], None),
+        (["DAPI", "CD3", "CD8", "one too many"], None),
         (None, None),
     ],
 )
@@ -471,6 +472,18 @@ def test_labels_of_imagej_are_names_where_each_has_its_own(tmp_path, labels, nam
     tifffile.imwrite(path, noise((3, 110, 150), np.uint16), imagej=True, metadata=metadata)
     with TileReader(path) as reader:
         assert reader.channels == (names or ("Channel 1", "Channel 2", "Channel 3"))
+
+
+def test_a_single_image_of_imagej_has_its_label_or_the_name_of_the_file(tmp_path):
+    """ImagePlus.getStack: the label, else the title if there is an "Info", which some tags make."""
+    path, pixels = tmp_path / "slide 1.tif", noise((110, 150), np.uint16)
+    found = []
+    for labels, software in ((["DAPI\nmore"], None), ([], "a program"), ([], False)):
+        metadata = {"axes": "YX"} | ({"Labels": labels} if labels else {})
+        tifffile.imwrite(path, pixels, imagej=True, metadata=metadata, software=software)
+        with TileReader(path) as reader:
+            found += reader.channels
+    assert found == ["DAPI", "slide 1.tif", "Channel 1"]
 
 
 def test_a_stack_without_sizes_has_slices(tmp_path):

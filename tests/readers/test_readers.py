@@ -12,7 +12,7 @@ from PIL import Image
 from qupath_bridge import registry
 from qupath_bridge.errors import MissingDependencyError, ReadError, UsageError
 from qupath_bridge.model import Box, Plane
-from qupath_bridge.readers import level_sizes, levels, open_reader
+from qupath_bridge.readers import is_slide, level_sizes, levels, open_reader
 from qupath_bridge.readers import openslide as openslide_reader
 from qupath_bridge.readers.fingerprints import file_fingerprint, slide_files
 from qupath_bridge.readers.memory import MemoryReader
@@ -113,6 +113,36 @@ def test_auto_says_when_no_reader_knows_the_format(tmp_path, only_built_in):
         assert "complete copy" in caught.value.hint
     with pytest.raises(ReadError, match="a folder, not a slide file"):
         open_reader(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.czi", b"ZISRAWFILE and more", "CZI of Zeiss"),
+        ("renamed.img", b"ZISRAWFILE and more", "CZI of Zeiss"),
+        ("a.nd2", b"\xda\xce\xbe\x0a and more", "ND2 of Nikon"),
+        ("old.ND2", b"\0\0\0\x0cjP  \r\n", "ND2 of Nikon"),
+        ("a.lif", b"\x70\0\0\0", "LIF of Leica"),
+        ("a.vsi", None, "VSI of Olympus"),
+        ("a.lsm", None, "LSM of Zeiss"),
+        ("a.ims", b"\x89HDF", "IMS of Imaris"),
+        ("a.oir", b"OLYMPUSRAWFORMAT", "OIR of Olympus"),
+        ("a.ome.zarr", "folder", "OME-Zarr"),
+    ],
+)
+def test_formats_of_bio_formats_are_refused_by_name(tmp_path, name, content, found, only_built_in):
+    """Also those that begin as a TIFF file does, with a small picture or pages of their own."""
+    path = tmp_path / name
+    if content == "folder":
+        path.mkdir()
+    elif content is None:
+        tifffile.imwrite(path, PIXELS)
+    else:
+        path.write_bytes(content)
+    assert not is_slide(path)
+    with pytest.raises(ReadError, match=f"the format {found} cannot be read") as caught:
+        open_reader(path)
+    assert "bfconvert" in caught.value.hint
 
 
 def test_damaged_tiff_directories_are_named_by_auto(tmp_path):
