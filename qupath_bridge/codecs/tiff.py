@@ -1,4 +1,4 @@
-"""TIFF with its resolution: RGB compressed without loss, channels as ImageJ and QuPath write them."""
+"""TIFF with its resolution: RGB compressed without loss, other channels as ImageJ writes them."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ class _SlideMaker:
             kept=tuple(self._sheet(one, detail, pictures, colors) for one in sheets),
             not_written=tuple(self._sheet(one, detail, pictures, colors) for one in dropped),
             pairs=_pairs(sheets, pictures),
-            described=describe_slide(facts),
+            described=describe_slide(facts, kept.display),
             metadata=summary.metadata,
             warnings=facts["warnings"],
             notes=() if opened.note is None else (opened.note,),

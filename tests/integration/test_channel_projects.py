@@ -107,7 +107,9 @@ def test_patches_are_the_pixels_of_the_file_under_the_names_of_the_project(panel
     assert (run.failures, len(rows)) == ((), 2 * 12)
     assert {(tuple(row["channels"]), row["dtype"]) for row in rows} == {(NAMES, "uint16")}
     for number, name in enumerate(("flat", "stack"), 1):
-        images = zarr.open_group(panel.folder / "out/patches" / f"{number}_{name}.npy.zarr")["images"]
+        images = zarr.open_group(panel.folder / "out/patches" / f"{number}_{name}.npy.zarr")[
+            "images"
+        ]
         own = [row for row in rows if row["slide_name"] == f"{name}.npy"]
         for image, row in zip(images[:], own, strict=True):
             np.testing.assert_array_equal(image, cut(whole(panel, name), row))
