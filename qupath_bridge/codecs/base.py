@@ -17,7 +17,7 @@ __all__ = ["RGB_PIXELS", "Contents", "Encoder", "check_contents"]
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What the patches of a slide hold.
+    """Channels, type and pixel size of the patches of a slide.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Contents:
 
     @property
     def is_rgb(self) -> bool:
-        """Whether the pixels are RGB of 8 bit."""
+        """True if the pixels are RGB of 8 bit."""
         return self.channels == RGB_CHANNELS and self.dtype == "uint8"
 
     @property

@@ -213,7 +213,7 @@ class Plan:
 
     @property
     def composite(self) -> Composite | None:
-        """What makes the pictures that are exported; None where channels are, or RGB."""
+        """The display with which pictures are exported; None if channels are, or RGB."""
         return self.display if self.config.composite else None
 
     @property
@@ -228,7 +228,7 @@ class Plan:
 
     @property
     def contents(self) -> Contents:
-        """What a patch holds."""
+        """Channels, type and pixel size of a patch."""
         channels = RGB_CHANNELS if self.view.is_rgb else self.channels
         return Contents(channels, self.dtype, self.mpp)
 

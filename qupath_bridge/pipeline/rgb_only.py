@@ -1,4 +1,4 @@
-"""What needs RGB pixels says so, by name, before any work."""
+"""Checks of what needs RGB pixels: it is refused by name, before any work."""
 
 from __future__ import annotations
 

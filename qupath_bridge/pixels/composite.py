@@ -126,7 +126,7 @@ def composite(pixels: NDArray[Any], colors: Sequence[RGB], ranges: Sequence[Rang
     Parameters
     ----------
     pixels : array, shape (..., C), of any type
-        Values that are no number are black.
+        NaN is black.
     colors : sequence of C times (red, green, blue), 0 to 255
     ranges : sequence of C times (low, high), in the unit of the pixels
         What is at most ``low`` is black, what is at least ``high`` has the whole colour. Where

@@ -18,7 +18,7 @@ _MOST = float(np.finfo(np.float32).max)
 
 
 class _Saved(NamedTuple):
-    """What is saved of one channel; None for what is not there, or cannot be used."""
+    """Settings of one channel that are saved; None for those that are not, or cannot be used."""
 
     color: RGB | None
     range: Range | None
@@ -69,7 +69,7 @@ def _listed_name(name: str, index: int) -> str:
 def _saved(text: Any) -> dict[str, _Saved]:
     """Return what is saved, by the name in QuPath's lists; nothing for what cannot be read.
 
-    QuPath, too, then goes on with its defaults.
+    QuPath, too, takes its defaults then.
     """
     try:
         found = parse_json(text) if isinstance(text, str) else []

@@ -36,8 +36,8 @@ closer than its neighbours."""
 DARKEST, BRIGHTEST = 0.01, 0.999
 """Parts of the values that are below the darkest and the brightest ones."""
 GAP = 0.5
-"""Zeros count as not scanned where the darkest other values are above this part of the background:
-nothing lies between."""
+"""Zeros count as not scanned if the darkest other values are above this part of the background:
+then no values are between."""
 NORMAL = 1.4826
 """Standard deviation of a normal distribution per median distance from its middle."""
 MOST_VALUES = 1_000_000
@@ -50,7 +50,7 @@ _NONE = "No channel has signal above its background: no tissue is found."
 
 @dataclass(frozen=True, slots=True)
 class SignalTissue:
-    """What is above the background in a channel, without specks and holes.
+    """Pixels above the background of a channel, without specks and holes.
 
     Parameters
     ----------
