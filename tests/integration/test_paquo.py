@@ -32,7 +32,12 @@ from qupath_bridge.testing.projects import Image, Region, build_project, tree_ha
 ROOT = Path(__file__).parents[2]
 PROJECTS = sorted(
     path.parent
-    for folder in ("tests/data/qupath-samples", "tests/data/qupath-truth", "example_projects")
+    for folder in (
+        "tests/data/channels",
+        "tests/data/qupath-samples",
+        "tests/data/qupath-truth",
+        "example_projects",
+    )
     for path in (ROOT / folder).rglob("*.qpproj")
 )
 
