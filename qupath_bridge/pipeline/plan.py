@@ -445,7 +445,8 @@ def make_plan(
         )
     except PlanError as error:
         raise PlanError(f"{slide.name}: {error.message}", hint=error.hint) from error
-    stain, stain_notes = plan_stain(config, reader, scale.coordinates, grid, data.stains)
+    where = tissue.mask if tissue and config.stain != "none" else None
+    stain, stain_notes = plan_stain(config, reader, scale.coordinates, grid, data.stains, where)
     if not config.allow_repair:
         _refuse_big_repairs(slide, planned.report)
     return Plan(

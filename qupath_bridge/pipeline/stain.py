@@ -115,6 +115,7 @@ def plan_stain(
     coordinates: CoordinateMap,
     grid: Grid,
     stains: Mapping[str, Any] | None,
+    tissue: MaskArray | None = None,
 ) -> tuple[StainPlan | None, tuple[str, ...]]:
     """Return the stain normalisation of a slide, None for none, and warnings.
 
@@ -125,6 +126,8 @@ def plan_stain(
         Of the slide.
     stains : mapping or None
         The stains that QuPath has for the image.
+    tissue : array, shape (h, w), bool, or None
+        Where the run has found tissue on the whole slide.
 
     Raises
     ------
@@ -144,6 +147,7 @@ def plan_stain(
         grid.box_width / config.size,
         plane=Plane(*config.plane[0]),
         stains=stains,
+        tissue=tissue,
     )
     profile = method.fit(sample)
     target, digest = None, None
