@@ -426,6 +426,7 @@ def make_plan(
         scale.coordinates,
         scale.pixel_size,
         annotations,
+        inputs.tissue,
     )
     statements = read_statements(
         inputs.corrections,

@@ -47,6 +47,8 @@ class SlideView:
         is large. The pixels must not be changed.
     annotations : tuple of PathObject
         All annotations of the slide, in QuPath pixels.
+    frozen : bytes or None
+        What :meth:`TissueMethod.read_for` returned for the slide when the run began.
     """
 
     name: str
@@ -57,6 +59,7 @@ class SlideView:
     mpp: float | None
     read: Callable[[], PixelArray]
     annotations: tuple[PathObject, ...] = ()
+    frozen: bytes | None = None
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -94,6 +97,12 @@ class TissueMethod(Protocol):
     Its factory is called with the argument of ``NAME:ARGUMENT``, or None, and raises
     :class:`~qupath_bridge.errors.UsageError` for an argument that it does not take. ``threshold``
     is an attribute of the factory, too: options are checked before a method is made.
+
+    A method may have two more functions. ``check()`` raises a
+    :class:`~qupath_bridge.errors.UsageError` if a file that it needs for all slides is not there;
+    it is called before the first slide. ``read_for(name, entry_id)`` returns the bytes of the file
+    that it needs for one slide, or raises :class:`~qupath_bridge.errors.PlanError`; a run keeps
+    them, and gives them back as ``view.frozen``.
     """
 
     threshold: float | Literal["otsu"] | None
