@@ -12,6 +12,7 @@ import zarr
 from PIL import Image as Picture
 
 import qupath_bridge as qb
+from qupath_bridge.datasets.patch_looks import read_looks
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.index import facts_of
 from qupath_bridge.pixels.composite import Composite, composite
@@ -182,6 +183,15 @@ def test_tissue_by_signal_drops_patches_without_any(tmp_path):
     assert facts["tissue"]["share"] == pytest.approx(0.4, abs=0.03)
     other = export(study, tmp_path / "other", tissue="signal:DAPI", **options)
     assert not other.table().num_rows
+
+
+@pytest.mark.parametrize("options", [{"format": "tiff"}, {"container": "h5"}])
+def test_patches_of_channels_are_compared_with_each_other(study, options, tmp_path):
+    run = export(study, tmp_path / "out", **options)
+    looks = read_looks(
+        open_output(tmp_path / "out", options.get("container", "folder")), run.table()
+    )
+    assert len(looks.hashes) == 15
 
 
 # ---- pictures
