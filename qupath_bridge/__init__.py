@@ -14,6 +14,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .api import (
+        check_leakage,
         clean,
         corrections,
         create_project,
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
         inspect,
         open_project,
         plan,
+        read_index,
         report,
         select,
         slide,
+        split,
         stain_profile,
         status,
         undo_write_back,
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     )
     from .config import ExportConfig, Option, RunOptions, Selection, Settings
     from .config.quality import QualityRules
+    from .datasets.leakage import Leak, LeakCheck
+    from .datasets.split import FoldCounts, Split
     from .errors import (
         BridgeError,
         ConfigError,
@@ -114,8 +119,11 @@ _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
-        "clean", "doctor", "create_project", "stain_profile",
+        "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
+        "check_leakage",
     ),
+    "datasets.leakage": ("Leak", "LeakCheck"),
+    "datasets.split": ("FoldCounts", "Split"),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "config.quality": ("QualityRules",),
     "pipeline.stain": ("StainPlan",),
@@ -182,6 +190,9 @@ __all__ = [  # noqa: RUF022  # by subject
     "verify",
     "report",
     "status",
+    "read_index",
+    "split",
+    "check_leakage",
     "corrections",
     "create_project",
     "write_provenance",
@@ -246,6 +257,10 @@ __all__ = [  # noqa: RUF022  # by subject
     "Verification",
     "Finding",
     "Check",
+    "Split",
+    "FoldCounts",
+    "Leak",
+    "LeakCheck",
     "Corrections",
     "SlideCorrections",
     "JudgedPatch",

@@ -465,6 +465,7 @@ def make_plan(
         view,
         scale.pixel_size,
         annotations,
+        inputs.tissue,
     )
     statements = read_statements(
         inputs.corrections,
@@ -484,7 +485,10 @@ def make_plan(
         )
     except PlanError as error:
         raise PlanError(f"{slide.name}: {error.message}", hint=error.hint) from error
-    stain, stain_notes = plan_stain(config, reader, scale.coordinates, view, grid, data.stains)
+    where = tissue.mask if tissue and config.stain != "none" else None
+    stain, stain_notes = plan_stain(
+        config, reader, scale.coordinates, view, grid, data.stains, where
+    )
     if not config.allow_repair:
         _refuse_big_repairs(slide, planned.report)
     return Plan(

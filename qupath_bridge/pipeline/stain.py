@@ -116,6 +116,7 @@ def plan_stain(
     view: ChannelView,
     grid: Grid,
     stains: Mapping[str, Any] | None,
+    tissue: MaskArray | None = None,
 ) -> tuple[StainPlan | None, tuple[str, ...]]:
     """Return the stain normalisation of a slide, None for none, and warnings.
 
@@ -126,6 +127,8 @@ def plan_stain(
         Of the slide.
     stains : mapping or None
         The stains that QuPath has for the image.
+    tissue : array, shape (h, w), bool, or None
+        Where the run has found tissue on the whole slide.
 
     Raises
     ------
@@ -143,6 +146,7 @@ def plan_stain(
         plane=Plane(*config.plane[0]),
         view=view,
         stains=stains,
+        tissue=tissue,
     )
     profile = method.fit(sample)
     target, digest = None, None

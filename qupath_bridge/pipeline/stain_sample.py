@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 
 from qupath_bridge.geometry.coordinates import CoordinateMap
-from qupath_bridge.model import FIRST_PLANE, Box, Plane
+from qupath_bridge.model import FIRST_PLANE, Box, MaskArray, Plane
 from qupath_bridge.pixels.base import StainSample
 from qupath_bridge.pixels.stain.light import white_point
 from qupath_bridge.pixels.tissue.color import stain_saturation
@@ -37,6 +37,7 @@ def read_sample(
     view: ChannelView | None = None,
     stains: Mapping[str, Any] | None = None,
     reference: bool = False,
+    tissue: MaskArray | None = None,
 ) -> StainSample:
     """Read squares of tissue all over a region, chosen at random but always the same.
 
@@ -54,17 +55,22 @@ def read_sample(
     stains : mapping or None
         The stains that QuPath has for the image.
     reference : bool
+    tissue : array, shape (h, w), bool, or None
+        Where the tissue of the region is. Without it, it is looked for by saturation on a small
+        picture.
     """
     factor = min(1.0, THUMBNAIL / max(region.w, region.h))
     size = max(1, round(region.w * factor)), max(1, round(region.h * factor))
     thumbnail, _ = read_patch(reader, coordinates, region, size, plane, view)
-    tissue = np.argwhere(split_by_otsu(stain_saturation(thumbnail))[0])
+    if tissue is None:
+        tissue = split_by_otsu(stain_saturation(thumbnail))[0]
+    candidates = np.argwhere(tissue)
     pixels = np.zeros((0, SIDE, 3), np.uint8)
-    if len(tissue):
+    if len(candidates):
         seed = xxhash.xxh3_64_intdigest(reader.fingerprint.digest.encode())
-        places = tissue[np.random.default_rng(seed).integers(len(tissue), size=COUNT)]
+        places = candidates[np.random.default_rng(seed).integers(len(candidates), size=COUNT)]
         side = min(max(round(SIDE * downsample), 1), region.w, region.h)
-        scale = np.array([region.h / size[1], region.w / size[0]])
+        scale = np.array([region.h / tissue.shape[0], region.w / tissue.shape[1]])
         corners = np.floor((places + 0.5) * scale - side / 2).astype(np.int64)
         corners = np.clip(corners, 0, [region.h - side, region.w - side])
         corners = np.unique(corners, axis=0)[:, ::-1] + np.array([region.x, region.y])

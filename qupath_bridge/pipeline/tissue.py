@@ -49,7 +49,15 @@ if TYPE_CHECKING:
 
     from qupath_bridge.outputs.base import Output
 
-__all__ = ["TISSUE_CLASS", "SlideTissue", "find_slide_tissue", "outline_file", "tissue_problems"]
+__all__ = [
+    "TISSUE_CLASS",
+    "SlideTissue",
+    "check_tissue",
+    "find_slide_tissue",
+    "outline_file",
+    "read_tissue_file",
+    "tissue_problems",
+]
 
 UNKNOWN_SIDE = 2048
 """Pixels of the longer side of the map of a slide without pixel size."""
@@ -133,6 +141,33 @@ class SlideTissue:
         }
 
 
+def check_tissue(config: ExportConfig) -> None:
+    """Refuse a tissue method that lacks what it needs for all slides, before the first one.
+
+    Raises
+    ------
+    MissingDependencyError, UsageError
+    """
+    if config.tissue != "none":
+        check = getattr(registry.create("tissue", config.tissue), "check", None)
+        if check is not None:
+            check()
+
+
+def read_tissue_file(config: ExportConfig, name: str, entry_id: str) -> bytes | None:
+    """Return the file that the tissue method needs for a slide, by its name in the project.
+
+    None if it needs none, or if it is not there: then the slide's own task says so.
+    """
+    if config.tissue == "none":
+        return None
+    read = getattr(registry.create("tissue", config.tissue), "read_for", None)
+    try:
+        return None if read is None else bytes(read(name, entry_id))
+    except PlanError:
+        return None
+
+
 def find_slide_tissue(
     slide: Slide,
     slide_id: str,
@@ -142,8 +177,11 @@ def find_slide_tissue(
     channels: ChannelView,
     pixel_size: PixelSize | None,
     annotations: Sequence[PathObject],
+    frozen: bytes | None = None,
 ) -> tuple[SlideTissue | None, TissueTest | None]:
     """Return the tissue that the options ask for, and the test of boxes; None without.
+
+    ``frozen`` is what the run has kept of :func:`read_tissue_file`.
 
     Raises
     ------
@@ -171,6 +209,7 @@ def find_slide_tissue(
         annotations=tuple(annotations),
         channels=channels.all_names,
         is_rgb=channels.whole.is_rgb,
+        frozen=frozen,
     )
     method = registry.create("tissue", config.tissue)
     found = find_tissue(method, view, _threshold(config.tissue_threshold))

@@ -52,6 +52,8 @@ class SlideView:
         Names of all channels of the image as QuPath shows it.
     is_rgb : bool
         Whether the image is RGB of 8 bit.
+    frozen : bytes or None
+        What :meth:`TissueMethod.read_for` returned for the slide when the run began.
     """
 
     name: str
@@ -64,6 +66,7 @@ class SlideView:
     annotations: tuple[PathObject, ...] = ()
     channels: tuple[str, ...] = RGB_CHANNELS
     is_rgb: bool = True
+    frozen: bytes | None = None
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -121,6 +124,12 @@ class TissueMethod(Protocol):
     Its factory is called with the argument of ``NAME:ARGUMENT``, or None, and raises
     :class:`~qupath_bridge.errors.UsageError` for an argument that it does not take. ``threshold``
     is an attribute of the factory, too: options are checked before a method is made.
+
+    A method may have two more functions. ``check()`` raises a
+    :class:`~qupath_bridge.errors.UsageError` if a file that it needs for all slides is not there;
+    it is called before the first slide. ``read_for(name, entry_id)`` returns the bytes of the file
+    that it needs for one slide, or raises :class:`~qupath_bridge.errors.PlanError`; a run keeps
+    them, and gives them back as ``view.frozen``.
     """
 
     threshold: float | Literal["otsu"] | None

@@ -101,6 +101,29 @@ def test_facts_say_what_was_done(study, tmp_path):
     assert (facts[0]["reference_digest"], facts[2]["profile"]) == (None, None)
 
 
+def test_colours_are_learned_where_the_run_finds_tissue(tmp_path):
+    """Green ink is on the right of the slide, and what is drawn as tissue on the left."""
+    pixels = tissue(1)
+    pixels[100:, 384:] = np.random.default_rng(1).integers(
+        (20, 140, 60), (50, 170, 90), (348, 256, 3)
+    )
+    slide = write_slide(tmp_path / "slide.tiff", pixels, mpp=0.5, tile=64)
+    regions = [
+        Region("Tissue", "POLYGON ((0 0, 320 0, 320 448, 0 448, 0 0))"),
+        Region("Tumor", "POLYGON ((0 0, 640 0, 640 448, 0 448, 0 0))"),
+    ]
+    project = build_project(tmp_path / "project", [Image(slide, regions, pixel_size=0.5)])
+    angles = {}
+    for name in ("qupath:Tissue", "none"):
+        with qb.open_project(project) as opened:
+            (plan,) = qb.plan(opened, CONFIG.replace(tissue=name))
+        vectors = np.array(plan.stain.profile["vectors"])
+        cosines = (vectors * STAINS).sum(1) / np.linalg.norm(STAINS, axis=1)
+        angles[name] = np.degrees(np.arccos(cosines.clip(-1, 1))).max()
+    assert angles["qupath:Tissue"] < 3
+    assert angles["none"] > 6, angles
+
+
 def test_bytes_are_the_same_again(study, tmp_path):
     """With two workers, in processes, after an interruption; also with augmentation."""
     config = CONFIG.replace(stain_augment=0.1)
