@@ -286,7 +286,7 @@ def test_white_point_is_the_colour_of_glass_with_a_cast(white):
     thumbnail[:2] = np.random.default_rng(1).normal(white, 1, (2, 100, 3)).round()
     assert np.abs(white_point(thumbnail) - white).max() <= 1
     thumbnail[0, 40:], thumbnail[1] = (200, 120, 170), (200, 120, 170)
-    assert white_point(thumbnail).min() >= 235  # a few pixels alike are no glass
+    assert white_point(thumbnail).min() >= 235  # too few pixels for glass
 
 
 def test_qupath_vectors_are_used_as_they_are(tissue):
