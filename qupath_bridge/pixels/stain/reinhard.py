@@ -119,7 +119,9 @@ class ReinhardStain:
         """Return normalised patches, and which of them were kept as they are."""
         clear = np.float32(np.log(np.array(profile["white"], np.float64) + 1).sum())
         response = np.ones((4, STRIP), np.float32)
-        changes = [_change_of(profile, target, draw) for draw in ([None] if draws is None else draws)]
+        changes = [
+            _change_of(profile, target, draw) for draw in ([None] if draws is None else draws)
+        ]
 
         def recolour(number: int, levels: NDArray[np.uint8], light: Planes, out: Planes) -> Planes:
             here = response[:, : light.shape[1]]

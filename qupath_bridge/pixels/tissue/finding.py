@@ -119,7 +119,7 @@ def split_by_otsu(values: NDArray[np.floating[Any]]) -> tuple[MaskArray, float, 
 
 
 def lacks_glass(values: NDArray[np.floating[Any]]) -> bool:
-    """Return whether even the lower class of :func:`split_by_otsu` has a colour, as glass has not."""
+    """Return whether even the lower class of :func:`split_by_otsu` has a colour."""
     return split_by_otsu(values)[2] == _NO_GLASS
 
 
