@@ -380,3 +380,17 @@ def test_a_slide_that_is_all_tissue_has_no_glass_whatever_its_cast(name, method)
     found = find(cast(pixels, *CASTS[name]), method)
     assert "No glass is found" in found.note
     assert found.mask.mean() > 0.99
+
+
+def test_much_tissue_with_a_little_neutral_glass_is_no_cast():
+    pixels = np.full((60, 60, 3), (200, 150, 180), np.uint8)
+    pixels[:, 25:] = (200, 100, 160)
+    pixels[:3] = (232, 228, 230)
+    found = find(pixels, SaturationTissue())
+    assert "No glass is found" in found.note
+    assert "cast" not in found.note
+    assert not found.mask[:3].any()
+    assert found.mask[3:].all()
+    yellow = find(cast(pixels, *CASTS["yellow"]), SaturationTissue())
+    assert "colour cast" in yellow.note
+    assert np.array_equal(yellow.mask, found.mask)

@@ -35,6 +35,10 @@ LEAST_PIECE = 10_000.0
 """µm². Smaller pieces are not tissue: dust, loose cells. A square of 100 µm."""
 
 
+CAST = 0.05
+"""Saturation of glass from which on it has a colour cast."""
+
+
 @dataclass(frozen=True, slots=True)
 class SaturationTissue:
     """The saturation as the probability of tissue, pixel by pixel. Takes no argument."""
@@ -66,7 +70,8 @@ class OtsuTissue:
         mpp = view.mpp or STATED
         values, cast = slide_saturation(view.read())
         mask, _, note = split_by_otsu(smooth(values, round(SMOOTHING / mpp)))
-        return TissueMap(clean_pieces(mask, mpp), note=cast or note)
+        notes = " ".join(filter(None, (cast, note))) or None
+        return TissueMap(clean_pieces(mask, mpp), note=notes)
 
 
 def slide_saturation(pixels: PixelArray) -> tuple[NDArray[np.float32], str | None]:
@@ -84,7 +89,8 @@ def slide_saturation(pixels: PixelArray) -> tuple[NDArray[np.float32], str | Non
     note : str or None
     """
     values = stain_saturation(pixels)
-    if not lacks_glass(values) or (glass := glass_colour(pixels)) is None:
+    glass = glass_colour(pixels) if lacks_glass(values) else None
+    if glass is None or 1 - glass.min() / glass.max() < CAST:
         return values, None
     shown = ", ".join(f"{level:.0f}" for level in glass)
     note = f"The glass of the slide has a colour cast ({shown}), which is taken away."
