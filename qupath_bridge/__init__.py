@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from .patches.regions import PlanReport, Repair
     from .patches.table import PatchTable, Ragged
     from .pipeline.cancel import Cancel, CancelToken
+    from .pipeline.channels import ChannelView
     from .pipeline.doctor import Check
     from .pipeline.estimate import Estimate
     from .pipeline.inputs import SlideInputs
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from .pipeline.task import SlideResult, SlideTask, process_slide
     from .pipeline.tissue import SlideTissue
     from .pipeline.verify import Finding, Verification
+    from .pixels.steps import PixelStep, PixelSteps
     from .qupath import geojson
     from .readers import open_reader
     from .readers.base import Fingerprint, Level, Reader
@@ -145,6 +147,8 @@ _HOMES = {
     "pipeline.progress": ("Progress",),
     "pipeline.pseudonyms": ("Names",),
     "pipeline.cancel": ("Cancel", "CancelToken"),
+    "pipeline.channels": ("ChannelView",),
+    "pixels.steps": ("PixelStep", "PixelSteps"),
     "pipeline.estimate": ("Estimate",),
     "pipeline.inputs": ("SlideInputs",),
     "pipeline.inspection": ("Inspection",),
@@ -245,6 +249,9 @@ __all__ = [  # noqa: RUF022  # by subject
     "Progress",
     "Cancel",
     "CancelToken",
+    "ChannelView",
+    "PixelStep",
+    "PixelSteps",
     "Estimate",
     "Inspection",
     "Verification",

@@ -33,7 +33,7 @@ MOST_PATCHES = 100_000
 """Patches whose pixels are compared if nothing else is asked for."""
 _COLUMNS = (
     "patch_id", "slide_digest", "x_slide", "y_slide", "w_slide", "h_slide", "z", "t", "width",
-    "height", "path", "offset", "length", "digest",
+    "height", "mpp", "channels", "dtype", "path", "offset", "length", "digest",
 )  # fmt: skip
 
 

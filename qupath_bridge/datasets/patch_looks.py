@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from qupath_bridge.codecs import decode
+from qupath_bridge.codecs import Contents, decode
 from qupath_bridge.errors import BridgeError, OutputError
 from qupath_bridge.outputs.base import Location, Output
 from qupath_bridge.pipeline.parallel import available_cores, ordered_map
@@ -17,6 +17,9 @@ from .similar_patches import Look, Looks, look_of
 
 __all__ = ["read_looks"]
 
+COLUMNS = (
+    "patch_id", "path", "offset", "length", "width", "height", "mpp", "channels", "dtype",
+)  # fmt: skip
 _BATCH = 512
 """Patches that are read between two calls of ``on_progress``."""
 
@@ -31,7 +34,7 @@ def read_looks(
     OutputError
         If the bytes of a patch cannot be read.
     """
-    wanted = rows.select(["patch_id", "path", "offset", "length", "width", "height"])
+    wanted = rows.select(COLUMNS)
     each = (row for batch in wanted.to_batches(_BATCH) for row in batch.to_pylist())
     found = []
     looks = ordered_map(
@@ -48,7 +51,8 @@ def _look_of_row(output: Output, row: dict[str, Any]) -> Look:
     try:
         data = output.read(Location(row["path"], row["offset"], row["length"]))
         size = (row["width"], row["height"])
-        return look_of(decode(data, size, raw=output.accepts == "array"))
+        raw = output.accepts == "array"
+        return look_of(decode(data, size, Contents.of_row(row), raw=raw))
     except BridgeError as error:
         raise OutputError(
             f"The patch {row['patch_id']} cannot be read: {error.message}",
