@@ -15,6 +15,7 @@ from qupath_bridge.cli import main
 from qupath_bridge.errors import MissingDependencyError, OutputError, UsageError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.stores.memory import MemoryStore
+from tests.conftest import write_slides
 from tests.support import indexes
 from tests.support.indexes import FakeSlide, Patch
 
@@ -382,6 +383,21 @@ def test_an_update_with_new_pixels_makes_a_split_stale_and_one_without_change_do
     qb.split(run, extend=True)
     assert qb.check_leakage(run, pixels=0).ok
     assert qb.verify(run).ok
+
+
+def test_a_run_with_pseudonyms_is_split_by_what_it_lets_out(tmp_path):
+    write_slides(tmp_path / "slides", "ABC")
+    table = tmp_path / "t.csv"
+    lines = [f"slides/{name}.tiff,P{n},x" for n, name in enumerate("ABC")]
+    table.write_text("\n".join(["path,patient,secret", *lines]))
+    run = qb.export(
+        table, tmp_path / "out", qb.ExportConfig(size=128), pseudonymise=tmp_path / "key.json",
+        metadata_keep=["patient"], workers=1,
+    )  # fmt: skip
+    split = qb.split(run, folds=3, by="patient")
+    assert sorted(split.groups.values()) == ["P0", "P1", "P2"]
+    with pytest.raises(UsageError, match=r"there is 'patient'.*metadata_keep"):
+        qb.split(run, folds=3, by="secret", name="x")
 
 
 # --- tables --------------------------------------------------------------------------------------
