@@ -275,7 +275,7 @@ def _assign(units: Sequence[Unit], weights: Weights, recipe: Recipe) -> tuple[li
         return plain_folds(names, weights, shares, test=test, seed=recipe.seed), "scikit-learn"
     scaled = relative(weights)
     order = placing_order(names, scaled, recipe.seed)
-    best = best_folds(scaled, shares, order, test=test)
+    best = best_folds(weights, shares, order, test=test)
     return (fill(scaled, shares, order), "balanced") if best is None else (best, "exact")
 
 
