@@ -18,6 +18,7 @@ MOST_SIDE = 20_000
 SPEED, MEMORY = 0.8, 500
 SIDE_OF_SAMPLE = 10  # patches along a side of what is read
 SIDE_OF_EXPORT = 10
+PATCH = 300  # not the size of a tile: then decoded tiles are kept for neighbours
 FEW = (3, 17, 30)
 SHIFT = (100, 77)
 
@@ -72,16 +73,20 @@ def memory(bench, slide, side):
     """Measure the most memory of one export with two workers, all processes together."""
     folder = slide.parent / f"project-{side}"
     project = folder / "project.qpproj"
-    length = min(SIDE_OF_EXPORT * TILE, side)
+    length = min(SIDE_OF_EXPORT * PATCH, side)
     if not project.exists():
         region = Region("Tumor", shapely.box(0, 0, length, length))
-        build_project(folder, [Image(slide, [region], pixel_size=MPP)])
+        names = [(f"Marker {number}", (0, 255, 0)) for number in range(1, CHANNELS + 1)]
+        image = Image(
+            slide, [region], pixel_size=MPP, channels=names, pixel_type="UINT16", provider=None
+        )
+        build_project(folder, [image])
     taken = bench.run_export(
-        project, "--size", str(TILE), "--format", "npy", "--workers", "2", memory=True,
+        project, "--size", str(PATCH), "--format", "npy", "--workers", "2", memory=True,
         place=bench.disk,
     )  # fmt: skip
-    count = (length // TILE) ** 2
-    note = f"{count} patches of {TILE} px, 2 workers, {taken.seconds:.0f} s"
+    count = (length // PATCH) ** 2
+    note = f"{count} patches of {PATCH} px, 2 workers, {taken.seconds:.0f} s"
     name = f"memory of {CHANNELS} channels at {side:,} px"
     return Finding(name, taken.mib, " MiB", MEMORY, True, note=note)
 
