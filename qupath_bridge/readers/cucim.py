@@ -138,7 +138,7 @@ class CucimReader(TileReader):
             if self._cache.get((*place, index)) is not None or table.counts[0, index] == 0:
                 continue
             try:
-                data = self._read_data(table, 0, index)
+                data = self._data.read(table, 0, index)
             except ValueError:
                 continue  # it is read again alone, and named
             if is_whole_jpeg(data, table.tile):
@@ -195,7 +195,7 @@ class CucimReader(TileReader):
                 expected = np.empty((table.tile[1], table.tile[0], 3), np.uint8)
                 found = np.empty_like(expected)
                 try:
-                    data = self._read_data(table, 0, index)
+                    data = self._data.read(table, 0, index)
                     table.decode(data, index, expected)
                 except Exception:  # noqa: BLE001, S112  # it is named where it is read
                     continue

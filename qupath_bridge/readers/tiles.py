@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +20,9 @@ from .levels import LevelReader
 from .other_formats import other_format
 from .tiff_layout import has_tiff_header, open_tiff, read_layout, vendor_of
 from .tile_cache import TileCache, shared_cache
-from .tile_decoders import MAX_GROWTH, is_whole_jpeg, means_markers, whole_jpeg
-from .tile_table import NOT_LISTED, Cuts, TileTable, cut_tiles, read_table
+from .tile_data import TileData
+from .tile_decoders import is_whole_jpeg, means_markers, whole_jpeg
+from .tile_table import Cuts, TileTable, cut_tiles, read_table
 
 __all__ = ["TileReader"]
 
@@ -32,9 +31,6 @@ CACHE_BYTES = 32 << 20
 
 MOST_CACHES = 4
 """Of a file with more bytes per pixel as many times more tiles are kept, up to this."""
-
-SPARE_BYTES = 1 << 20
-"""The data of a tile is longer than its pixels at most by this and :data:`MAX_GROWTH`."""
 
 _HINT = (
     "The file is damaged there, or not copied completely. Copy it again, or read on with "
@@ -82,8 +78,7 @@ class TileReader(LevelReader):
         self._file = open_tiff(self._path)
         try:
             layout = self._layout = read_layout(self._file, str(path))
-            self._handle = self._file.filehandle
-            self._length = int(self._handle.size)
+            self._data = TileData(self._path, self._file.filehandle)
             self._cache = self._find_cache("tiles")
             super().__init__(
                 str(path),
@@ -169,7 +164,7 @@ class TileReader(LevelReader):
         if table.counts[0, tile] == 0:
             return None
         try:
-            data = self._read_data(table, 0, tile)
+            data = self._data.read(table, 0, tile)
         except ValueError:
             return None  # `read` says what is wrong
         if not is_whole_jpeg(data, table.tile):
@@ -201,11 +196,11 @@ class TileReader(LevelReader):
 
     def _find_cache(self, decoder: str) -> TileCache:
         """Return the cache of this file for tiles that a decoder made."""
-        state = os.fstat(self._handle.fileno())
-        identity = decoder, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
         layout = self._layout
         times = len(layout.channels) * layout.dtype.itemsize // 3
-        return shared_cache(identity, CACHE_BYTES * min(max(times, 1), MOST_CACHES))
+        return shared_cache(
+            (decoder, *self._data.identity), CACHE_BYTES * min(max(times, 1), MOST_CACHES)
+        )
 
     def _plane_number(self, plane: Plane) -> int:
         """Return the number of the first part of a plane in each level."""
@@ -370,7 +365,7 @@ class TileReader(LevelReader):
             return False
         try:
             for sample in range(len(counts)):
-                data = self._read_data(table, sample, index)
+                data = self._data.read(table, sample, index)
                 part = out if len(counts) == 1 else out[..., sample : sample + 1]
                 with step("decode"):
                     table.decode(data, sample * length + index, part)
@@ -380,28 +375,6 @@ class TileReader(LevelReader):
             self._note_bad(place, table, index, error)
             return False
         return True
-
-    def _read_data(self, table: TileTable, sample: int, index: int) -> bytes:
-        """Read the data of a tile; ValueError if the directory says what cannot be."""
-        offset, count = int(table.offsets[sample, index]), int(table.counts[sample, index])
-        if offset == NOT_LISTED:
-            raise ValueError("the file's directory does not list it")
-        if offset + count > self._length:
-            missing = offset + count - self._length
-            raise ValueError(f"the file ends {missing} bytes too early")
-        size = table.tile[0] * table.tile[1] * table.samples * table.dtype.itemsize
-        if count > size * MAX_GROWTH + SPARE_BYTES:
-            raise ValueError(f"the file's directory says that it has {count} bytes")
-        try:
-            with step("read"):
-                data = _read_at(self._handle, count, offset)
-        except OSError as error:
-            raise ReadError(
-                f"{self._path}: {error.strerror or error}.", hint="Is the drive still connected?"
-            ) from error
-        if len(data) < count:
-            raise ValueError(f"the file ends {count - len(data)} bytes too early")
-        return data
 
     def _note_bad(
         self, place: tuple[int, int], table: TileTable, index: int, error: Exception
@@ -451,11 +424,3 @@ def _reopen(
     reader = kind(path)
     reader.on_bad_tile = on_bad_tile
     return reader
-
-
-def _read_at(handle: Any, count: int, offset: int) -> bytes:
-    """Read bytes at a place of an open file; fewer where the file ends."""
-    if sys.platform == "win32":
-        handle.seek(offset)
-        return bytes(handle.read(count))
-    return os.pread(handle.fileno(), count, offset)

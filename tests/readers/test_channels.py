@@ -9,7 +9,7 @@ import tifffile
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import FIRST_PLANE, Box, Plane
-from qupath_bridge.readers import open_reader, tile_table, tiles
+from qupath_bridge.readers import open_reader, tile_data, tile_table, tiles
 from qupath_bridge.readers.base import BadTile
 from qupath_bridge.readers.channels import PIXEL_TYPES
 from qupath_bridge.readers.tiles import TileReader
@@ -648,13 +648,13 @@ def test_long_plain_strips_are_read_in_groups_of_rows(tmp_path, monkeypatch, row
         path, pixels if planar else last(pixels), photometric="minisblack", metadata=None,
         planarconfig="separate" if planar else "contig", rowsperstrip=rows, byteorder=">",
     )  # fmt: skip
-    lengths, inner = [], tiles._read_at
+    lengths, inner = [], tile_data.read_at
 
     def read_at(handle, count, start):
         lengths.append(count)
         return inner(handle, count, start)
 
-    monkeypatch.setattr(tiles, "_read_at", read_at)
+    monkeypatch.setattr(tile_data, "read_at", read_at)
     np.testing.assert_array_equal(whole(path), last(pixels))
     assert max(lengths) <= tile_table.STRIP_BYTES
     lengths.clear()
@@ -669,7 +669,7 @@ def test_long_plain_strips_are_read_in_groups_of_rows(tmp_path, monkeypatch, row
 
 def test_only_channels_that_are_asked_for_are_decoded(tmp_path, monkeypatch):
     path = write_ome(tmp_path / "a.ome.tif", noise((9, 128, 128), np.uint16), "CYX")
-    offsets, inner = [], tiles._read_at
+    offsets, inner = [], tile_data.read_at
     with tifffile.TiffFile(path) as file:
         own = {number: set(page.dataoffsets) for number, page in enumerate(file.pages)}
 
@@ -677,7 +677,7 @@ def test_only_channels_that_are_asked_for_are_decoded(tmp_path, monkeypatch):
         offsets.append(start)
         return inner(handle, count, start)
 
-    monkeypatch.setattr(tiles, "_read_at", read_at)
+    monkeypatch.setattr(tile_data, "read_at", read_at)
     with TileReader(path) as reader:
         reader.read_many(np.array([[0, 0, 64, 64], [30, 30, 64, 64]]), (64, 64), channels=(7, 2, 7))
     assert offsets and set(offsets) <= own[7] | own[2]
