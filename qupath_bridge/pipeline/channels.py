@@ -74,6 +74,12 @@ class ChannelView(OneLine):
         return self.color and self.indices == (0, 1, 2)
 
     @property
+    def is_stored(self) -> bool:
+        """True if the exported pixels of a plane are all that the file has there, as it has it."""
+        whole = self.indices == tuple(range(len(self.file_names)))
+        return whole and not self.steps and self.projection is None
+
+    @property
     def whole(self) -> ChannelView:
         """The view of all channels of the slide."""
         return self.select(range(len(self.all_names)))

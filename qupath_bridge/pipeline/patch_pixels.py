@@ -105,6 +105,7 @@ class PatchPixels:
             and not self._measures
             and stain is None
             and view.is_rgb
+            and view.is_stored
         )
 
     def read(self, reader: Reader, boxes: BoxArray, plane: Plane = FIRST_PLANE) -> PixelBatch:

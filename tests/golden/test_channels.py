@@ -55,7 +55,7 @@ def opened(project):
 def test_every_image_of_the_projects_has_truth(project):
     version, slides = project
     assert [slide.name for slide in slides] == list(facts(version))
-    assert len(slides) == 50
+    assert len(slides) == 51
     assert all(slide.path.parent == FOLDER / "images" for slide in slides)
 
 

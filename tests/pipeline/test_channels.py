@@ -13,6 +13,7 @@ from qupath_bridge.errors import CoordinateError, PlanError, SlideError
 from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.model import FIRST_PLANE, Box, Plane, ServerBuilder
 from qupath_bridge.pipeline.channels import ChannelView, file_view, slide_view
+from qupath_bridge.pipeline.patch_pixels import PatchPixels
 from qupath_bridge.pipeline.pixels import read_patch, read_patches, read_thumbnail
 from qupath_bridge.readers.memory import MemoryReader
 from qupath_bridge.sources.memory import memory_slide
@@ -291,6 +292,45 @@ def test_a_small_picture_has_the_channels_and_the_plane_that_are_asked_for():
     found, scale = read_thumbnail(own, mapping(URI), 20, Plane(1), shown)
     np.testing.assert_array_equal(found, stack[0, 1][..., 1:2])
     assert scale == (1, 1)
+
+
+class Passing(MemoryReader):
+    """Has JPEG tiles that can be passed through."""
+
+    def read_encoded(self, box, size, plane):
+        return b"tile of one slice"
+
+
+@pytest.mark.parametrize(
+    ("builder", "options", "passed"),
+    [
+        (URI, {}, True),
+        (URI, {"projection": "max"}, False),
+        (URI, {"channels": ("Blue", "Green", "Red")}, False),
+        (
+            {
+                "builderType": "typeConvert",
+                "pixelType": "UINT8",
+                "builder": {
+                    "builderType": "color",
+                    "transforms": [{"combineType": "MAXIMUM"}] * 3,
+                    "builder": URI,
+                },
+            },
+            {},
+            False,
+        ),
+    ],
+)
+def test_a_file_tile_is_a_patch_only_where_nothing_is_done_to_its_pixels(builder, options, passed):
+    own = Passing(array(3, "uint8", planes=(1, 2)))
+    names = () if builder == URI else ("Red", "Green", "Blue")
+    asked = {"size": 4, "format": "jpeg", "passthrough": "auto", **options}
+    chosen = ExportConfig(**asked)
+    shown = slide_view(slide(names, "UINT8", True, builder), chosen, own)
+    producer = PatchPixels(mapping(builder), shown, chosen, None, own)
+    (patch,) = producer.read(own, np.array([[0, 0, 4, 4]])).patches
+    assert isinstance(patch, bytes) is passed
 
 
 def test_a_view_is_a_value():

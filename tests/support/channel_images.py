@@ -197,6 +197,10 @@ IMAGES = (
         {"axes": "CTZYX", "predictor": 2, "tile": (32, 32)},
     ),
     Image(
+        "u16-c2-z3-t2.ome.tif", words_of(counts(2, (3, 2), (72, 60))), write_ome, MARKERS[:2],
+        {"axes": "ZCTYX", "tile": (32, 32)},
+    ),
+    Image(
         "f32-c3.ome.tif", floats_of(counts(3, size=WIDE)), write_ome, MARKERS[:3],
         {"levels": 2},
     ),
