@@ -36,6 +36,7 @@ from qupath_bridge.pipeline.slide_labels import (
     label_names,
 )
 from qupath_bridge.pipeline.survey import Survey, survey, survey_plans
+from qupath_bridge.pipeline.tissue import check_tissue
 from qupath_bridge.roundtrip import provenance as _provenance
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
@@ -152,6 +153,7 @@ def _export_source(
             )
         return _export_plans(plans, out, options, on_progress, cancel, command)
     settings = Settings(selection or Selection(), config or ExportConfig(), options)
+    check_tissue(settings.config)
     with open_source(source, options) as (projects, given):  # type: ignore[arg-type]
         known = slides_of(given)
         table = joined_table(options, known)

@@ -20,6 +20,7 @@ from qupath_bridge.pipeline.plan import Plan, Plans, plan_slide, plan_slides
 from qupath_bridge.pipeline.select import select_slides
 from qupath_bridge.pipeline.slide_labels import check_label_key
 from qupath_bridge.pipeline.survey import name_slides, survey_plans
+from qupath_bridge.pipeline.tissue import check_tissue
 from qupath_bridge.sources.base import Project
 from qupath_bridge.sources.joining import JoinedTable
 
@@ -121,6 +122,7 @@ def plan(
     """
     config, options = config or ExportConfig(), options or RunOptions()
     refuse_unused("plan", options, *OPENING, *INPUTS, "reader")
+    check_tissue(config)
     if isinstance(source, Slide):
         refuse_opening(options)
         own = read_inputs((source,), options).get(slide_key(source), NO_INPUTS)

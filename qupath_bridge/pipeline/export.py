@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from qupath_bridge.config import RunOptions, Settings
+from qupath_bridge.config import ExportConfig, RunOptions, Settings
 from qupath_bridge.errors import InterruptedRunError, OutputError, UsageError
 from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.outputs import index
@@ -37,6 +37,7 @@ from .inputs import (
     inputs_by_slide,
     read_inputs,
     slide_key,
+    without_masks,
 )
 from .opened import lend_slides, source_of
 from .output_check import check_output
@@ -48,6 +49,7 @@ from .run import Run
 from .runner import Runner
 from .survey import SlideFacts, Survey, name_slides
 from .task import SlideResult, SlideTask
+from .tissue import read_tissue_file
 
 if TYPE_CHECKING:
     from qupath_bridge.model import Slide
@@ -119,7 +121,7 @@ def run_export(
     with output.lock(record["run_id"], break_lock=settings.options.break_lock):
         # Somebody else may have written since the first look.
         record = check_output(output, settings.options, record)
-        record = _freeze_inputs(survey, output, record)
+        record = _freeze_inputs(survey, output, record, settings.config)
         output.put(records.RUN_FILE, records.dump_json(record), durable=True)
         output.sweep(keep=output.slides())
         watched = _Watch(survey, progress)
@@ -153,17 +155,24 @@ def run_export(
     )
 
 
-def _freeze_inputs(survey: Survey, output: Output, record: dict[str, Any]) -> dict[str, Any]:
+def _freeze_inputs(
+    survey: Survey, output: Output, record: dict[str, Any], config: ExportConfig
+) -> dict[str, Any]:
     """Write the inputs of all slides into the output, and return the record that lists them."""
     before = inputs_by_slide(record["inputs"] or {})
     if not output.has(records.RUN_FILE):
         # What is killed from here on can be resumed: a record without inputs reads them anew.
         output.put(records.RUN_FILE, records.dump_json(record), durable=True)
-    listed = {}
+    listed: dict[str, str] = {}
     for facts in survey.slides:
-        files = files_of(facts.slide_id, facts.slide.entry_id, facts.inputs)
+        known = before.get(facts.slide_id)
+        inputs = facts.inputs
+        if known is None:
+            mask = read_tissue_file(config, facts.slide.name, facts.slide.entry_id)
+            inputs = dataclasses.replace(inputs, tissue=mask)
+        files = files_of(facts.slide_id, facts.slide.entry_id, inputs)
         digests = {name: digest_of(content) for name, content in files.items()}
-        if before.get(facts.slide_id, digests) != digests:
+        if known is not None and without_masks(known) != digests:
             raise OutputError(
                 f"The inputs of {facts.slide.name} are not those with which the run in "
                 f"{output.describe()} began.",
@@ -172,7 +181,7 @@ def _freeze_inputs(survey: Survey, output: Output, record: dict[str, Any]) -> di
         for name, content in files.items():
             if input_problem(output, name, digests[name]):
                 output.put(name, content, durable=True)
-        listed.update(digests)
+        listed |= {**(known or {}), **digests}
     return {**record, "inputs": listed}
 
 

@@ -46,15 +46,17 @@ __all__ = [
     "load_inputs",
     "read_inputs",
     "slide_key",
+    "without_masks",
 ]
 
 JOINING = ("metadata", "metadata_key")
 """Options that add values to slides (:func:`joined_table`)."""
 
 CORRECTIONS, SHOWN_LABELS, ANNOTATIONS = "corrections", "shown-labels", "annotations"
-METADATA = "metadata"
+METADATA, TISSUE = "metadata", "tissue"
 _ENDINGS = {
     CORRECTIONS: "jsonl", SHOWN_LABELS: "json", ANNOTATIONS: "geojson", METADATA: "json",
+    TISSUE: "mask",
 }  # fmt: skip
 _NAME = re.compile(INPUT_NAME)
 
@@ -64,7 +66,7 @@ AUTO, NONE = "auto", "none"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SlideInputs(OneLine):
-    """Corrections, live annotations and joined metadata of a slide, from which it is planned.
+    """Corrections, live annotations, metadata and mask of a slide, from which it is planned.
 
     Attributes
     ----------
@@ -77,12 +79,16 @@ class SlideInputs(OneLine):
         GeoJSON text of the annotations that a QuPath window showed; None for the saved ones.
     metadata : mapping of str to str
         What a table says about the slide, beside its own metadata.
+    tissue : bytes or None
+        The file that the tissue method needs for the slide, as it was when the run began; None
+        where a plan reads it itself.
     """
 
     corrections: tuple[Correction, ...] = ()
     shown_labels: Mapping[str, tuple[str, ...]] = FrozenDict()
     live: bytes | None = field(default=None, repr=False)
     metadata: Mapping[str, str] = FrozenDict()
+    tissue: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metadata", FrozenDict(self.metadata))
@@ -300,6 +306,8 @@ def files_of(slide_id: str, entry_id: str, inputs: SlideInputs) -> dict[str, byt
         contents[ANNOTATIONS] = inputs.live
     if inputs.metadata:
         contents[METADATA] = records.dump_json(dict(sorted(inputs.metadata.items())))
+    if inputs.tissue is not None:
+        contents[TISSUE] = inputs.tissue
     return {
         f"inputs/{kind}/{slide_id}-{_hex(content)[:16]}.{_ENDINGS[kind]}": content
         for kind, content in contents.items()
@@ -354,6 +362,7 @@ def load_inputs(output: Output, listed: Mapping[str, str]) -> SlideInputs:
         parse_json(contents.get(SHOWN_LABELS, b"{}")),
         contents.get(ANNOTATIONS),
         parse_json(contents.get(METADATA, b"{}")),
+        contents.get(TISSUE),
     )
 
 
@@ -374,6 +383,8 @@ def _look_at(output: Output, name: str, digest: str) -> tuple[bytes, str | None]
 def frozen_inputs(output: Output) -> dict[str, SlideInputs] | None:
     """Return the inputs of the run in an output by slide id; None if it has not frozen any yet.
 
+    Without masks, which are large: a run that is resumed leaves them where they are.
+
     Raises
     ------
     OutputError
@@ -386,4 +397,12 @@ def frozen_inputs(output: Output) -> dict[str, SlideInputs] | None:
         return None
     listed = inputs_by_slide(record["inputs"])
     slides = [slide["slide_id"] for slide in record["slides"] if slide["slide_id"]]
-    return {slide_id: load_inputs(output, listed.get(slide_id, {})) for slide_id in slides}
+    return {
+        slide_id: load_inputs(output, without_masks(listed.get(slide_id, {})))
+        for slide_id in slides
+    }
+
+
+def without_masks(listed: Mapping[str, str]) -> dict[str, str]:
+    """Return names and digests of the frozen inputs of a slide, without masks."""
+    return {k: digest for k, digest in listed.items() if not k.startswith(f"inputs/{TISSUE}/")}

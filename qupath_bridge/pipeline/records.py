@@ -280,7 +280,7 @@ def run_record(
         },
         "encoder": {
             "name": registry.version("encoder", settings.config.format),
-            "portable": encoder_of(settings.config, None).portable,
+            "portable": encoder_of(settings.config).portable,
         },
         "projects": [
             {
@@ -349,6 +349,8 @@ def facts_record(
             if size is None
             else {"x": size.x, "y": size.y, "origin": size.origin},
         },
+        "channels": plan.view.as_json(),
+        "display": None if plan.display is None else plan.display.as_json(),
         "parts": dict(plan.parts),
         "plan_digest": plan.digest,
         "annotation_digest": plan.annotation_digest,

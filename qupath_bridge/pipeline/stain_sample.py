@@ -9,13 +9,14 @@ import numpy as np
 import xxhash
 
 from qupath_bridge.geometry.coordinates import CoordinateMap
-from qupath_bridge.model import FIRST_PLANE, Box, Plane
+from qupath_bridge.model import FIRST_PLANE, Box, MaskArray, Plane
 from qupath_bridge.pixels.base import StainSample
 from qupath_bridge.pixels.stain.light import white_point
-from qupath_bridge.pixels.tissue.color import stain_saturation
+from qupath_bridge.pixels.tissue.by_color import slide_saturation
 from qupath_bridge.pixels.tissue.finding import split_by_otsu
 from qupath_bridge.readers.base import Reader
 
+from .channels import ChannelView
 from .pixels import read_patch, read_patches
 
 __all__ = ["read_sample"]
@@ -33,8 +34,10 @@ def read_sample(
     downsample: float,
     *,
     plane: Plane = FIRST_PLANE,
+    view: ChannelView | None = None,
     stains: Mapping[str, Any] | None = None,
     reference: bool = False,
+    tissue: MaskArray | None = None,
 ) -> StainSample:
     """Read squares of tissue all over a region, chosen at random but always the same.
 
@@ -47,25 +50,32 @@ def read_sample(
     downsample : float
         QuPath pixels per pixel of the sample.
     plane : Plane
+    view : ChannelView or None
+        Of the slide; None for the file as it is.
     stains : mapping or None
         The stains that QuPath has for the image.
     reference : bool
+    tissue : array, shape (h, w), bool, or None
+        Where the tissue of the region is. Without it, it is looked for by saturation on a small
+        picture.
     """
     factor = min(1.0, THUMBNAIL / max(region.w, region.h))
     size = max(1, round(region.w * factor)), max(1, round(region.h * factor))
-    thumbnail, _ = read_patch(reader, coordinates, region, size, plane)
-    tissue = np.argwhere(split_by_otsu(stain_saturation(thumbnail))[0])
+    thumbnail, _ = read_patch(reader, coordinates, region, size, plane, view)
+    if tissue is None:
+        tissue = split_by_otsu(slide_saturation(thumbnail)[0])[0]
+    candidates = np.argwhere(tissue)
     pixels = np.zeros((0, SIDE, 3), np.uint8)
-    if len(tissue):
+    if len(candidates):
         seed = xxhash.xxh3_64_intdigest(reader.fingerprint.digest.encode())
-        places = tissue[np.random.default_rng(seed).integers(len(tissue), size=COUNT)]
+        places = candidates[np.random.default_rng(seed).integers(len(candidates), size=COUNT)]
         side = min(max(round(SIDE * downsample), 1), region.w, region.h)
-        scale = np.array([region.h / size[1], region.w / size[0]])
+        scale = np.array([region.h / tissue.shape[0], region.w / tissue.shape[1]])
         corners = np.floor((places + 0.5) * scale - side / 2).astype(np.int64)
         corners = np.clip(corners, 0, [region.h - side, region.w - side])
         corners = np.unique(corners, axis=0)[:, ::-1] + np.array([region.x, region.y])
         boxes = np.column_stack([corners, np.full((len(corners), 2), side)])
-        squares, _ = read_patches(reader, coordinates, boxes, (SIDE, SIDE), plane)
+        squares, _ = read_patches(reader, coordinates, boxes, (SIDE, SIDE), plane, view)
         pixels = squares.reshape(-1, SIDE, 3)
     vectors, background = _qupath_vectors(stains)
     return StainSample(pixels, white_point(thumbnail), vectors, background, reference)

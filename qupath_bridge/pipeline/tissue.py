@@ -26,7 +26,9 @@ from qupath_bridge.model import (
     MaskArray,
     ObjectType,
     PathObject,
+    PixelArray,
     PixelSize,
+    Plane,
     Slide,
 )
 from qupath_bridge.patches.planning import TissueTest
@@ -38,6 +40,7 @@ from qupath_bridge.qupath.geojson import dumps
 from qupath_bridge.qupath.rois import make_roi
 from qupath_bridge.readers.base import Reader
 
+from .channels import ChannelView
 from .inputs import digest_of
 from .pixels import read_whole
 
@@ -46,7 +49,15 @@ if TYPE_CHECKING:
 
     from qupath_bridge.outputs.base import Output
 
-__all__ = ["TISSUE_CLASS", "SlideTissue", "find_slide_tissue", "outline_file", "tissue_problems"]
+__all__ = [
+    "TISSUE_CLASS",
+    "SlideTissue",
+    "check_tissue",
+    "find_slide_tissue",
+    "outline_file",
+    "read_tissue_file",
+    "tissue_problems",
+]
 
 UNKNOWN_SIDE = 2048
 """Pixels of the longer side of the map of a slide without pixel size."""
@@ -130,16 +141,47 @@ class SlideTissue:
         }
 
 
+def check_tissue(config: ExportConfig) -> None:
+    """Refuse a tissue method that lacks what it needs for all slides, before the first one.
+
+    Raises
+    ------
+    MissingDependencyError, UsageError
+    """
+    if config.tissue != "none":
+        check = getattr(registry.create("tissue", config.tissue), "check", None)
+        if check is not None:
+            check()
+
+
+def read_tissue_file(config: ExportConfig, name: str, entry_id: str) -> bytes | None:
+    """Return the file that the tissue method needs for a slide, by its name in the project.
+
+    None if it needs none, or if it is not there: then the slide's own task says so.
+    """
+    if config.tissue == "none":
+        return None
+    read = getattr(registry.create("tissue", config.tissue), "read_for", None)
+    try:
+        return None if read is None else bytes(read(name, entry_id))
+    except PlanError:
+        return None
+
+
 def find_slide_tissue(
     slide: Slide,
     slide_id: str,
     config: ExportConfig,
     reader: Reader,
     coordinates: CoordinateMap,
+    channels: ChannelView,
     pixel_size: PixelSize | None,
     annotations: Sequence[PathObject],
+    frozen: bytes | None = None,
 ) -> tuple[SlideTissue | None, TissueTest | None]:
     """Return the tissue that the options ask for, and the test of boxes; None without.
+
+    ``frozen`` is what the run has kept of :func:`read_tissue_file`.
 
     Raises
     ------
@@ -150,6 +192,12 @@ def find_slide_tissue(
         return None, None
     size = coordinates.size
     shape = map_shape(size, pixel_size, config.tissue_mpp)
+
+    def read(indices: Sequence[int] | None = None) -> PixelArray:
+        chosen = channels.whole if indices is None else channels.select(indices)
+        plane = Plane(*config.plane[0])
+        return read_whole(reader, coordinates, (shape[1], shape[0]), plane, chosen)
+
     view = SlideView(
         name=slide.name,
         entry_id=slide.entry_id,
@@ -157,8 +205,11 @@ def find_slide_tissue(
         size=size,
         shape=shape,
         mpp=_mpp(size, shape, pixel_size),
-        read=lambda: read_whole(reader, coordinates, (shape[1], shape[0])),
+        read=read,
         annotations=tuple(annotations),
+        channels=channels.all_names,
+        is_rgb=channels.whole.is_rgb,
+        frozen=frozen,
     )
     method = registry.create("tissue", config.tissue)
     found = find_tissue(method, view, _threshold(config.tissue_threshold))

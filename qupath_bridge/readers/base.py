@@ -9,12 +9,17 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, MaskArray, PixelArray, Plane
+from qupath_bridge.model import (
+    FIRST_PLANE,
+    RGB_CHANNELS,
+    Box,
+    BoxArray,
+    MaskArray,
+    PixelArray,
+    Plane,
+)
 
 __all__ = ["RGB_CHANNELS", "BadTile", "Fingerprint", "Level", "Pixels", "Reader"]
-
-RGB_CHANNELS = ("Red", "Green", "Blue")
-"""The channels of an RGB slide; its values are of type uint8."""
 
 Pixels = tuple[PixelArray, MaskArray | None]
 """Pixels (H, W, C) in the file's type, and the mask of valid pixels (H, W), bool.

@@ -7,20 +7,22 @@ from pathlib import Path
 import pytest
 
 import qupath_bridge as qb
-from tests.support.bridge_window import export, open_export, open_project
+from tests.support.bridge_window import open_export, open_project
 
 pytestmark = [pytest.mark.qupath, pytest.mark.xdist_group("qupath window")]
 
 SCRIPTS = Path(__file__).parents[2] / "groovy_scripts"
 
 
-def test_run_for_project_makes_one_dataset_of_the_chosen_images(odd, desk, odd_project):
+def test_run_for_project_makes_one_dataset_of_the_chosen_images(odd, desk, odd_project, tmp_path):
     odd("1")
-    script = (SCRIPTS / "export_patches.groovy").read_text(encoding="utf-8")
-    script = script.replace("[size: 256]", "[size: 100]")
+    text = (SCRIPTS / "export_patches.groovy").read_text(encoding="utf-8")
+    script = tmp_path / "export.groovy"
+    script.write_text(text.replace("[size: 256]", "[size: 100]"), encoding="utf-8")
     desk.run(
         f"""
-        fx {{ gui().scriptEditor.showScript('export', {json.dumps(script, ensure_ascii=False)}) }}
+        def text = new File({json.dumps(str(script))}).getText('UTF-8')
+        fx {{ gui().scriptEditor.showScript('export', text) }}
         until(20) {{ titles().contains('Script Editor') }}
         fx {{
             def bar = stage('Script Editor').scene.root.lookup('.menu-bar')
@@ -54,12 +56,14 @@ def test_run_for_project_makes_one_dataset_of_the_chosen_images(odd, desk, odd_p
     assert all(answer["ok"] for answer in answers)
     (out,) = {answer["out"] for answer in answers}
     rows = qb.Run.load(out).table().to_pylist()
+    wanted = set()
     with qb.open_project(odd_project, engine="embedded") as opened:
-        plans = [
-            qb.plan(slide, size=100) for slide in opened.slides if slide.entry_id in {"2", "3"}
-        ]
-    wanted = {(plan.slide.entry_id, *box) for plan in plans for box in plan.table.boxes.tolist()}
-    found = {(row["entry_id"], *(row[name] for name in ("x", "y", "w", "h"))) for row in rows}
+        for slide in opened.slides:
+            if slide.entry_id in {"2", "3"}:
+                boxes = qb.plan(slide, qb.ExportConfig(size=100)).table.boxes.tolist()
+                wanted |= {(slide.entry_id, *box) for box in boxes}
+    places = ("x_qupath", "y_qupath", "w_qupath", "h_qupath")
+    found = {(row["entry_id"], *(row[name] for name in places)) for row in rows}
     assert found == wanted
     assert not (results / "1.json").exists()
 
@@ -72,12 +76,19 @@ def test_a_project_that_cannot_be_written_keeps_nothing_back(desk, project, tmp_
     try:
         open_project(desk, copy / "project.qpproj", "1")
         open_export(desk)
-        desk.run(f"fx {{ node('out').text = {json.dumps(str(out))} }}; true")
-        assert export(desk) == out
-        said = desk.run("fx { node('outcome').text + ' ' + node('notes').text }")
+        desk.run(
+            f"""
+            fx {{ node('out').text = {json.dumps(str(out))}; node('export').fire() }}
+            until(120) {{ node('outcome').text.contains('written') }}"""
+        )
+        said, wide = desk.run(
+            "fx { [node('outcome').text, stage('Export patches').width > gui().stage.width] }"
+        )
         desk.shot("read-only")
         assert "cannot be written" in said
         assert str(out) in said
+        assert not wide
+        assert not desk.run("fx { node('show').visible }")  # the project has nothing to show
         assert len(qb.Run.load(out).table()) > 100
         assert list((out / "provenance").rglob("*.geojson.gz"))
     finally:

@@ -12,6 +12,7 @@ import qupath_bridge as qb
 from qupath_bridge.errors import ConfigError, UsageError
 from qupath_bridge.testing.projects import Image, Region, build_project
 from qupath_bridge.testing.slides import write_slide
+from tests.support import channel_truth
 
 STAINS = np.array([[0.62, 0.68, 0.38], [0.15, 0.85, 0.5]])
 SIZE = (640, 448)
@@ -101,6 +102,29 @@ def test_facts_say_what_was_done(study, tmp_path):
     assert (facts[0]["reference_digest"], facts[2]["profile"]) == (None, None)
 
 
+def test_colours_are_learned_where_the_run_finds_tissue(tmp_path):
+    """Green ink is on the right of the slide, and what is drawn as tissue on the left."""
+    pixels = tissue(1)
+    pixels[100:, 384:] = np.random.default_rng(1).integers(
+        (20, 140, 60), (50, 170, 90), (348, 256, 3)
+    )
+    slide = write_slide(tmp_path / "slide.tiff", pixels, mpp=0.5, tile=64)
+    regions = [
+        Region("Tissue", "POLYGON ((0 0, 320 0, 320 448, 0 448, 0 0))"),
+        Region("Tumor", "POLYGON ((0 0, 640 0, 640 448, 0 448, 0 0))"),
+    ]
+    project = build_project(tmp_path / "project", [Image(slide, regions, pixel_size=0.5)])
+    angles = {}
+    for name in ("qupath:Tissue", "none"):
+        with qb.open_project(project) as opened:
+            (plan,) = qb.plan(opened, CONFIG.replace(tissue=name))
+        vectors = np.array(plan.stain.profile["vectors"])
+        cosines = (vectors * STAINS).sum(1) / np.linalg.norm(STAINS, axis=1)
+        angles[name] = np.degrees(np.arccos(cosines.clip(-1, 1))).max()
+    assert angles["qupath:Tissue"] < 3
+    assert angles["none"] > 6, angles
+
+
 def test_bytes_are_the_same_again(study, tmp_path):
     """With two workers, in processes, after an interruption; also with augmentation."""
     config = CONFIG.replace(stain_augment=0.1)
@@ -178,6 +202,7 @@ def test_references_can_be_regions_and_several(study, tmp_path, reference):
         ("region", "is not inside the slide, which has 640 x 448 pixels"),
         ("other.json", "other.json is not a stain profile for macenko"),
         ("broken.json", "broken.json is not a stain profile for macenko"),
+        ("channels", "RGB pixels of 8 bit are needed for a stain reference"),
     ],
 )
 def test_references_that_cannot_be_used_are_named(study, tmp_path, reference, words):
@@ -185,7 +210,11 @@ def test_references_that_cannot_be_used_are_named(study, tmp_path, reference, wo
     record = {"schema_version": 1, "method": "reinhard", "version": "1", "reference_digest": "x",
               "profile": {"mean": [1, 2, 3]}, "references": []}  # fmt: skip
     (tmp_path / "other.json").write_text(json.dumps(record))
-    names = {"glass": str(study[1][2]), "region": f"{study[1][0]}#600,0,100,100"}
+    names = {
+        "glass": str(study[1][2]),
+        "region": f"{study[1][0]}#600,0,100,100",
+        "channels": str(channel_truth.FOLDER / "images" / "ij-u8-c3.tif"),
+    }
     place = names.get(reference, str(tmp_path / reference))
     with pytest.raises(UsageError) as caught:
         qb.stain_profile(place, tmp_path / "new.json", stain="macenko")

@@ -1,6 +1,7 @@
 """Tissue in plans and runs: the map, its files, and the methods that take drawn or given masks."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.preview import render_preview
 from qupath_bridge.pipeline.preview_legend import TISSUE_INK
 from qupath_bridge.pipeline.tissue import map_shape
+from qupath_bridge.pixels.tissue.unet import OWN
 from qupath_bridge.qupath.geojson import read_geojson
 from qupath_bridge.readers.memory import MemoryReader
 from qupath_bridge.testing.projects import Image, build_memory_project, build_project, rotated
@@ -407,3 +409,58 @@ def test_a_missing_mask_ends_one_slide_and_not_the_run(project, tmp_path):
     run = export(project, tmp_path / "out", tissue=f"mask:{tmp_path}/masks", resume=True)
     assert run.failures == ()
     assert run.dropped_counts()[Reason.NO_TISSUE] > 0
+
+
+def digests(run):
+    return {row["patch_id"]: row["digest"] for row in run.table().to_pylist()}
+
+
+def test_a_run_keeps_the_masks_with_which_it_began(project, tmp_path):
+    masks, out = tmp_path / "masks", tmp_path / "out"
+    for name in ("a", "b"):
+        write_mask(masks / f"{name}.png")
+    options = {"tissue": f"mask:{masks}"}
+    run = export(project, out, **options)
+    expected = run.record["run_digest"]
+    frozen = {path.name: path.read_bytes() for path in (out / "inputs" / "tissue").iterdir()}
+    assert sorted(frozen.values()) == [(masks / "a.png").read_bytes()] * 2
+    before = digests(run)
+    for name in ("a", "b"):
+        write_mask(masks / f"{name}.png", ~DISC)
+    shutil.rmtree(next((out / "patches").iterdir()))
+    run = export(project, out, **options, resume=True)
+    assert run.record["run_digest"] == expected
+    assert digests(run) == before
+    assert qb.verify(run).ok
+    shutil.rmtree(masks)
+    assert export(project, out, **options, resume=True).record["run_digest"] == expected
+    for name in ("a", "b"):
+        write_mask(masks / f"{name}.png", ~DISC)
+    changed = export(project, out, **options, update=True)
+    assert changed.record["run_digest"] != expected
+    assert set(contents(out / "inputs" / "tissue")).isdisjoint(frozen)
+    next((out / "inputs" / "tissue").iterdir()).write_bytes(b"other")
+    assert {finding.kind for finding in qb.verify(changed).findings} == {"changed"}
+
+
+def test_a_network_may_be_moved_when_the_run_is_finished(project, tmp_path):
+    network, out = tmp_path / "net.onnx", tmp_path / "out"
+    for ending in (".onnx", ".json"):
+        shutil.copy(OWN.with_suffix(ending), network.with_suffix(ending))
+    config = qb.ExportConfig(size=100, tissue=f"unet:{network}", tissue_mpp=10)
+    run = qb.export(project, out, config, workers=1)
+    network.rename(tmp_path / "moved.onnx")
+    assert qb.verify(out).ok
+    assert Path(qb.report(out, tmp_path / "report.html")).is_file()
+    with qb.open_project(project) as opened:
+        (status,) = qb.status(opened)
+    assert {entry.state for entry in status.entries} == {"unknown"}
+    assert "net.onnx, which is not a file" in status.entries[0].reasons[0]
+    for call in (
+        lambda: qb.plan(project, config),
+        lambda: qb.export(project, tmp_path / "new", config),
+    ):
+        with pytest.raises(UsageError, match=r"net\.onnx, which is not a file"):
+            call()
+    assert not (tmp_path / "new").exists()
+    assert run.record["config"]["tissue"] == f"unet:{network}"

@@ -26,13 +26,17 @@ WHITE = np.full(3, 239.0)
 METHODS = [MacenkoStain(), ReinhardStain()]
 
 
-@pytest.fixture(scope="module", params=PATHS)
-def tissue(request):
+def patches_of(name):
     """Patches of a slide, shape (N, 256, 256, 3)."""
-    with qb.open_reader(PATHS[request.param]) as reader:
-        boxes = np.array([(x, y, SIDE, SIDE) for x, y in PLACES[request.param]])
+    with qb.open_reader(PATHS[name]) as reader:
+        boxes = np.array([(x, y, SIDE, SIDE) for x, y in PLACES[name]])
         pixels, _ = reader.read_many(boxes, (SIDE, SIDE), qb.Plane(0, 0))
     return pixels.reshape(-1, 2, 256, 2, 256, 3).swapaxes(2, 3).reshape(-1, 256, 256, 3)
+
+
+@pytest.fixture(scope="module", params=PATHS)
+def tissue(request):
+    return patches_of(request.param)
 
 
 def sample(patches, white=WHITE, **more):
@@ -61,24 +65,92 @@ def degrees(left, right):
     return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
 
 
-def test_macenko_is_that_of_torchstain(tissue):
+def test_macenko_is_that_of_torchstain(tissue, monkeypatch):
+    """Stain vectors, and mean colours where the three constants are those of the peer."""
     from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 
     picture = tissue.reshape(-1, 256, 3)
     peer = NumpyMacenkoNormalizer()
     peer.fit(picture)
-    method = MacenkoStain()
-    profile = method.fit(sample(tissue))
+    assert degrees(MacenkoStain().fit(sample(tissue))["vectors"], peer.HERef.T).max() < 2
+    monkeypatch.setattr("qupath_bridge.pixels.stain.macenko.STRONG", 0.15)
+    monkeypatch.setattr("qupath_bridge.pixels.stain.separation.MOST", 99)
+    profile = MacenkoStain().fit(sample(tissue))
     assert degrees(profile["vectors"], peer.HERef.T).max() < 0.5
-    expected, _, _ = NumpyMacenkoNormalizer().normalize(picture, stains=False)
-    # The peer takes amounts over glass too, this library over tissue alone.
-    assert np.divide(profile["most"], peer.maxCRef) == pytest.approx([1, 1], abs=0.15)
-    same = {**profile, "most": peer.maxCRef.tolist()}
-    found, kept = method.apply(tissue, same, {**H_E, "white": WHITE.tolist()})
+    target = {**H_E, "most": [1.9705, 1.0308], "white": WHITE.tolist()}
+    found, kept = MacenkoStain().apply(tissue, profile, target)
     assert not kept.any()
+    expected, _, _ = NumpyMacenkoNormalizer().normalize(picture, stains=False)
     stained = densities(tissue, WHITE).sum(axis=-1) > 0.6
-    # Negative amounts, of pigment and ink in skin, are 0 here; the peer makes colours of them.
-    assert distance(found, expected.reshape(tissue.shape), stained) < 3
+    assert distance(found, expected.reshape(tissue.shape), stained) < 2
+
+
+def test_the_amount_of_a_slide_is_that_of_97_percent_of_its_pixels(tissue):
+    """By another solver."""
+    profile = MacenkoStain().fit(sample(tissue))
+    pixels = tissue.reshape(-1, 3)
+    density = densities(pixels, WHITE)
+    density = density[(density.sum(axis=1) >= 0.45) & (pixels.max(axis=1) >= 15)]
+    amounts = np.linalg.lstsq(np.array(profile["vectors"]).T, density.T, rcond=None)[0]
+    assert np.percentile(amounts, 97, axis=1) == pytest.approx(profile["most"], abs=1e-4)
+
+
+OTHERS = {
+    "skin": {
+        "macenko": [[0.7139, 0.6214, 0.3229], [0.1946, 0.9121, 0.3607]],
+        "vahadane": [[0.7525, 0.5713, 0.3276], [0.3649, 0.8203, 0.4403]],
+    },
+    "tumour": {
+        "macenko": [[0.3645, 0.7854, 0.5003], [0.1061, 0.8892, 0.4451]],
+        "vahadane": [[0.2898, 0.8241, 0.4867], [0.1626, 0.8734, 0.4591]],
+    },
+}
+"""Vectors that staintools 2.1.2 finds in the patches of the fixture (with spams-bin 2.6.14).
+
+Its Vahadane stops after a second. On skin that is too early: with 10 seconds it is 2 degrees
+nearer. So on skin it is its solver with the same pixels and all rounds (trainDL with iter=500 and
+batchsize=107218), whose cost is lower, 0.2072 against 0.2098.
+"""
+
+
+@pytest.mark.parametrize("name", ["macenko", "vahadane"])
+def test_vectors_are_those_of_staintools(tissue, name, request):
+    expected = OTHERS[request.node.callspec.params["tissue"]][name]
+    found = registry.create("stain", name).fit(sample(tissue))
+    assert degrees(found["vectors"], expected).max() < 2
+
+
+STAINX = {
+    "skin": ([[0.71752, 0.61761, 0.32207], [0.21115, 0.90865, 0.36025]], [3.36148, 3.10229]),
+    "tumour": ([[0.33529, 0.79664, 0.50293], [0.1275, 0.88024, 0.45709]], [1.60218, 1.56275]),
+}
+"""Vectors and most amounts that stainx 0.1.6 finds in all pixels of the fixture."""
+STAINX_MEANS = {
+    "skin": {"macenko": (60.044, 35.095, -7.452), "reinhard": (51.139, 44.8, -8.854)},
+    "tumour": {"macenko": (29.279, 39.128, -23.756), "reinhard": (39.1, 26.645, -15.262)},
+}
+"""Mean CIELAB of the stained pixels, after stainx gave each slide the colours of the other one."""
+
+
+@pytest.mark.parametrize("name", ["macenko", "reinhard"])
+def test_colours_are_those_of_stainx(tissue, name, request):
+    """With its profiles for Macenko; with mean and spread of all pixels for Reinhard."""
+    slide = request.node.callspec.params["tissue"]
+    other = patches_of("tumour" if slide == "skin" else "skin")
+    if name == "macenko":
+        profile, target = (
+            {"vectors": vectors, "most": most, "white": [239.0] * 3}
+            for vectors, most in (STAINX[slide], STAINX["tumour" if slide == "skin" else "skin"])
+        )
+    else:
+        profile, target = (
+            {"mean": lab(each).mean(0), "deviation": lab(each).std(0), "white": WHITE}
+            for each in (tissue, other)
+        )
+    found, _ = registry.create("stain", name).apply(tissue, profile, target)
+    stained = densities(tissue, WHITE).sum(axis=-1) > 0.6
+    mean = lab(found[stained]).mean(axis=0)
+    assert np.linalg.norm(mean - STAINX_MEANS[slide][name]) < 2
 
 
 def test_reinhard_is_that_of_torchstain(tissue):
@@ -98,17 +170,13 @@ def test_reinhard_is_that_of_torchstain(tissue):
     assert distance(found, expected, stained) < 1
 
 
-TWICE = {("macenko", "skin"): 6}  # pigment, which is neither of the stains; else 1
-
-
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_normalising_twice_changes_little(tissue, method, request):
-    slide = request.node.callspec.params["tissue"]
+def test_normalising_twice_changes_little(tissue, method):
     profile = method.fit(sample(tissue))
     target = {**method.standard(profile), "white": WHITE.tolist()}
     once, _ = method.apply(tissue, profile, target)
     twice, _ = method.apply(once, method.fit(sample(once)), target)
-    assert distance(twice, once) < TWICE.get((method.name, slide), 1)
+    assert distance(twice, once) < 1
     assert distance(once, tissue) > 2 * distance(twice, once)
 
 
@@ -184,17 +252,9 @@ def scanner(pixels, seed):
     return np.rint(light * rng.uniform(225, 250, 3)).astype(np.uint8)
 
 
-FALLS = {
-    ("macenko", "tumour"): 0.8,
-    ("reinhard", "tumour"): 0.8,
-    ("reinhard", "skin"): 0.8,
-    ("macenko", "skin"): 0.4,
-}
-
-
 @pytest.mark.parametrize("name", ["macenko", "reinhard"])
-def test_five_scanners_agree_after_normalisation(tissue, name, request):
-    slide, tissue = request.node.callspec.params["tissue"], tissue[:, ::2, ::2]
+def test_five_scanners_agree_after_normalisation(tissue, name):
+    tissue = tissue[:, ::2, ::2]
     method = registry.create("stain", name)
     stained = densities(tissue, WHITE).sum(axis=-1) > 0.6
     colours = []
@@ -206,7 +266,7 @@ def test_five_scanners_agree_after_normalisation(tissue, name, request):
         colours.append([lab(each[stained]).mean(axis=0) for each in (scanned, found)])
     spread = np.linalg.norm(colours - np.mean(colours, axis=0), axis=2).mean(axis=0)
     assert spread[0] > 3
-    assert 1 - spread[1] / spread[0] > FALLS[name, slide]
+    assert 1 - spread[1] / spread[0] > 0.8
 
 
 def test_white_point_is_the_colour_of_glass():
@@ -218,6 +278,15 @@ def test_white_point_is_the_colour_of_glass():
     assert white_point(thumbnail).tolist() == [255, 255, 255]
     thumbnail[:] = (200, 120, 170)
     assert white_point(thumbnail).tolist() == [235, 235, 235]
+
+
+@pytest.mark.parametrize("white", [(243, 209, 236), (209, 219, 243), (243, 236, 199)])
+def test_white_point_is_the_colour_of_glass_with_a_cast(white):
+    thumbnail = np.full((100, 100, 3), (200, 120, 170), np.uint8)
+    thumbnail[:2] = np.random.default_rng(1).normal(white, 1, (2, 100, 3)).round()
+    assert np.abs(white_point(thumbnail) - white).max() <= 1
+    thumbnail[0, 40:], thumbnail[1] = (200, 120, 170), (200, 120, 170)
+    assert white_point(thumbnail).min() >= 235  # too few pixels for glass
 
 
 def test_qupath_vectors_are_used_as_they_are(tissue):

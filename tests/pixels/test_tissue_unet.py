@@ -138,11 +138,11 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path, changes, message):
 
 def test_files_that_are_missing_or_not_a_network_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"nothing\.onnx, which is not a file"):
-        UnetTissue(str(tmp_path / "nothing.onnx"))
+        UnetTissue(str(tmp_path / "nothing.onnx")).check()
     path = write_network(tmp_path, mean_kernel())
     path.with_suffix(".json").unlink()
     with pytest.raises(UsageError, match=r"net\.json, which is not a file"):
-        UnetTissue(str(path))
+        values_of(path)
     path.write_bytes(b"no network")
     digest = f"xxh3_128:{xxhash.xxh3_128_hexdigest(b'no network')}"
     about = json.loads(unet.OWN.with_suffix(".json").read_text())

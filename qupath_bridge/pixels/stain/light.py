@@ -1,16 +1,27 @@
-"""White point and optical density: how much light a pixel lets through."""
+"""White point and optical density: how much light a pixel lets through, and changing it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qupath_bridge.model import FloatArray, MaskArray, PixelArray
+from qupath_bridge.pixels.glass import glass_colour
 
-__all__ = ["FAINT", "FULL", "PALE", "Mixture", "densities", "planes_of", "stained", "white_point"]
+__all__ = [
+    "FAINT",
+    "FULL",
+    "PALE",
+    "STRIP",
+    "Recolour",
+    "change_light",
+    "densities",
+    "stained",
+    "white_point",
+]
 
 FAINT = 0.25
 """Optical density, the sum of three channels, below which a pixel is background."""
@@ -18,6 +29,14 @@ FULL = 0.45
 """The same from which on a pixel is wholly normalised; in between it is a mixture."""
 PALE = 0.02
 """Share of stained pixels that a patch needs; with less it stays as it is."""
+STRIP = 1 << 14
+"""Pixels at a time: their planes stay in the cache, and matrices take no second thread for them."""
+
+Planes = NDArray[np.float32]
+Recolour = Callable[[int, NDArray[np.uint8], Planes, Planes], Planes]
+"""Called with the number of a patch, and of :data:`STRIP` of its pixels or fewer the gray levels of
+red, green and blue, shape (3, n), the light (each level and 1), and room for the new light, which
+it writes. It returns the optical densities, the sums of three channels, shape (n,)."""
 
 _BLACK = 15  # gray levels: where all channels are below, ink or a shadow has no colour
 _BRIGHT, _COLOURLESS = 170, 30  # gray levels of glass: at least, and between channels at most
@@ -37,8 +56,9 @@ def white_point(thumbnail: PixelArray) -> FloatArray:
     Returns
     -------
     array, shape (3,), float64
-        Median of bright pixels without colour, pure white left out where there are others. Where
-        there is no glass, the brightest hundredth of each channel, 235 at least.
+        Median of bright pixels without colour, pure white left out where there are others; else
+        :func:`~qupath_bridge.pixels.glass.glass_colour`. Where there is no glass, the brightest
+        hundredth of each channel, 235 at least.
     """
     pixels = thumbnail.reshape(-1, 3)
     high, low = pixels.max(axis=1), pixels.min(axis=1)
@@ -48,6 +68,8 @@ def white_point(thumbnail: PixelArray) -> FloatArray:
         glass = scanned
     if glass.mean() >= _ENOUGH:
         return np.asarray(np.median(pixels[glass], axis=0), dtype=np.float64)
+    if (cast := glass_colour(pixels)) is not None:
+        return cast
     if not len(pixels):
         return np.full(3, _NO_GLASS)
     return np.asarray(np.maximum(np.percentile(pixels, 99, axis=0), _NO_GLASS))
@@ -69,51 +91,75 @@ def stained(pixels: NDArray[np.uint8], white: Any) -> tuple[NDArray[np.uint8], F
     return flat[good], found[good]
 
 
-def planes_of(patch: PixelArray) -> NDArray[np.uint8]:
-    """Return a patch (H, W, 3) as three planes (3, H, W), with which arithmetic is quick."""
-    return np.ascontiguousarray(patch.transpose(2, 0, 1))
+class _Room(NamedTuple):
+    """Arrays for a strip, shape (3, n), made once: making them anew takes as long as the rest."""
 
-
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """Pixels that stay wholly or partly as they are, as background does.
-
-    Attributes
-    ----------
-    where : array, shape (H, W), bool
-    part : array, shape (n,), float32, 0 to 1
-        How much of each of these pixels is normalised, 0 for background.
-    """
-
-    where: MaskArray
-    part: NDArray[np.float32]
+    levels: NDArray[np.uint8]
+    light: Planes
+    changed: Planes
 
     @classmethod
-    def of(cls, passed: NDArray[np.float32], white: Any) -> Mixture:
-        """Return the mixture of a patch.
+    def of(cls, pixels: int) -> _Room:
+        light, changed = np.empty((2, 3, pixels), np.float32)
+        return cls(np.empty((3, pixels), np.uint8), light, changed)
 
-        Parameters
-        ----------
-        passed : array, shape (H, W), float32
-            Product of the light of the three channels, each one more than the gray level.
-        white : array, shape (3,)
-        """
-        clear = float(np.prod(np.asarray(white, np.float64) + 1))
-        where = passed > np.float32(clear * np.exp(-FULL))
-        total = np.float32(np.log(clear)) - np.log(passed[where])
-        part = (total - np.float32(FAINT)) * np.float32(1 / (FULL - FAINT))
-        return cls(where, np.clip(part, 0, 1))
+    def part(self, pixels: int) -> _Room:
+        return _Room(self.levels[:, :pixels], self.light[:, :pixels], self.changed[:, :pixels])
 
-    @property
-    def is_pale(self) -> bool:
-        """True if a patch has too little stain to be normalised."""
-        return bool(len(self.part) > (1 - PALE) * self.where.size)
 
-    def blend(self, plane: NDArray[np.float32], before: NDArray[np.uint8]) -> None:
-        """Take the pixels of a plane back, as far as they stay what they were before.
+def change_light(batch: PixelArray, recolour: Recolour) -> tuple[PixelArray, MaskArray]:
+    """Return patches with other colours, and which of them were kept as they are.
 
-        ``plane`` is half a level higher than what is meant, so that cutting off rounds.
-        """
-        if len(self.part):
-            old = before[self.where].astype(np.float32) + np.float32(0.5)
-            plane[self.where] = old + self.part * (plane[self.where] - old)
+    Pixels with an optical density below :data:`FAINT` stay; up to :data:`FULL` they are mixed. A
+    patch with less than :data:`PALE` of pixels above it stays as it is. Each patch goes through
+    the same strips wherever it is in a batch, so its last bits are always the same.
+
+    Parameters
+    ----------
+    batch : array, shape (N, H, W, 3), uint8
+    recolour : Recolour
+
+    Returns
+    -------
+    patches : array, shape (N, H, W, 3), uint8
+    kept : array, shape (N,), bool
+    """
+    made: PixelArray = np.empty(batch.shape, np.uint8)
+    kept: MaskArray = np.zeros(len(batch), np.bool_)
+    pixels = batch.shape[1] * batch.shape[2]
+    room = _Room.of(min(STRIP, pixels))
+    for number, patch in enumerate(batch):
+        before, after = patch.reshape(-1, 3), made[number].reshape(-1, 3)
+        faint = 0
+        for start in range(0, pixels, STRIP):
+            strip = slice(start, start + STRIP)
+            faint += _change_strip(number, before[strip], after[strip], recolour, room)
+        if faint > (1 - PALE) * pixels:
+            after[:], kept[number] = before, True
+    return made, kept
+
+
+def _change_strip(
+    number: int,
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    recolour: Recolour,
+    room: _Room,
+) -> int:
+    """Write changed pixels (n, 3), and return how many have too little stain to change wholly."""
+    levels, light, changed = room.part(len(before))
+    np.copyto(levels, before.T)
+    np.copyto(light, levels)
+    light += np.float32(1)
+    kept = np.float32(FULL) - recolour(number, levels, light, changed)
+    faint = int(np.count_nonzero(kept > 0))
+    if faint:
+        kept *= np.float32(1 / (FULL - FAINT))
+        light -= changed
+        light *= np.clip(kept, 0, 1, out=kept)
+        changed += light
+    changed -= np.float32(0.5)  # 1 less, and half a level more: cutting off rounds
+    np.copyto(levels, changed, casting="unsafe")
+    for channel in range(3):
+        after[:, channel] = levels[channel]
+    return faint

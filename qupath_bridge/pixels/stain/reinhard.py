@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from qupath_bridge.model import FloatArray, MaskArray, PixelArray
 from qupath_bridge.pixels.base import StainSample, refuse_argument
 
-from .light import Mixture, planes_of, stained
+from .light import STRIP, Planes, change_light, stained
 from .separation import CAP
 
-__all__ = ["ReinhardStain", "lab_planes", "rgb_planes"]
+__all__ = ["ReinhardStain", "responses"]
 
 STANDARD: Mapping[str, Any] = {
     "mean": [53.0, 25.0, -11.0],
@@ -28,8 +30,11 @@ _TO_XYZ = np.array(
     [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
 )
 _TO_XYZ_F = (_TO_XYZ / _TO_XYZ.sum(axis=1, keepdims=True)).astype(np.float32)
-_TO_RGB_F = np.linalg.inv(_TO_XYZ / _TO_XYZ.sum(axis=1, keepdims=True)).astype(np.float32)
+_TO_RGB = np.linalg.inv(_TO_XYZ / _TO_XYZ.sum(axis=1, keepdims=True))
+_TO_LAB = np.array([[0.0, 116, 0], [500, -500, 0], [0, 200, -200]])
+_BLACK = np.array([-16.0, 0, 0])
 _STEPS = 8192  # of the table from linear light to gray levels
+_TO_STEPS = (_TO_RGB * _STEPS).astype(np.float32)
 _FEWEST = 500
 _DIGITS = 5
 
@@ -46,44 +51,28 @@ def _gamma(light: FloatArray) -> FloatArray:
     )
 
 
-_LINEAR = _linear(np.arange(256) / 255).astype(np.float32)
-_GAMMA = np.floor(_gamma((np.arange(_STEPS + 1) + 0.5) / _STEPS).clip(0, 1) * 255 + 0.5).astype(
-    np.float32
-)
+_LEVELS = np.floor(_gamma((np.arange(_STEPS + 1) + 0.5) / _STEPS).clip(0, 1) * 255 + 0.5)
+_LINEAR = pa.array(_linear(np.arange(256) / 255).astype(np.float32))
+_LIGHT = pa.array((_LEVELS + 1).astype(np.float32))
 
 
-def lab_planes(planes: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """Return L, a and b of red, green and blue, shape (3, ...), uint8."""
-    places = planes.astype(np.intp)
-    red, green, blue = (np.take(_LINEAR, each, mode="clip") for each in places)
-    x, y, z = (_mixed(row, red, green, blue) for row in _TO_XYZ_F)
-    for light in (x, y, z):
-        np.cbrt(light, out=light)
-    x -= y
-    x *= np.float32(500)
-    np.subtract(y, z, out=z)
-    z *= np.float32(200)
-    y *= np.float32(116)
-    y -= np.float32(16)
-    return [y, x, z]
+def responses(levels: NDArray[np.uint8], out: Planes) -> None:
+    """Write the cube roots of X, Y and Z, in parts of white: L, a and b are sums of them.
+
+    Parameters
+    ----------
+    levels : array, shape (3, n), uint8
+        Red, green and blue.
+    out : array, shape (3, n), float32
+    """
+    np.matmul(_TO_XYZ_F, _looked_up(_LINEAR, levels), out=out)
+    np.cbrt(out, out=out)
 
 
-def rgb_planes(lab: list[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """Yield red, green and blue of L, a and b, as whole gray levels."""
-    y = (lab[0] + np.float32(16)) * np.float32(1 / 116)
-    light = [lab[1] * np.float32(1 / 500) + y, y, y - lab[2] * np.float32(1 / 200)]
-    light = [each * each * each for each in light]
-    for row in _TO_RGB_F:
-        value = _mixed(row * np.float32(_STEPS), *light)
-        np.maximum(value, 0, out=value)
-        yield np.take(_GAMMA, value.astype(np.intp), mode="clip")
-
-
-def _mixed(row: Any, *planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    value: NDArray[np.float32] = planes[0] * row[0]
-    value += planes[1] * row[1]
-    value += planes[2] * row[2]
-    return value
+def _looked_up(table: Any, places: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the entries of a table; numpy would make indices of 8 bytes first."""
+    found = pc.take(table, pa.array(places.ravel()))
+    return np.asarray(found.to_numpy()).reshape(places.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +84,7 @@ class ReinhardStain:
 
     argument: str | None = field(default=None, repr=False)
     name = "reinhard"
-    version = "1"
+    version = "2"
 
     def __post_init__(self) -> None:
         refuse_argument("stain", self.name, self.argument)
@@ -105,7 +94,11 @@ class ReinhardStain:
         pixels, _ = stained(sample.pixels, sample.white)
         if len(pixels) < _FEWEST:
             return None
-        lab = np.array(lab_planes(pixels.T), np.float64)
+        found = np.empty((3, len(pixels)), np.float32)
+        for start in range(0, len(pixels), STRIP):
+            strip = slice(start, start + STRIP)
+            responses(pixels[strip].T, found[:, strip])
+        lab = _TO_LAB @ found + _BLACK[:, None]
         return {
             "mean": lab.mean(axis=1).round(_DIGITS).tolist(),
             "deviation": np.maximum(lab.std(axis=1), 0.5).round(_DIGITS).tolist(),
@@ -124,27 +117,40 @@ class ReinhardStain:
         draws: FloatArray | None = None,
     ) -> tuple[PixelArray, MaskArray]:
         """Return normalised patches, and which of them were kept as they are."""
-        ratio = np.clip(np.divide(target["deviation"], profile["deviation"]), 1 / CAP, CAP)
-        made: PixelArray = np.empty(batch.shape, np.uint8)
-        kept: MaskArray = np.zeros(len(batch), np.bool_)
-        for number, patch in enumerate(batch):
-            planes = planes_of(patch)
-            red, green, blue = planes.astype(np.float32) + np.float32(1)
-            mixture = Mixture.of(red * green * blue, profile["white"])
-            if mixture.is_pale:
-                made[number], kept[number] = patch, True
-                continue
-            stretch, mean = ratio, np.array(target["mean"])
-            if draws is not None:
-                stretch = ratio * (1 + draws[number, [0, 1, 1]])
-                mean = mean + draws[number, [2, 3, 3]] * target["deviation"]
-            lab = lab_planes(planes)
-            for plane, old, factor, new in zip(lab, profile["mean"], stretch, mean, strict=True):
-                plane -= np.float32(old)
-                plane *= np.float32(factor)
-                plane += np.float32(new)
-            for channel, value in enumerate(rgb_planes(lab)):
-                value += np.float32(0.5)
-                mixture.blend(value, planes[channel])
-                made[number][..., channel] = value.astype(np.uint8)
-        return made, kept
+        clear = np.float32(np.log(np.array(profile["white"], np.float64) + 1).sum())
+        response = np.ones((4, STRIP), np.float32)
+        changes = [
+            _change_of(profile, target, draw) for draw in ([None] if draws is None else draws)
+        ]
+
+        def recolour(number: int, levels: NDArray[np.uint8], light: Planes, out: Planes) -> Planes:
+            here = response[:, : light.shape[1]]
+            responses(levels, here[:3])
+            np.matmul(changes[0 if draws is None else number], here, out=out)
+            _light_of(out, here[:3])
+            return np.asarray(clear - np.log(light[0] * light[1] * light[2]))
+
+        return change_light(batch, recolour)
+
+
+def _change_of(
+    profile: Mapping[str, Any], target: Mapping[str, Any], draw: FloatArray | None
+) -> NDArray[np.float32]:
+    """Return the matrix (3, 4) that stretches and shifts L, a and b; it is for responses and 1."""
+    stretch = np.minimum(np.divide(target["deviation"], profile["deviation"]), CAP)
+    mean = np.array(target["mean"])
+    if draw is not None:
+        stretch = stretch * (1 + draw[[0, 1, 1]])
+        mean = mean + draw[[2, 3, 3]] * target["deviation"]
+    back = np.linalg.inv(_TO_LAB)
+    shift = stretch * (_BLACK - np.array(profile["mean"])) + mean - _BLACK
+    return np.column_stack([back @ (stretch[:, None] * _TO_LAB), back @ shift]).astype(np.float32)
+
+
+def _light_of(values: Planes, room: Planes) -> None:
+    """Turn responses (3, n) into red, green and blue, each gray level and 1."""
+    np.multiply(values, values, out=room)
+    room *= values
+    np.matmul(_TO_STEPS, room, out=values)
+    np.clip(values, 0, _STEPS, out=values)
+    values[:] = _looked_up(_LIGHT, values.astype(np.uint16))

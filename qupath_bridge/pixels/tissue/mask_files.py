@@ -62,70 +62,73 @@ class MaskTissue:
 
     def __call__(self, view: SlideView) -> TissueMap:
         """Return the mask of a slide, at its own resolution."""
-        path = self._file(view)
-        try:
-            data = read_regular(path, MAX_BYTES)
-        except OSError as error:
-            raise _problem(view, path, str(error.strerror or error)) from error
-        mask = _decoded(view, path, data)
-        _check_aspect(view, path, mask)
+        data, place = view.frozen, f"mask:{self.argument}"
+        if data is None:
+            path = self._file(view.name, view.entry_id)
+            data, place = _read(view.name, path), str(path)
+        mask = _decoded(view.name, place, data)
+        if not covers_slide(mask.shape, view):
+            (width, height), (rows, columns) = view.size, mask.shape
+            wrong = f"{columns} x {rows} pixels are not the shape of the slide, {width} x {height}"
+            raise _problem(view.name, place, wrong)
         if not mask.any():
-            raise _problem(view, path, "the mask is empty")
+            raise _problem(view.name, place, "the mask is empty")
         return TissueMap(mask, made_from=f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}")
 
-    def _file(self, view: SlideView) -> Path:
-        tried = list(dict.fromkeys(self._candidates(view)))
+    def read_for(self, name: str, entry_id: str) -> bytes:
+        """Return the file of a slide."""
+        return _read(name, self._file(name, entry_id))
+
+    def _file(self, name: str, entry_id: str) -> Path:
+        tried = list(dict.fromkeys(self._candidates(name, entry_id)))
         found = [path for path in tried if path.is_file()]
         if len(found) == 1:
             return found[0]
         if found:
             shown = " and ".join(path.name for path in found)
-            raise _problem(view, found[0].parent, f"{shown} could both be its mask")
+            raise _problem(name, str(found[0].parent), f"{shown} could both be its mask")
         shown = ", ".join(str(path.absolute()) for path in tried)
         raise PlanError(
-            f"{view.name}: it has no mask; looked for {shown}.",
+            f"{name}: it has no mask; looked for {shown}.",
             hint="Add the mask, or leave the slide out with the option entry.",
         )
 
-    def _candidates(self, view: SlideView) -> Iterator[Path]:
+    def _candidates(self, name: str, entry_id: str) -> Iterator[Path]:
         pattern = str(self.argument)
-        name = Path(view.name).name
+        name = Path(name).name
         names = dict.fromkeys((_ENDING.sub("", name), name))
         if "{" not in pattern:
             yield from (Path(pattern) / f"{one}{ending}" for one in names for ending in ENDINGS)
             return
         for one in names:
-            yield Path(pattern.replace("{slide}", one).replace("{entry}", view.entry_id))
+            yield Path(pattern.replace("{slide}", one).replace("{entry}", entry_id))
 
 
-def _problem(view: SlideView, path: Path, text: str) -> PlanError:
+def _read(name: str, path: Path) -> bytes:
+    try:
+        return read_regular(path, MAX_BYTES)
+    except OSError as error:
+        raise _problem(name, str(path), str(error.strerror or error)) from error
+
+
+def _problem(name: str, place: str, text: str) -> PlanError:
     return PlanError(
-        f"{view.name}: {path}: {text}.",
+        f"{name}: {place}: {text}.",
         hint="A mask is a PNG or TIFF file of the whole slide with one number per pixel, 0 for "
         "what is not tissue.",
     )
 
 
-def _decoded(view: SlideView, path: Path, data: bytes) -> MaskArray:
+def _decoded(name: str, place: str, data: bytes) -> MaskArray:
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "TIFF")) as picture:
             if picture.mode not in MODES:
-                raise _problem(view, path, f"pixels of the kind {picture.mode}, not one number")
+                raise _problem(name, place, f"pixels of the kind {picture.mode}, not one number")
             if picture.width * picture.height > MAX_PIXELS:
                 million = MAX_PIXELS // 1_000_000
-                raise _problem(view, path, f"more than {million} million pixels; make it smaller")
+                raise _problem(name, place, f"more than {million} million pixels; make it smaller")
             return np.asarray(np.asarray(picture) != 0)
     except PlanError:
         raise
     except Exception as error:  # damaged files raise what they like
-        raise _problem(view, path, f"it cannot be read as a picture ({error})") from error
-
-
-def _check_aspect(view: SlideView, path: Path, mask: MaskArray) -> None:
-    (width, height), (rows, columns) = view.size, mask.shape
-    if not covers_slide(mask.shape, view):
-        raise _problem(
-            view,
-            path,
-            f"{columns} x {rows} pixels are not the shape of the slide, {width} x {height}",
-        )
+        raise _problem(name, place, f"it cannot be read as a picture ({error})") from error

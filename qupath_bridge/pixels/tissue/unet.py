@@ -109,7 +109,10 @@ class UnetTissue:
                 "The tissue 'unet' needs onnxruntime.",
                 hint="Install it with: pip install 'qupath-bridge[unet]'.",
             )
-        for path in (self.path, self.path.with_suffix(".json")):
+
+    def check(self) -> None:
+        """Refuse a network whose files are not there."""
+        for path in self._files():
             if not path.is_file():
                 raise UsageError(
                     f"The tissue 'unet' needs {path}, which is not a file.",
@@ -123,6 +126,7 @@ class UnetTissue:
 
     def __call__(self, view: SlideView) -> TissueMap:
         """Return the probability of tissue; of a finer map at the resolution of the network."""
+        self.check()
         network = _load(*(read_regular(p, MAX_BYTES) for p in self._files()), str(self.path))
         pixels, note = _at_resolution(view, network.about)
         return TissueMap(_probabilities(network, pixels), note=note, made_from=network.made_from)
@@ -166,7 +170,7 @@ def _load(model: bytes, text: bytes, shown: str) -> _Network:
 
 def _at_resolution(view: SlideView, about: NetworkDescription) -> tuple[PixelArray, str | None]:
     """Return the map at the resolution of a network, or coarser with a remark."""
-    pixels = view.read()
+    pixels = view.read_rgb("unet")
     if view.mpp is None:
         return pixels, f"The slide has no pixel size: it counts as {about.mpp:g} µm per map pixel."
     factor = view.mpp / about.mpp
