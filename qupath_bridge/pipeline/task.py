@@ -442,8 +442,7 @@ class _SlideJob:
         plan, table = self.plan, self.plan.table
         producer = plan.producer(self.reader)
         workers = self.task.options.workers or available_cores()
-        channels = len(plan.view.names)
-        patch_bytes = plan.config.size**2 * channels * np.dtype(plan.view.dtype).itemsize
+        patch_bytes = plan.config.size**2 * plan.view.pixel_bytes(self.reader.dtype)
         batches = reading_batches(table.col, table.row, table.z, table.t, patch_bytes)
         name = self.task.options.reader
         with _readers(plan, name, self.reader, self.bad_tiles) as acquire:
