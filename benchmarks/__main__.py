@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 
 from benchmarks.common.machine import cores, describe
-from benchmarks.goals import beside, colours, exports, growing, reads, starting, working
+from benchmarks.goals import beside, channels, colours, exports, growing, reads, starting, working
 from benchmarks.goals.bench import Bench
 from benchmarks.goals.findings import Finding
 
@@ -37,6 +37,7 @@ GOALS = {
     "tissue": working.tissue,
     "projects": working.projects,
     "sides": growing.sides,
+    "channels": channels.channels,
 }
 LONG = {"huge": growing.huge, "million": growing.many}
 

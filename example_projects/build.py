@@ -1,4 +1,4 @@
-"""Writes the files of both example projects; see README.md in this folder."""
+"""Writes the files of the example projects; see README.md in this folder."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ STORED_AT = "/qupath-bridge/example_projects"
 
 # Metadata key of an annotation's description in QuPath.
 DESCRIPTION = "ANNOTATION_DESCRIPTION"
+
+BIO_FORMATS = "qupath.lib.images.servers.bioformats.BioFormatsServerBuilder"
+PLEX_NAME, PLEX_SIZE = "plex.ome.tif", (768, 576)
+PLEX_CHANNELS = (
+    ("DAPI", (0, 96, 255)), ("CD3", (0, 255, 0)), ("CD20", (255, 0, 255)), ("Ki67", (255, 255, 0)),
+    ("PanCK", (255, 72, 0)),
+)  # fmt: skip
 
 PIGMENTED = "Epithelium: Pigmented"
 PIGMENTED_NAMES = {"Epidermis, pigmented", "Rete ridge"}
@@ -137,7 +144,33 @@ def build_rotated(folder: Path) -> Path:
     )
 
 
-BUILDERS = {"skin": build_skin, "rotated": build_rotated}
+def build_plex(folder: Path) -> Path:
+    """Write the project of a slide in five fluorescence channels."""
+    first, *others = load(HERE / "plex_regions.json")  # the first surrounds all others
+    regions = (first, *(replace(each, parent=0) for each in others))
+    width, height = PLEX_SIZE
+    uri = stored_uri(HERE / "plex" / PLEX_NAME, HERE / "plex", f"{STORED_AT}/plex")
+    metadata = image_metadata(
+        PLEX_NAME,
+        width,
+        height,
+        pixel_size=0.5,
+        levels=((1.0, width, height), (2.0, width // 2, height // 2)),
+        channels=PLEX_CHANNELS,
+        pixel_type="UINT16",
+        is_rgb=False,
+        tile=(128, 128),
+    )
+    entry = NewEntry(
+        PLEX_NAME,
+        uri_builder(uri, metadata, provider=BIO_FORMATS, args=("--series", "0")),
+        ImageData(regions, image_type="FLUORESCENCE"),
+        description="Made-up tissue in five channels.",
+    )
+    return create_project(folder, [entry], class_list(regions), stored_at=f"{STORED_AT}/plex")
+
+
+BUILDERS = {"skin": build_skin, "rotated": build_rotated, "plex": build_plex}
 
 
 def install(name: str, target: Path) -> None:
@@ -156,7 +189,7 @@ def install(name: str, target: Path) -> None:
 
 
 def main() -> None:
-    """Rebuild both projects, here or below another folder."""
+    """Rebuild the projects, here or below another folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=HERE, help="folder that holds the projects")
     out = parser.parse_args().out

@@ -14,6 +14,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .api import (
+        check_leakage,
         clean,
         corrections,
         create_project,
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
         inspect,
         open_project,
         plan,
+        read_index,
         report,
         select,
         slide,
+        split,
         stain_profile,
         status,
         undo_write_back,
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     )
     from .config import ExportConfig, Option, RunOptions, Selection, Settings
     from .config.quality import QualityRules
+    from .datasets.leakage import Leak, LeakCheck
+    from .datasets.split import FoldCounts, Split
     from .errors import (
         BridgeError,
         ConfigError,
@@ -83,6 +88,7 @@ if TYPE_CHECKING:
     from .patches.regions import PlanReport, Repair
     from .patches.table import PatchTable, Ragged
     from .pipeline.cancel import Cancel, CancelToken
+    from .pipeline.channels import ChannelView
     from .pipeline.doctor import Check
     from .pipeline.estimate import Estimate
     from .pipeline.inputs import SlideInputs
@@ -97,6 +103,7 @@ if TYPE_CHECKING:
     from .pipeline.task import SlideResult, SlideTask, process_slide
     from .pipeline.tissue import SlideTissue
     from .pipeline.verify import Finding, Verification
+    from .pixels.steps import PixelStep, PixelSteps
     from .qupath import geojson
     from .readers import open_reader
     from .readers.base import Fingerprint, Level, Reader
@@ -112,8 +119,11 @@ _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
-        "clean", "doctor", "create_project", "stain_profile",
+        "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
+        "check_leakage",
     ),
+    "datasets.leakage": ("Leak", "LeakCheck"),
+    "datasets.split": ("FoldCounts", "Split"),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "config.quality": ("QualityRules",),
     "pipeline.stain": ("StainPlan",),
@@ -137,6 +147,8 @@ _HOMES = {
     "pipeline.progress": ("Progress",),
     "pipeline.pseudonyms": ("Names",),
     "pipeline.cancel": ("Cancel", "CancelToken"),
+    "pipeline.channels": ("ChannelView",),
+    "pixels.steps": ("PixelStep", "PixelSteps"),
     "pipeline.estimate": ("Estimate",),
     "pipeline.inputs": ("SlideInputs",),
     "pipeline.inspection": ("Inspection",),
@@ -178,6 +190,9 @@ __all__ = [  # noqa: RUF022  # by subject
     "verify",
     "report",
     "status",
+    "read_index",
+    "split",
+    "check_leakage",
     "corrections",
     "create_project",
     "write_provenance",
@@ -234,11 +249,18 @@ __all__ = [  # noqa: RUF022  # by subject
     "Progress",
     "Cancel",
     "CancelToken",
+    "ChannelView",
+    "PixelStep",
+    "PixelSteps",
     "Estimate",
     "Inspection",
     "Verification",
     "Finding",
     "Check",
+    "Split",
+    "FoldCounts",
+    "Leak",
+    "LeakCheck",
     "Corrections",
     "SlideCorrections",
     "JudgedPatch",

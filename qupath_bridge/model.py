@@ -28,6 +28,7 @@ __all__ = [
     "BRIDGE_FOLDER",
     "CLASS_SEPARATOR",
     "FIRST_PLANE",
+    "RGB_CHANNELS",
     "Box",
     "BoxArray",
     "ClassInfo",
@@ -56,8 +57,8 @@ BoxArray = NDArray[np.int64]
 """Integer boxes, shape (N, 4): x, y, width, height."""
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-PixelArray = NDArray[np.uint8]
-"""RGB pixels, shape (H, W, 3), uint8."""
+PixelArray = NDArray[Any]
+"""Pixels, shape (H, W, C), in the slide's own type; RGB has C = 3 and the type uint8."""
 MaskArray = NDArray[np.bool_]
 """True where a pixel is in the image, shape (H, W)."""
 
@@ -70,6 +71,9 @@ class Plane(NamedTuple):
 
 
 FIRST_PLANE = Plane()
+
+RGB_CHANNELS = ("Red", "Green", "Blue")
+"""Names of the channels of RGB pixels."""
 
 BRIDGE_FOLDER = "qupath_bridge"
 """The only folder that is written inside a project."""
@@ -484,6 +488,8 @@ class Slide:
         Number of z slices and time points.
     channels : tuple of str
         Names of the channels.
+    channel_colors : tuple of (red, green, blue)
+        QuPath's colours of the channels, from 0 to 255; empty where it stored none.
     pixel_type : str or None
         QuPath's word for it, as ``UINT8``.
     is_rgb : bool or None
@@ -511,6 +517,7 @@ class Slide:
     size_z: int = 1
     size_t: int = 1
     channels: tuple[str, ...] = ()
+    channel_colors: tuple[tuple[int, int, int], ...] = ()
     pixel_type: str | None = None
     is_rgb: bool | None = None
     levels: tuple[tuple[float, int, int], ...] = ()

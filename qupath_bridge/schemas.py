@@ -205,6 +205,24 @@ class _Coordinates(_Json):
     pixel_size: _PixelSize | None
 
 
+class _Channels(_Json):
+    all_names: list[str]
+    all_colors: list[Color]
+    dtype: str
+    indices: list[Count]
+    file_names: list[str]
+    steps: list[dict[str, Any]]
+    projection: str | None
+    color: bool
+
+
+class _ChannelDisplay(_Json):
+    name: str
+    color: Color
+    range: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    shown: bool
+
+
 class _Grid(_Json):
     box: Size
     step: Size
@@ -253,6 +271,8 @@ class SlideFacts(Record):
     path: str
     fingerprint: _Fingerprint
     coordinates: _Coordinates
+    channels: _Channels
+    display: list[_ChannelDisplay] | None
     parts: dict[str, Any]
     plan_digest: str
     annotation_digest: str

@@ -74,11 +74,15 @@ class Bench:
         keep : callable, optional
             Called with the output before it is removed.
         """
+        return self.run_export(study.project, *words, place=place, keep=keep, memory=memory)
+
+    def run_export(self, project, *words, place=None, keep=None, memory=False):
+        """Export a project once, as :meth:`export` does a study."""
         out = Path(tempfile.mkdtemp(dir=place or self.memory)) / "out"
-        runs = study.project.parent / "qupath_bridge"
+        runs = project.parent / "qupath_bridge"
         try:
             taken = bridge(
-                "export", study.project, "--out", out, "--runner", "threads",
+                "export", project, "--out", out, "--runner", "threads",
                 "--progress", "none", *words, memory=memory,
             )  # fmt: skip
             if keep:

@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qupath_bridge.datasets.leakage import Leak, LeakCheck
+    from qupath_bridge.datasets.split import FoldCounts, Split
     from qupath_bridge.pipeline.estimate import Estimate
     from qupath_bridge.pipeline.inspection import Inspection
     from qupath_bridge.pipeline.new_project import NewProject
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from qupath_bridge.sources import open_project
     from qupath_bridge.sources.base import Project
 
+    from .datasets import SPLIT_NAME, check_leakage, read_index, split
     from .exporting import clean, export
     from .installing import (
         InstalledFile,
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
 
 _HOMES = {
+    "qupath_bridge.datasets.leakage": ("Leak", "LeakCheck"),
+    "qupath_bridge.datasets.split": ("FoldCounts", "Split"),
     "qupath_bridge.pipeline.estimate": ("Estimate",),
     "qupath_bridge.pipeline.inspection": ("Inspection",),
     "qupath_bridge.pipeline.new_project": ("NewProject",),
@@ -75,6 +80,7 @@ _HOMES = {
     ),
     "qupath_bridge.sources": ("open_project",),
     "qupath_bridge.sources.base": ("Project",),
+    ".datasets": ("SPLIT_NAME", "check_leakage", "read_index", "split"),
     ".exporting": (
         "clean",
         "export",
@@ -123,6 +129,7 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 __all__ = [
     "INPUTS",
     "OPENING",
+    "SPLIT_NAME",
     "Agreement",
     "Backup",
     "Corrections",
@@ -131,9 +138,12 @@ __all__ = [
     "Estimate",
     "Failure",
     "Finding",
+    "FoldCounts",
     "Inspection",
     "InstalledFile",
     "JudgedPatch",
+    "Leak",
+    "LeakCheck",
     "NewProject",
     "Plan",
     "Plans",
@@ -144,8 +154,10 @@ __all__ = [
     "Run",
     "RunStatus",
     "SlideCorrections",
+    "Split",
     "Verification",
     "WriteBack",
+    "check_leakage",
     "clean",
     "copy_project",
     "corrections",
@@ -163,9 +175,11 @@ __all__ = [
     "install_scripts",
     "open_project",
     "plan",
+    "read_index",
     "report",
     "select",
     "slide",
+    "split",
     "stain_profile",
     "status",
     "stored_data",

@@ -55,6 +55,9 @@ ProjectArgument = Annotated[
     Path, typer.Argument(metavar="PROJECT", help="project.qpproj, or the folder that holds it.")
 ]
 OutArgument = Annotated[str, typer.Argument(metavar="OUT", help="Output of an export.")]
+SplitName = Annotated[
+    str, typer.Option(metavar="NAME", help="Of the split: its tables are OUT/splits/NAME.*.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 PLACES = ("slide_map", "search", "engine", "qupath", "annotations", "skip_bad_features")
@@ -200,6 +203,80 @@ def report(
     from .report import run_report
 
     return run_report(out, file, given, as_json=json)
+
+
+@app.command(cls=Command)
+def split(
+    out: OutArgument,
+    folds: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of folds, at least 2.")
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Metadata that must not be on two sides, as patient."),
+    ] = None,
+    stratify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="label|KEY", help="What is balanced: labels of patches, or slides by metadata."
+        ),
+    ] = None,
+    preserve: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Metadata that has to stay in one fold too, as site."),
+    ] = None,
+    test: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Share held out of all folds, as the fold test."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Shuffles groups of about the same size (0).")
+    ] = None,
+    name: SplitName = "folds",
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend", help="Add new slides; known groups keep their fold, as after --update."
+        ),
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Put the slides of a run into folds that share no patient, no file and no pixel."""
+    from .split import run_split
+
+    return run_split(
+        out, folds=folds, by=by, stratify=stratify, preserve=preserve, test=test, seed=seed,
+        name=name, extend=extend, as_json=json,
+    )  # fmt: skip
+
+
+@app.command("check-leakage", cls=Command)
+def check_leakage(
+    out: OutArgument,
+    name: Annotated[
+        str,
+        typer.Option(
+            "--split", metavar="NAME", help="Of the split; OUT/splits/NAME.csv may be your own."
+        ),
+    ] = "folds",
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", help="Metadata that must not be on two sides (that of the split)."
+        ),
+    ] = None,
+    pixels: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help="Patches to compare by what they show (at most 100000)."
+        ),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Look for patients, slide files, pixels and pictures that two folds share; exit with 1."""
+    from .split import run_check_leakage
+
+    return run_check_leakage(out, name, by, pixels, as_json=json)
 
 
 @app.command(cls=Command)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["run_export", "run_plan"]
 
+SHOWN = 4
+"""Names of channels that are listed."""
+
 SCHEMA_VERSION = 1
 
 
@@ -128,6 +131,9 @@ def _plan_record(
                 "level": one.read_level,
                 "native": one.native,
                 "resampling": one.resampling,
+                "channels": list(one.channels),
+                "dtype": one.dtype,
+                "projection": one.view.projection,
                 "by_label": dict(sorted(one.label_counts().items())),
                 "dropped": {str(reason): n for reason, n in one.dropped.items() if n},
                 "regions": one.report.as_dict(),
@@ -173,13 +179,14 @@ def _print_plans(plans: api.Plans) -> None:
             len(one),
             "-" if one.mpp is None else f"{one.mpp:.4g}",
             _pixels(one),
+            _channels(one),
             _listed(one.label_counts()),
         )
         for name, one in zip(names, plans, strict=True)
     ]
     if len(rows) > 1:
-        rows.append(("total", plans.patches, "", "", _listed(plans.label_counts())))
-    _print_filled(("slide", "patches", "µm/px", "pixels", "labels"), rows)
+        rows.append(("total", plans.patches, "", "", "", _listed(plans.label_counts())))
+    _print_filled(("slide", "patches", "µm/px", "pixels", "channels", "labels"), rows)
     _print_counts(plans.label_counts(), plans.dropped_counts())
 
 
@@ -187,6 +194,16 @@ def _pixels(plan: api.Plan) -> str:
     """Return where the pixels of a plan come from, and how far they are resampled."""
     how = "native" if plan.native else f"resampled {plan.resampling:.4g}x"
     return f"level {plan.read_level}, {how}"
+
+
+def _channels(plan: api.Plan) -> str:
+    """Return which channels are exported; nothing for RGB."""
+    if plan.view.is_rgb:
+        return ""
+    names, more = plan.channels[:SHOWN], len(plan.channels) - SHOWN
+    listed = ", ".join(names) + (f" and {more} more" if more > 0 else "")
+    projected = "" if plan.view.projection is None else f", {plan.view.projection} over z"
+    return f"{listed} ({plan.dtype}{projected})"
 
 
 def _names(slides: Sequence[tuple[str, str]]) -> list[str]:

@@ -77,9 +77,26 @@ def _print(found: api.Inspection) -> None:
         ("class", "colour", "annotations", "area px²"),
         [(c["name"], c["color"] or "-", c["count"], round(c["area_px2"])) for c in found.classes],
     )
+    _print_channels(found)
     _print_selectors(found)
     for problem in found.problems:
         say(f"problem: {problem}")
+
+
+def _print_channels(found: api.Inspection) -> None:
+    """List the channels of slides that are not RGB, under QuPath's names and the file's own."""
+    rows = []
+    for slide in found.slides:
+        known = slide["channels"]
+        if known is None or known["is_rgb"]:
+            continue
+        own = known["file_names"]
+        for number, (name, color) in enumerate(zip(known["names"], known["colors"], strict=True)):
+            in_file = own[number] if len(own) == len(known["names"]) else ", ".join(own)
+            rows.append((slide["entry_id"], number + 1, name, color, known["dtype"], in_file))
+    if rows:
+        show()
+        print_table(("entry", "channel", "name", "colour", "type", "name in the file"), rows)
 
 
 def _print_selectors(found: api.Inspection) -> None:

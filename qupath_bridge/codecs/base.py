@@ -2,11 +2,87 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
-from qupath_bridge.model import PixelArray
+import numpy as np
 
-__all__ = ["Encoder"]
+from qupath_bridge.errors import UsageError
+from qupath_bridge.frozen import count
+from qupath_bridge.model import RGB_CHANNELS, PixelArray
+
+__all__ = ["RGB_PIXELS", "Contents", "Encoder", "check_contents"]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Channels, type and pixel size of the patches of a slide.
+
+    Attributes
+    ----------
+    channels : tuple of str
+        Names of the channels.
+    dtype : str
+        Type of the values, as numpy calls it.
+    mpp : float or None
+        µm per pixel, where it is known.
+    """
+
+    channels: tuple[str, ...] = RGB_CHANNELS
+    dtype: str = "uint8"
+    mpp: float | None = None
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Contents:
+        """Return the contents of a patch from its row in the index."""
+        return cls(tuple(row["channels"]), row["dtype"], row["mpp"])
+
+    @property
+    def is_rgb(self) -> bool:
+        """True if the pixels are RGB of 8 bit."""
+        return self.channels == RGB_CHANNELS and self.dtype == "uint8"
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one pixel with all its channels."""
+        return len(self.channels) * np.dtype(self.dtype).itemsize
+
+    def fits(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+        """Return whether pixels of a shape (H, W, C) and type can be these."""
+        return len(shape) == 3 and shape[2] == len(self.channels) and str(dtype) == self.dtype
+
+    def __str__(self) -> str:
+        """Say it in words.
+
+        >>> print(Contents(("DAPI", "CD3"), "uint16"))
+        2 channels of uint16
+        """
+        return f"{count(len(self.channels), 'channel')} of {self.dtype}"
+
+
+RGB_PIXELS = Contents()
+"""RGB of 8 bit, of an unknown size."""
+
+
+def check_contents(
+    name: str, contents: Contents, channels: Collection[int] = (1, 3), dtype: str = "uint8"
+) -> None:
+    """Refuse pixels that a format of pictures does not hold.
+
+    Raises
+    ------
+    UsageError
+        If they have another number of channels than one of ``channels``, or another type.
+    """
+    if contents.dtype == dtype and len(contents.channels) in channels:
+        return
+    numbers = " or ".join(str(number) for number in channels)
+    raise UsageError(
+        f"{name} files hold {numbers} channels of {dtype}, not {contents}.",
+        hint="Set format to ome-tiff, tiff or npy, choose channels, or let composite make "
+        "pictures of them.",
+    )
 
 
 @runtime_checkable
@@ -14,14 +90,16 @@ class Encoder(Protocol):
     """Turns pixels into the bytes of an image file: the same bytes for the same pixels.
 
     An encoder holds no state, may be used from several threads, and can be pickled. Its factory
-    is called as ``factory(quality=int, subsampling=str, mpp=float or None)``: for formats with
-    loss 1 to 100, and ``420``, ``422`` or ``444``, how JPEG keeps colours; µm per pixel for
-    formats that keep a resolution. A format that has no use for one ignores it.
+    is called as ``factory(quality=int, subsampling=str, contents=Contents)``: for formats with
+    loss 1 to 100, and ``420``, ``422`` or ``444``, how JPEG keeps colours; the channels, type and
+    size of the pixels. A format that has no use for one ignores it. The factory raises
+    :class:`~qupath_bridge.errors.UsageError` for contents that the format does not hold
+    (:func:`check_contents` does).
     """
 
     @property
     def extension(self) -> str:
-        """Ending of file names, with its dot."""
+        """Ending of file names, with its dot, as ``.png`` or ``.ome.tif``."""
         ...
 
     @property
@@ -48,6 +126,6 @@ class Encoder(Protocol):
         Parameters
         ----------
         pixels : array, shape (H, W, C)
-            Of the slide's type; RGB is C = 3 and uint8, the only one that is exported today.
+            As the contents say.
         """
         ...

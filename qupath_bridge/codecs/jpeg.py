@@ -10,12 +10,14 @@ import numpy as np
 
 from qupath_bridge.model import PixelArray
 
+from .base import RGB_PIXELS, Contents, check_contents
+
 __all__ = ["JpegEncoder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JpegEncoder:
-    """8-bit RGB JPEG files, as YCbCr. ``mpp`` is not kept."""
+    """8-bit JPEG files, grey or in colour, as YCbCr. No size is kept."""
 
     extension: ClassVar[str] = ".jpg"
     media_type: ClassVar[str] = "image/jpeg"
@@ -24,10 +26,16 @@ class JpegEncoder:
 
     quality: int = 90
     subsampling: str = "420"
-    mpp: float | None = None
+    contents: Contents = RGB_PIXELS
+
+    def __post_init__(self) -> None:
+        check_contents("JPEG", self.contents)
 
     def encode(self, pixels: PixelArray) -> bytes:
-        """Return a JPEG file of pixels, shape (H, W, 3), uint8."""
+        """Return a JPEG file of pixels, shape (H, W, 1 or 3), uint8."""
+        if pixels.shape[-1] == 1:
+            grey = np.ascontiguousarray(pixels[..., 0])
+            return bytes(imagecodecs.jpeg8_encode(grey, level=self.quality))
         return bytes(
             imagecodecs.jpeg8_encode(
                 np.ascontiguousarray(pixels),

@@ -10,6 +10,8 @@ import numpy as np
 
 from qupath_bridge.model import PixelArray
 
+from .base import RGB_PIXELS, Contents, check_contents
+
 __all__ = ["SIGNATURE", "JxlEncoder", "decode_jxl", "size_of_jxl"]
 
 if not imagecodecs.JPEGXL.available:
@@ -23,9 +25,9 @@ EFFORT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JxlEncoder:
-    """8-bit RGB JPEG XL files without loss, in the quickest way.
+    """8-bit JPEG XL files, grey or in colour, without loss, in the quickest way.
 
-    There is no loss to choose, and ``mpp`` is not kept. Their size is nine tenths of PNG's.
+    There is no loss to choose, and no size is kept. Their size is nine tenths of PNG's.
     """
 
     extension: ClassVar[str] = ".jxl"
@@ -35,10 +37,13 @@ class JxlEncoder:
 
     quality: int = 90
     subsampling: str = "420"
-    mpp: float | None = None
+    contents: Contents = RGB_PIXELS
+
+    def __post_init__(self) -> None:
+        check_contents("JPEG XL", self.contents)
 
     def encode(self, pixels: PixelArray) -> bytes:
-        """Return a JPEG XL file of pixels, shape (H, W, 3), uint8."""
+        """Return a JPEG XL file of pixels, shape (H, W, 1 or 3), uint8."""
         data = imagecodecs.jpegxl_encode(
             np.ascontiguousarray(pixels), lossless=True, effort=EFFORT, numthreads=1
         )
@@ -85,15 +90,15 @@ class _Bits:
         return value
 
 
-def decode_jxl(data: bytes) -> PixelArray:
-    """Return the first picture of a codestream, shape (H, W, 3), uint8.
+def decode_jxl(data: bytes, channels: int = 3) -> PixelArray:
+    """Return the first picture of a codestream, shape (H, W, channels), uint8.
 
     Raises
     ------
     ValueError, RuntimeError
-        If it is not whole, or not 8-bit RGB.
+        If it is not whole, or has another number of channels, or other bits than 8.
     """
     width, height = size_of_jxl(data)
-    pixels = np.empty((height, width, 3), np.uint8)
+    pixels = np.empty((height, width, channels), np.uint8)
     imagecodecs.jpegxl_decode(data, 0, numthreads=1, out=pixels)
     return pixels

@@ -20,17 +20,20 @@ from isal import isal_zlib
 
 from qupath_bridge.model import PixelArray
 
+from .base import RGB_PIXELS, Contents, check_contents
+
 __all__ = ["PngEncoder"]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-TRUECOLOUR = 2
+COLOUR_TYPES = {1: 0, 3: 2}
+"""Grey and colour, by the number of channels."""
 FILTER_UP = 2
 LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PngEncoder:
-    """8-bit RGB PNG files. There is no loss to choose, and ``mpp`` is not kept."""
+    """8-bit PNG files, grey or in colour. There is no loss to choose; no size is kept."""
 
     extension: ClassVar[str] = ".png"
     media_type: ClassVar[str] = "image/png"
@@ -39,12 +42,15 @@ class PngEncoder:
 
     quality: int = 90
     subsampling: str = "420"
-    mpp: float | None = None
+    contents: Contents = RGB_PIXELS
+
+    def __post_init__(self) -> None:
+        check_contents("PNG", self.contents, tuple(COLOUR_TYPES))
 
     def encode(self, pixels: PixelArray) -> bytes:
-        """Return a PNG file of pixels, shape (H, W, 3), uint8."""
-        height, width, _ = pixels.shape
-        header = struct.pack(">IIBBBBB", width, height, 8, TRUECOLOUR, 0, 0, 0)
+        """Return a PNG file of pixels, shape (H, W, 1 or 3), uint8."""
+        height, width, channels = pixels.shape
+        header = struct.pack(">IIBBBBB", width, height, 8, COLOUR_TYPES[channels], 0, 0, 0)
         data = isal_zlib.compress(_filtered(pixels), LEVEL)
         return b"".join(
             [SIGNATURE, *_chunk(b"IHDR", header), *_chunk(b"IDAT", data), *_chunk(b"IEND", b"")]
@@ -53,9 +59,9 @@ class PngEncoder:
 
 def _filtered(pixels: PixelArray) -> PixelArray:
     """Return rows with the filter's number in front: each byte less the one above it."""
-    height, width, _ = pixels.shape
-    rows = pixels.reshape(height, width * 3)
-    filtered = np.empty((height, 1 + width * 3), np.uint8)
+    height, width, channels = pixels.shape
+    rows = pixels.reshape(height, width * channels)
+    filtered = np.empty((height, 1 + width * channels), np.uint8)
     filtered[:, 0] = FILTER_UP
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])

@@ -9,12 +9,14 @@ import numpy as np
 
 from qupath_bridge.model import PixelArray
 
+from .base import RGB_PIXELS, Contents
+
 __all__ = ["RawEncoder", "decode_raw"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawEncoder:
-    """8-bit RGB pixels, row after row. There is no loss to choose, and ``mpp`` is not kept."""
+    """Pixels of every type, row after row, as they are in memory; nothing else is kept."""
 
     extension: ClassVar[str] = ".raw"
     media_type: ClassVar[str] = "application/octet-stream"
@@ -23,19 +25,20 @@ class RawEncoder:
 
     quality: int = 90
     subsampling: str = "420"
-    mpp: float | None = None
+    contents: Contents = RGB_PIXELS
 
     def encode(self, pixels: PixelArray) -> bytes:
-        """Return the bytes of pixels, shape (H, W, 3), uint8."""
-        return pixels.tobytes()
+        """Return the bytes of pixels, shape (H, W, C), of any type."""
+        return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def decode_raw(data: bytes, size: tuple[int, int]) -> PixelArray:
-    """Return the pixels of a patch of a width and height, shape (H, W, 3), uint8.
+def decode_raw(data: bytes, size: tuple[int, int], contents: Contents = RGB_PIXELS) -> PixelArray:
+    """Return the pixels of a patch of a width and height, shape (H, W, C), as the contents say.
 
     Raises
     ------
     ValueError
         If there are more bytes or fewer.
     """
-    return np.frombuffer(data, np.uint8).reshape(size[1], size[0], 3)
+    dtype = np.dtype(contents.dtype).newbyteorder("<")
+    return np.frombuffer(data, dtype).reshape(size[1], size[0], len(contents.channels))

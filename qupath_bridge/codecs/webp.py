@@ -11,6 +11,8 @@ import numpy as np
 from qupath_bridge.errors import UsageError
 from qupath_bridge.model import PixelArray
 
+from .base import RGB_PIXELS, Contents, check_contents
+
 __all__ = ["WebpEncoder"]
 
 if not imagecodecs.WEBP.available:
@@ -24,7 +26,7 @@ MAX_SIDE = 16_382
 class WebpEncoder:
     """8-bit RGB WebP files without loss, in the quickest way.
 
-    There is no loss to choose, and ``mpp`` is not kept. Their size is nine tenths of PNG's.
+    There is no loss to choose, and no size is kept. Their size is nine tenths of PNG's.
     """
 
     extension: ClassVar[str] = ".webp"
@@ -34,7 +36,10 @@ class WebpEncoder:
 
     quality: int = 90
     subsampling: str = "420"
-    mpp: float | None = None
+    contents: Contents = RGB_PIXELS
+
+    def __post_init__(self) -> None:
+        check_contents("WebP", self.contents, (3,))
 
     def encode(self, pixels: PixelArray) -> bytes:
         """Return a WebP file of pixels, shape (H, W, 3), uint8.

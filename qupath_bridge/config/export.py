@@ -21,6 +21,7 @@ from .values import (
     Pairs,
     Share,
     Strings,
+    as_names,
     as_pair,
     as_planes,
     as_priority,
@@ -98,6 +99,9 @@ class ExportConfig(Model):
         ),
         "tissue": ("tissue", "tissue_mpp", "tissue_threshold", "min_tissue"),
         "pixels": (
+            "channels",
+            "projection",
+            "composite",
             "qc",
             "qc_min",
             "qc_max",
@@ -214,6 +218,19 @@ class ExportConfig(Model):
     )
     min_tissue: Share = option(0.5, "least share of a patch that is tissue", show="SHARE")
 
+    channels: Annotated[tuple[str, ...], BeforeValidator(as_names)] = option(
+        (),
+        "channel to export, by name or by number from 1; in this order; all when not given",
+        show="NAME|NUMBER",
+    )
+    projection: Literal["none", "max"] = option(
+        "none", "how the z slices of a patch become one; max takes the largest values"
+    )
+    composite: bool = option(
+        False,
+        "write pictures for people: each channel in QuPath's colour over its display range, added "
+        "up to RGB of 8 bit; slides that are RGB stay as they are",
+    )
     qc: Strings = option(
         (),
         "quality measure to record, or a preset: standard (the usual ones), clean (with limits)",
@@ -296,7 +313,7 @@ class ExportConfig(Model):
         if any(z < 0 or t < 0 for z, t in self.plane):
             raise ValueError("plane counts from 0,0")
         _check_tissue(self.tissue, self.tissue_threshold)
-        for name in ("map", "priority", "within", "exclude"):
+        for name in ("map", "priority", "within", "exclude", "channels"):
             if any(not str(value).strip() for value in getattr(self, name)):
                 raise ValueError(f"{name} holds an empty name")
         self._check_label_from()

@@ -20,6 +20,16 @@ def as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def as_names(value: object) -> object:
+    """Read names, of which a TOML file may give a number as a number."""
+    values = as_tuple(value)
+    if isinstance(values, int):
+        values = (values,)
+    if isinstance(values, tuple | list):
+        return tuple(as_text(each) for each in values)
+    return values
+
+
 def as_pair(value: object) -> object:
     """Read "X,Y" as two whole numbers."""
     if isinstance(value, str):

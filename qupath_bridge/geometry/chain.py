@@ -11,6 +11,7 @@ from qupath_bridge.errors import CoordinateError
 from qupath_bridge.frozen import OneLine, freeze, thaw
 
 from .arguments import check_arguments
+from .pixel_builders import PIXEL_BUILDERS, malformed
 
 __all__ = ["AFFINE_KEYS", "FLIPS", "ROTATIONS", "BuilderStep", "read_chain", "to_builder"]
 
@@ -32,10 +33,7 @@ _MAX_STEPS = 64
 _OPENSLIDE = {"openslideserverbuilder", "openslideimageserver", "openslide"}
 _REFUSED = {
     "channels": "joins channels of several images",
-    "color": "computes new channels",
-    "color_deconvolved": "shows separated stains",
     "normalized": "changes the pixel values",
-    "typeConvert": "changes the pixel type",
     "swapRedBlue": "swaps colour channels",
     "sparse": "is put together from several images",
     "sliced": "picks planes of another image",
@@ -56,11 +54,19 @@ class BuilderStep(OneLine):
         The builder's own keys as plain JSON values, without the builder that it wraps.
     recorded : (width, height) or None
         The size that QuPath stored for the image after this step.
+    channels : tuple of (name, packed colour or None)
+        The channels that QuPath stored for it; empty where it stored none.
+    pixel_type : str or None
+        The type of their values, as ``UINT8``.
+    is_rgb : bool or None
     """
 
     kind: str
     values: Mapping[str, Any]
     recorded: tuple[int, int] | None = None
+    channels: tuple[tuple[str, int | None], ...] = ()
+    pixel_type: str | None = None
+    is_rgb: bool | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", freeze(self.values))
@@ -91,25 +97,25 @@ def read_chain(builder: Mapping[str, Any]) -> tuple[BuilderStep, ...]:
     Returns
     -------
     tuple of BuilderStep
-        The slide file first (``uri``), the outermost step last; ``pyramidize``, which changes no
-        coordinate, is included.
+        The slide file first (``uri``), the outermost step last; steps that change no coordinate
+        (``pyramidize``, and those that change pixels alone) are included.
 
     Raises
     ------
     CoordinateError
-        If a step is of a kind that changes more than coordinates, is unknown or is malformed.
+        If a step is of a kind that cannot be followed, is unknown or is malformed.
     """
     steps: list[BuilderStep] = []
     while True:
         if not isinstance(builder, Mapping):
-            raise _malformed("the builder chain", "ends without a file")
+            raise malformed("the builder chain", "ends without a file")
         if len(steps) == _MAX_STEPS:
-            raise _malformed("the builder chain", f"has more than {_MAX_STEPS} steps")
+            raise malformed("the builder chain", f"has more than {_MAX_STEPS} steps")
         kind = builder.get("builderType")
         read = _READERS.get(kind) if isinstance(kind, str) else None
         if read is None:
             raise _refusal(kind)
-        steps.append(BuilderStep(str(kind), read(builder), _recorded_size(builder)))
+        steps.append(_step(str(kind), read(builder), builder))
         if kind == "uri":
             return tuple(reversed(steps))
         builder = builder.get("builder")  # type: ignore[assignment]  # checked above
@@ -126,12 +132,18 @@ def to_builder(steps: Sequence[BuilderStep]) -> dict[str, Any]:
     return builder
 
 
+_IN_PLACE = {
+    "z_projected": " The option projection takes the largest values over z.",
+    "sliced": " The option plane names the planes that are exported.",
+}
+"""Ways to the same pixels without a step."""
+
+
 def _refusal(kind: object) -> CoordinateError:
     if isinstance(kind, str) and kind in _REFUSED:
         return CoordinateError(
             f"QuPath opens this image with the step {kind!r}, which {_REFUSED[kind]}.",
-            hint="Only rotated, flipped, cropped and affine images can be exported; "
-            "add the slide itself to the project and draw there.",
+            hint=f"Add the slide itself to the project and draw there.{_IN_PLACE.get(kind, '')}",
         )
     return CoordinateError(
         f"QuPath opens this image with the step {kind!r}, which is unknown.",
@@ -139,10 +151,27 @@ def _refusal(kind: object) -> CoordinateError:
     )
 
 
-def _malformed(what: str, problem: str) -> CoordinateError:
-    return CoordinateError(
-        f"The project's entry of this image cannot be used: {what} {problem}.",
-        hint="Open the project in QuPath and save it again.",
+def _step(kind: str, values: dict[str, Any], builder: Mapping[str, Any]) -> BuilderStep:
+    metadata = builder.get("metadata")
+    known = metadata if isinstance(metadata, Mapping) else {}
+    pixel_type, is_rgb = known.get("pixelType"), known.get("isRGB")
+    return BuilderStep(
+        kind,
+        values,
+        _recorded_size(builder),
+        _recorded_channels(known.get("channels")),
+        pixel_type if isinstance(pixel_type, str) else None,
+        is_rgb if isinstance(is_rgb, bool) else None,
+    )
+
+
+def _recorded_channels(channels: object) -> tuple[tuple[str, int | None], ...]:
+    if not isinstance(channels, Sequence) or isinstance(channels, str):
+        return ()
+    known = [each if isinstance(each, Mapping) else {} for each in channels]
+    return tuple(
+        (str(each.get("name") or ""), each["color"] if type(each.get("color")) is int else None)
+        for each in known
     )
 
 
@@ -159,7 +188,7 @@ def _read_uri(builder: Mapping[str, Any]) -> dict[str, Any]:
     args = [] if args is None else args
     is_list = isinstance(args, Sequence) and not isinstance(args, str)
     if not is_list or not all(isinstance(arg, str) for arg in args):
-        raise _malformed("args", "is not a list of texts")
+        raise malformed("args", "is not a list of texts")
     values: dict[str, Any] = {
         key: str(builder[key]) for key in ("providerClassName", "uri") if builder.get(key)
     }
@@ -179,7 +208,7 @@ def _choice(builder: Mapping[str, Any], key: str, known: Mapping[str, Any], defa
     value = builder.get(key)
     value = default if value is None else value
     if not isinstance(value, str) or value not in known:
-        raise _malformed(key, f"is {value!r}, not one of {', '.join(known)}")
+        raise malformed(key, f"is {value!r}, not one of {', '.join(known)}")
     return value
 
 
@@ -187,22 +216,22 @@ def _read_cropped(builder: Mapping[str, Any]) -> dict[str, Any]:
     region = builder.get("region")
     keys = ("x", "y", "width", "height")
     if not isinstance(region, Mapping) or any(type(region.get(key)) is not int for key in keys):
-        raise _malformed("region", "has no whole x, y, width and height")
+        raise malformed("region", "has no whole x, y, width and height")
     if region["width"] < 1 or region["height"] < 1:
-        raise _malformed("region", f"is {region['width']} x {region['height']} pixels large")
+        raise malformed("region", f"is {region['width']} x {region['height']} pixels large")
     return {"region": {key: region[key] for key in keys}}
 
 
 def _read_affine(builder: Mapping[str, Any]) -> dict[str, Any]:
     transform = builder.get("transform")
     if not isinstance(transform, Mapping):
-        raise _malformed("transform", "is missing")
+        raise malformed("transform", "is missing")
     numbers = [transform.get(key) for key in AFFINE_KEYS]
     if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):  # type: ignore[arg-type]
-        raise _malformed("transform", f"has no finite {', '.join(AFFINE_KEYS)}")
+        raise malformed("transform", f"has no finite {', '.join(AFFINE_KEYS)}")
     m00, m10, m01, m11 = (float(n) for n in numbers[:4])  # type: ignore[arg-type]
     if abs(m00 * m11 - m01 * m10) < 1e-12:
-        raise _malformed("transform", "has no inverse")
+        raise malformed("transform", "has no inverse")
     return {"transform": dict(zip(AFFINE_KEYS, map(float, numbers), strict=True))}  # type: ignore[arg-type]
 
 
@@ -217,4 +246,5 @@ _READERS = {
     "cropped": _read_cropped,
     "affine": _read_affine,
     "pyramidize": _read_nothing,
+    **PIXEL_BUILDERS,
 }

@@ -19,6 +19,7 @@ from qupath_bridge.frozen import count, one_line
 from qupath_bridge.model import Box, BoxArray, FloatArray, ServerBuilder
 
 from .chain import AFFINE_KEYS, FLIPS, ROTATIONS, BuilderStep, read_chain, to_builder
+from .pixel_builders import PIXEL_BUILDERS
 
 __all__ = ["CoordinateMap", "Matrix", "Orientation", "coordinate_map"]
 
@@ -235,7 +236,7 @@ def coordinate_map(builder: ServerBuilder, *, file_size: Size, bounds: Box | Non
     Raises
     ------
     CoordinateError
-        If the chain has a step that changes more than coordinates, or is malformed.
+        If the chain has a step that cannot be followed, or is malformed.
 
     Examples
     --------
@@ -372,6 +373,7 @@ _MAPS = {
     "cropped": _map_cropped,
     "affine": _map_transformed,
     "pyramidize": _map_unchanged,
+    **dict.fromkeys(PIXEL_BUILDERS, _map_unchanged),
 }
 
 

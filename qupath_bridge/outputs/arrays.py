@@ -5,14 +5,18 @@ The arrays of a group have one entry per patch, in the order in which patches we
 ========= ============= ======= ====================================================================
 name      shape         type    contents
 ========= ============= ======= ====================================================================
-images    (N, H, W, C)  uint8   pixels; one chunk per patch, not compressed
+images    (N, H, W, C)  own     pixels; one chunk per patch, not compressed
 coords    (N, 2)        int64   x, y of the patch's corner, full-resolution pixels of the slide file
 index_row (N,)          int64   row of the patch in the index of the slide, -1 for none
 ========= ============= ======= ====================================================================
+
+``images`` have the type of the slide's pixels, in little-endian order, and an attribute
+``channels`` with the names of the channels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,11 +39,20 @@ class Arrays:
 
     slide_id: str
     shape: tuple[int, ...] | None = None
+    dtype: np.dtype[Any] | None = None
     count: int = 0
     rows: int = 0
     coords: Numbers = field(default_factory=lambda: np.empty((0, 2), np.int64))
     index_row: Numbers = field(default_factory=lambda: np.empty(0, np.int64))
     attributes: dict[str, Any] = field(default_factory=dict)
+    channels: list[str] = field(default_factory=list)
+
+    @property
+    def patch_bytes(self) -> int:
+        """Bytes of one patch; 0 before the first."""
+        if self.shape is None or self.dtype is None:
+            return 0
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def add(self, pixels: PixelArray) -> int:
         """Count a patch and return its number, the first one is 0.
@@ -47,13 +60,14 @@ class Arrays:
         Raises
         ------
         UsageError
-            If it has another shape than the others.
+            If it has another shape or type than the others.
         """
         if self.shape is None:
-            self.shape = pixels.shape
-        if pixels.shape != self.shape:
+            self.shape, self.dtype = pixels.shape, pixels.dtype
+        if (pixels.shape, pixels.dtype) != (self.shape, self.dtype):
             raise UsageError(
-                f"{self.slide_id} has patches of {self.shape} and of {pixels.shape} in one array."
+                f"{self.slide_id} has patches of {self.shape}, {self.dtype}, and of "
+                f"{pixels.shape}, {pixels.dtype}, in one array."
             )
         self.count += 1
         return self.count - 1
@@ -72,6 +86,7 @@ class Arrays:
             self.coords = np.full((self.count, 2), -1, np.int64)
             self.index_row = np.full(self.count, -1, np.int64)
             self.attributes = _attributes(rows)
+            self.channels = rows.column("channels")[0].as_py() or [] if rows.num_rows else []
         for axis, name in enumerate(("x_slide", "y_slide")):
             column = rows.column(name).fill_null(-1).to_numpy()
             self.coords[numbers, axis] = column
@@ -109,6 +124,11 @@ def _not_written(slide_id: str, path: str) -> OutputError:
         f"The rows of {slide_id} list a patch in {path} that was not written with them.",
         hint="Export this slide again.",
     )
+
+
+def little_endian(pixels: PixelArray) -> PixelArray:
+    """Return pixels one after the other, in little-endian order."""
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
 
 
 def offsets_of(rows: pa.Table) -> Numbers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from .index import FIELDS, in_order, rows_of, to_json
 if TYPE_CHECKING:
     from .base import Output
 
-__all__ = ["CSV_FILE", "csv_pieces", "write_csv"]
+__all__ = ["CSV_FILE", "csv_pieces", "csv_text", "write_csv"]
 
 CSV_FILE = "index.csv"
 META_PREFIX = "meta."
@@ -48,6 +48,11 @@ def csv_pieces(output: Output) -> Iterator[bytes]:
                 metadata = [dict(value or ()) for value in held["metadata"].to_pylist()]
                 columns += [[_cell(each.get(key)) for each in metadata] for key in keys]
             yield _lines([[_cell(slide_id)] * batch.num_rows, *columns])
+
+
+def csv_text(columns: Mapping[str, Sequence[str]]) -> bytes:
+    """Return a CSV file of a few columns of texts, written as :func:`write_csv` does."""
+    return _lines([[_cell(name), *map(_cell, values)] for name, values in columns.items()])
 
 
 def _csv_columns(output: Output) -> tuple[list[str], list[str]]:

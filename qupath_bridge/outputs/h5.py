@@ -19,7 +19,7 @@ import pyarrow as pa
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import PixelArray
 
-from .arrays import Arrays, Numbers, check_written, offsets_of, with_offsets
+from .arrays import Arrays, Numbers, check_written, little_endian, offsets_of, with_offsets
 from .base import Location, PatchRef
 from .stored import PATCHES, StoredOutput, no_argument
 
@@ -84,7 +84,7 @@ class H5Output(StoredOutput[_Slide]):
             if number == len(pending.images):
                 pending.images.resize(number + _GROWTH, 0)
             at = (number,) + (0,) * payload.ndim
-            pending.images.id.write_direct_chunk(at, np.ascontiguousarray(payload))
+            pending.images.id.write_direct_chunk(at, little_endian(payload))
         return Location(self._name_of(pending), number, payload.nbytes)
 
     def _open(self, pending: _Slide, first: PixelArray) -> None:
@@ -98,7 +98,7 @@ class H5Output(StoredOutput[_Slide]):
         pending.images = pending.file.create_dataset(
             "images",
             (0, *first.shape),
-            first.dtype,
+            first.dtype.newbyteorder("<"),
             chunks=(1, *first.shape),
             maxshape=(None, *first.shape),
         )
@@ -135,6 +135,7 @@ class H5Output(StoredOutput[_Slide]):
         with _errors_of(name):
             coords = pending.file.create_dataset("coords", data=arrays.coords)
             coords.attrs.update(arrays.attributes)
+            pending.images.attrs["channels"] = arrays.channels
             pending.file.create_dataset("index_row", data=arrays.index_row)
             pending.file.close()
         pending.file = None

@@ -22,7 +22,7 @@ import pyarrow as pa
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import PixelArray
 
-from .arrays import Arrays, check_written, offsets_of
+from .arrays import Arrays, check_written, little_endian, offsets_of
 from .base import Location, PatchRef
 from .stored import PATCHES, StoredOutput, no_argument
 
@@ -96,7 +96,7 @@ class ZarrOutput(StoredOutput[_Slide]):
         if pending.draft is None:
             pending.draft = self.store.draft(self._shard(pending).rpartition("/")[0])
         path, offset = self._shard(pending), pending.held * length
-        pending.draft.write(np.ascontiguousarray(payload).data.cast("B"))
+        pending.draft.write(little_endian(payload).data.cast("B"))
         pending.held += 1
         pending.broken = False
         return Location(path, offset, length)
@@ -121,7 +121,7 @@ class ZarrOutput(StoredOutput[_Slide]):
     def _finish(self, pending: _Slide) -> Mapping[str, str]:
         _check_whole(pending)
         if pending.arrays.shape is not None:
-            self._complete(pending, int(np.prod(pending.arrays.shape)))
+            self._complete(pending, pending.arrays.patch_bytes)
         return {}
 
     def _placed(self, pending: _Slide, rows: pa.Table) -> pa.Table:
@@ -130,7 +130,7 @@ class ZarrOutput(StoredOutput[_Slide]):
         check_written(pending.arrays.slide_id, rows, written)
         if shape is None or not rows.num_rows:
             return rows
-        length = int(np.prod(shape))
+        length = pending.arrays.patch_bytes
         shards = [int(path.split("/")[-4]) for path in rows.column("path").to_pylist()]
         numbers = np.array(shards) * patches_per_shard(length) + offsets_of(rows) // length
         pending.arrays.place(numbers, rows)
@@ -138,12 +138,11 @@ class ZarrOutput(StoredOutput[_Slide]):
 
     def _publish(self, pending: _Slide) -> None:
         arrays = pending.arrays
-        if arrays.shape is None or not arrays.rows:
+        if arrays.shape is None or arrays.dtype is None or not arrays.rows:
             return
         pending.described = True
         group = f"{PATCHES}{arrays.slide_id}.zarr/"
-        length = int(np.prod(arrays.shape))
-        shard = (patches_per_shard(length), *arrays.shape)
+        shard = (patches_per_shard(arrays.patch_bytes), *arrays.shape)
         for name, array, data_type, axes in (
             ("coords", arrays.coords, "int64", ("patch", "xy")),
             ("index_row", arrays.index_row, "int64", ("patch",)),
@@ -162,7 +161,9 @@ class ZarrOutput(StoredOutput[_Slide]):
         }
         codecs = [{"name": "sharding_indexed", "configuration": inner}]
         shape = (arrays.count, *arrays.shape)
-        about = _array(shape, "uint8", shard, codecs, ("patch", "y", "x", "channel"))
+        images = ("patch", "y", "x", "channel")
+        about = _array(shape, arrays.dtype.name, shard, codecs, images)
+        about["attributes"] = {"channels": arrays.channels}
         self.store.put(f"{group}images/{_META}", _json(about))
         about = {"zarr_format": 3, "node_type": "group", "attributes": {}}
         self.store.put(f"{group}{_META}", _json(about))

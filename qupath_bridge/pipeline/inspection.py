@@ -18,8 +18,9 @@ from qupath_bridge.model import PathObject, Slide
 from qupath_bridge.readers import open_reader
 from qupath_bridge.sources.base import Project
 
+from .channels import ChannelView, shown_view
 from .plan import Failure
-from .slide_files import failure_lines, recorded_pixels, slide_path
+from .slide_files import failure_lines, pixel_words, recorded_pixels, slide_path
 
 __all__ = ["Inspection", "inspect_project"]
 
@@ -40,7 +41,7 @@ class Inspection:
     slides : tuple of mapping
         Facts of each slide, from project and slide file; ``readable`` says if it can be exported:
         its pixels and what was drawn. ``objects`` and ``classes`` are None if nobody knows
-        what was drawn.
+        what was drawn, and ``channels`` if the slide file cannot be read.
     problems : tuple of str
         Contradictions, and files that cannot be read.
     """
@@ -127,6 +128,7 @@ def _inspect_slide(
         "path_origin": slide.path_origin,
         "size": None if slide.width is None else [slide.width, slide.height],
         "pixels": recorded_pixels(slide),
+        "channels": None,
         "readable": False,
         "planes": [slide.size_z, slide.size_t],
         "magnification": slide.magnification,
@@ -150,9 +152,12 @@ def _inspect_slide(
             if slide.width is not None and slide.height is not None:
                 coordinates.check_size((slide.width, slide.height))
             check_pixel_size(size)
-            # Every reader gives pixels of this kind only.
             facts["size"] = facts["size"] or list(coordinates.size)
-            facts["pixels"] = facts["pixels"] or "RGB of 8 bit"
+            view = shown_view(slide, reader)
+            facts["pixels"] = facts["pixels"] or pixel_words(
+                len(view.all_names), view.dtype, view.color
+            )
+            facts["channels"] = _channels(view)
     except BridgeError as error:
         failures.append(Failure.of(slide, error))
     if size is not None:
@@ -172,6 +177,17 @@ def _inspect_slide(
             notes.append(f"{all_of_them if broken[1:] else ''}{broken[0]}")
         facts["readable"] = not failures
     return facts, notes, failures
+
+
+def _channels(view: ChannelView) -> dict[str, Any]:
+    """Return names as QuPath and as the file has them, QuPath's colours, and the type of values."""
+    return {
+        "names": list(view.all_names),
+        "colors": ["#{:02x}{:02x}{:02x}".format(*color) for color in view.all_colors],
+        "file_names": list(view.file_names),
+        "dtype": view.dtype,
+        "is_rgb": view.is_rgb,
+    }
 
 
 def _classes(

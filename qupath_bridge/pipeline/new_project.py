@@ -11,11 +11,13 @@ from pathlib import Path
 from qupath_bridge.errors import BridgeError, OutputError, ProjectError, UsageError
 from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import ClassInfo, Slide
+from qupath_bridge.qupath.files.builders import uri_builder
 from qupath_bridge.qupath.files.classes import default_rgb, pack_rgb
 from qupath_bridge.qupath.project_writer import NewEntry, create_project, stored_uri
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.qupath_metadata import server_builder
 
+from .channels import shown_view
 from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
 from .plan import Failure
 from .slide_files import slide_path
@@ -125,11 +127,14 @@ def write_project(
 
 def _entry(slide: Slide) -> NewEntry:
     path = slide_path(slide)
-    open_reader(path).close()  # what cannot be exported is told now, not by QuPath
+    with open_reader(path) as reader:  # what cannot be exported is told now, not by QuPath
+        is_rgb = shown_view(slide, reader).color
+    uri = stored_uri(path, path.parent)
     data = slide.read(detections=True)
     return NewEntry(
         name=slide.name,
-        builder=server_builder(path, stored_uri(path, path.parent)),
+        # Of channels QuPath records itself what its reader makes of the file.
+        builder=server_builder(path, uri) if is_rgb else uri_builder(uri, provider=None),
         data=data if data.objects else None,
         entry_id=int(slide.entry_id),
         metadata=dict(slide.metadata),

@@ -23,11 +23,13 @@ from qupath_bridge.model import (
     PixelArray,
     Plane,
 )
+from qupath_bridge.pixels.composite import Composite
 from qupath_bridge.readers.base import Reader
 from qupath_bridge.timing import step
 
+from .channels import ChannelView
 from .pixels import passing, read_patches
-from .stain import StainPlan, require_rgb
+from .stain import StainPlan
 
 __all__ = ["PatchPixels", "PixelBatch"]
 
@@ -60,6 +62,8 @@ class PatchPixels:
     ----------
     coordinates : CoordinateMap
         Of the slide.
+    view : ChannelView
+        The channels that are exported.
     config : ExportConfig
         Its size and quality limits.
     mpp : float or None
@@ -68,22 +72,28 @@ class PatchPixels:
         Of the slide.
     stain : StainPlan or None
         What normalises the stains of the slide.
+    composite : Composite or None
+        What makes pictures of the channels; None for the channels themselves.
     """
 
     def __init__(
         self,
         coordinates: CoordinateMap,
+        view: ChannelView,
         config: ExportConfig,
         mpp: float | None,
         reader: Reader,
         stain: StainPlan | None = None,
+        composite: Composite | None = None,
     ) -> None:
         self._coordinates = coordinates
+        self._view = view
         self._size = (config.size, config.size)
         self._mpp = mpp
         self._rules = config.quality_rules()
         self._measures = {name: registry.load("quality", name) for name in self._rules.measures}
         self._stain = stain
+        self._composite = composite
         self._normalise = None if stain is None else stain.normaliser()
         self._slide = reader.fingerprint.digest if stain is not None else ""
         # A file tile is a patch as it stands where nothing changes or judges its pixels.
@@ -94,9 +104,9 @@ class PatchPixels:
             and coordinates.orientation == (0, False)
             and not self._measures
             and stain is None
+            and view.is_rgb
+            and view.is_stored
         )
-        if self._measures:
-            require_rgb(reader, "quality measures")
 
     def read(self, reader: Reader, boxes: BoxArray, plane: Plane = FIRST_PLANE) -> PixelBatch:
         """Make a batch of patches.
@@ -118,7 +128,7 @@ class PatchPixels:
             with step("read"):
                 return PixelBatch(self._passed(reader, boxes, plane), {})
         with step("read"):
-            pixels, _ = read_patches(reader, self._coordinates, boxes, self._size, plane)
+            pixels = self._pixels(reader, boxes, plane)
         with step("quality"):
             measures = {
                 name: np.asarray(measure(pixels, self._mpp), np.float64)
@@ -134,6 +144,10 @@ class PatchPixels:
         for number in np.flatnonzero(bad).tolist():
             patches[number] = None
         return PixelBatch(patches, measured)
+
+    def _pixels(self, reader: Reader, boxes: BoxArray, plane: Plane) -> PixelArray:
+        found, _ = read_patches(reader, self._coordinates, boxes, self._size, plane, self._view)
+        return found if self._composite is None else self._composite.apply(found)
 
     def _normalised(
         self, pixels: PixelArray, wanted: MaskArray, boxes: BoxArray, plane: Plane
@@ -177,7 +191,7 @@ class PatchPixels:
                 made[number] = read_encoded(Box(*place), self._size, plane)
         rest = [number for number, patch in enumerate(made) if patch is None]
         if rest:
-            pixels, _ = read_patches(reader, self._coordinates, boxes[rest], self._size, plane)
+            pixels = self._pixels(reader, boxes[rest], plane)
             for number, patch in zip(rest, [*pixels], strict=True):
                 made[number] = patch
         return made

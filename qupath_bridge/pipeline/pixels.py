@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, MaskArray, PixelArray, Plane
 from qupath_bridge.pixels.orient import orient, warp
 from qupath_bridge.readers.base import Pixels, Reader
+
+from .channels import ChannelView, file_view
 
 __all__ = ["passing", "read_patch", "read_patches", "read_thumbnail", "read_whole"]
 
@@ -20,6 +23,7 @@ def read_patch(
     box: Box,
     size: tuple[int, int],
     plane: Plane = FIRST_PLANE,
+    view: ChannelView | None = None,
 ) -> Pixels:
     """Read a box of the image as QuPath shows it.
 
@@ -34,12 +38,15 @@ def read_patch(
     size : (width, height)
         Output pixels.
     plane : Plane
+    view : ChannelView or None
+        The channels that are wanted; None for those of the file, as they are in it.
 
     Returns
     -------
-    pixels : array, shape (height, width, C), of the file's type
-        The slide's background colour (white if it names none) outside QuPath's image, also
-        where the file continues: around a crop, or outside the slide's bounds.
+    pixels : array, shape (height, width, C), of the view's type
+        What QuPath shows of the slide's background (white for RGB that names none, else 0)
+        outside QuPath's image, also where the file continues: around a crop, or outside the
+        slide's bounds.
     mask : array, shape (height, width), or None
         False there and where the file has no pixels; None if nothing is False.
 
@@ -48,7 +55,7 @@ def read_patch(
     ReadError
         If the file cannot be read there.
     """
-    pixels, mask = read_patches(reader, coordinates, np.array([box]), size, plane)
+    pixels, mask = read_patches(reader, coordinates, np.array([box]), size, plane, view)
     return pixels[0], None if mask is None else mask[0]
 
 
@@ -58,39 +65,43 @@ def read_patches(
     boxes: BoxArray,
     size: tuple[int, int],
     plane: Plane = FIRST_PLANE,
+    view: ChannelView | None = None,
 ) -> Pixels:
     """Read a batch of boxes of one plane, in order; see :func:`read_patch`.
 
+    Where the view projects the z slices, those of the plane's time point become one; a pixel
+    counts as valid if it is so in any of them.
+
     Parameters
     ----------
-    reader, coordinates, size, plane
+    reader, coordinates, size, plane, view
     boxes : array of int, shape (N, 4)
         x, y, width, height: QuPath's pixels. N may be 0.
 
     Returns
     -------
-    pixels : array, shape (N, height, width, C), of the file's type
+    pixels : array, shape (N, height, width, C), of the view's type
     mask : array, shape (N, height, width), or None
         None if nothing is False in any of them.
     """
-    if coordinates.is_right_angle:
-        visible = coordinates.visible
-        pixels, mask = _read_turned(reader, coordinates, boxes, size, plane)
-    else:
-        visible = Box(0, 0, *coordinates.size)
-        pixels, mask = _read_warped_batch(reader, coordinates, boxes, size, plane)
-    outside = passing(boxes, visible)
-    if outside.any():
-        mask = np.ones(pixels.shape[:3], np.bool_) if mask is None else mask
-        mask[outside] &= _inside(boxes[outside], size, visible)
-    if mask is None or mask.all():
-        return pixels, None
-    pixels[~mask] = reader.background
+    view = view or file_view(reader)
+    if view.projection is None:
+        return _read_plane(reader, coordinates, boxes, size, plane, view)
+    pixels, mask = _read_plane(reader, coordinates, boxes, size, Plane(0, plane.t), view)
+    for z in range(1, reader.planes[0]):
+        more, valid = _read_plane(reader, coordinates, boxes, size, Plane(z, plane.t), view)
+        # A NaN says nothing: the values of other slices count.
+        np.fmax(pixels, more, out=pixels)
+        mask = None if mask is None or valid is None else mask | valid
     return pixels, mask
 
 
 def read_thumbnail(
-    reader: Reader, coordinates: CoordinateMap, longest_side: int = 1024
+    reader: Reader,
+    coordinates: CoordinateMap,
+    longest_side: int = 1024,
+    plane: Plane = FIRST_PLANE,
+    view: ChannelView | None = None,
 ) -> tuple[PixelArray, tuple[float, float]]:
     """Read the whole image as QuPath shows it, small.
 
@@ -100,20 +111,29 @@ def read_thumbnail(
     coordinates : CoordinateMap
     longest_side : int
         Of the thumbnail, pixels; smaller images keep their size.
+    plane, view
+        As in :func:`read_patch`.
 
     Returns
     -------
-    rgb : array, shape (h, w, 3), uint8
+    pixels : array, shape (h, w, C), of the view's type
     scale : (x, y)
         Thumbnail pixels per pixel of QuPath's image, along each axis.
     """
     width, height = coordinates.size
     factor = min(1.0, longest_side / max(width, height))
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    return read_whole(reader, coordinates, size), (size[0] / width, size[1] / height)
+    pixels = read_whole(reader, coordinates, size, plane, view)
+    return pixels, (size[0] / width, size[1] / height)
 
 
-def read_whole(reader: Reader, coordinates: CoordinateMap, size: tuple[int, int]) -> PixelArray:
+def read_whole(
+    reader: Reader,
+    coordinates: CoordinateMap,
+    size: tuple[int, int],
+    plane: Plane = FIRST_PLANE,
+    view: ChannelView | None = None,
+) -> PixelArray:
     """Read the whole image as QuPath shows it.
 
     Parameters
@@ -123,13 +143,16 @@ def read_whole(reader: Reader, coordinates: CoordinateMap, size: tuple[int, int]
     size : (width, height)
         Of the result, pixels. The level of the file that is read is the coarsest that is at
         least as fine.
+    plane, view
+        As in :func:`read_patch`.
 
     Returns
     -------
-    array, shape (height, width, 3), uint8
+    array, shape (height, width, C), of the view's type
     """
-    rgb, _ = read_patch(reader, coordinates, Box(0, 0, *coordinates.size), size)
-    return rgb
+    whole = Box(0, 0, *coordinates.size)
+    pixels, _ = read_patch(reader, coordinates, whole, size, plane, view)
+    return pixels
 
 
 def passing(boxes: BoxArray, visible: Box) -> MaskArray:
@@ -149,16 +172,44 @@ def _inside(boxes: BoxArray, size: tuple[int, int], visible: Box) -> MaskArray:
     return np.asarray(rows[:, :, None] & columns[:, None, :])
 
 
+def _read_plane(
+    reader: Reader,
+    coordinates: CoordinateMap,
+    boxes: BoxArray,
+    size: tuple[int, int],
+    plane: Plane,
+    view: ChannelView,
+) -> Pixels:
+    channels, steps = view.reading()
+    if coordinates.is_right_angle:
+        visible = coordinates.visible
+        pixels, mask = _read_turned(reader, coordinates, boxes, size, plane, channels)
+    else:
+        visible = Box(0, 0, *coordinates.size)
+        pixels, mask = _read_warped_batch(reader, coordinates, boxes, size, plane, channels)
+    outside = passing(boxes, visible)
+    if outside.any():
+        mask = np.ones(pixels.shape[:3], np.bool_) if mask is None else mask
+        mask[outside] &= _inside(boxes[outside], size, visible)
+    if mask is not None and mask.all():
+        mask = None
+    if mask is not None:
+        background = np.asarray(reader.background)
+        pixels[~mask] = background if channels is None else background[list(channels)]
+    return steps.apply(pixels), mask
+
+
 def _read_turned(
     reader: Reader,
     coordinates: CoordinateMap,
     boxes: BoxArray,
     size: tuple[int, int],
     plane: Plane,
+    channels: Sequence[int] | None,
 ) -> Pixels:
     orientation = coordinates.orientation
     file_size = size[::-1] if orientation.turns % 2 else size
-    pixels, mask = reader.read_many(coordinates.slide_boxes(boxes), file_size, plane)
+    pixels, mask = reader.read_many(coordinates.slide_boxes(boxes), file_size, plane, channels)
     return orient(pixels, orientation), None if mask is None else orient(mask, orientation)
 
 
@@ -168,16 +219,25 @@ def _read_warped_batch(
     boxes: BoxArray,
     size: tuple[int, int],
     plane: Plane,
+    channels: Sequence[int] | None,
 ) -> Pixels:
-    pixels: PixelArray = np.empty((len(boxes), size[1], size[0], 3), np.uint8)
+    count = len(reader.channels if channels is None else channels)
+    pixels = np.empty((len(boxes), size[1], size[0], count), reader.dtype)
     mask: MaskArray = np.ones(pixels.shape[:3], np.bool_)
     for number, box in enumerate(boxes.tolist()):
-        pixels[number], mask[number] = _read_warped(reader, coordinates, Box(*box), size, plane)
+        pixels[number], mask[number] = _read_warped(
+            reader, coordinates, Box(*box), size, plane, channels
+        )
     return pixels, mask
 
 
 def _read_warped(
-    reader: Reader, coordinates: CoordinateMap, box: Box, size: tuple[int, int], plane: Plane
+    reader: Reader,
+    coordinates: CoordinateMap,
+    box: Box,
+    size: tuple[int, int],
+    plane: Plane,
+    channels: Sequence[int] | None,
 ) -> tuple[PixelArray, MaskArray]:
     (a, b, tx), (c, d, ty) = coordinates.matrix
     to_x, to_y = box.w / size[0], box.h / size[1]
@@ -186,11 +246,12 @@ def _read_warped(
     step = max(1.0, min(to_x * math.hypot(a, c), to_y * math.hypot(b, d)))
     part = _around(coordinates.slide_box(box), math.ceil(step), coordinates.source)
     if part.w == 0 or part.h == 0:
-        block, mask = np.zeros((0, 0, 3), np.uint8), None
+        count = len(reader.channels if channels is None else channels)
+        block, mask = np.zeros((0, 0, count), reader.dtype), None
         x_scale = y_scale = 1.0
     else:
         block_size = max(1, math.ceil(part.w / step)), max(1, math.ceil(part.h / step))
-        block, mask = reader.read(part, block_size, plane)
+        block, mask = reader.read(part, block_size, plane, channels)
         x_scale, y_scale = block_size[0] / part.w, block_size[1] / part.h
     tx, ty = a * box.x + b * box.y + tx - part.x, c * box.x + d * box.y + ty - part.y
     return warp(

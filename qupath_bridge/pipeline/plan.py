@@ -14,12 +14,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import registry
-from qupath_bridge.codecs import decode
+from qupath_bridge.codecs import Contents, decode, encoder_of
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import BridgeError, MissingDataError, PlanError, UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
 from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import (
+    RGB_CHANNELS,
     ImageData,
     PathObject,
     PixelArray,
@@ -33,13 +34,17 @@ from qupath_bridge.patches.correcting import read_statements
 from qupath_bridge.patches.grid import Grid
 from qupath_bridge.patches.planning import PatchTable, PlanReport, plan_patches
 from qupath_bridge.patches.unclassified import use_names
+from qupath_bridge.pixels.composite import Composite
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers import reader_name as name_of_reader
 from qupath_bridge.readers.base import Fingerprint, Reader
 
+from .channels import ChannelView, slide_view
+from .composites import find_ranges, slide_composite
 from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
 from .patch_pixels import PatchPixels
 from .pseudonyms import OPEN, Names
+from .rgb_only import check_rgb_options
 from .scale import resolve_scale
 from .slide_files import missing_place, read_annotations, slide_path
 from .slide_labels import slide_rule
@@ -117,8 +122,11 @@ class Plan:
         Whether the patches are the own pixels of that level, not resampled.
     resampling : float
         Pixels of that level per written pixel; 1 where they are native.
-    channels, dtype
-        Of the slide file's pixels.
+    view : ChannelView
+        The channels that are exported, their names, colours and type.
+    display : Composite or None
+        How QuPath shows these channels; None for RGB, which is shown as it is. Ranges that QuPath
+        has not saved are open, unless pictures are exported.
     parts : mapping of str to str
         The exchangeable parts that take part, by kind.
     stain : StainPlan or None
@@ -156,8 +164,8 @@ class Plan:
     read_level: int
     native: bool
     resampling: float
-    channels: tuple[str, ...] = ("Red", "Green", "Blue")
-    dtype: str = "uint8"
+    view: ChannelView
+    display: Composite | None = None
     parts: Mapping[str, str] = field(default_factory=FrozenDict)
     stain: StainPlan | None = None
     reader_name: str = "auto"
@@ -203,6 +211,27 @@ class Plan:
         """Digest of everything that decides this slide's patches and their bytes."""
         return ids.json_digest(self.digest_values())
 
+    @property
+    def composite(self) -> Composite | None:
+        """The display with which pictures are exported; None if channels are, or RGB."""
+        return self.display if self.config.composite else None
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels of a patch: those that are exported, or those of a picture."""
+        return self.view.names if self.composite is None else RGB_CHANNELS
+
+    @property
+    def dtype(self) -> str:
+        """Type of the values of a patch, as numpy calls it."""
+        return self.view.dtype if self.composite is None else "uint8"
+
+    @property
+    def contents(self) -> Contents:
+        """Channels, type and pixel size of a patch."""
+        channels = RGB_CHANNELS if self.view.is_rgb else self.channels
+        return Contents(channels, self.dtype, self.mpp)
+
     def label_counts(self) -> dict[str, int]:
         """Return the number of kept patches by label, most first."""
         return self.table.label_counts()
@@ -221,8 +250,8 @@ class Plan:
         ReadError
             If the file cannot be read.
         """
-        producer = PatchPixels(self.coordinates, self.config, self.mpp, reader, self.stain)
-        made = producer.read(reader, self.table.boxes[[row]], self.table.plane(row))
+        boxes, plane = self.table.boxes[[row]], self.table.plane(row)
+        made = self.producer(reader).read(reader, boxes, plane)
         (patch,) = made.patches
         if patch is None:
             name = self.table.patch_id(self.slide_id, row)
@@ -231,6 +260,12 @@ class Plan:
                 hint="Change qc_min or qc_max to keep it.",
             )
         return decode(patch) if isinstance(patch, bytes) else patch
+
+    def producer(self, reader: Reader) -> PatchPixels:
+        """Return what makes the pixels of this slide's patches."""
+        return PatchPixels(
+            self.coordinates, self.view, self.config, self.mpp, reader, self.stain, self.composite
+        )
 
     def preview(self, path: Path | str) -> None:
         """Draw thumbnail, regions, kept patches and dropped boxes into a PNG or JPEG file."""
@@ -255,9 +290,11 @@ class Plan:
             "annotations": self.annotation_digest,
             "corrections": self.corrections.digest,
             "coordinates": self.coordinates.digest_values(),
+            "view": self.view.digest_values(),
             "pixel_size": None if size is None else [size.x, size.y],
             "parts": dict(self.parts),
             "stain": None if self.stain is None else self.stain.as_json(),
+            "composite": None if self.composite is None else self.composite.as_json(),
             **({} if self.slide_label is None else {"slide_label": self.slide_label}),
         }
 
@@ -416,6 +453,7 @@ def make_plan(
     scale = resolve_scale(slide, config, reader)
     grid = scale.grid
     _check_planes(slide, config, reader)
+    view, display = _channels(slide, config, data, reader, scale.coordinates)
     slide_id = slide_id or ids.slide_id(slide.entry_id, slide.name)
     annotations = use_names(data.annotations, rule)
     tissue, test = find_slide_tissue(
@@ -424,6 +462,7 @@ def make_plan(
         config,
         reader,
         scale.coordinates,
+        view,
         scale.pixel_size,
         annotations,
         inputs.tissue,
@@ -447,7 +486,9 @@ def make_plan(
     except PlanError as error:
         raise PlanError(f"{slide.name}: {error.message}", hint=error.hint) from error
     where = tissue.mask if tissue and config.stain != "none" else None
-    stain, stain_notes = plan_stain(config, reader, scale.coordinates, grid, data.stains, where)
+    stain, stain_notes = plan_stain(
+        config, reader, scale.coordinates, view, grid, data.stains, where
+    )
     if not config.allow_repair:
         _refuse_big_repairs(slide, planned.report)
     return Plan(
@@ -469,8 +510,8 @@ def make_plan(
         read_level=scale.read_level,
         native=scale.native,
         resampling=scale.resampling,
-        channels=tuple(reader.channels),
-        dtype=str(reader.dtype),
+        view=view,
+        display=display,
         parts=_parts(config, reader, tissue),
         stain=stain,
         reader_name=reader_name,
@@ -488,6 +529,28 @@ def make_plan(
             *planned.corrections.warnings,
         ),
     )
+
+
+def _channels(
+    slide: Slide,
+    config: ExportConfig,
+    data: ImageData,
+    reader: Reader,
+    coordinates: CoordinateMap,
+) -> tuple[ChannelView, Composite | None]:
+    """Return what is exported of a slide, and how it is shown; refuse what cannot be done."""
+    view = slide_view(slide, config, reader)
+    display = slide_composite(config, view, data.properties)
+    picture = config.composite and display is not None
+    contents = Contents() if view.is_rgb or picture else Contents(view.names, view.dtype)
+    try:
+        check_rgb_options(config, view)
+        encoder_of(config, contents)
+    except (PlanError, UsageError) as error:
+        raise PlanError(f"{slide.name}: {error.message}", hint=error.hint) from error
+    if picture and display is not None:
+        display = find_ranges(display, view, reader, coordinates)
+    return view, display
 
 
 def _parts(
@@ -555,6 +618,12 @@ def _check_planes(slide: Slide, config: ExportConfig, reader: Reader) -> None:
                 f"and {size_t} time point(s).",
                 hint="Set plane to one that is there.",
             )
+    if config.projection != "none" and slide.width is not None and slide.size_z != size_z:
+        raise PlanError(
+            f"{slide.name}: QuPath recorded {slide.size_z} z slice(s), the reader has "
+            f"{size_z}: they cannot be projected.",
+            hint="Leave projection out, or name another reader.",
+        )
 
 
 def _refuse_big_repairs(slide: Slide, report: PlanReport) -> None:

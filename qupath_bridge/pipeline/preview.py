@@ -16,7 +16,7 @@ from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.readers import open_reader
 from qupath_bridge.stores.local import LocalStore
 
-from .pixels import read_thumbnail
+from .composites import read_picture
 from .places import check_place
 from .preview_layers import Scale, draw_marks, draw_patch, region_layer, tissue_layer
 from .preview_legend import (
@@ -115,7 +115,14 @@ def render_preview(plan: Plan, longest_side: int = LONGEST_SIDE) -> Image.Image:
     with open_reader(
         plan.path, name=plan.reader_name, on_bad_tile=plan.config.on_bad_tile
     ) as reader:
-        thumbnail, scale = read_thumbnail(reader, plan.coordinates, longest_side)
+        thumbnail, scale = read_picture(
+            reader,
+            plan.coordinates,
+            plan.view,
+            plan.display,
+            longest_side,
+            plan.config.grid_spec().planes[0],
+        )
     colors = class_colors(plan.slide.project.classes, plan.annotations)
     picture = Image.fromarray(thumbnail).convert("RGBA")
     if plan.tissue is not None:

@@ -39,6 +39,8 @@ TISSUE_INK: RGB = (0, 140, 150)
 """Colour of the outline of the tissue."""
 LINE = 26
 """Pixels from one line of text to the next."""
+MOST_CHANNELS = 8
+"""Channels that have a line of their own."""
 HEAD = 2 * LINE + 12
 """Pixels above the picture."""
 _PALE = 0.28
@@ -153,6 +155,7 @@ def add_texts(picture: Image.Image, plan: Plan, colors: dict[str, RGB]) -> Image
     """Return the picture with a head and a legend, made wider where these need it."""
     font, head = ImageFont.load_default(size=18), _head(plan)
     lines = [
+        *_channel_lines(plan),
         *_patch_lines(plan, colors),
         *_padded_lines(plan),
         *_tissue_lines(plan),
@@ -190,6 +193,24 @@ def _head(plan: Plan) -> tuple[str, str]:
         plan.slide.name,
         f"{width} x {height} px, {scale}; patches of {plan.config.size} px{mpp}, {made}",
     )
+
+
+def _channel_lines(plan: Plan) -> list[tuple[Drawing, str]]:
+    """Return a line for each channel that is shown, and one for all that are too many."""
+    if plan.display is None:
+        return []
+    lines: list[tuple[Drawing, str]] = []
+    shown = [plan.display.channels[number] for number in plan.display.shown_channels]
+    for channel in shown[:MOST_CHANNELS]:
+
+        def draw(pen: ImageDraw.ImageDraw, top: int, color: RGB = channel.color) -> None:
+            pen.ellipse((11, top + 1, 27, top + 17), fill=(*color, 255), outline=readable(color))
+
+        lines.append((draw, f"channel {channel.name}"))
+    rest = len(shown) - MOST_CHANNELS
+    if rest > 0:
+        lines.append((lambda pen, top: None, f"and {count(rest, 'more channel')}"))
+    return lines
 
 
 def _patch_lines(plan: Plan, colors: dict[str, RGB]) -> list[tuple[Drawing, str]]:

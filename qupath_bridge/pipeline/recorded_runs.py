@@ -33,7 +33,11 @@ def load_run_record(folder: Path) -> dict[str, Any]:
     OutputError
         If it is damaged, or of another run than its folder says.
     """
-    record = load_record(LocalStore(folder), RUN_FILE, ProjectRunRecord)
+    hint = (
+        f"Delete {folder}, and write the run into the project again, from its output: the command "
+        "write-back does that."
+    )
+    record = load_record(LocalStore(folder), RUN_FILE, ProjectRunRecord, hint=hint)
     check_named(record, run_id=folder.name, path=folder / RUN_FILE)
     return record
 

@@ -85,6 +85,9 @@ LIBRARIES = (
 _VERSION = re.compile(r"^Version: (\S+)$", re.MULTILINE)
 
 
+DAMAGED = "It was changed by hand or damaged; export into a new folder."
+
+
 def timestamp() -> str:
     """Return the time now, UTC, to the millisecond."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -97,8 +100,12 @@ def dump_json(record: Mapping[str, Any]) -> bytes:
     return (text + "\n").encode("utf-8", "backslashreplace")
 
 
-def load_record(place: Output | Store, name: str, schema: type[Record]) -> dict[str, Any]:
+def load_record(
+    place: Output | Store, name: str, schema: type[Record], *, hint: str = DAMAGED
+) -> dict[str, Any]:
     """Return a JSON file that this library wrote, checked by its schema.
+
+    ``hint`` says what to do about a damaged one.
 
     Raises
     ------
@@ -109,8 +116,8 @@ def load_record(place: Output | Store, name: str, schema: type[Record]) -> dict[
     try:
         record = parse_json(place.get(name))
     except ValueError as error:
-        raise OutputError(f"{shown} is not JSON: {error}.", hint=DAMAGED) from error
-    return checked(record, schema, shown)
+        raise OutputError(f"{shown} is not JSON: {error}.", hint=hint) from error
+    return checked(record, schema, shown, fault=lambda text: OutputError(text, hint=hint))
 
 
 def load_facts(rows: AnyRows, slide_id: str) -> dict[str, Any]:
@@ -175,9 +182,6 @@ def check_named(record: Mapping[str, Any], *, path: Path, **ids: str) -> None:
     for key, wanted in ids.items():
         if record[key] != wanted:
             raise OutputError(f"{path} is damaged: its {key} is {record[key]!r}.", hint=DAMAGED)
-
-
-DAMAGED = "It was changed by hand or damaged; export into a new folder."
 
 
 def load_finished(place: Output) -> dict[str, Any]:
@@ -276,7 +280,7 @@ def run_record(
         },
         "encoder": {
             "name": registry.version("encoder", settings.config.format),
-            "portable": encoder_of(settings.config, None).portable,
+            "portable": encoder_of(settings.config).portable,
         },
         "projects": [
             {
@@ -345,6 +349,8 @@ def facts_record(
             if size is None
             else {"x": size.x, "y": size.y, "origin": size.origin},
         },
+        "channels": plan.view.as_json(),
+        "display": None if plan.display is None else plan.display.as_json(),
         "parts": dict(plan.parts),
         "plan_digest": plan.digest,
         "annotation_digest": plan.annotation_digest,

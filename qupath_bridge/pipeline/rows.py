@@ -69,6 +69,7 @@ def pixels_digest(plan: Plan) -> str:
         {
             "fingerprint": [plan.fingerprint.size, plan.fingerprint.digest],
             "coordinates": plan.coordinates.digest_values(),
+            "view": plan.view.digest_values(),
             "size": config.size,
             "format": config.format,
             "jpeg_quality": config.jpeg_quality,
@@ -76,6 +77,7 @@ def pixels_digest(plan: Plan) -> str:
             "passthrough": config.passthrough,
             "on_bad_tile": config.on_bad_tile,
             "stain": None if plan.stain is None else plan.stain.as_json(),
+            "composite": None if plan.composite is None else plan.composite.as_json(),
             "quality": config.quality_rules().as_json(),
             # Some formats and measures hold the pixel size.
             "mpp": plan.mpp,

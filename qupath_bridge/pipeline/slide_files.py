@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from qupath_bridge.errors import MissingDataError, MissingSlideError, SlideError
+from qupath_bridge.errors import MissingDataError, MissingSlideError
 from qupath_bridge.geometry.chain import read_chain
 from qupath_bridge.model import ImageData, Slide
 from qupath_bridge.qupath.files.uris import parse_path
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = [
     "check_recorded",
     "failure_lines",
-    "is_rgb",
     "missing_place",
+    "pixel_words",
     "read_annotations",
     "recorded_pixels",
     "slide_path",
@@ -42,7 +42,7 @@ def slide_path(slide: Slide) -> Path:
 
     Raises
     ------
-    SlideError
+    CoordinateError
         If what QuPath recorded cannot be exported; see :func:`check_recorded`.
     MissingSlideError
         If the file was not found; with the places where it was looked for.
@@ -75,28 +75,12 @@ def check_recorded(slide: Slide) -> None:
 
     Raises
     ------
-    SlideError
-        If QuPath recorded pixels that are not 8-bit RGB.
     CoordinateError
-        If QuPath opens it by a step or an argument that shows other pixels than those of the
-        first image of the file.
+        If QuPath opens it by a step that cannot be followed, or an argument that shows another
+        image of the file than the first.
     """
-    if not is_rgb(slide):
-        raise SlideError(
-            f"{_named(slide)}: {recorded_pixels(slide)}: not supported.",
-            hint="QuPath recorded this; only RGB slides of 8 bit can be exported.",
-        )
     if slide.builder.json:
         read_chain(slide.builder.json)
-
-
-def is_rgb(slide: Slide) -> bool:
-    """Return False if QuPath recorded pixels that are not 8-bit RGB."""
-    return (
-        slide.is_rgb is not False
-        and slide.pixel_type in {None, "UINT8"}
-        and len(slide.channels) in {0, 3}
-    )
 
 
 def recorded_pixels(slide: Slide) -> str | None:
@@ -112,12 +96,20 @@ def recorded_pixels(slide: Slide) -> str | None:
     """
     if slide.is_rgb is None and slide.pixel_type is None and not slide.channels:
         return None
-    number = re.search(r"\d+", slide.pixel_type or "")
+    return pixel_words(len(slide.channels), slide.pixel_type, slide.is_rgb)
+
+
+def pixel_words(channels: int, dtype: str | None, is_rgb: bool | None) -> str:
+    """Return in words what pixels are, from what is known of them.
+
+    >>> pixel_words(1, "uint8", False)
+    'one channel of 8 bit'
+    """
+    number = re.search(r"\d+", dtype or "")
     bits = f" of {number[0]} bit" if number else ""
-    if slide.pixel_type and slide.pixel_type.startswith("FLOAT"):
+    if dtype and dtype.lower().startswith("float"):
         bits += " (floating point)"
-    channels = len(slide.channels)
-    if slide.is_rgb:
+    if is_rgb:
         return f"RGB{bits}" if channels in {0, 3} else f"RGB{bits} with {channels} channels"
     if channels < 2:
         return f"one channel{bits}" if channels else f"not RGB{bits}"

@@ -11,7 +11,6 @@ import xxhash
 
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig
-from qupath_bridge.errors import PlanError
 from qupath_bridge.frozen import freeze, thaw
 from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import Box, BoxArray, FloatArray, MaskArray, PixelArray, Plane
@@ -19,10 +18,11 @@ from qupath_bridge.patches.grid import Grid
 from qupath_bridge.pixels.base import StainSample
 from qupath_bridge.readers.base import Reader
 
+from .channels import ChannelView
 from .stain_reference import load_target
 from .stain_sample import read_sample
 
-__all__ = ["Normaliser", "StainPlan", "plan_stain", "require_rgb"]
+__all__ = ["Normaliser", "StainPlan", "plan_stain"]
 
 Normaliser = Callable[[PixelArray, FloatArray | None], tuple[PixelArray, MaskArray]]
 
@@ -113,6 +113,7 @@ def plan_stain(
     config: ExportConfig,
     reader: Reader,
     coordinates: CoordinateMap,
+    view: ChannelView,
     grid: Grid,
     stains: Mapping[str, Any] | None,
     tissue: MaskArray | None = None,
@@ -122,7 +123,7 @@ def plan_stain(
     Parameters
     ----------
     config : ExportConfig
-    reader, coordinates, grid
+    reader, coordinates, view, grid
         Of the slide.
     stains : mapping or None
         The stains that QuPath has for the image.
@@ -131,14 +132,11 @@ def plan_stain(
 
     Raises
     ------
-    PlanError
-        If the slide has no RGB pixels.
     UsageError
         If a reference cannot be used.
     """
     if config.stain == "none":
         return None, ()
-    require_rgb(reader, "stain normalisation")
     method = registry.create("stain", config.stain)
     sample = read_sample(
         reader,
@@ -146,6 +144,7 @@ def plan_stain(
         Box(0, 0, *coordinates.size),
         grid.box_width / config.size,
         plane=Plane(*config.plane[0]),
+        view=view,
         stains=stains,
         tissue=tissue,
     )
@@ -166,18 +165,3 @@ def _why_raw(config: ExportConfig, sample: StainSample) -> str:
             "image type in QuPath (Brightfield), and save."
         )
     return "Too little stained tissue is found on this slide: its colours stay as they are."
-
-
-def require_rgb(reader: Reader, what: str) -> None:
-    """Refuse a slide that has other pixels than RGB.
-
-    Raises
-    ------
-    PlanError
-    """
-    if len(reader.channels) != 3 or reader.dtype != np.uint8:
-        raise PlanError(
-            f"RGB pixels of 8 bit are needed for {what}; this slide has {len(reader.channels)} "
-            f"channels of {reader.dtype}.",
-            hint="Leave qc, qc_min, qc_max and stain out for this slide.",
-        )

@@ -23,6 +23,8 @@ from qupath_bridge.regular_files import read_regular
 from qupath_bridge.schemas import StainProfileRecord, first_fault, parse_json
 from qupath_bridge.sources.memory import memory_slide
 
+from .channels import file_view
+from .rgb_only import require_rgb
 from .stain_sample import read_sample
 
 __all__ = ["load_target", "profile_record"]
@@ -113,6 +115,11 @@ def _sample(reference: str, mpp: float | None) -> StainSample:
     path = Path(place)
     try:
         with open_reader(path) as reader:
+            require_rgb(
+                file_view(reader),
+                "a stain reference",
+                "Name a picture or a slide of stained tissue.",
+            )
             builder = memory_slide("0", path.name, path=path).builder
             coordinates = coordinate_map(builder, file_size=reader.size, bounds=reader.bounds)
             whole = Box(0, 0, *coordinates.size)

@@ -16,6 +16,7 @@ from qupath_bridge.pixels.tissue.by_color import slide_saturation
 from qupath_bridge.pixels.tissue.finding import split_by_otsu
 from qupath_bridge.readers.base import Reader
 
+from .channels import ChannelView
 from .pixels import read_patch, read_patches
 
 __all__ = ["read_sample"]
@@ -33,6 +34,7 @@ def read_sample(
     downsample: float,
     *,
     plane: Plane = FIRST_PLANE,
+    view: ChannelView | None = None,
     stains: Mapping[str, Any] | None = None,
     reference: bool = False,
     tissue: MaskArray | None = None,
@@ -48,6 +50,8 @@ def read_sample(
     downsample : float
         QuPath pixels per pixel of the sample.
     plane : Plane
+    view : ChannelView or None
+        Of the slide; None for the file as it is.
     stains : mapping or None
         The stains that QuPath has for the image.
     reference : bool
@@ -57,7 +61,7 @@ def read_sample(
     """
     factor = min(1.0, THUMBNAIL / max(region.w, region.h))
     size = max(1, round(region.w * factor)), max(1, round(region.h * factor))
-    thumbnail, _ = read_patch(reader, coordinates, region, size, plane)
+    thumbnail, _ = read_patch(reader, coordinates, region, size, plane, view)
     if tissue is None:
         tissue = split_by_otsu(slide_saturation(thumbnail)[0])[0]
     candidates = np.argwhere(tissue)
@@ -71,7 +75,7 @@ def read_sample(
         corners = np.clip(corners, 0, [region.h - side, region.w - side])
         corners = np.unique(corners, axis=0)[:, ::-1] + np.array([region.x, region.y])
         boxes = np.column_stack([corners, np.full((len(corners), 2), side)])
-        squares, _ = read_patches(reader, coordinates, boxes, (SIDE, SIDE), plane)
+        squares, _ = read_patches(reader, coordinates, boxes, (SIDE, SIDE), plane, view)
         pixels = squares.reshape(-1, SIDE, 3)
     vectors, background = _qupath_vectors(stains)
     return StainSample(pixels, white_point(thumbnail), vectors, background, reference)

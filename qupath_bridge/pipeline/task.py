@@ -46,7 +46,7 @@ from .estimate import patch_bytes
 from .inputs import load_inputs
 from .opened import slide_of
 from .parallel import available_cores, ordered_map
-from .patch_pixels import PatchPixels, PixelBatch
+from .patch_pixels import PixelBatch
 from .plan import Failure, Plan, make_plan
 from .pseudonyms import names_of
 from .quality import summarise
@@ -393,7 +393,7 @@ class _SlideJob:
         if free is None:
             return
         # Pixels as they are take more than any encoder makes of them, but for headers.
-        raw = patches * (self.plan.config.size**2 * len(self.plan.channels) + 1024)
+        raw = patches * (self.plan.config.size**2 * self.plan.contents.pixel_bytes + 1024)
         needed = raw if raw <= free else patches * patch_bytes(self.plan, self.reader)
         if needed > free:
             raise OutputError(
@@ -440,9 +440,10 @@ class _SlideJob:
     ) -> Generator[tuple[IntArray, list[_Made]], None, None]:
         """Yield the patches of each batch, in the order of reading."""
         plan, table = self.plan, self.plan.table
-        producer = PatchPixels(plan.coordinates, plan.config, plan.mpp, self.reader, plan.stain)
+        producer = plan.producer(self.reader)
         workers = self.task.options.workers or available_cores()
-        patch_bytes = plan.config.size**2 * len(plan.channels) * np.dtype(plan.dtype).itemsize
+        channels = len(plan.view.names)
+        patch_bytes = plan.config.size**2 * channels * np.dtype(plan.view.dtype).itemsize
         batches = reading_batches(table.col, table.row, table.z, table.t, patch_bytes)
         name = self.task.options.reader
         with _readers(plan, name, self.reader, self.bad_tiles) as acquire:
@@ -487,7 +488,7 @@ class _SlideJob:
         _check_cancel(self.cancel, self.plan.slide.name)
 
     def _encoder(self) -> Encoder:
-        return encoder_of(self.plan.config, self.plan.mpp)
+        return encoder_of(self.plan.config, self.plan.contents)
 
     def _reuse(
         self, batch: IntArray, names: PatchNames, reusable: Mapping[int, rows.ReusablePatch]
@@ -504,7 +505,9 @@ class _SlideJob:
                 continue
             here = known.location == Location(name)
             digest, size = _raw_digest(payload), self.plan.config.size
-            again = payload if self.output.accepts == "bytes" else decode_raw(payload, (size, size))
+            again: bytes | PixelArray = payload
+            if self.output.accepts == "array":
+                again = decode_raw(payload, (size, size), self.plan.contents)
             kept[row] = _Made(
                 row,
                 None if here else again,

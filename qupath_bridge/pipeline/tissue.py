@@ -26,7 +26,9 @@ from qupath_bridge.model import (
     MaskArray,
     ObjectType,
     PathObject,
+    PixelArray,
     PixelSize,
+    Plane,
     Slide,
 )
 from qupath_bridge.patches.planning import TissueTest
@@ -38,6 +40,7 @@ from qupath_bridge.qupath.geojson import dumps
 from qupath_bridge.qupath.rois import make_roi
 from qupath_bridge.readers.base import Reader
 
+from .channels import ChannelView
 from .inputs import digest_of
 from .pixels import read_whole
 
@@ -171,6 +174,7 @@ def find_slide_tissue(
     config: ExportConfig,
     reader: Reader,
     coordinates: CoordinateMap,
+    channels: ChannelView,
     pixel_size: PixelSize | None,
     annotations: Sequence[PathObject],
     frozen: bytes | None = None,
@@ -188,6 +192,12 @@ def find_slide_tissue(
         return None, None
     size = coordinates.size
     shape = map_shape(size, pixel_size, config.tissue_mpp)
+
+    def read(indices: Sequence[int] | None = None) -> PixelArray:
+        chosen = channels.whole if indices is None else channels.select(indices)
+        plane = Plane(*config.plane[0])
+        return read_whole(reader, coordinates, (shape[1], shape[0]), plane, chosen)
+
     view = SlideView(
         name=slide.name,
         entry_id=slide.entry_id,
@@ -195,8 +205,10 @@ def find_slide_tissue(
         size=size,
         shape=shape,
         mpp=_mpp(size, shape, pixel_size),
-        read=lambda: read_whole(reader, coordinates, (shape[1], shape[0])),
+        read=read,
         annotations=tuple(annotations),
+        channels=channels.all_names,
+        is_rgb=channels.whole.is_rgb,
         frozen=frozen,
     )
     method = registry.create("tissue", config.tissue)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qupath_bridge import registry
-from qupath_bridge.codecs import Encoder, RawEncoder, decode, encoder_of
+from qupath_bridge.codecs import Contents, Encoder, RawEncoder, decode, encoder_of
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import BridgeError, OutputError, ReadError
 from qupath_bridge.frozen import OneLine, count, one_line
@@ -20,10 +20,12 @@ from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.model import Box, PixelArray, Plane, ServerBuilder
 from qupath_bridge.outputs.base import Location, Output
 from qupath_bridge.outputs.csv_file import CSV_FILE, csv_pieces
+from qupath_bridge.pixels.composite import Composite
 from qupath_bridge.readers import open_reader
 from qupath_bridge.schemas import ReportRecord
 
 from . import records, rows
+from .channels import ChannelView
 from .inputs import input_problem
 from .patch_pixels import PatchPixels
 from .stain import StainPlan
@@ -274,7 +276,7 @@ def _equal_lines(found: bytes, expected: bytes) -> int:
 
 COLUMNS = (
     "path", "offset", "length", "digest", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t",
-    "width", "height", "mpp",
+    "width", "height", "mpp", "channels", "dtype",
 )  # fmt: skip
 
 
@@ -324,7 +326,7 @@ def _check_patch(output: Output, row: Mapping[str, Any]) -> Finding | None:
 
 def _how_changed(payload: bytes, row: Mapping[str, Any], *, raw: bool) -> str:
     try:
-        decode(payload, (row["width"], row["height"]), raw=raw)
+        decode(payload, (row["width"], row["height"]), Contents.of_row(row), raw=raw)
     except BridgeError as error:
         return f"the file is damaged or another picture: {error.message}"
     return "the file has other bytes than were written (swapped, edited or encoded again)"
@@ -353,14 +355,18 @@ def _check_pixels(
             )
             first = next(chosen)
             mpp = first["mpp"]
-            encoder = encoder_of(config, mpp)
+            contents = Contents.of_row(first)
+            encoder = encoder_of(config, contents)
             stain = StainPlan.from_json(facts["stain"])
-            producer = PatchPixels(coordinates, config, mpp, reader, stain)
+            view = ChannelView.from_json(facts["channels"])
+            producer = PatchPixels(
+                coordinates, view, config, mpp, reader, stain, _composite(config, facts)
+            )
             for plane, group in groupby(chain([first], chosen), key=_plane):
                 while batch := list(islice(group, BATCH)):
                     made = producer.read(reader, np.array([_box(row) for row in batch]), plane)
                     for row, patch in zip(batch, made.patches, strict=True):
-                        if not _shows(output.read(_location(row)), patch, encoder):
+                        if not _shows(output.read(_location(row)), patch, encoder, contents):
                             problem = "the file does not show what the slide shows there"
                             findings.append(Finding("pixels", _name(row), problem))
                     compared += len(batch)
@@ -377,16 +383,26 @@ def _plane(row: Mapping[str, Any]) -> Plane:
     return Plane(row["z"], row["t"])
 
 
-def _shows(payload: bytes, patch: PixelArray | bytes | None, encoder: Encoder) -> bool:
+def _composite(config: ExportConfig, facts: Mapping[str, Any]) -> Composite | None:
+    """Return what made the pictures of a run; None for a run without."""
+    if not config.composite or facts["display"] is None:
+        return None
+    return Composite.from_json(facts["display"])
+
+
+def _shows(
+    payload: bytes, patch: PixelArray | bytes | None, encoder: Encoder, contents: Contents
+) -> bool:
     """Return whether a file shows a patch: to the bit, or as the lossy encoder leaves it."""
     if patch is None or isinstance(patch, bytes):
         return payload == patch
     pixels = patch
     height, width = pixels.shape[:2]
     try:
-        shown = decode(payload, (width, height), raw=isinstance(encoder, RawEncoder))
+        shown = decode(payload, (width, height), contents, raw=isinstance(encoder, RawEncoder))
     except ReadError:
         return False
     if not encoder.lossless:
-        pixels = decode(encoder.encode(pixels))
-    return shown.shape == pixels.shape and bool(np.array_equal(shown, pixels))
+        pixels = decode(encoder.encode(pixels), None, contents)
+    numbers = pixels.dtype.kind == "f"  # of which NaN equals NaN here
+    return shown.dtype == pixels.dtype and np.array_equal(shown, pixels, equal_nan=numbers)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from qupath_bridge.errors import UsageError
-from qupath_bridge.model import FloatArray, MaskArray, PathObject, PixelArray
+from qupath_bridge.errors import PlanError, UsageError
+from qupath_bridge.model import RGB_CHANNELS, FloatArray, MaskArray, PathObject, PixelArray
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,10 +43,15 @@ class SlideView:
     mpp : float or None
         µm per pixel of the map, mean of both axes; None if the slide has no pixel size.
     read : callable
-        Returns the whole image, shape ``(*shape, 3)``, uint8; it takes time where the slide file
-        is large. The pixels must not be changed.
+        Returns the whole image, shape ``(*shape, C)``, in the slide's own type; given a sequence of
+        indices of channels, only those. It takes time where the slide file is large. The pixels
+        must not be changed. :meth:`read_rgb` is for methods that need colours.
     annotations : tuple of PathObject
         All annotations of the slide, in QuPath pixels.
+    channels : tuple of str
+        Names of all channels of the image as QuPath shows it.
+    is_rgb : bool
+        Whether the image is RGB of 8 bit.
     frozen : bytes or None
         What :meth:`TissueMethod.read_for` returned for the slide when the run began.
     """
@@ -57,14 +62,36 @@ class SlideView:
     size: tuple[int, int]
     shape: tuple[int, int]
     mpp: float | None
-    read: Callable[[], PixelArray]
+    read: Callable[..., PixelArray]
     annotations: tuple[PathObject, ...] = ()
+    channels: tuple[str, ...] = RGB_CHANNELS
+    is_rgb: bool = True
     frozen: bytes | None = None
 
     @property
     def scale(self) -> tuple[float, float]:
         """Pixels of the map per QuPath pixel, along x and y."""
         return self.shape[1] / self.size[0], self.shape[0] / self.size[1]
+
+    def read_rgb(self, method: str) -> PixelArray:
+        """Read the whole image for a method that needs colours.
+
+        Returns
+        -------
+        array, shape (*shape, 3), uint8
+
+        Raises
+        ------
+        PlanError
+            If the slide is not RGB of 8 bit.
+        """
+        if not self.is_rgb:
+            raise PlanError(
+                f"{self.name}: the tissue method {method!r} needs RGB pixels of 8 bit; this slide "
+                f"has the channels {', '.join(self.channels)}.",
+                hint="Set tissue to signal, or signal:CHANNEL.",
+            )
+        return self.read()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -52,7 +52,7 @@ def warp(
 
     Parameters
     ----------
-    block : array, shape (H, W, 3), uint8
+    block : array, shape (H, W, C), of integers or floats
     mask : array, shape (H, W), or None
         False where the block has no pixels.
     matrix : 2 x 3
@@ -63,13 +63,14 @@ def warp(
 
     Returns
     -------
-    pixels : array, shape (height, width, 3), uint8
+    pixels : array, shape (height, width, C), of the type of the block
+        Integers are rounded half up; a NaN takes part only where its weight is above 0.
         Undefined where the mask is False.
     valid : array, shape (height, width), bool
         Where the centre of an output pixel falls on a valid pixel of the block.
     """
     width, height = size
-    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels: PixelArray = np.zeros((height, width, block.shape[2]), block.dtype)
     valid = np.zeros((height, width), np.bool_)
     if not block.size:
         return pixels, valid
@@ -95,10 +96,21 @@ def _bilinear(
     left, top = np.floor(u).astype(np.intp), np.floor(v).astype(np.intp)
     right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
     fx, fy = (u - left)[..., None], (v - top)[..., None]
-    upper = block[top, left] * (1 - fx) + block[top, right] * fx
-    lower = block[bottom, left] * (1 - fx) + block[bottom, right] * fx
-    rounded: PixelArray = np.floor(upper * (1 - fy) + lower * fy + 0.5).astype(np.uint8)
-    return rounded
+    upper = _between(block[top, left], block[top, right], fx)
+    lower = _between(block[bottom, left], block[bottom, right], fx)
+    found = _between(upper, lower, fy)
+    if block.dtype.kind != "f":
+        found = np.floor(found + 0.5)
+    return np.asarray(found.astype(block.dtype))
+
+
+def _between(first: PixelArray, second: PixelArray, part: NDArray[np.float64]) -> PixelArray:
+    """Return the first value where ``part`` is 0, the second where it is 1, and between them."""
+    with np.errstate(invalid="ignore"):  # infinities of both signs are a NaN
+        found = first * (1 - part) + second * part
+    if np.isfinite(found).all():
+        return np.asarray(found)
+    return np.asarray(np.where(part == 0, first, found))  # a NaN with weight 0 is no part of it
 
 
 def _valid(

@@ -20,7 +20,7 @@ pixels are wanted as they are: no finer level scaled down, and no blur from a 0.
 """
 
 _BLOCK_BYTES = 1 << 18  # scaled at once, so that what is between stays in the processor's cache
-_SUMS = (np.uint16, np.uint32, np.uint64)
+_SUMS = {"u": (np.uint16, np.uint32, np.uint64), "i": (np.int16, np.int32, np.int64)}
 _DIGITS = 6  # of a pixel: takes the float noise off edges that are meant as whole numbers
 
 
@@ -56,13 +56,16 @@ def area_resize(
     """Scale a part of an image by area averaging.
 
     Each output pixel is the mean of the source area that it covers, pixels on its edges counted by
-    the part that is inside, rounded half up. Whole factors are plain box means. Along an axis
-    with a factor of at most 1.001 (the same resolution, or enlarging) it is the source pixel under
-    the output pixel's centre, so the factor 1 returns the pixels as they are.
+    the part that is inside. Whole factors are plain box means. Along an axis with a factor of at
+    most 1.001 (the same resolution, or enlarging) it is the source pixel under the output pixel's
+    centre, so the factor 1 returns the pixels as they are.
+
+    Means of integers are rounded half up: -0.5 gives 0. Those of floats are computed in float64
+    and stored in the type of the pixels; a NaN makes each mean NaN of which it is a part.
 
     Parameters
     ----------
-    pixels : array, shape (H, W, 3), uint8
+    pixels : array, shape (H, W, C), of integers or floats
     box : (x0, y0, x1, y1)
         The part to scale, in pixels of ``pixels``, fractions allowed; must lie within it.
     size : (width, height)
@@ -70,16 +73,14 @@ def area_resize(
 
     Returns
     -------
-    array, shape (height, width, 3), uint8
+    array, shape (height, width, C), of the type of the pixels
     """
     x0, y0, x1, y1 = box
     (means,) = area_means(pixels[None], pixel_edges(x0, x1, size[0]), pixel_edges(y0, y1, size[1]))
     return np.asarray(means)
 
 
-def area_means(
-    values: NDArray[np.uint8], x_edges: FloatArray, y_edges: FloatArray
-) -> NDArray[np.uint8]:
+def area_means(values: PixelArray, x_edges: FloatArray, y_edges: FloatArray) -> PixelArray:
     """Return the means of the boxes between edges, as :func:`area_resize` does, for a batch.
 
     A part of the edges gives the same part of the output, so large images can be scaled block by
@@ -87,18 +88,27 @@ def area_means(
 
     Parameters
     ----------
-    values : array, shape (N, H, W, C), uint8
+    values : array, shape (N, H, W, C), of integers or floats
     x_edges, y_edges : arrays, shapes (w + 1,) and (h + 1,)
         Ascending and equally spaced, within ``[0, W]`` and ``[0, H]``; the same for all images.
 
     Returns
     -------
-    array, shape (N, h, w, C), uint8
+    array, shape (N, h, w, C), of the type of the values
     """
     values = _pick_native(_pick_native(values, y_edges, 1), x_edges, 2)
-    x_whole, y_whole = _whole_factor(x_edges), _whole_factor(y_edges)
     shape = (len(values), len(y_edges) - 1, len(x_edges) - 1, values.shape[3])
-    means: NDArray[np.uint8] = np.empty(shape, np.uint8)
+    means: PixelArray = np.empty(shape, values.dtype)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinities of both signs are a NaN
+        _write_means(values, x_edges, y_edges, means)
+    return means
+
+
+def _write_means(
+    values: PixelArray, x_edges: FloatArray, y_edges: FloatArray, means: PixelArray
+) -> None:
+    shape = means.shape
+    x_whole, y_whole = _whole_factor(x_edges), _whole_factor(y_edges)
     if x_whole is not None and y_whole is not None:
         (left, across), (top, down) = x_whole, y_whole
         values = values[:, top : top + shape[1] * down, left : left + shape[2] * across]
@@ -109,14 +119,13 @@ def area_means(
     else:
         for image, out in zip(values, means, strict=True):
             _weighted_means(image, x_edges, y_edges, out)
-    return means
 
 
 def _is_native(edges: FloatArray) -> bool:
     return bool(edges[-1] - edges[0] <= (len(edges) - 1) * (1 + NATIVE_TOLERANCE))
 
 
-def _pick_native(values: NDArray[np.uint8], edges: FloatArray, axis: int) -> NDArray[np.uint8]:
+def _pick_native(values: PixelArray, edges: FloatArray, axis: int) -> PixelArray:
     """Return the values under the centres between edges, where one step is one value or less."""
     if not _is_native(edges):
         return values
@@ -138,14 +147,14 @@ def _whole_factor(edges: FloatArray) -> tuple[int, int] | None:
     )
 
 
-def _whole_means(values: NDArray[np.uint8], down: int, across: int, out: NDArray[np.uint8]) -> None:
-    """Write the means of boxes of ``down`` x ``across`` values, rounded half up."""
+def _whole_means(values: PixelArray, down: int, across: int, out: PixelArray) -> None:
+    """Write the means of boxes of ``down`` x ``across`` values."""
     area = down * across
     if area == 1:
         out[:] = values
         return
     count, height, width, channels = out.shape
-    kind = next(kind for kind in _SUMS if np.iinfo(kind).max >= 256 * area)
+    kind = _sum_type(values.dtype, area)
     rows = values.reshape(count, height, down, width * across * channels)
     sums: NDArray[Any] = rows[:, :, 0].astype(kind)
     for step in range(1, down):
@@ -159,13 +168,24 @@ def _whole_means(values: NDArray[np.uint8], down: int, across: int, out: NDArray
             np.add(first, second, out=sums[..., channel])
             for other in others:
                 np.add(sums[..., channel], other, out=sums[..., channel])
-    np.add(sums, kind(area // 2), out=sums)
-    np.floor_divide(sums, kind(area), out=sums)
+    if kind is np.float64:
+        np.divide(sums, area, out=sums)
+    else:  # rounded half up
+        np.add(sums, kind(area // 2), out=sums)
+        np.floor_divide(sums, kind(area), out=sums)
     out[:] = sums.reshape(out.shape)
 
 
+def _sum_type(dtype: np.dtype[Any], area: int) -> Any:
+    """Return the smallest type that holds the sum of so many values, and half of ``area`` more."""
+    if dtype.kind == "f":
+        return np.float64
+    most = (int(np.iinfo(dtype).max) + 1) * area
+    return next(kind for kind in _SUMS[dtype.kind] if np.iinfo(kind).max >= most)
+
+
 def _weighted_means(
-    image: NDArray[np.uint8], x_edges: FloatArray, y_edges: FloatArray, out: NDArray[np.uint8]
+    image: PixelArray, x_edges: FloatArray, y_edges: FloatArray, out: PixelArray
 ) -> None:
     """Write the means of an image (H, W, C) between edges at fractions of a pixel."""
     height, width, channels = image.shape
@@ -173,22 +193,38 @@ def _weighted_means(
     areas = np.multiply.outer(_weights(y_edges), np.repeat(_weights(x_edges), channels))
     lines = image.reshape(height, width * channels)
     count = max(_BLOCK_BYTES // (8 * lines.shape[1]), 1)
+    weighted = _multiplied_parts if image.dtype.kind == "f" else _multiplied
     for start in range(0, len(out), count):
         block = slice(start, start + count)
         # Rows, then columns: each the sum of a few values, times the part of each that counts.
         sums: NDArray[Any] = np.zeros((len(areas[block]), lines.shape[1]))
         for index, weights in down:
             part = lines.take(index[block], axis=0).astype(np.float64)
-            part *= weights[block, None]
-            sums += part
+            sums += weighted(part, weights[block, None])
         wide, sums = sums, np.zeros(areas[block].shape)
         for index, weights in across:
             part = wide.take(index, axis=1, mode="clip")
-            part *= weights
-            sums += part
+            sums += weighted(part, weights)
         sums /= areas[block]
-        sums += 0.5
-        out[block] = sums.astype(np.uint8).reshape(out[block].shape)  # cut: rounded half up
+        if out.dtype.kind != "f":
+            sums += 0.5  # rounded half up
+        if out.dtype.kind == "i":
+            np.floor(sums, out=sums)
+        out[block] = sums.astype(out.dtype).reshape(out[block].shape)  # unsigned: cut
+
+
+def _multiplied(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return values times weights, written over the values."""
+    values *= weights
+    return values
+
+
+def _multiplied_parts(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """As :func:`_multiplied`, but 0 where the weight is 0, also for a NaN or infinity."""
+    values *= weights
+    if not np.isfinite(values).all():
+        values[np.broadcast_to(weights == 0, values.shape)] = 0
+    return values
 
 
 def _weights(edges: FloatArray) -> FloatArray:

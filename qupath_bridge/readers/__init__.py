@@ -16,6 +16,7 @@ from qupath_bridge.errors import BridgeError, ReadError
 from qupath_bridge.regular_files import check_regular
 
 from .base import RGB_CHANNELS, Fingerprint, Level, Pixels, Reader
+from .other_formats import CONVERT, other_format
 
 __all__ = [
     "RGB_CHANNELS",
@@ -152,6 +153,9 @@ def _score(factory: Any, path: Path) -> tuple[int, int]:
 def _refusal(path: Path, problems: Sequence[_Problem]) -> ReadError:
     """Return the error for a file that no reader opens, with the advice of each."""
     if not problems:
+        other = other_format(path)
+        if other is not None:
+            return ReadError(f"{path}: the format {other} cannot be read.", hint=CONVERT)
         if path.is_dir():
             return ReadError(f"{path}: a folder, not a slide file.", hint="Name the file in it.")
         return ReadError(

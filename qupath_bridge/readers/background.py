@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from qupath_bridge.model import PixelArray
 
-from .base import Pixels
+from .base import RGB_CHANNELS, Pixels
 
-__all__ = ["WHITE", "composite"]
+__all__ = ["WHITE", "composite", "default_background"]
 
 WHITE = (255, 255, 255)
 
 
-def composite(
-    rgba: PixelArray, background: tuple[int, int, int], *, multiplied: bool = False
-) -> Pixels:
+def default_background(channels: Sequence[str], dtype: np.dtype[Any]) -> tuple[float, ...]:
+    """Return the background of a slide that names none: white for RGB, else zeros.
+
+    QuPath, too, shows zeros where a slide with other channels has no pixels.
+    """
+    rgb = tuple(channels) == RGB_CHANNELS and dtype == np.uint8
+    return WHITE if rgb else (0,) * len(channels)
+
+
+def composite(rgba: PixelArray, background: Sequence[float], *, multiplied: bool = False) -> Pixels:
     """Put pixels with transparency on the background.
 
     Parameters
     ----------
     rgba : array, shape (H, W, 4), uint8
-    background : tuple of int
+    background : sequence of three numbers
     multiplied : bool
         Whether the colours are multiplied by the alpha already.
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, MaskArray, PixelArray, Plane
+from qupath_bridge.model import (
+    FIRST_PLANE,
+    RGB_CHANNELS,
+    Box,
+    BoxArray,
+    MaskArray,
+    PixelArray,
+    Plane,
+)
 
 __all__ = ["RGB_CHANNELS", "BadTile", "Fingerprint", "Level", "Pixels", "Reader"]
-
-RGB_CHANNELS = ("Red", "Green", "Blue")
-"""The channels of a slide that can be exported today, with values of type uint8."""
 
 Pixels = tuple[PixelArray, MaskArray | None]
 """Pixels (H, W, C) in the file's type, and the mask of valid pixels (H, W), bool.
 
-C is the number of channels; RGB has C = 3 and the type uint8. The mask is None when all pixels
-are valid. Of a batch of N boxes, pixels are (N, H, W, C) and the mask is (N, H, W).
+C is the number of channels that were asked for; RGB has C = 3 and the type uint8. The mask is
+None when all pixels are valid. Of a batch of N boxes, pixels are (N, H, W, C) and the mask is
+(N, H, W).
 """
 
 
@@ -67,7 +74,10 @@ class Reader(Protocol):
 
     All boxes are in the *file's* level-0 pixels, before QuPath's crop or rotation. A box may
     pass the edges: what is outside, transparent or missing in the file comes back as the
-    slide's background colour (white if it names none) and False in the mask.
+    slide's background and False in the mask.
+
+    Pixels have the type of the file, and are never scaled to another one. A slide has
+    :attr:`channels`: three of the type uint8 for RGB, any number of any type for others.
 
     The factory of a reader is called with the path, and raises
     :class:`~qupath_bridge.errors.ReadError` for a file that it cannot read, with a hint that
@@ -117,17 +127,23 @@ class Reader(Protocol):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Names of the C channels, in the order of the pixels; RGB is :data:`RGB_CHANNELS`."""
+        """Names of the channels, in the order of the pixels; RGB is :data:`RGB_CHANNELS`.
+
+        The names that the file gives; ``"Channel 1"``, ``"Channel 2"``, ... where it gives none.
+        """
         ...
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the pixel values; RGB is uint8."""
+        """Type of the pixel values: integers of 8, 16 or 32 bits, float32 or float64."""
         ...
 
     @property
-    def background(self) -> tuple[int, int, int]:
-        """The colour of what is outside, transparent or missing."""
+    def background(self) -> tuple[float, ...]:
+        """The value of each channel where pixels are outside, transparent or missing.
+
+        White for RGB if the file names no colour; zeros for other slides, as in QuPath.
+        """
         ...
 
     @property
@@ -144,24 +160,41 @@ class Reader(Protocol):
         """
         ...
 
-    def read(self, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE) -> Pixels:
+    def read(
+        self,
+        box: Box,
+        size: tuple[int, int],
+        plane: Plane = FIRST_PLANE,
+        channels: Sequence[int] | None = None,
+    ) -> Pixels:
         """Read a box and scale it to ``size`` (width, height) output pixels.
+
+        Parameters
+        ----------
+        box, size, plane
+        channels : sequence of int, optional
+            Indices into :attr:`channels`, in any order, also one several times; all without it.
 
         Returns
         -------
         pixels : array, shape (height, width, C), of type ``dtype``
-            The caller's own: changing it changes nothing that is read later.
+            The channels that were asked for, in that order. The caller's own: changing it changes
+            nothing that is read later.
         mask : array, shape (height, width), bool, or None
 
         Raises
         ------
         ReadError
-            If the file cannot be read there, or has no such plane.
+            If the file cannot be read there, or has no such plane or channel.
         """
         ...
 
     def read_many(
-        self, boxes: BoxArray, size: tuple[int, int], plane: Plane = FIRST_PLANE
+        self,
+        boxes: BoxArray,
+        size: tuple[int, int],
+        plane: Plane = FIRST_PLANE,
+        channels: Sequence[int] | None = None,
     ) -> Pixels:
         """Read a batch of boxes of one plane, each scaled to ``size`` (width, height).
 
@@ -169,6 +202,8 @@ class Reader(Protocol):
         ----------
         boxes : array of int, shape (N, 4)
             x, y, width, height. N may be 0.
+        size, plane, channels
+            As in :meth:`read`.
 
         Returns
         -------

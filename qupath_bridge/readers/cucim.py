@@ -72,7 +72,7 @@ class CucimReader(TileReader):
         self._ready: dict[tuple[int, int, int], PixelArray] = {}
         super().__init__(path)
         try:
-            for level in range(len(self._pages)):
+            for level in range(len(self._layout.levels)):
                 self._check_layout(level)
             self._decoder = self._start(open_image)
         except BaseException:
@@ -102,11 +102,11 @@ class CucimReader(TileReader):
             table = self._tables[level, number] = replace(table, decode=decode)
         return table
 
-    def _read_rectangles(
+    def _read_samples(
         self, level: int, corners: IntArray, size: tuple[int, int], plane: Plane
     ) -> Pixels:
         if self._decoder is None or not self._decoder.in_batches:
-            return super()._read_rectangles(level, corners, size, plane)
+            return super()._read_samples(level, corners, size, plane)
         place = level, self._plane_number(plane)
         table = self._table(*place)
         touched = np.unique(find_pieces(corners, size, table.tile, table.across)[:, 0])
@@ -114,7 +114,7 @@ class CucimReader(TileReader):
         if len(touched) > limit and len(corners) > 1:
             half = len(corners) // 2
             parts = (corners[:half], corners[half:])
-            return _joined([self._read_rectangles(level, part, size, plane) for part in parts])
+            return _joined([self._read_samples(level, part, size, plane) for part in parts])
         found = self._read_batch(place, table, touched[:limit].tolist())
         if found:
             with step("decode"):
@@ -125,7 +125,7 @@ class CucimReader(TileReader):
                 if pixels is not None
             }
         try:
-            return super()._read_rectangles(level, corners, size, plane)
+            return super()._read_samples(level, corners, size, plane)
         finally:
             self._ready = {}
 
@@ -138,7 +138,7 @@ class CucimReader(TileReader):
             if self._cache.get((*place, index)) is not None or table.counts[0, index] == 0:
                 continue
             try:
-                data = self._read_data(table, 0, index)
+                data = self._data.read(table, 0, index)
             except ValueError:
                 continue  # it is read again alone, and named
             if is_whole_jpeg(data, table.tile):
@@ -156,8 +156,8 @@ class CucimReader(TileReader):
 
     def _check_layout(self, level: int) -> None:
         """Refuse what is not 8-bit RGB in JPEG tiles."""
-        if not self._table(level, 0).is_jpeg:
-            key = self._pages[level][0].keyframe
+        if not self._table(level, 0).is_jpeg or not self._layout.is_rgb:
+            key = self._layout.levels[level][0].page.keyframe
             name = getattr(key.compression, "name", str(key.compression))
             raise ReadError(
                 f"{self._path}: {'tiles' if key.is_tiled else 'strips'} of {key.samplesperpixel} "
@@ -179,8 +179,7 @@ class CucimReader(TileReader):
                 log.info("%s: not decoded on a GPU: %s", self, error)
             else:
                 return decoder
-        sizes = [(pages[0].imagewidth, pages[0].imagelength) for pages in self._pages]
-        decoder = _CpuDecoder(open_image, self._path, sizes)
+        decoder = _CpuDecoder(open_image, self._path, self._layout.sizes)
         try:
             self._verify(decoder)
         except BaseException:
@@ -190,14 +189,13 @@ class CucimReader(TileReader):
 
     def _verify(self, decoder: _Decoder) -> None:
         """Refuse a decoder with other pixels than those of the reader ``tiles``."""
-        for level, pages in enumerate(self._pages):
+        for level, (width, height) in enumerate(self._layout.sizes):
             table = self._table(level, 0)
-            height, width = pages[0].imagelength, pages[0].imagewidth
             for index in np.flatnonzero(table.counts[0] > 0)[:_TRIES].tolist():
                 expected = np.empty((table.tile[1], table.tile[0], 3), np.uint8)
                 found = np.empty_like(expected)
                 try:
-                    data = self._read_data(table, 0, index)
+                    data = self._data.read(table, 0, index)
                     table.decode(data, index, expected)
                 except Exception:  # noqa: BLE001, S112  # it is named where it is read
                     continue

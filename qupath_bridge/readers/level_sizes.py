@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from qupath_bridge.pixels.resample import NATIVE_TOLERANCE
@@ -16,11 +17,14 @@ __all__ = [
     "level_factors",
     "make_levels",
     "plausible_pixel_size",
+    "positive_number",
     "whole_downsamples",
 ]
 
 PLAUSIBLE_MPP = (0.05, 10.0)
 """µm per pixel that a TIFF resolution tag is believed: many files say 72 dpi and mean nothing."""
+
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 
 
 def make_levels(
@@ -57,6 +61,13 @@ def plausible_pixel_size(x: float, y: float) -> tuple[float, float] | None:
     """Return µm per pixel from the resolution of a file, None if it is a screen's or printer's."""
     low, high = PLAUSIBLE_MPP
     return (x, y) if low <= x <= high and low <= y <= high else None
+
+
+def positive_number(text: str | None) -> float | None:
+    """Return the positive number that a text is, None for other texts."""
+    text = (text or "").strip()
+    number = float(text) if _NUMBER.fullmatch(text) else 0.0
+    return number if 0 < number < math.inf else None
 
 
 def level_factors(size: tuple[int, int], level: Level) -> tuple[float, float]:

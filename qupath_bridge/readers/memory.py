@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
 from qupath_bridge.errors import UsageError
-from qupath_bridge.model import Box, MaskArray, Plane
+from qupath_bridge.model import Box, MaskArray, PixelArray, Plane
 
-from .background import WHITE
 from .base import Fingerprint, Pixels
+from .channels import PIXEL_TYPES, default_names
 from .levels import LevelReader
 
 __all__ = ["MemoryReader"]
@@ -24,10 +23,13 @@ class MemoryReader(LevelReader):
 
     Parameters
     ----------
-    pixels : array, shape (H, W, 3) or (T, Z, H, W, 3), uint8
-        Level 0, RGB.
+    pixels : array, shape (H, W, C) or (T, Z, H, W, C)
+        Level 0, of integers of 8, 16 or 32 bits, float32 or float64.
     levels : sequence of arrays
-        Further levels, finest first, with the same planes.
+        Further levels, finest first, with the same planes, channels and type.
+    channels : sequence of str, optional
+        Names of the channels. Without it three channels of uint8 are RGB, and others are called
+        ``"Channel 1"``, ``"Channel 2"``, ...
     mask : array, shape (H, W), bool, optional
         False where level 0 has no pixels.
     bounds, pixel_size, objective_power, background
@@ -43,20 +45,30 @@ class MemoryReader(LevelReader):
 
     def __init__(
         self,
-        pixels: NDArray[np.uint8],
+        pixels: PixelArray,
         *,
-        levels: Sequence[NDArray[np.uint8]] = (),
+        levels: Sequence[PixelArray] = (),
+        channels: Sequence[str] | None = None,
         mask: MaskArray | None = None,
         bounds: Box | None = None,
         pixel_size: tuple[float, float] | None = None,
         objective_power: float | None = None,
-        background: tuple[int, int, int] = WHITE,
+        background: Sequence[float] | None = None,
         name: str = "memory",
     ) -> None:
         self._arrays = tuple(_stack(array, name) for array in (pixels, *levels))
         first = self._arrays[0]
         if any(array.shape[:2] != first.shape[:2] for array in self._arrays):
             raise UsageError(f"{name}: the levels have different numbers of planes.")
+        if any(_kind(array) != _kind(first) for array in self._arrays):
+            raise UsageError(f"{name}: the levels have different channels or types.")
+        if channels is None:
+            channels = default_names(first.shape[4], first.dtype)
+        for what, own in (("channels", channels), ("background", background)):
+            if own is not None and len(own) != first.shape[4]:
+                raise UsageError(
+                    f"{name}: {len(own)} values of `{what}` for {first.shape[4]} channels."
+                )
         if mask is not None and mask.shape != first.shape[2:4]:
             raise UsageError(f"{name}: the mask has shape {mask.shape}, not {first.shape[2:4]}.")
         self._mask = mask
@@ -67,6 +79,8 @@ class MemoryReader(LevelReader):
             pixel_size=pixel_size,
             objective_power=objective_power,
             planes=(first.shape[1], first.shape[0]),
+            channels=channels,
+            dtype=first.dtype,
             background=background,
         )
 
@@ -83,27 +97,27 @@ class MemoryReader(LevelReader):
         mask = self._mask[np.ix_(rows, columns)]
         if mask.all():
             return pixels, None
-        return np.where(mask[..., None], pixels, np.array(self._background, np.uint8)), mask
+        return np.where(mask[..., None], pixels, np.array(self._background, self.dtype)), mask
 
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of all pixels of all levels."""
         digest = xxhash.xxh3_128()
         for array in self._arrays:
-            digest.update(repr(array.shape).encode())
+            digest.update(repr((array.shape, array.dtype.str)).encode())
             digest.update(np.ascontiguousarray(array).data)
         return Fingerprint(sum(a.nbytes for a in self._arrays), digest.hexdigest(), 0)
 
 
-def _stack(array: NDArray[np.uint8], name: str) -> NDArray[Any]:
-    if (
-        array.dtype != np.uint8
-        or array.ndim not in (3, 5)
-        or array.shape[-1] != 3
-        or not array.size
-    ):
+def _stack(array: PixelArray, name: str) -> PixelArray:
+    if array.dtype not in PIXEL_TYPES or array.ndim not in (3, 5) or not array.size:
         raise UsageError(
-            f"{name}: {array.dtype} pixels of shape {array.shape} are not an RGB image.",
-            hint="Give uint8 arrays of shape (H, W, 3) or (T, Z, H, W, 3).",
+            f"{name}: {array.dtype} pixels of shape {array.shape} are not an image.",
+            hint="Give arrays of shape (H, W, C) or (T, Z, H, W, C), of integers of 8, 16 or 32 "
+            "bits, float32 or float64.",
         )
     return array if array.ndim == 5 else array[None, None]
+
+
+def _kind(array: PixelArray) -> tuple[int, np.dtype[Any]]:
+    return array.shape[-1], array.dtype

@@ -23,7 +23,9 @@ __all__ = [
     "Decoder",
     "DecoderChoice",
     "choose_decoder",
+    "decode_rows",
     "encoded_size",
+    "is_swapped",
     "is_whole_jpeg",
     "means_markers",
     "whole_jpeg",
@@ -31,6 +33,8 @@ __all__ = [
 
 Decoder = Callable[[bytes, int, PixelArray], None]
 """Decodes the data of the tile with a number into an array of shape (height, width, samples).
+
+The array has the type of the pixels, in the byte order of this machine.
 
 Raises any error for data that is not such a tile.
 """
@@ -64,8 +68,10 @@ _BYTES: dict[int, Callable[..., Any]] = {
     34926: imagecodecs.zstd_decode,  # the number that libtiff used before 50000
     50000: imagecodecs.zstd_decode,
 }
-_RGB, _YCBCR = 2, 6
-_HORIZONTAL = 2  # predictor: each value is the difference from its left neighbour
+_GREY, _RGB, _YCBCR = 1, 2, 6
+_PLAIN, _HORIZONTAL, _FLOATS = 1, 2, 3
+"""Predictors: the values; the difference of each from its left neighbour; that of the bytes of
+floats, of which those with the sign come first."""
 
 
 class DecoderChoice(NamedTuple):
@@ -76,26 +82,51 @@ class DecoderChoice(NamedTuple):
     jpeg_space: str | None = None
 
 
-def choose_decoder(page: Any) -> DecoderChoice:
-    """Return the decoder for the tiles of a tifffile page."""
+def choose_decoder(page: Any, *, apart: bool = False) -> DecoderChoice:
+    """Return the decoder for the tiles of a tifffile page.
+
+    Parameters
+    ----------
+    page : tifffile.TiffPage or TiffFrame
+    apart : bool
+        Whether the tiles of one sample are decoded, where each sample has tiles of its own.
+    """
     key = page.keyframe
     code, predictor = int(key.compression), int(key.predictor)
-    three = key.samplesperpixel == 3
-    if not key.is_tiled or key.planarconfig != 1 or (key.fillorder != 1 and code != _JPEG):
+    samples = 1 if apart else key.samplesperpixel
+    bytewise = key.dtype is not None and key.bitspersample == 8 * np.dtype(key.dtype).itemsize
+    whole = key.is_tiled and (apart or key.planarconfig == 1) and bytewise
+    if not whole or (key.fillorder != 1 and code != _JPEG):
         return DecoderChoice(_by_tifffile(page))
-    if code == _JPEG and three:
-        space = _jpeg_space(page)
-        decode = partial(_decode_jpeg, page.jpegtables, space)
-        return DecoderChoice(decode, is_jpeg=True, jpeg_space=space)
-    if code in _JPEG_2000 and three:
+    if code == _JPEG and key.dtype == np.uint8:
+        if samples == 3:
+            space = _jpeg_space(page)
+            decode = partial(_decode_jpeg, page.jpegtables, space)
+            return DecoderChoice(decode, is_jpeg=True, jpeg_space=space)
+        if samples == 1:
+            return DecoderChoice(partial(_decode_grey_jpeg, page.jpegtables))
+    if code in _JPEG_2000 and (samples == 1 or (samples == 3 and key.dtype == np.uint8)):
         return DecoderChoice(_decode_jpeg_2000)
-    if code == _WEBP and three:
+    if code == _WEBP and samples == 3:
         return DecoderChoice(_decode_webp)
-    if code == 1 and predictor == 1:
-        return DecoderChoice(_copy)
-    if code in _BYTES and predictor in (1, _HORIZONTAL):
-        return DecoderChoice(partial(_decode_bytes, _BYTES[code], predictor == _HORIZONTAL))
+    if code == 1 and predictor == _PLAIN:
+        return DecoderChoice(partial(_copy, is_swapped(key)))
+    if code in _BYTES and _is_undone(predictor, key.dtype, is_swapped(key)):
+        return DecoderChoice(partial(_decode_bytes, _BYTES[code], predictor, is_swapped(key)))
     return DecoderChoice(_by_tifffile(page))
+
+
+def is_swapped(page: Any) -> bool:
+    """Return whether the values of a page have the other byte order than this machine."""
+    key = page.keyframe
+    return bool(np.dtype(key.dtype).newbyteorder(key.parent.byteorder).isnative is False)
+
+
+def _is_undone(predictor: int, dtype: Any, swapped: bool) -> bool:
+    """Return whether a predictor is undone here, after the bytes were unpacked."""
+    if predictor == _FLOATS:
+        return np.dtype(dtype).kind == "f" and not swapped
+    return predictor == _PLAIN or (predictor == _HORIZONTAL and np.dtype(dtype).kind != "f")
 
 
 def encoded_size(data: bytes, code: int) -> tuple[int, int]:
@@ -256,28 +287,56 @@ def _decode_jpeg(
     imagecodecs.jpeg8_decode(data, tables=tables, colorspace=space, outcolorspace="RGB", out=out)
 
 
+def _decode_grey_jpeg(tables: bytes | None, data: bytes, _: int, out: PixelArray) -> None:
+    _check_size(data, _JPEG, out)
+    if _ends_early(data):
+        raise ValueError("its data ends too early")
+    imagecodecs.jpeg8_decode(data, tables=tables, outcolorspace=_GREY, out=out[..., 0])
+
+
 def _decode_jpeg_2000(data: bytes, _: int, out: PixelArray) -> None:
     _check_size(data, 34712, out)
-    imagecodecs.jpeg2k_decode(data, out=out)
+    place = data.find(_JPEG_2000_START) + 40
+    samples = int.from_bytes(data[place : place + 2])
+    if samples != out.shape[2]:  # they would be decoded, however many there are
+        raise ValueError(f"it says that it has {samples} samples, not {out.shape[2]}")
+    imagecodecs.jpeg2k_decode(data, out=out[..., 0] if out.shape[2] == 1 else out)
 
 
 def _decode_webp(data: bytes, _: int, out: PixelArray) -> None:
     imagecodecs.webp_decode(data, hasalpha=False, out=out)
 
 
-def _copy(data: bytes, _: int, out: PixelArray) -> None:
-    out.reshape(-1)[:] = np.frombuffer(data, np.uint8, out.size)
+def _copy(swapped: bool, data: bytes, _: int, out: PixelArray) -> None:
+    kind = out.dtype.newbyteorder() if swapped else out.dtype
+    out.reshape(-1)[:] = np.frombuffer(data, kind, out.size)
+
+
+def decode_rows(swapped: bool, data: bytes, _: int, out: PixelArray) -> None:
+    """Copy rows of plain values to the upper rows of an array; the last group has less."""
+    kind = out.dtype.newbyteorder() if swapped else out.dtype
+    values = np.frombuffer(data, kind)
+    out.reshape(-1)[: len(values)] = values
 
 
 def _decode_bytes(
-    decompress: Callable[..., Any], differences: bool, data: bytes, _: int, out: PixelArray
+    decompress: Callable[..., Any],
+    predictor: int,
+    swapped: bool,
+    data: bytes,
+    _: int,
+    out: PixelArray,
 ) -> None:
-    flat = out.reshape(-1)
+    flat = out.reshape(-1).view(np.uint8)
     found = decompress(data, out=flat)
     if len(found) != len(flat):
-        raise ValueError(f"it has {len(found)} values, not {len(flat)}")
-    if differences:
+        raise ValueError(f"it has {len(found)} bytes, not {len(flat)}")
+    if swapped:
+        out.byteswap(inplace=True)
+    if predictor == _HORIZONTAL:
         imagecodecs.delta_decode(out, axis=-2, out=out)
+    elif predictor == _FLOATS:
+        imagecodecs.floatpred_decode(out.copy(), axis=-2, out=out)
 
 
 def _by_tifffile(page: Any) -> Decoder:
@@ -288,7 +347,9 @@ def _by_tifffile(page: Any) -> Decoder:
         if width * height > MAX_GROWTH * out.shape[0] * out.shape[1]:
             raise ValueError(f"it says that it has {width} x {height} pixels")
         decoded, _, shape = key.decode(data, index, jpegtables=page.jpegtables)
-        tile = np.asarray(decoded[0], dtype=np.uint8)
+        tile = np.asarray(decoded[0])
+        if tile.dtype != out.dtype:
+            raise ValueError(f"it has {tile.dtype} values, not {out.dtype}")
         if tile.shape != tuple(shape[1:]):
             raise ValueError(f"it has {tile.shape} values, not {tuple(shape[1:])}")
         out[: tile.shape[0], : tile.shape[1]] = tile

@@ -3,20 +3,57 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from qupath_bridge.model import IntArray
+from qupath_bridge.model import IntArray, PixelArray
 
-from .tile_decoders import Decoder, choose_decoder
+from .tile_decoders import Decoder, DecoderChoice, choose_decoder, decode_rows, is_swapped
 
-__all__ = ["TileTable", "find_pieces", "read_table", "segment_size"]
+__all__ = [
+    "Cuts",
+    "PagePart",
+    "TileTable",
+    "cut_tiles",
+    "find_pieces",
+    "is_raw",
+    "read_table",
+    "row_bytes",
+    "segment_size",
+]
 
 NOT_LISTED = -1
 """Offset of a tile that the directory of the file does not list."""
 
+STRIP_BYTES = 1 << 18
+"""Rows of uncompressed pixels that are read at once, where a strip has more."""
+
+Cuts = list[tuple[int, list[list[int]]]]
+"""Of each tile its number, and of each piece: rectangle, left, top, right, bottom in the rectangle,
+and left, top in the tile."""
+
 _MOST = np.uint64(1 << 62)  # damaged BigTIFF files have numbers that fit no other type
+
+
+class PagePart(NamedTuple):
+    """What a page of a TIFF file holds of one plane of one level.
+
+    Attributes
+    ----------
+    page : tifffile.TiffPage or TiffFrame
+    sample : int or None
+        The one sample that is meant, where each sample has tiles of its own; None for the page.
+    shift : int
+        Bytes from the data of the page to those that are meant: ImageJ writes large stacks with a
+        single directory, and the other planes behind the first.
+    """
+
+    page: Any
+    sample: int | None = None
+    shift: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +67,9 @@ class TileTable:
     across : int
         Tiles in a row.
     samples : int
-        Values per pixel: 3, or 4 with alpha.
+        Values per pixel of a tile, with alpha.
+    dtype : dtype
+        Of the values, in the byte order of this machine.
     multiplied : bool
         Whether the colours are multiplied by the alpha already.
     offsets, counts : arrays of int, shape (P, T)
@@ -51,6 +90,7 @@ class TileTable:
     tile: tuple[int, int]
     across: int
     samples: int
+    dtype: np.dtype[Any]
     multiplied: bool
     offsets: IntArray
     counts: IntArray
@@ -62,29 +102,92 @@ class TileTable:
 
 
 def segment_size(page: Any) -> tuple[int, int]:
-    """Return width and height of a tile, or of a strip as a tile of full width."""
-    if page.is_tiled:
-        return page.tilewidth, page.tilelength
-    return page.imagewidth, min(page.rowsperstrip or page.imagelength, page.imagelength)
+    """Return width and height of a tile, or of a strip as a tile of full width.
+
+    Long strips of uncompressed pixels, one behind the other, are cut into groups of rows.
+    """
+    key = page.keyframe
+    if key.is_tiled:
+        return key.tilewidth, key.tilelength
+    width, height = key.imagewidth, key.imagelength
+    rows, row = min(key.rowsperstrip or height, height), row_bytes(page)
+    if row > 0 and rows * row > STRIP_BYTES and is_raw(page):
+        rows = max(STRIP_BYTES // row, 1)
+    return width, rows
 
 
-def read_table(page: Any) -> TileTable:
-    """Return the table of a page, as tifffile read its directory.
+def row_bytes(page: Any) -> int:
+    """Return the bytes of a row of uncompressed pixels; of one sample, where those are apart."""
+    key = page.keyframe
+    samples = key.samplesperpixel if key.planarconfig == 1 else 1
+    return int(key.imagewidth * samples * np.dtype(key.dtype or np.uint8).itemsize)
+
+
+def is_raw(page: Any) -> bool:
+    """Return whether a page has strips of plain values, one behind the other without a gap."""
+    key = page.keyframe
+    planes = 1 if key.planarconfig == 1 else key.samplesperpixel
+    if (
+        key.is_tiled
+        or key.dtype is None
+        or (int(key.compression), int(key.predictor), int(key.fillorder)) != (1, 1, 1)
+        or key.bitspersample != 8 * np.dtype(key.dtype).itemsize
+        or len(page.dataoffsets) != len(page.databytecounts)
+        or sum(page.databytecounts) != row_bytes(page) * key.imagelength * planes
+    ):
+        return False
+    ends = (a + b for a, b in zip(page.dataoffsets, page.databytecounts, strict=True))
+    return all(end == start for end, start in zip(ends, page.dataoffsets[1:], strict=False))
+
+
+def read_table(part: PagePart) -> TileTable:
+    """Return the table of a part of a page, as tifffile read its directory.
 
     Parameters
     ----------
-    page : tifffile.TiffPage or TiffFrame
+    part : PagePart
 
     Raises
     ------
     ValueError
         If the directory lists less than half of the tiles that the size of the image needs.
     """
-    key = page.keyframe
-    width, height = segment_size(key)
+    page, key = part.page, part.page.keyframe
+    width, height = segment_size(page)
     across = -(-key.imagewidth // width)
+    length = across * -(-key.imagelength // height)
     planes = 1 if key.planarconfig == 1 else key.samplesperpixel
-    length = across * -(-key.imagelength // height) * planes
+    cut = not key.is_tiled and height < min(key.rowsperstrip or key.imagelength, key.imagelength)
+    if part.shift or cut:
+        offsets, counts = _rows(part, height, planes)
+        choice = DecoderChoice(partial(decode_rows, is_swapped(key)))
+    else:
+        offsets, counts = _listed(page, length * planes)
+        choice = choose_decoder(page, apart=part.sample is not None)
+    offsets, counts = offsets.reshape(planes, length), counts.reshape(planes, length)
+    decode, samples = choice.decode, key.samplesperpixel
+    if part.sample is not None:
+        samples, own = 1, slice(part.sample, part.sample + 1)
+        offsets, counts = offsets[own], counts[own]
+        decode = partial(_decode_from, decode, part.sample * length)
+    return TileTable(
+        tile=(width, height),
+        across=across,
+        samples=samples,
+        dtype=np.dtype(key.dtype).newbyteorder("="),
+        multiplied=samples == 4 and bool(key.extrasamples) and int(key.extrasamples[0]) == 1,
+        offsets=offsets,
+        counts=counts,
+        decode=decode,
+        jpeg_tables=page.jpegtables,
+        jpeg_space=choice.jpeg_space,
+        is_jpeg=choice.is_jpeg,
+        kind="tile" if key.is_tiled else "strip",
+    )
+
+
+def _listed(page: Any, length: int) -> tuple[IntArray, IntArray]:
+    """Return offsets and counts that the directory of a page lists."""
     listed = min(len(page.dataoffsets), len(page.databytecounts), length)
     if 2 * listed < length:  # a size that is damaged may ask for more than any memory
         raise ValueError(f"its directory lists {listed} tiles, its size needs {length}")
@@ -92,20 +195,32 @@ def read_table(page: Any) -> TileTable:
     counts = np.full(length, NOT_LISTED, np.int64)
     for values, said in ((offsets, page.dataoffsets), (counts, page.databytecounts)):
         values[:listed] = np.minimum(np.array(said[:listed], np.uint64), _MOST)
-    choice = choose_decoder(page)
-    return TileTable(
-        tile=(width, height),
-        across=across,
-        samples=key.samplesperpixel,
-        multiplied=key.samplesperpixel == 4 and int(key.extrasamples[0]) == 1,
-        offsets=offsets.reshape(planes, -1),
-        counts=counts.reshape(planes, -1),
-        decode=choice.decode,
-        jpeg_tables=page.jpegtables,
-        jpeg_space=choice.jpeg_space,
-        is_jpeg=choice.is_jpeg,
-        kind="tile" if key.is_tiled else "strip",
-    )
+    return offsets, counts
+
+
+def _rows(part: PagePart, height: int, planes: int) -> tuple[IntArray, IntArray]:
+    """Return offsets and counts of groups of rows, shape (planes, groups)."""
+    lines, row = part.page.keyframe.imagelength, row_bytes(part.page)
+    first = min(int(part.page.dataoffsets[0]) + part.shift, int(_MOST))
+    starts = np.arange(0, lines, height, dtype=np.int64)
+    offsets = first + (np.arange(planes)[:, None] * lines + starts) * row
+    counts = np.tile(np.minimum(height, lines - starts) * row, (planes, 1))
+    return offsets, counts
+
+
+def _decode_from(decode: Decoder, first: int, data: bytes, index: int, out: PixelArray) -> None:
+    """Decode a tile of a sample whose tiles are listed from a place on."""
+    decode(data, first + index, out)
+
+
+def cut_tiles(corners: IntArray, size: tuple[int, int], tile: tuple[int, int], across: int) -> Cuts:
+    """Return the pieces that rectangles take of each tile, see :func:`find_pieces`."""
+    pieces = find_pieces(corners, size, tile, across)
+    starts = np.flatnonzero(np.diff(pieces[:, 0], prepend=-1)).tolist()
+    return [
+        (int(pieces[first, 0]), pieces[first:end, 1:].tolist())
+        for first, end in pairwise([*starts, len(pieces)])
+    ]
 
 
 def find_pieces(

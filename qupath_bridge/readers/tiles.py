@@ -1,10 +1,8 @@
-"""TIFF slides tile by tile: plain pyramids, BigTIFF, OME-TIFF with SubIFDs, Aperio SVS."""
+"""TIFF slides tile by tile: plain pyramids, OME-TIFF, QPTIFF, Aperio SVS, ImageJ's stacks."""
 
 from __future__ import annotations
 
-import os
-import sys
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,18 +17,20 @@ from .background import composite
 from .base import BadTile, Fingerprint, Pixels
 from .fingerprints import file_fingerprint
 from .levels import LevelReader
+from .other_formats import other_format
 from .tiff_layout import has_tiff_header, open_tiff, read_layout, vendor_of
 from .tile_cache import TileCache, shared_cache
-from .tile_decoders import MAX_GROWTH, is_whole_jpeg, means_markers, whole_jpeg
-from .tile_table import NOT_LISTED, TileTable, find_pieces, read_table
+from .tile_data import TileData
+from .tile_decoders import is_whole_jpeg, means_markers, whole_jpeg
+from .tile_table import Cuts, TileTable, cut_tiles, read_table
 
 __all__ = ["TileReader"]
 
 CACHE_BYTES = 32 << 20
-"""Decoded tiles of a file that are kept in this process: neighbouring boxes share them."""
+"""Decoded tiles of an RGB file that are kept in this process: neighbouring boxes share them."""
 
-SPARE_BYTES = 1 << 20
-"""The data of a tile is longer than its pixels at most by this and :data:`MAX_GROWTH`."""
+MOST_CACHES = 4
+"""Of a file with more bytes per pixel as many times more tiles are kept, up to this."""
 
 _HINT = (
     "The file is damaged there, or not copied completely. Copy it again, or read on with "
@@ -39,13 +39,18 @@ _HINT = (
 
 
 class TileReader(LevelReader):
-    """Reads TIFF slides with 8-bit RGB pixels, or RGB and alpha, interleaved or planar.
+    """Reads TIFF slides: RGB with or without alpha, and any number of channels of other types.
+
+    These are integers of 8, 16 and 32 bits, float32 and float64, with channels side by side or
+    apart; see :func:`~qupath_bridge.readers.tiff_stacks.find_stack` for which pages are channels,
+    z slices and time points.
 
     The places of all tiles are read once; then each tile that boxes touch is read and decoded once
-    per batch. Tiled JPEG, JPEG 2000, LZW, deflate, WebP, Zstandard and uncompressed pixels are
-    decoded without tifffile; it decodes the rest. JPEG is decoded as libjpeg does by default, which
-    gives the same pixels as OpenSlide. Of an OME-TIFF it is the first image, with its z slices and
-    times. Missing tiles and transparent pixels show the background.
+    per batch, and only those of the channels that are asked for, where channels are apart. Tiled
+    JPEG, JPEG 2000, LZW, deflate, WebP, Zstandard and uncompressed pixels are decoded without
+    tifffile; it decodes the rest. JPEG is decoded as libjpeg does by default, which gives the same
+    pixels as OpenSlide. Missing tiles and transparent pixels show the background; a tile that only
+    some channels miss shows the others.
 
     Parameters
     ----------
@@ -72,10 +77,8 @@ class TileReader(LevelReader):
         self._grids: dict[Any, tuple[TileTable, int, int] | None] = {}
         self._file = open_tiff(self._path)
         try:
-            layout = read_layout(self._file, str(path))
-            self._pages = layout.levels
-            self._handle = self._file.filehandle
-            self._length = int(self._handle.size)
+            layout = self._layout = read_layout(self._file, str(path))
+            self._data = TileData(self._path, self._file.filehandle)
             self._cache = self._find_cache("tiles")
             super().__init__(
                 str(path),
@@ -83,6 +86,8 @@ class TileReader(LevelReader):
                 pixel_size=layout.pixel_size,
                 objective_power=layout.objective_power,
                 planes=layout.planes,
+                channels=layout.channels,
+                dtype=layout.dtype,
             )
             self._settle_padded_levels(layout.tiles, layout.stated_downsamples)
         except ReadError:
@@ -98,10 +103,12 @@ class TileReader(LevelReader):
     def can_open(path: Path) -> int:
         """Return 3 for Aperio's TIFF, 2 for one without a vendor's layout, 0 for other vendors'.
 
+        0 also for files whose image is elsewhere, or has its own order of pages: VSI, LSM.
+
         1 for an Aperio file that OpenSlide shows differently, and for a TIFF file whose first
         directory cannot be read, so that opening it says why.
         """
-        if not has_tiff_header(path):
+        if not has_tiff_header(path) or other_format(path) is not None:
             return 0
         try:
             with open_tiff(path) as file:
@@ -157,7 +164,7 @@ class TileReader(LevelReader):
         if table.counts[0, tile] == 0:
             return None
         try:
-            data = self._read_data(table, 0, tile)
+            data = self._data.read(table, 0, tile)
         except ValueError:
             return None  # `read` says what is wrong
         if not is_whole_jpeg(data, table.tile):
@@ -173,6 +180,8 @@ class TileReader(LevelReader):
         this size do not fit its tiles.
         """
         index = self._choose_level(Box(0, 0, *box), size)
+        if not self._layout.is_rgb:
+            return None
         table = self._table(self._numbers[index], self._plane_number(plane))
         sides = tuple(
             side * factor for side, factor in zip(size, self._factors[index], strict=True)
@@ -187,19 +196,22 @@ class TileReader(LevelReader):
 
     def _find_cache(self, decoder: str) -> TileCache:
         """Return the cache of this file for tiles that a decoder made."""
-        state = os.fstat(self._handle.fileno())
-        identity = decoder, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
-        return shared_cache(identity, CACHE_BYTES)
+        layout = self._layout
+        times = len(layout.channels) * layout.dtype.itemsize // 3
+        return shared_cache(
+            (decoder, *self._data.identity), CACHE_BYTES * min(max(times, 1), MOST_CACHES)
+        )
 
     def _plane_number(self, plane: Plane) -> int:
-        return plane.t * self.planes[0] + plane.z
+        """Return the number of the first part of a plane in each level."""
+        return (plane.t * self.planes[0] + plane.z) * self._layout.parts
 
     def _table(self, level: int, number: int) -> TileTable:
-        """Return the table of a plane of a level, read from the directory at the first use."""
+        """Return the table of a part of a level, read from the directory at the first use."""
         table = self._tables.get((level, number))
         if table is None:
             try:
-                table = read_table(self._pages[level][number])
+                table = read_table(self._layout.levels[level][number])
             except Exception as error:
                 raise ReadError(
                     f"{self._path}: the tiles of level {level} are not listed: {error}.",
@@ -209,32 +221,93 @@ class TileReader(LevelReader):
         return table
 
     def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
-        pixels, mask = self._read_rectangles(level, np.array([rectangle[:2]]), rectangle[2:], plane)
+        corner = np.array([rectangle[:2]])
+        pixels, mask = self._read_rectangles(level, corner, rectangle[2:], plane, None)
         return pixels[0], None if mask is None else mask[0]
 
     def _read_rectangles(
+        self,
+        level: int,
+        corners: IntArray,
+        size: tuple[int, int],
+        plane: Plane,
+        channels: tuple[int, ...] | None,
+    ) -> Pixels:
+        if self._layout.parts > 1:
+            return self._read_parts(level, corners, size, plane, channels)
+        pixels, mask = self._read_samples(level, corners, size, plane)
+        return pixels if channels is None else pixels[..., channels], mask
+
+    def _read_parts(
+        self,
+        level: int,
+        corners: IntArray,
+        size: tuple[int, int],
+        plane: Plane,
+        channels: tuple[int, ...] | None,
+    ) -> Pixels:
+        """Read channels that are in several parts of a plane; decode those parts only.
+
+        The channels lie apart in the memory of the result, as they do in the file.
+        """
+        chosen = range(len(self.channels)) if channels is None else channels
+        samples = len(self.channels) // self._layout.parts
+        planar = np.empty((len(corners), len(chosen), size[1], size[0]), self.dtype)
+        first, missing = self._plane_number(plane), []
+        cuts: dict[Any, Cuts] = {}  # the same for parts with the same tiles
+        for part in sorted({channel // samples for channel in chosen}):
+            places = [(n, own % samples) for n, own in enumerate(chosen) if own // samples == part]
+            block = planar[:, places[0][0], ..., None]
+            if samples > 1:
+                block = np.empty((len(corners), size[1], size[0], samples), self.dtype)
+            holes = self._read_tiles((level, first + part), corners, block, cuts)
+            for hole in holes:
+                block[hole] = self.background[part * samples : (part + 1) * samples]
+            for number, sample in places[1:] if samples == 1 else places:
+                planar[:, number] = block[..., sample]
+            missing.append(holes)
+        pixels = planar.transpose(0, 2, 3, 1)
+        return pixels, _seen_once(pixels.shape[:3], missing) if all(missing) else None
+
+    def _read_samples(
         self, level: int, corners: IntArray, size: tuple[int, int], plane: Plane
     ) -> Pixels:
+        """Read all channels of a plane that is one part, each pixel's side by side."""
         place = level, self._plane_number(plane)
         table = self._table(*place)
-        pixels: PixelArray = np.empty((len(corners), size[1], size[0], table.samples), np.uint8)
-        if size == table.tile and not (corners % table.tile).any():
-            missing = self._decode_whole(place, corners, pixels)
-        else:
-            missing = self._decode_pieces(place, corners, pixels)
+        shape = len(corners), size[1], size[0], table.samples
+        pixels: PixelArray = np.empty(shape, self.dtype)
+        missing = self._read_tiles(place, corners, pixels, {})
         mask: MaskArray | None = None
         if missing:
             mask = np.ones(pixels.shape[:3], np.bool_)
             for hole in missing:
                 pixels[hole] = (*self.background, 0)[: table.samples]
                 mask[hole] = False
-        if table.samples == 3:
+        if table.samples == len(self.channels):
             return pixels, mask
         pixels, visible = composite(pixels, self.background, multiplied=table.multiplied)
         if mask is None or visible is None:
             return pixels, visible if mask is None else mask
         pixels[~mask] = self.background
         return pixels, mask & visible
+
+    def _read_tiles(
+        self,
+        place: tuple[int, int],
+        corners: IntArray,
+        pixels: PixelArray,
+        cuts: dict[Any, Cuts],
+    ) -> list[Any]:
+        """Read rectangles of one part from its tiles; return the places without a tile."""
+        table = self._table(*place)
+        size = pixels.shape[2], pixels.shape[1]
+        if size == table.tile and not (corners % table.tile).any():
+            return self._decode_whole(place, corners, pixels)
+        key = table.tile, table.across
+        if key not in cuts:
+            cuts[key] = cut_tiles(corners, size, *key)
+        return self._decode_pieces(place, cuts[key], pixels)
 
     def _decode_whole(
         self, place: tuple[int, int], corners: IntArray, pixels: PixelArray
@@ -249,20 +322,14 @@ class TileReader(LevelReader):
             if not self._decode(place, table, index, out)
         ]
 
-    def _decode_pieces(
-        self, place: tuple[int, int], corners: IntArray, pixels: PixelArray
-    ) -> list[Any]:
+    def _decode_pieces(self, place: tuple[int, int], cuts: Cuts, pixels: PixelArray) -> list[Any]:
         """Copy rectangles from the tiles that they touch; return the places without a tile."""
         table = self._tables[place]
         count, height, width, samples = pixels.shape
-        pieces = find_pieces(corners, (width, height), table.tile, table.across)
         lines = pixels.reshape(count, height, width * samples)
         missing: list[Any] = []
-        starts = np.flatnonzero(np.diff(pieces[:, 0], prepend=-1)).tolist()
-        for first, end in pairwise([*starts, len(pieces)]):
-            index = int(pieces[first, 0])
+        for index, own in cuts:
             tile = self._tile(place, table, index)
-            own = pieces[first:end, 1:].tolist()
             if tile is None:
                 missing += [
                     np.s_[number, top:bottom, left:right]
@@ -283,7 +350,7 @@ class TileReader(LevelReader):
         tile = self._cache.get(name)
         if tile is None:
             width, height = table.tile
-            tile = np.empty((height, width, table.samples), np.uint8)
+            tile = np.empty((height, width, table.samples), table.dtype)
             if not self._decode(place, table, index, tile):
                 return None
             self._cache.put(name, tile)
@@ -298,7 +365,7 @@ class TileReader(LevelReader):
             return False
         try:
             for sample in range(len(counts)):
-                data = self._read_data(table, sample, index)
+                data = self._data.read(table, sample, index)
                 part = out if len(counts) == 1 else out[..., sample : sample + 1]
                 with step("decode"):
                     table.decode(data, sample * length + index, part)
@@ -309,27 +376,6 @@ class TileReader(LevelReader):
             return False
         return True
 
-    def _read_data(self, table: TileTable, sample: int, index: int) -> bytes:
-        """Read the data of a tile; ValueError if the directory says what cannot be."""
-        offset, count = int(table.offsets[sample, index]), int(table.counts[sample, index])
-        if offset == NOT_LISTED:
-            raise ValueError("the file's directory does not list it")
-        if offset + count > self._length:
-            missing = offset + count - self._length
-            raise ValueError(f"the file ends {missing} bytes too early")
-        if count > table.tile[0] * table.tile[1] * table.samples * MAX_GROWTH + SPARE_BYTES:
-            raise ValueError(f"the file's directory says that it has {count} bytes")
-        try:
-            with step("read"):
-                data = _read_at(self._handle, count, offset)
-        except OSError as error:
-            raise ReadError(
-                f"{self._path}: {error.strerror or error}.", hint="Is the drive still connected?"
-            ) from error
-        if len(data) < count:
-            raise ValueError(f"the file ends {count - len(data)} bytes too early")
-        return data
-
     def _note_bad(
         self, place: tuple[int, int], table: TileTable, index: int, error: Exception
     ) -> None:
@@ -337,7 +383,7 @@ class TileReader(LevelReader):
         row, column = divmod(index, table.across)
         offset = max(int(table.offsets[0, index]), 0)
         if self.on_bad_tile == "background":
-            t, z = divmod(number, self.planes[0])
+            t, z = divmod(number // self._layout.parts, self.planes[0])
             self.bad_tiles.add(BadTile(level, column, row, z, t, offset))
             return
         raise ReadError(
@@ -356,9 +402,20 @@ def _rank_aperio(file: tifffile.TiffFile, path: Path) -> int:
 
     OpenSlide fills missing tiles from other levels, and takes no note of JFIF markers.
     """
-    pages = [level[0] for level in read_layout(file, str(path)).levels]
+    pages = [parts[0].page for parts in read_layout(file, str(path)).levels]
     filled = all(min(page.databytecounts) > 0 for page in pages)
     return 3 if filled and not any(means_markers(page.keyframe) for page in pages) else 1
+
+
+def _seen_once(shape: tuple[int, ...], missing: Sequence[Sequence[Any]]) -> MaskArray:
+    """Return where at least one part has a tile, of those whose places without one are given."""
+    seen: MaskArray = np.zeros(shape, np.bool_)
+    for holes in missing:
+        own: MaskArray = np.ones(shape, np.bool_)
+        for hole in holes:
+            own[hole] = False
+        seen |= own
+    return seen
 
 
 def _reopen(
@@ -367,11 +424,3 @@ def _reopen(
     reader = kind(path)
     reader.on_bad_tile = on_bad_tile
     return reader
-
-
-def _read_at(handle: Any, count: int, offset: int) -> bytes:
-    """Read bytes at a place of an open file; fewer where the file ends."""
-    if sys.platform == "win32":
-        handle.seek(offset)
-        return bytes(handle.read(count))
-    return os.pread(handle.fileno(), count, offset)

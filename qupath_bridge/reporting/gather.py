@@ -13,6 +13,7 @@ from qupath_bridge.outputs.index import PART, PREFIX
 from qupath_bridge.outputs.row_batches import AnyRows
 from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.tissue import outline_file
+from qupath_bridge.pixels.composite import Composite
 from qupath_bridge.schemas import ReportRecord, RunRecord
 
 from .links import Links
@@ -27,7 +28,7 @@ from .overlays import (
 )
 from .pictures import DETAILS, Detail, as_picture, data_uri, first_detail, fit
 from .reopen import OpenSlide, Reopener
-from .sheets import Sheet, dropped_sheets, kept_sheets, with_before
+from .sheets import KeptPatches, Sheet, dropped_sheets, kept_sheets, with_before
 from .summary import evenly, summarize
 from .views import LayerView, PairView, SampleView, SheetView, SlideView, describe_slide, scale_bar
 
@@ -168,9 +169,8 @@ class _SlideMaker:
         layers = list(
             layers_of(self.output, facts, rows, labels, opened.plan, canvas, colors, boxes)
         )
-        sheets = list(
-            kept_sheets(self.output, self.run.config, rows, summary.groups, most.each, most.patch)
-        )
+        kept = KeptPatches(self.output, self.run.config, rows, _display(facts, opened))
+        sheets = list(kept_sheets(kept, summary.groups, most.each, most.patch))
         if self.run.config.stain != "none":
             sheets = with_before(sheets, opened, most.patch, PAIRS)
         dropped = list(dropped_sheets(facts, opened, boxes, table, most.each, most.patch))
@@ -203,7 +203,7 @@ class _SlideMaker:
             kept=tuple(self._sheet(one, detail, pictures, colors) for one in sheets),
             not_written=tuple(self._sheet(one, detail, pictures, colors) for one in dropped),
             pairs=_pairs(sheets, pictures),
-            described=describe_slide(facts),
+            described=describe_slide(facts, kept.display),
             metadata=summary.metadata,
             warnings=facts["warnings"],
             notes=() if opened.note is None else (opened.note,),
@@ -232,6 +232,13 @@ class _SlideMaker:
             names += [facts["tissue"]["file"], outline_file(facts["tissue"]["file"])]
         found = ((name, self.links.to(name)) for name in names if self.output.has(name))
         return [(name, address) for name, address in found if address]
+
+
+def _display(facts: Mapping[str, Any], opened: OpenSlide) -> Composite | None:
+    """Return how the channels of a slide are shown, also where the slide file is gone."""
+    if opened.display is not None or facts["display"] is None:
+        return opened.display
+    return Composite.from_json(facts["display"])
 
 
 @dataclass(frozen=True, slots=True)

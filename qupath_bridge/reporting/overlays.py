@@ -14,7 +14,7 @@ from qupath_bridge.errors import BridgeError, OutputError
 from qupath_bridge.model import BoxArray, MaskArray, PixelArray, Reason
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.outputs.row_batches import AnyRows, batches_of
-from qupath_bridge.pipeline.pixels import read_thumbnail
+from qupath_bridge.pipeline.composites import read_picture
 from qupath_bridge.pipeline.plan import Plan
 from qupath_bridge.pipeline.preview import seen_part
 from qupath_bridge.pipeline.preview_layers import (
@@ -86,11 +86,13 @@ class Layer:
 
 def open_canvas(opened: OpenSlide, size: tuple[int, int], side: int) -> Canvas:
     """Return the picture of a slide of this size in QuPath pixels; a blank one where it is gone."""
-    if opened.reader is not None and opened.coordinates is not None:
+    reader, coordinates, view = opened.reader, opened.coordinates, opened.view
+    if reader is not None and coordinates is not None and view is not None:
         try:
-            picture, scale = read_thumbnail(opened.reader, opened.coordinates, side)
-            if picture.shape[-1] == 3 and picture.dtype == np.uint8:
-                return Canvas(picture, scale, True)
+            picture, scale = read_picture(
+                reader, coordinates, view, opened.display, side, opened.plane
+            )
+            return Canvas(picture, scale, True)
         except BridgeError:
             pass  # its smallest level is damaged: the layers can still be drawn
     factor = min(1.0, side / max(size))

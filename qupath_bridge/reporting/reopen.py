@@ -16,13 +16,16 @@ from typing import Any, Self
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import BridgeError
 from qupath_bridge.geometry.coordinates import CoordinateMap, coordinate_map
-from qupath_bridge.model import ServerBuilder, Slide, SourceRef
+from qupath_bridge.model import FIRST_PLANE, Plane, ServerBuilder, Slide, SourceRef
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline import records
+from qupath_bridge.pipeline.channels import ChannelView
+from qupath_bridge.pipeline.composites import find_ranges
 from qupath_bridge.pipeline.inputs import inputs_by_slide, load_inputs
 from qupath_bridge.pipeline.opened import slide_of_entry
 from qupath_bridge.pipeline.plan import Plan, plan_slide
 from qupath_bridge.pipeline.pseudonyms import OPEN, Names, is_pseudonym
+from qupath_bridge.pixels.composite import Composite
 from qupath_bridge.qupath.files.uris import mapped_place
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
@@ -68,12 +71,21 @@ class OpenSlide:
         The run's own plan, made again; None if it cannot be made, or would be another one.
     note : str or None
         Why something is missing.
+    view : ChannelView or None
+        The channels that were exported; None together with the reader.
+    display : Composite or None
+        How they are shown, with ranges; None for RGB, and without a reader.
+    plane : Plane
+        The first one that was exported.
     """
 
     reader: Reader | None = None
     coordinates: CoordinateMap | None = None
     plan: Plan | None = None
     note: str | None = None
+    view: ChannelView | None = None
+    display: Composite | None = None
+    plane: Plane = FIRST_PLANE
 
 
 class Reopener:
@@ -134,13 +146,16 @@ class Reopener:
                     open_reader(path, name=self._reader, on_bad_tile=self._config.on_bad_tile)
                 )
                 coordinates = _coordinates(facts, reader)
+                view = ChannelView.from_json(facts["channels"])
+                display = _display(facts, view, reader, coordinates)
             except BridgeError:
                 coordinates = None
             if coordinates is None:
                 yield OpenSlide(note=OTHER_FILE)
             else:
                 plan, note = self._plan(facts, path)
-                yield OpenSlide(reader, coordinates, plan, note)
+                plane = self._config.grid_spec().planes[0]
+                yield OpenSlide(reader, coordinates, plan, note, view, display, plane)
 
     def _plan(self, facts: Mapping[str, Any], path: Path) -> tuple[Plan | None, str | None]:
         """Plan a slide again, and say why not if the plan is not the run's."""
@@ -187,6 +202,18 @@ def _coordinates(facts: Mapping[str, Any], reader: Reader) -> CoordinateMap | No
         file_size=reader.size,
         bounds=reader.bounds,
     )
+
+
+def _display(
+    facts: Mapping[str, Any],
+    view: ChannelView,
+    reader: Reader,
+    coordinates: CoordinateMap | None,
+) -> Composite | None:
+    """Return how the channels of a slide are shown; ranges that the run did not fix are found."""
+    if coordinates is None or facts["display"] is None:
+        return None
+    return find_ranges(Composite.from_json(facts["display"]), view, reader, coordinates)
 
 
 def _source(recorded: Mapping[str, Any], slide_map: Mapping[str, str]) -> SourceRef:

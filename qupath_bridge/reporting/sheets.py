@@ -9,26 +9,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from qupath_bridge.codecs import decode
+from qupath_bridge.codecs import Contents, decode
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.config.quality import QC_PREFIX
 from qupath_bridge.errors import BridgeError
-from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, PixelArray, Plane
 from qupath_bridge.outputs.base import Location, Output
 from qupath_bridge.outputs.row_batches import AnyRows
 from qupath_bridge.pipeline.pixels import read_patches
-from qupath_bridge.readers.base import Reader
+from qupath_bridge.pixels.composite import Composite
+from qupath_bridge.pixels.display_ranges import auto_range
 
 from .overlays import box_columns
 from .reopen import OpenSlide
 from .summary import Group, choose_rows, evenly
 
-__all__ = ["Sample", "Sheet", "dropped_sheets", "kept_sheets", "with_before"]
+__all__ = ["KeptPatches", "Sample", "Sheet", "dropped_sheets", "kept_sheets", "with_before"]
 
 COLUMNS = (
     "patch_id", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t", "width", "height",
-    "path", "offset", "length", "label", "rule_label", "label_source", "label_share",
+    "mpp", "channels", "dtype", "path", "offset", "length", "label", "rule_label", "label_source",
+    "label_share",
 )  # fmt: skip
 
 
@@ -76,18 +77,58 @@ class Sheet:
     problem: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KeptPatches:
+    """The patches of a slide that were written, and how they are shown.
+
+    Attributes
+    ----------
+    output : Output
+    config : ExportConfig
+    rows : rows of the index
+    display : Composite or None
+        Of the channels of the slide; None for RGB. Open ranges come from the patches themselves.
+    """
+
+    output: Output
+    config: ExportConfig
+    rows: AnyRows
+    display: Composite | None = None
+
+    def load(self, row: Mapping[str, Any]) -> PixelArray:
+        """Return the pixels of a patch as they were written.
+
+        Raises
+        ------
+        BridgeError
+            If they cannot be read.
+        """
+        raw = self.output.accepts == "array" or self.config.format == "raw"
+        content = self.output.read(Location(row["path"], row["offset"], row["length"]))
+        return decode(content, (row["width"], row["height"]), Contents.of_row(row), raw=raw)
+
+    def show(self, patches: Sequence[PixelArray | None]) -> Sequence[PixelArray | None]:
+        """Return patches as pictures, shape (h, w, 3), uint8."""
+        found = [each for each in patches if each is not None]
+        if self.display is None or self.config.composite or not found:
+            return patches
+        display = self.display.with_ranges(
+            {
+                number: auto_range(np.concatenate([each[..., number].ravel() for each in found]))
+                for number in self.display.open_channels
+            }
+        )
+        return [None if each is None else display.apply(each) for each in patches]
+
+
 def kept_sheets(
-    output: Output,
-    config: ExportConfig,
-    rows: AnyRows,
-    groups: Mapping[Group, int],
-    wanted: int,
-    side: int,
+    patches: KeptPatches, groups: Mapping[Group, int], wanted: int, side: int
 ) -> Iterator[Sheet]:
     """Yield a sheet for each label, most patches first, and for each flag.
 
     Parameters
     ----------
+    patches : KeptPatches
     groups : mapping of Group to int
         Number of patches of each.
     wanted : int
@@ -95,20 +136,22 @@ def kept_sheets(
     side : int
         Pixels of the side of a patch, at most.
     """
-    measures = [name for name in rows.schema.names if name.startswith(QC_PREFIX)]
-    chosen = choose_rows(rows, groups, wanted, [*COLUMNS, *measures])
+    measures = [name for name in patches.rows.schema.names if name.startswith(QC_PREFIX)]
+    chosen = choose_rows(patches.rows, groups, wanted, [*COLUMNS, *measures])
     ordered = sorted(groups.items(), key=lambda item: (item[0][0] == "flag", -item[1], item[0]))
-    raw = output.accepts == "array" or config.format == "raw"
     for (kind, name), number in ordered:
-        samples, problems = [], []
-        for row in chosen[kind, name]:
-            pixels = None
+        rows, problems = chosen[kind, name], []
+        loaded: list[PixelArray | None] = []
+        for row in rows:
             try:
-                content = output.read(Location(row["path"], row["offset"], row["length"]))
-                pixels = _small(decode(content, (row["width"], row["height"]), raw=raw), side)
+                loaded.append(patches.load(row))
             except BridgeError:
+                loaded.append(None)
                 problems.append(row["patch_id"])
-            samples.append(_kept_sample(row, name, pixels))
+        samples = [
+            _kept_sample(row, name, None if pixels is None else _small(pixels, side))
+            for row, pixels in zip(rows, patches.show(loaded), strict=True)
+        ]
         problem = (
             f"{len(problems)} of these patches cannot be read from the output: their files are "
             "missing or damaged, or what reads this format is not installed."
@@ -179,8 +222,7 @@ def dropped_sheets(
         picked = here[evenly(len(here), wanted)]
         measured = _measures(table, reason, picked)
         try:
-            pixels = _read(opened.reader, opened.coordinates, picked, side)
-            problem = None
+            pixels, problem = _read(opened, picked, side, opened.plane), None
         except BridgeError:
             pixels, problem = [None] * len(picked), "the slide file cannot be read there"
         samples = tuple(
@@ -217,9 +259,8 @@ def with_before(sheets: Sequence[Sheet], opened: OpenSlide, side: int, most: int
     most : int
         How many patches are read from the slide.
     """
-    reader, coordinates = opened.reader, opened.coordinates
     made = list(sheets)
-    if reader is None or coordinates is None:
+    if opened.reader is None:
         return made
     places = [
         (sheet, sample)
@@ -232,7 +273,7 @@ def with_before(sheets: Sequence[Sheet], opened: OpenSlide, side: int, most: int
         samples = list(made[sheet].samples)
         one = samples[sample]
         try:
-            before = _read(reader, coordinates, np.array([one.box]), side, one.plane)[0]
+            before = _read(opened, np.array([one.box]), side, one.plane)[0]
         except BridgeError:
             continue
         samples[sample] = replace(one, before=before)
@@ -241,19 +282,16 @@ def with_before(sheets: Sequence[Sheet], opened: OpenSlide, side: int, most: int
 
 
 def _read(
-    reader: Reader,
-    coordinates: CoordinateMap,
-    boxes: BoxArray,
-    side: int,
-    plane: Plane = FIRST_PLANE,
+    opened: OpenSlide, boxes: BoxArray, side: int, plane: Plane
 ) -> Sequence[PixelArray | None]:
+    """Return boxes of a slide as pictures, shape (h, w, 3), uint8."""
+    if opened.reader is None or opened.coordinates is None:
+        return [None] * len(boxes)
     width, height = boxes[0, 2:].tolist()
     factor = min(1.0, side / max(width, height))
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    pixels, _ = read_patches(reader, coordinates, boxes, size, plane)
-    if pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
-        return [None] * len(boxes)
-    return list(pixels)
+    pixels, _ = read_patches(opened.reader, opened.coordinates, boxes, size, plane, opened.view)
+    return list(pixels if opened.display is None else opened.display.apply(pixels))
 
 
 def _small(pixels: PixelArray, side: int) -> PixelArray:

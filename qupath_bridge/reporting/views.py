@@ -8,6 +8,7 @@ from typing import Any
 
 from qupath_bridge.model import Box
 from qupath_bridge.pipeline.preview_legend import RGB, scale_length
+from qupath_bridge.pixels.composite import Composite
 
 from .summary import Histogram
 
@@ -131,8 +132,12 @@ def scale_bar(facts: Mapping[str, Any]) -> tuple[float, str]:
     return length / unit / width, text
 
 
-def describe_slide(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+def describe_slide(
+    facts: Mapping[str, Any], display: Composite | None = None
+) -> list[tuple[str, str]]:
     """Return what the facts of a slide say of its file, its scale and its tissue, in words.
+
+    ``display`` says how its channels are shown; None for RGB.
 
     >>> grid = {"box": [200, 200], "step": [200, 100], "mpp": None, "downsample": 2.0}
     >>> facts = {"path": "/data/a.svs", "coordinates": {"size": [4000, 3000], "pixel_size": None}}
@@ -158,6 +163,8 @@ def describe_slide(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("size", f"{width:,} × {height:,} px, {scale}"),
         ("patches", f"boxes of {box} px every {step} px{mpp}"),
     ]
+    if display is not None:
+        found.append(("channels", _channels(facts["channels"]["dtype"], display)))
     if (tissue := facts["tissue"]) is not None:
         found.append(("tissue", _tissue(tissue)))
     if (stain := facts["stain"]) is not None:
@@ -165,6 +172,26 @@ def describe_slide(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if facts.get("seconds") is not None:
         found.append(("time", f"{facts['seconds']:.1f} s"))
     return found
+
+
+def _channels(dtype: str, display: Composite) -> str:
+    """Return names and display ranges of channels.
+
+    >>> from qupath_bridge.pixels.composite import ChannelDisplay
+    >>> shown = ChannelDisplay("DAPI", (0, 0, 255), (12.0, 1234.5))
+    >>> _channels("uint16", Composite((shown, shown._replace(name="AF", shown=False))))
+    'uint16, in the colours of QuPath: DAPI (12 to 1234), AF (not shown)'
+    """
+    listed = []
+    for number, channel in enumerate(display.channels):
+        if number not in display.shown_channels:
+            listed.append(f"{channel.name} (not shown)")
+        elif channel.range is None:
+            listed.append(channel.name)
+        else:
+            low, high = (f"{value:.4g}" for value in channel.range)
+            listed.append(f"{channel.name} ({low} to {high})")
+    return f"{dtype}, in the colours of QuPath: {', '.join(listed)}"
 
 
 def _stain(facts: Mapping[str, Any]) -> str:

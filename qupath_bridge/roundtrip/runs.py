@@ -54,10 +54,17 @@ class ProjectRuns:
 
     def record(self, run_id: str) -> Mapping[str, Any]:
         """Return the record of a run; empty if it is damaged or there is none."""
-        try:
-            return self._record(run_id) if run_id in self.folders else FrozenDict()
-        except BridgeError:
+        if run_id not in self.folders or self.problem(run_id):
             return FrozenDict()
+        return self._record(run_id)
+
+    def problem(self, run_id: str) -> str | None:
+        """Return what is wrong with the record of a run; None if nothing is."""
+        try:
+            self._record(run_id)
+        except BridgeError as error:
+            return str(error)
+        return None
 
     def has(self, run_id: str, entry_id: str) -> bool:
         """Return whether a run exported a slide: it has facts of it, and tiles if it kept any."""

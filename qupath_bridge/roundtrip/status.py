@@ -19,6 +19,7 @@ from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
 from qupath_bridge.patches.ids import json_digest, patch_id
+from qupath_bridge.pipeline.channels import ChannelView
 from qupath_bridge.pipeline.inputs import (
     METADATA,
     NO_INPUTS,
@@ -284,12 +285,25 @@ def _entry_status(
 def _pixels_changed(new: Plan, old: Mapping[str, Any]) -> bool:
     fingerprint = old["fingerprint"]
     return (
-        (new.fingerprint.size, new.fingerprint.digest)
-        != (fingerprint["size"], fingerprint["digest"])
-    ) or any(
-        new.coordinates.digest_values()[key] != old["coordinates"][key]
-        for key in ("size", "matrix")
+        (
+            (new.fingerprint.size, new.fingerprint.digest)
+            != (fingerprint["size"], fingerprint["digest"])
+        )
+        or any(
+            new.coordinates.digest_values()[key] != old["coordinates"][key]
+            for key in ("size", "matrix")
+        )
+        or _unnamed(new.view) != _unnamed(_view(old))
     )
+
+
+def _view(old: Mapping[str, Any]) -> ChannelView:
+    return ChannelView.from_json(old["channels"])
+
+
+def _unnamed(view: ChannelView) -> dict[str, Any]:
+    """Return what decides the exported pixels, but not the names of their channels."""
+    return {**view.digest_values(), "names": None}
 
 
 def _reasons(new: Plan, old: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
@@ -298,6 +312,9 @@ def _reasons(new: Plan, old: Mapping[str, Any], record: Mapping[str, Any]) -> It
         yield f"the slide was renamed from {old['slide_name']!r}"
     if _pixels_changed(new, old):
         yield "the slide file, or the way that QuPath opens it, was replaced"
+    names = _view(old).names
+    if new.view.names != names:
+        yield f"the channels were {', '.join(names)} and are {', '.join(new.view.names)}"
     size = new.pixel_size
     if (None if size is None else {"x": size.x, "y": size.y, "origin": size.origin}) != old[
         "coordinates"
@@ -323,7 +340,8 @@ def _reasons(new: Plan, old: Mapping[str, Any], record: Mapping[str, Any]) -> It
 def _as_before(new: Plan, old: Mapping[str, Any], said: str | None) -> dict[str, object]:
     """Return what decides the patches now, but for what other reasons tell already."""
     label = {} if old["slide_label"] is None else {"slide_label": old["slide_label"]}
-    return {**new.digest_values(), "corrections": said, **label}
+    view = {**new.view.digest_values(), "names": list(_view(old).names)}
+    return {**new.digest_values(), "corrections": said, "view": view, **label}
 
 
 def _joined(files: Iterable[str]) -> set[str]:

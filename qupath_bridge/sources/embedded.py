@@ -165,7 +165,7 @@ def resolved_slides(
 
 
 def _with_size(slide: Slide, folder: Path) -> Slide:
-    """Add the size that QuPath recorded when it saved the slide, where the project lacks it.
+    """Add the sizes that QuPath recorded when it saved the slide, where the project lacks them.
 
     Without a size nothing tells one image of a file from another.
     """
@@ -174,11 +174,13 @@ def _with_size(slide: Slide, folder: Path) -> Slide:
         return slide
     try:
         server = read_json(summary)["server"]
-        width, height = server["width"], server["height"]
-    except (ProjectError, LookupError, TypeError):
+        sizes = [server["width"], server["height"], server.get("sizeZ", 1), server.get("sizeT", 1)]
+    except (ProjectError, LookupError, TypeError, AttributeError):
         return slide  # reading the slide will say so
-    whole = type(width) is type(height) is int and min(width, height) > 0
-    return replace(slide, width=width, height=height) if whole else slide
+    if any(type(size) is not int or size < 1 for size in sizes):
+        return slide
+    width, height, size_z, size_t = sizes
+    return replace(slide, width=width, height=height, size_z=size_z, size_t=size_t)
 
 
 def data_problems(info: ProjectInfo, slides: Sequence[Slide]) -> tuple[str, ...]:

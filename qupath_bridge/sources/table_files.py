@@ -15,7 +15,7 @@ from typing import Any
 from qupath_bridge.errors import UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, count
 
-__all__ = ["LISTED", "Table", "TableRow", "is_table", "listed", "read_table"]
+__all__ = ["LISTED", "Table", "TableRow", "is_table", "listed", "parse_table", "read_table"]
 
 ENDINGS = (".csv", ".tsv", ".parquet")
 
@@ -94,13 +94,28 @@ def read_table(path: Path | str) -> Table:
     """
     path = Path(path).absolute()
     try:
-        content = list(_parquet(path) if path.suffix.lower() == ".parquet" else _csv(path))
-        if not content:
-            raise ValueError("it is empty")
+        content = path.read_bytes()
     except OSError as error:
         raise UsageError(
             f"{path}: {error.strerror or error}.", hint="Name a CSV or Parquet file."
         ) from error
+    return parse_table(path, content)
+
+
+def parse_table(path: Path, data: bytes) -> Table:
+    """Return the table that a file holds, as :func:`read_table` does.
+
+    Parameters
+    ----------
+    path : Path
+        Its ending says which kind of table it is; messages name it.
+    data : bytes
+        The content of the file.
+    """
+    try:
+        content = list(_parquet(data) if path.suffix.lower() == ".parquet" else _csv(data))
+        if not content:
+            raise ValueError("it is empty")
     except ValueError as error:
         raise UsageError(
             f"{path}: not a table with a row of column names: {error}.",
@@ -136,8 +151,7 @@ def listed(what: str, faults: Sequence[str]) -> str:
     return f"{what}:{''.join(shown)}" + (f"\n  and {more} more" if more > 0 else "")
 
 
-def _csv(path: Path) -> list[tuple[int, list[str]]]:
-    content = path.read_bytes()
+def _csv(content: bytes) -> list[tuple[int, list[str]]]:
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     text = content.decode(encoding)
     if "\0" in text:
@@ -155,13 +169,13 @@ def _outside_quotes(line: str) -> str:
     return "".join(line.split('"')[::2])
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _parquet(content: bytes) -> Iterator[tuple[int, list[str]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
-    except pa.ArrowException as error:
+        table = pq.read_table(pa.BufferReader(content))
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(str(error)) from error
     yield 1, table.schema.names
     for number, values in enumerate(zip(*(c.to_pylist() for c in table.columns), strict=True), 2):

@@ -33,7 +33,7 @@ from qupath_bridge.model import (
     TmaGrid,
 )
 from qupath_bridge.qupath.files import builders
-from qupath_bridge.qupath.files.classes import default_rgb, pack_rgb
+from qupath_bridge.qupath.files.classes import default_rgb, pack_rgb, unpack_rgb
 from qupath_bridge.qupath.project_writer import NewEntry, create_project, stored_uri
 from qupath_bridge.qupath.rois import make_roi
 from qupath_bridge.sources.base import Project
@@ -138,6 +138,10 @@ class Image(OneLine):
         ``args``), pixels; read from the file when not given.
     pixel_size : float, (float, float) or None
         µm per pixel of the file, before wrappers; None for uncalibrated.
+    channels : sequence of (name, (red, green, blue))
+        As QuPath would have recorded them; RGB of 8 bit when not given.
+    pixel_type : str
+        QuPath's word for the type of their values.
     wrappers : sequence of Wrapper
         Innermost first: ``[rotated(90), cropped(0, 0, 500, 500)]``.
     regions : sequence of Region, or of (class path, shape)
@@ -154,6 +158,8 @@ class Image(OneLine):
     levels: Sequence[tuple[float, int, int]] = ()
     size_z: int = 1
     size_t: int = 1
+    channels: Sequence[tuple[str, tuple[int, int, int]]] = ()
+    pixel_type: str = "UINT8"
     wrappers: Sequence[Wrapper] = ()
     args: Sequence[str] = ()
     provider: str | None = builders.OPENSLIDE
@@ -249,6 +255,7 @@ def build_memory_project(
                 size_t=image.size_t,
                 magnification=shown.get("magnification"),
                 channels=tuple(channel["name"] for channel in shown["channels"]),
+                channel_colors=tuple(unpack_rgb(c["color"]) for c in shown["channels"]),
                 pixel_type=shown["pixelType"],
                 is_rgb=shown["isRGB"],
                 levels=tuple((v["downsample"], v["width"], v["height"]) for v in shown["levels"]),
@@ -356,6 +363,9 @@ def _builder(image: Image, uri: str) -> Builder:
         magnification=image.magnification,
         size_z=image.size_z,
         size_t=image.size_t,
+        channels=image.channels or builders.RGB,
+        pixel_type=image.pixel_type,
+        is_rgb=not image.channels,
     )
     builder = builders.uri_builder(uri, metadata, provider=image.provider, args=image.args)
     for wrap in image.wrappers:

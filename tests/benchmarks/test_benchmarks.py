@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
+import tifffile
 
 ROOT = Path(__file__).parents[2]
 SIDE = 2048
@@ -57,6 +58,30 @@ def test_slide_has_tissue_of_the_example_where_the_regions_are(folder):
     assert 0.8 * slides.SHARE < (np.abs(pixels.astype(int) - slides.GLASS) > 5).mean() < 0.29
     again = slides.write_slide(folder / "again.svs", SIDE)
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_slide_of_channels_has_the_tiles_that_it_lists(folder):
+    """As tifffile reads it, and as the reader does, of which only few are stored."""
+    slides = importlib.import_module("benchmarks.common.channel_slides")
+    readers = importlib.import_module("qupath_bridge.readers")
+    path = slides.write_slide(folder / "channels.ome.tif", 1000, 5)
+    tiles = list(slides.make_tiles())
+    expected = np.empty((5, 1024, 1024), np.uint16)
+    for channel, index in np.ndindex(5, 16):
+        y, x = (256 * place for place in divmod(index, 4))
+        expected[channel, y : y + 256, x : x + 256] = tiles[slides.tile_of(channel, index)]
+    with tifffile.TiffFile(path) as file:
+        assert [level.shape for level in file.series[0].levels] == [
+            (5, 1000, 1000), (5, 250, 250), (5, 62, 62)
+        ]  # fmt: skip
+        np.testing.assert_array_equal(file.asarray(), expected[:, :1000, :1000])
+    with readers.open_reader(path) as reader:
+        assert reader.channels == tuple(f"Marker {n}" for n in range(1, 6))
+        assert reader.pixel_size == (slides.MPP, slides.MPP)
+        box = importlib.import_module("qupath_bridge.model").Box(200, 300, 400, 500)
+        found, _ = reader.read(box, (400, 500))
+    np.testing.assert_array_equal(found, np.moveaxis(expected[:, 300:800, 200:600], 0, -1))
+    assert path.stat().st_size < 24 * 256 * 256 * 2
 
 
 def test_plain_script_makes_the_patches_that_the_plan_names(folder):

@@ -14,13 +14,13 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, JpegImagePlugin
 
 from qupath_bridge import registry
-from qupath_bridge.codecs import Encoder, decode, encoder_of, get_encoder
+from qupath_bridge.codecs import Contents, Encoder, decode, encoder_of, get_encoder
 from qupath_bridge.codecs.jpeg import JpegEncoder
 from qupath_bridge.codecs.jxl import size_of_jxl
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import MissingDependencyError, ReadError, UsageError
 
-BUILT_IN = ("png", "jpeg", "tiff", "webp", "jxl")
+BUILT_IN = ("png", "jpeg", "tiff", "ome-tiff", "npy", "webp", "jxl")
 PIXELS = arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3)))
 
 
@@ -31,6 +31,8 @@ def pillow(data):
 DECODERS = {
     "png": pillow,
     "tiff": pillow,
+    "ome-tiff": pillow,
+    "npy": lambda data: np.load(io.BytesIO(data)),
     "webp": pillow,
     "jxl": imagecodecs.jpegxl_decode,  # Pillow has none
 }
@@ -71,7 +73,9 @@ def test_views_are_encoded_like_copies(kind):
 
 
 def test_tiff_holds_the_resolution():
-    with tifffile.TiffFile(io.BytesIO(get_encoder("tiff", mpp=0.5).encode(smooth()))) as file:
+    with tifffile.TiffFile(
+        io.BytesIO(get_encoder("tiff", contents=Contents(mpp=0.5)).encode(smooth()))
+    ) as file:
         tags = file.pages[0].tags
         numerator, denominator = tags["XResolution"].value
         assert numerator / denominator == pytest.approx(20000)
@@ -196,18 +200,18 @@ def test_an_encoder_quality_outside_its_range_is_refused(quality):
         get_encoder("jpeg", quality=quality)
 
 
-def test_registered_encoders_get_quality_subsampling_and_pixel_size(monkeypatch):
+def test_registered_encoders_get_quality_subsampling_and_contents(monkeypatch):
     monkeypatch.setattr(registry, "_registered", {})
     registry.register("encoder", "mine", lambda **options: options)
-    asked = {"quality": 7, "subsampling": "422", "mpp": 0.25}
+    asked = {"quality": 7, "subsampling": "422", "contents": Contents(("A",), "uint16", 0.25)}
     assert get_encoder("mine", **asked) == asked
-    assert get_encoder("mine") == {"quality": 90, "subsampling": "420", "mpp": None}
+    assert get_encoder("mine") == {"quality": 90, "subsampling": "420", "contents": Contents()}
 
 
 def test_the_options_of_a_run_reach_the_encoder():
     config = ExportConfig(format="jpeg", jpeg_quality=31, jpeg_subsampling="444")
-    encoder = encoder_of(config, 0.5)
-    assert encoder == JpegEncoder(quality=31, subsampling="444", mpp=0.5)
+    encoder = encoder_of(config, Contents(mpp=0.5))
+    assert encoder == JpegEncoder(quality=31, subsampling="444", contents=Contents(mpp=0.5))
 
 
 def test_a_png_is_what_the_standard_says():

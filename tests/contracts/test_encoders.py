@@ -1,8 +1,11 @@
 import pytest
 
 from qupath_bridge import codecs
+from qupath_bridge.codecs.base import RGB_PIXELS
 from qupath_bridge.codecs.jpeg import JpegEncoder
 from qupath_bridge.codecs.jxl import JxlEncoder
+from qupath_bridge.codecs.npy import NpyEncoder
+from qupath_bridge.codecs.ome_tiff import OmeTiffEncoder
 from qupath_bridge.codecs.png import PngEncoder
 from qupath_bridge.codecs.raw import RawEncoder
 from qupath_bridge.codecs.tiff import TiffEncoder
@@ -27,6 +30,16 @@ class TestTiff(EncoderContract):
         return TiffEncoder
 
 
+class TestOmeTiff(EncoderContract):
+    def factory(self):
+        return OmeTiffEncoder
+
+
+class TestNpy(EncoderContract):
+    def factory(self):
+        return NpyEncoder
+
+
 class TestWebp(EncoderContract):
     def factory(self):
         return WebpEncoder
@@ -36,8 +49,8 @@ class TestRaw(EncoderContract):
     def factory(self):
         return RawEncoder
 
-    def decode(self, data, size):
-        return codecs.decode(data, size, raw=True)
+    def decode(self, data, size, contents=RGB_PIXELS):
+        return codecs.decode(data, size, contents, raw=True)
 
 
 class TestJxl(EncoderContract):
@@ -51,6 +64,8 @@ class TestJxl(EncoderContract):
         (PngEncoder, ".png", "image/png", False),
         (JpegEncoder, ".jpg", "image/jpeg", True),
         (TiffEncoder, ".tif", "image/tiff", True),
+        (OmeTiffEncoder, ".ome.tif", "image/tiff", True),
+        (NpyEncoder, ".npy", "application/octet-stream", True),
         (WebpEncoder, ".webp", "image/webp", False),
         (JxlEncoder, ".jxl", "image/jxl", False),
         (RawEncoder, ".raw", "application/octet-stream", True),

@@ -60,6 +60,17 @@ class Arrays(OutputContract):
         return payload.tobytes()
 
 
+class Channels(Arrays):
+    """Pixels of other types and channels, in any order in memory."""
+
+    def payload(self, text):
+        values = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+        return np.resize(values, (4, 9, 8)).astype(">u2").transpose(2, 1, 0)
+
+    def bytes_of(self, payload):
+        return payload.astype("<u2").tobytes()
+
+
 class TestH5(Arrays):
     container = "h5"
 
@@ -74,6 +85,14 @@ class TestZarr(Arrays):
     @pytest.fixture
     def url(self, tmp_path):
         return str(tmp_path / "out")
+
+
+class TestH5OfChannels(Channels, TestH5):
+    pass
+
+
+class TestZarrOfChannels(Channels, TestZarr):
+    pass
 
 
 class TestH5InMemory(Arrays):

@@ -6,6 +6,7 @@ from PIL import Image
 from qupath_bridge.errors import UsageError
 from qupath_bridge.model import Box, Plane
 from qupath_bridge.readers.background import composite
+from qupath_bridge.readers.channels import PIXEL_TYPES
 from qupath_bridge.readers.memory import MemoryReader
 from qupath_bridge.readers.openslide import OpenSlideReader
 from qupath_bridge.readers.tiles import TileReader
@@ -87,6 +88,38 @@ class TestMemoryWithHoles(ReaderContract):
             assert mask is None
 
 
+class TestMemoryWithChannels(ReaderContract):
+    """Of each type of pixels: five channels with names, missing pixels, two levels."""
+
+    NAMES = ("DAPI", "CD3", "CD8", "Ki-67", "PanCK")
+
+    @pytest.fixture(params=sorted(str(dtype) for dtype in PIXEL_TYPES))
+    def truth(self, request):
+        pixels = noise((120, 160, 5), request.param)
+        mask = np.ones((120, 160), bool)
+        mask[40:70, 80:] = False
+        pixels[~mask] = 0
+        return Truth(pixels, mask, (0,) * 5, channels=self.NAMES)
+
+    @pytest.fixture
+    def make(self, truth):
+        pixels = np.where(truth.mask[..., None], truth.pixels, 7).astype(truth.pixels.dtype)
+        means = truth.pixels.reshape(30, 4, 40, 4, 5).astype(np.float64).mean((1, 3))
+        if truth.pixels.dtype.kind != "f":
+            means = np.floor(means + 0.5)
+        levels = [means.astype(truth.pixels.dtype)]
+        return lambda: MemoryReader(pixels, levels=levels, mask=truth.mask, channels=self.NAMES)
+
+
+def noise(shape, dtype, seed=3):
+    """Values over the whole range of a type; of floats some small, some large, some negative."""
+    rng, dtype = np.random.default_rng(seed), np.dtype(dtype)
+    if dtype.kind == "f":
+        return (rng.normal(size=shape) * 10.0 ** rng.integers(-3, 6, shape)).astype(dtype)
+    ends = np.iinfo(dtype)
+    return rng.integers(ends.min, ends.max, shape, dtype, endpoint=True)
+
+
 class TestOpenSlide(ReaderContract):
     @pytest.fixture(params=list(FLAVOURS))
     def name(self, request):
@@ -159,6 +192,18 @@ def test_planes_of_a_stack():
                 np.testing.assert_array_equal(pixels, stack[t, z, 20:60, 10:40])
 
 
+def test_channels_without_names_are_called_as_in_qupath():
+    for count, dtype in ((1, np.uint8), (3, np.uint16), (4, np.uint8), (12, np.float32)):
+        with MemoryReader(np.zeros((8, 8, count), dtype)) as reader:
+            assert reader.channels == tuple(f"Channel {n + 1}" for n in range(count))
+            assert reader.dtype == dtype
+            assert reader.background == (0,) * count
+    with MemoryReader(np.zeros((8, 8, 3), np.uint8)) as reader:
+        assert (reader.channels, reader.background) == (("Red", "Green", "Blue"), (255, 255, 255))
+    with MemoryReader(np.zeros((8, 8, 3), np.uint8), channels=("A", "B", "C")) as reader:
+        assert (reader.channels, reader.background) == (("A", "B", "C"), (0, 0, 0))
+
+
 def test_a_memory_reader_reports_what_it_was_given():
     reader = MemoryReader(
         marker_image(50, 40),
@@ -178,9 +223,27 @@ def test_a_memory_reader_reports_what_it_was_given():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pixels": np.zeros((5, 5, 3))}, r"float64 pixels of shape \(5, 5, 3\)"),
-        ({"pixels": np.zeros((5, 5), np.uint8)}, "not an RGB image"),
-        ({"pixels": np.zeros((5, 0, 3), np.uint8)}, "not an RGB image"),
+        ({"pixels": np.zeros((5, 5, 3), np.float16)}, r"float16 pixels of shape \(5, 5, 3\)"),
+        ({"pixels": np.zeros((5, 5, 3), ">u2")}, r">u2 pixels of shape \(5, 5, 3\)"),
+        ({"pixels": np.zeros((5, 5), np.uint8)}, "not an image"),
+        ({"pixels": np.zeros((5, 0, 3), np.uint8)}, "not an image"),
+        ({"pixels": np.zeros((5, 5, 0), np.uint8)}, "not an image"),
+        (
+            {"pixels": np.zeros((8, 8, 2), np.uint8), "levels": [np.zeros((4, 4, 3), np.uint8)]},
+            "different channels or types",
+        ),
+        (
+            {"pixels": np.zeros((8, 8, 2), np.uint8), "levels": [np.zeros((4, 4, 2), np.int8)]},
+            "different channels or types",
+        ),
+        (
+            {"pixels": np.zeros((8, 8, 2), np.uint8), "channels": ("A", "B", "C")},
+            "3 values of `channels` for 2 channels",
+        ),
+        (
+            {"pixels": np.zeros((8, 8, 2), np.uint8), "background": (1, 2, 3)},
+            "3 values of `background` for 2 channels",
+        ),
         (
             {"pixels": np.zeros((2, 1, 8, 8, 3), np.uint8), "levels": [marker_image(4, 4)]},
             "different numbers of planes",

@@ -30,6 +30,29 @@ class TestUnet(TissueContract):
         return registry.create("tissue", "unet")
 
 
+class TestSignal(TissueContract):
+    def make(self):
+        return registry.create("tissue", "signal")
+
+    @pytest.fixture
+    def pixels(self):
+        rng = np.random.default_rng(3)
+        pixels = rng.normal(120, 8, (90, 120, 2))
+        pixels[:, 60:, 1] += 300
+        return pixels.astype(np.uint16)
+
+
+class TestSignalOfRgb(TestSignal):
+    """A picture of fluorescence in RGB: bright on black."""
+
+    @pytest.fixture
+    def pixels(self):
+        rng = np.random.default_rng(4)
+        pixels = rng.integers(0, 9, (90, 120, 3), dtype=np.uint8)
+        pixels[:, 60:, 2] += 90
+        return pixels
+
+
 class TestQuPath(TissueContract):
     def make(self):
         return registry.create("tissue", "qupath:Tissue")

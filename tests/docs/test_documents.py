@@ -45,8 +45,9 @@ def commands(text):
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """A folder with a project ``study``, as the documents have it."""
+    """A folder with the projects ``study`` and ``plex``, as the documents have them."""
     shutil.copytree(ROOT / "example_projects" / "skin", tmp_path / "study")
+    shutil.copytree(ROOT / "example_projects" / "plex", tmp_path / "plex")
     monkeypatch.chdir(tmp_path)
     logger = logging.getLogger("qupath_bridge")
     level, handlers = logger.level, logging.getLogger().handlers[:]

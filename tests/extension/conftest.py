@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 import qupath_bridge as qb
-from tests.support.bridge_window import clear, export, open_export
+from qupath_bridge.testing.projects import Image, build_project
+from qupath_bridge.testing.slides import write_slide
+from tests.support.bridge_window import (
+    EMPTY,
+    TWINS,
+    UNSCALED,
+    clear,
+    export,
+    open_export,
+    open_project,
+)
 from tests.support.qupath_window import QuPathWindow
 
 ROOT = Path(__file__).parents[2]
@@ -93,3 +103,26 @@ def exported(desk):
     out = export(desk)
     desk.run("fx { close() }; true")
     return out
+
+
+@pytest.fixture(scope="session")
+def odd_project(tmp_path_factory, draw):
+    """Two images of one name, one without a pixel size, and one without annotations."""
+    folder = tmp_path_factory.mktemp("Übung, 组织")
+    tumor = [("Tumor", "POLYGON ((0 0, 400 0, 400 400, 0 400, 0 0))")]
+    images = []
+    for number in range(1, 5):
+        mpp = None if str(number) == UNSCALED else 0.5
+        name = "the same, 同 ü" if str(number) in TWINS else f"image {number}"
+        path = folder / f"slide, {number} ü.tiff"
+        write_slide(path, draw.texture(number), mpp=mpp, tile=64)
+        shapes = [] if str(number) == EMPTY else tumor
+        images.append(Image(path, shapes, name=name, pixel_size=mpp))
+    return build_project(folder / "a project, 项目", images, classes=["Tumor", "Stroma"])
+
+
+@pytest.fixture
+def odd(desk, project, odd_project):
+    """A function that opens one of the odd images; the example is opened again at the end."""
+    yield lambda entry: open_project(desk, odd_project, entry)
+    open_project(desk, project / "project.qpproj", "1")

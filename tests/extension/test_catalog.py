@@ -34,8 +34,8 @@ if (model == null) {
 }
 def gson = new GsonBuilder()
     .setFieldNamingPolicy(FieldNamingPolicy.LOWER_CASE_WITH_UNDERSCORES).create()
-def empty = gson.fromJson(new File(args[0]).getText('UTF-8'), model)
-if (!empty.extensions()[0].releases().isEmpty()) throw new IllegalStateException('a release')
+def ours = gson.fromJson(new File(args[0]).getText('UTF-8'), model)
+if (ours.extensions().size() != 1) throw new IllegalStateException('not one extension')
 def catalog = gson.fromJson(new File(args[1]).getText('UTF-8'), model)
 def release = catalog.extensions()[0].releases()[0]
 println "${release.name()} ${release.mainUrl()} ${release.versionRange().min()}"
@@ -133,10 +133,10 @@ def released():
     return make
 
 
-def test_the_catalogue_names_no_release_before_there_is_one():
+def test_the_catalogue_names_no_address_before_there_is_a_release():
     """Nobody knows who owns an address that is made up."""
     (extension,) = Catalog.model_validate_json(CATALOG.read_bytes()).extensions
-    assert (extension.homepage, extension.releases) == ("https://github.com", [])
+    assert bool(extension.releases) == (extension.homepage != "https://github.com")
 
 
 def test_a_release_has_what_the_extension_manager_needs(released):

@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -114,14 +115,42 @@ def test_bounds_crop_without_a_named_reader_follows_the_recorded_size():
 
 @pytest.mark.parametrize(
     "kind",
-    ["channels", "color", "color_deconvolved", "normalized", "typeConvert", "swapRedBlue",
-     "sparse", "sliced", "z_projected", "z_concatenated", "my.extension", None, 7],
+    ["channels", "normalized", "swapRedBlue", "sparse", "sliced", "z_projected",
+     "z_concatenated", "my.extension", None, 7],
 )  # fmt: skip
 @pytest.mark.parametrize("wrap", [lambda builder: builder, lambda builder: rotated(builder, 90)])
-def test_builder_steps_that_change_pixels_are_refused_by_name(kind, wrap):
+def test_builder_steps_that_cannot_be_followed_are_refused_by_name(kind, wrap):
     with pytest.raises(CoordinateError, match=repr(kind)) as caught:
         frame_of(wrap({"builderType": kind, "builder": uri()}))
     assert caught.value.hint
+
+
+STAIN = {"name": "x", "r": 0.6, "g": 0.7, "b": 0.3}
+PIXEL_STEPS = [
+    {"builderType": "typeConvert", "pixelType": "FLOAT32"},
+    {"builderType": "color", "transforms": [{"channel": 1}, {"channelName": "a"}]},
+    {
+        "builderType": "color_deconvolved",
+        "stains": {
+            **{f"stain{n}": {**STAIN, "r": n} for n in (1, 2, 3)},
+            **dict.fromkeys(("maxRed", "maxGreen", "maxBlue"), 255.0),
+        },
+        "channels": [2],
+    },
+]
+
+
+@pytest.mark.parametrize("step", PIXEL_STEPS)
+def test_builder_steps_that_change_pixels_alone_leave_coordinates_as_they_are(step):
+    inner = rotated(uri(), 90)
+    plain, found = frame_of(inner), frame_of({**step, "builder": inner})
+    assert (found.size, found.matrix, found.source) == (plain.size, plain.matrix, plain.source)
+    builder = json.loads(json.dumps(found.describe()["builder"]))
+    assert {key: builder[key] for key in step} == step
+    again = frame_of(builder)
+    assert (again.size, again.matrix) == (found.size, found.matrix)
+    outside = frame_of(rotated({**step, "builder": uri()}, 90))
+    assert (outside.size, outside.matrix) == (plain.size, plain.matrix)
 
 
 # What picocli 4.7.7 makes of the arguments, with the options of QuPath 0.7's Bio-Formats reader:

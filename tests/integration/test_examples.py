@@ -19,6 +19,8 @@ from qupath_bridge.sources import open_project
 
 EXAMPLES = Path(__file__).parents[2] / "example_projects"
 SLIDE = EXAMPLES / "skin" / "CMU-1-Small-Region.svs"
+PLEX = EXAMPLES / "plex" / "plex.ome.tif"
+PROJECTS = ("skin", "rotated", "plex")
 FEATURES = json.loads((EXAMPLES / "demo_regions.json").read_text(encoding="utf-8"))["features"]
 AREAS = [feature for feature in FEATURES if feature["geometry"]["type"] == "Polygon"]
 NAMES = [feature["properties"]["name"] for feature in FEATURES]
@@ -83,7 +85,7 @@ def pixels_in(pixels, polygon):
 # --- what is committed ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["skin", "rotated"])
+@pytest.mark.parametrize("name", PROJECTS)
 def test_a_rebuild_gives_the_committed_bytes(build, name, tmp_path):
     build.install(name, tmp_path / "elsewhere" / name)
     assert files_below(tmp_path / "elsewhere" / name) == files_below(EXAMPLES / name)
@@ -100,22 +102,25 @@ def test_a_rebuild_replaces_what_was_there(build, tmp_path):
     assert (folder / "README.md").read_text(encoding="utf-8") == "kept"
 
 
-def test_the_slide_is_the_one_that_its_readme_names():
-    readme = (EXAMPLES / "skin" / "README.md").read_text(encoding="utf-8")
-    assert hashlib.sha256(SLIDE.read_bytes()).hexdigest() in readme
-    assert "CC0" in readme
+@pytest.mark.parametrize(("slide", "licence"), [(SLIDE, "CC0"), (PLEX, "GPL-3.0-or-later")])
+def test_the_slide_is_the_one_that_its_readme_names(slide, licence):
+    readme = (slide.parent / "README.md").read_text(encoding="utf-8")
+    assert hashlib.sha256(slide.read_bytes()).hexdigest() in readme
+    assert licence in readme
 
 
 def test_no_file_names_a_place_of_the_machine_that_made_it():
     places = set()
-    for name in ("skin", "rotated"):
+    for name in PROJECTS:
         for content in files_below(EXAMPLES / name).values():
-            places |= set(re.findall(rb"file:[ -~]*?\.(?:svs|qpproj)", content))
+            places |= set(re.findall(rb"file:[ -~]*?\.(?:svs|tif|qpproj)", content))
             assert str(EXAMPLES).encode() not in content
     assert places == {
         b"file:/qupath-bridge/example_projects/skin/CMU-1-Small-Region.svs",
         b"file:/qupath-bridge/example_projects/skin/project.qpproj",
         b"file:/qupath-bridge/example_projects/rotated/project.qpproj",
+        b"file:/qupath-bridge/example_projects/plex/plex.ome.tif",
+        b"file:/qupath-bridge/example_projects/plex/project.qpproj",
     }
 
 

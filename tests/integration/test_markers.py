@@ -13,6 +13,7 @@ from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.model import Box, Plane, ServerBuilder
 from qupath_bridge.pipeline.pixels import read_patch, read_thumbnail
 from qupath_bridge.readers import open_reader
+from qupath_bridge.readers.base import RGB_CHANNELS
 from qupath_bridge.readers.memory import MemoryReader
 from qupath_bridge.testing.slides import marker_image, write_slide
 
@@ -194,8 +195,9 @@ def test_on_a_slide_on_disk(steps, tmp_path):
 def test_around_a_crop_is_the_background_of_the_reader():
     class Plain:
         size, bounds, background = SIZE, None, BACKGROUND
+        channels, dtype = RGB_CHANNELS, np.dtype(np.uint8)
 
-        def read_many(self, boxes, size, plane):
+        def read_many(self, boxes, size, plane, channels):
             return np.zeros((len(boxes), size[1], size[0], 3), np.uint8), None
 
     coordinates = reading(wrapped([("cropped", (10, 10, 20, 20))]), Plain())

@@ -9,6 +9,7 @@ import qupath_bridge as qb
 from qupath_bridge.cli import main
 from qupath_bridge.model import Box
 from qupath_bridge.qupath.geojson import read_tiles
+from tests.support import channel_truth
 from tests.support.qupath_scripts import IMPORT, QuPath
 
 from .test_new_projects import DATA
@@ -120,3 +121,37 @@ def test_patches_of_plain_slides_are_corrected_in_qupath(slides, qupath):
         for row in rows
         if row["label_source"] == "corrected"
     ] == [(tiles[4].id, "000", "002")]
+
+
+CHANNELS = """
+import qupath.lib.io.GsonTools
+for (entry in getProject().getImageList()) {
+    def server = entry.readImageData().getServer()
+    println 'ENTRY ' + GsonTools.getInstance(false).toJson([
+        name: entry.getImageName(), size: [server.getWidth(), server.getHeight()],
+        planes: [server.nZSlices(), server.nTimepoints()], type: server.getPixelType().toString(),
+        channels: server.getMetadata().getChannels().collect { [it.getName(), it.getColor()] }])
+}
+"""
+IMAGES = ("ij-u16-c2-z3-t2.tif", "ij-f32-c3.tif", "ij-u8-c3.tif", "ij-u8-c1.tif", "ij-rgb.tif")
+
+
+def test_new_project_of_channels_has_those_that_qupath_finds_in_the_files(tmp_path, qupath):
+    """As it does in a project of its own: names, colours, types and planes."""
+    (tmp_path / "slides").mkdir()
+    for name in IMAGES:
+        shutil.copy(channel_truth.FOLDER / "images" / name, tmp_path / "slides" / name)
+    made = qb.create_project(tmp_path / "study", tmp_path / "slides")
+    printed = qupath.script(qupath.written("channels", CHANNELS), made.path, image=IMAGES[0])
+    lines = [line[6:] for line in printed.splitlines() if line.startswith("ENTRY ")]
+    known = channel_truth.facts("0.7.0")
+    found = {entry["name"]: entry for entry in map(json.loads, lines)}
+    assert found == {
+        name: {key: known[name][key] for key in ("name", "size", "planes", "type", "channels")}
+        for name in IMAGES
+    }
+    with qb.open_project(made.path, engine="embedded") as project:
+        for plan in qb.plan(project.slides, qb.ExportConfig(size=32, format="tiff", labels=False)):
+            fact = found[plan.slide.name]
+            assert plan.channels == tuple(name for name, _ in fact["channels"])
+            assert plan.dtype == fact["type"].lower()

@@ -12,6 +12,7 @@ import qupath_bridge as qb
 from qupath_bridge.errors import ConfigError, UsageError
 from qupath_bridge.testing.projects import Image, Region, build_project
 from qupath_bridge.testing.slides import write_slide
+from tests.support import channel_truth
 
 STAINS = np.array([[0.62, 0.68, 0.38], [0.15, 0.85, 0.5]])
 SIZE = (640, 448)
@@ -201,6 +202,7 @@ def test_references_can_be_regions_and_several(study, tmp_path, reference):
         ("region", "is not inside the slide, which has 640 x 448 pixels"),
         ("other.json", "other.json is not a stain profile for macenko"),
         ("broken.json", "broken.json is not a stain profile for macenko"),
+        ("channels", "RGB pixels of 8 bit are needed for a stain reference"),
     ],
 )
 def test_references_that_cannot_be_used_are_named(study, tmp_path, reference, words):
@@ -208,7 +210,11 @@ def test_references_that_cannot_be_used_are_named(study, tmp_path, reference, wo
     record = {"schema_version": 1, "method": "reinhard", "version": "1", "reference_digest": "x",
               "profile": {"mean": [1, 2, 3]}, "references": []}  # fmt: skip
     (tmp_path / "other.json").write_text(json.dumps(record))
-    names = {"glass": str(study[1][2]), "region": f"{study[1][0]}#600,0,100,100"}
+    names = {
+        "glass": str(study[1][2]),
+        "region": f"{study[1][0]}#600,0,100,100",
+        "channels": str(channel_truth.FOLDER / "images" / "ij-u8-c3.tif"),
+    }
     place = names.get(reference, str(tmp_path / reference))
     with pytest.raises(UsageError) as caught:
         qb.stain_profile(place, tmp_path / "new.json", stain="macenko")

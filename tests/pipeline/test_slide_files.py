@@ -11,12 +11,10 @@ from qupath_bridge.errors import (
     MissingDataError,
     MissingSlideError,
     PlanError,
-    SlideError,
 )
 from qupath_bridge.model import ImageData, ServerBuilder
 from qupath_bridge.pipeline.plan import Failure
 from qupath_bridge.pipeline.slide_files import (
-    check_recorded,
     failure_lines,
     read_annotations,
     recorded_pixels,
@@ -36,36 +34,25 @@ def recorded(is_rgb=True, pixel_type="UINT8", channels=RGB, **more):
 @pytest.mark.parametrize(
     ("slide", "said"),
     [
+        (recorded(), "RGB of 8 bit"),
+        (recorded(None, None, ()), None),
         (recorded(False, "UINT16", ("x",) * 33), "fluorescence, 33 channels of 16 bit"),
         (recorded(False, "UINT8", ("DAPI", "FITC", "Cy5")), "fluorescence, 3 channels of 8 bit"),
         (recorded(True, "UINT16"), "RGB of 16 bit"),
         (recorded(False, "UINT8", ("Gray",)), "one channel of 8 bit"),
-        (recorded(False, "FLOAT32", ("a", "b")), "2 channels of 32 bit (floating point)"),
+        (
+            recorded(False, "FLOAT32", ("a", "b")),
+            "fluorescence, 2 channels of 32 bit (floating point)",
+        ),
         (recorded(None, "INT8", ()), "not RGB of 8 bit"),
         (recorded(None, None, ("a", "b")), "fluorescence, 2 channels"),
         (recorded(False, None, ()), "not RGB"),
     ],
 )
-@pytest.mark.parametrize("found", [True, False])
-def test_recorded_pixels_that_are_not_8_bit_rgb_are_refused(slide, said, found):
-    """Whether or not there is a file: the project says it."""
-    slide = slide if found else replace(slide, path=None, tried=("as stored: /s/a.tif",))
-    with pytest.raises(SlideError, match="not supported") as caught:
-        slide_path(slide)
-    assert said in caught.value.message
-    assert "a.tif (entry 1)" in caught.value.message
-    assert "8 bit" in caught.value.hint
-
-
-@pytest.mark.parametrize("slide", [recorded(), recorded(None, None, ()), recorded(None, "UINT8")])
-def test_recorded_pixels_of_8_bit_rgb_are_accepted(slide):
-    check_recorded(slide)
+def test_recorded_pixels_in_words_whatever_they_are(slide, said):
+    """And none of them is refused before the file is opened."""
+    assert recorded_pixels(slide) == said
     assert slide_path(slide) == Path("/s/a.tif")
-
-
-def test_recorded_pixels_in_words():
-    assert recorded_pixels(recorded()) == "RGB of 8 bit"
-    assert recorded_pixels(recorded(None, None, ())) is None
 
 
 def test_another_series_is_refused_before_the_file_is_looked_for():
@@ -126,17 +113,18 @@ def test_more_than_three_missing_files_are_told_together(uris, lines):
 def test_more_than_three_failures_of_one_cause_are_told_together(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
-    dark = [replace(recorded(False, "UINT16", ("x",) * 33), name=f"{n}.tif") for n in "abcde"]
+    flat = ServerBuilder({"builderType": "z_projected"})
     failures = []
-    for slide in dark:
-        with pytest.raises(SlideError) as caught:
+    for slide in [replace(recorded(), name=f"{n}.tif", builder=flat) for n in "abcde"]:
+        with pytest.raises(CoordinateError) as caught:
             slide_path(slide)
         failures.append(Failure.of(slide, caught.value))
     for entry_id in ("1", "12", "3", "4"):
         error = missing_data(data / entry_id)
         failures.append(Failure.of(memory_slide(entry_id, f"s{entry_id}"), error))
     first, second = failure_lines(failures)
-    assert first.startswith("5 slides (a.tif, b.tif, c.tif and 2 more): fluorescence, 33 channels")
+    assert first.startswith("5 slides (a.tif, b.tif, c.tif and 2 more): QuPath opens this image")
+    assert "'z_projected'" in first
     place = data / "ENTRY_ID"
     assert second.startswith(f"4 slides (s1, s12, s3 and 1 more): {place}: the folder of this")
     assert "Copy the folder data/ENTRY_ID from" in second

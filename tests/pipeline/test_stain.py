@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import qupath_bridge as qb
+from qupath_bridge.pipeline.channels import file_view
 from qupath_bridge.pipeline.stain import StainPlan, plan_stain
 from qupath_bridge.qupath.qpdata.history import stain_numbers
 from qupath_bridge.testing.slides import write_slide
@@ -30,7 +31,10 @@ def plan(reader, stains, **options):
     config = qb.ExportConfig(size=64, **options)
     builder = qb.ServerBuilder({"builderType": "uri", "uri": "file:/slide.tiff", "args": []})
     coordinates = qb.coordinates.coordinate_map(builder, file_size=reader.size, bounds=None)
-    return plan_stain(config, reader, coordinates, SimpleNamespace(box_width=64, mpp=0.5), stains)
+    view = file_view(reader)
+    return plan_stain(
+        config, reader, coordinates, view, SimpleNamespace(box_width=64, mpp=0.5), stains
+    )
 
 
 def test_vectors_and_background_are_those_of_qupath(reader):

@@ -79,3 +79,32 @@ def test_warp_of_nothing():
     pixels, valid = warp(np.zeros((0, 0, 3), np.uint8), None, IDENTITY, (3, 2))
     assert pixels.shape == (2, 3, 3)
     assert not valid.any()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int16", "uint32", "int32"])
+def test_warp_of_other_integers_is_rounded_half_up(dtype):
+    """Half-way between two pixels: the mean of four, its halves rounded up; ends of the range."""
+    ends = np.iinfo(dtype)
+    pixels = np.random.default_rng(1).integers(ends.min, ends.max, (9, 12, 5), dtype)
+    pixels[:2, :2], pixels[4:6, 4:6] = ends.max, ends.min
+    same, _ = warp(pixels, None, IDENTITY, (12, 9))
+    np.testing.assert_array_equal(same, pixels, strict=True)
+    moved, _ = warp(pixels, None, ((1, 0, 0.5), (0, 1, 0.5)), (11, 8))
+    four = sum(pixels[y : y + 8, x : x + 11].astype(object) for y in (0, 1) for x in (0, 1))
+    expected = np.array((four + 2) // 4, dtype)  # of whole numbers in Python
+    np.testing.assert_array_equal(moved, expected, strict=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_warp_of_floats_keeps_fractions_and_a_nan_where_it_has_a_part(dtype):
+    pixels = np.random.default_rng(1).normal(size=(9, 12, 2)).astype(dtype)
+    pixels[3, 4, 0] = np.nan
+    pixels[6, 6, 1] = np.inf
+    same, _ = warp(pixels, None, IDENTITY, (12, 9))
+    np.testing.assert_array_equal(same, pixels, strict=True)
+    moved, _ = warp(pixels, None, ((1, 0, 0.25), (0, 1, 0)), (11, 9))
+    expected = pixels[:, :-1] * 0.75 + pixels[:, 1:] * 0.25
+    np.testing.assert_allclose(moved, expected, rtol=1e-5)
+    assert moved.dtype == dtype
+    assert np.isnan(moved[..., 0]).sum() == 2
+    assert np.isinf(moved[..., 1]).sum() == 2

@@ -191,3 +191,90 @@ def test_the_coarsest_level_that_is_not_coarser(sizes, target, level):
 def test_level_order_does_not_matter():
     levels = [level.downsample for level in make_levels([(800, 800), (100, 100), (400, 400)])]
     assert [choose_level(levels, d) for d in (1, 2, 7, 8)] == [0, 2, 2, 1]
+
+
+# ---- other types than uint8
+
+
+TYPES = ["int8", "uint16", "int16", "uint32", "int32"]
+
+
+def whole_range(shape, dtype):
+    ends = np.iinfo(dtype)
+    return np.random.default_rng(5).integers(ends.min, ends.max, shape, dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("factors", [(3, 2), (2.5, 1.75), (1, 3), (1.3, 1.3)])
+def test_means_of_integers_are_exact_and_rounded_half_up(dtype, factors):
+    """Also of negative ones: the mean -0.5 gives 0. Against fractions."""
+    values = whole_range((12, 15, 5), dtype)
+    edges = pixel_edges(0, factors[0] * 4, 4), pixel_edges(0, factors[1] * 3, 3)
+    (found,) = area_means(values[None], *edges)
+    expected, tie = round_half_up(values, *edges)
+    assert found.dtype == dtype
+    assert ((found == expected) | tie).all() if factors[0] % 1 else (found == expected).all()
+
+
+def test_halves_of_negative_values_go_up():
+    values = np.array([[-1, 0], [-3, -2], [-1, -2], [1, 0]], np.int16)[None, :, :, None]
+    found = area_means(values, pixel_edges(0, 2, 1), pixel_edges(0, 4, 4))
+    assert found.ravel().tolist() == [0, -2, -1, 1]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("end", ["min", "max"])
+def test_sums_of_the_largest_values_do_not_overflow(dtype, end):
+    value = getattr(np.iinfo(dtype), end)
+    values = np.full((2, 120, 180, 2), value, dtype)
+    for across, down in ((60, 60), (2, 3), (1.5, 2.5)):
+        edges = pixel_edges(0, 3 * across, 3), pixel_edges(0, 2 * down, 2)
+        assert (area_means(values, *edges) == value).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("factors", [(3, 2), (2.5, 1.75), (1.3, 1.3)])
+def test_means_of_floats_are_computed_in_float64(dtype, factors):
+    """A million and a thousandth: in float32 the sums would lose the thousandth."""
+    values = (1e6 + np.random.default_rng(1).random((12, 15, 2)) * 1e-3).astype(dtype)
+    edges = pixel_edges(0, factors[0] * 4, 4), pixel_edges(0, factors[1] * 3, 3)
+    (found,) = area_means(values[None], *edges)
+    assert found.dtype == dtype
+    x, y = (np.asarray(each) for each in edges)
+    for row in range(3):
+        for column in range(4):
+            rows = np.clip(
+                np.minimum(np.arange(1, 13), y[row + 1]) - np.maximum(np.arange(12), y[row]), 0, 1
+            )
+            columns = np.clip(
+                np.minimum(np.arange(1, 16), x[column + 1]) - np.maximum(np.arange(15), x[column]),
+                0,
+                1,
+            )
+            weights = np.outer(rows, columns)[..., None]
+            mean = (values.astype(np.float64) * weights).sum((0, 1)) / weights.sum()
+            np.testing.assert_allclose(
+                found[row, column], mean.astype(dtype), rtol=1e-7 if dtype == "float32" else 1e-12
+            )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("factor", [2, 1.5])
+def test_a_nan_counts_where_it_has_a_part(factor, value):
+    """And nowhere else; nobody is warned of it."""
+    values = np.ones((1, 6, 6, 1), np.float32)
+    values[0, 1, 4] = value
+    edges = pixel_edges(0, 6, int(6 / factor))
+    found = area_means(values, edges, edges)[0, ..., 0]
+    touched = np.array(
+        [
+            [max(edges[j], 1) < min(edges[j + 1], 2) and max(edges[i], 4) < min(edges[i + 1], 5)
+             for i in range(len(found))]
+            for j in range(len(found))
+        ]
+    )  # fmt: skip
+    np.testing.assert_array_equal(np.isfinite(found), ~touched)
+    assert (found[~touched] == 1).all()
+    assert touched.sum() == (1 if factor == 2 else 4)
+    if not np.isnan(value):
+        assert (found[touched] == value).all()

@@ -20,7 +20,7 @@ from PIL import Image
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box, Plane
-from qupath_bridge.readers import open_reader, tiles
+from qupath_bridge.readers import open_reader, tile_data
 from qupath_bridge.readers.base import BadTile
 from qupath_bridge.readers.openslide import OpenSlideReader
 from qupath_bridge.readers.tile_table import find_pieces
@@ -354,7 +354,7 @@ def test_reading_where_the_system_reads_at_one_place_only(tmp_path, monkeypatch)
     """As on Windows, which has no pread."""
     path = write_slide(tmp_path / "a.tif", MARKERS, tile=64)
     with TileReader(path) as reader:
-        monkeypatch.setattr("qupath_bridge.readers.tiles.sys", SimpleNamespace(platform="win32"))
+        monkeypatch.setattr(tile_data, "sys", SimpleNamespace(platform="win32"))
         monkeypatch.delattr(os, "pread", raising=False)
         np.testing.assert_array_equal(reader.read(Box(0, 0, 301, 207), (301, 207))[0], MARKERS)
 
@@ -477,8 +477,8 @@ def test_a_bad_tile_fails_with_its_place_or_is_background(
         assert 0 <= start <= start + count <= length, "a read outside the file"
         return inner(handle, count, start)
 
-    inner = tiles._read_at
-    monkeypatch.setattr(tiles, "_read_at", read_at)
+    inner = tile_data.read_at
+    monkeypatch.setattr(tile_data, "read_at", read_at)
     with open_reader(path) as reader:
         reader.read(Box(128, 64, 64, 64), (64, 64))
         for _ in range(2):
@@ -541,7 +541,7 @@ def test_a_drive_that_fails_is_no_bad_tile(tmp_path, monkeypatch):
         raise OSError(5, "Input/output error")
 
     with open_reader(path, on_bad_tile="background") as reader:
-        monkeypatch.setattr("qupath_bridge.readers.tiles._read_at", fail)
+        monkeypatch.setattr("qupath_bridge.readers.tile_data.read_at", fail)
         with pytest.raises(ReadError, match="Input/output error"):
             reader.read(Box(0, 0, 64, 64), (64, 64))
         assert reader.bad_tiles == set()

@@ -7,6 +7,9 @@ from pathlib import Path
 import qupath_bridge as qb
 
 __all__ = [
+    "EMPTY",
+    "TWINS",
+    "UNSCALED",
     "classes",
     "clear",
     "drawn",
@@ -17,6 +20,9 @@ __all__ = [
     "planned",
     "show_tiles",
 ]
+
+TWINS, UNSCALED, EMPTY = ("1", "2"), "3", "4"
+"""Images of the odd project: of one name, without a pixel size, without annotations."""
 
 
 def clear(window):

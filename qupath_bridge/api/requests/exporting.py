@@ -98,7 +98,7 @@ def export(request: ExportRequest, emit: Emit, cancel: Cancel | None = None) -> 
             )  # fmt: skip
     except KeyboardInterrupt:
         raise InterruptedRunError("The export was stopped; it can be resumed.") from None
-    value = _value(run)
+    value = _value(run, folder)
     for text in value["warnings"]:
         emit({"event": "warning", "text": text})
     return value
@@ -176,7 +176,7 @@ def _record(out: str) -> Mapping[str, Any] | None:
     return load_record(output, RUN_FILE, RunRecord)
 
 
-def _value(run: Run) -> dict[str, Any]:
+def _value(run: Run, folder: Path) -> dict[str, Any]:
     return {
         "run_id": run.run_id,
         "out": run.place,
@@ -197,7 +197,8 @@ def _value(run: Run) -> dict[str, Any]:
             }
             for failure in run.failures
         ],
-        "provenance": [str(folder) for folder in run.provenance],
+        "provenance": [str(place) for place in run.provenance],
+        "in_project": all(place.is_relative_to(folder) for place in run.provenance),
         "corrections": _corrections(run),
     }
 

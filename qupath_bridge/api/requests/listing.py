@@ -44,19 +44,28 @@ class RunsRequest(ProjectRequest):
 
 
 def runs(request: RunsRequest, emit: Emit, cancel: Cancel | None = None) -> Mapping[str, Any]:
-    """Return the runs, newest first, and the runs that can be resumed, oldest first."""
+    """Return the runs, newest first, and the runs that can be resumed, oldest first.
+
+    A run whose record is damaged does not hide the others: a message says what to do.
+    """
     with open_request_project(request.project) as project:
         known = ProjectRuns(project.info)
         states = {run.run_id: run.state for run in status(project)} if request.stale else {}
         folder = project.info.bridge_folder
+    asked = [
+        run_id
+        for run_id in reversed(tuple(known.folders))
+        if request.entry is None or known.has(run_id, request.entry)
+    ]
     found = [
         _run(known, run_id, request.entry, states.get(run_id))
-        for run_id in reversed(tuple(known.folders))
-        if known.record(run_id) and (request.entry is None or known.has(run_id, request.entry))
+        for run_id in asked
+        if known.record(run_id)
     ]
+    problems = [problem for run_id in asked if (problem := known.problem(run_id))]
     places = [] if request.out is None else [request.out]
     stopped = [dataclasses.asdict(each) for each in unfinished(folder, places)]
-    return {"runs": found, "unfinished": stopped}
+    return {"runs": found, "unfinished": stopped, "messages": problems}
 
 
 def _run(known: ProjectRuns, run_id: str, entry: str | None, state: str | None) -> dict[str, Any]:

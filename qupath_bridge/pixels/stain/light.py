@@ -72,7 +72,7 @@ def white_point(thumbnail: PixelArray) -> FloatArray:
         return cast
     if not len(pixels):
         return np.full(3, _NO_GLASS)
-    return np.maximum(np.percentile(pixels, 99, axis=0), _NO_GLASS)
+    return np.asarray(np.maximum(np.percentile(pixels, 99, axis=0), _NO_GLASS))
 
 
 def densities(pixels: NDArray[np.uint8], white: Any) -> FloatArray:

@@ -51,7 +51,7 @@ class SaturationTissue:
 
     def __call__(self, view: SlideView) -> TissueMap:
         """Return the saturation, 0 where a pixel is too dark or too bright to tell."""
-        values, note = slide_saturation(view.read())
+        values, note = slide_saturation(view.read_rgb("saturation"))
         return TissueMap(values, note=note)
 
 
@@ -68,7 +68,7 @@ class OtsuTissue:
     def __call__(self, view: SlideView) -> TissueMap:
         """Return the mask."""
         mpp = view.mpp or STATED
-        values, cast = slide_saturation(view.read())
+        values, cast = slide_saturation(view.read_rgb("otsu"))
         mask, _, note = split_by_otsu(smooth(values, round(SMOOTHING / mpp)))
         notes = " ".join(filter(None, (cast, note))) or None
         return TissueMap(clean_pieces(mask, mpp), note=notes)

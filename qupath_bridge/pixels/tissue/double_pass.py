@@ -54,7 +54,7 @@ class DoublePassTissue:
 
     def __call__(self, view: SlideView) -> TissueMap:
         """Return the mask."""
-        pixels, mpp = view.read(), view.mpp or STATED
+        pixels, mpp = view.read_rgb("double-pass"), view.mpp or STATED
         radius = max(1, round(REACH / mpp))
         mask = _colored(pixels, mpp, radius) | _darker(pixels, radius)
         return TissueMap(open_mask(close_mask(mask, radius), radius))

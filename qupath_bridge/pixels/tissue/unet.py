@@ -170,7 +170,7 @@ def _load(model: bytes, text: bytes, shown: str) -> _Network:
 
 def _at_resolution(view: SlideView, about: NetworkDescription) -> tuple[PixelArray, str | None]:
     """Return the map at the resolution of a network, or coarser with a remark."""
-    pixels = view.read()
+    pixels = view.read_rgb("unet")
     if view.mpp is None:
         return pixels, f"The slide has no pixel size: it counts as {about.mpp:g} µm per map pixel."
     factor = view.mpp / about.mpp

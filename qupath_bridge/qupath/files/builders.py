@@ -13,8 +13,11 @@ from typing import Any, Literal
 from qupath_bridge.errors import ProjectError, UsageError
 from qupath_bridge.frozen import thaw
 
+from .classes import pack_rgb
+
 __all__ = [
     "OPENSLIDE",
+    "RGB",
     "affine_builder",
     "builder_uris",
     "check_depth",
@@ -31,7 +34,8 @@ OPENSLIDE = "qupath.lib.images.servers.openslide.OpenslideServerBuilder"
 MAX_DEPTH = 64
 """Largest number of JSON levels in a builder; QuPath's own chains have fewer than ten."""
 
-_RGB = (("Red", -65536), ("Green", -16711936), ("Blue", -16776961))
+RGB = (("Red", (255, 0, 0)), ("Green", (0, 255, 0)), ("Blue", (0, 0, 255)))
+"""Names and colours of the channels of an RGB image."""
 
 
 def check_depth(value: Any, *, path: Path | None = None, place: str = "", depth: int = 0) -> None:
@@ -71,9 +75,12 @@ def image_metadata(
     magnification: float | None = None,
     size_z: int = 1,
     size_t: int = 1,
+    channels: Sequence[tuple[str, tuple[int, int, int]]] = RGB,
+    pixel_type: str = "UINT8",
+    is_rgb: bool = True,
     tile: tuple[int, int] = (256, 256),
 ) -> dict[str, Any]:
-    """Return the metadata of an 8-bit RGB image as QuPath writes it.
+    """Return the metadata of an image as QuPath writes it; of RGB of 8 bit unless it is told.
 
     Parameters
     ----------
@@ -83,6 +90,10 @@ def image_metadata(
         µm per pixel, along x and y; uncalibrated when not given.
     levels : sequence of (downsample, width, height)
         Finest first; only the full resolution when not given.
+    channels : sequence of (name, (red, green, blue))
+    pixel_type : str
+        QuPath's word for the type of the values.
+    is_rgb : bool
     tile : (int, int)
         Width and height in which QuPath reads, pixels.
     """
@@ -96,13 +107,13 @@ def image_metadata(
         "sizeZ": size_z,
         "sizeT": size_t,
         "channelType": "DEFAULT",
-        "isRGB": True,
-        "pixelType": "UINT8",
+        "isRGB": is_rgb,
+        "pixelType": pixel_type,
         "levels": [
             {"downsample": float(d), "width": w, "height": h}
             for d, w, h in levels or ((1.0, width, height),)
         ],
-        "channels": [{"name": channel, "color": color} for channel, color in _RGB],
+        "channels": [{"name": name, "color": pack_rgb(*color)} for name, color in channels],
         "pixelCalibration": {
             "pixelWidth": {"value": float(size_x), "unit": unit},
             "pixelHeight": {"value": float(size_y), "unit": unit},

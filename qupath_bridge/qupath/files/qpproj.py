@@ -21,11 +21,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from qupath_bridge.errors import ProjectError
 from qupath_bridge.frozen import FrozenDict, OneLine
 from qupath_bridge.model import ClassInfo, PixelSize, ProjectInfo, ServerBuilder, Slide
+from qupath_bridge.pixels.channels import RGB, default_colors
 from qupath_bridge.regular_files import read_regular
 from qupath_bridge.schemas import first_fault, parse_json
 
 from .builders import builder_uris, check_depth
-from .classes import class_from_text
+from .classes import class_from_text, unpack_rgb
 
 __all__ = [
     "NAME_ONE",
@@ -82,6 +83,7 @@ class _Level(_Json):
 
 class _Channel(_Json):
     name: str | None = None
+    color: int | None = None
 
 
 class _ImageMetadata(_Json):
@@ -298,7 +300,16 @@ def _with_metadata(slide: Slide, metadata: _ImageMetadata) -> Slide:
         pixel_size=_pixel_size(metadata.calibration),
         magnification=_positive_or_none(metadata.magnification),
         channels=tuple(channel.name or "" for channel in metadata.channels or ()),
+        channel_colors=_channel_colors(metadata.channels or ()),
         levels=tuple((lv.downsample, lv.width, lv.height) for lv in metadata.levels or ()),
+    )
+
+
+def _channel_colors(channels: Sequence[_Channel]) -> tuple[RGB, ...]:
+    """Return the colours of channels, QuPath's default where none is stored."""
+    return tuple(
+        default if channel.color is None else unpack_rgb(channel.color)
+        for channel, default in zip(channels, default_colors(len(channels)), strict=True)
     )
 
 

@@ -43,6 +43,10 @@ _BufferedInput = JClass("java.io.BufferedInputStream")
 _BytesIn = JClass("java.io.ByteArrayInputStream")
 _ClassNotFound = JClass("java.lang.ClassNotFoundException")
 _Collection = JClass("java.util.Collection")
+_ColorTransform = JClass("qupath.lib.images.servers.ColorTransforms$ColorTransform")
+_ColorTransformAdapter = JClass(
+    "qupath.lib.images.servers.ColorTransforms$ColorTransformTypeAdapter"
+)
 _DataInput = JClass("java.io.DataInputStream")
 _EOF = JClass("java.io.EOFException")
 _Enum = JClass("java.lang.Enum")
@@ -54,6 +58,9 @@ _Modifier = JClass("java.lang.reflect.Modifier")
 _Number = JClass("java.lang.Number")
 _ObjectInput = JClass("java.io.ObjectInputStream")
 _Stains = JClass("qupath.lib.color.ColorDeconvolutionStains")
+
+# As QuPath does where it starts; without it no project opens that has images of computed channels.
+GsonTools.getDefaultBuilder().registerTypeAdapter(_ColorTransform.class_, _ColorTransformAdapter())
 
 # Called by reflection, so that a class loader that knows QuPath's classes is on Java's stack.
 _READ_OBJECT = _ObjectInput.class_.getMethod("readObject")

@@ -11,10 +11,17 @@ import numpy as np
 import pytest
 
 from qupath_bridge import codecs
-from qupath_bridge.codecs.base import Encoder
+from qupath_bridge.codecs.base import RGB_PIXELS, Contents, Encoder
+from qupath_bridge.errors import UsageError
 from qupath_bridge.model import PixelArray
 
 __all__ = ["EncoderContract"]
+
+KINDS = (
+    (1, "uint8"), (2, "uint8"), (3, "uint8"), (7, "uint8"), (2, "int8"), (3, "uint16"),
+    (33, "uint16"), (1, "int16"), (5, "uint32"), (2, "int32"), (4, "float32"), (1, "float64"),
+)  # fmt: skip
+"""Numbers of channels and types of values."""
 
 
 class EncoderContract(ABC):
@@ -25,22 +32,25 @@ class EncoderContract(ABC):
 
     @abstractmethod
     def factory(self) -> Callable[..., Encoder]:
-        """Return the factory, which is called with ``quality``, ``subsampling`` and ``mpp``."""
+        """Return the factory; it is called with ``quality``, ``subsampling`` and ``contents``."""
 
-    def decode(self, data: bytes, size: tuple[int, int]) -> PixelArray:
+    def decode(
+        self, data: bytes, size: tuple[int, int], contents: Contents = RGB_PIXELS
+    ) -> PixelArray:
         """Return the pixels of an encoded file of a width and height; override it as needed."""
-        return codecs.decode(data, size)
+        return codecs.decode(data, size, contents)
 
     @pytest.fixture(params=[(90, "420", None), (1, "422", 0.25), (100, "444", 8.0)])
     def encoder(self, request: pytest.FixtureRequest) -> Encoder:
         """Return the encoder at a quality, subsampling and pixel size."""
         quality, subsampling, mpp = request.param
-        return self.factory()(quality=quality, subsampling=subsampling, mpp=mpp)
+        contents = Contents(mpp=mpp)
+        return self.factory()(quality=quality, subsampling=subsampling, contents=contents)
 
     def test_extension_and_media_type(self, encoder: Encoder) -> None:
         """An ending with its dot, without further ones, a MIME type, and two truth values."""
         assert isinstance(encoder, Encoder)
-        assert re.fullmatch(r"\.[a-z0-9]+", encoder.extension)
+        assert re.fullmatch(r"(\.ome)?\.[a-z0-9]+", encoder.extension)
         assert re.fullmatch(r"[a-z]+/[a-z0-9.+-]+", encoder.media_type)
         assert isinstance(encoder.lossless, bool)
         assert isinstance(encoder.portable, bool)
@@ -54,11 +64,29 @@ class EncoderContract(ABC):
         if encoder.lossless:
             np.testing.assert_array_equal(found, pixels)
 
+    @pytest.mark.parametrize(("channels", "dtype"), KINDS)
+    def test_other_pixels_are_refused_or_given_back(self, channels: int, dtype: str) -> None:
+        """Each number and type: refused with what to use, or to the last bit if lossless."""
+        contents = Contents(tuple(f"Channel {n + 1}" for n in range(channels)), dtype, 0.5)
+        try:
+            encoder = self.factory()(quality=100, subsampling="444", contents=contents)
+        except UsageError as error:
+            assert str(contents) in error.message
+            assert error.hint
+            return
+        for shape in ((1, 1), (48, 64)):
+            pixels = _values((*shape, channels), dtype)
+            found = self.decode(encoder.encode(pixels), shape[::-1], contents)
+            assert found.shape == pixels.shape
+            assert found.dtype == pixels.dtype
+            if encoder.lossless:
+                np.testing.assert_array_equal(found, pixels)
+
     def test_good_quality_is_close_to_the_pixels(self) -> None:
         """A smooth picture at quality 100."""
         x, y = np.meshgrid(np.arange(64), np.arange(48))
         pixels = np.stack([x * 4, y * 5, 255 - x - y], -1).astype(np.uint8)
-        encoder = self.factory()(quality=100, subsampling="444", mpp=None)
+        encoder = self.factory()(quality=100, subsampling="444", contents=RGB_PIXELS)
         found = self.decode(encoder.encode(pixels), (64, 48))
         assert np.abs(found.astype(np.int64) - pixels).max() <= self.tolerance
 
@@ -84,6 +112,17 @@ class EncoderContract(ABC):
         before = pixels.copy()
         encoder.encode(pixels)
         np.testing.assert_array_equal(pixels, before)
+
+
+def _values(shape: tuple[int, ...], dtype: str) -> PixelArray:
+    """Return noise over the whole range of a type, with NaN and infinities where it has them."""
+    rng, kind = np.random.default_rng(2), np.dtype(dtype)
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        return rng.integers(limits.min, limits.max, shape, kind, endpoint=True)
+    values = rng.normal(0, 1e6, shape).astype(kind)
+    values.flat[: min(3, values.size)] = (np.nan, np.inf, -np.inf)[: min(3, values.size)]
+    return values
 
 
 def _noise(height: int, width: int) -> PixelArray:

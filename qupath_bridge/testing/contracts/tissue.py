@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from qupath_bridge.model import FloatArray, PixelArray
+from qupath_bridge.model import RGB_CHANNELS, FloatArray, PixelArray
 from qupath_bridge.pixels.base import SlideView, TissueMap, TissueMethod
 from qupath_bridge.pixels.tissue import find_tissue, tissue_shares
 
@@ -20,13 +21,19 @@ def view_of(pixels: PixelArray, mpp: float | None = 10.0, scale: int = 20) -> Sl
 
     Parameters
     ----------
-    pixels : array, shape (h, w, 3), uint8
+    pixels : array, shape (h, w, C)
+        RGB if they are three channels of uint8.
     mpp : float or None
         µm per pixel of the map.
     scale : int
         QuPath pixels per pixel of the map.
     """
-    height, width = pixels.shape[:2]
+    height, width, count = pixels.shape
+    is_rgb = count == 3 and pixels.dtype == np.uint8
+
+    def read(indices: Sequence[int] | None = None) -> PixelArray:
+        return pixels if indices is None else pixels[..., list(indices)]
+
     return SlideView(
         name="a.svs",
         entry_id="1",
@@ -34,7 +41,9 @@ def view_of(pixels: PixelArray, mpp: float | None = 10.0, scale: int = 20) -> Sl
         size=(width * scale, height * scale),
         shape=(height, width),
         mpp=mpp,
-        read=lambda: pixels,
+        read=read,
+        channels=RGB_CHANNELS if is_rgb else tuple(f"Channel {n + 1}" for n in range(count)),
+        is_rgb=is_rgb,
     )
 
 

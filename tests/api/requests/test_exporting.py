@@ -42,8 +42,17 @@ def test_export_is_the_one_of_the_command_line(ask, study):
     (slide,) = value["slides"]
     assert (slide["entry"], slide["written"]) == ("1", value["written"])
     assert value["provenance"] == [str(folder / "runs" / value["run_id"])]
+    assert value["in_project"]
     progress = [event for event in ask.events if event["event"] == "progress"]
     assert (progress[-1]["done"], progress[-1]["slides_done"]) == (value["written"], 1)
+
+
+def test_a_project_that_cannot_be_written_has_nothing_to_show(ask, study, tmp_path):
+    (study.project.parent / "qupath_bridge").write_text("a file")
+    out = tmp_path / "out"
+    value = ask("export", options={"size": 100, "workers": 1}, out=str(out))
+    assert value["provenance"] == [str(out / "provenance")]
+    assert not value["in_project"]
 
 
 def test_all_slides_are_exported_if_none_is_named(ask):

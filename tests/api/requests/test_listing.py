@@ -1,6 +1,11 @@
 """The request ``runs``."""
 
+import shutil
+
+import pytest
+
 from qupath_bridge.config import ExportConfig
+from qupath_bridge.errors import OutputError
 from qupath_bridge.testing.projects import tree_hashes
 
 
@@ -42,3 +47,40 @@ def test_nothing_is_written(ask, study):
     ask("runs", stale=True)
     ask("preview", entry="1")
     assert tree_hashes(study.project.parent) == before
+
+
+@pytest.fixture
+def shown_run(ask, tmp_path):
+    """A function that shows the tiles of a run in an image of which it knows nothing."""
+    return lambda run_id: ask(
+        "tiles", action="show", entry="1", run=run_id, add=str(tmp_path / f"{run_id}.geojson.gz")
+    )
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"slides": 5}'])
+def test_a_damaged_record_hides_no_other_run(ask, study, shown_run, damage):
+    damaged = ask("export", options={"size": 100, "workers": 1})["run_id"]
+    whole = ask("export", options={"size": 64, "workers": 1})["run_id"]
+    record = study.project.parent / "qupath_bridge" / "runs" / damaged / "run.json"
+    record.write_text(damage)
+
+    for stale in (False, True):
+        answer = ask("runs", stale=stale)
+        assert [run["run_id"] for run in answer["runs"]] == [whole]
+        (message,) = answer["messages"]
+        assert damaged in message
+        assert f"Delete {record.parent}" in message
+    assert shown_run(whole)["added"]
+
+
+def test_what_was_said_about_a_damaged_run_is_not_overwritten(ask, study, shown_run):
+    """What the image shows was compared with nothing: a correction would be lost."""
+    damaged = ask("export", options={"size": 100, "workers": 1})["run_id"]
+    whole = ask("export", options={"size": 64, "workers": 1})["run_id"]
+    shown_run(damaged)
+    folder = study.project.parent / "qupath_bridge" / "runs" / damaged
+    (folder / "run.json").write_text("{")
+    with pytest.raises(OutputError, match="Delete .*the command write-back does that"):
+        shown_run(whole)
+    shutil.rmtree(folder)  # as the message says
+    assert shown_run(whole)["added"]

@@ -5,6 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from qupath_bridge.codecs.base import RGB_PIXELS, check_contents
+
 MICROMETRES_PER_INCH = 25_400
 
 
@@ -16,7 +18,9 @@ class BmpEncoder:
     lossless = True
     portable = True
 
-    def __init__(self, *, quality=90, subsampling="420", mpp=None):
+    def __init__(self, *, quality=90, subsampling="420", contents=RGB_PIXELS):
+        check_contents("BMP", contents, (3,))
+        mpp = contents.mpp
         self._dpi = (96, 96) if mpp is None else (MICROMETRES_PER_INCH / mpp,) * 2
 
     def encode(self, pixels):

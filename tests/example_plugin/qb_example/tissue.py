@@ -24,5 +24,5 @@ class DarkTissue:
 
     def __call__(self, view):
         """Return 0 or 1 per pixel of the map of a slide."""
-        dark = view.read().mean(axis=-1) < self.brightness
+        dark = view.read_rgb("dark").mean(axis=-1) < self.brightness
         return TissueMap(dark.astype(np.float64))

@@ -84,8 +84,8 @@ public final class ExportWindow implements Preview.Listener {
     }
 
     private VBox content() {
-        settings.addRow(settings.getRowCount(), new Label(Strings.get("export.images")), images);
-        settings.addRow(settings.getRowCount(), new Label(Strings.get("export.out")), out);
+        settings.row("export.images", images);
+        settings.row("export.out", out);
         HBox above = new HBox(18, settings, new Separator(javafx.geometry.Orientation.VERTICAL),
                 answers);
         HBox.setHgrow(settings, Priority.ALWAYS);
@@ -255,7 +255,7 @@ public final class ExportWindow implements Preview.Listener {
         }
         runId = value.get("run_id").getAsString();
         outcome.setText(Outcome.of(value));
-        show.setVisible(true);
+        show.setVisible(value.get("in_project").getAsBoolean());
         out.propose(image);
         fit();
     }

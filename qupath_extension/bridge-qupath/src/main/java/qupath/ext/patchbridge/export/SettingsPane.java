@@ -97,10 +97,13 @@ final class SettingsPane extends GridPane {
         setHgrow(scroll.getParent(), Priority.ALWAYS);
     }
 
-    private void row(String key, Node field) {
+    /** Adds a row at the end; the key of its name is null for a row without one. */
+    void row(String key, Node field) {
         int row = getRowCount();
         if (key != null) {
-            add(new Label(Strings.get(key)), 0, row);
+            Label name = new Label(Strings.get(key));
+            name.setMinWidth(USE_PREF_SIZE);  // the fields get narrow first
+            add(name, 0, row);
         }
         add(field, 1, row);
     }

@@ -79,7 +79,7 @@ public final class Review {
         List<ReviewTile> chosen = new ArrayList<>(tiles.values());
         switch (order) {
             case ALL -> { }
-            case NOT_REVIEWED -> chosen.removeIf(ReviewTile::isReviewed);
+            case NOT_REVIEWED -> chosen.removeIf(this::isDone);
             case LABEL -> chosen.removeIf(tile -> !Objects.equals(tile.label(), label));
             case LOWEST_MARGIN -> chosen.sort(Comparator.comparingDouble(ReviewTile::margin));
             case CORRECTED -> chosen.removeIf(tile -> !isCorrected(tile));
@@ -92,6 +92,11 @@ public final class Review {
     private boolean isCorrected(ReviewTile tile) {
         return tile.isReviewed() && (!firstLabels.containsKey(tile.id())
                 || !Objects.equals(firstLabels.get(tile.id()), tile.label()));
+    }
+
+    /** Tells whether the person who reviews now handled the patch. */
+    private boolean isDone(ReviewTile tile) {
+        return tile.word().isReviewedBy(reviewer.get());
     }
 
     /** Returns the patch to look at; empty if there is none. */
@@ -110,9 +115,9 @@ public final class Review {
         return walk.size();
     }
 
-    /** Returns how many of them a person handled. */
+    /** Returns how many of them the person handled. */
     public int reviewed() {
-        return (int) walk.stream().map(tiles::get).filter(ReviewTile::isReviewed).count();
+        return (int) walk.stream().map(tiles::get).filter(this::isDone).count();
     }
 
     /** Goes to the next patch, if there is one. */

@@ -19,6 +19,15 @@ record Word(boolean reviewed, Map<String, String> said) {
         said = Map.copyOf(said);
     }
 
+    /**
+     * Tells whether a person handled the patch. What was said without a name counts for everybody.
+     *
+     * @param reviewer the name of the person; null if nobody knows it
+     */
+    boolean isReviewedBy(String reviewer) {
+        return reviewed && (reviewer == null || said.isEmpty() || said.containsKey(reviewer));
+    }
+
     /** Returns this, and that a person gave it a class; the name is null if nobody knows it. */
     Word with(String reviewer, String label) {
         Map<String, String> all = new TreeMap<>(said);

@@ -132,6 +132,11 @@ public final class RunsWindow {
             int selected = Math.max(0, table.getSelectionModel().getSelectedIndex());
             table.getItems().setAll(listed(Run.list(value)));
             table.getSelectionModel().select(selected);
+            String problems = TileChange.messages(value);
+            if (!problems.isEmpty() && outcome.getText().isEmpty()) {
+                outcome.setText(problems);
+                stage.sizeToScene();
+            }
             if (!stale && !table.getItems().isEmpty()) {
                 ask(true);
             }

@@ -73,10 +73,15 @@ public record TileChange(Set<UUID> remove, List<PathObject> add, String run, Str
         List<PathObject> add = file == null || file.isJsonNull() ? List.of()
                 : PathIO.readObjects(Path.of(file.getAsString()));
         JsonElement run = value.get("run");
+        return new TileChange(remove, add, run == null || run.isJsonNull() ? null
+                : run.getAsString(), messages(value));
+    }
+
+    /** Returns what an answer of Python has to say to people, a line each. */
+    static String messages(JsonObject value) {
         List<String> lines = new ArrayList<>();
         value.getAsJsonArray("messages").forEach(each -> lines.add(each.getAsString()));
-        return new TileChange(remove, add, run == null || run.isJsonNull() ? null
-                : run.getAsString(), String.join("\n", lines));
+        return String.join("\n", lines);
     }
 
     /** Removes and adds the tiles, and touches nothing else. */

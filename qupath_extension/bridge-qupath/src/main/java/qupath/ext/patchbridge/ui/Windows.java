@@ -19,6 +19,7 @@ import qupath.fx.dialogs.Dialogs;
 public final class Windows {
 
     private static final double MARGIN = 24;
+    private static final double TEXT_WIDTH = 270;
     private static final String OURS = "patch-bridge";
 
     private Windows() {
@@ -78,10 +79,12 @@ public final class Windows {
         Dialogs.showMessageDialog(Strings.get("menu.name"), text);
     }
 
-    /** Returns a label that wraps its text. */
+    /** Returns a label that wraps its text, and does not make its window wider for a long one. */
     public static Label wrapped(String text) {
         Label label = new Label(text);
         label.setWrapText(true);
+        label.setPrefWidth(TEXT_WIDTH);
+        label.setMaxWidth(Double.MAX_VALUE);
         label.setMinHeight(Region.USE_PREF_SIZE);
         return label;
     }

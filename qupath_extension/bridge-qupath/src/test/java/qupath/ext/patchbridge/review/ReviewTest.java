@@ -216,6 +216,19 @@ class ReviewTest {
     }
 
     @Test
+    void whatOnePersonReviewedComesToTheNext() {
+        second.word = Word.NONE.with("Ann", "Stroma");
+        third.word = Word.NONE.with(null, "Tumour");
+        reviewer = "Bob";
+        assertEquals(1, review.reviewed());  // nobody knows who said it
+        review.choose(Review.Order.NOT_REVIEWED, null);
+        assertEquals(List.of(first, second, fourth), walk());
+        reviewer = null;
+        review.choose(Review.Order.NOT_REVIEWED, null);
+        assertEquals(List.of(first, fourth), walk());
+    }
+
+    @Test
     void followsTheImageToAPatch() {
         assertTrue(review.visit(third.id()));
         assertEquals(3, review.number());

@@ -1,0 +1,78 @@
+"""OME-TIFF: channels by name, with their pixel size, as microscopy software reads them."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import tifffile
+import xxhash
+
+from qupath_bridge.model import PixelArray
+
+from .base import RGB_PIXELS, Contents
+from .tiff import compression_of
+
+__all__ = ["OmeTiffEncoder"]
+
+_NAMESPACE = uuid.UUID("0f0d5c0e-8a53-5c1c-9f0e-4f2a6c6f7d11")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OmeTiffEncoder:
+    """OME-TIFF files of one picture, with deflate: a page per channel; one page for RGB.
+
+    The OME-XML has the names of the channels and the µm per pixel.
+    """
+
+    extension: ClassVar[str] = ".ome.tif"
+    media_type: ClassVar[str] = "image/tiff"
+    lossless: ClassVar[bool] = True
+    portable: ClassVar[bool] = True
+
+    quality: int = 90
+    subsampling: str = "420"
+    contents: Contents = RGB_PIXELS
+
+    def encode(self, pixels: PixelArray) -> bytes:
+        """Return an OME-TIFF file of pixels, shape (H, W, C), of any type."""
+        contents = self.contents
+        if contents.is_rgb:
+            layout: dict[str, Any] = {"photometric": "rgb"}
+            axes: dict[str, Any] = {"axes": "YXS"}
+        else:
+            pixels = np.moveaxis(pixels, -1, 0)
+            layout = {"photometric": "minisblack"}
+            axes = {"axes": "CYX", "Channel": {"Name": list(contents.channels)}}
+        pixels = np.ascontiguousarray(pixels)
+        size = {} if contents.mpp is None else _pixel_size(contents.mpp)
+        buffer = io.BytesIO()
+        tifffile.imwrite(
+            buffer,
+            pixels,
+            byteorder="<",
+            ome=True,
+            **layout,
+            **compression_of(pixels.dtype),
+            software=False,
+            # The same pixels give the same file: an id of one's own, and no version of a library.
+            metadata={**axes, **size, "UUID": _uuid(pixels), "Creator": "qupath-bridge"},
+        )
+        return buffer.getvalue()
+
+
+def _pixel_size(mpp: float) -> dict[str, Any]:
+    return {
+        f"PhysicalSize{axis}{suffix}": value
+        for axis in "XY"
+        for suffix, value in (("", mpp), ("Unit", "µm"))
+    }
+
+
+def _uuid(pixels: PixelArray) -> str:
+    """Return the id of a file, from its pixels."""
+    digest = xxhash.xxh3_128_hexdigest(pixels.data)
+    return str(uuid.uuid5(_NAMESPACE, f"{pixels.shape} {pixels.dtype} {digest}"))

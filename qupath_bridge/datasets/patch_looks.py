@@ -1,0 +1,60 @@
+"""Reading patches of an output to compare what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import pyarrow as pa
+
+from qupath_bridge.codecs import Contents, decode
+from qupath_bridge.errors import BridgeError, OutputError
+from qupath_bridge.outputs.base import Location, Output
+from qupath_bridge.pipeline.parallel import available_cores, ordered_map
+
+from .similar_patches import Looks, look_of
+
+__all__ = ["read_looks"]
+
+COLUMNS = (
+    "patch_id", "path", "offset", "length", "width", "height", "mpp", "channels", "dtype",
+)  # fmt: skip
+_BATCH = 512
+"""Patches that are read between two calls of ``on_progress``."""
+
+
+def read_looks(
+    output: Output, rows: pa.Table, on_progress: Callable[[int, int], None] | None = None
+) -> Looks:
+    """Return what the patches of rows of an index look like.
+
+    Raises
+    ------
+    OutputError
+        If the bytes of a patch cannot be read.
+    """
+    wanted = rows.select(COLUMNS)
+    each = (row for batch in wanted.to_batches(_BATCH) for row in batch.to_pylist())
+    found = []
+    looks = ordered_map(
+        lambda row: _look(output, row), each, workers=available_cores(), stop=Event()
+    )
+    for look in looks:
+        found.append(look)
+        if on_progress and (len(found) % _BATCH == 0 or len(found) == rows.num_rows):
+            on_progress(len(found), rows.num_rows)
+    return Looks.of(found)
+
+
+def _look(output: Output, row: dict[str, Any]) -> Any:
+    try:
+        data = output.read(Location(row["path"], row["offset"], row["length"]))
+        size = (row["width"], row["height"])
+        raw = output.accepts == "array"
+        return look_of(decode(data, size, Contents.of_row(row), raw=raw))
+    except BridgeError as error:
+        raise OutputError(
+            f"The patch {row['patch_id']} cannot be read: {error.message}",
+            hint="`qupath-bridge verify` lists everything that is wrong.",
+        ) from error
