@@ -86,7 +86,7 @@ def similar_pairs(
 ) -> Iterator[NDArray[np.int64]]:
     """Yield pairs of similar patches on different sides and of different files, some at a time.
 
-    The work grows with the square of the number of patches: 100,000 take seconds.
+    The work grows with the square of the number of patches: 100,000 take a minute.
 
     Parameters
     ----------

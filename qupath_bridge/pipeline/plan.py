@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import registry
-from qupath_bridge.codecs import Contents, decode, encoder_of
+from qupath_bridge.codecs import Contents, decode, encoder_of, keeps_colors
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import BridgeError, MissingDataError, PlanError, UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
@@ -229,8 +229,10 @@ class Plan:
     @property
     def contents(self) -> Contents:
         """Channels, type and pixel size of a patch."""
-        channels = RGB_CHANNELS if self.view.is_rgb else self.channels
-        return Contents(channels, self.dtype, self.mpp)
+        if self.view.is_rgb or self.composite is not None:
+            return Contents(mpp=self.mpp)
+        colors = self.view.colors if keeps_colors(self.config.format) else ()
+        return Contents(self.channels, self.dtype, self.mpp, colors)
 
     def label_counts(self) -> dict[str, int]:
         """Return the number of kept patches by label, most first."""
@@ -295,6 +297,7 @@ class Plan:
             "parts": dict(self.parts),
             "stain": None if self.stain is None else self.stain.as_json(),
             "composite": None if self.composite is None else self.composite.as_json(),
+            "colors": [list(color) for color in self.contents.colors],
             **({} if self.slide_label is None else {"slide_label": self.slide_label}),
         }
 
