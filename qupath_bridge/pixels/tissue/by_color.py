@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from qupath_bridge.model import MaskArray, PixelArray
 from qupath_bridge.pixels.base import SlideView, TissueMap, refuse_argument
-from qupath_bridge.pixels.glass import glass_colour
+from qupath_bridge.pixels.glass import CAST, glass_colour, white_balanced
 
-from .color import stain_saturation, white_balanced
+from .color import stain_saturation
 from .finding import STATED, lacks_glass, split_by_otsu
 from .masks import drop_specks, fill_holes, smooth
 
@@ -33,10 +33,6 @@ LEAST_HOLE = 25_000.0
 
 LEAST_PIECE = 10_000.0
 """µm². Smaller pieces are not tissue: dust, loose cells. A square of 100 µm."""
-
-
-CAST = 0.05
-"""Saturation of glass from which on it has a colour cast."""
 
 
 @dataclass(frozen=True, slots=True)

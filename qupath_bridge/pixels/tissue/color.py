@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from qupath_bridge.model import FloatArray, PixelArray
 
-__all__ = ["BRIGHT", "DARK", "saturation", "stain_saturation", "white_balanced"]
+__all__ = ["BRIGHT", "DARK", "saturation", "stain_saturation"]
 
 DARK = 50
 """A pixel whose red, green and blue are all below it is not stained tissue.
@@ -59,19 +59,3 @@ def stain_saturation(pixels: PixelArray) -> NDArray[np.float32]:
         values[(high < DARK) | (low >= BRIGHT)] = 0
         found[start : start + _STRIP] = values
     return found.reshape(pixels.shape[:-1])
-
-
-def white_balanced(pixels: PixelArray, glass: FloatArray) -> PixelArray:
-    """Return pixels in which glass has no colour.
-
-    Parameters
-    ----------
-    pixels : array, shape (..., 3), uint8
-    glass : array, shape (3,)
-        The colour of the glass.
-    """
-    made = np.empty_like(pixels)
-    for channel, level in enumerate(glass):
-        table = np.clip(np.rint(np.arange(256) * (glass.max() / level)), 0, 255).astype(np.uint8)
-        made[..., channel] = table[pixels[..., channel]]
-    return made
