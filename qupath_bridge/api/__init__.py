@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from qupath_bridge.pipeline.run import Run
     from qupath_bridge.pipeline.slide_files import failure_lines
     from qupath_bridge.pipeline.verify import Finding, Verification
-    from qupath_bridge.qupath.files.qpproj import find_project_file
     from qupath_bridge.qupath.project_writer import copy_project
     from qupath_bridge.roundtrip.agreement import Agreement
     from qupath_bridge.roundtrip.backups import Backup
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
         uninstall_scripts,
     )
     from .looking import corrections, doctor, inspect, report, status, stored_data, verify
-    from .opening import INPUTS, OPENING, find_projects, slide
+    from .opening import INPUTS, OPENING, find_project_file, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
     from .projects import create_project
     from .staining import stain_profile
@@ -66,7 +65,6 @@ _HOMES = {
         "Finding",
         "Verification",
     ),
-    "qupath_bridge.qupath.files.qpproj": ("find_project_file",),
     "qupath_bridge.qupath.project_writer": ("copy_project",),
     "qupath_bridge.roundtrip.backups": ("Backup",),
     "qupath_bridge.roundtrip.agreement": ("Agreement",),
@@ -105,6 +103,7 @@ _HOMES = {
     ".opening": (
         "INPUTS",
         "OPENING",
+        "find_project_file",
         "find_projects",
         "slide",
     ),

@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from qupath_bridge.config import RunOptions
-from qupath_bridge.errors import ConfigError, Fault, ProjectError, UsageError
+from qupath_bridge.errors import BridgeError, ConfigError, Fault, ProjectError, UsageError
 from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline.pseudonyms import Names, names_of
+from qupath_bridge.pipeline.records import RUN_FILE, load_record
 from qupath_bridge.pipeline.run import Run
-from qupath_bridge.qupath.files.qpproj import (
-    NAME_ONE,
-    check_kind,
-    find_project_file,
-    project_above,
-)
+from qupath_bridge.qupath.files import qpproj
+from qupath_bridge.qupath.files.qpproj import NAME_ONE, check_kind, project_above
 from qupath_bridge.readers import open_reader
+from qupath_bridge.schemas import RunRecord
 from qupath_bridge.sources import open_project
 from qupath_bridge.sources.base import Project
 from qupath_bridge.sources.slides import has_slides, is_plain, is_table
@@ -179,6 +177,49 @@ def opened_project(project: Project | Place, options: RunOptions) -> Iterator[Pr
     else:
         with _open(find_project_file(Path(project)), options) as opened:
             yield opened
+
+
+def find_project_file(place: Place) -> Path:
+    """Return the project file at a path: the file itself, or the only one in a folder.
+
+    Raises
+    ------
+    ProjectError
+        If there is none. Its hint has the next step for slides without a project, and for the
+        output of a run.
+    """
+    path = Path(place)
+    try:
+        return qpproj.find_project_file(path)
+    except ProjectError as error:
+        hint = _without_project(path)
+        if hint is None:
+            raise
+        raise ProjectError(error.problem, path=path, hint=hint) from error
+
+
+def _without_project(path: Path) -> str | None:
+    """Return the next step at a place without a project; None for a place of another kind."""
+    if (path / RUN_FILE).is_file():
+        try:
+            record = load_record(open_output(str(path)), RUN_FILE, RunRecord)
+        except BridgeError:
+            return None
+        check = f"`qupath-bridge verify {path}` compares its patches with the slides."
+        sources = sorted({slide["project"] for slide in record["slides"]})
+        if any(source.endswith(".qpproj") for source in sources):
+            return f"It is the output of run {record['run_id']}. {check} Its project: {sources[0]}."
+        return (
+            f"It is the output of run {record['run_id']}, of slides without a project. {check} "
+            "The same export with update brings it up to date."
+        )
+    if path.exists() and is_plain(path) and (not path.is_dir() or has_slides(path)):
+        return (
+            "Runs of slides without a project are known to their outputs alone: `qupath-bridge "
+            "verify OUT` compares one with its slides. `qupath-bridge project create DIR "
+            f"{path}` makes a project, which knows its runs."
+        )
+    return None
 
 
 @contextmanager

@@ -404,5 +404,5 @@ def frozen_inputs(output: Output) -> dict[str, SlideInputs] | None:
 
 
 def without_masks(listed: Mapping[str, str]) -> dict[str, str]:
-    """Return names and digests of the frozen inputs of a slide that are no masks."""
+    """Return names and digests of the frozen inputs of a slide, without masks."""
     return {k: digest for k, digest in listed.items() if not k.startswith(f"inputs/{TISSUE}/")}

@@ -24,14 +24,18 @@ from qupath_bridge.model import (
     Plane,
 )
 from qupath_bridge.pixels.composite import Composite
+from qupath_bridge.pixels.glass import glass_cast, white_balanced
 from qupath_bridge.readers.base import Reader
 from qupath_bridge.timing import step
 
 from .channels import ChannelView
-from .pixels import passing, read_patches
+from .pixels import passing, read_patches, read_whole
 from .stain import StainPlan
 
 __all__ = ["PatchPixels", "PixelBatch"]
+
+THUMBNAIL = 1024
+"""Pixels of the longer side of the picture in which the colour of the glass is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,11 @@ class PatchPixels:
         self._mpp = mpp
         self._rules = config.quality_rules()
         self._measures = {name: registry.load("quality", name) for name in self._rules.measures}
+        self._glass = (
+            _glass_cast(reader, coordinates, view, Plane(*config.plane[0]))
+            if self._measures and composite is None and view.is_rgb
+            else None
+        )
         self._stain = stain
         self._composite = composite
         self._normalise = None if stain is None else stain.normaliser()
@@ -130,8 +139,9 @@ class PatchPixels:
         with step("read"):
             pixels = self._pixels(reader, boxes, plane)
         with step("quality"):
+            judged = pixels if self._glass is None else white_balanced(pixels, self._glass)
             measures = {
-                name: np.asarray(measure(pixels, self._mpp), np.float64)
+                name: np.asarray(measure(judged, self._mpp), np.float64)
                 for name, measure in self._measures.items()
             }
         bad = self._outside_limits(measures, len(boxes))
@@ -195,3 +205,13 @@ class PatchPixels:
             for number, patch in zip(rest, [*pixels], strict=True):
                 made[number] = patch
         return made
+
+
+def _glass_cast(
+    reader: Reader, coordinates: CoordinateMap, view: ChannelView, plane: Plane
+) -> FloatArray | None:
+    """Return the colour of the glass of a slide if it has a cast, so that measures see it white."""
+    width, height = coordinates.size
+    factor = min(1.0, THUMBNAIL / max(width, height))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return glass_cast(read_whole(reader, coordinates, size, plane, view))

@@ -253,7 +253,7 @@ class Plan:
             If the file cannot be read.
         """
         boxes, plane = self.table.boxes[[row]], self.table.plane(row)
-        made = self.producer(reader).read(reader, boxes, plane)
+        made = producer_of(self, reader).read(reader, boxes, plane)
         (patch,) = made.patches
         if patch is None:
             name = self.table.patch_id(self.slide_id, row)
@@ -262,12 +262,6 @@ class Plan:
                 hint="Change qc_min or qc_max to keep it.",
             )
         return decode(patch) if isinstance(patch, bytes) else patch
-
-    def producer(self, reader: Reader) -> PatchPixels:
-        """Return what makes the pixels of this slide's patches."""
-        return PatchPixels(
-            self.coordinates, self.view, self.config, self.mpp, reader, self.stain, self.composite
-        )
 
     def preview(self, path: Path | str) -> None:
         """Draw thumbnail, regions, kept patches and dropped boxes into a PNG or JPEG file."""
@@ -438,6 +432,13 @@ def plan_slide(
         return make_plan(
             slide, config, data, reader, slide_id=slide_id, reader_name=name, inputs=inputs
         )
+
+
+def producer_of(plan: Plan, reader: Reader) -> PatchPixels:
+    """Return what makes the pixels of the patches of a plan, with a reader of its slide."""
+    return PatchPixels(
+        plan.coordinates, plan.view, plan.config, plan.mpp, reader, plan.stain, plan.composite
+    )
 
 
 def make_plan(

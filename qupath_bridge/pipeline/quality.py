@@ -22,6 +22,7 @@ FEWEST = 5
 _DIGITS = 6
 _STANDARD_DEVIATION = 1.4826  # in median absolute deviations, of a normal distribution
 _LEAST_SPREAD = 0.05  # of the cohort's median: smaller differences matter to nobody
+_LEAST_SHARE = 0.005  # the same of measures whose median is near 0, as that of pen
 
 
 def summarise(columns: Mapping[str, FloatArray]) -> dict[str, dict[str, float]]:
@@ -84,8 +85,8 @@ def find_outliers(
     """Return the slides that stand out, by measure, the farthest first.
 
     A slide stands out if its median is more than 3.5 robust standard deviations (1.4826 times
-    the median absolute deviation of all slides, at least 5 % of their median) from the median of
-    all slides. Of less than 5 slides none does.
+    the median absolute deviation of all slides, at least 5 % of their median and 0.005) from the
+    median of all slides. Of less than 5 slides none does.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ def find_outliers(
         values = np.array(list(by_slide.values()))
         cohort = float(np.median(values))
         spread = _STANDARD_DEVIATION * float(np.median(np.abs(values - cohort)))
-        spread = max(spread, _LEAST_SPREAD * abs(cohort), 10.0**-_DIGITS)
+        spread = max(spread, _LEAST_SPREAD * abs(cohort), _LEAST_SHARE)
         outliers = [
             QualityOutlier(slide_id, measure, value, cohort, round((value - cohort) / spread, 2))
             for slide_id, value in by_slide.items()

@@ -12,7 +12,7 @@ from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import FIRST_PLANE, Box, MaskArray, Plane
 from qupath_bridge.pixels.base import StainSample
 from qupath_bridge.pixels.stain.light import white_point
-from qupath_bridge.pixels.tissue.color import stain_saturation
+from qupath_bridge.pixels.tissue.by_color import slide_saturation
 from qupath_bridge.pixels.tissue.finding import split_by_otsu
 from qupath_bridge.readers.base import Reader
 
@@ -63,7 +63,7 @@ def read_sample(
     size = max(1, round(region.w * factor)), max(1, round(region.h * factor))
     thumbnail, _ = read_patch(reader, coordinates, region, size, plane, view)
     if tissue is None:
-        tissue = split_by_otsu(stain_saturation(thumbnail))[0]
+        tissue = split_by_otsu(slide_saturation(thumbnail)[0])[0]
     candidates = np.argwhere(tissue)
     pixels = np.zeros((0, SIDE, 3), np.uint8)
     if len(candidates):

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image as Picture
 
 import qupath_bridge as qb
 from qupath_bridge.cli import main
 from qupath_bridge.testing.projects import tree_hashes
+from qupath_bridge.testing.slides import write_slide
 
 OPTIONS = ["--size", "50", "--edge", "pad", "--min-share", "0.4"]
 
@@ -404,3 +406,21 @@ def test_a_reader_that_goes_away(study):
     process.wait(60)
     assert b"Traceback" not in errors
     assert b"error" not in errors
+
+
+def test_status_without_a_project_says_the_next_step(tmp_path, capsys):
+    """Of a slide, of a folder of slides, and of the output of a run."""
+    slides, out = tmp_path / "slides", tmp_path / "out"
+    slides.mkdir()
+    slide = write_slide(slides / "a.tiff", np.full((64, 64, 3), 128, np.uint8), mpp=0.5)
+    run = qb.export(slides, out, qb.ExportConfig(size=32), workers=1)
+    hints = {
+        slide: "`qupath-bridge project create DIR",
+        slides: "`qupath-bridge verify OUT` compares one with its slides",
+        out: f"run {run.run_id}, of slides without a project. `qupath-bridge verify {out}`",
+    }
+    for place, hint in hints.items():
+        status, _, err = call(capsys, "status", place)
+        assert status == 4
+        assert hint in err
+    assert qb.verify(out).ok

@@ -11,6 +11,7 @@ import qupath_bridge as qb
 from qupath_bridge.config import quality
 from qupath_bridge.errors import ConfigError
 from qupath_bridge.outputs import open_output
+from tests.support.cohort import write_hospitals
 
 CONFIG = qb.ExportConfig(size=50, edge="pad", min_share=0.4)
 
@@ -126,3 +127,21 @@ def test_wrong_measures_and_limits_are_named(options, words):
     with pytest.raises(ConfigError) as caught:
         CONFIG.replace(**options)
     assert words in str(caught.value)
+
+
+def test_a_colour_cast_of_the_scanner_hardly_changes_the_measures(tmp_path):
+    """Of five hospitals that scanned one slide; with glass as it is, dark rises by 0.2."""
+    (tmp_path / "slides").mkdir()
+    slides = write_hospitals(tmp_path / "slides", place=(600, 1900), side=1024)
+    config = qb.ExportConfig(size=256, qc=["blank", "dark", "pen"])
+    run = qb.export(tmp_path / "slides", tmp_path / "out", config, workers=1)
+    means = {}
+    for slide in run:
+        rows = [row for row in run.table().to_pylist() if row["slide_id"] == slide["slide_id"]]
+        values = [[row[f"qc_{name}"] for name in config.qc] for row in rows]
+        means[slide["slide_name"]] = np.mean(values, axis=0)
+    expected = means[slides["north"].name]
+    assert expected[0] > 0.05
+    for name, found in means.items():
+        assert np.abs(found - expected).max() < 0.05, name
+    assert qb.verify(run).ok

@@ -38,3 +38,11 @@ def test_outliers_need_a_cohort_and_a_real_difference():
     alike = cohort(a=1.0, b=1.0, c=1.0, d=1.0, e=1.1)
     assert find_outliers(alike) == ()
     assert [each.slide_id for each in find_outliers([*alike, *cohort(f=1.3)])] == ["f"]
+
+
+def test_traces_of_what_other_slides_do_not_have_do_not_stand_out():
+    """Pen on 1 % of a slide among slides without any; on 2 % it stands out."""
+    medians = [cohort(**{f"s{n}": 0.0})[0] for n in range(9)]
+    assert find_outliers([*medians, *cohort(trace=0.01)]) == ()
+    (found,) = find_outliers([*medians, *cohort(inked=0.02)])
+    assert found.slide_id == "inked"

@@ -280,6 +280,15 @@ def test_white_point_is_the_colour_of_glass():
     assert white_point(thumbnail).tolist() == [235, 235, 235]
 
 
+@pytest.mark.parametrize("white", [(243, 209, 236), (209, 219, 243), (243, 236, 199)])
+def test_white_point_is_the_colour_of_glass_with_a_cast(white):
+    thumbnail = np.full((100, 100, 3), (200, 120, 170), np.uint8)
+    thumbnail[:2] = np.random.default_rng(1).normal(white, 1, (2, 100, 3)).round()
+    assert np.abs(white_point(thumbnail) - white).max() <= 1
+    thumbnail[0, 40:], thumbnail[1] = (200, 120, 170), (200, 120, 170)
+    assert white_point(thumbnail).min() >= 235  # too few pixels for glass
+
+
 def test_qupath_vectors_are_used_as_they_are(tissue):
     vectors = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11))
     found = QuPathStain().fit(sample(tissue, vectors=vectors, background=(244.0, 243.0, 242.0)))

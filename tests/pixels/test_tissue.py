@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import MissingDependencyError, UsageError
+from qupath_bridge.model import Box
 from qupath_bridge.pixels.base import TissueMap
 from qupath_bridge.pixels.tissue import (
     BRIGHT,
@@ -21,7 +22,9 @@ from qupath_bridge.pixels.tissue import (
 )
 from qupath_bridge.pixels.tissue.by_color import OtsuTissue, SaturationTissue
 from qupath_bridge.pixels.tissue.double_pass import DoublePassTissue, _darker_cluster
+from qupath_bridge.readers import open_reader
 from qupath_bridge.testing.contracts.tissue import view_of
+from tests.support.cohort import CASTS, REAL, cast
 
 RNG = np.random.default_rng(8)
 NOISE = RNG.integers(0, 256, (31, 43, 3), dtype=np.uint8)
@@ -347,3 +350,47 @@ def test_unet_without_onnxruntime_says_how_to_install_it(monkeypatch):
         registry.create("tissue", "unet")
     assert "pip install 'qupath-bridge[unet]'" in caught.value.hint
     assert ExportConfig(tissue="unet").tissue == "unet"  # a file may be written elsewhere
+
+
+def real_slide(name, box=None):
+    """A slide at 20 pixels of the file per pixel, shape (h, w, 3); or a box of it."""
+    path = next(path for path in REAL if name in path.name)
+    with open_reader(path) as reader:
+        box = Box(*(box or (0, 0, *reader.size)))
+        return reader.read(box, (box.w // 20, box.h // 20))[0]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=["otsu", "saturation"])
+@pytest.mark.parametrize("name", ["CMU-1", "tcga"])
+def test_a_colour_cast_of_the_scanner_hardly_changes_the_tissue(name, method):
+    pixels = real_slide(name)
+    expected = find(pixels, method).mask
+    assert 0.2 < expected.mean() < 0.8
+    for white, density in CASTS.values():
+        found = find(cast(pixels, white, density), method)
+        assert (found.mask & expected).sum() > 0.9 * (found.mask | expected).sum(), white
+        # Saturation of the glass above that of glass without a cast.
+        assert ("colour cast" in (found.note or "")) == (1 - min(white) / max(white) > 0.1)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=["otsu", "saturation"])
+@pytest.mark.parametrize("name", CASTS)
+def test_a_slide_that_is_all_tissue_has_no_glass_whatever_its_cast(name, method):
+    pixels = real_slide("tcga", (640, 1820, 600, 600))
+    found = find(cast(pixels, *CASTS[name]), method)
+    assert "No glass is found" in found.note
+    assert found.mask.mean() > 0.99
+
+
+def test_much_tissue_with_a_little_neutral_glass_is_no_cast():
+    pixels = np.full((60, 60, 3), (200, 150, 180), np.uint8)
+    pixels[:, 25:] = (200, 100, 160)
+    pixels[:3] = (232, 228, 230)
+    found = find(pixels, SaturationTissue())
+    assert "No glass is found" in found.note
+    assert "cast" not in found.note
+    assert not found.mask[:3].any()
+    assert found.mask[3:].all()
+    yellow = find(cast(pixels, *CASTS["yellow"]), SaturationTissue())
+    assert "colour cast" in yellow.note
+    assert np.array_equal(yellow.mask, found.mask)

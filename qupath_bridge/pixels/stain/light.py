@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qupath_bridge.model import FloatArray, MaskArray, PixelArray
+from qupath_bridge.pixels.glass import glass_colour
 
 __all__ = [
     "FAINT",
@@ -55,8 +56,9 @@ def white_point(thumbnail: PixelArray) -> FloatArray:
     Returns
     -------
     array, shape (3,), float64
-        Median of bright pixels without colour, pure white left out where there are others. Where
-        there is no glass, the brightest hundredth of each channel, 235 at least.
+        Median of bright pixels without colour, pure white left out where there are others; else
+        :func:`~qupath_bridge.pixels.glass.glass_colour`. Where there is no glass, the brightest
+        hundredth of each channel, 235 at least.
     """
     pixels = thumbnail.reshape(-1, 3)
     high, low = pixels.max(axis=1), pixels.min(axis=1)
@@ -66,6 +68,8 @@ def white_point(thumbnail: PixelArray) -> FloatArray:
         glass = scanned
     if glass.mean() >= _ENOUGH:
         return np.asarray(np.median(pixels[glass], axis=0), dtype=np.float64)
+    if (cast := glass_colour(pixels)) is not None:
+        return cast
     if not len(pixels):
         return np.full(3, _NO_GLASS)
     return np.asarray(np.maximum(np.percentile(pixels, 99, axis=0), _NO_GLASS))

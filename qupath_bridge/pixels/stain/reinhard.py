@@ -119,7 +119,9 @@ class ReinhardStain:
         """Return normalised patches, and which of them were kept as they are."""
         clear = np.float32(np.log(np.array(profile["white"], np.float64) + 1).sum())
         response = np.ones((4, STRIP), np.float32)
-        changes = [_change(profile, target, draw) for draw in ([None] if draws is None else draws)]
+        changes = [
+            _change_of(profile, target, draw) for draw in ([None] if draws is None else draws)
+        ]
 
         def recolour(number: int, levels: NDArray[np.uint8], light: Planes, out: Planes) -> Planes:
             here = response[:, : light.shape[1]]
@@ -131,7 +133,7 @@ class ReinhardStain:
         return change_light(batch, recolour)
 
 
-def _change(
+def _change_of(
     profile: Mapping[str, Any], target: Mapping[str, Any], draw: FloatArray | None
 ) -> NDArray[np.float32]:
     """Return the matrix (3, 4) that stretches and shifts L, a and b; it is for responses and 1."""

@@ -5,14 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from qupath_bridge.model import MaskArray
+import numpy as np
+from numpy.typing import NDArray
+
+from qupath_bridge.model import MaskArray, PixelArray
 from qupath_bridge.pixels.base import SlideView, TissueMap, refuse_argument
+from qupath_bridge.pixels.glass import CAST, glass_colour, white_balanced
 
 from .color import stain_saturation
-from .finding import STATED, split_by_otsu
+from .finding import STATED, lacks_glass, split_by_otsu
 from .masks import drop_specks, fill_holes, smooth
 
-__all__ = ["LEAST_HOLE", "LEAST_PIECE", "OtsuTissue", "SaturationTissue", "clean_pieces"]
+__all__ = [
+    "LEAST_HOLE",
+    "LEAST_PIECE",
+    "OtsuTissue",
+    "SaturationTissue",
+    "clean_pieces",
+    "slide_saturation",
+]
 
 SMOOTHING = 15.0
 """µm around a pixel over which its saturation is a mean."""
@@ -36,7 +47,8 @@ class SaturationTissue:
 
     def __call__(self, view: SlideView) -> TissueMap:
         """Return the saturation, 0 where a pixel is too dark or too bright to tell."""
-        return TissueMap(stain_saturation(view.read_rgb("saturation")))
+        values, note = slide_saturation(view.read_rgb("saturation"))
+        return TissueMap(values, note=note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +64,33 @@ class OtsuTissue:
     def __call__(self, view: SlideView) -> TissueMap:
         """Return the mask."""
         mpp = view.mpp or STATED
-        values = smooth(stain_saturation(view.read_rgb("otsu")), round(SMOOTHING / mpp))
-        mask, _, note = split_by_otsu(values)
-        return TissueMap(clean_pieces(mask, mpp), note=note)
+        values, cast = slide_saturation(view.read_rgb("otsu"))
+        mask, _, note = split_by_otsu(smooth(values, round(SMOOTHING / mpp)))
+        notes = " ".join(filter(None, (cast, note))) or None
+        return TissueMap(clean_pieces(mask, mpp), note=notes)
+
+
+def slide_saturation(pixels: PixelArray) -> tuple[NDArray[np.float32], str | None]:
+    """Return the saturation of a slide, and a remark if a cast of its glass is taken away.
+
+    Parameters
+    ----------
+    pixels : array, shape (h, w, 3), uint8
+        The whole slide, small.
+
+    Returns
+    -------
+    values : array, shape (h, w), float32, 0 to 1
+        As of :func:`~qupath_bridge.pixels.tissue.color.stain_saturation`.
+    note : str or None
+    """
+    values = stain_saturation(pixels)
+    glass = glass_colour(pixels) if lacks_glass(values) else None
+    if glass is None or 1 - glass.min() / glass.max() < CAST:
+        return values, None
+    shown = ", ".join(f"{level:.0f}" for level in glass)
+    note = f"The glass of the slide has a colour cast ({shown}), which is taken away."
+    return stain_saturation(white_balanced(pixels, glass)), note
 
 
 def clean_pieces(mask: MaskArray, mpp: float) -> MaskArray:

@@ -22,6 +22,7 @@ __all__ = [
     "Tissue",
     "covers_slide",
     "find_tissue",
+    "lacks_glass",
     "otsu_threshold",
     "split_by_otsu",
 ]
@@ -115,6 +116,11 @@ def split_by_otsu(values: NDArray[np.floating[Any]]) -> tuple[MaskArray, float, 
             return np.zeros_like(above), limit / (_BINS - 1), _NO_TISSUE
         return np.asarray(above), limit / (_BINS - 1), None
     return np.asarray(values > GLASS), GLASS, _NO_GLASS
+
+
+def lacks_glass(values: NDArray[np.floating[Any]]) -> bool:
+    """Return whether even the lower class of :func:`split_by_otsu` has a colour."""
+    return split_by_otsu(values)[2] == _NO_GLASS
 
 
 def find_tissue(
