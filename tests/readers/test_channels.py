@@ -203,6 +203,19 @@ def test_jpeg_of_grey_values(tmp_path):
     assert np.abs(found.astype(int) - last(pixels)).max() < 20
 
 
+@pytest.mark.parametrize("axes", ["CYX", "CYXS"])
+def test_jpeg_tiles_of_channels_are_not_handed_on_as_they_are(tmp_path, axes):
+    """A file of one JPEG tile would show one channel, or three of six."""
+    pixels = smooth((2, 3, 128, 128), np.uint8)
+    pixels = pixels[:, 0] if axes == "CYX" else np.moveaxis(pixels, 1, -1)
+    color = "minisblack" if axes == "CYX" else "rgb"
+    path = tmp_path / "a.ome.tif"
+    write_ome(path, pixels, axes, compression="jpeg", photometric=color)
+    with TileReader(path) as reader:
+        assert len(reader.channels) == (2 if axes == "CYX" else 6)
+        assert reader.read_encoded(Box(0, 0, 64, 64), (64, 64)) is None
+
+
 def test_packed_values_of_12_bits(tmp_path):
     """As tifffile unpacks them; no option of tifffile writes them, so they are packed here."""
     values = np.random.default_rng(1).integers(0, 4096, (110, 150)).astype(np.uint16)
@@ -335,6 +348,27 @@ def test_a_run_of_planes_that_the_file_cannot_hold_is_refused(tmp_path):
     path.write_bytes(data.replace(old, b'PlaneCount="9"'))
     with pytest.raises(ReadError, match="names 9 planes, the file has 2"):
         TileReader(path)
+
+
+def test_a_further_image_may_be_elsewhere_and_cannot_ask_for_any_memory(tmp_path):
+    pixels = noise((2, 110, 150), np.uint16)
+    path = write_ome(tmp_path / "a.ome.tif", pixels, "CYX", names=["a" * 300, "b"])
+    data = path.read_bytes()
+    for count, found in (("3", None), ("99999999", "names 99999999 planes, the file has 2")):
+        second = (
+            '<Image ID="Image:1"><Pixels ID="Pixels:1" DimensionOrder="XYCZT" Type="uint16" '
+            f'SizeX="150" SizeY="110" SizeC="{count}" SizeZ="1" SizeT="1"><TiffData/></Pixels>'
+            "</Image>"
+        ).encode()
+        name = b"a" * 300
+        changed = data.replace(name, b"a" * (300 - len(second)))
+        path.write_bytes(changed.replace(b"</OME>", second + b"</OME>"))
+        assert path.stat().st_size == len(data)
+        if found is None:
+            np.testing.assert_array_equal(whole(path), last(pixels))
+        else:
+            with pytest.raises(ReadError, match=found):
+                TileReader(path)
 
 
 def test_a_part_of_an_image_in_several_files_is_refused(tmp_path):
