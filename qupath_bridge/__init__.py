@@ -104,7 +104,7 @@ if TYPE_CHECKING:
     from .pipeline.task import SlideResult, SlideTask, process_slide
     from .pipeline.tissue import SlideTissue
     from .pipeline.verify import Finding, Verification
-    from .pixels.composite import Composite
+    from .pixels.composite import ChannelDisplay, Composite
     from .pixels.steps import PixelStep, PixelSteps
     from .qupath import geojson
     from .readers import open_reader
@@ -151,7 +151,7 @@ _HOMES = {
     "pipeline.cancel": ("Cancel", "CancelToken"),
     "pipeline.channels": ("ChannelView",),
     "codecs.base": ("Contents",),
-    "pixels.composite": ("Composite",),
+    "pixels.composite": ("ChannelDisplay", "Composite"),
     "pixels.steps": ("PixelStep", "PixelSteps"),
     "pipeline.estimate": ("Estimate",),
     "pipeline.inputs": ("SlideInputs",),
@@ -253,6 +253,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Progress",
     "Cancel",
     "CancelToken",
+    "ChannelDisplay",
     "ChannelView",
     "Composite",
     "Contents",
