@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         write_back,
         write_provenance,
     )
+    from .codecs.base import Contents
     from .config import ExportConfig, Option, RunOptions, Selection, Settings
     from .config.quality import QualityRules
     from .datasets.leakage import Leak, LeakCheck
@@ -103,6 +104,7 @@ if TYPE_CHECKING:
     from .pipeline.task import SlideResult, SlideTask, process_slide
     from .pipeline.tissue import SlideTissue
     from .pipeline.verify import Finding, Verification
+    from .pixels.composite import ChannelDisplay, Composite
     from .pixels.steps import PixelStep, PixelSteps
     from .qupath import geojson
     from .readers import open_reader
@@ -148,6 +150,8 @@ _HOMES = {
     "pipeline.pseudonyms": ("Names",),
     "pipeline.cancel": ("Cancel", "CancelToken"),
     "pipeline.channels": ("ChannelView",),
+    "codecs.base": ("Contents",),
+    "pixels.composite": ("ChannelDisplay", "Composite"),
     "pixels.steps": ("PixelStep", "PixelSteps"),
     "pipeline.estimate": ("Estimate",),
     "pipeline.inputs": ("SlideInputs",),
@@ -249,7 +253,10 @@ __all__ = [  # noqa: RUF022  # by subject
     "Progress",
     "Cancel",
     "CancelToken",
+    "ChannelDisplay",
     "ChannelView",
+    "Composite",
+    "Contents",
     "PixelStep",
     "PixelSteps",
     "Estimate",

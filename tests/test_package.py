@@ -22,7 +22,7 @@ PACKAGE = Path(qb.__file__).parent
 FUNCTIONS = [
     "open_project", "inspect", "select", "plan", "estimate", "export", "verify", "report", "status",
     "write_provenance", "write_back", "undo_write_back", "clean", "doctor", "process_slide",
-    "open_reader", "open_output", "register", "coverage",
+    "open_reader", "open_output", "register", "coverage", "read_index", "split", "check_leakage",
 ]  # fmt: skip
 """What the command line can do, and what a script needs besides."""
 

@@ -211,7 +211,7 @@ def _without_project(path: Path) -> str | None:
             return f"It is the output of run {record['run_id']}. {check} Its project: {sources[0]}."
         return (
             f"It is the output of run {record['run_id']}, of slides without a project. {check} "
-            "The same export with --update brings it up to date."
+            "The same export with update brings it up to date."
         )
     if path.exists() and is_plain(path) and (not path.is_dir() or has_slides(path)):
         return (

@@ -20,6 +20,7 @@ from .raw import RawEncoder, decode_raw
 
 __all__ = [
     "RGB_PIXELS", "Contents", "Encoder", "RawEncoder", "decode", "encoder_of", "get_encoder",
+    "keeps_colors",
 ]  # fmt: skip
 
 SUBSAMPLINGS = ("420", "422", "444")
@@ -81,6 +82,15 @@ def encoder_of(config: ExportConfig, contents: Contents = RGB_PIXELS) -> Encoder
         subsampling=config.jpeg_subsampling,
         contents=contents,
     )
+
+
+def keeps_colors(format: str) -> bool:  # noqa: A002
+    """Return whether files of a format hold the colours of channels.
+
+    >>> keeps_colors("ome-tiff"), keeps_colors("npy")
+    (True, False)
+    """
+    return bool(getattr(registry.load("encoder", format), "keeps_colors", False))
 
 
 def decode(

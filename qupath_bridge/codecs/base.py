@@ -27,11 +27,14 @@ class Contents:
         Type of the values, as numpy calls it.
     mpp : float or None
         µm per pixel, where it is known.
+    colors : tuple of (red, green, blue)
+        Of the channels, 0 to 255; empty if they are not known, or not kept.
     """
 
     channels: tuple[str, ...] = RGB_CHANNELS
     dtype: str = "uint8"
     mpp: float | None = None
+    colors: tuple[tuple[int, int, int], ...] = ()
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Contents:
@@ -94,7 +97,9 @@ class Encoder(Protocol):
     loss 1 to 100, and ``420``, ``422`` or ``444``, how JPEG keeps colours; the channels, type and
     size of the pixels. A format that has no use for one ignores it. The factory raises
     :class:`~qupath_bridge.errors.UsageError` for contents that the format does not hold
-    (:func:`check_contents` does).
+    (:func:`check_contents` does). If files keep the colours of channels, the factory has the
+    attribute ``keeps_colors``, which is True: contents have no colours for the others, so that
+    another colour in QuPath does not make their patches again.
     """
 
     @property

@@ -25,13 +25,14 @@ _NAMESPACE = uuid.UUID("0f0d5c0e-8a53-5c1c-9f0e-4f2a6c6f7d11")
 class OmeTiffEncoder:
     """OME-TIFF files of one picture, with deflate: a page per channel; one page for RGB.
 
-    The OME-XML has the names of the channels and the µm per pixel.
+    The OME-XML has the names and colours of the channels and the µm per pixel.
     """
 
     extension: ClassVar[str] = ".ome.tif"
     media_type: ClassVar[str] = "image/tiff"
     lossless: ClassVar[bool] = True
     portable: ClassVar[bool] = True
+    keeps_colors: ClassVar[bool] = True
 
     quality: int = 90
     subsampling: str = "420"
@@ -46,7 +47,10 @@ class OmeTiffEncoder:
         else:
             pixels = np.moveaxis(pixels, -1, 0)
             layout = {"photometric": "minisblack"}
-            axes = {"axes": "CYX", "Channel": {"Name": list(contents.channels)}}
+            channels: dict[str, Any] = {"Name": list(contents.channels)}
+            if contents.colors:
+                channels["Color"] = [_packed(color) for color in contents.colors]
+            axes = {"axes": "CYX", "Channel": channels}
         pixels = np.ascontiguousarray(pixels)
         size = {} if contents.mpp is None else _pixel_size(contents.mpp)
         buffer = io.BytesIO()
@@ -70,6 +74,15 @@ def _pixel_size(mpp: float) -> dict[str, Any]:
         for axis in "XY"
         for suffix, value in (("", mpp), ("Unit", "µm"))
     }
+
+
+def _packed(color: tuple[int, int, int]) -> int:
+    """Return a colour as OME has it: red, green, blue and alpha as one number with a sign.
+
+    >>> _packed((255, 0, 0)), _packed((0, 0, 255))
+    (-16776961, 65535)
+    """
+    return int.from_bytes(bytes((*color, 255)), "big", signed=True)
 
 
 def _uuid(pixels: PixelArray) -> str:

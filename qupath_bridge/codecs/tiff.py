@@ -28,14 +28,16 @@ class TiffEncoder:
     """TIFF files of one picture.
 
     RGB is compressed with deflate, and the resolution tags have the µm per pixel. Other channels
-    are pages, with ImageJ's description of size and channels and its labels for their names. They
-    are not compressed: of compressed files, ImageJ and QuPath do not read the names.
+    are pages, with ImageJ's description of size and channels, its labels for their names and its
+    tables for their colours. They are not compressed: of compressed files, ImageJ and QuPath do
+    not read these.
     """
 
     extension: ClassVar[str] = ".tif"
     media_type: ClassVar[str] = "image/tiff"
     lossless: ClassVar[bool] = True
     portable: ClassVar[bool] = True
+    keeps_colors: ClassVar[bool] = True
 
     quality: int = 90
     subsampling: str = "420"
@@ -61,6 +63,9 @@ class TiffEncoder:
 
     def _of_channels(self) -> dict[str, Any]:
         mpp, names = self.contents.mpp, self.contents.channels
+        more: dict[str, Any] = {"Labels": [*names]}
+        if self.contents.colors:
+            more["LUTs"] = [_table(color) for color in self.contents.colors]
         lines = [
             "ImageJ=1.54",
             f"images={len(names)}",
@@ -74,10 +79,15 @@ class TiffEncoder:
         return {
             "photometric": "minisblack",
             "description": "\n".join(lines),
-            "extratags": tifffile.tifffile.imagej_metadata_tag({"Labels": [*names]}, "<"),
+            "extratags": tifffile.tifffile.imagej_metadata_tag(more, "<"),
             "resolution": None if mpp is None else (1 / mpp, 1 / mpp),
             "resolutionunit": "NONE",
         }
+
+
+def _table(color: tuple[int, int, int]) -> PixelArray:
+    """Return the colour of each of 256 steps, as ImageJ has it: shape (3, 256), uint8."""
+    return (np.array(color)[:, None] * np.arange(256) / 255).astype(np.uint8)
 
 
 def compression_of(dtype: np.dtype[Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ Key = Literal["slide_id", "patch_id"]
 
 
 class SplitRecord(Record):
-    """What a split was asked for, and of which index it is.
+    """Recipe of a split, and the index that it is of.
 
     ``known`` has the fold of each value of the key that the split ever had.
     """
@@ -175,14 +175,14 @@ def read_folds(output: Output, name: str) -> FoldTable:
         note = (found.schema.metadata or {}).get(_RECORD)
         if note is not None:
             _check_csv(output, places[1], found)
-            return _own(name, place, found, note)
+            return _checked_folds(name, place, found, note)
     return _made_by_hand(name, place, parse_table(Path(place), content))
 
 
 _AGAIN = "Delete the files of this split, and make it again."
 
 
-def _own(name: str, place: str, found: pa.Table, note: bytes) -> FoldTable:
+def _checked_folds(name: str, place: str, found: pa.Table, note: bytes) -> FoldTable:
     try:
         record = SplitRecord.model_validate_json(note)
     except ValidationError as error:

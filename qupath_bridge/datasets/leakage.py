@@ -341,7 +341,7 @@ def _similar(
     digests = _numbered(patches.rows.column("digest"))[1][chosen]
     for pairs in similar_pairs(looks, patches.sides[chosen], patches.files[chosen]):
         for a, b in pairs[digests[pairs[:, 0]] != digests[pairs[:, 1]]].tolist():
-            close = float(looks.small[a] @ looks.small[b])
+            close = float(looks.fine[a] @ looks.fine[b])
             found.add(
                 [patches.leak("similar", int(chosen[a]), int(chosen[b]), f"alike to {close:.3f}")]
             )

@@ -13,7 +13,7 @@ from qupath_bridge.errors import BridgeError, OutputError
 from qupath_bridge.outputs.base import Location, Output
 from qupath_bridge.pipeline.parallel import available_cores, ordered_map
 
-from .similar_patches import Looks, look_of
+from .similar_patches import Look, Looks, look_of
 
 __all__ = ["read_looks"]
 
@@ -38,7 +38,7 @@ def read_looks(
     each = (row for batch in wanted.to_batches(_BATCH) for row in batch.to_pylist())
     found = []
     looks = ordered_map(
-        lambda row: _look(output, row), each, workers=available_cores(), stop=Event()
+        lambda row: _look_of_row(output, row), each, workers=available_cores(), stop=Event()
     )
     for look in looks:
         found.append(look)
@@ -47,7 +47,7 @@ def read_looks(
     return Looks.of(found)
 
 
-def _look(output: Output, row: dict[str, Any]) -> Any:
+def _look_of_row(output: Output, row: dict[str, Any]) -> Look:
     try:
         data = output.read(Location(row["path"], row["offset"], row["length"]))
         size = (row["width"], row["height"])

@@ -43,7 +43,7 @@ Method = Literal["scikit-learn", "exact", "balanced"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a split is asked for.
+    """Recipe of a split.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FoldCounts(OneLine):
-    """What a fold has: the number of groups, slides and patches, and of patches by label."""
+    """Numbers of a fold: groups, slides and patches, and patches by label."""
 
     groups: int
     slides: int
@@ -162,8 +162,8 @@ def make_split(output: Output, name: str, recipe: Recipe) -> Split:
             hint="Choose another name, or delete its files. To add new slides, extend it.",
         )
     files = write_folds(output, table)
-    told = (*_few(units, weights, classes, recipe), *_coarse(method, recipe, units))
-    return _result(table, units, files, method, new=len(slides), warnings=told)
+    notes = (*_few(units, weights, classes, recipe), *_coarse(method, recipe, units))
+    return _result(table, units, files, method, new=len(slides), warnings=notes)
 
 
 def extend_split(output: Output, name: str) -> Split:
@@ -358,17 +358,17 @@ def _few(
     """Return warnings about classes that fewer groups have than there are folds, and others."""
     parts = len(_fold_names(recipe))
     having = (weights > 0).sum(axis=0).tolist()
-    told = [
+    notes = [
         f"Only {count(number, 'group has', 'groups have')} {name or 'no label'!r}: some folds "
         "are without it."
         for name, number in zip(classes, having, strict=True)
         if number < parts and recipe.stratify is not None
     ]
-    told += [
+    notes += [
         f"Values of {recipe.by!r} that look like one, and are not: {', '.join(map(repr, alike))}."
         for alike in similar_values(value for unit in units for value in unit.values)
     ]
-    return tuple(told)
+    return tuple(notes)
 
 
 def _coarse(method: Method, recipe: Recipe, units: Sequence[Unit]) -> tuple[str, ...]:

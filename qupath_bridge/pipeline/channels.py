@@ -94,6 +94,12 @@ class ChannelView(OneLine):
         everything = needed == tuple(range(len(self.file_names)))
         return None if everything else needed, steps
 
+    def pixel_bytes(self, stored: np.dtype[Any]) -> int:
+        """Return the bytes of a pixel as it is read from a file of a type, or made, if more."""
+        needed, _ = self.reading()
+        read = len(self.file_names if needed is None else needed) * stored.itemsize
+        return max(read, len(self.indices) * np.dtype(self.dtype).itemsize)
+
     def as_json(self) -> dict[str, Any]:
         """Return the view as plain JSON values."""
         return {

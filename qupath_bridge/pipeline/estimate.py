@@ -15,7 +15,7 @@ from qupath_bridge.frozen import OneLine
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
 
-from .plan import Plan
+from .plan import Plan, producer_of
 
 __all__ = ["Estimate", "estimate", "patch_bytes"]
 
@@ -69,7 +69,7 @@ def patch_bytes(plan: Plan, reader: Reader, *, sample: int = 3) -> float:
 def _try_patches(plan: Plan, rows: Sequence[int], reader: Reader) -> Iterator[tuple[int, float]]:
     """Make some patches; yield the bytes and the seconds of each."""
     encoder = encoder_of(plan.config, plan.contents)
-    producer = plan.producer(reader)
+    producer = producer_of(plan, reader)
     for row in rows:
         began = time.perf_counter()
         made = producer.read(reader, plan.table.boxes[[row]], plan.table.plane(row))

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import registry
-from qupath_bridge.codecs import Contents, decode, encoder_of
+from qupath_bridge.codecs import Contents, decode, encoder_of, keeps_colors
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import BridgeError, MissingDataError, PlanError, UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
@@ -229,8 +229,10 @@ class Plan:
     @property
     def contents(self) -> Contents:
         """Channels, type and pixel size of a patch."""
-        channels = RGB_CHANNELS if self.view.is_rgb else self.channels
-        return Contents(channels, self.dtype, self.mpp)
+        if self.view.is_rgb or self.composite is not None:
+            return Contents(mpp=self.mpp)
+        colors = self.view.colors if keeps_colors(self.config.format) else ()
+        return Contents(self.channels, self.dtype, self.mpp, colors)
 
     def label_counts(self) -> dict[str, int]:
         """Return the number of kept patches by label, most first."""
@@ -251,7 +253,7 @@ class Plan:
             If the file cannot be read.
         """
         boxes, plane = self.table.boxes[[row]], self.table.plane(row)
-        made = self.producer(reader).read(reader, boxes, plane)
+        made = producer_of(self, reader).read(reader, boxes, plane)
         (patch,) = made.patches
         if patch is None:
             name = self.table.patch_id(self.slide_id, row)
@@ -260,12 +262,6 @@ class Plan:
                 hint="Change qc_min or qc_max to keep it.",
             )
         return decode(patch) if isinstance(patch, bytes) else patch
-
-    def producer(self, reader: Reader) -> PatchPixels:
-        """Return what makes the pixels of this slide's patches."""
-        return PatchPixels(
-            self.coordinates, self.view, self.config, self.mpp, reader, self.stain, self.composite
-        )
 
     def preview(self, path: Path | str) -> None:
         """Draw thumbnail, regions, kept patches and dropped boxes into a PNG or JPEG file."""
@@ -295,6 +291,7 @@ class Plan:
             "parts": dict(self.parts),
             "stain": None if self.stain is None else self.stain.as_json(),
             "composite": None if self.composite is None else self.composite.as_json(),
+            "colors": [list(color) for color in self.contents.colors],
             **({} if self.slide_label is None else {"slide_label": self.slide_label}),
         }
 
@@ -435,6 +432,13 @@ def plan_slide(
         return make_plan(
             slide, config, data, reader, slide_id=slide_id, reader_name=name, inputs=inputs
         )
+
+
+def producer_of(plan: Plan, reader: Reader) -> PatchPixels:
+    """Return what makes the pixels of the patches of a plan, with a reader of its slide."""
+    return PatchPixels(
+        plan.coordinates, plan.view, plan.config, plan.mpp, reader, plan.stain, plan.composite
+    )
 
 
 def make_plan(

@@ -78,6 +78,7 @@ def pixels_digest(plan: Plan) -> str:
             "on_bad_tile": config.on_bad_tile,
             "stain": None if plan.stain is None else plan.stain.as_json(),
             "composite": None if plan.composite is None else plan.composite.as_json(),
+            "colors": [list(color) for color in plan.contents.colors],
             "quality": config.quality_rules().as_json(),
             # Some formats and measures hold the pixel size.
             "mpp": plan.mpp,

@@ -33,6 +33,7 @@ from qupath_bridge.patches.unclassified import (
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
 
+from .channels import ChannelView, slide_view
 from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
 from .plan import Plan
 from .pseudonyms import OPEN, Names
@@ -49,6 +50,9 @@ __all__ = [
 ]
 
 log = logging.getLogger("qupath_bridge")
+
+LISTED = 8
+"""Names of channels that are listed."""
 
 SAME_SCALE = 1.01
 """Largest ratio of pixel sizes that counts as one scale."""
@@ -67,6 +71,8 @@ class SlideFacts:
     native : bool or None
         Whether its patches are the slide's own pixels, not resampled; None if it cannot be
         planned.
+    pixels : str or None
+        Channels and type of what is exported, in words; None if it cannot be planned.
     problem : str or None
         Reason why annotations or slide file cannot be read; the slide's own task fails with it.
     regions : RegionCounts
@@ -80,6 +86,7 @@ class SlideFacts:
     classes: tuple[str, ...] = ()
     pixel_size: float | None = None
     native: bool | None = None
+    pixels: str | None = None
     problem: str | None = None
     regions: RegionCounts = NO_REGIONS
     inputs: SlideInputs = NO_INPUTS
@@ -166,6 +173,7 @@ def survey_plans(plans: Sequence[Plan], config: ExportConfig, *, unread: bool = 
             tuple(sorted({a.class_path for a in plan.annotations if a.class_path})),
             plan.pixel_size.mean if plan.pixel_size else None,
             plan.native,
+            _in_words(plan.view),
             regions=count_regions(plan.annotations),
             inputs=plan.inputs,
         )
@@ -228,14 +236,16 @@ def _look_at(facts: SlideFacts, config: ExportConfig, reader: str) -> SlideFacts
         with open_reader(path, name=reader) as opened:
             if size is None and opened.pixel_size is not None:
                 size = sum(opened.pixel_size) / 2
-            native = _is_native(slide, config, opened)
+            native, pixels = _is_native(slide, config, opened), _pixels(slide, config, opened)
     except BridgeError as error:
         if isinstance(error, MissingDataError) and error.whole_project:
             raise
         log.info("%s: %s", slide.name, error)
         return replace(facts, problem=str(error))
     regions = count_regions(annotations)
-    return replace(facts, classes=classes, pixel_size=size, native=native, regions=regions)
+    return replace(
+        facts, classes=classes, pixel_size=size, native=native, pixels=pixels, regions=regions
+    )
 
 
 def _is_native(slide: Slide, config: ExportConfig, reader: Reader) -> bool | None:
@@ -243,6 +253,18 @@ def _is_native(slide: Slide, config: ExportConfig, reader: Reader) -> bool | Non
         return resolve_scale(slide, config, reader).native
     except BridgeError:
         return None  # the slide's own task says why
+
+
+def _pixels(slide: Slide, config: ExportConfig, reader: Reader) -> str | None:
+    try:
+        return _in_words(slide_view(slide, config, reader))
+    except BridgeError:
+        return None  # the slide's own task says why
+
+
+def _in_words(view: ChannelView) -> str:
+    names, more = view.names[:LISTED], len(view.names) - LISTED
+    return f"{', '.join(names)}{f' and {more} more' if more > 0 else ''} of {view.dtype}"
 
 
 def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig, *, unread: bool) -> Survey:
@@ -257,6 +279,8 @@ def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig, *, unread: boo
     if note := _scale_warning([f.pixel_size for f in facts if f.pixel_size], config):
         warnings.append(note)
     if note := mixture_warning([f.native for f in facts if f.native is not None]):
+        warnings.append(note)
+    if note := _pixels_warning([f.pixels for f in facts if f.pixels], config):
         warnings.append(note)
     labels = {role.label for name in present if (role := role_of(name, rule)).label}
     unclassified = role_of(None, rule).label
@@ -308,4 +332,16 @@ def _scale_warning(sizes: Sequence[float], config: ExportConfig) -> str | None:
         f"Pixel sizes differ between the slides ({min(sizes):.4g} to {max(sizes):.4g} µm), and "
         "patches are cut in full-resolution pixels: they cover different areas. "
         "Set mpp to give all patches one scale."
+    )
+
+
+def _pixels_warning(pixels: Sequence[str], config: ExportConfig) -> str | None:
+    """Warn when slides have other channels or another type than others of the run."""
+    kinds = Counter(pixels).most_common()
+    if len(kinds) < 2 or config.composite:  # pictures are alike
+        return None
+    listed = "; ".join(f"{kind} ({count(number, 'slide')})" for kind, number in kinds)
+    return (
+        f"The slides have {len(kinds)} kinds of pixels: {listed}. A model takes one kind: choose "
+        "channels that all slides have with the option channels, or select slides."
     )

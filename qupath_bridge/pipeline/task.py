@@ -47,7 +47,7 @@ from .inputs import load_inputs
 from .opened import slide_of
 from .parallel import available_cores, ordered_map
 from .patch_pixels import PixelBatch
-from .plan import Failure, Plan, make_plan
+from .plan import Failure, Plan, make_plan, producer_of
 from .pseudonyms import names_of
 from .quality import summarise
 from .records import bad_tile_warnings, bad_tiles_of, facts_record
@@ -440,10 +440,9 @@ class _SlideJob:
     ) -> Generator[tuple[IntArray, list[_Made]], None, None]:
         """Yield the patches of each batch, in the order of reading."""
         plan, table = self.plan, self.plan.table
-        producer = plan.producer(self.reader)
+        producer = producer_of(plan, self.reader)
         workers = self.task.options.workers or available_cores()
-        channels = len(plan.view.names)
-        patch_bytes = plan.config.size**2 * channels * np.dtype(plan.view.dtype).itemsize
+        patch_bytes = plan.config.size**2 * plan.view.pixel_bytes(self.reader.dtype)
         batches = reading_batches(table.col, table.row, table.z, table.t, patch_bytes)
         name = self.task.options.reader
         with _readers(plan, name, self.reader, self.bad_tiles) as acquire:

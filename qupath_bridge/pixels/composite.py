@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qupath_bridge.errors import UsageError
 from qupath_bridge.model import PixelArray
 
 from .channels import RGB
@@ -77,14 +78,18 @@ class Composite:
 
         Raises
         ------
-        ValueError
+        UsageError
             If the range of a channel that is shown is open.
         """
         shown, ranges = self.shown_channels, []
         for number in shown:
             found = self.channels[number].range
             if found is None:
-                raise ValueError(f"the range of channel {self.channels[number].name} is open")
+                name = self.channels[number].name
+                raise UsageError(
+                    f"The display range of the channel {name} is open.",
+                    hint="Give the channel a range, two values.",
+                )
             ranges.append(found)
         return composite(
             pixels[..., shown],

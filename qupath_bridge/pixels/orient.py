@@ -110,7 +110,7 @@ def _between(first: PixelArray, second: PixelArray, part: NDArray[np.float64]) -
         found = first * (1 - part) + second * part
     if np.isfinite(found).all():
         return np.asarray(found)
-    return np.asarray(np.where(part == 0, first, found))  # a NaN with weight 0 is no part of it
+    return np.asarray(np.where(part == 0, first, found))  # a NaN with weight 0 does not count
 
 
 def _valid(

@@ -147,12 +147,17 @@ class Convert(OneLine):
             with np.errstate(over="ignore"):
                 return pixels.astype(target)
         limits = np.iinfo(target)
-        values = pixels.astype(np.float64)
-        whole = np.floor(values)
-        with np.errstate(invalid="ignore"):
-            whole += values - whole >= 0.5
-        np.nan_to_num(whole, copy=False, nan=0.0, posinf=limits.max, neginf=limits.min)
-        return np.clip(whole, limits.min, limits.max).astype(target)
+        if pixels.dtype.kind in "iu":
+            own = np.iinfo(pixels.dtype)
+            low, high = max(limits.min, own.min), min(limits.max, own.max)
+            return pixels.clip(low, high).astype(target)
+        whole = np.floor(pixels)
+        with np.errstate(invalid="ignore"):  # of infinities
+            whole += pixels - whole >= 0.5
+        whole[np.isnan(whole)] = 0
+        if target.itemsize > 2:  # single precision has not all integers of 32 bits
+            whole = whole.astype(np.float64)
+        return whole.clip(limits.min, limits.max).astype(target)
 
     def dtype(self, _: str) -> str:
         """Return the target type."""
@@ -237,6 +242,11 @@ def _linear(values: Sequence[Pixels], factors: Sequence[float]) -> Pixels:
 
 
 def _mean(values: Sequence[Pixels], _: Sequence[float]) -> Pixels:
+    if values[0].dtype.kind in "iu":
+        plain = np.zeros(values[0].shape)  # exact
+        for value in values:
+            plain += value
+        return plain / len(values)
     # The compensated sum of Java's DoubleStream.average, which some floats show.
     total, lost, plain = (np.zeros(values[0].shape) for _ in range(3))
     for value in values:

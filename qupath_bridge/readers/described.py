@@ -1,4 +1,4 @@
-"""What a reader says of its slide, and what it refuses to read: the base of :mod:`.levels`."""
+"""Facts that a reader reports of its slide, and requests that it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the OME-XML of a TIFF file says: planes, channels, pixel size, objective."""
+"""The OME-XML of a TIFF file: planes, channels, pixel size, objective."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class OmeImage:
 
     @property
     def page_count(self) -> int:
-        """How many pages of a TIFF file the planes of all channels take."""
+        """Number of pages of a TIFF file that the planes of all channels take."""
         count = 1
         for axis in "CZT":
             count *= _count(self._pixels.get(f"Size{axis}"))

@@ -14,7 +14,7 @@ from .ome_xml import OmeImage
 __all__ = ["Calibration", "calibration", "page_element", "stated_downsample"]
 
 Calibration = tuple[tuple[float, float] | None, float | None]
-"""µm per pixel along x and y, and the objective power; None where the file does not say."""
+"""µm per pixel along x and y, and the objective power; None if the file does not say."""
 
 _MICROMETRE_NAMES = ("um", "µm", "\u03bcm", r"\u00b5m", "micron", "microns")
 _IMAGEJ_MICROMETRES = {**dict.fromkeys(_MICROMETRE_NAMES, 1.0), "nm": 1e-3, "mm": 1e3}

@@ -72,7 +72,7 @@ class TiffLayout:
 
     @property
     def is_rgb(self) -> bool:
-        """Whether a part has red, green and blue, perhaps with alpha."""
+        """True where a part has red, green and blue, perhaps with alpha."""
         return self.channels == RGB_CHANNELS and self.parts == 1 and self.dtype == np.uint8
 
     @property
@@ -193,7 +193,7 @@ def _has_alpha(key: Any) -> bool:
 
 
 def _check_pixels(page: Any, imagej: bool, label: str) -> None:
-    """Refuse values of other types, and colours that are no values of channels."""
+    """Refuse values of other types, and colours that are not values of channels."""
     key = page.keyframe
     color, code = int(key.photometric), int(key.compression)
     known = color in (_GREY, _RGB) or (imagej and color in (_INVERTED, _PALETTE))

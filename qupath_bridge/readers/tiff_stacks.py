@@ -1,4 +1,4 @@
-"""Which pages of a TIFF file are the levels, planes and channels of its image.
+"""The pages of a TIFF file that are the levels, planes and channels of its image.
 
 The order is that in which QuPath shows them: Bio-Formats' for OME-TIFF, QPTIFF and plain files,
 ImageJ's for files that ImageJ wrote.
@@ -48,7 +48,7 @@ class Stack:
 
     @property
     def pages_per_plane(self) -> int:
-        """How many pages one plane of a level has."""
+        """Number of pages of one plane of a level."""
         z, t = self.planes
         return len(self.levels[0]) // (z * t)
 

@@ -39,7 +39,7 @@ _MOST = np.uint64(1 << 62)  # damaged BigTIFF files have numbers that fit no oth
 
 
 class PagePart(NamedTuple):
-    """What a page of a TIFF file holds of one plane of one level.
+    """The part of a page of a TIFF file that holds pixels of one plane of one level.
 
     Attributes
     ----------

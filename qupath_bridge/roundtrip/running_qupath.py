@@ -71,13 +71,16 @@ class QuPathProcess:
     reason: str
 
 
+_CERTAINTY: tuple[State, ...] = ("open", "unclear", "elsewhere")
+
+
 def find_qupath(
     project: Path,
     slides: Iterable[Path] = (),
     running: Iterable[Process] | None = None,
     written: Iterable[Path] = (),
 ) -> list[QuPathProcess]:
-    """Return the QuPath processes of this machine, and whether they have a project open.
+    """Return the QuPath processes of this machine, those that surely have a project open first.
 
     Parameters
     ----------
@@ -96,7 +99,8 @@ def find_qupath(
     folder = _plain(project)
     files = {_plain(slide) for slide in slides}
     newest = max(((_changed(path), path) for path in written), default=None)
-    return [_judge(each, folder, files, newest) for each in found]
+    judged = (_judge(each, folder, files, newest) for each in found)
+    return sorted(judged, key=lambda each: _CERTAINTY.index(each.state))
 
 
 def processes() -> Iterator[Process]:

@@ -52,6 +52,28 @@ def test_ome_tiff_has_names_size_and_type():
     assert (pixels.get("Type"), pixels.get("SizeC"), pixels.get("SizeX")) == ("uint16", "4", "41")
 
 
+COLORS = ((0, 96, 255), (255, 128, 1), (255, 255, 255), (7, 8, 9))
+
+
+def test_ome_tiff_has_the_colours_of_channels():
+    contents = Contents(NAMES, "uint16", colors=COLORS)
+    data = get_encoder("ome-tiff", contents=contents).encode(values((3, 4, 4), "uint16"))
+    channels = described(data).findall("ome:Image/ome:Pixels/ome:Channel", OME)
+    packed = [int(channel.get("Color")) % (1 << 32) for channel in channels]
+    found = [(color >> 24, color >> 16 & 255, color >> 8 & 255, color & 255) for color in packed]
+    assert found == [(*color, 255) for color in COLORS]
+
+
+def test_tiff_has_tables_of_the_colours_of_channels():
+    contents = Contents(NAMES, "uint16", colors=COLORS)
+    data = get_encoder("tiff", contents=contents).encode(values((3, 4, 4), "uint16"))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tables = file.imagej_metadata["LUTs"]
+    assert [tuple(table[:, 255].tolist()) for table in tables] == [*COLORS]
+    assert all((table[:, 0] == 0).all() for table in tables)
+    assert tables[2][0].tolist() == [*range(256)]
+
+
 def test_ome_tiff_without_pixel_size_says_none():
     data, _ = encoded("ome-tiff", values((3, 4, 2), "uint16"), mpp=None)
     assert described(data).find("ome:Image/ome:Pixels", OME).get("PhysicalSizeX") is None

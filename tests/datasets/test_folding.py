@@ -152,6 +152,12 @@ def test_the_best_balance_is_better_than_the_greedy_one():
     assert costs[0] < costs[1]
 
 
+def test_no_fold_is_empty_however_uneven_sites_are():
+    """Sites with less than half a thousandth of the patches weigh nothing."""
+    weights = np.array([[1000], [0], [0], [0]])
+    assert best_folds(weights, Shares.of(3, None), range(4), test=False) == [0, 0, 1, 2]
+
+
 def test_very_many_sites_are_left_to_the_greedy_way():
     assert best_folds(np.ones((41, 1), int), Shares.of(2, None), range(41), test=False) is None
 

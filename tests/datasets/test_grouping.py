@@ -1,10 +1,26 @@
 """Which slides belong together, and what is refused."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from qupath_bridge.datasets.grouping import group_slides, join_groups, similar_values
+from qupath_bridge.datasets.grouping import components, group_slides, join_groups, similar_values
 from qupath_bridge.datasets.run_slides import RunSlide, values_of
 from qupath_bridge.errors import UsageError
+
+
+@given(st.lists(st.sets(st.integers(0, 8), min_size=1, max_size=3), max_size=9))
+def test_components_are_what_any_chain_of_shared_keys_connects(items):
+    """Each item grows by what it shares a key with, until nothing changes."""
+    expected = []
+    for keys in items:
+        reached = set(keys)
+        while any(reached & other and not other <= reached for other in items):
+            reached = reached.union(*(other for other in items if reached & other))
+        members = [at for at, other in enumerate(items) if reached & other]
+        if members not in expected:
+            expected.append(members)
+    assert components(items) == expected
 
 
 def slide(number, patient, file=None, **metadata):

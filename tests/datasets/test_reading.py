@@ -86,21 +86,21 @@ def test_a_run_without_patches_has_no_rows(out):
 def test_pandas_keeps_whole_numbers_texts_and_maps(out):
     pd = pytest.importorskip("pandas", reason="pandas is not installed: pip install pandas")
     indexes.write_output(out, SLIDES, "tar")
-    frame = qb.read_index(out, to="pandas")
-    assert frame.w_slide.dtype == pd.Int32Dtype() and frame.offset.dtype == pd.Int64Dtype()
-    assert frame.label.dtype == pd.StringDtype() and frame.mpp.dtype == "float64"
-    assert frame.label.isna().tolist() == [False, True, False]
-    assert frame.metadata.tolist() == [{"patient": "P1"}, {"patient": "P1"}, {"patient": "P2"}]
+    table = qb.read_index(out, to="pandas")
+    assert table.w_slide.dtype == pd.Int32Dtype() and table.offset.dtype == pd.Int64Dtype()
+    assert table.label.dtype == pd.StringDtype() and table.mpp.dtype == "float64"
+    assert table.label.isna().tolist() == [False, True, False]
+    assert table.metadata.tolist() == [{"patient": "P1"}, {"patient": "P1"}, {"patient": "P2"}]
     plain = qb.read_index(out).to_pylist()
-    assert frame.patch_id.tolist() == [row["patch_id"] for row in plain]
+    assert table.patch_id.tolist() == [row["patch_id"] for row in plain]
 
 
 def test_polars_has_the_rows(out):
     pl = pytest.importorskip("polars", reason="Polars is not installed: pip install polars")
     indexes.write_output(out, SLIDES, "h5")
-    frame = qb.read_index(out, to="polars")
-    assert frame.schema["w_slide"] == pl.Int32 and frame.schema["label"] == pl.String
-    assert frame["label"].to_list() == ["Tumor", None, "Stroma"]
+    table = qb.read_index(out, to="polars")
+    assert table.schema["w_slide"] == pl.Int32 and table.schema["label"] == pl.String
+    assert table["label"].to_list() == ["Tumor", None, "Stroma"]
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars"])

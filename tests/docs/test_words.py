@@ -50,6 +50,7 @@ PHRASES = {
 }
 ALLOWED = {
     ("qupath_bridge/cli/app.py", "frame"),  # Python's own, of a signal handler
+    ("qupath_bridge/readers/tiff_stacks.py", "frames"),  # ImageJ's word for time points
     ("tests/qupath/geojson/test_geojson.py", "lies"),  # shapely's message
 }
 BEGINNINGS = re.compile(r"(What|Which|Whether|How|Where|Who|That|All that)\b")

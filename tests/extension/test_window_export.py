@@ -115,9 +115,9 @@ def test_annotations_of_the_screen_are_exported_without_saving_them(desk, projec
         """
         def hierarchy = gui().imageData.hierarchy
         live = hierarchy.annotationObjects.findAll { it.pathClass?.toString() == 'Keratin' }
-        fx { hierarchy.removeObjects(live, true) }
-        until(30) { node('total').opacity < 1 }
-        until(30) { node('total').opacity == 1 }
+        def labels = { node('labels').children.findAll { it.hasProperty('text') }*.text }
+        fx { assert labels().contains('Keratin'); hierarchy.removeObjects(live, true) }
+        until(30) { !labels().contains('Keratin') }
         fx { node('export').fire() }
         until(30) { titles().contains('Patch bridge') }
         removed = live"""

@@ -2,11 +2,15 @@
 
 import io
 
+import h5py
 import numpy as np
 import pytest
+import tifffile
+import zarr
 from PIL import Image
 
 import qupath_bridge as qb
+from qupath_bridge.model import Box
 from qupath_bridge.pipeline.plan import plan_slide
 from tests.support.channel_truth import (
     FOLDER,
@@ -172,3 +176,54 @@ def test_pictures_are_those_of_qupaths_viewer(tmp_path, name):
         inside = part(np.ones((*whole.shape[:2], 1), np.bool_), row)[..., 0]
         np.testing.assert_array_equal(read[inside], part(whole, row)[inside], err_msg=row["path"])
     assert made.written >= 2
+
+
+# --- read by others -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"format": "ome-tiff"}, {"format": "tiff"}], ids=str)
+def test_tifffile_reads_33_channels(tmp_path, options):
+    made = export(tmp_path / "out", entry=["u16-c33*"], **options)
+    whole = pixels(VERSIONS[-1], "u16-c33.ome.tif")
+    for row, data in patches(made):
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            (series,) = file.series
+            read = np.moveaxis(series.asarray(), 0, -1)
+            assert (series.axes, series.kind) == ("CYX", "ome" if file.is_ome else "imagej")
+            names = row["channels"]
+            if file.is_ome:
+                assert all(f'Name="{name}"' in file.ome_metadata for name in names)
+            else:
+                assert list(file.imagej_metadata["Labels"]) == names
+        np.testing.assert_array_equal(read, part(whole, row), strict=True)
+    assert made.written == 2
+
+
+def test_zarr_and_h5py_read_33_channels(tmp_path):
+    whole = pixels(VERSIONS[-1], "u16-c33.ome.tif")
+    for container, opened in (("zarr", zarr.open_group), ("h5", h5py.File)):
+        made = export(tmp_path / container, entry=["u16-c33*"], container=container, format="raw")
+        rows = made.table().to_pylist()
+        (place,) = (made.out / "patches").glob(f"*.{container}")
+        images = opened(place, mode="r")["images"]
+        assert list(images.attrs["channels"]) == [f"Marker {n}" for n in range(1, 34)]
+        truth = np.stack([part(whole, row) for row in rows])
+        np.testing.assert_array_equal(images[:], truth, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("ij-u16-c4.tif", ("DAPI", "CD3", "CD8", "PanCK")),
+        ("u16-c7-z3.ome.tif", ("DAPI", "CD3", "CD8", "PanCK", "CD20", "Ki67", "FoxP3")),
+    ],
+)
+def test_tiff_files_of_qupaths_own_writer_are_read(name, names):
+    box = Box(16, 8, 24, 16)
+    with qb.open_reader(FOLDER / "truth" / f"region of {name}") as reader:
+        read, mask = reader.read(Box(0, 0, box.w, box.h), (box.w, box.h))
+        assert (reader.size, mask) == ((24, 16), None)
+        assert reader.channels == names
+        assert reader.pixel_size == pytest.approx((0.5, 0.5))
+    truth = pixels(VERSIONS[-1], name)[box.y : box.y + box.h, box.x : box.x + box.w]
+    np.testing.assert_array_equal(read, truth, strict=True)

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -15,6 +16,7 @@ import qupath_bridge as qb
 from qupath_bridge.datasets.patch_looks import read_looks
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.index import facts_of
+from qupath_bridge.pipeline.rows import pixels_digest
 from qupath_bridge.pixels.composite import Composite, composite
 from qupath_bridge.pixels.display_ranges import auto_range
 from tests.support import stacks
@@ -89,6 +91,19 @@ def test_ome_tiff_has_the_names_of_the_project_and_the_size_of_a_pixel(study, tm
         text = file.ome_metadata
     assert [f'Name="{name}"' in text for name in stacks.NAMES] == [True] * 4
     assert 'PhysicalSizeX="1.0"' in text
+
+
+@pytest.mark.parametrize(("kind", "changes"), [("ome-tiff", True), ("tiff", True), ("npy", False)])
+def test_another_colour_in_qupath_is_another_plan_where_files_hold_it(kind, changes, study):
+    digests = []
+    for colors in (stacks.COLORS, ((9, 9, 9), *stacks.COLORS[1:])):
+        with qb.open_project(study.project) as project:
+            slide = replace(project.slides[0], channel_colors=colors)
+            chosen = qb.RunOptions(reader="stack")
+            plan = qb.plan(slide, config_of(format=kind), options=chosen)
+            assert plan.contents.colors == (colors if changes else ())
+            digests.append((plan.digest, pixels_digest(plan)))
+    assert [a != b for a, b in zip(*digests, strict=True)] == [changes, changes]
 
 
 @pytest.mark.parametrize("container", ["h5", "zarr", "tar"])

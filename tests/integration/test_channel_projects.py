@@ -197,6 +197,24 @@ def test_an_unknown_channel_is_told_with_all_names(panel, cli):
     assert "No channel is called 'CD4'; this slide has 1 DAPI, 2 CD3, 3 CD8, 4 Ki67, 5 AF" in errors
 
 
+def test_slides_of_other_channels_in_one_run_are_warned_of(panel, cli):
+    folder = panel.folder / "mixed"
+    flat, stack = panel.images()
+    renamed = replace(flat, channels=(("Hoechst", (0, 0, 255)), *CHANNELS[1:]))
+    build_project(folder, [renamed, stack, replace(stack, name="again")])
+    said = (
+        "warning: The slides have 2 kinds of pixels: DAPI, CD3, CD8, Ki67, AF of uint16 (2 slides)"
+        "; Hoechst, CD3, CD8, Ki67, AF of uint16 (1 slide). A model takes one kind: choose channels"
+    )
+    _, _, errors = cli("plan", folder, *TIFF)
+    assert said in errors
+    out = panel.folder / "out"
+    _, _, errors = cli("export", folder, *TIFF, "--out", out)
+    assert said in errors
+    _, _, errors = cli("plan", folder, *TIFF, "--channels", "CD3")
+    assert "kinds of pixels" not in errors
+
+
 def test_inspect_shows_names_and_colours_of_the_project_and_names_of_the_file(panel, cli):
     status, out, _ = cli("inspect", panel.project, "--json")
     first = json.loads(out)["entries"][0]

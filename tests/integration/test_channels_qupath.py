@@ -10,7 +10,7 @@ import pytest
 import qupath_bridge as qb
 from qupath_bridge.model import Plane
 from tests.support.channel_images import Image, counts, words_of, write_imagej
-from tests.support.channel_truth import FOLDER, VERSIONS, facts, pixels, read_values
+from tests.support.channel_truth import FOLDER, VERSIONS, facts, pixels, read_values, unpacked
 from tests.support.qupath_scripts import IMPORT, QuPath
 
 pytestmark = [pytest.mark.qupath, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -45,6 +45,7 @@ def facts = new File(args[0]).listFiles().findAll { it.name.contains('.tif') }.c
     def raster = server.readRegion(all).getRaster()
     [name: file.name, type: server.getPixelType().toString(),
      channels: server.getMetadata().getChannels()*.getName(),
+     colors: server.getMetadata().getChannels()*.getColor(),
      mpp: server.getPixelCalibration().getAveragedPixelSizeMicrons(), size: size,
      bands: (0..<server.nChannels()).collect { raster.getSamples(0, 0, *size, it, (int[]) null) }]
 }
@@ -106,6 +107,7 @@ def test_qupath_opens_what_is_made_of_a_stack_of_channels(tmp_path, qupath, bio_
     qupath.script(IMPORT, made.path, image="seven.tif", save=True)
     with qb.open_project(made.path, engine="embedded") as project:
         read = project["seven.tif"].read(detections=True).objects
+        colors = list(project["seven.tif"].channel_colors)
     tiles = [each for each in read if each.object_type == "tile"]
     assert {tile.roi.plane for tile in tiles} == {Plane(1, 0)}
     assert {tile.id for tile in tiles} == {row["tile_uuid"] for row in run.table().to_pylist()}
@@ -121,6 +123,7 @@ def test_qupath_opens_what_is_made_of_a_stack_of_channels(tmp_path, qupath, bio_
         for patch in opened:
             row = rows[patch["name"]]
             assert (patch["type"], tuple(patch["channels"])) == ("UINT16", MARKERS)
+            assert [unpacked(color) for color in patch["colors"]] == colors
             assert patch["mpp"] == pytest.approx(0.5)
             x, y = row["x_qupath"], row["y_qupath"]
             values = np.moveaxis(np.array(patch["bands"]).reshape(7, 16, 16), 0, -1)

@@ -605,6 +605,13 @@ def test_qupath_has_the_project_open(study):
     assert tree_hashes(study.folder) == before
 
 
+def test_of_several_the_one_that_has_the_project_open_is_named(study):
+    run_id = export(study)
+    running = [Process(8, ("QuPath",)), Process(7, ("QuPath", "-p", str(study.project)))]
+    with pytest.raises(OutputError, match="process 7"):
+        write(study, run_id, running=running)
+
+
 ELSEWHERE = ("QuPath", "-p", "/elsewhere/project.qpproj")
 UNCLEAR = {
     "nothing is known": Process(7, ("QuPath",)),

@@ -333,6 +333,21 @@ def test_a_file_tile_is_a_patch_only_where_nothing_is_done_to_its_pixels(builder
     assert isinstance(patch, bytes) is passed
 
 
+@pytest.mark.parametrize(
+    ("builder", "chosen", "expected"),
+    [
+        (URI, (), 4 * 2),
+        (URI, ("AF", "CD3"), 2 * 2),
+        (chain({"builderType": "color", "transforms": [{"combineType": "MEAN"}]}), (), 4 * 2),
+        (chain({"builderType": "color", "transforms": [{"channel": 1}]}), (), 4),
+    ],
+)
+def test_memory_is_counted_by_what_is_read_or_made_if_that_is_more(builder, chosen, expected):
+    own = reader()
+    shown = view(slide((), None, None, builder), own, channels=chosen)
+    assert shown.pixel_bytes(own.dtype) == expected
+
+
 def test_a_view_is_a_value():
     step = {"builderType": "color_deconvolved", "stains": STAINS, "channels": [2]}
     shown = view(

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from qupath_bridge.errors import UsageError
 from qupath_bridge.pixels.composite import ChannelDisplay, Composite, composite
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -96,7 +97,7 @@ def test_composite_shows_all_channels_where_all_are_switched_off():
 def test_composite_with_an_open_range_is_not_applied():
     shown = Composite((ChannelDisplay("A", RED, (0, 1)), ChannelDisplay("CD3", GREEN, None)))
     assert shown.open_channels == (1,)
-    with pytest.raises(ValueError, match="range of channel CD3 is open"):
+    with pytest.raises(UsageError, match="range of the channel CD3 is open"):
         shown.apply(np.zeros((1, 1, 2)))
     closed = shown.with_ranges({1: (0.0, 4.0)})
     assert closed.open_channels == ()

@@ -139,6 +139,12 @@ def test_numbers_that_are_none_stay_so():
     )
 
 
+def test_a_mean_keeps_what_a_plain_sum_would_lose():
+    """Java's average of these four is 2**-54; their sum, rounded after each, is 0."""
+    values = np.array([[1, 2**-53, 2**-53, -1]])
+    assert Transforms((Transform("mean", (0, 1, 2, 3)),)).apply(values).item() == 2**-54
+
+
 @pytest.mark.parametrize(
     "step",
     [

@@ -9,7 +9,7 @@ import tifffile
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import FIRST_PLANE, Box, Plane
-from qupath_bridge.readers import open_reader, tile_data, tile_table, tiles
+from qupath_bridge.readers import levels, open_reader, tile_data, tile_table, tiles
 from qupath_bridge.readers.base import BadTile
 from qupath_bridge.readers.channels import PIXEL_TYPES
 from qupath_bridge.readers.tiles import TileReader
@@ -681,8 +681,29 @@ def test_only_channels_that_are_asked_for_are_decoded(tmp_path, monkeypatch):
     with TileReader(path) as reader:
         reader.read_many(np.array([[0, 0, 64, 64], [30, 30, 64, 64]]), (64, 64), channels=(7, 2, 7))
     assert offsets and set(offsets) <= own[7] | own[2]
-    # The first tile is there once for both boxes, and once as it lies.
-    assert len(offsets) <= 2 * 5
+    assert len(offsets) == 2 * 4  # the second box touches four tiles, the first one of them
+
+
+def test_blocks_of_many_channels_are_bounded_in_bytes(tmp_path, monkeypatch):
+    """A large box is read in as many blocks as its channels and their type ask for."""
+    monkeypatch.setattr(levels, "BLOCK_BYTES", 100_000)
+    pixels = noise((12, 256, 256), np.uint16)
+    path = write_ome(tmp_path / "a.ome.tif", pixels, "CYX")
+    largest, inner = [], TileReader._read_parts
+
+    def watched(self, *args):
+        found = inner(self, *args)
+        largest.append(found[0].nbytes)
+        return found
+
+    monkeypatch.setattr(TileReader, "_read_parts", watched)
+    with TileReader(path) as reader:
+        found, _ = reader.read(Box(0, 0, 256, 256), (64, 64))
+        batch, _ = reader.read_many(np.array([[0, 0, 128, 128]] * 3), (64, 64))
+    sums = pixels.reshape(12, 64, 4, 64, 4).astype(np.int64).sum(axis=(2, 4))
+    np.testing.assert_array_equal(found, last((sums + 8) // 16))
+    assert batch.shape == (3, 64, 64, 12)
+    assert max(largest) <= 150_000  # blocks share the pixels on their edges
 
 
 def test_the_cache_of_many_channels_is_bounded(tmp_path, monkeypatch):
@@ -711,11 +732,12 @@ def test_a_tile_that_one_channel_misses_is_zero_there(tmp_path):
     """The other channels stay; the mask is False where no channel has pixels."""
     pixels = noise((3, 128, 192), np.uint16) | 1
     path = write_ome(tmp_path / "a.ome.tif", pixels, "CYX", compression="deflate")
-    for page, tile in ((1, 0), (0, 4), (1, 4), (2, 4)):
+    for page, tile in ((1, 0), (2, 1), (0, 4), (1, 4), (2, 4)):
         set_tag(path, page, "TileOffsets", tile, 0)
         set_tag(path, page, "TileByteCounts", tile, 0)
     expected = last(pixels).copy()
     expected[:64, :64, 1] = 0
+    expected[:64, 64:128, 2] = 0
     expected[64:, 64:128] = 0
     seen = np.ones((128, 192), bool)
     seen[64:, 64:128] = False
@@ -726,6 +748,8 @@ def test_a_tile_that_one_channel_misses_is_zero_there(tmp_path):
         found, mask = reader.read(Box(0, 0, 192, 128), (192, 128), channels=(2, 0))
         np.testing.assert_array_equal(found, expected[..., [2, 0]])
         np.testing.assert_array_equal(mask, seen)
+        found, mask = reader.read(Box(0, 0, 192, 128), (192, 128), channels=(2,))
+        np.testing.assert_array_equal(mask, seen & (expected[..., 2] > 0))
         found, mask = reader.read(Box(0, 0, 64, 64), (64, 64), channels=(1,))
         assert not found.any() and not mask.any()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import xxhash
 
-from qupath_bridge.codecs import get_encoder
+from qupath_bridge.codecs import RGB_PIXELS, get_encoder
 from qupath_bridge.config import Settings
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import open_output
@@ -54,8 +54,8 @@ def columns_of(slide, placed):
         "downsample": 1.0, "read_level": 0, "mpp": 0.5, "label_source": "rule",
         "project": "study", "slide_file": slide.file or f"{slide.name}.svs",
         "slide_digest": f"xxh3_128:{xxhash.xxh3_128_hexdigest(content)}",
-        "metadata": slide.metadata, "shares": {}, "region_ids": [], "channels": ["R", "G", "B"],
-        "dtype": "uint8",
+        "metadata": slide.metadata, "shares": {}, "region_ids": [],
+        "channels": list(RGB_PIXELS.channels), "dtype": RGB_PIXELS.dtype,
     }  # fmt: skip
     columns = {name: [same.get(name)] * count for name in FIELDS}
     boxes = [(p.x, p.y, p.size, p.size) for p in slide.patches]

@@ -331,7 +331,12 @@ def probe(installation: _Folder, *, timeout: float = START_TIMEOUT) -> Probe:
 def _environment(folder: Path, max_heap: str) -> dict[str, str]:
     options = [
         f"-Xmx{max_heap}",
-        "-XX:+UseSerialGC",  # the least memory; no other thread works at the same time
+        # One thread collects, as no other works at the same time. Other than the serial collector
+        # this one gives up where little memory is free, in place of collecting for minutes.
+        "-XX:+UseParallelGC",
+        "-XX:ParallelGCThreads=1",
+        "-XX:GCTimeLimit=90",
+        "-XX:GCHeapFreeLimit=5",
         "-Djava.awt.headless=true",
         "--enable-native-access=ALL-UNNAMED",  # as JPype needs it, from Java 24 on with a warning
     ]
