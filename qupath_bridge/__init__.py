@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .config import ExportConfig, Option, RunOptions, Selection, Settings
     from .config.quality import QualityRules
     from .datasets.leakage import Leak, LeakCheck
-    from .datasets.split import FoldCounts, Split
+    from .datasets.split_summary import FoldCounts, Split
     from .errors import (
         BridgeError,
         ConfigError,
@@ -125,7 +125,7 @@ _HOMES = {
         "check_leakage",
     ),
     "datasets.leakage": ("Leak", "LeakCheck"),
-    "datasets.split": ("FoldCounts", "Split"),
+    "datasets.split_summary": ("FoldCounts", "Split"),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "config.quality": ("QualityRules",),
     "pipeline.stain": ("StainPlan",),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qupath_bridge.datasets.leakage import Leak, LeakCheck
-    from qupath_bridge.datasets.split import FoldCounts, Split
+    from qupath_bridge.datasets.split_summary import FoldCounts, Split
     from qupath_bridge.pipeline.estimate import Estimate
     from qupath_bridge.pipeline.inspection import Inspection
     from qupath_bridge.pipeline.new_project import NewProject
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "qupath_bridge.datasets.leakage": ("Leak", "LeakCheck"),
-    "qupath_bridge.datasets.split": ("FoldCounts", "Split"),
+    "qupath_bridge.datasets.split_summary": ("FoldCounts", "Split"),
     "qupath_bridge.pipeline.estimate": ("Estimate",),
     "qupath_bridge.pipeline.inspection": ("Inspection",),
     "qupath_bridge.pipeline.new_project": ("NewProject",),

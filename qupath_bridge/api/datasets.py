@@ -13,7 +13,7 @@ from .opening import Place, output_of
 
 if TYPE_CHECKING:
     from qupath_bridge.datasets.leakage import LeakCheck
-    from qupath_bridge.datasets.split import Split
+    from qupath_bridge.datasets.split_summary import Split
 
 SPLIT_NAME = "folds"
 """Name of a split that is given no other."""

@@ -24,6 +24,7 @@ from qupath_bridge.sources.table_files import Table, listed, parse_table
 
 __all__ = [
     "FoldTable",
+    "Method",
     "SplitRecord",
     "check_fresh",
     "check_name",
@@ -41,6 +42,8 @@ _RECORD = b"qupath_bridge.split"
 """Key of the record in the metadata of the Parquet file."""
 
 Key = Literal["slide_id", "patch_id"]
+Method = Literal["scikit-learn", "exact", "balanced"]
+"""The way in which folds were found."""
 
 
 class SplitRecord(Record):
@@ -55,7 +58,7 @@ class SplitRecord(Record):
     preserve: str | None
     test: float | None
     seed: int
-    method: Literal["scikit-learn", "exact", "balanced"]
+    method: Method
     index_digest: str
     known: dict[str, str]
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from qupath_bridge.errors import OutputError, UsageError
-from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
+from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.sources.table_files import listed
 
@@ -18,6 +17,7 @@ from .balance import Shares, Weights, fill, placing_order, relative
 from .fold_tables import (
     SCHEMA_VERSION,
     FoldTable,
+    Method,
     SplitRecord,
     check_name,
     has_folds,
@@ -29,16 +29,13 @@ from .folding import plain_folds
 from .grouping import Unit, group_slides, join_groups, similar_values
 from .run_slides import RunSlide, read_slides, values_of
 from .site_folds import MOST_UNITS, best_folds
+from .split_summary import TEST, Split, summarize
 
-__all__ = ["LABEL", "TEST", "FoldCounts", "Recipe", "Split", "extend_split", "make_split"]
+__all__ = ["LABEL", "Recipe", "extend_split", "make_split"]
 
-TEST = "test"
-"""Fold of the slides that are held out of all others."""
 LABEL = "label"
 """Key of stratification that stands for the labels of patches."""
 _MOST_FOLDS = 100
-
-Method = Literal["scikit-learn", "exact", "balanced"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,60 +78,6 @@ class Recipe:
             )
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class FoldCounts(OneLine):
-    """Numbers of a fold: groups, slides and patches, and patches by label."""
-
-    groups: int
-    slides: int
-    patches: int
-    by_label: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Split:
-    """A split of a run.
-
-    Attributes
-    ----------
-    name : str
-    folds : mapping of str to str
-        The fold of each slide id: ``0``, ``1`` …, and ``test``.
-    groups : mapping of str to str
-        The group of each slide id.
-    counts : mapping of str to FoldCounts
-        What each fold has.
-    method : str
-        ``scikit-learn``; or ``exact`` or ``balanced``, if sites were preserved.
-    files : tuple of str
-        Names of its tables in the output.
-    new : int
-        Number of slides that extending it added; all if it was made anew.
-    joined : tuple of str
-        Groups of several values, and why they are one.
-    warnings : tuple of str
-    """
-
-    name: str
-    folds: Mapping[str, str]
-    groups: Mapping[str, str]
-    counts: Mapping[str, FoldCounts]
-    method: Method
-    files: tuple[str, ...]
-    new: int
-    joined: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.folds)
-
-    def __repr__(self) -> str:
-        return one_line(
-            "Split", f"{self.name!r}, {count(len(self), 'slide')}",
-            *(f"{fold}: {each.slides}" for fold, each in self.counts.items()),
-        )  # fmt: skip
-
-
 def make_split(output: Output, name: str, recipe: Recipe) -> Split:
     """Put the slides of a run into folds, and write the table of them.
 
@@ -163,7 +106,7 @@ def make_split(output: Output, name: str, recipe: Recipe) -> Split:
         )
     files = write_folds(output, table)
     notes = (*_few(units, weights, classes, recipe), *_coarse(method, recipe, units))
-    return _result(table, units, files, method, new=len(slides), warnings=notes)
+    return summarize(table, units, files, method, new=len(slides), warnings=notes)
 
 
 def extend_split(output: Output, name: str) -> Split:
@@ -197,7 +140,7 @@ def extend_split(output: Output, name: str) -> Split:
     table = _table(name, recipe, digest, units, chosen, record.method, record.known)
     files = write_folds(output, table)
     new = sum(slide.slide_id not in before.folds for slide in slides)
-    return _result(
+    return summarize(
         table, units, files, record.method, new=new, warnings=_few(units, weights, classes, recipe)
     )
 
@@ -381,44 +324,3 @@ def _coarse(method: Method, recipe: Recipe, units: Sequence[Unit]) -> tuple[str,
         f"The {len(units)} groups by {recipe.preserve!r} are {reason}: the balance of folds is "
         "good, and not proven to be the best.",
     )
-
-
-def _result(
-    table: FoldTable,
-    units: Sequence[Unit],
-    files: tuple[str, ...],
-    method: Method,
-    *,
-    new: int,
-    warnings: tuple[str, ...],
-) -> Split:
-    slides: defaultdict[str, list[RunSlide]] = defaultdict(list)
-    groups: Counter[str] = Counter()
-    for unit in units:
-        fold = table.folds[unit.slides[0].slide_id]
-        slides[fold] += unit.slides
-        groups[fold] += len(unit.groups)
-    names = sorted(slides, key=lambda fold: (fold == TEST, fold.zfill(3)))
-    counts = {fold: _counts(groups[fold], slides[fold]) for fold in names}
-    joined = tuple(
-        f"{group.name}: one group, as they share the slide file {', '.join(group.shared)}"
-        for unit in units
-        for group in unit.groups
-        if len(group.values) > 1
-    )
-    joined += tuple(
-        f"{unit.name}: in one fold, as a group is of several of them"
-        for unit in units
-        if len(unit.sites) > 1
-    )
-    return Split(
-        table.name, table.folds, table.groups, FrozenDict(counts), method, files, new, joined,
-        warnings,
-    )  # fmt: skip
-
-
-def _counts(groups: int, slides: Sequence[RunSlide]) -> FoldCounts:
-    labels: Counter[str] = Counter()
-    for slide in slides:
-        labels.update(slide.labels)
-    return FoldCounts(groups, len(slides), labels.total(), FrozenDict(sorted(labels.items())))
