@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, Literal, NamedTuple
@@ -87,6 +87,10 @@ class ChannelView(OneLine):
     def select(self, indices: Sequence[int]) -> ChannelView:
         """Return the view of other channels of the slide: indices into ``all_names``."""
         return replace(self, indices=tuple(indices))
+
+    def part(self, numbers: Iterable[int]) -> ChannelView:
+        """Return the view of some of the exported channels: numbers into ``indices``."""
+        return self.select([self.indices[number] for number in numbers])
 
     def reading(self) -> tuple[tuple[int, ...] | None, PixelSteps]:
         """Return what is read of the file, None for all of it, and the steps that come after."""

@@ -72,8 +72,7 @@ def find_ranges(
     found: dict[int, Range] = {}
     for start in range(0, len(composite.open_channels), step):
         numbers = composite.open_channels[start : start + step]
-        part = view.select([view.indices[number] for number in numbers])
-        pixels = read_whole(reader, coordinates, size, plane, part)
+        pixels = read_whole(reader, coordinates, size, plane, view.part(numbers))
         found.update((number, auto_range(pixels[..., at])) for at, number in enumerate(numbers))
     return composite.with_ranges(found)
 
@@ -119,7 +118,9 @@ def read_picture(
     ReadError
         If the file cannot be read.
     """
-    pixels, scale = read_thumbnail(reader, coordinates, longest_side, plane, view)
     if composite is None:
-        return pixels, scale
-    return find_ranges(composite, view, reader, coordinates).apply(pixels), scale
+        return read_thumbnail(reader, coordinates, longest_side, plane, view)
+    display = find_ranges(composite, view, reader, coordinates).shown
+    part = view.part(composite.shown_channels)
+    pixels, scale = read_thumbnail(reader, coordinates, longest_side, plane, part)
+    return display.apply(pixels), scale

@@ -91,7 +91,8 @@ class PatchPixels:
         composite: Composite | None = None,
     ) -> None:
         self._coordinates = coordinates
-        self._view = view
+        # Of a picture, only the channels that are shown are read.
+        self._view = view if composite is None else view.part(composite.shown_channels)
         self._size = (config.size, config.size)
         self._mpp = mpp
         self._rules = config.quality_rules()
@@ -102,7 +103,7 @@ class PatchPixels:
             else None
         )
         self._stain = stain
-        self._composite = composite
+        self._composite = None if composite is None else composite.shown
         self._normalise = None if stain is None else stain.normaliser()
         self._slide = reader.fingerprint.digest if stain is not None else ""
         # A file tile is a patch as it stands where nothing changes or judges its pixels.

@@ -55,6 +55,11 @@ class Composite:
         """Numbers of the channels that are shown, and whose range is open."""
         return tuple(n for n in self.shown_channels if self.channels[n].range is None)
 
+    @property
+    def shown(self) -> Composite:
+        """The display of the channels that are shown alone."""
+        return Composite(tuple(self.channels[number] for number in self.shown_channels))
+
     def with_ranges(self, ranges: Mapping[int, Range]) -> Composite:
         """Return the composite with other ranges of some channels, by their numbers."""
         return Composite(

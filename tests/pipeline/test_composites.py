@@ -11,6 +11,7 @@ from qupath_bridge.model import Plane, ServerBuilder
 from qupath_bridge.pipeline import composites
 from qupath_bridge.pipeline.channels import file_view
 from qupath_bridge.pipeline.composites import find_ranges, read_picture, slide_composite
+from qupath_bridge.pipeline.patch_pixels import PatchPixels
 from qupath_bridge.pixels.display_ranges import auto_range
 from qupath_bridge.qupath.display import PROPERTY
 from qupath_bridge.readers.memory import MemoryReader
@@ -132,3 +133,24 @@ def test_a_picture_is_of_the_plane_that_is_asked_for():
     ]
     np.testing.assert_array_equal(picture, middle.apply(stack[0, 2]))
     assert scale == (1.0, 1.0)
+
+
+def test_only_channels_that_are_shown_are_read(monkeypatch):
+    whole = pixels()
+    reader, view, coordinates = opened(whole)
+    display = slide_composite(ExportConfig(), view, saved(DAPI=True, CD3=False, CD8=True))
+    asked = []
+    read = MemoryReader.read_many
+
+    def spy(self, boxes, size, plane, channels):
+        asked.append(channels)
+        return read(self, boxes, size, plane, channels)
+
+    monkeypatch.setattr(MemoryReader, "read_many", spy)
+    config = ExportConfig(size=20, composite=True)
+    producer = PatchPixels(coordinates, view, config, None, reader, None, display)
+    made = producer.read(reader, np.array([[0, 0, 20, 20], [20, 20, 20, 20]]))
+    picture, _ = read_picture(reader, coordinates, view, display, 60, Plane())
+    assert asked == [(0, 2), (0, 2)]
+    np.testing.assert_array_equal(picture, display.apply(whole))
+    np.testing.assert_array_equal(made.patches[1], display.apply(whole[20:40, 20:40]))
