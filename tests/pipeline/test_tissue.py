@@ -464,3 +464,18 @@ def test_a_network_may_be_moved_when_the_run_is_finished(project, tmp_path):
             call()
     assert not (tmp_path / "new").exists()
     assert run.record["config"]["tissue"] == f"unet:{network}"
+
+
+def test_masks_of_a_run_with_pseudonyms_are_found_and_kept(project, tmp_path):
+    """By the real name of the slide; no file of the run has it."""
+    for name in ("a", "b"):
+        write_mask(tmp_path / "masks" / f"{name}.png")
+    options = {"tissue": f"mask:{tmp_path}/masks", "pseudonymise": tmp_path / "keys.json"}
+    run = export(project, tmp_path / "out", **options, provenance=False)
+    assert run.failures == ()
+    names = contents(tmp_path / "out" / "inputs" / "tissue")
+    assert set(names.values()) == {(tmp_path / "masks" / "a.png").read_bytes()}
+    assert not any("a.tiff" in name or "b.tiff" in name for name in names)
+    shutil.rmtree(tmp_path / "masks")
+    again = export(project, tmp_path / "out", **options, provenance=False, resume=True)
+    assert again.record["run_digest"] == run.record["run_digest"]

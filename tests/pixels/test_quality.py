@@ -74,6 +74,15 @@ def test_glass_beside_tissue_hardly_changes_focus(tissue, measure):
     assert measure(np.full((1, 256, 256, 3), 243, np.uint8), mpp) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("measure", [focus, sharpness])
+def test_the_depth_of_a_stain_hardly_changes_focus(tissue, measure):
+    """The same tissue with half the contrast: a variance is a fourth."""
+    pictures, mpp = tissue
+    whole = np.stack([*map(np.asarray, pictures)])
+    pale = np.rint(243 - (243 - whole.astype(float)) * 0.5).clip(0, 255).astype(np.uint8)
+    assert measure(pale, mpp) == pytest.approx(measure(whole, mpp), rel=0.35)
+
+
 def test_focus_of_odd_pixel_sizes_is_in_between(tissue):
     """0.69 µm per pixel: boxes of 1.45 pixels."""
     pictures, mpp = tissue
