@@ -219,29 +219,49 @@ def test_strips(tmp_path, rows, compression):
     assert_patches_are_cut_from(pixels, export(project, tmp_path / "out", size=256), 12)
 
 
-def test_one_huge_strip_is_refused_with_what_to_do(tmp_path):
-    width = height = 22_000
+def write_huge_strip(path, width, height, compression, count):
+    """Write a file of one strip of zeros, which takes no room on the disk."""
     entries = [
         (256, 4, 1, width),
         (257, 4, 1, height),
         (258, 3, 3, 8 + 2 + 12 * 10 + 4),  # bits per sample, after the directory
-        (259, 3, 1, 1),
+        (259, 3, 1, compression),
         (262, 3, 1, 2),
         (273, 4, 1, 1000),
         (277, 3, 1, 3),
         (278, 4, 1, height),
-        (279, 4, 1, width * height * 3),
+        (279, 4, 1, count),
         (284, 3, 1, 1),
     ]
-    with (tmp_path / "huge.tif").open("wb") as file:
+    with path.open("wb") as file:
         file.write(struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", len(entries)))
         file.writelines(struct.pack("<HHII", *entry) for entry in entries)
         file.write(struct.pack("<IHHH", 0, 8, 8, 8))
-        file.truncate(1000 + width * height * 3)  # sparse
+        file.truncate(1000 + count)  # sparse
+
+
+def test_one_huge_strip_is_refused_with_what_to_do_if_it_is_compressed(tmp_path):
+    width = height = 22_000
+    write_huge_strip(tmp_path / "huge.tif", width, height, 8, 1_000_000)
     image = Image(tmp_path / "huge.tif", size=(width, height), provider=None)
     project = build_project(tmp_path / "project", [image])
     (failure,) = export(project, tmp_path / "out", size=256, labels=False).failures
     assert "tile" in failure.hint
+
+
+def test_one_huge_strip_of_plain_values_is_read_by_rows(tmp_path):
+    width = height = 22_000
+    path = tmp_path / "huge.tif"
+    write_huge_strip(path, width, height, 1, width * height * 3)
+    marker = marker_image(64, 48)
+    with path.open("r+b") as file:
+        for y, row in enumerate(marker, 21_900):
+            file.seek(1000 + (y * width + 9_000) * 3)
+            file.write(row.tobytes())
+    with qb.open_reader(path) as reader:
+        pixels, mask = reader.read(qb.Box(9_000, 21_900, 64, 48), (64, 48))
+    assert mask is None
+    np.testing.assert_array_equal(pixels, marker)
 
 
 @pytest.fixture
