@@ -47,6 +47,7 @@ def test_options_know_the_names_that_they_accept():
         "otsu",
         "double-pass",
         "unet",
+        "signal",
         "qupath",
         "mask",
     )

@@ -29,9 +29,11 @@ def offer(monkeypatch):
 
 def test_built_in_parts_are_listed_by_kind():
     assert registry.names("reader") == ("openslide", "tiles", "pillow", "cucim")
-    assert registry.names("encoder") == ("png", "jpeg", "tiff", "raw", "webp", "jxl")
+    assert registry.names("encoder") == (
+        "png", "jpeg", "tiff", "ome-tiff", "npy", "raw", "webp", "jxl"
+    )  # fmt: skip
     assert registry.names("tissue") == (
-        "saturation", "otsu", "double-pass", "unet", "qupath", "mask"
+        "saturation", "otsu", "double-pass", "unet", "signal", "qupath", "mask"
     )  # fmt: skip
     assert registry.names("stain") == ("macenko", "reinhard", "vahadane", "qupath")
     assert {part.origin for kind in registry.KINDS for part in registry.parts(kind)} == {"built in"}
@@ -65,6 +67,7 @@ def test_parts_of_other_packages_are_listed_last_and_loaded(offer):
         "otsu",
         "double-pass",
         "unet",
+        "signal",
         "qupath",
         "mask",
         "mine",

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import api
+from qupath_bridge.frozen import count
 
 from .output import print_json, print_table, say, show
 
@@ -42,7 +43,7 @@ def run_split(out: str, *, as_json: bool, **wanted: Any) -> int:
         show(f"joined: {text}.")
     for text in made.warnings:
         say(f"warning: {text}")
-    show(f"{made.new} slides were put into folds: {', '.join(made.files)} in {out}.")
+    show(f"{count(made.new, 'slide')} put into folds: {', '.join(made.files)} in {out}.")
     return 0
 
 
@@ -96,11 +97,13 @@ def _print_leaks(result: LeakCheck) -> None:
         )
     for kind, number in result.counts.items():
         if number > LISTED:
-            show(f"and {number - LISTED} more of the kind {kind}; --json lists {len(result.leaks)}")
+            listed = sum(leak.kind == kind for leak in result.leaks)
+            which = "all of them" if listed == number else f"the first {listed} of them"
+            show(f"and {number - LISTED} more of the kind {kind}; --json lists {which}")
     for text in result.not_checked:
         show(f"not checked: {text}.")
     total = sum(result.counts.values())
     show(
-        f"{result.patches} patches in folds, {result.compared} of them compared by what they show: "
-        + ("no leak found." if result.ok else f"{total} leaks.")
+        f"{count(result.patches, 'patch', 'patches')} in folds, {result.compared} of them compared "
+        "by what they show: " + ("no leak found." if result.ok else f"{count(total, 'leak')}.")
     )

@@ -14,12 +14,12 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-__all__ = ["SCALE", "Shares", "Weights", "cost", "fill", "placing_order", "relative"]
+__all__ = ["FINE", "Shares", "Weights", "cost", "fill", "placing_order", "relative"]
 
 Weights: TypeAlias = NDArray[np.int64]
 """Whole numbers, shape (units, classes)."""
 
-SCALE = 1000
+FINE = 1_000_000
 """Parts of a class that weights are rounded to."""
 _SWAPPED = 100
 """Units up to which pairs are swapped; with more, moving them one by one balances well."""
@@ -51,14 +51,14 @@ class Shares:
         return cls((share.numerator * folds, *[rest] * folds), share.denominator * folds)
 
 
-def relative(weights: Weights) -> Weights:
-    """Return weights as parts of :data:`SCALE` of each class, rounded.
+def relative(weights: Weights, whole: int = FINE) -> Weights:
+    """Return weights as parts of a whole of each class, rounded.
 
-    >>> relative(np.array([[1, 30], [2, 10]])).tolist()
+    >>> relative(np.array([[1, 30], [2, 10]]), 1000).tolist()
     [[333, 750], [667, 250]]
     """
     totals = np.maximum(weights.sum(axis=0), 1)
-    scaled: Weights = (2 * SCALE * weights + totals) // (2 * totals)
+    scaled: Weights = (2 * whole * weights + totals) // (2 * totals)
     return scaled
 
 
@@ -131,21 +131,22 @@ def _improve(
     shares: Shares,
     order: Sequence[int],
 ) -> bool:
-    """Carry out the first move or swap that lowers the cost; return whether there was one."""
-    now = cost(held, totals, shares)
+    """Carry out each move and swap that lowers the cost; return whether there was any."""
+    now = before = cost(held, totals, shares)
     for position, unit in enumerate(order):
-        here, own = parts[unit], weights[unit]
+        own = weights[unit]
         for there in range(len(shares.parts)):
-            if there != here and _after(held, totals, shares, [(here, -own), (there, own)]) < now:
+            here = parts[unit]
+            moved = _after(held, totals, shares, [(here, -own), (there, own)])
+            if moved < now:
                 held[here] -= own
                 held[there] += own
-                parts[unit] = there
-                return True
+                parts[unit], now = there, moved
         for other in order[position + 1 :] if len(order) <= _SWAPPED else ():
-            there, more = parts[other], weights[other] - own
-            if there != here and _after(held, totals, shares, [(here, more), (there, -more)]) < now:
+            here, there, more = parts[unit], parts[other], weights[other] - own
+            swapped = _after(held, totals, shares, [(here, more), (there, -more)])
+            if here != there and swapped < now:
                 held[here] += more
                 held[there] -= more
-                parts[unit], parts[other] = there, here
-                return True
-    return False
+                parts[unit], parts[other], now = there, here, swapped
+    return now < before

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.outputs.index import rows_of
@@ -212,6 +213,8 @@ def _patches(output: Output, table: FoldTable) -> _Patches:
             continue
         own = rows.table(_COLUMNS)
         tables.append(own.add_column(0, "slide_id", pa.array([slide_id] * len(own), pa.string())))
+    if not tables:
+        raise OutputError(f"{output.describe()} has no patches to compare.", hint="Export some.")
     whole = pa.concat_tables(each.replace_schema_metadata(None) for each in tables)
     whole = whole.append_column("fold", fold_column(whole, table))
     whole = whole.filter(whole.column("fold").is_valid())

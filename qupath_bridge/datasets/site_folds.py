@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 
 from qupath_bridge.errors import MissingDependencyError
 
-from .balance import Shares, Weights, cost
+from .balance import Shares, Weights, cost, relative
 from .folding import NEEDED
 
 __all__ = ["best_folds"]
 
 MOST_UNITS = 40
 """Units up to which the best balance is looked for; with more, any good one is about as good."""
+_COARSE = 1000
+"""Parts of a class that weights are rounded to: larger numbers are not exact in the solver."""
 _NODES = 5_000
 """Nodes of the search; a limit of time would not be the same on every machine."""
 _DIGITS = 20_000
@@ -37,7 +39,7 @@ def best_folds(
     Parameters
     ----------
     weights : array, shape (units, classes)
-        Parts of the whole of each class: see :func:`.balance.relative`.
+        How many samples of each class a unit has; they count in thousandths of the class.
     shares : Shares
         Of the parts; the first one is the test set, if there is one.
     order : sequence of int
@@ -47,7 +49,7 @@ def best_folds(
     """
     if len(weights) > MOST_UNITS:
         return None
-    placed = weights[list(order)]
+    placed = relative(weights, _COARSE)[list(order)]
     problem = _Problem.of(placed, shares, test=test)
     first = problem.solve(problem.distance)
     if first is None:

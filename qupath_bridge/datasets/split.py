@@ -223,12 +223,14 @@ def _fold_names(recipe: Recipe) -> tuple[str, ...]:
 def _check_number(units: Sequence[Unit], parts: int, recipe: Recipe) -> None:
     if len(units) >= parts:
         return
-    key, whole = recipe.preserve or recipe.by, count(recipe.folds, "fold")
+    key, values = recipe.preserve or recipe.by, sum(len(unit.sites) for unit in units)
+    why = f", as groups of {recipe.by!r} join {values} values" if values > len(units) else ""
+    most = len(units) - (recipe.test is not None)
     raise UsageError(
         f"There {'is' if len(units) == 1 else 'are'} {count(len(units), 'group')} by {key!r} for "
-        f"{whole}{' and a test set' if recipe.test else ''}: {len(units)} for {parts} parts.",
-        hint=f"Use at most {len(units) - (recipe.test is not None)} folds, or another key."
-        if len(units) - (recipe.test is not None) >= 2
+        f"{count(recipe.folds, 'fold')}{' and a test set' if recipe.test else ''}{why}.",
+        hint=f"Use at most {most} folds, or another key."
+        if most >= 2
         else "Export more slides, or use another key.",
     )
 
@@ -273,7 +275,7 @@ def _assign(units: Sequence[Unit], weights: Weights, recipe: Recipe) -> tuple[li
         return plain_folds(names, weights, shares, test=test, seed=recipe.seed), "scikit-learn"
     scaled = relative(weights)
     order = placing_order(names, scaled, recipe.seed)
-    best = best_folds(scaled, shares, order, test=test)
+    best = best_folds(weights, shares, order, test=test)
     return (fill(scaled, shares, order), "balanced") if best is None else (best, "exact")
 
 

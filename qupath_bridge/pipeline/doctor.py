@@ -60,6 +60,7 @@ def checks(
     for name in ("numpy", "shapely", "tifffile", "Pillow", "isal", "pyarrow", "pydantic", "xxhash"):
         yield _part(name, lambda name=name: metadata.version(name), f"pip install {name}")  # type: ignore[misc]
     yield from _parts()
+    yield _folds()
     yield from _speed()
     yield from _qupath(find_installations() if candidates is None else candidates, look)
 
@@ -77,6 +78,17 @@ def _parts() -> Iterator[Check]:
             else:
                 if not built_in:
                     yield Check(f"{kind} {part.name}", "ok", part.origin)
+
+
+def _folds() -> Check:
+    found = {name: _version(name) for name in ("scikit-learn", "scipy")}
+    there = all(found.values())
+    return Check(
+        "folds",
+        "ok" if there else "optional",
+        ", ".join(f"{name} {version or 'not installed'}" for name, version in found.items()),
+        None if there else "run pip install 'qupath-bridge[folds]': split uses it",
+    )
 
 
 def _speed() -> Iterator[Check]:

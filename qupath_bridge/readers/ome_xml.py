@@ -45,24 +45,20 @@ class OmeImage:
         """The channels in their order."""
         return tuple(
             OmeChannel(channel.get("Name"), _count(channel.get("SamplesPerPixel")))
-            for channel in self._all("Channel")
+            for channel in _children(self._pixels, "Channel")
         )
 
     @property
     def page_count(self) -> int:
         """Number of pages of a TIFF file that the planes of all channels take."""
-        count = 1
-        for axis in "CZT":
-            count *= _count(self._pixels.get(f"Size{axis}"))
-        samples = self.channels[0].samples if self.channels else 1
-        return max(count // samples, 1)
+        return _pages_named(self._pixels)
 
     @property
-    def longest_run(self) -> int:
-        """The largest number of pages that one ``TiffData`` element says it stands for."""
-        names = ("PlaneCount", "NumPlanes")
-        runs = [_count(data.get(name)) for data in self._all("TiffData") for name in names]
-        return max(runs, default=1)
+    def pages_of_all(self) -> int:
+        """The largest number of pages that any image of the OME-XML names."""
+        images = _children(self._root, "Image")
+        every = (pixels for image in images for pixels in _children(image, "Pixels"))
+        return max(map(_pages_named, every), default=1)
 
     @property
     def pixel_size(self) -> tuple[float, float] | None:
@@ -85,9 +81,6 @@ class OmeImage:
                 if wanted is not None and objective.get("ID") == wanted:
                     power = positive_number(objective.get("NominalMagnification"))
         return power
-
-    def _all(self, tag: str) -> list[ElementTree.Element]:
-        return list(_children(self._pixels, tag))
 
 
 def read_ome_xml(xml: str, label: str) -> OmeImage:
@@ -122,6 +115,20 @@ def read_ome_xml(xml: str, label: str) -> OmeImage:
 def _children(element: ElementTree.Element, tag: str) -> Iterator[ElementTree.Element]:
     """Yield the children with a tag, whatever the version of the schema."""
     return (child for child in element if child.tag.rpartition("}")[2] == tag)
+
+
+def _pages_named(pixels: ElementTree.Element) -> int:
+    """Return how many pages an image names, by its size or by one of its ``TiffData``."""
+    count = 1
+    for axis in "CZT":
+        count *= _count(pixels.get(f"Size{axis}"))
+    first = next(_children(pixels, "Channel"), ElementTree.Element("Channel"))
+    runs = [
+        _count(data.get(name))
+        for data in _children(pixels, "TiffData")
+        for name in ("PlaneCount", "NumPlanes")
+    ]
+    return max(count // _count(first.get("SamplesPerPixel")), *runs, 1)
 
 
 def _count(text: str | None) -> int:

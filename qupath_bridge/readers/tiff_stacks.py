@@ -22,6 +22,9 @@ from .tile_table import PagePart, is_raw, row_bytes
 
 __all__ = ["Stack", "find_stack"]
 
+MAX_PAGES = 1 << 20
+"""The most pages of further images: a damaged number could ask for more than any memory."""
+
 _SEVERAL_FILES = "Images spread over several files cannot be read; join them into one OME-TIFF."
 _CUT_SHORT = "Is the copy complete?"
 _IMAGEJ_INFO = ("Software", "DateTime", "Artist", "HostComputer")
@@ -82,8 +85,10 @@ def find_stack(file: tifffile.TiffFile, ome: OmeImage | None, label: str) -> Sta
 
 
 def _ome_stack(file: tifffile.TiffFile, ome: OmeImage, label: str) -> Stack:
-    wanted, there = max(ome.page_count, ome.longest_run), len(file.pages)
-    if wanted > there:  # a damaged number could ask for more than any memory
+    wanted, there = ome.page_count, len(file.pages)
+    if wanted <= there < MAX_PAGES < ome.pages_of_all:
+        wanted = ome.pages_of_all
+    if wanted > there:
         raise ReadError(
             f"{label}: the OME-TIFF names {wanted} planes, the file has {there}.",
             hint=_SEVERAL_FILES,

@@ -301,6 +301,7 @@ def test_completion_of_commands_flags_and_names():
         "otsu",
         "double-pass",
         "unet",
+        "signal",
         "qupath",
         "mask",
     ]

@@ -41,7 +41,7 @@ def test_shares_are_those_asked_for_and_fill_the_whole(folds, test):
 
 
 def test_weights_are_thousandths_of_each_class():
-    found = relative(np.array([[1, 0], [3, 500], [4, 1500]]))
+    found = relative(np.array([[1, 0], [3, 500], [4, 1500]]), 1000)
     assert found.tolist() == [[125, 0], [375, 250], [500, 750]]
 
 
@@ -126,7 +126,7 @@ def all_assignments(units, parts, *, test):
 @pytest.mark.parametrize("seed", range(4))
 def test_sites_have_the_first_of_the_best_solutions(seed, test):
     """Every assignment tried by hand: the least cost, and of equal ones the first."""
-    weights = relative(weights_of(seed, 7, 2))
+    weights = relative(weights_of(seed, 7, 2), 1000)
     if seed == 3:  # many equal ones
         weights = np.full((7, 1), 143)
     shares = Shares.of(2 if test else 3, test)
@@ -178,6 +178,14 @@ def test_filling_is_not_improved_by_any_move_or_swap(seed, units):
         swapped = parts.copy()
         swapped[one], swapped[other] = parts[other], parts[one]
         assert cost(loads_of(weights, swapped, 3), totals, shares) >= least
+
+
+def test_thousands_of_small_units_are_balanced():
+    """Each is less than a thousandth of its class."""
+    weights, shares = weights_of(1, 3000, 2), Shares.of(4, 0.2)
+    parts = fill(relative(weights), shares, range(3000))
+    loads = loads_of(weights, parts, 5) / weights.sum(axis=0)
+    assert loads == pytest.approx(np.full((5, 2), 0.2), abs=0.002)
 
 
 def test_new_units_go_where_least_is():

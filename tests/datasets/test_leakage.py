@@ -203,6 +203,14 @@ def test_slides_that_a_table_leaves_out_are_in_no_fold(out):
     assert result.ok and result.patches == 2
 
 
+def test_nothing_in_any_fold_is_clean_and_a_run_without_patches_is_refused(out):
+    result = checked(out, two_slides(), {"1_a": "", "1_b": ""}, by="patient")
+    assert result.ok and result.patches == result.compared == 0
+    write_output(out, [], "memory")
+    with pytest.raises(OutputError, match="no patches to compare"):
+        qb.check_leakage(out, "own")
+
+
 def test_a_slide_that_a_table_does_not_list_is_refused(out):
     with pytest.raises(UsageError, match=r"1 slide of the run .*\n  1_b"):
         checked(out, two_slides(), {"1_a": "0"})
@@ -232,7 +240,7 @@ def test_a_random_split_of_overlapping_patches_leaks_everywhere(out):
     assert result.counts["group"] == result.counts["file"] == 3
 
 
-def test_leaks_beyond_a_thousand_are_counted(out):
+def test_leaks_beyond_a_thousand_are_counted(out, capsys):
     slide = FakeSlide("a", {}, [Patch(x) for x in range(90)])
     folds = {f"1_a_x{x}_y0": x % 2 for x in range(90)}
     result = checked(out, [slide], folds, key="patch_id", by="slide_id", pixels=0)
@@ -240,6 +248,10 @@ def test_leaks_beyond_a_thousand_are_counted(out):
     expected = sum(abs(a - b) < 32 and a % 2 != b % 2 for a, b in pairs)
     assert result.counts["overlap"] == expected > 1000
     assert sum(leak.kind == "overlap" for leak in result.leaks) == 1000
+    assert main(["check-leakage", out, "--split", "own", "--pixels", "0"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert f"and {expected - 20} more of the kind overlap; --json lists the first 1000" in lines[-4]
+    assert sum(line.startswith("overlap") for line in lines) == 20
 
 
 # --- boxes and pictures --------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The index as tables of other libraries."""
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import qupath_bridge as qb
@@ -52,6 +53,16 @@ def test_patches_may_have_folds_of_their_own_and_none(out):
     write_output(out, SLIDES)
     hand_made(out, "patch_id,fold\n1_b_x0_y0,1\n1_a_x0_y0,0\n1_a_x40_y0,\nother,5\n")
     assert qb.read_index(out, split="own").column("fold").to_pylist() == ["0", None, "1"]
+
+
+def test_a_table_of_pandas_has_whole_numbers(out):
+    """Parquet, with the index of the table as a column of its own."""
+    write_output(out, SLIDES)
+    sink = pa.BufferOutputStream()
+    columns = {"slide_id": ["1_b", "1_a"], "fold": [1, 0], "__index_level_0__": [0, 1]}
+    pq.write_table(pa.table(columns), sink)
+    open_output(out).put("splits/own.parquet", sink.getvalue().to_pybytes())
+    assert qb.read_index(out, split="own").column("fold").to_pylist() == ["0", "0", "1"]
 
 
 def test_every_slide_that_a_table_lacks_is_named(out):

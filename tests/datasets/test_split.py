@@ -15,6 +15,7 @@ from qupath_bridge.cli import main
 from qupath_bridge.errors import MissingDependencyError, OutputError, UsageError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.stores.memory import MemoryStore
+from tests.conftest import write_slides
 from tests.support import indexes
 from tests.support.indexes import FakeSlide, Patch
 
@@ -218,16 +219,34 @@ def test_values_that_are_missing_are_listed_at_once(out):
     assert not open_output(out).has("splits/folds.csv")
 
 
-@pytest.mark.parametrize("test", [None, 0.2])
-def test_too_few_groups_are_refused_with_the_numbers(out, test):
-    write_output(out, cohort(3))
-    with pytest.raises(
-        UsageError, match=f"There are 3 groups by 'patient' for {4 if test is None else 3} folds"
-    ):
-        qb.split(out, folds=4 if test is None else 3, by="patient", test=test)
-    with pytest.raises(UsageError, match="There are 2 groups by 'site' for 3 folds"):
-        write_output(out, cohort(6, sites=2))
-        qb.split(out, folds=3, by="patient", preserve="site")
+@pytest.mark.parametrize(
+    ("wanted", "problem"),
+    [
+        ({"folds": 5}, "There are 4 groups by 'patient' for 5 folds. Use at most 4 folds"),
+        (
+            {"folds": 4, "test": 0.2},
+            "4 groups by 'patient' for 4 folds and a test set. Use at most 3",
+        ),
+        ({"folds": 3, "preserve": "site"}, "2 groups by 'site' for 3 folds. Use at most 2 folds"),
+    ],
+)
+def test_too_few_groups_are_refused_with_the_numbers(out, wanted, problem):
+    write_output(out, cohort(4, sites=2))
+    with pytest.raises(UsageError) as caught:
+        qb.split(out, by="patient", **wanted)
+    assert problem in str(caught.value)
+
+
+def test_sites_that_patients_join_are_told_where_they_are_too_few(out):
+    slides = cohort(2, sites=2)
+    slides[0].metadata["site"], slides[1].metadata["site"] = "A", "B"
+    write_output(out, slides)
+    with pytest.raises(UsageError) as caught:
+        qb.split(out, folds=2, by="patient", preserve="site")
+    assert str(caught.value) == (
+        "There is 1 group by 'site' for 2 folds, as groups of 'patient' join 2 values. "
+        "Export more slides, or use another key."
+    )
 
 
 def test_labels_that_few_groups_have_are_told(out):
@@ -382,6 +401,21 @@ def test_an_update_with_new_pixels_makes_a_split_stale_and_one_without_change_do
     qb.split(run, extend=True)
     assert qb.check_leakage(run, pixels=0).ok
     assert qb.verify(run).ok
+
+
+def test_a_run_with_pseudonyms_is_split_by_what_it_lets_out(tmp_path):
+    write_slides(tmp_path / "slides", "ABC")
+    table = tmp_path / "t.csv"
+    lines = [f"slides/{name}.tiff,P{n},x" for n, name in enumerate("ABC")]
+    table.write_text("\n".join(["path,patient,secret", *lines]))
+    run = qb.export(
+        table, tmp_path / "out", qb.ExportConfig(size=128), pseudonymise=tmp_path / "key.json",
+        metadata_keep=["patient"], workers=1,
+    )  # fmt: skip
+    split = qb.split(run, folds=3, by="patient")
+    assert sorted(split.groups.values()) == ["P0", "P1", "P2"]
+    with pytest.raises(UsageError, match=r"there is 'patient'.*metadata_keep"):
+        qb.split(run, folds=3, by="secret", name="x")
 
 
 # --- tables --------------------------------------------------------------------------------------

@@ -31,13 +31,43 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("found", OTHERS)
-def test_other_pixel_types_are_refused_though_openslide_opens_them(tmp_path, found):
-    pixels, options = OTHERS[found]
-    path = tmp_path / ("a.ome.tif" if options.get("ome") else "a.tif")
+REFUSED = {
+    "8-bit x 1 MINISWHITE": (PIXELS[..., 0], {"photometric": "miniswhite"}),
+    "16-bit float x 3 RGB": (PIXELS.astype(np.float16), {"photometric": "rgb"}),
+    "8-bit x 1 PALETTE": (
+        PIXELS[..., 0],
+        {"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)},
+    ),
+}
+
+
+def write_other(folder, pixels, options):
+    """Write pixels that OpenSlide, too, opens: ``auto`` must not leave them to it."""
+    path = folder / ("a.ome.tif" if options.get("ome") else "a.tif")
     options = {"metadata": None, **options}
     tifffile.imwrite(path, pixels, tile=(64, 64), compression="deflate", **options)
-    OpenSlideReader(path).close()  # so it is auto that must refuse, not OpenSlide
+    OpenSlideReader(path).close()
+    return path
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_pixel_types_are_read_as_they_are_though_openslide_opens_them(tmp_path, kind):
+    pixels, options = OTHERS[kind]
+    path = write_other(tmp_path, pixels, options)
+    expected = pixels if pixels.ndim == 3 else pixels[..., None]
+    if len(expected) < 10:
+        expected = np.moveaxis(expected, 0, -1)
+    with open_reader(path) as reader:
+        assert type(reader) is TileReader
+        names = tuple(f"Channel {n}" for n in range(1, expected.shape[2] + 1))
+        assert reader.channels == names
+        found, _ = reader.read(Box(0, 0, 192, 128), (192, 128))
+    np.testing.assert_array_equal(found, expected, strict=True)
+
+
+@pytest.mark.parametrize("found", REFUSED)
+def test_other_pixel_types_are_refused_though_openslide_opens_them(tmp_path, found):
+    path = write_other(tmp_path, *REFUSED[found])
     with pytest.raises(ReadError, match=found):
         open_reader(path)
 

@@ -53,11 +53,11 @@ def reads(monkeypatch):
     real = patch_pixels.read_patches
     state = SimpleNamespace(boxes=[], fail=lambda number: None)
 
-    def read(reader, coordinates, boxes, size, plane):
+    def read(reader, coordinates, boxes, size, plane, view):
         for box in boxes.tolist():
             state.fail(len(state.boxes))
             state.boxes.append(tuple(box))
-        return real(reader, coordinates, boxes, size, plane)
+        return real(reader, coordinates, boxes, size, plane, view)
 
     monkeypatch.setattr(patch_pixels, "read_patches", read)
     return state

@@ -127,6 +127,26 @@ def test_a_channel_of_one_value_has_no_signal(value, dtype):
     assert not found(np.full((HEIGHT, WIDTH), value, dtype)).values.any() or value == 255
 
 
+def test_what_is_faint_beside_the_brightest_values_is_no_signal():
+    tissue = block(0.4)
+    values = np.full((HEIGHT, WIDTH), 1.0, np.float32)  # a background that does not scatter
+    values[tissue] = 100
+    values[:, 150:] = 2.5
+    assert agreement(found(values).values, tissue) > 0.99
+    values[:, 150:] = 5
+    assert agreement(found(values).values, tissue | ~block(0.75)) > 0.99
+
+
+def test_means_of_less_than_one_step_are_no_signal():
+    values = np.zeros((HEIGHT, WIDTH), np.uint8)
+    values[::3, ::3] = 2  # means of up to 0.7
+    assert not found(values).values.any()
+    values[50:100, 50:150] = 3
+    assert (
+        agreement(found(values).values[48:102, 48:152], np.pad(np.ones((50, 100), bool), 2)) > 0.95
+    )
+
+
 def test_specks_of_signal_are_dropped_and_holes_are_filled():
     tissue = block(0.5)
     values = noise(200, 12, tissue, 600, 60)

@@ -203,15 +203,24 @@ def test_jpeg_of_grey_values(tmp_path):
     assert np.abs(found.astype(int) - last(pixels)).max() < 20
 
 
+@pytest.mark.parametrize("axes", ["CYX", "CYXS"])
+def test_jpeg_tiles_of_channels_are_not_handed_on_as_they_are(tmp_path, axes):
+    """A file of one JPEG tile would show one channel, or three of six."""
+    pixels = smooth((2, 3, 128, 128), np.uint8)
+    pixels = pixels[:, 0] if axes == "CYX" else np.moveaxis(pixels, 1, -1)
+    color = "minisblack" if axes == "CYX" else "rgb"
+    path = tmp_path / "a.ome.tif"
+    write_ome(path, pixels, axes, compression="jpeg", photometric=color)
+    with TileReader(path) as reader:
+        assert len(reader.channels) == (2 if axes == "CYX" else 6)
+        assert reader.read_encoded(Box(0, 0, 64, 64), (64, 64)) is None
+
+
 def test_packed_values_of_12_bits(tmp_path):
-    """As tifffile unpacks them; no option of tifffile writes them, so they are packed here."""
+    """Two values in three bytes, the upper bits first."""
     values = np.random.default_rng(1).integers(0, 4096, (110, 150)).astype(np.uint16)
-    data = imagecodecs.packints_encode(values, 12, runlen=150) if hasattr(
-        imagecodecs, "packints_encode"
-    ) else None  # fmt: skip
-    if data is None:
-        bits = (values[..., None] >> np.arange(11, -1, -1)) & 1
-        data = np.packbits(bits.astype(np.uint8).reshape(110, -1), axis=1).tobytes()
+    bits = (values[..., None] >> np.arange(11, -1, -1)) & 1
+    data = np.packbits(bits.astype(np.uint8).reshape(110, -1), axis=1).tobytes()
     path = tmp_path / "a.tif"
     tifffile.imwrite(
         path, values, photometric="minisblack", metadata=None, rowsperstrip=110, byteorder=">"
@@ -301,28 +310,18 @@ def test_three_pages_of_8_bits_have_zeros_around_them(tmp_path):
         assert not pixels[:, :10].any() and not mask[:, :10].any()
 
 
-def ome_xml(path, old, new):
-    """Change the OME-XML of a file to one of the same length."""
-    data = path.read_bytes()
-    assert old in data and len(old) >= len(new)
-    path.write_bytes(data.replace(old, new.ljust(len(old))))
-
-
 @pytest.mark.parametrize("axis", "CZT")
 def test_sizes_that_the_file_cannot_hold_are_refused(tmp_path, axis):
     """Without a list of so many planes: the number could ask for more than any memory."""
     path = write_ome(
-        tmp_path / "a.ome.tif", noise((2, 110, 150), np.uint16), "CYX", names=["a" * 9, "b" * 9]
+        tmp_path / "a.ome.tif", noise((2, 110, 150), np.uint16), "CYX", names=["a" * 9, "b"]
     )
-    was = 2 if axis == "C" else 1
-    ome_xml(path, f'Size{axis}="{was}"'.encode(), f'Size{axis}="{was}"'.encode())
     data = path.read_bytes()
-    old, spare = f'Size{axis}="{was}"'.encode(), b'Name="aaaaaaaaa"'
-    new = f'Size{axis}="9000000{was}"'.encode()
-    data = data.replace(old, new).replace(
-        spare, spare[: len(spare) - len(new) + len(old)][:-1] + b'"'
-    )
-    path.write_bytes(data)
+    was = f'Size{axis}="{2 if axis == "C" else 1}"'.encode()
+    assert data.count(was) == 1
+    longer = was.replace(b'="', b'="9000000')
+    path.write_bytes(data.replace(was, longer).replace(b"a" * 9, b"aa"))
+    assert path.stat().st_size == len(data)
     with pytest.raises(ReadError, match=r"names \d{8,} planes, the file has 2\."):
         TileReader(path)
 
@@ -337,16 +336,46 @@ def test_a_run_of_planes_that_the_file_cannot_hold_is_refused(tmp_path):
         TileReader(path)
 
 
-def test_a_part_of_an_image_in_several_files_is_refused(tmp_path):
-    path = write_ome(tmp_path / "a.ome.tif", noise((110, 150), np.uint16), "YX")
+def test_a_further_image_may_be_elsewhere_and_cannot_ask_for_any_memory(tmp_path):
+    pixels = noise((2, 110, 150), np.uint16)
+    path = write_ome(tmp_path / "a.ome.tif", pixels, "CYX", names=["a" * 300, "b"])
     data = path.read_bytes()
-    old = b'<TiffData IFD="0" PlaneCount="1"/>'
-    assert old in data, data[:2000]
-    other = b"<TiffData><UUID>urn:b</UUID></TiffData>"
-    head, tail = data.split(old)
-    path.write_bytes(head + other[: len(old)].ljust(len(old)) + tail)
-    with pytest.raises(ReadError):
-        TileReader(path)
+    for count, found in (("3", None), ("99999999", "names 99999999 planes, the file has 2")):
+        second = (
+            '<Image ID="Image:1"><Pixels ID="Pixels:1" DimensionOrder="XYCZT" Type="uint16" '
+            f'SizeX="150" SizeY="110" SizeC="{count}" SizeZ="1" SizeT="1"><TiffData/></Pixels>'
+            "</Image>"
+        ).encode()
+        name = b"a" * 300
+        changed = data.replace(name, b"a" * (300 - len(second)))
+        path.write_bytes(changed.replace(b"</OME>", second + b"</OME>"))
+        assert path.stat().st_size == len(data)
+        if found is None:
+            np.testing.assert_array_equal(whole(path), last(pixels))
+        else:
+            with pytest.raises(ReadError, match=found):
+                TileReader(path)
+
+
+def test_a_part_of_an_image_in_several_files_is_refused(tmp_path):
+    """Planes of another file, and a file that only names the one with the description."""
+    pixels = noise((2, 110, 150), np.uint16)
+    path = write_ome(tmp_path / "a.ome.tif", pixels, "CYX", names=["a" * 200, "b"])
+    data = path.read_bytes()
+    own = b'<TiffData IFD="0" PlaneCount="2"/>'
+    other = own[:-2] + b'><UUID FileName="b.ome.tif">urn:uuid:b</UUID></TiffData>'
+    elsewhere = data.replace(own, other).replace(b"a" * 200, b"a" * (200 + len(own) - len(other)))
+    image = data[data.index(b"<Image") : data.index(b"</OME>")]
+    named = data.replace(image, b'<BinaryOnly MetadataFile="m.ome"/>'.ljust(len(image)))
+    for changed, found in (
+        (elsewhere, "the planes of the OME-TIFF are not in this file"),
+        (named, "its OME-XML has no image"),
+    ):
+        assert len(changed) == len(data)
+        path.write_bytes(changed)
+        with pytest.raises(ReadError, match=found) as caught:
+            TileReader(path)
+        assert "join them into one OME-TIFF" in caught.value.hint
 
 
 def test_other_axes_are_refused(tmp_path):

@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -262,6 +263,22 @@ def test_doctor_says_what_would_make_jobs_faster(monkeypatch, tmp_path):
     assert "pip install 'qupath-bridge[cucim]'" in found["NVIDIA GPU"].next
     monkeypatch.setenv("PATH", "")
     assert "NVIDIA GPU" not in look([])
+
+
+def test_doctor_says_what_folds_need(monkeypatch):
+    found = look([])["folds"]
+    assert (found.state, found.next) == ("ok", None)
+    known = metadata.version
+
+    def without_scipy(name):
+        if name == "scipy":
+            raise metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(metadata, "version", without_scipy)
+    found = look([])["folds"]
+    assert found.state == "optional" and found.found.endswith(", scipy not installed")
+    assert "pip install 'qupath-bridge[folds]'" in found.next
 
 
 def test_doctor_shows_every_qupath():
