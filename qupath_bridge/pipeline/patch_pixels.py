@@ -34,7 +34,7 @@ from .stain import StainPlan
 
 __all__ = ["PatchPixels", "PixelBatch"]
 
-THUMBNAIL = 1024
+THUMBNAIL = 256
 """Pixels of the longer side of the picture in which the colour of the glass is looked for."""
 
 
