@@ -192,14 +192,14 @@ def find_project_file(place: Place) -> Path:
     try:
         return qpproj.find_project_file(path)
     except ProjectError as error:
-        hint = _without_project(path)
+        hint = _without_project(path) if path.is_dir() else None
         if hint is None:
             raise
         raise ProjectError(error.problem, path=path, hint=hint) from error
 
 
 def _without_project(path: Path) -> str | None:
-    """Return the next step at a place without a project; None for a place of another kind."""
+    """Return the next step at a folder without a project; None for a folder of another kind."""
     if (path / RUN_FILE).is_file():
         try:
             record = load_record(open_output(str(path)), RUN_FILE, RunRecord)
@@ -213,7 +213,7 @@ def _without_project(path: Path) -> str | None:
             f"It is the output of run {record['run_id']}, of slides without a project. {check} "
             "The same export with update brings it up to date."
         )
-    if path.exists() and is_plain(path) and (not path.is_dir() or has_slides(path)):
+    if is_plain(path) and has_slides(path):
         return (
             "Runs of slides without a project are known to their outputs alone: `qupath-bridge "
             "verify OUT` compares one with its slides. `qupath-bridge project create DIR "

@@ -156,8 +156,8 @@ def test_slide_with_an_empty_folder_of_data_was_never_annotated(study, capsys):
 # --- pixels that cannot be exported -------------------------------------------------------------
 
 
-def test_recorded_fluorescence_is_shown_and_refused(study, tmp_path, capsys):
-    """The file itself is RGB: what QuPath recorded counts, and is looked at first."""
+def test_channels_that_the_file_does_not_have_are_refused(study, tmp_path, capsys):
+    """The file itself is RGB; QuPath recorded fluorescence. Both lists are shown."""
     text = study.project.read_text(encoding="utf-8")
     raw = json.loads(text)
     for image in raw["images"]:
@@ -171,10 +171,13 @@ def test_recorded_fluorescence_is_shown_and_refused(study, tmp_path, capsys):
     status, out, errors = call(capsys, "inspect", study.project)
     assert status == 1
     assert "fluorescence, 33 channels of 16 bit" in out
-    assert errors.count("fluorescence, 33 channels of 16 bit: not supported") == 2
+    first, second = errors.splitlines()
+    assert "QuPath recorded 33 channels (M0, M1, M2," in first
+    assert "(Red, Green, Blue)" in first
+    assert "X:/nowhere.tif" in second or "X:\\nowhere.tif" in second
     status, result = call_json(capsys, "plan", study.project, *SIZE, "--no-labels")
     assert (status, result["patches"]) == (1, 0)
-    assert ["33 channels" in failure["error"] for failure in result["failures"]] == [True, True]
+    assert ["33 channels" in failure["error"] for failure in result["failures"]] == [True, False]
 
 
 # --- tables and warnings ------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def test_a_request_in_a_file(started, study, tmp_path):
     assert start["python"] == sys.executable
     assert result["event"] == "result"
     content = json.loads(Path(result["file"]).read_text(encoding="utf-8"))
-    assert content["value"] == {"runs": [], "unfinished": []}
+    assert content["value"] == {"runs": [], "unfinished": [], "messages": []}
     assert process.returncode == 0
 
 
