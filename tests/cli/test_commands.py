@@ -416,7 +416,7 @@ def test_status_without_a_project_says_the_next_step(tmp_path, capsys):
     slide = write_slide(slides / "a.tiff", np.full((64, 64, 3), 128, np.uint8), mpp=0.5)
     run = qb.export(slides, out, qb.ExportConfig(size=32), workers=1)
     hints = {
-        slide: "`qupath-bridge project create DIR",
+        slide: "`qupath-bridge project create` makes one",
         slides: "`qupath-bridge verify OUT` compares one with its slides",
         out: f"run {run.run_id}, of slides without a project. `qupath-bridge verify {out}`",
     }
