@@ -18,7 +18,7 @@ from qupath_bridge.testing.projects import Image, Region, build_project
 from qupath_bridge.testing.slides import write_slide
 from tests.conftest import texture
 
-SECRETS = ("Mueller", "Schmidt", "1968", "SITE-9", "Dr. Ann")
+SECRETS = ("Mueller", "Schmidt", "Anno68", "SITE-9", "Dr. Ann")
 """Parts of every name that must not get out."""
 SIZE = "64"
 
@@ -30,17 +30,17 @@ def hospital(tmp_path):
     folder.mkdir()
     ring = "POLYGON ((0 0, 160 0, 160 160, 0 160, 0 0))"
     images = []
-    for number, name in enumerate(("Mueller 1968", "Schmidt 1968")):
+    for number, name in enumerate(("Mueller Anno68", "Schmidt Anno68")):
         path = folder / f"{name}.tiff"
         write_slide(path, texture(number + 1, (256, 192)), mpp=0.5)
         metadata = {"patient": f"{name} SITE-9", "grade": str(number)}
         images.append(Image(path, [Region("Tumor", ring)], metadata=metadata))
-    project = build_project(folder / "study 1968", images)
-    (folder / "labels 1968.csv").write_text(
-        "patient,outcome,born\nMueller 1968 SITE-9,good,1968-01-02\n"
-        "Schmidt 1968 SITE-9,bad,1968-03-04\n"
+    project = build_project(folder / "study Anno68", images)
+    (folder / "labels Anno68.csv").write_text(
+        "patient,outcome,born\nMueller Anno68 SITE-9,good,Anno68-01-02\n"
+        "Schmidt Anno68 SITE-9,bad,Anno68-03-04\n"
     )
-    return project, folder / "labels 1968.csv", tmp_path / "key.json", tmp_path / "out"
+    return project, folder / "labels Anno68.csv", tmp_path / "key.json", tmp_path / "out"
 
 
 def run(*words):
@@ -84,10 +84,12 @@ def test_no_name_is_in_any_byte_of_the_output(hospital, tmp_path, container):
     project, table, key, out = hospital
     words = ["--size", SIZE, "--metadata", table, "--metadata-key", "patient"]
     words += ["--label-from", "metadata:outcome", "--container", container, "--reviewer", "Dr. Ann"]
-    words += ["--where", "patient=* 1968 SITE-9", "--preview", tmp_path / "plan.png"]
+    words += ["--where", "patient=* Anno68 SITE-9", "--preview", tmp_path / "plan.png"]
     open_out = tmp_path / "open"
     assert run("export", project, *words, "--out", open_out) == 0
-    assert {"Mueller", "Schmidt", "1968", "SITE-9"} <= set(leaks(open_out))  # the test can see them
+    assert {"Mueller", "Schmidt", "Anno68", "SITE-9"} <= set(
+        leaks(open_out)
+    )  # the test can see them
     words += ["--pseudonymise", key, "--metadata-keep", "grade"]
     assert run("export", project, *words, "--out", out) == 0
     assert leaks(out) == []
@@ -106,30 +108,30 @@ def test_no_name_is_in_any_byte_of_the_output(hospital, tmp_path, container):
 def test_slides_that_fail_are_not_named_either(hospital, capsys):
     project, _, key, out = hospital
     folder = project.parent.parent
-    (folder / "Schmidt 1968.tiff").write_bytes(b"II*\0" + b"\xff" * 500)
+    (folder / "Schmidt Anno68.tiff").write_bytes(b"II*\0" + b"\xff" * 500)
     words = ["export", project, "--size", SIZE, "--out", out, "--pseudonymise", key]
     assert run(*words) == 1
     assert leaks(out) == []
     (failure,) = json.loads((out / "report.json").read_text())["failures"]
     assert failure["slide_name"].startswith("p-")
-    (folder / "Schmidt 1968.tiff").unlink()
+    (folder / "Schmidt Anno68.tiff").unlink()
     assert run(*words, "--update") == 1
     assert leaks(out) == []
     names = json.loads(key.read_text())["names"]
     (failure,) = json.loads((out / "report.json").read_text())["failures"]
-    assert names[failure["slide_name"]] == "Schmidt 1968.tiff"
-    assert names[failure["missing"]] == str(folder / "Schmidt 1968.tiff")
+    assert names[failure["slide_name"]] == "Schmidt Anno68.tiff"
+    assert names[failure["missing"]] == str(folder / "Schmidt Anno68.tiff")
 
 
 def test_plain_slides_keep_their_provenance_without_names(hospital, tmp_path):
     project, _, key, out = hospital
     folder = project.parent.parent
-    slides = [folder / "Mueller 1968.tiff", folder / "Schmidt 1968.tiff"]
+    slides = [folder / "Mueller Anno68.tiff", folder / "Schmidt Anno68.tiff"]
     words = ["export", *slides, "--no-labels", "--size", SIZE, "--pseudonymise", key]
     assert run(*words, "--out", out) == 0
     assert list((out / "provenance").rglob("*.geojson.gz"))
     assert leaks(out) == []
-    study, bad = tmp_path / "seen", folder / "Schmidt bad 1968.svs"
+    study, bad = tmp_path / "seen", folder / "Schmidt bad Anno68.svs"
     bad.write_bytes(b"II*\0" + b"\xff" * 500)
     words.insert(1, bad)
     assert run(*words, "--out", tmp_path / "out2", "--create-project", study) == 1
@@ -137,7 +139,7 @@ def test_plain_slides_keep_their_provenance_without_names(hospital, tmp_path):
     (failure,) = json.loads((tmp_path / "out2/report.json").read_text())["failures"]
     assert json.loads(key.read_text())["names"][failure["slide_name"]] == bad.name
     with qb.open_project(study, engine="embedded") as made:  # in QuPath the names are needed
-        assert [slide.name for slide in made] == ["Mueller 1968.tiff", "Schmidt 1968.tiff"]
+        assert [slide.name for slide in made] == ["Mueller Anno68.tiff", "Schmidt Anno68.tiff"]
 
 
 @pytest.mark.parametrize("runner", ["threads", "processes"])
@@ -152,7 +154,7 @@ def test_who_has_the_key_works_on_as_before(hospital, tmp_path, capsys, runner):
     assert run("status", project, "--json") == 0
     (told,) = json.loads(capsys.readouterr().out)["runs"]
     assert [entry["slide_name"] for entry in told["entries"]] == [
-        "Mueller 1968.tiff", "Schmidt 1968.tiff",
+        "Mueller Anno68.tiff", "Schmidt Anno68.tiff",
     ]  # fmt: skip
     assert run("verify", out, "--pseudonymise", key) == 0
     assert f"{qb.Run.load(out).written} of them against the slides" in capsys.readouterr().out
@@ -201,7 +203,7 @@ def test_key_file_is_made_once_and_only_grows(hospital, tmp_path, capsys):
         for place in (out, tmp_path / "more")
         for row in qb.Run.load(place).table().to_pylist()
     }
-    assert {second["names"][each] for each in ids} == {"Mueller 1968.tiff", "Schmidt 1968.tiff"}
+    assert {second["names"][each] for each in ids} == {"Mueller Anno68.tiff", "Schmidt Anno68.tiff"}
     before = key.read_bytes()
     assert run(*words, "--out", tmp_path / "more", "--update") == 0
     mine = tmp_path / "mine.json"
