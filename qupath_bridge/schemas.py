@@ -7,9 +7,9 @@ read; code behind that relies on keys and types.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 __all__ = [
     "INPUT_NAME",
@@ -205,15 +205,42 @@ class _Coordinates(_Json):
     pixel_size: _PixelSize | None
 
 
+PixelType = Annotated[str, Field(pattern=r"^(u?int(8|16|32)|float(32|64))$")]
+
+
+class _Transform(_Json):
+    kind: Literal["channel", "linear", "mean", "max", "min", "stain"]
+    inputs: list[Count]
+    numbers: list[float]
+
+
+class _Transforms(_Json):
+    kind: Literal["transforms"]
+    transforms: list[_Transform]
+
+
+class _Convert(_Json):
+    kind: Literal["convert"]
+    target: PixelType
+
+
 class _Channels(_Json):
     all_names: list[str]
     all_colors: list[Color]
-    dtype: str
+    dtype: PixelType
     indices: list[Count]
     file_names: list[str]
-    steps: list[dict[str, Any]]
-    projection: str | None
+    steps: list[Annotated[_Transforms | _Convert, Field(discriminator="kind")]]
+    projection: Literal["max"] | None
     color: bool
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if len(self.all_names) != len(self.all_colors):
+            raise ValueError("each channel has a name and a colour")
+        if any(index >= len(self.all_names) for index in self.indices):
+            raise ValueError("there is no channel of such an index")
+        return self
 
 
 class _ChannelDisplay(_Json):

@@ -227,7 +227,7 @@ def facts_of(rows: AnyRows) -> Any:
     try:
         return parse_json(metadata_of(rows).get("facts", "{}"))
     except ValueError as error:
-        raise DamagedRowsError(f"The facts in a partition are damaged: {error}.") from error
+        raise DamagedRowsError(f"facts that are not JSON: {error}") from error
 
 
 def with_notes(table: pa.Table, notes: Mapping[str, str]) -> pa.Table:

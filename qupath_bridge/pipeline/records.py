@@ -133,7 +133,11 @@ def load_facts(rows: AnyRows, slide_id: str) -> dict[str, Any]:
     shown = f"The partition of {slide_id}"
     if problem := row_problem(rows):
         raise DamagedRowsError(f"{shown} is damaged: {problem}.")
-    facts = checked(index.facts_of(rows), SlideFacts, shown, fault=DamagedRowsError)
+    try:
+        written = index.facts_of(rows)
+    except DamagedRowsError as error:
+        raise DamagedRowsError(f"{shown} is damaged: {error.message}.") from error
+    facts = checked(written, SlideFacts, shown, fault=DamagedRowsError)
     if facts["slide_id"] != slide_id:
         raise DamagedRowsError(f"{shown} is of the slide {facts['slide_id']}.")
     runs = (batch.column(0).unique().to_pylist() for batch in batches_of(rows, ["run_id"]))

@@ -34,7 +34,6 @@ from qupath_bridge.frozen import FrozenDict, OneLine, freeze
 from qupath_bridge.model import IntArray, PixelArray, Reason, Slide, SourceRef
 from qupath_bridge.outputs import check_lock, open_output
 from qupath_bridge.outputs.base import DamagedRowsError, Location, Output, PatchRef
-from qupath_bridge.outputs.index import facts_of
 from qupath_bridge.patches.order import reading_batches
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import BadTile, Reader
@@ -50,7 +49,7 @@ from .patch_pixels import PixelBatch
 from .plan import Failure, Plan, make_plan, producer_of
 from .pseudonyms import names_of
 from .quality import summarise
-from .records import bad_tile_warnings, bad_tiles_of, facts_record
+from .records import bad_tile_warnings, bad_tiles_of, facts_record, load_facts
 from .slide_files import missing_place, read_annotations, slide_path
 from .tissue import tissue_problems
 from .written import PatchNames, WrittenPatches
@@ -325,11 +324,11 @@ class _SlideJob:
                 return None
             dropped = self.output.dropped(self.task.slide_id)
             same = rows.equal_plan(self.plan, self.task.run_id, old, dropped, self._names())
+            facts = load_facts(old, self.task.slide_id)
         except DamagedRowsError:
             return None
         if not same or not self._intact(old):
             return None
-        facts = facts_of(old)
         if facts["tissue"] is not None and any(tissue_problems(facts["tissue"], self.output)):
             return None
         self.bad_tiles = bad_tiles_of(facts)
@@ -341,9 +340,10 @@ class _SlideJob:
         reusable: Mapping[int, rows.ReusablePatch] = {}
         try:
             old = output.rows(slide_id)
+            bad_before = frozenset() if old is None else bad_tiles_of(load_facts(old, slide_id))
             reusable = {} if old is None else rows.find_reusable(plan, old)
         except DamagedRowsError:
-            old = None
+            old, bad_before = None, frozenset()
         names = self._names()
         self._check_space(len(plan) - len(reusable))
         output.begin(slide_id)
@@ -362,8 +362,8 @@ class _SlideJob:
             raise
         seconds = round(time.perf_counter() - self.began, 3)
         reasons = Counter(patch.reason for patch in dropped)
-        if old is not None and reusable:
-            self.bad_tiles |= bad_tiles_of(facts_of(old))
+        if reusable:
+            self.bad_tiles |= bad_before
         facts = facts_record(
             plan, self.task.run_id, reasons, seconds, self.bad_tiles, _quality(written, dropped)
         )

@@ -272,7 +272,11 @@ def faults(bench, capsys, path, command, base):
         if name.startswith("out/patches/") and name not in after and command[0] != "export":
             yield f"{name} was deleted"
     if command == STATUS and path.name != "project.qpproj":
-        shown = {run["run_id"]: run["state"] for run in json.loads(out)["runs"]}
+        answer = json.loads(out)
+        if "runs" not in answer:
+            yield f"no run is shown: {out}"
+            return
+        shown = {run["run_id"]: run["state"] for run in answer["runs"]}
         # Every run would apply statements: nobody knows what it gives if they cannot be read.
         wanted = {"current", "unknown"} if path.suffix == ".jsonl" else {"current"}
         if shown.get(bench.runs["other"]) not in wanted:
