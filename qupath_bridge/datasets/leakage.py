@@ -22,7 +22,7 @@ from .box_overlaps import overlaps
 from .fold_tables import FoldTable, check_fresh, fold_column, read_folds
 from .patch_looks import read_looks
 from .run_slides import RunSlide, read_slides, values_of
-from .similar_patches import similar_pairs
+from .similar_patches import Looks, similar_pairs
 
 __all__ = ["KEPT", "Leak", "LeakCheck", "LeakKind", "check_leakage"]
 
@@ -104,13 +104,12 @@ class _Found:
     leaks: list[Leak] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
-    def look_for(self, kind: LeakKind) -> None:
+    def add(self, kind: LeakKind, leaks: Iterable[Leak]) -> None:
+        """Add the leaks of a kind, which may be none."""
         self.counts.setdefault(kind, 0)
-
-    def add(self, leaks: Iterable[Leak]) -> None:
         for leak in leaks:
-            self.counts[leak.kind] += 1
-            if self.counts[leak.kind] <= KEPT:
+            self.counts[kind] += 1
+            if self.counts[kind] <= KEPT:
                 self.leaks.append(leak)
 
 
@@ -171,22 +170,18 @@ def check_leakage(
         if key is None:
             not_checked.append("groups: the table does not say by which key; name it (by)")
         else:
-            found.look_for(kind)
-            found.add(_shared_values(kind, key, values_of(slides, key), places))
+            found.add(kind, _shared_values(kind, key, values_of(slides, key), places))
     if table.record is None and table.groups:
-        found.look_for("group")
-        found.add(_shared_groups(patches, table))
-    found.look_for("file")
-    found.add(_shared_files(slides, places))
-    found.look_for("overlap")
-    found.add(_overlaps(patches))
-    limit = min(MOST_PATCHES if pixels is None else pixels, patches.rows.num_rows)
-    found.look_for("identical")
-    found.add(_identical(output, patches))
-    if limit:
-        found.look_for("similar")
-    compared, flat = _similar(output, patches, limit, found, on_progress)
-    total = patches.rows.num_rows
+        found.add("group", _shared_groups(patches, table))
+    found.add("file", _shared_files(slides, places))
+    found.add("overlap", _overlaps(patches))
+    found.add("identical", _identical(output, patches))
+    total, compared, flat = patches.rows.num_rows, 0, 0
+    if limit := min(MOST_PATCHES if pixels is None else pixels, total):
+        chosen = np.unique(np.linspace(0, total - 1, limit).astype(np.int64))
+        looks = read_looks(output, patches.rows.take(chosen), on_progress)
+        found.add("similar", _similar(patches, chosen, looks))
+        compared, flat = len(chosen), int(looks.flat.sum())
     if compared < total:
         not_checked.append(f"similar patches: {compared} of {total} were compared")
     return LeakCheck(
@@ -328,24 +323,10 @@ def _pairs_apart(rows: list[int], patches: _Patches) -> list[tuple[int, int]]:
     return [found[key] for key in sorted(found)]
 
 
-def _similar(
-    output: Output,
-    patches: _Patches,
-    limit: int,
-    found: _Found,
-    on_progress: Callable[[int, int], None] | None,
-) -> tuple[int, int]:
-    """Add patches that show the same; return how many were compared, and how many show nothing."""
-    if not limit:
-        return 0, 0
-    total = patches.rows.num_rows
-    chosen = np.unique(np.linspace(0, total - 1, limit).astype(np.int64))
-    looks = read_looks(output, patches.rows.take(chosen), on_progress)
+def _similar(patches: _Patches, chosen: NDArray[np.int64], looks: Looks) -> Iterator[Leak]:
+    """Yield patches that show the same and are not identical, among some rows."""
     digests = _numbered(patches.rows.column("digest"))[1][chosen]
     for pairs in similar_pairs(looks, patches.sides[chosen], patches.files[chosen]):
         for a, b in pairs[digests[pairs[:, 0]] != digests[pairs[:, 1]]].tolist():
             close = float(looks.fine[a] @ looks.fine[b])
-            found.add(
-                [patches.leak("similar", int(chosen[a]), int(chosen[b]), f"alike to {close:.3f}")]
-            )
-    return len(chosen), int(looks.flat.sum())
+            yield patches.leak("similar", int(chosen[a]), int(chosen[b]), f"alike to {close:.3f}")

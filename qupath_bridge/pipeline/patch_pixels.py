@@ -29,7 +29,7 @@ from qupath_bridge.readers.base import Reader
 from qupath_bridge.timing import step
 
 from .channels import ChannelView
-from .pixels import passing, read_patches, read_whole
+from .pixels import passing, read_patches, read_thumbnail
 from .stain import StainPlan
 
 __all__ = ["PatchPixels", "PixelBatch"]
@@ -212,7 +212,4 @@ def _glass_cast(
     reader: Reader, coordinates: CoordinateMap, view: ChannelView, plane: Plane
 ) -> FloatArray | None:
     """Return the colour of the glass of a slide if it has a cast, so that measures see it white."""
-    width, height = coordinates.size
-    factor = min(1.0, THUMBNAIL / max(width, height))
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    return glass_cast(read_whole(reader, coordinates, size, plane, view))
+    return glass_cast(read_thumbnail(reader, coordinates, THUMBNAIL, plane, view)[0])

@@ -6,7 +6,7 @@ import numpy as np
 
 from qupath_bridge.model import FloatArray, PixelArray
 
-__all__ = ["CAST", "glass_cast", "glass_colour", "white_balanced"]
+__all__ = ["glass_cast", "glass_colour", "has_cast", "white_balanced"]
 
 BRIGHT = 170
 """Gray level of every channel of glass at least."""
@@ -66,9 +66,14 @@ def glass_cast(pixels: PixelArray) -> FloatArray | None:
         The whole slide, small.
     """
     glass = glass_colour(pixels)
-    if glass is None or (glass.min() >= DIM and 1 - glass.min() / glass.max() < CAST):
+    if glass is None or (glass.min() >= DIM and not has_cast(glass)):
         return None
     return glass
+
+
+def has_cast(glass: FloatArray) -> bool:
+    """Return whether the colour of glass, shape (3,), is more than a shade of grey."""
+    return bool(1 - glass.min() / glass.max() >= CAST)
 
 
 def white_balanced(pixels: PixelArray, glass: FloatArray) -> PixelArray:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qupath_bridge.model import MaskArray, PixelArray
 from qupath_bridge.pixels.base import SlideView, TissueMap, refuse_argument
-from qupath_bridge.pixels.glass import CAST, glass_colour, white_balanced
+from qupath_bridge.pixels.glass import glass_colour, has_cast, white_balanced
 
 from .color import stain_saturation
 from .finding import STATED, lacks_glass, split_by_otsu
@@ -86,7 +86,7 @@ def slide_saturation(pixels: PixelArray) -> tuple[NDArray[np.float32], str | Non
     """
     values = stain_saturation(pixels)
     glass = glass_colour(pixels) if lacks_glass(values) else None
-    if glass is None or 1 - glass.min() / glass.max() < CAST:
+    if glass is None or not has_cast(glass):
         return values, None
     shown = ", ".join(f"{level:.0f}" for level in glass)
     note = f"The glass of the slide has a colour cast ({shown}), which is taken away."
