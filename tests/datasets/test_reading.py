@@ -95,7 +95,8 @@ def test_a_run_without_patches_has_no_rows(out):
 
 
 def test_pandas_keeps_whole_numbers_texts_and_maps(out):
-    pd = pytest.importorskip("pandas", reason="pandas is not installed: pip install pandas")
+    import pandas as pd
+
     indexes.write_output(out, SLIDES, "tar")
     table = qb.read_index(out, to="pandas")
     assert table.w_slide.dtype == pd.Int32Dtype() and table.offset.dtype == pd.Int64Dtype()
@@ -107,7 +108,8 @@ def test_pandas_keeps_whole_numbers_texts_and_maps(out):
 
 
 def test_polars_has_the_rows(out):
-    pl = pytest.importorskip("polars", reason="Polars is not installed: pip install polars")
+    import polars as pl
+
     indexes.write_output(out, SLIDES, "h5")
     table = qb.read_index(out, to="polars")
     assert table.schema["w_slide"] == pl.Int32 and table.schema["label"] == pl.String

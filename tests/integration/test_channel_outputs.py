@@ -21,38 +21,29 @@ from qupath_bridge.pixels.composite import Composite, composite
 from qupath_bridge.pixels.display_ranges import auto_range
 from tests.support import stacks
 
-
-@pytest.fixture(autouse=True)
-def _reader(monkeypatch):
-    monkeypatch.setattr("qupath_bridge.registry._registered", {})
-    stacks.register()
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return stacks.stack_study(tmp_path_factory.mktemp("stack"))
+pytestmark = pytest.mark.usefixtures("stack_reader")
 
 
 def config_of(**options):
     return qb.ExportConfig(**{"size": 64, **options})
 
 
-def export(study, out, **options):
-    run = qb.export(study.project, out, config_of(**options), reader="stack", workers=1)
+def export(stack_study, out, **options):
+    run = qb.export(stack_study.project, out, config_of(**options), reader="stack", workers=1)
     assert not run.failures
     return run
 
 
-def failure_of(study, out, **options):
-    run = qb.export(study.project, out, config_of(**options), reader="stack", workers=1)
+def failure_of(stack_study, out, **options):
+    run = qb.export(stack_study.project, out, config_of(**options), reader="stack", workers=1)
     (failure,) = run.failures
     return failure
 
 
-def patches_of(study, row):
+def patches_of(stack_study, row):
     """Return the pixels of a patch as the slide has them, at full resolution."""
     x, y, w, h = (row[f"{side}_qupath"] for side in "xywh")
-    return study.pixels[..., y : y + h, x : x + w, :]
+    return stack_study.pixels[..., y : y + h, x : x + w, :]
 
 
 def facts_in(out):
@@ -71,21 +62,21 @@ READERS = {
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("kind", READERS)
 def test_patches_have_the_pixels_of_the_slide_in_its_type(kind, dtype, tmp_path):
-    study = stacks.stack_study(tmp_path / "study", stacks.stack(dtype))
-    rows = export(study, tmp_path / "out", format=kind).table().to_pylist()
+    stack_study = stacks.stack_study(tmp_path / "stack_study", stacks.stack(dtype))
+    rows = export(stack_study, tmp_path / "out", format=kind).table().to_pylist()
     assert len(rows) == 15
     for row in rows:
         found = READERS[kind]((tmp_path / "out" / row["path"]).read_bytes())
         assert found.dtype == dtype
-        assert np.array_equal(found, patches_of(study, row))
+        assert np.array_equal(found, patches_of(stack_study, row))
         assert (row["channels"], row["dtype"]) == ([*stacks.NAMES], dtype)
     verified = qb.verify(tmp_path / "out", reader="stack")
     assert verified.ok
     assert verified.pixels == 15
 
 
-def test_ome_tiff_has_the_names_of_the_project_and_the_size_of_a_pixel(study, tmp_path):
-    row = export(study, tmp_path / "out", format="ome-tiff", mpp=1.0).table().to_pylist()[0]
+def test_ome_tiff_has_the_names_of_the_project_and_the_size_of_a_pixel(stack_study, tmp_path):
+    row = export(stack_study, tmp_path / "out", format="ome-tiff", mpp=1.0).table().to_pylist()[0]
     assert row["path"].endswith(".ome.tif")
     with tifffile.TiffFile(tmp_path / "out" / row["path"]) as file:
         text = file.ome_metadata
@@ -94,10 +85,10 @@ def test_ome_tiff_has_the_names_of_the_project_and_the_size_of_a_pixel(study, tm
 
 
 @pytest.mark.parametrize(("kind", "changes"), [("ome-tiff", True), ("tiff", True), ("npy", False)])
-def test_another_colour_in_qupath_is_another_plan_where_files_hold_it(kind, changes, study):
+def test_another_colour_in_qupath_is_another_plan_where_files_hold_it(kind, changes, stack_study):
     digests = []
     for colors in (stacks.COLORS, ((9, 9, 9), *stacks.COLORS[1:])):
-        with qb.open_project(study.project) as project:
+        with qb.open_project(stack_study.project) as project:
             slide = replace(project.slides[0], channel_colors=colors)
             chosen = qb.RunOptions(reader="stack")
             plan = qb.plan(slide, config_of(format=kind), options=chosen)
@@ -107,9 +98,9 @@ def test_another_colour_in_qupath_is_another_plan_where_files_hold_it(kind, chan
 
 
 @pytest.mark.parametrize("container", ["h5", "zarr", "tar"])
-def test_containers_hold_the_chosen_channels_in_their_order(study, container, tmp_path):
+def test_containers_hold_the_chosen_channels_in_their_order(stack_study, container, tmp_path):
     options = {"format": "npy"} if container == "tar" else {}
-    run = export(study, tmp_path / "out", container=container, channels=["CD8", 1], **options)
+    run = export(stack_study, tmp_path / "out", container=container, channels=["CD8", 1], **options)
     rows = run.table().to_pylist()
     assert {tuple(row["channels"]) for row in rows} == {("CD8", "DAPI")}
     assert qb.verify(tmp_path / "out", reader="stack").ok
@@ -127,14 +118,14 @@ def test_containers_hold_the_chosen_channels_in_their_order(study, container, tm
     assert names == ["CD8", "DAPI"]
     assert (images.shape, images.dtype) == ((15, 64, 64, 2), np.uint16)
     for image, number in zip(images, order.tolist(), strict=True):
-        assert np.array_equal(image, patches_of(study, rows[number])[..., [2, 0]])
+        assert np.array_equal(image, patches_of(stack_study, rows[number])[..., [2, 0]])
 
 
 @pytest.mark.parametrize("container", ["h5", "zarr"])
 @pytest.mark.parametrize("dtype", ["int8", "int16", "uint32", "int32", "float32", "float64"])
 def test_containers_of_arrays_hold_every_type(container, dtype, tmp_path):
-    study = stacks.stack_study(tmp_path / "study", stacks.stack(dtype, size=(128, 64)))
-    export(study, tmp_path / "out", container=container)
+    stack_study = stacks.stack_study(tmp_path / "stack_study", stacks.stack(dtype, size=(128, 64)))
+    export(stack_study, tmp_path / "out", container=container)
     folder = tmp_path / "out" / "patches"
     if container == "h5":
         with h5py.File(next(folder.glob("*.h5"))) as file:
@@ -142,18 +133,20 @@ def test_containers_of_arrays_hold_every_type(container, dtype, tmp_path):
     else:
         images = zarr.open_group(next(folder.glob("*.zarr")), mode="r")["images"][:]
     assert images.dtype == dtype
-    whole = np.concatenate([study.pixels[:, :64], study.pixels[:, 64:]]).reshape(2, 64, 64, 4)
+    whole = np.concatenate([stack_study.pixels[:, :64], stack_study.pixels[:, 64:]]).reshape(
+        2, 64, 64, 4
+    )
     assert np.array_equal(images, whole)
     assert qb.verify(tmp_path / "out", reader="stack").pixels == 2
 
 
 def test_one_channel_of_8_bit_becomes_grey_pictures(tmp_path):
-    study = stacks.stack_study(tmp_path / "study", stacks.stack("uint8"))
-    rows = export(study, tmp_path / "out", channels=["CD3"]).table().to_pylist()
+    stack_study = stacks.stack_study(tmp_path / "stack_study", stacks.stack("uint8"))
+    rows = export(stack_study, tmp_path / "out", channels=["CD3"]).table().to_pylist()
     for row in rows:
         picture = Picture.open(tmp_path / "out" / row["path"])
         assert picture.mode == "L"
-        assert np.array_equal(np.asarray(picture), patches_of(study, row)[..., 1])
+        assert np.array_equal(np.asarray(picture), patches_of(stack_study, row)[..., 1])
     assert qb.verify(tmp_path / "out", reader="stack").ok
 
 
@@ -173,13 +166,13 @@ def test_one_channel_of_8_bit_becomes_grey_pictures(tmp_path):
     ],
 )
 def test_what_needs_rgb_says_so_before_a_pixel_is_read(
-    study, options, words, tmp_path, monkeypatch
+    stack_study, options, words, tmp_path, monkeypatch
 ):
     def refuse(*_, **__):
         raise AssertionError("pixels are read")
 
     monkeypatch.setattr("qupath_bridge.readers.memory.MemoryReader.read_many", refuse)
-    failure = failure_of(study, tmp_path / "out", **options)
+    failure = failure_of(stack_study, tmp_path / "out", **options)
     assert failure.error.startswith("stack.npy: ")
     assert re.search(words, failure.error)
     assert failure.hint
@@ -188,21 +181,21 @@ def test_what_needs_rgb_says_so_before_a_pixel_is_read(
 def test_tissue_by_signal_drops_patches_without_any(tmp_path):
     pixels = np.random.default_rng(2).normal(200, 9, (*stacks.SIZE[::-1], 4)).astype(np.uint16)
     pixels[:, :128, 2] += 900
-    study = stacks.stack_study(tmp_path / "study", pixels)
+    stack_study = stacks.stack_study(tmp_path / "stack_study", pixels)
     options = {"format": "npy", "pixel_size": 2.0, "tissue_mpp": 8.0, "min_tissue": 0.9}
-    run = export(study, tmp_path / "out", tissue="signal:CD8", channels="DAPI", **options)
+    run = export(stack_study, tmp_path / "out", tissue="signal:CD8", channels="DAPI", **options)
     assert {row["x_qupath"] for row in run.table().to_pylist()} == {0, 64}
     assert run.record["state"] == "complete"
     facts = facts_in(tmp_path / "out")
     assert facts["tissue"]["method"] == "signal"
     assert facts["tissue"]["share"] == pytest.approx(0.4, abs=0.03)
-    other = export(study, tmp_path / "other", tissue="signal:DAPI", **options)
+    other = export(stack_study, tmp_path / "other", tissue="signal:DAPI", **options)
     assert not other.table().num_rows
 
 
 @pytest.mark.parametrize("options", [{"format": "tiff"}, {"container": "h5"}])
-def test_patches_of_channels_are_compared_with_each_other(study, options, tmp_path):
-    run = export(study, tmp_path / "out", **options)
+def test_patches_of_channels_are_compared_with_each_other(stack_study, options, tmp_path):
+    run = export(stack_study, tmp_path / "out", **options)
     looks = read_looks(
         open_output(tmp_path / "out", options.get("container", "folder")), run.table()
     )
@@ -212,20 +205,20 @@ def test_patches_of_channels_are_compared_with_each_other(study, options, tmp_pa
 # ---- pictures
 
 
-def colors_and_ranges(study, channels=range(4)):
+def colors_and_ranges(stack_study, channels=range(4)):
     """Return colours and QuPath's own ranges: of the whole image, which is small."""
-    whole = study.pixels
+    whole = stack_study.pixels
     return [stacks.COLORS[n] for n in channels], [auto_range(whole[..., n]) for n in channels]
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "npy"])
-def test_composites_are_pictures_in_the_colours_of_the_project(study, kind, tmp_path):
-    run = export(study, tmp_path / "out", format=kind, composite=True)
-    colors, ranges = colors_and_ranges(study)
+def test_composites_are_pictures_in_the_colours_of_the_project(stack_study, kind, tmp_path):
+    run = export(stack_study, tmp_path / "out", format=kind, composite=True)
+    colors, ranges = colors_and_ranges(stack_study)
     for row in run.table().to_pylist():
         assert (row["channels"], row["dtype"]) == (["Red", "Green", "Blue"], "uint8")
         path = tmp_path / "out" / row["path"]
-        expected = composite(patches_of(study, row), colors, ranges)
+        expected = composite(patches_of(stack_study, row), colors, ranges)
         if kind == "npy":
             assert np.array_equal(np.load(path), expected)
         elif kind == "jpeg":
@@ -236,10 +229,10 @@ def test_composites_are_pictures_in_the_colours_of_the_project(study, kind, tmp_
     assert qb.verify(tmp_path / "out", reader="stack").ok
 
 
-def test_a_composite_is_recorded_with_its_colours_and_ranges(study, tmp_path):
-    export(study, tmp_path / "out", composite=True, channels=["CD8", "CD3"])
+def test_a_composite_is_recorded_with_its_colours_and_ranges(stack_study, tmp_path):
+    export(stack_study, tmp_path / "out", composite=True, channels=["CD8", "CD3"])
     facts = facts_in(tmp_path / "out")
-    colors, ranges = colors_and_ranges(study, [2, 1])
+    colors, ranges = colors_and_ranges(stack_study, [2, 1])
     shown = Composite.from_json(facts["display"])
     assert [each.name for each in shown.channels] == ["CD8", "CD3"]
     assert [each.color for each in shown.channels] == colors
@@ -247,8 +240,8 @@ def test_a_composite_is_recorded_with_its_colours_and_ranges(study, tmp_path):
     assert json.loads(json.dumps(facts["display"])) == shown.as_json()
 
 
-def test_a_changed_composite_is_found_by_verify(study, tmp_path):
-    run = export(study, tmp_path / "out", composite=True)
+def test_a_changed_composite_is_found_by_verify(stack_study, tmp_path):
+    run = export(stack_study, tmp_path / "out", composite=True)
     row = run.table().to_pylist()[0]
     path = tmp_path / "out" / row["path"]
     Picture.fromarray(np.asarray(Picture.open(path)) // 2).save(path)
@@ -256,9 +249,9 @@ def test_a_changed_composite_is_found_by_verify(study, tmp_path):
     assert (finding.kind, finding.path) == ("changed", row["path"])
 
 
-def test_another_range_is_another_plan_of_pictures(study, monkeypatch):
+def test_another_range_is_another_plan_of_pictures(stack_study, monkeypatch):
     def digests(**options):
-        with qb.open_project(study.project) as project:
+        with qb.open_project(stack_study.project) as project:
             slide, chosen = project.slides[0], qb.RunOptions(reader="stack")
             plan = qb.plan(slide, config_of(**options), options=chosen)
             return plan.digest, pixels_digest(plan)
@@ -270,12 +263,12 @@ def test_another_range_is_another_plan_of_pictures(study, monkeypatch):
     assert before[1] == after[1]
 
 
-def test_updates_keep_patches_of_channels_that_are_as_they_were(study, tmp_path):
+def test_updates_keep_patches_of_channels_that_are_as_they_were(stack_study, tmp_path):
     for options in ({"format": "npy"}, {"container": "zarr"}, {"composite": True}):
         out = tmp_path / "-".join(options)
-        export(study, out, **options)
+        export(stack_study, out, **options)
         run = qb.export(
-            study.project, out, config_of(**options), reader="stack", workers=1, update=True
+            stack_study.project, out, config_of(**options), reader="stack", workers=1, update=True
         )
         assert not run.failures
         assert qb.verify(out, reader="stack").pixels == 15

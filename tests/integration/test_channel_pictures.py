@@ -16,16 +16,7 @@ from qupath_bridge.pixels.display_ranges import auto_range
 from qupath_bridge.testing.slides import marker_image, write_slide
 from tests.support import stacks
 
-
-@pytest.fixture(autouse=True)
-def _reader(monkeypatch):
-    monkeypatch.setattr("qupath_bridge.registry._registered", {})
-    stacks.register()
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return stacks.stack_study(tmp_path_factory.mktemp("stack"))
+pytestmark = pytest.mark.usefixtures("stack_reader")
 
 
 def shown(pixels, channels=(0, 1, 2, 3)):
@@ -35,18 +26,18 @@ def shown(pixels, channels=(0, 1, 2, 3)):
     return composite(pixels[..., list(channels)], colors, ranges), colors, ranges
 
 
-def plan_of(study, **options):
-    with qb.open_project(study.project) as project:
+def plan_of(stack_study, **options):
+    with qb.open_project(stack_study.project) as project:
         config = qb.ExportConfig(**{"size": 64, "format": "npy", **options})
         return qb.plan(project.slides[0], config, options=qb.RunOptions(reader="stack"))
 
 
 @pytest.mark.parametrize("channels", [(0, 1, 2, 3), (2, 0)])
-def test_previews_are_composites_in_the_colours_of_the_project(study, channels):
-    plan = plan_of(study, channels=[stacks.NAMES[n] for n in channels], within="Nothing")
+def test_previews_are_composites_in_the_colours_of_the_project(stack_study, channels):
+    plan = plan_of(stack_study, channels=[stacks.NAMES[n] for n in channels], within="Nothing")
     assert not len(plan)
     picture = np.asarray(render_preview(plan))
-    expected, *_ = shown(study.pixels, channels)
+    expected, *_ = shown(stack_study.pixels, channels)
     # Where neither marks nor outlines nor the scale are drawn.
     found = picture[HEAD + 6 : HEAD + 26, 6:26]
     np.testing.assert_array_equal(found, expected[6:26, 6:26])
@@ -56,8 +47,8 @@ def test_previews_are_composites_in_the_colours_of_the_project(study, channels):
 
 def test_previews_show_the_plane_that_is_exported(tmp_path):
     pixels = stacks.stack(planes=(2, 3))
-    study = stacks.stack_study(tmp_path / "study", pixels)
-    plan = plan_of(study, plane=(2, 1), within="Nothing")
+    stack_study = stacks.stack_study(tmp_path / "stack_study", pixels)
+    plan = plan_of(stack_study, plane=(2, 1), within="Nothing")
     picture = np.asarray(render_preview(plan))
     # QuPath's ranges are those of the slice and time point in the middle.
     middle, chosen = pixels[1, 1], pixels[1, 2]
@@ -86,9 +77,9 @@ def pictures_of(page):
     return [Picture.open(io.BytesIO(base64.b64decode(text))) for text in found]
 
 
-def export(study, out, **options):
+def export(stack_study, out, **options):
     config = qb.ExportConfig(**{"size": 64, "format": "npy", **options})
-    run = qb.export(study.project, out, config, reader="stack", workers=1)
+    run = qb.export(stack_study.project, out, config, reader="stack", workers=1)
     assert not run.failures
     return run
 
@@ -100,35 +91,37 @@ def near(picture, expected):
 
 
 @pytest.mark.parametrize("options", [{}, {"container": "zarr"}, {"composite": True}])
-def test_reports_show_slide_and_patches_as_composites(study, options, tmp_path):
+def test_reports_show_slide_and_patches_as_composites(stack_study, options, tmp_path):
     options = {"format": "npy", **options}
     if "container" in options:
         options.pop("format")
     export_options = {**options}
     config = qb.ExportConfig(size=64, **export_options)
-    run = qb.export(study.project, tmp_path / "out", config, reader="stack", workers=1)
+    run = qb.export(stack_study.project, tmp_path / "out", config, reader="stack", workers=1)
     qb.report(tmp_path / "out", reader="stack")
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     pictures = pictures_of(page)
-    expected, colors, ranges = shown(study.pixels)
+    expected, colors, ranges = shown(stack_study.pixels)
     assert near(pictures[0], expected)
     for row in run.table().to_pylist():
         x, y, w, h = (row[f"{side}_qupath"] for side in "xywh")
-        patch = composite(study.pixels[y : y + h, x : x + w], colors, ranges)
+        patch = composite(stack_study.pixels[y : y + h, x : x + w], colors, ranges)
         assert any(near(each, patch) for each in pictures[1:])
     low, high = (f"{value:.4g}" for value in ranges[0])
     assert f"DAPI ({low} to {high})" in page
 
 
 def test_a_report_without_the_slide_file_shows_patches_as_composites(tmp_path):
-    study = stacks.stack_study(tmp_path / "study")
-    run = export(study, tmp_path / "out", channels=["CD3"])
-    study.slide.unlink()
+    stack_study = stacks.stack_study(tmp_path / "stack_study")
+    run = export(stack_study, tmp_path / "out", channels=["CD3"])
+    stack_study.slide.unlink()
     qb.report(tmp_path / "out", reader="stack")
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     rows = [row for row in run.table().to_pylist() if row["label"] == "Tumor"]
     patches = [
-        study.pixels[r["y_qupath"] : r["y_qupath"] + 64, r["x_qupath"] : r["x_qupath"] + 64, 1:2]
+        stack_study.pixels[
+            r["y_qupath"] : r["y_qupath"] + 64, r["x_qupath"] : r["x_qupath"] + 64, 1:2
+        ]
         for r in rows
     ]
     limits = auto_range(np.concatenate([patch.ravel() for patch in patches]))

@@ -11,7 +11,7 @@ import qupath_bridge as qb
 from qupath_bridge.model import Plane
 from tests.support.channel_images import Image, counts, words_of, write_imagej
 from tests.support.channel_truth import FOLDER, VERSIONS, facts, pixels, read_values, unpacked
-from tests.support.qupath_scripts import IMPORT, QuPath
+from tests.support.qupath_scripts import IMPORT
 
 pytestmark = [pytest.mark.qupath, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -51,13 +51,6 @@ def facts = new File(args[0]).listFiles().findAll { it.name.contains('.tif') }.c
 }
 println 'FACTS ' + new Gson().toJson(facts)
 """
-
-
-@pytest.fixture
-def qupath(tmp_path, installation):
-    folder = tmp_path / "qupath"
-    folder.mkdir()
-    return QuPath(installation, folder)
 
 
 @pytest.fixture

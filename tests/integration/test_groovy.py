@@ -18,7 +18,6 @@ from tests.support.qupath_scripts import (
     IMPORT,
     REMOVE,
     SCRIPTS,
-    QuPath,
     digests,
     objects,
     result,
@@ -103,11 +102,6 @@ def test_settings_stand_first(script):
     assert all("//" in lines[at] for at in settings if at < 15)
     first_code = next(at for at, line in enumerate(lines) if line.startswith(("import ", "try")))
     assert [at for at in settings if at < first_code] == [at for at in settings if at < 15]
-
-
-@pytest.fixture(scope="module")
-def qupath(tmp_path_factory, installation):
-    return QuPath(installation, tmp_path_factory.mktemp("qupath"))
 
 
 def export(study, number, *options):

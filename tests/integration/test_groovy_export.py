@@ -14,7 +14,6 @@ from tests.support.qupath_scripts import (
     COLLECT,
     EXPORT,
     IMPORT,
-    QuPath,
     objects,
     result,
     results,
@@ -92,11 +91,6 @@ with open({pid!r}, "w") as file:
     file.write(f"{{os.getpid()}} {{child.pid}}")
 time.sleep(300)
 """
-
-
-@pytest.fixture(scope="module")
-def qupath(tmp_path_factory, installation):
-    return QuPath(installation, tmp_path_factory.mktemp("qupath"))
 
 
 def expected_rows(study, *options):

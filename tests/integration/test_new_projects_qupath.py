@@ -10,7 +10,7 @@ from qupath_bridge.cli import main
 from qupath_bridge.model import Box
 from qupath_bridge.qupath.geojson import read_tiles
 from tests.support import channel_truth
-from tests.support.qupath_scripts import IMPORT, QuPath
+from tests.support.qupath_scripts import IMPORT
 
 from .test_new_projects import DATA
 
@@ -49,13 +49,6 @@ println 'changed ' + getCurrentHierarchy().getTileObjects().size()
 NAMES = (
     "openslide-python_boxes.tiff", "openslide-python_small.svs", "tcga-cr-7395-01a-01-ts1.svs",
 )  # fmt: skip
-
-
-@pytest.fixture
-def qupath(tmp_path, installation):
-    folder = tmp_path / "qupath"
-    folder.mkdir()
-    return QuPath(installation, folder)
 
 
 @pytest.fixture
