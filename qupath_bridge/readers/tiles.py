@@ -221,9 +221,7 @@ class TileReader(LevelReader):
         return table
 
     def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
-        corner = np.array([rectangle[:2]])
-        pixels, mask = self._read_rectangles(level, corner, rectangle[2:], plane, None)
-        return pixels[0], None if mask is None else mask[0]
+        return self._read_as_batch(level, rectangle, plane, None)
 
     def _read_rectangles(
         self,
