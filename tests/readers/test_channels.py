@@ -14,6 +14,7 @@ from qupath_bridge.readers.base import BadTile
 from qupath_bridge.readers.channels import PIXEL_TYPES
 from qupath_bridge.readers.tiles import TileReader
 from qupath_bridge.testing.contracts.reader import ReaderContract, Truth
+from tests.support.tiff_tags import set_tag
 
 TYPES = sorted(str(dtype) for dtype in PIXEL_TYPES)
 SIZE = (150, 110)
@@ -649,7 +650,7 @@ def test_a_number_of_channels_that_is_damaged_is_refused(tmp_path):
         path, noise((110, 150, 3), np.uint16), photometric="minisblack", planarconfig="contig",
         tile=(64, 64), metadata=None,
     )  # fmt: skip
-    set_tag(path, 0, "SamplesPerPixel", 0, 45_315)
+    set_tag(path, "SamplesPerPixel", 0, 45_315)
     with pytest.raises(ReadError, match="45315 channels; at most 1024"):
         TileReader(path)
 
@@ -747,23 +748,13 @@ def test_the_cache_of_many_channels_is_bounded(tmp_path, monkeypatch):
 # ---- missing and damaged tiles
 
 
-def set_tag(path, page, name, index, value):
-    with tifffile.TiffFile(path) as file:
-        tag = file.pages[page].tags[name]
-        kind = np.dtype(file.byteorder + {3: "u2", 4: "u4", 16: "u8"}[int(tag.dtype)])
-        place = tag.valueoffset + index * kind.itemsize
-    with path.open("r+b") as file:
-        file.seek(place)
-        file.write(np.array(value, kind).tobytes())
-
-
 def test_a_tile_that_one_channel_misses_is_zero_there(tmp_path):
     """The other channels stay; the mask is False where no channel has pixels."""
     pixels = noise((3, 128, 192), np.uint16) | 1
     path = write_ome(tmp_path / "a.ome.tif", pixels, "CYX", compression="deflate")
     for page, tile in ((1, 0), (2, 1), (0, 4), (1, 4), (2, 4)):
-        set_tag(path, page, "TileOffsets", tile, 0)
-        set_tag(path, page, "TileByteCounts", tile, 0)
+        set_tag(path, "TileOffsets", tile, 0, page=page)
+        set_tag(path, "TileByteCounts", tile, 0, page=page)
     expected = last(pixels).copy()
     expected[:64, :64, 1] = 0
     expected[:64, 64:128, 2] = 0
@@ -792,15 +783,15 @@ def damage_data(path):
 
 
 def past_the_end(path):
-    set_tag(path, 1, "TileOffsets", 3, 2**31)
+    set_tag(path, "TileOffsets", 3, 2**31, page=1)
 
 
 def too_long(path):
-    set_tag(path, 1, "TileByteCounts", 3, 2**31)
+    set_tag(path, "TileByteCounts", 3, 2**31, page=1)
 
 
 def too_short(path):
-    set_tag(path, 1, "TileByteCounts", 3, 20)
+    set_tag(path, "TileByteCounts", 3, 20, page=1)
 
 
 @pytest.mark.parametrize("damage", [damage_data, past_the_end, too_long, too_short])
@@ -842,8 +833,8 @@ def test_a_grey_tile_that_grows_is_not_decoded(tmp_path, compression, monkeypatc
         place = file.seek(0, 2)
         file.write(encode[compression](huge))
         count = file.tell() - place
-    set_tag(path, 0, "TileOffsets", 0, place)
-    set_tag(path, 0, "TileByteCounts", 0, count)
+    set_tag(path, "TileOffsets", 0, place)
+    set_tag(path, "TileByteCounts", 0, count)
     with TileReader(path) as reader:
         decoded = []
         for name in ("jpeg2k_decode", "jpegxl_decode"):
@@ -860,8 +851,8 @@ def test_a_jpeg_2000_tile_of_more_samples_is_not_decoded(tmp_path, monkeypatch):
         place = file.seek(0, 2)
         file.write(imagecodecs.jpeg2k_encode(many))
         count = file.tell() - place
-    set_tag(path, 0, "TileOffsets", 0, place)
-    set_tag(path, 0, "TileByteCounts", 0, count)
+    set_tag(path, "TileOffsets", 0, place)
+    set_tag(path, "TileByteCounts", 0, count)
     monkeypatch.setattr(imagecodecs, "jpeg2k_decode", None)
     with TileReader(path) as reader, pytest.raises(ReadError, match="4 samples, not 1"):
         reader.read(Box(0, 0, 64, 64), (64, 64))

@@ -19,6 +19,7 @@ from qupath_bridge.readers.memory import MemoryReader
 from qupath_bridge.readers.openslide import OpenSlideReader
 from qupath_bridge.readers.tiles import TileReader
 from qupath_bridge.testing.slides import marker_image, write_slide
+from tests.support.tiff_tags import set_tag
 
 PIXELS = marker_image(301, 207)
 ROOT = Path(__file__).parents[2]
@@ -26,17 +27,6 @@ CMU = ROOT / "example_projects" / "skin" / "CMU-1-Small-Region.svs"
 SLIDES = ROOT / "tests" / "data" / "slides"
 DICOM = SLIDES / "openslide-python_boxes_0.dcm"
 APERIO = "Aperio Image Library v1\r\n301x207 (64x64)|AppMag = 40|MPP = 0.2527|Left = 1"
-
-
-def patch_tag(path, tag, index, value):
-    """Change one number of a tag of the first page, in place."""
-    with tifffile.TiffFile(path) as file:
-        entry = file.pages[0].tags[tag]
-        kind = file.byteorder + {3: "H", 4: "I", 16: "Q"}[int(entry.dtype)]
-        place = entry.valueoffset + index * struct.calcsize(kind)
-    with path.open("r+b") as file:
-        file.seek(place)
-        file.write(struct.pack(kind, value))
 
 
 # ---- which reader
@@ -263,14 +253,14 @@ def test_can_open_of_the_built_in_readers(tmp_path):
     tifffile.imwrite(
         holes, PIXELS, tile=(64, 64), photometric="rgb", description=APERIO, metadata=None
     )
-    patch_tag(holes, "TileByteCounts", 6, 0)
+    set_tag(holes, "TileByteCounts", 6, 0)
     marked = tmp_path / "marked.svs"
     tiles = [imagecodecs.jpeg8_encode(PIXELS[:64, :64]) for _ in range(20)]
     tifffile.imwrite(
         marked, iter(tiles), shape=PIXELS.shape, dtype=np.uint8, tile=(64, 64), photometric="rgb",
         compression="jpeg", description=APERIO, metadata=None,
     )  # fmt: skip
-    patch_tag(marked, "PhotometricInterpretation", 0, 2)
+    set_tag(marked, "PhotometricInterpretation", 0, 2)
     found = {
         path: (OpenSlideReader.can_open(path), TileReader.can_open(path))
         for path in (
@@ -460,7 +450,7 @@ def test_hidden_pixels_of_a_memory_slide_stay_in_the_callers_array():
 def test_missing_tiles_are_background_not_black(tmp_path, kind):
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64)
     for tag in ("TileOffsets", "TileByteCounts"):
-        patch_tag(path, tag, 6, 0)  # five tiles a row: the second of the second row
+        set_tag(path, tag, 6, 0)  # five tiles a row: the second of the second row
     missing = np.zeros((207, 301), bool)
     missing[64:128, 64:128] = True
     with kind(path) as reader:
@@ -719,7 +709,7 @@ def test_planar_ome_tiff_with_levels_and_planes_is_read(tmp_path):
 
 def missing_plane(path, index):
     for tag in ("TileOffsets", "TileByteCounts"):
-        patch_tag(path, tag, index, 0)
+        set_tag(path, tag, index, 0)
 
 
 def test_a_planar_tile_without_one_of_its_planes_is_background(tmp_path):
@@ -790,8 +780,8 @@ def test_a_tile_that_grows_is_not_decoded(tmp_path, compression, monkeypatch):
         place = file.seek(0, 2)
         file.write(encode[compression](huge))
         count = file.tell() - place
-    patch_tag(path, "TileOffsets", 0, place)
-    patch_tag(path, "TileByteCounts", 0, count)
+    set_tag(path, "TileOffsets", 0, place)
+    set_tag(path, "TileByteCounts", 0, count)
     with TileReader(path) as reader:
         decoded = []
         for name in ("jpeg8_decode", "jpeg2k_decode", "jpegxl_decode", "jpegxr_decode"):
@@ -841,7 +831,7 @@ def test_pixels_of_a_tiff_are_not_turned(tmp_path, turn):
 
 def test_aperio_ycbcr_jpeg2000_is_left_to_openslide(tmp_path):
     path = write_slide(tmp_path / "a.tiff", PIXELS, tile=64, compression="jpeg2000")
-    patch_tag(path, "Compression", 0, 33003)
+    set_tag(path, "Compression", 0, 33003)
     with pytest.raises(ReadError, match="APERIO_JP2000_YCBC"):
         TileReader(path)
 
