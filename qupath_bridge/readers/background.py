@@ -11,7 +11,7 @@ from qupath_bridge.model import PixelArray
 
 from .base import RGB_CHANNELS, Pixels
 
-__all__ = ["WHITE", "composite", "default_background"]
+__all__ = ["WHITE", "blend_alpha", "default_background"]
 
 WHITE = (255, 255, 255)
 
@@ -25,7 +25,9 @@ def default_background(channels: Sequence[str], dtype: np.dtype[Any]) -> tuple[f
     return WHITE if rgb else (0,) * len(channels)
 
 
-def composite(rgba: PixelArray, background: Sequence[float], *, multiplied: bool = False) -> Pixels:
+def blend_alpha(
+    rgba: PixelArray, background: Sequence[float], *, multiplied: bool = False
+) -> Pixels:
     """Put pixels with transparency on the background.
 
     Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
@@ -167,18 +167,14 @@ class CucimReader(TileReader):
 
     def _start(self, open_image: Any) -> _Decoder:
         """Return the first decoder that gives the right pixels."""
-        starts: list[Callable[[], _Decoder]] = [
-            partial(_GpuDecoder, "HW_GPU_ONLY"),
-            partial(_GpuDecoder, "HYBRID_CPU_GPU"),
-        ]
-        for start in starts:
+        for way in ("HW_GPU_ONLY", "HYBRID_CPU_GPU"):
             try:
-                decoder = start()
-                self._verify(decoder)
+                on_gpu = _GpuDecoder(way)
+                self._verify(on_gpu)
             except Exception as error:  # noqa: BLE001  # drivers and libraries raise what they like
                 log.info("%s: not decoded on a GPU: %s", self, error)
             else:
-                return decoder
+                return on_gpu
         decoder = _CpuDecoder(open_image, self._path, self._layout.sizes)
         try:
             self._verify(decoder)

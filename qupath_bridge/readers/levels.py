@@ -167,6 +167,12 @@ class LevelReader(DescribedReader):
         """Read some channels of a rectangle inside the level, see :meth:`_read_rectangle`."""
         if channels is None:
             return self._read_rectangle(level, rectangle, plane)
+        return self._read_as_batch(level, rectangle, plane, channels)
+
+    def _read_as_batch(
+        self, level: int, rectangle: Box, plane: Plane, channels: tuple[int, ...] | None
+    ) -> Pixels:
+        """Read a rectangle as a batch of one, see :meth:`_read_rectangles`."""
         corner = np.array([rectangle[:2]])
         pixels, mask = self._read_rectangles(level, corner, rectangle[2:], plane, channels)
         return pixels[0], None if mask is None else mask[0]

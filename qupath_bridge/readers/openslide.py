@@ -13,7 +13,7 @@ from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box, Plane
 from qupath_bridge.timing import step
 
-from .background import WHITE, composite
+from .background import WHITE, blend_alpha
 from .base import Fingerprint, Pixels
 from .dicom import level_spacings
 from .fingerprints import file_fingerprint
@@ -124,7 +124,7 @@ class OpenSlideReader(LevelReader):
                 hint="The file is damaged there; OpenSlide reads nothing more from it until it is "
                 "opened again.",
             ) from error
-        return composite(np.asarray(image), self._background)
+        return blend_alpha(np.asarray(image), self._background)
 
     def _close(self) -> None:
         self._slide.close()

@@ -15,7 +15,7 @@ from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import Box, Plane
 
-from .background import composite
+from .background import blend_alpha
 from .base import Fingerprint, Pixels
 from .fingerprints import file_fingerprint
 from .level_sizes import plausible_pixel_size
@@ -111,7 +111,7 @@ class PillowReader(LevelReader):
                         _check(picture, self._path)
                         clear = picture.mode == "RGBA" or "transparency" in picture.info
                         array = np.asarray(picture.convert("RGBA" if clear else "RGB"))
-                    pixels, mask = composite(array, self.background) if clear else (array, None)
+                    pixels, mask = blend_alpha(array, self.background) if clear else (array, None)
                     found = _decoded[key] = _Picture(pixels, mask)
             except ReadError:
                 raise

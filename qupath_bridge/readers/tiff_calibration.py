@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -64,18 +64,20 @@ def stated_downsample(first: Any, page: Any) -> float | None:
 def _imagej_pixel_size(metadata: Mapping[str, Any], page: Any) -> tuple[float, float] | None:
     """Return µm per pixel in the unit of ImageJ's own description; TIFF has no unit for that."""
     units = metadata.get("unit"), metadata.get("yunit", metadata.get("unit"))
-    scales = [_IMAGEJ_MICROMETRES.get(str(unit).lower()) for unit in units]
-    values = [page.tags.valueof(f"{axis}Resolution") for axis in "XY"]
-    if None in scales or any(value is None or 0 in value for value in values):
-        return None
-    x, y = (scale * below / above for scale, (above, below) in zip(scales, values, strict=True))
-    return x, y
+    return _pixel_size(page, [_IMAGEJ_MICROMETRES.get(str(unit).lower()) for unit in units])
 
 
 def _resolution(page: Any) -> tuple[float, float] | None:
+    """Return µm per pixel in TIFF's own unit, if it is plausible."""
     unit = _RESOLUTION_UNIT.get(int(page.tags.valueof("ResolutionUnit", 2)))
+    size = _pixel_size(page, [unit, unit])
+    return None if size is None else plausible_pixel_size(*size)
+
+
+def _pixel_size(page: Any, units: Sequence[float | None]) -> tuple[float, float] | None:
+    """Return µm per pixel from the resolution tags, whose units along x and y are given in µm."""
     values = [page.tags.valueof(f"{axis}Resolution") for axis in "XY"]
-    if unit is None or any(value is None or 0 in value for value in values):
+    if None in units or any(value is None or 0 in value for value in values):
         return None
-    x, y = (unit * below / above for above, below in values)
-    return plausible_pixel_size(x, y)
+    x, y = (unit * below / above for unit, (above, below) in zip(units, values, strict=True))
+    return x, y

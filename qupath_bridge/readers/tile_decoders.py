@@ -46,11 +46,8 @@ It has a size of its own, and is decoded at that size: 700 bytes can take gigaby
 """
 
 _JPEG = 7
-_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {
-    0xC4,
-    0xC8,
-    0xCC,
-}  # markers of the header with the size
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of the header with the size."""
 _JPEG_SCAN = 0xDA
 _JPEG_SCAN_SIGN = bytes((0xFF, _JPEG_SCAN))
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -278,19 +275,21 @@ def _check_size(data: bytes, code: int, out: PixelArray) -> None:
         )
 
 
-def _decode_jpeg(
-    tables: bytes | None, space: str | None, data: bytes, _: int, out: PixelArray
-) -> None:
+def _check_jpeg(data: bytes, out: PixelArray) -> None:
     _check_size(data, _JPEG, out)
     if _ends_early(data):
         raise ValueError("its data ends too early")
+
+
+def _decode_jpeg(
+    tables: bytes | None, space: str | None, data: bytes, _: int, out: PixelArray
+) -> None:
+    _check_jpeg(data, out)
     imagecodecs.jpeg8_decode(data, tables=tables, colorspace=space, outcolorspace="RGB", out=out)
 
 
 def _decode_grey_jpeg(tables: bytes | None, data: bytes, _: int, out: PixelArray) -> None:
-    _check_size(data, _JPEG, out)
-    if _ends_early(data):
-        raise ValueError("its data ends too early")
+    _check_jpeg(data, out)
     imagecodecs.jpeg8_decode(data, tables=tables, outcolorspace=_GREY, out=out[..., 0])
 
 

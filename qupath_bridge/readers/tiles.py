@@ -13,7 +13,7 @@ from qupath_bridge.errors import ReadError
 from qupath_bridge.model import FIRST_PLANE, Box, IntArray, MaskArray, PixelArray, Plane
 from qupath_bridge.timing import step
 
-from .background import composite
+from .background import blend_alpha
 from .base import BadTile, Fingerprint, Pixels
 from .fingerprints import file_fingerprint
 from .levels import LevelReader
@@ -221,9 +221,7 @@ class TileReader(LevelReader):
         return table
 
     def _read_rectangle(self, level: int, rectangle: Box, plane: Plane) -> Pixels:
-        corner = np.array([rectangle[:2]])
-        pixels, mask = self._read_rectangles(level, corner, rectangle[2:], plane, None)
-        return pixels[0], None if mask is None else mask[0]
+        return self._read_as_batch(level, rectangle, plane, None)
 
     def _read_rectangles(
         self,
@@ -286,7 +284,7 @@ class TileReader(LevelReader):
                 mask[hole] = False
         if table.samples == len(self.channels):
             return pixels, mask
-        pixels, visible = composite(pixels, self.background, multiplied=table.multiplied)
+        pixels, visible = blend_alpha(pixels, self.background, multiplied=table.multiplied)
         if mask is None or visible is None:
             return pixels, visible if mask is None else mask
         pixels[~mask] = self.background

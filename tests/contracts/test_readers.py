@@ -5,7 +5,7 @@ from PIL import Image
 
 from qupath_bridge.errors import UsageError
 from qupath_bridge.model import Box, Plane
-from qupath_bridge.readers.background import composite
+from qupath_bridge.readers.background import blend_alpha
 from qupath_bridge.readers.channels import PIXEL_TYPES
 from qupath_bridge.readers.memory import MemoryReader
 from qupath_bridge.readers.openslide import OpenSlideReader
@@ -262,14 +262,14 @@ def test_transparency_is_laid_on_the_background():
     rgba = rng.integers(0, 256, (40, 50, 4), dtype=np.uint8)
     rgba[:10, :, 3] = 0
     rgba[10:20, :, 3] = 255
-    pixels, mask = composite(rgba, (200, 100, 50))
+    pixels, mask = blend_alpha(rgba, (200, 100, 50))
     back = Image.new("RGBA", (50, 40), (200, 100, 50, 255))
     expected = np.asarray(Image.alpha_composite(back, Image.fromarray(rgba)).convert("RGB"))
     assert np.abs(pixels.astype(int) - expected).max() <= 1
     assert (pixels[:10] == (200, 100, 50)).all()
     np.testing.assert_array_equal(pixels[10:20], rgba[10:20, :, :3])
     np.testing.assert_array_equal(mask, rgba[..., 3] >= 128)
-    pixels, mask = composite(rgba[10:20], (200, 100, 50))
+    pixels, mask = blend_alpha(rgba[10:20], (200, 100, 50))
     assert mask is None
 
 

@@ -4,7 +4,6 @@ import io
 import itertools
 import os
 import pickle
-import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +25,7 @@ from qupath_bridge.readers.openslide import OpenSlideReader
 from qupath_bridge.readers.tile_table import find_pieces
 from qupath_bridge.readers.tiles import TileReader
 from qupath_bridge.testing.slides import marker_image, write_slide
+from tests.support.tiff_tags import set_tag
 
 ROOT = Path(__file__).parents[2]
 CMU = ROOT / "example_projects" / "skin" / "CMU-1-Small-Region.svs"
@@ -47,16 +47,6 @@ def padded_tiles(pixels, width, height):
         part = pixels[y : y + height, x : x + width]
         rest = ((0, height - part.shape[0]), (0, width - part.shape[1]), (0, 0))
         yield np.pad(part, rest, mode="edge")
-
-
-def set_tag(path, name, index, value, page=0):
-    with tifffile.TiffFile(path) as file:
-        tag = file.pages[page].tags[name]
-        kind = file.byteorder + {3: "H", 4: "I", 16: "Q"}[int(tag.dtype)]
-        place = tag.valueoffset + index * struct.calcsize(kind)
-    with path.open("r+b") as file:
-        file.seek(place)
-        file.write(struct.pack(kind, value))
 
 
 def write_jpeg(path, pixels, tile, *, space, subsampling="444", jfif=False, description=None):
