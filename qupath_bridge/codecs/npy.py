@@ -11,7 +11,7 @@ from numpy.lib import format as npy
 
 from qupath_bridge.model import PixelArray
 
-from .base import RGB_PIXELS, Contents
+from .base import EncoderOptions
 
 __all__ = ["SIGNATURE", "NpyEncoder", "decode_npy"]
 
@@ -19,17 +19,13 @@ SIGNATURE = npy.MAGIC_PREFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NpyEncoder:
+class NpyEncoder(EncoderOptions):
     """NPY files of an array (H, W, C), not compressed. Names of channels are not kept."""
 
     extension: ClassVar[str] = ".npy"
     media_type: ClassVar[str] = "application/octet-stream"
     lossless: ClassVar[bool] = True
     portable: ClassVar[bool] = True
-
-    quality: int = 90
-    subsampling: str = "420"
-    contents: Contents = RGB_PIXELS
 
     def encode(self, pixels: PixelArray) -> bytes:
         """Return an NPY file of pixels, shape (H, W, C), of any type."""

@@ -9,23 +9,19 @@ import numpy as np
 
 from qupath_bridge.model import PixelArray
 
-from .base import RGB_PIXELS, Contents
+from .base import RGB_PIXELS, Contents, EncoderOptions
 
 __all__ = ["RawEncoder", "decode_raw"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RawEncoder:
+class RawEncoder(EncoderOptions):
     """Pixels of every type, row after row, as they are in memory; nothing else is kept."""
 
     extension: ClassVar[str] = ".raw"
     media_type: ClassVar[str] = "application/octet-stream"
     lossless: ClassVar[bool] = True
     portable: ClassVar[bool] = True
-
-    quality: int = 90
-    subsampling: str = "420"
-    contents: Contents = RGB_PIXELS
 
     def encode(self, pixels: PixelArray) -> bytes:
         """Return the bytes of pixels, shape (H, W, C), of any type."""
