@@ -17,12 +17,13 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.outputs.index import rows_of
+from qupath_bridge.pipeline.records import load_finished
 
 from .box_overlaps import overlaps
 from .fold_tables import FoldTable, check_fresh, fold_column, read_folds
 from .patch_looks import read_looks
 from .run_slides import RunSlide, read_slides, values_of
-from .similar_patches import similar_pairs
+from .similar_patches import Looks, similar_pairs
 
 __all__ = ["KEPT", "Leak", "LeakCheck", "LeakKind", "check_leakage"]
 
@@ -118,6 +119,8 @@ class _Found:
 class _Patches:
     """The patches that are in folds, and what they are compared by: one number for each text."""
 
+    output: Output
+    raw: bool
     rows: pa.Table
     folds: tuple[str, ...]
     sides: NDArray[np.int64]
@@ -128,6 +131,12 @@ class _Patches:
         return Leak(
             kind, first, second, (self.folds[self.sides[a]], self.folds[self.sides[b]]), shared
         )
+
+    def looks(
+        self, chosen: NDArray[np.int64], on_progress: Callable[[int, int], None] | None = None
+    ) -> Looks:
+        """Return what the patches of some rows look like."""
+        return read_looks(self.output, self.rows.take(chosen), on_progress, raw=self.raw)
 
 
 def check_leakage(
@@ -182,10 +191,10 @@ def check_leakage(
     found.add(_overlaps(patches))
     limit = min(MOST_PATCHES if pixels is None else pixels, patches.rows.num_rows)
     found.look_for("identical")
-    found.add(_identical(output, patches))
+    found.add(_identical(patches))
     if limit:
         found.look_for("similar")
-    compared, flat = _similar(output, patches, limit, found, on_progress)
+    compared, flat = _similar(patches, limit, found, on_progress)
     total = patches.rows.num_rows
     if compared < total:
         not_checked.append(f"similar patches: {compared} of {total} were compared")
@@ -221,7 +230,8 @@ def _patches(output: Output, table: FoldTable) -> _Patches:
     folds, sides = _numbered(whole.column("fold"))
     # A slide whose file is not known is a file of its own.
     files = pc.coalesce(whole.column("slide_digest"), whole.column("slide_id"))
-    return _Patches(whole, tuple(folds), sides, _numbered(files)[1])
+    raw = load_finished(output)["config"].get("format") == "raw"
+    return _Patches(output, raw, whole, tuple(folds), sides, _numbered(files)[1])
 
 
 def _numbered(column: Any) -> tuple[list[Any], NDArray[np.int64]]:
@@ -302,7 +312,7 @@ def _shared_box(a: NDArray[np.int64], b: NDArray[np.int64]) -> str:
     return "{} x {} pixels at {}, {}".format(*(high - low).tolist(), *low.tolist())
 
 
-def _identical(output: Output, patches: _Patches) -> Iterator[Leak]:
+def _identical(patches: _Patches) -> Iterator[Leak]:
     """Yield patches of different files with the same bytes, one pair for each pair of folds."""
     _, digests = _numbered(patches.rows.column("digest"))
     order = np.lexsort((np.arange(len(digests)), digests))
@@ -310,7 +320,7 @@ def _identical(output: Output, patches: _Patches) -> Iterator[Leak]:
         if len(rows) < 2 or len(np.unique(patches.sides[rows])) < 2:
             continue
         pairs = _pairs_apart(rows.tolist(), patches)
-        if pairs and not read_looks(output, patches.rows.take(rows[:1])).flat[0]:
+        if pairs and not patches.looks(rows[:1]).flat[0]:
             for a, b in pairs:
                 yield patches.leak("identical", a, b, "the same bytes")
 
@@ -329,7 +339,6 @@ def _pairs_apart(rows: list[int], patches: _Patches) -> list[tuple[int, int]]:
 
 
 def _similar(
-    output: Output,
     patches: _Patches,
     limit: int,
     found: _Found,
@@ -340,7 +349,7 @@ def _similar(
         return 0, 0
     total = patches.rows.num_rows
     chosen = np.unique(np.linspace(0, total - 1, limit).astype(np.int64))
-    looks = read_looks(output, patches.rows.take(chosen), on_progress)
+    looks = patches.looks(chosen, on_progress)
     digests = _numbered(patches.rows.column("digest"))[1][chosen]
     for pairs in similar_pairs(looks, patches.sides[chosen], patches.files[chosen]):
         for a, b in pairs[digests[pairs[:, 0]] != digests[pairs[:, 1]]].tolist():
