@@ -53,6 +53,8 @@ def decode_npy(data: bytes) -> PixelArray:
         found = np.frombuffer(data, dtype, offset=buffer.tell()).reshape(shape)
     except ValueError:
         raise
-    except Exception as error:  # damaged files raise what they like
+    except Exception as error:
+        # Of a damaged header, numpy also passes on what its parser raises: SyntaxError, TypeError,
+        # tokenize.TokenError ... It is the cause of this error, which decode makes a ReadError.
         raise ValueError(str(error) or type(error).__name__) from error
     return found.astype(dtype.newbyteorder("="), copy=False)

@@ -135,7 +135,9 @@ def decode_tiff(
             planes = [_decode_page(page) for page in pages]
     except (ValueError, BridgeError):
         raise
-    except Exception as error:  # damaged files raise what they like
+    except Exception as error:
+        # Of a damaged file, tifffile also passes on what its codecs raise, and TypeError or
+        # ZeroDivisionError. It is the cause of this error, which decode makes a ReadError.
         raise ValueError(str(error) or type(error).__name__) from error
     return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
 
