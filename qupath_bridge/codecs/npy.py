@@ -12,6 +12,7 @@ from numpy.lib import format as npy
 from qupath_bridge.model import PixelArray
 
 from .base import EncoderOptions
+from .raw import little_endian
 
 __all__ = ["SIGNATURE", "NpyEncoder", "decode_npy"]
 
@@ -30,8 +31,7 @@ class NpyEncoder(EncoderOptions):
     def encode(self, pixels: PixelArray) -> bytes:
         """Return an NPY file of pixels, shape (H, W, C), of any type."""
         buffer = io.BytesIO()
-        little = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
-        npy.write_array(buffer, little, version=(1, 0), allow_pickle=False)
+        npy.write_array(buffer, little_endian(pixels), version=(1, 0), allow_pickle=False)
         return buffer.getvalue()
 
 
