@@ -16,7 +16,8 @@ from qupath_bridge.pipeline.empty import warn_of_empty
 from qupath_bridge.pipeline.estimate import Estimate
 from qupath_bridge.pipeline.inputs import NO_INPUTS, joined_table, read_inputs, slide_key
 from qupath_bridge.pipeline.parallel import available_cores
-from qupath_bridge.pipeline.plan import Plan, Plans, plan_slide, plan_slides
+from qupath_bridge.pipeline.plan import Plan, Plans
+from qupath_bridge.pipeline.planning import plan_slide, plan_slides
 from qupath_bridge.pipeline.select import select_slides
 from qupath_bridge.pipeline.slide_labels import check_label_key
 from qupath_bridge.pipeline.survey import name_slides, survey_plans

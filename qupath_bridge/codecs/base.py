@@ -12,7 +12,7 @@ from qupath_bridge.errors import UsageError
 from qupath_bridge.frozen import count
 from qupath_bridge.model import RGB_CHANNELS, PixelArray
 
-__all__ = ["RGB_PIXELS", "Contents", "Encoder", "check_contents"]
+__all__ = ["RGB_PIXELS", "Contents", "Encoder", "EncoderOptions", "check_contents"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,18 @@ class Contents:
 
 RGB_PIXELS = Contents()
 """RGB of 8 bit, of an unknown size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderOptions:
+    """Options with which every encoder is made; the base of those that are built in.
+
+    A format that has no use for an option ignores it; :class:`Encoder` says what they mean.
+    """
+
+    quality: int = 90
+    subsampling: str = "420"
+    contents: Contents = RGB_PIXELS
 
 
 def check_contents(

@@ -10,23 +10,19 @@ import numpy as np
 
 from qupath_bridge.model import PixelArray
 
-from .base import RGB_PIXELS, Contents, check_contents
+from .base import EncoderOptions, check_contents
 
 __all__ = ["JpegEncoder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JpegEncoder:
+class JpegEncoder(EncoderOptions):
     """8-bit JPEG files, grey or in colour, as YCbCr. No size is kept."""
 
     extension: ClassVar[str] = ".jpg"
     media_type: ClassVar[str] = "image/jpeg"
     lossless: ClassVar[bool] = False
     portable: ClassVar[bool] = True
-
-    quality: int = 90
-    subsampling: str = "420"
-    contents: Contents = RGB_PIXELS
 
     def __post_init__(self) -> None:
         check_contents("JPEG", self.contents)

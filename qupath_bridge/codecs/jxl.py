@@ -10,7 +10,7 @@ import numpy as np
 
 from qupath_bridge.model import PixelArray
 
-from .base import RGB_PIXELS, Contents, check_contents
+from .base import EncoderOptions, check_contents
 
 __all__ = ["SIGNATURE", "JxlEncoder", "decode_jxl", "size_of_jxl"]
 
@@ -24,7 +24,7 @@ EFFORT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JxlEncoder:
+class JxlEncoder(EncoderOptions):
     """8-bit JPEG XL files, grey or in colour, without loss, in the quickest way.
 
     There is no loss to choose, and no size is kept. Their size is nine tenths of PNG's.
@@ -34,10 +34,6 @@ class JxlEncoder:
     media_type: ClassVar[str] = "image/jxl"
     lossless: ClassVar[bool] = True
     portable: ClassVar[bool] = False
-
-    quality: int = 90
-    subsampling: str = "420"
-    contents: Contents = RGB_PIXELS
 
     def __post_init__(self) -> None:
         check_contents("JPEG XL", self.contents)

@@ -11,7 +11,8 @@ from numpy.lib import format as npy
 
 from qupath_bridge.model import PixelArray
 
-from .base import RGB_PIXELS, Contents
+from .base import EncoderOptions
+from .raw import little_endian
 
 __all__ = ["SIGNATURE", "NpyEncoder", "decode_npy"]
 
@@ -19,7 +20,7 @@ SIGNATURE = npy.MAGIC_PREFIX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NpyEncoder:
+class NpyEncoder(EncoderOptions):
     """NPY files of an array (H, W, C), not compressed. Names of channels are not kept."""
 
     extension: ClassVar[str] = ".npy"
@@ -27,15 +28,10 @@ class NpyEncoder:
     lossless: ClassVar[bool] = True
     portable: ClassVar[bool] = True
 
-    quality: int = 90
-    subsampling: str = "420"
-    contents: Contents = RGB_PIXELS
-
     def encode(self, pixels: PixelArray) -> bytes:
         """Return an NPY file of pixels, shape (H, W, C), of any type."""
         buffer = io.BytesIO()
-        little = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
-        npy.write_array(buffer, little, version=(1, 0), allow_pickle=False)
+        npy.write_array(buffer, little_endian(pixels), version=(1, 0), allow_pickle=False)
         return buffer.getvalue()
 
 
@@ -57,6 +53,8 @@ def decode_npy(data: bytes) -> PixelArray:
         found = np.frombuffer(data, dtype, offset=buffer.tell()).reshape(shape)
     except ValueError:
         raise
-    except Exception as error:  # damaged files raise what they like
+    except Exception as error:
+        # Of a damaged header, numpy also passes on what its parser raises: SyntaxError, TypeError,
+        # tokenize.TokenError ... It is the cause of this error, which decode makes a ReadError.
         raise ValueError(str(error) or type(error).__name__) from error
     return found.astype(dtype.newbyteorder("="), copy=False)

@@ -13,7 +13,7 @@ import xxhash
 
 from qupath_bridge.model import PixelArray
 
-from .base import RGB_PIXELS, Contents
+from .base import EncoderOptions
 from .tiff import compression_of
 
 __all__ = ["OmeTiffEncoder"]
@@ -22,7 +22,7 @@ _NAMESPACE = uuid.UUID("0f0d5c0e-8a53-5c1c-9f0e-4f2a6c6f7d11")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OmeTiffEncoder:
+class OmeTiffEncoder(EncoderOptions):
     """OME-TIFF files of one picture, with deflate: a page per channel; one page for RGB.
 
     The OME-XML has the names and colours of the channels and the µm per pixel.
@@ -33,10 +33,6 @@ class OmeTiffEncoder:
     lossless: ClassVar[bool] = True
     portable: ClassVar[bool] = True
     keeps_colors: ClassVar[bool] = True
-
-    quality: int = 90
-    subsampling: str = "420"
-    contents: Contents = RGB_PIXELS
 
     def encode(self, pixels: PixelArray) -> bytes:
         """Return an OME-TIFF file of pixels, shape (H, W, C), of any type."""

@@ -20,7 +20,7 @@ from isal import isal_zlib
 
 from qupath_bridge.model import PixelArray
 
-from .base import RGB_PIXELS, Contents, check_contents
+from .base import EncoderOptions, check_contents
 
 __all__ = ["PngEncoder"]
 
@@ -32,17 +32,13 @@ LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PngEncoder:
+class PngEncoder(EncoderOptions):
     """8-bit PNG files, grey or in colour. There is no loss to choose; no size is kept."""
 
     extension: ClassVar[str] = ".png"
     media_type: ClassVar[str] = "image/png"
     lossless: ClassVar[bool] = True
     portable: ClassVar[bool] = False
-
-    quality: int = 90
-    subsampling: str = "420"
-    contents: Contents = RGB_PIXELS
 
     def __post_init__(self) -> None:
         check_contents("PNG", self.contents, tuple(COLOUR_TYPES))

@@ -9,13 +9,13 @@ import numpy as np
 
 from qupath_bridge.model import PixelArray
 
-from .base import RGB_PIXELS, Contents
+from .base import RGB_PIXELS, Contents, EncoderOptions
 
-__all__ = ["RawEncoder", "decode_raw"]
+__all__ = ["RawEncoder", "decode_raw", "little_endian"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RawEncoder:
+class RawEncoder(EncoderOptions):
     """Pixels of every type, row after row, as they are in memory; nothing else is kept."""
 
     extension: ClassVar[str] = ".raw"
@@ -23,13 +23,14 @@ class RawEncoder:
     lossless: ClassVar[bool] = True
     portable: ClassVar[bool] = True
 
-    quality: int = 90
-    subsampling: str = "420"
-    contents: Contents = RGB_PIXELS
-
     def encode(self, pixels: PixelArray) -> bytes:
         """Return the bytes of pixels, shape (H, W, C), of any type."""
-        return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
+        return little_endian(pixels).tobytes()
+
+
+def little_endian(pixels: PixelArray) -> PixelArray:
+    """Return pixels one after the other, in little-endian order."""
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
 
 
 def decode_raw(data: bytes, size: tuple[int, int], contents: Contents = RGB_PIXELS) -> PixelArray:

@@ -14,7 +14,7 @@ import tifffile
 from qupath_bridge.errors import BridgeError
 from qupath_bridge.model import PixelArray
 
-from .base import RGB_PIXELS, Contents
+from .base import Contents, EncoderOptions
 
 __all__ = ["TiffEncoder", "compression_of", "decode_tiff"]
 
@@ -24,7 +24,7 @@ _ORDERS: Mapping[bytes, Literal["little", "big"]] = {b"II": "little", b"MM": "bi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TiffEncoder:
+class TiffEncoder(EncoderOptions):
     """TIFF files of one picture.
 
     RGB is compressed with deflate, and the resolution tags have the µm per pixel. Other channels
@@ -38,10 +38,6 @@ class TiffEncoder:
     lossless: ClassVar[bool] = True
     portable: ClassVar[bool] = True
     keeps_colors: ClassVar[bool] = True
-
-    quality: int = 90
-    subsampling: str = "420"
-    contents: Contents = RGB_PIXELS
 
     def encode(self, pixels: PixelArray) -> bytes:
         """Return a TIFF file of pixels, shape (H, W, C), of any type."""
@@ -139,7 +135,9 @@ def decode_tiff(
             planes = [_decode_page(page) for page in pages]
     except (ValueError, BridgeError):
         raise
-    except Exception as error:  # damaged files raise what they like
+    except Exception as error:
+        # Of a damaged file, tifffile also passes on what its codecs raise, and TypeError or
+        # ZeroDivisionError. It is the cause of this error, which decode makes a ReadError.
         raise ValueError(str(error) or type(error).__name__) from error
     return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
 

@@ -11,7 +11,7 @@ import numpy as np
 from qupath_bridge.errors import UsageError
 from qupath_bridge.model import PixelArray
 
-from .base import RGB_PIXELS, Contents, check_contents
+from .base import EncoderOptions, check_contents
 
 __all__ = ["WebpEncoder"]
 
@@ -23,7 +23,7 @@ MAX_SIDE = 16_382
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WebpEncoder:
+class WebpEncoder(EncoderOptions):
     """8-bit RGB WebP files without loss, in the quickest way.
 
     There is no loss to choose, and no size is kept. Their size is nine tenths of PNG's.
@@ -33,10 +33,6 @@ class WebpEncoder:
     media_type: ClassVar[str] = "image/webp"
     lossless: ClassVar[bool] = True
     portable: ClassVar[bool] = False
-
-    quality: int = 90
-    subsampling: str = "420"
-    contents: Contents = RGB_PIXELS
 
     def __post_init__(self) -> None:
         check_contents("WebP", self.contents, (3,))

@@ -17,6 +17,7 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.outputs.index import rows_of
+from qupath_bridge.pipeline.records import load_finished
 
 from .box_overlaps import overlaps
 from .fold_tables import FoldTable, check_fresh, fold_column, read_folds
@@ -117,6 +118,8 @@ class _Found:
 class _Patches:
     """The patches that are in folds, and what they are compared by: one number for each text."""
 
+    output: Output
+    raw: bool
     rows: pa.Table
     folds: tuple[str, ...]
     sides: NDArray[np.int64]
@@ -127,6 +130,12 @@ class _Patches:
         return Leak(
             kind, first, second, (self.folds[self.sides[a]], self.folds[self.sides[b]]), shared
         )
+
+    def looks(
+        self, chosen: NDArray[np.int64], on_progress: Callable[[int, int], None] | None = None
+    ) -> Looks:
+        """Return what the patches of some rows look like."""
+        return read_looks(self.output, self.rows.take(chosen), on_progress, raw=self.raw)
 
 
 def check_leakage(
@@ -175,11 +184,11 @@ def check_leakage(
         found.add("group", _shared_groups(patches, table))
     found.add("file", _shared_files(slides, places))
     found.add("overlap", _overlaps(patches))
-    found.add("identical", _identical(output, patches))
+    found.add("identical", _identical(patches))
     total, compared, flat = patches.rows.num_rows, 0, 0
     if limit := min(MOST_PATCHES if pixels is None else pixels, total):
         chosen = np.unique(np.linspace(0, total - 1, limit).astype(np.int64))
-        looks = read_looks(output, patches.rows.take(chosen), on_progress)
+        looks = patches.looks(chosen, on_progress)
         found.add("similar", _similar(patches, chosen, looks))
         compared, flat = len(chosen), int(looks.flat.sum())
     if compared < total:
@@ -216,7 +225,8 @@ def _patches(output: Output, table: FoldTable) -> _Patches:
     folds, sides = _numbered(whole.column("fold"))
     # A slide whose file is not known is a file of its own.
     files = pc.coalesce(whole.column("slide_digest"), whole.column("slide_id"))
-    return _Patches(whole, tuple(folds), sides, _numbered(files)[1])
+    raw = load_finished(output)["config"].get("format") == "raw"
+    return _Patches(output, raw, whole, tuple(folds), sides, _numbered(files)[1])
 
 
 def _numbered(column: Any) -> tuple[list[Any], NDArray[np.int64]]:
@@ -297,7 +307,7 @@ def _shared_box(a: NDArray[np.int64], b: NDArray[np.int64]) -> str:
     return "{} x {} pixels at {}, {}".format(*(high - low).tolist(), *low.tolist())
 
 
-def _identical(output: Output, patches: _Patches) -> Iterator[Leak]:
+def _identical(patches: _Patches) -> Iterator[Leak]:
     """Yield patches of different files with the same bytes, one pair for each pair of folds."""
     _, digests = _numbered(patches.rows.column("digest"))
     order = np.lexsort((np.arange(len(digests)), digests))
@@ -305,7 +315,7 @@ def _identical(output: Output, patches: _Patches) -> Iterator[Leak]:
         if len(rows) < 2 or len(np.unique(patches.sides[rows])) < 2:
             continue
         pairs = _pairs_apart(rows.tolist(), patches)
-        if pairs and not read_looks(output, patches.rows.take(rows[:1])).flat[0]:
+        if pairs and not patches.looks(rows[:1]).flat[0]:
             for a, b in pairs:
                 yield patches.leak("identical", a, b, "the same bytes")
 

@@ -25,9 +25,22 @@ _BATCH = 512
 
 
 def read_looks(
-    output: Output, rows: pa.Table, on_progress: Callable[[int, int], None] | None = None
+    output: Output,
+    rows: pa.Table,
+    on_progress: Callable[[int, int], None] | None = None,
+    *,
+    raw: bool,
 ) -> Looks:
     """Return what the patches of rows of an index look like.
+
+    Parameters
+    ----------
+    output : Output
+    rows : pyarrow.Table
+    on_progress : callable, optional
+        Called with the number of patches that were read, and of all to be read.
+    raw : bool
+        True if the format of the run is ``raw``, as it is in every container of arrays.
 
     Raises
     ------
@@ -38,7 +51,7 @@ def read_looks(
     each = (row for batch in wanted.to_batches(_BATCH) for row in batch.to_pylist())
     found = []
     looks = ordered_map(
-        lambda row: _look_of_row(output, row), each, workers=available_cores(), stop=Event()
+        lambda row: _look_of_row(output, row, raw), each, workers=available_cores(), stop=Event()
     )
     for look in looks:
         found.append(look)
@@ -47,11 +60,10 @@ def read_looks(
     return Looks.of(found)
 
 
-def _look_of_row(output: Output, row: dict[str, Any]) -> Look:
+def _look_of_row(output: Output, row: dict[str, Any], raw: bool) -> Look:
     try:
         data = output.read(Location(row["path"], row["offset"], row["length"]))
         size = (row["width"], row["height"])
-        raw = output.accepts == "array"
         return look_of(decode(data, size, Contents.of_row(row), raw=raw))
     except BridgeError as error:
         raise OutputError(

@@ -126,11 +126,6 @@ def _not_written(slide_id: str, path: str) -> OutputError:
     )
 
 
-def little_endian(pixels: PixelArray) -> PixelArray:
-    """Return pixels one after the other, in little-endian order."""
-    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
-
-
 def offsets_of(rows: pa.Table) -> Numbers:
     """Return the column ``offset`` as numbers."""
     return np.asarray(rows.column("offset").to_numpy(), np.int64)

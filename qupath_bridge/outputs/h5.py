@@ -16,10 +16,11 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
+from qupath_bridge.codecs.raw import little_endian
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import PixelArray
 
-from .arrays import Arrays, Numbers, check_written, little_endian, offsets_of, with_offsets
+from .arrays import Arrays, Numbers, check_written, offsets_of, with_offsets
 from .base import Location, PatchRef
 from .stored import PATCHES, StoredOutput, no_argument
 

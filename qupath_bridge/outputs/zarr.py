@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from qupath_bridge.codecs.raw import little_endian
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import PixelArray
 
-from .arrays import Arrays, check_written, little_endian, offsets_of
+from .arrays import Arrays, check_written, offsets_of
 from .base import Location, PatchRef
 from .stored import PATCHES, StoredOutput, no_argument
 

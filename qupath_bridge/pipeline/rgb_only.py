@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import PlanError
+from qupath_bridge.frozen import count
 
 from .channels import ChannelView
 
@@ -27,7 +28,7 @@ def require_rgb(view: ChannelView, what: str, hint: str) -> None:
     PlanError
     """
     if not view.is_rgb:
-        channels = "1 channel" if len(view.names) == 1 else f"{len(view.names)} channels"
+        channels = count(len(view.names), "channel")
         raise PlanError(
             f"RGB pixels of 8 bit are needed for {what}; of this slide {channels} of "
             f"{view.dtype} are exported.",

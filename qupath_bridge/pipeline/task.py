@@ -46,7 +46,8 @@ from .inputs import load_inputs
 from .opened import slide_of
 from .parallel import available_cores, ordered_map
 from .patch_pixels import PixelBatch
-from .plan import Failure, Plan, make_plan, producer_of
+from .plan import Failure, Plan, producer_of
+from .planning import make_plan
 from .pseudonyms import names_of
 from .quality import summarise
 from .records import bad_tile_warnings, bad_tiles_of, facts_record, load_facts

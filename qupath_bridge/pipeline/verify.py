@@ -125,7 +125,7 @@ def verify(
             continue
         good = array("q")
         for number, row in enumerate(_rows(stored)):
-            if finding := _check_patch(output, row):
+            if finding := _check_patch(output, row, raw=config.format == "raw"):
                 findings.append(finding)
             elif every and files % every == 0:
                 good.append(number)
@@ -309,7 +309,7 @@ def _name(row: Mapping[str, Any]) -> str:
     return row["path"] if row["offset"] is None else f"{row['path']}@{row['offset']}"
 
 
-def _check_patch(output: Output, row: Mapping[str, Any]) -> Finding | None:
+def _check_patch(output: Output, row: Mapping[str, Any], *, raw: bool) -> Finding | None:
     location = _location(row)
     try:
         payload = output.read(location)
@@ -318,9 +318,7 @@ def _check_patch(output: Output, row: Mapping[str, Any]) -> Finding | None:
             return Finding("missing", _name(row), "the file is gone")
         return Finding("unreadable", _name(row), error.message)
     if patch_digest(payload) != row["digest"]:
-        return Finding(
-            "changed", _name(row), _how_changed(payload, row, raw=output.accepts == "array")
-        )
+        return Finding("changed", _name(row), _how_changed(payload, row, raw=raw))
     return None
 
 

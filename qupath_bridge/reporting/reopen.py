@@ -23,7 +23,8 @@ from qupath_bridge.pipeline.channels import ChannelView
 from qupath_bridge.pipeline.composites import find_ranges
 from qupath_bridge.pipeline.inputs import inputs_by_slide, load_inputs
 from qupath_bridge.pipeline.opened import slide_of_entry
-from qupath_bridge.pipeline.plan import Plan, plan_slide
+from qupath_bridge.pipeline.plan import Plan
+from qupath_bridge.pipeline.planning import plan_slide
 from qupath_bridge.pipeline.pseudonyms import OPEN, Names, is_pseudonym
 from qupath_bridge.pixels.composite import Composite
 from qupath_bridge.qupath.files.uris import mapped_place

@@ -30,7 +30,8 @@ from qupath_bridge.pipeline.inputs import (
     read_inputs,
     slide_key,
 )
-from qupath_bridge.pipeline.plan import Plan, plan_slide
+from qupath_bridge.pipeline.plan import Plan
+from qupath_bridge.pipeline.planning import plan_slide
 from qupath_bridge.pipeline.recorded_runs import load_run_record, run_folders
 from qupath_bridge.pipeline.records import (
     RUN_FILE,

@@ -224,6 +224,15 @@ def test_a_patch_that_cannot_be_read_is_an_error(out):
         qb.check_leakage(out, "own")
 
 
+def test_a_run_that_is_not_finished_is_refused_with_folds_made_by_hand_too(out):
+    output = write_output(out, two_slides(), "memory")
+    output.put("splits/own.csv", b"slide_id,fold\n1_a,0\n1_b,1\n")
+    record = json.loads(output.get("run.json")) | {"state": "running", "finished": None}
+    output.put("run.json", json.dumps(record).encode())
+    with pytest.raises(OutputError, match="was interrupted"):
+        qb.check_leakage(out, "own")
+
+
 def test_a_random_split_of_overlapping_patches_leaks_everywhere(out):
     """What many scripts do: each patch into a fold of its own. Counted by hand, pair by pair."""
     slide = FakeSlide("a", {"patient": "P"}, [Patch(x, y) for x in range(0, 128, 16)

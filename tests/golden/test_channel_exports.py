@@ -11,7 +11,7 @@ from PIL import Image
 
 import qupath_bridge as qb
 from qupath_bridge.model import Box
-from qupath_bridge.pipeline.plan import plan_slide
+from qupath_bridge.pipeline.planning import plan_slide
 from tests.support.channel_truth import (
     FOLDER,
     SHOWN,

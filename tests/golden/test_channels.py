@@ -12,7 +12,7 @@ from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.model import Box, PixelSize, Plane
 from qupath_bridge.pipeline.channels import slide_view
 from qupath_bridge.pipeline.pixels import read_patch
-from qupath_bridge.pipeline.plan import plan_slide
+from qupath_bridge.pipeline.planning import plan_slide
 from qupath_bridge.readers import open_reader
 from qupath_bridge.sources import open_project
 from tests.support.channel_truth import FOLDER, VERSIONS, dtype_of, facts, pixels, unpacked

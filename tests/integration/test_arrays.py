@@ -101,17 +101,21 @@ def test_workers_do_not_matter(study, tmp_path, container):
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
 
 
-def test_a_changed_patch_is_found(study, tmp_path, container):
-    run = export(study, tmp_path / "out", container)
+def check_that_a_changed_patch_is_found(run, out):
     row = run.table().to_pylist()[3]
-    path = tmp_path / "out" / row["path"]
+    path = out / row["path"]
     data = bytearray(path.read_bytes())
     data[row["offset"] + 17] ^= 1
     path.write_bytes(data)
-    (finding,) = qb.verify(tmp_path / "out", pixels=0).findings
+    (finding,) = qb.verify(out, pixels=0).findings
     assert finding.kind == "changed"
     assert finding.path == f"{row['path']}@{row['offset']}"
     assert "other bytes than were written" in finding.problem
+
+
+def test_a_changed_patch_is_found(study, tmp_path, container):
+    run = export(study, tmp_path / "out", container)
+    check_that_a_changed_patch_is_found(run, tmp_path / "out")
 
 
 def test_resume_makes_a_slide_again_whose_file_was_cut(study, tmp_path, container):
@@ -162,6 +166,16 @@ def test_raw_pixels_in_files_can_be_verified_too(study, tmp_path):
     result = qb.verify(tmp_path / "out")
     assert result.ok
     assert result.pixels
+    check_that_a_changed_patch_is_found(run, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_raw_pixels_in_files_are_compared_across_folds(study, tmp_path, kind):
+    config = qb.ExportConfig(size=50, min_share=0.4, format="raw", container=kind)
+    run = qb.export(study.project, tmp_path / "out", config)
+    table = "".join(f"{name},{n}\n" for n, name in enumerate(slides(tmp_path / "out")))
+    open_output(tmp_path / "out").put("splits/own.csv", f"slide_id,fold\n{table}".encode())
+    assert qb.check_leakage(tmp_path / "out", "own").compared == run.table().num_rows
 
 
 def test_patches_of_two_shapes_are_refused(tmp_path, container):

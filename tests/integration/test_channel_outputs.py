@@ -193,11 +193,21 @@ def test_tissue_by_signal_drops_patches_without_any(tmp_path):
     assert not other.table().num_rows
 
 
-@pytest.mark.parametrize("options", [{"format": "tiff"}, {"container": "h5"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"format": "tiff"},
+        {"container": "h5"},
+        {"format": "raw"},
+        {"format": "raw", "container": "tar"},
+    ],
+)
 def test_patches_of_channels_are_compared_with_each_other(stack_study, options, tmp_path):
     run = export(stack_study, tmp_path / "out", **options)
     looks = read_looks(
-        open_output(tmp_path / "out", options.get("container", "folder")), run.table()
+        open_output(tmp_path / "out", options.get("container", "folder")),
+        run.table(),
+        raw=run.record["config"]["format"] == "raw",
     )
     assert looks.flat.shape == (15,)
 

@@ -10,7 +10,8 @@ from qupath_bridge.errors import BridgeError, ConfigError, OutputError, PlanErro
 from qupath_bridge.geometry import validity
 from qupath_bridge.model import ClassInfo, Reason
 from qupath_bridge.pipeline.estimate import estimate
-from qupath_bridge.pipeline.plan import plan_slides, total_counts
+from qupath_bridge.pipeline.plan import total_counts
+from qupath_bridge.pipeline.planning import plan_slides
 from qupath_bridge.pipeline.preview import LONGEST_SIDE, render_preview
 from qupath_bridge.pipeline.preview_legend import HEAD
 from qupath_bridge.pipeline.survey import survey, survey_plans

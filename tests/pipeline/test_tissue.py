@@ -84,7 +84,7 @@ def test_the_map_is_read_from_the_coarsest_level_that_is_fine_enough(
         return read_rectangle(self, number, rectangle, plane)
 
     monkeypatch.setattr(MemoryReader, "_read_rectangle", spy)
-    monkeypatch.setattr("qupath_bridge.pipeline.plan.open_reader", lambda *a, **k: reader)
+    monkeypatch.setattr("qupath_bridge.pipeline.planning.open_reader", lambda *a, **k: reader)
     plan = plan_of(memory_slide(slide_file), tissue="otsu", tissue_mpp=mpp)
     assert read == {level}
     assert plan.tissue.mpp == pytest.approx(mpp, rel=0.01)

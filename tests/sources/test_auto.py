@@ -17,7 +17,7 @@ from qupath_bridge.errors import MissingDependencyError, ProjectError
 from qupath_bridge.pipeline import doctor
 from qupath_bridge.pipeline.doctor import checks
 from qupath_bridge.pipeline.parallel import available_cores
-from qupath_bridge.pipeline.plan import plan_slides
+from qupath_bridge.pipeline.planning import plan_slides
 from qupath_bridge.qupath.jvm.installation import Candidate, Installation, find_installations
 from qupath_bridge.qupath.jvm.process import EngineDiedError, Probe, start
 from qupath_bridge.sources.auto import AutoSource, choose
