@@ -280,6 +280,30 @@ def check_leakage(
 
 
 @app.command(cls=Command)
+def convert(
+    out: OutArgument,
+    to: Annotated[
+        str, typer.Option("--to", metavar="LAYOUT", help="Whose layout: imagefolder (pictures).")
+    ],
+    folder: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="New folder.")],
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Split whose folds become folders.")
+    ] = None,
+    val: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLD", help="Fold that becomes val; all but it and test become train."
+        ),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Write the patches of a run in the layout of another tool."""
+    from .convert import run_convert
+
+    return run_convert(out, folder, to, split=split, val=val, as_json=json)
+
+
+@app.command(cls=Command)
 @takes_options("break_lock")
 def clean(out: OutArgument, given: Given, json: Json = False) -> int:
     """Remove what abandoned runs left in an output."""

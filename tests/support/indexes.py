@@ -45,7 +45,7 @@ class FakeSlide:
         return f"1_{self.name}"
 
 
-def columns_of(slide, placed):
+def columns_of(slide, placed, channels=RGB_PIXELS.channels):
     """Return the columns of the rows of a slide; ``placed`` has location and payload."""
     count = len(slide.patches)
     content = (slide.file or slide.name).encode()
@@ -55,7 +55,7 @@ def columns_of(slide, placed):
         "project": "study", "slide_file": slide.file or f"{slide.name}.svs",
         "slide_digest": f"xxh3_128:{xxhash.xxh3_128_hexdigest(content)}",
         "metadata": slide.metadata, "shares": {}, "region_ids": [],
-        "channels": list(RGB_PIXELS.channels), "dtype": RGB_PIXELS.dtype,
+        "channels": list(channels),
     }  # fmt: skip
     columns = {name: [same.get(name)] * count for name in FIELDS}
     boxes = [(p.x, p.y, p.size, p.size) for p in slide.patches]
@@ -63,6 +63,9 @@ def columns_of(slide, placed):
         for axis, values in zip("xywh", zip(*boxes, strict=True), strict=True):
             columns[f"{axis}_{kind}"] = list(values)
     columns["width"] = columns["height"] = [p.size for p in slide.patches]
+    columns["dtype"] = [
+        RGB_PIXELS.dtype if p.pixels is None else str(p.pixels.dtype) for p in slide.patches
+    ]
     columns["z"] = [p.z for p in slide.patches]
     columns["label"] = [p.label for p in slide.patches]
     columns["patch_id"] = [name_of(slide, p) for p in slide.patches]
@@ -85,7 +88,7 @@ def noise(seed, size=32):
     return np.kron(coarse, np.ones((size // 8, size // 8, 1))).astype(np.uint8)
 
 
-def write_output(place, slides, container="folder"):
+def write_output(place, slides, container="folder", *, channels=RGB_PIXELS.channels):
     """Write a finished run with these slides; one that is there is brought up to date."""
     output = open_output(str(place), container)
     png = get_encoder("png")
@@ -103,7 +106,7 @@ def write_output(place, slides, container="folder"):
                 PatchRef(slide.slide_id, name_of(slide, patch), name, {}), payload
             )
             placed.append((location, payload if isinstance(payload, bytes) else payload.tobytes()))
-        columns = columns_of(slide, placed)
+        columns = columns_of(slide, placed, channels)
         output.commit(slide.slide_id, make_table(columns, metadata={"run_id": "R"}))
         values = {name: value for name, value in columns.items() if name not in PLACES}
         text = json.dumps(values, default=str)
