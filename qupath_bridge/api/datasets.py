@@ -196,6 +196,7 @@ def convert(
     *,
     split: str | None = None,
     val: str | None = None,
+    features: Path | str | None = None,
 ) -> Converted:
     """Write a run into a new folder in the layout of another tool; the run stays as it is.
 
@@ -210,11 +211,16 @@ def convert(
     to : str
         ``imagefolder``: ``[fold/]label/patch``, as torchvision's ``ImageFolder`` reads it. Files
         of the run get a second name (hard link) where that is possible, and are copied otherwise.
+        ``clam`` and ``trident``: coordinates of the patches, and bags if there are features.
+        ``stamp`` and ``slideflow``: bags of features.
     split : str, optional
         For ``imagefolder``: name of a split, whose folds become folders.
     val : str, optional
         For ``imagefolder``: the fold that becomes ``val``; ``test`` stays, and all others become
         ``train``.
+    features : path, optional
+        For bags: a folder with ``SLIDE_ID.parquet``, ``.h5`` or ``.npy``, or one Parquet file,
+        with the columns ``patch_id`` and ``features``.
 
     Returns
     -------
@@ -225,6 +231,8 @@ def convert(
     ------
     UsageError
         If there is no such layout, if it does not use an option, or if it cannot hold the patches.
+    MissingDependencyError
+        If a package that the layout needs is not installed.
     OutputError
         If there is no finished run, if the folder is not empty or cannot be written, or if a patch
         cannot be read; if there is no such split, or it is stale.
@@ -237,5 +245,6 @@ def convert(
     """
     from qupath_bridge.datasets import converting
 
-    options = {"split": split, "val": val}
+    place = None if features is None else Path(features)
+    options = {"split": split, "val": val, "features": place}
     return converting.convert(output_of(run), Path(folder), to, options)

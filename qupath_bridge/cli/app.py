@@ -283,7 +283,12 @@ def check_leakage(
 def convert(
     out: OutArgument,
     to: Annotated[
-        str, typer.Option("--to", metavar="LAYOUT", help="Whose layout: imagefolder (pictures).")
+        str,
+        typer.Option(
+            "--to",
+            metavar="LAYOUT",
+            help="imagefolder (pictures by label); clam, trident, stamp, slideflow (bags).",
+        ),
     ],
     folder: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="New folder.")],
     split: Annotated[
@@ -295,12 +300,16 @@ def convert(
             metavar="FOLD", help="Fold that becomes val; all but it and test become train."
         ),
     ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Features for bags: SLIDE_ID.parquet, .h5 or .npy."),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Write the patches of a run in the layout of another tool."""
     from .convert import run_convert
 
-    return run_convert(out, folder, to, split=split, val=val, as_json=json)
+    return run_convert(out, folder, to, split=split, val=val, features=features, as_json=json)
 
 
 @app.command(cls=Command)

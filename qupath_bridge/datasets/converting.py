@@ -77,6 +77,11 @@ def convert(output: Output, folder: Path, to: str, options: Mapping[str, Any]) -
             f"The layout {to!r} does not use {', '.join(unused)}.",
             hint=f"Leave it out, or convert to {' or '.join(users)}." if users else "Leave it out.",
         )
+    if missing := [name for name in layout.needed if name not in given]:
+        raise UsageError(
+            f"The layout {to!r} needs {', '.join(missing)}.",
+            hint="Features come from an encoder: one file per slide, docs/other-tools.md.",
+        )
     folder = folder.absolute()
     _check_outside(output, folder)
     record = load_finished(output)

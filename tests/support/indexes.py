@@ -11,11 +11,13 @@ from qupath_bridge.config import Settings
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import PatchRef
-from qupath_bridge.outputs.index import FIELDS, make_table
+from qupath_bridge.outputs.index import FIELDS, make_table, with_facts
 from qupath_bridge.patches.ids import patch_id, tile_uuid
 from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.survey import Survey
 
+WRITTEN = None
+"""Pixels of the written patches, if they are not those of their boxes."""
 PLACES = ("path", "offset", "length")
 
 
@@ -62,7 +64,7 @@ def columns_of(slide, placed, channels=RGB_PIXELS.channels):
     for kind in ("qupath", "slide"):
         for axis, values in zip("xywh", zip(*boxes, strict=True), strict=True):
             columns[f"{axis}_{kind}"] = list(values)
-    columns["width"] = columns["height"] = [p.size for p in slide.patches]
+    columns["width"] = columns["height"] = [WRITTEN or p.size for p in slide.patches]
     columns["dtype"] = [
         RGB_PIXELS.dtype if p.pixels is None else str(p.pixels.dtype) for p in slide.patches
     ]
@@ -88,8 +90,11 @@ def noise(seed, size=32):
     return np.kron(coarse, np.ones((size // 8, size // 8, 1))).astype(np.uint8)
 
 
-def write_output(place, slides, container="folder", *, channels=RGB_PIXELS.channels):
-    """Write a finished run with these slides; one that is there is brought up to date."""
+def write_output(place, slides, container="folder", *, channels=RGB_PIXELS.channels, facts=None):
+    """Write a finished run with these slides; one that is there is brought up to date.
+
+    ``facts`` are what each partition says of its slide.
+    """
     output = open_output(str(place), container)
     png = get_encoder("png")
     rows = {}
@@ -98,7 +103,9 @@ def write_output(place, slides, container="folder", *, channels=RGB_PIXELS.chann
         placed = []
         for n, patch in enumerate(slide.patches):
             pixels = (
-                noise(f"{slide.name} {n}", patch.size) if patch.pixels is None else patch.pixels
+                noise(f"{slide.name} {n}", WRITTEN or patch.size)
+                if patch.pixels is None
+                else patch.pixels
             )
             payload = pixels if output.accepts == "array" else png.encode(pixels)
             name = f"patches/{slide.slide_id}/{name_of(slide, patch)}.png"
@@ -107,7 +114,8 @@ def write_output(place, slides, container="folder", *, channels=RGB_PIXELS.chann
             )
             placed.append((location, payload if isinstance(payload, bytes) else payload.tobytes()))
         columns = columns_of(slide, placed, channels)
-        output.commit(slide.slide_id, make_table(columns, metadata={"run_id": "R"}))
+        table = make_table(columns, metadata={"run_id": "R"})
+        output.commit(slide.slide_id, with_facts(table, facts or {}))
         values = {name: value for name, value in columns.items() if name not in PLACES}
         text = json.dumps(values, default=str)
         rows[slide.slide_id] = xxhash.xxh3_64_hexdigest(text.encode())
