@@ -82,6 +82,11 @@ class Edges:
     y1: FloatArray
     slot: IntArray
 
+    def take(self, which: NDArray[np.bool_]) -> Self:
+        """Return some of the edges."""
+        columns = (self.x0, self.y0, self.x1, self.y1, self.slot)
+        return type(self)(*(column[which] for column in columns))
+
     def upward(self) -> tuple[Self, FloatArray]:
         """Turn all edges towards larger y; also return -1 for edges that were upward, else 1.
 
