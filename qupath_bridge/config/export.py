@@ -480,7 +480,7 @@ def _holds_masks(container: str) -> bool:
     return bool(_says(container, "holds_masks", False))
 
 
-def _says(container: str, attribute: str, default: Any) -> Any:
+def _says(container: str, attribute: str, default: object) -> object:
     """Return what the class of a container says about itself.
 
     One that cannot be loaded says what it lacks where it is opened.
@@ -489,4 +489,5 @@ def _says(container: str, attribute: str, default: Any) -> Any:
         factory = registry.load("output", registry.split_argument(container)[0])
     except MissingDependencyError:
         return default
-    return getattr(factory, attribute, default)
+    said: object = getattr(factory, attribute, default)
+    return said

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CLASS_MASK", "INSTANCE_MASK", "MASK_KINDS", "OBJECT_COLUMNS", "MaskKind", "mask_kinds"]
+__all__ = [
+    "CLASS_MASK",
+    "INSTANCE_MASK",
+    "MASK_KINDS",
+    "OBJECT_COLUMNS",
+    "MaskKind",
+    "kinds_in",
+    "mask_kinds",
+]
 
 OBJECT_COLUMNS = ("instances", "instance_classes")
 """Columns that say which object an instance mask's values are, and its class."""

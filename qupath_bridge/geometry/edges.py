@@ -84,8 +84,9 @@ class Edges:
 
     def take(self, which: NDArray[np.bool_]) -> Self:
         """Return some of the edges."""
-        columns = (self.x0, self.y0, self.x1, self.y1, self.slot)
-        return type(self)(*(column[which] for column in columns))
+        return type(self)(
+            self.x0[which], self.y0[which], self.x1[which], self.y1[which], self.slot[which]
+        )
 
     def upward(self) -> tuple[Self, FloatArray]:
         """Turn all edges towards larger y; also return -1 for edges that were upward, else 1.

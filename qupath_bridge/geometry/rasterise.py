@@ -46,8 +46,8 @@ def pixel_centres(start: float, length: float, pixels: int) -> FloatArray:
     >>> pixel_centres(10, 8, 4).tolist()
     [11.0, 13.0, 15.0, 17.0]
     """
-    centres: FloatArray = start + (np.arange(pixels) + 0.5) * (length / pixels)
-    return centres
+    steps = np.arange(pixels, dtype=np.float64) + 0.5
+    return np.float64(start) + steps * np.float64(length / pixels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +142,9 @@ class EdgeBands:
         return Edges(self.x[edge], self.y[edge], self.x[edge + 1], self.y[edge + 1], slot)
 
 
-def paint(covers: Iterator[Cover], values: NDArray[np.integer], pixels: NDArray[np.integer]) -> None:
+def paint(
+    covers: Iterator[Cover], values: NDArray[np.integer], pixels: NDArray[np.integer]
+) -> None:
     """Paint polygons over one another, the last on top, into the pixels of a box, in place.
 
     Parameters
@@ -232,9 +234,7 @@ def _covers(edges: Edges, xs: FloatArray, ys: FloatArray, windows: Windows) -> I
     yield from _filled(windows, found, wanted)
 
 
-def _filled(
-    windows: Windows, found: _Crossings, wanted: NDArray[np.bool_]
-) -> Iterator[Cover]:
+def _filled(windows: Windows, found: _Crossings, wanted: NDArray[np.bool_]) -> Iterator[Cover]:
     """Yield the pixels of some windows, whose crossings are known."""
     width, base, start = windows.width, windows.base, _row_starts(windows)
     turns = np.zeros(windows.size, np.int8)

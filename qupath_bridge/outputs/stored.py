@@ -309,9 +309,10 @@ class StoredOutput(ABC, Generic[Pending]):
         """Return the files that the rows of a slide list, None if the rows are damaged."""
         try:
             rows = index.open_partition(self.store, slide_id)
-            paths: list[str] = []
-            names = [] if rows is None else rows.schema.names
-            for column, _, _ in places_in(names) if rows is not None else ():
+            if rows is None:
+                return iter(())
+            names, paths = rows.schema.names, []
+            for column, _, _ in places_in(names):
                 paths += rows.table([column]).column(column).unique().to_pylist()
         except OutputError:
             return None

@@ -66,10 +66,11 @@ class TarOutput(StoredOutput[_Slide]):
     """Writes the patches of a slide into shards ``patches/<slide>-<digest>-<number>.tar``.
 
     A sample is two members, ``<key>.<ending>`` with the patch and ``<key>.json`` with its record,
-    and ``<key>.mask.png`` or ``<key>.mask_instance.png`` for its masks; all stand in one shard. The bytes of a shard depend on what is in it only (no times, no
-    owners), and its name has their digest: other contents never take the place of a shard that
-    committed rows list. As the digest is known at the end, ``write`` gives a placeholder for the
-    path, which ``commit`` replaces.
+    and ``<key>.mask.png`` or ``<key>.mask_instance.png`` for its masks; all stand in one shard.
+    The bytes of a shard depend on what is in it only (no times, no owners), and its name has
+    their digest: other contents never take the place of a shard that committed rows list. As the
+    digest is known at the end, ``write`` gives a placeholder for the path, which ``commit``
+    replaces.
 
     Parameters
     ----------

@@ -14,9 +14,11 @@ __all__ = [
     "BACKGROUND",
     "IGNORED",
     "MaskClass",
+    "classes_json",
     "classes_record",
     "number_classes",
     "palette_of",
+    "read_classes",
 ]
 
 BACKGROUND = 0
@@ -93,3 +95,13 @@ def classes_record(classes: Sequence[MaskClass]) -> dict[str, Any]:
         "background": BACKGROUND,
         "ignored": IGNORED,
     }
+
+
+def classes_json(classes: Iterable[MaskClass]) -> list[dict[str, Any]]:
+    """Return classes as JSON values, which :func:`read_classes` reads."""
+    return [{**each._asdict(), "color": list(each.color)} for each in classes]
+
+
+def read_classes(values: Iterable[Mapping[str, Any]]) -> tuple[MaskClass, ...]:
+    """Return the classes of :func:`classes_json`."""
+    return tuple(MaskClass(one["label"], one["value"], tuple(one["color"])) for one in values)

@@ -14,7 +14,7 @@ from qupath_bridge.geometry.edges import GeometryArray, as_array
 from qupath_bridge.geometry.rasterise import EdgeBands, paint, pixel_centres
 from qupath_bridge.model import Box, IntArray, LabelRule
 
-from .mask_classes import BACKGROUND, IGNORED
+from .mask_classes import IGNORED
 from .regions import ActiveRegion
 from .stack import stack_polygons
 
@@ -91,7 +91,8 @@ def class_layer(
     stack = stack_polygons(labelling, rule, names)
     top = stack.owners[_last_of(stack.place, len(stack.polygons))]
     painted = [values[labelling[owner].role.label or ""] for owner in top.tolist()]
-    excluded = shapely.get_parts(as_array([r.polygon for r in regions if r.role.kind == "excluded"]))
+    without = [region.polygon for region in regions if region.role.kind == "excluded"]
+    excluded = shapely.get_parts(as_array(without))
     return MaskLayer.of(
         np.concatenate([stack.polygons, excluded]),
         np.array([*painted, *[IGNORED] * len(excluded)], np.int64),
@@ -130,5 +131,5 @@ def only_classes(pixels: ClassPixels, values: Collection[int]) -> ClassPixels:
     >>> only_classes(np.array([[0, 1, 2]], np.uint8), {2}).tolist()
     [[255, 255, 2]]
     """
-    kept = np.isin(pixels, [value for value in values if value != BACKGROUND])
+    kept = np.isin(pixels, list(values))
     return np.where(kept, pixels, np.uint8(IGNORED))
