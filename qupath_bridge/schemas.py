@@ -80,6 +80,12 @@ class _Encoder(_Json):
     portable: bool
 
 
+class _MaskClass(_Json):
+    label: str
+    value: Annotated[int, Field(ge=1, le=254)]
+    color: Color
+
+
 class RunRecord(Record):
     """``run.json`` of an output."""
 
@@ -96,6 +102,7 @@ class RunRecord(Record):
     options: dict[str, Any]
     config_digest: str
     labels: dict[str, str]
+    classes: list[_MaskClass]
     slides: list[_RunSlide]
     inputs: dict[InputName, str] | None
     pseudonyms: str | None

@@ -26,6 +26,7 @@ from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.outputs.row_batches import AnyRows, batches_of, row_problem
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.confusion import add_confusions, read_confusion
+from qupath_bridge.patches.mask_classes import classes_json
 from qupath_bridge.qupath.files.classes import class_colors
 from qupath_bridge.readers.base import BadTile
 from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .survey import Survey
 
 __all__ = [
+    "CLASSES_FILE",
     "REPORT_FILE",
     "RUN_FILE",
     "RUN_SCHEMA_VERSION",
@@ -68,6 +70,7 @@ __all__ = [
 
 RUN_FILE = "run.json"
 REPORT_FILE = "report.json"
+CLASSES_FILE = "classes.json"
 RUN_SCHEMA_VERSION = 1
 
 LIBRARIES = (
@@ -284,7 +287,7 @@ def run_record(
         },
         "encoder": {
             "name": registry.version("encoder", settings.config.format),
-            "portable": encoder_of(settings.config).portable,
+            "portable": encoder_of(settings.config).portable and not settings.config.mask_kinds(),
         },
         "projects": [
             {
@@ -302,6 +305,7 @@ def run_record(
         "options": names.options(settings.options),
         "config_digest": config_digest(settings.config),
         "labels": dict(survey.labels),
+        "classes": classes_json(survey.classes),
         "slides": [
             {
                 "slide_id": slide_id,
