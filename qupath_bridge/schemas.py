@@ -18,6 +18,7 @@ __all__ = [
     "ChangeRecord",
     "CorrectionKind",
     "CorrectionRecord",
+    "PredictionRecord",
     "ProjectRunRecord",
     "PseudonymRecord",
     "Record",
@@ -324,6 +325,30 @@ class SlideFacts(Record):
     tissue: _Tissue | None
     warnings: list[str]
     seconds: float | None
+
+
+class _Measurement(_Json):
+    name: str
+    column: str
+    kind: Literal["raw", "softmax", "rank", "class", "hard"]
+    patches: Count
+    minimum: float | None
+    maximum: float | None
+
+
+class PredictionRecord(Record):
+    """``record.json`` of predictions of a run, in a project."""
+
+    name: str
+    run_id: FileName
+    time: str
+    table: str
+    table_digest: str
+    key: Literal["patch_id", "tile_uuid"]
+    rows: Count
+    measurements: list[_Measurement]
+    hard_by: Literal["entropy", "margin", "wrong"] | None
+    tiles: dict[FileName, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
 
 
 class StainProfileRecord(Record):
