@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.outputs import Location, PatchRef
-from qupath_bridge.outputs.tar import DEFAULT_SIZE, TarOutput, header, parse_size, sample_key
+from qupath_bridge.outputs.shards import DEFAULT_SIZE, parse_size
+from qupath_bridge.outputs.tar import TarOutput, header, sample_key
 from qupath_bridge.stores.memory import MemoryStore
 from qupath_bridge.testing.contracts.output import rows_of
 
@@ -214,7 +215,7 @@ def test_the_ending_is_that_of_the_file_name(ending):
      ("2tb", 2 * 10**12), ("10b", 10)],
 )  # fmt: skip
 def test_sizes(text, size):
-    assert parse_size(text) == size
+    assert parse_size("tar", text) == size
     assert TarOutput(MemoryStore(), text).shard_size == size
     assert TarOutput(MemoryStore()).shard_size == DEFAULT_SIZE
 
