@@ -129,7 +129,7 @@ def draw_mark(
 def at_edge(plan: Plan) -> BoxArray:
     """Return the boxes that the edge cuts: dropped there, or the patches that are padded."""
     if plan.grid.edge == "drop":
-        return plan.grid.crossing()
+        return plan.layout.on(min(plan.config.grid_spec().planes)).crossing()
     boxes = plan.table.boxes
     outside = (boxes[:, :2] < 0).any(axis=1)
     return boxes[outside | (boxes[:, :2] + boxes[:, 2:] > plan.coordinates.size).any(axis=1)]
