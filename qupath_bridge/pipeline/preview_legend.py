@@ -194,8 +194,12 @@ def _head(plan: Plan) -> tuple[str, str]:
     mpp = "" if plan.mpp is None else f" at {plan.mpp:.4g} µm/px"
     return (
         plan.slide.name,
-        f"{width} x {height} px, {scale}; patches of {plan.config.size} px{mpp}, {made}",
+        f"{width} x {height} px, {scale}; patches {_side(plan)}{mpp}, {made}",
     )
+
+
+def _side(plan: Plan) -> str:
+    return "as large as their objects" if plan.table.sized else f"of {plan.config.size} px"
 
 
 def _channel_lines(plan: Plan) -> list[tuple[Drawing, str]]:
