@@ -269,6 +269,8 @@ class _Grid(_Json):
     box: Size
     step: Size
     origin: Pair
+    placed: Literal["regions", "objects"] | None
+    sized: bool
     mpp: Annotated[float, Field(gt=0)] | None
     downsample: Annotated[float, Field(gt=0)]
     read_level: Count

@@ -11,7 +11,16 @@ from qupath_bridge.errors import ConfigError, Fault
 from qupath_bridge.model import CLASS_SEPARATOR, LabelRule
 from qupath_bridge.pixels.tissue.annotated import HOW_TO_ANNOTATE
 
-__all__ = ["CONTEXT", "EXCLUDED", "Role", "check_class_names", "label_of", "label_ranks", "role_of"]
+__all__ = [
+    "CONTEXT",
+    "EXCLUDED",
+    "Role",
+    "check_class_names",
+    "is_child",
+    "label_of",
+    "label_ranks",
+    "role_of",
+]
 
 EXCLUDED = "Ignore*"
 """The class that excludes unless it is renamed. A literal name."""
@@ -88,13 +97,14 @@ def label_of(class_path: str, rule: LabelRule) -> str:
     """
     if class_path in rule.rename:
         return rule.rename[class_path]
-    wildcards = [name for name in rule.rename if _is_child(class_path, name)]
+    wildcards = [name for name in rule.rename if is_child(class_path, name)]
     if wildcards:
         return rule.rename[max(wildcards, key=len)]
     return class_path.split(CLASS_SEPARATOR, 1)[0] if rule.rollup else class_path
 
 
-def _is_child(class_path: str, wildcard: str) -> bool:
+def is_child(class_path: str, wildcard: str) -> bool:
+    """Return whether a wildcard (``Tumor: *``) means a class."""
     return wildcard.endswith(CHILDREN) and class_path.startswith(wildcard.removesuffix("*"))
 
 
@@ -185,7 +195,7 @@ def check_class_names(
 
 
 def _matches(name: str, classes: set[str], *, wildcard: bool) -> bool:
-    return name in classes or (wildcard and any(_is_child(path, name) for path in classes))
+    return name in classes or (wildcard and any(is_child(path, name) for path in classes))
 
 
 def _suggest(name: str, classes: set[str]) -> str:

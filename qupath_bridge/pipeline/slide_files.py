@@ -128,9 +128,10 @@ def read_annotations(slide: Slide, config: ExportConfig) -> ImageData:
         If the data cannot be read, or are missing and needed.
     """
     try:
-        return slide.read()
+        return slide.read(detections=config.placement().needs_detections)
     except MissingDataError as error:
-        if (config.labels and config.label_key is None) or config.within:
+        labelled = config.labels and config.label_key is None
+        if labelled or config.within or config.placement().kind != "grid":
             raise _with_way_out(error, config) from error
         # A folder that all slides lack is a problem of the project, told once.
         return ImageData(problems=() if error.whole_project else (error.message,))
@@ -139,7 +140,7 @@ def read_annotations(slide: Slide, config: ExportConfig) -> ImageData:
 def _with_way_out(error: MissingDataError, config: ExportConfig) -> MissingDataError:
     """Return the error with the options that make what is missing unneeded, where there are any."""
     ways = [] if error.whole_project else ["select other slides with the option entry"]
-    if not config.within:
+    if not config.within and config.placement().kind == "grid":
         ways.append("leave labels out with the option labels")
     more = f"Or {', or '.join(ways)}." if ways else ""
     return MissingDataError(
