@@ -397,6 +397,11 @@ class ExportConfig(Model):
         """Return the kinds of masks that stand beside the patches."""
         return mask_kinds(self.masks)
 
+    @property
+    def shows_detections(self) -> bool:
+        """Whether masks show detections, which are read for nothing else."""
+        return self.instances != "annotations"
+
     def grid_spec(self) -> GridSpec:
         """Return the part that says which boxes."""
         from qupath_bridge.model import GridSpec, Plane

@@ -10,7 +10,7 @@ that a box looks at those of its own rows only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -143,24 +143,26 @@ class EdgeBands:
 
 
 def paint(
-    covers: Iterator[Cover], values: NDArray[np.integer], pixels: NDArray[np.integer]
+    covers: Iterator[Cover],
+    values: NDArray[np.integer] | Mapping[int, int],
+    pixels: NDArray[np.integer],
 ) -> None:
     """Paint polygons over one another, the last on top, into the pixels of a box, in place.
 
     Parameters
     ----------
     covers : iterator of Cover
-    values : array, shape (K,)
+    values : array, shape (K,), or mapping of int to int
         The value of each polygon.
     pixels : array, shape (H, W)
     """
     for polygon, row, col, inside in covers:
         if inside is None:
-            pixels[:] = values[polygon]
+            pixels[:] = int(values[polygon])
             continue
         height, width = inside.shape
         part = pixels[row : row + height, col : col + width]
-        np.copyto(part, values[polygon], where=inside)
+        np.copyto(part, int(values[polygon]), where=inside)
 
 
 def _points(polygons: GeometryArray) -> tuple[FloatArray, FloatArray, IntArray, NDArray[np.bool_]]:

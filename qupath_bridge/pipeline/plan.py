@@ -121,6 +121,8 @@ class Plan:
         Where the tissue is, if the options ask for it.
     warnings : tuple of str
         Notes to read before trusting the labels.
+    objects : tuple of PathObject
+        Detections that masks of single objects show.
     """
 
     slide: Slide
@@ -152,6 +154,7 @@ class Plan:
     tissue: SlideTissue | None = None
     warnings: tuple[str, ...] = ()
     names: Names = OPEN
+    objects: tuple[PathObject, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -270,6 +273,7 @@ class Plan:
             "composite": None if self.composite is None else self.composite.as_json(),
             "colors": [list(color) for color in self.contents.colors],
             **({} if self.slide_label is None else {"slide_label": self.slide_label}),
+            **({"objects": ids.annotation_digest(self.objects)} if self.objects else {}),
         }
 
     @property

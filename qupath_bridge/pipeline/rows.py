@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from qupath_bridge.config.masks import kinds_in
+from qupath_bridge.config.masks import OBJECT_COLUMNS, kinds_in
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import IntArray
 from qupath_bridge.outputs import index
@@ -173,6 +173,7 @@ def index_table(plan: Plan, run_id: str, patches: WrittenBatch, columns: pa.Sche
     }
     for kind, files in patches.masks.items():
         values |= files.columns(*kind.place, kind.digest)
+    values |= dict(zip(OBJECT_COLUMNS, patches.objects, strict=False))
     table = index.make_table(
         values,
         multi=plan.table.multi,
@@ -329,6 +330,7 @@ def _written(plan: Plan, rows: IntArray, old: pa.RecordBatch) -> WrittenBatch | 
         rows,
         _files(old, "path", "offset", "length", "digest"),
         {kind: _files(old, *kind.place, kind.digest) for kind in kinds},
+        [old.column(name) for name in OBJECT_COLUMNS if name in old.schema.names],
         {name: old.column(name).to_numpy(zero_copy_only=False) for name in names},
     )
 
