@@ -399,7 +399,7 @@ class ExportConfig(Model):
 
     @property
     def shows_detections(self) -> bool:
-        """Whether masks show detections, which are read for nothing else."""
+        """True if masks show detections, which are read for nothing else."""
         return self.instances != "annotations"
 
     def grid_spec(self) -> GridSpec:

@@ -167,25 +167,20 @@ def paint(
 
 def _points(polygons: GeometryArray) -> tuple[FloatArray, FloatArray, IntArray, NDArray[np.bool_]]:
     """Return the points of all rings, the polygon of each, and which begin an edge."""
-    xs, ys, slots, reals = [np.zeros(0)], [np.zeros(0)], [np.zeros(0, np.int64)], []
-    for chain in chains(polygons, np.arange(len(polygons)), (0.0, 0.0)):
-        # The last point of a part is the first one of the next.
-        xs.append(chain.x[:-1])
-        ys.append(chain.y[:-1])
-        slots.append(chain.slot[:-1])
-        reals.append(chain.real)
-        end = chain.x[-1:], chain.y[-1:], chain.slot[-1:]
-    if reals:
-        xs.append(end[0])
-        ys.append(end[1])
-        slots.append(end[2])
-    real = np.concatenate([*reals, np.zeros(1, np.bool_)])[: sum(map(len, xs))]
-    return np.concatenate(xs), np.concatenate(ys), np.concatenate(slots), real
+    if not len(polygons):
+        return np.zeros(0), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    parts = list(chains(polygons, np.arange(len(polygons)), (0.0, 0.0)))
+    end = parts[-1]
+    # The last point of each part is the first one of the next.
+    x = np.concatenate([*(part.x[:-1] for part in parts), end.x[-1:]])
+    y = np.concatenate([*(part.y[:-1] for part in parts), end.y[-1:]])
+    slot = np.concatenate([*(part.slot[:-1] for part in parts), end.slot[-1:]])
+    return x, y, slot, np.concatenate([*(part.real for part in parts), np.zeros(1, np.bool_)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Crossings:
-    """Where edges switch the pixels of windows on and off.
+    """Crossings of edges with rows of pixels, which switch the pixels on and off.
 
     Attributes
     ----------
