@@ -14,7 +14,6 @@ from qupath_bridge.errors import MissingDependencyError, UsageError
 from .base import Model
 from .declare import option, part
 from .layout import layout_problem
-from .masks import MaskKind, mask_kinds
 from .quality import KEPT_RAW, QualityRules
 from .values import (
     NO_PAIRS,
@@ -392,10 +391,6 @@ class ExportConfig(Model):
         """Return the columns of the index that say what reading finds out about each patch."""
         columns = self.quality_rules().columns()
         return (*columns, *(() if self.stain == "none" else (KEPT_RAW,)))
-
-    def mask_kinds(self) -> tuple[MaskKind, ...]:
-        """Return the kinds of masks that stand beside the patches."""
-        return mask_kinds(self.masks)
 
     @property
     def shows_detections(self) -> bool:

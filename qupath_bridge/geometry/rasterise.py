@@ -30,7 +30,7 @@ __all__ = ["Cover", "EdgeBands", "paint", "pixel_centres"]
 class Cover(NamedTuple):
     """The pixels of a box that one polygon holds.
 
-    ``inside`` is None where it holds all pixels of the box; else it is the part of them that
+    ``inside`` is None if it holds all pixels of the box; else it is the part of them that
     begins at ``row`` and ``col``, shape (h, w).
     """
 

@@ -10,7 +10,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from qupath_bridge.codecs.png import encode_indexed, encode_numbers
-from qupath_bridge.config.masks import CLASS_MASK, INSTANCE_MASK, MaskKind
+from qupath_bridge.config.masks import CLASS_MASK, INSTANCE_MASK, MaskKind, mask_kinds
 from qupath_bridge.errors import PlanError
 from qupath_bridge.model import Box, Plane
 from qupath_bridge.patches.instances import active_instances, class_of
@@ -81,7 +81,7 @@ class MaskMaker:
 
     def __init__(self, plan: Plan, classes: Sequence[MaskClass], *, arrays: bool) -> None:
         self._plan, self._arrays = plan, arrays
-        self.kinds = plan.config.mask_kinds()
+        self.kinds = mask_kinds(plan.config.masks)
         self._values = {each.label: each.value for each in classes}
         # A pixel without a region says what a patch without a label gets as one.
         self._meanings = {plan.config.background: BACKGROUND, **self._values}

@@ -181,7 +181,7 @@ def make_plan(
 
 
 def _instances(config: ExportConfig, data: ImageData) -> tuple[PathObject, ...]:
-    """Return the detections that masks show, none where masks show annotations or nothing."""
+    """Return the detections that masks show, none if masks show annotations or nothing."""
     if not config.shows_detections:
         return ()
     return instance_objects(data.objects, config.instances)

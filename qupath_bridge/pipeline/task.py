@@ -22,6 +22,7 @@ import xxhash
 from qupath_bridge.codecs import Encoder, encoder_of
 from qupath_bridge.codecs.raw import decode_raw
 from qupath_bridge.config import ExportConfig, RunOptions
+from qupath_bridge.config.masks import mask_kinds
 from qupath_bridge.errors import (
     GeometryError,
     InterruptedRunError,
@@ -402,7 +403,7 @@ class _SlideJob:
         if free is None:
             return
         # Pixels as they are take more than any encoder makes of them, but for headers.
-        pixels, masks = self.plan.config.size**2, self.plan.config.mask_kinds()
+        pixels, masks = self.plan.config.size**2, mask_kinds(self.plan.config.masks)
         raw = patches * (pixels * self.plan.contents.pixel_bytes + 1024)
         needed = raw if raw <= free else patches * patch_bytes(self.plan, self.reader)
         needed += len(self.plan) * pixels * sum(np.dtype(kind.dtype).itemsize for kind in masks)
