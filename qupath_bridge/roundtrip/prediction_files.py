@@ -98,9 +98,10 @@ def store_predictions(
 
 def remove_predictions(run_folder: Path, name: str) -> None:
     """Remove the files of predictions; the record goes first."""
-    store = LocalStore(prediction_folder(run_folder, name))
-    store.delete(RECORD)
-    for left in list(store.list()):
+    store = LocalStore(run_folder)
+    folder = prediction_folder(run_folder, name).relative_to(run_folder).as_posix()
+    store.delete(f"{folder}/{RECORD}")
+    for left in list(store.list(f"{folder}/")):
         store.delete(left)
 
 
