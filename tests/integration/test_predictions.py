@@ -218,7 +218,7 @@ def test_corrected_tiles_keep_their_class_and_get_predictions(study):
         ("corrected", "Necrosis"), ("rejected", "Ignore*"), ("rejected", None),
     ]  # fmt: skip
     collect(study)
-    assert stored(study) == found  # predictions are no statement of a person
+    assert stored(study) == found  # no person said what is predicted
 
 
 def test_predictions_alone_say_nothing_about_a_patch(study):
