@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         inspect,
         open_project,
         plan,
+        predictions,
         read_index,
         report,
         select,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         split,
         stain_profile,
         status,
+        undo_predictions,
         undo_write_back,
         verify,
         write_back,
@@ -115,6 +117,7 @@ if TYPE_CHECKING:
     from .registry import register
     from .roundtrip.agreement import Agreement
     from .roundtrip.corrections import Corrections, JudgedPatch, SlideCorrections
+    from .roundtrip.predictions import Measurement, Predictions
     from .roundtrip.provenance import Provenance
     from .roundtrip.status import EntryStatus, RunStatus
     from .roundtrip.write_back import EntryChange, WriteBack
@@ -125,7 +128,7 @@ _HOMES = {
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
         "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
-        "check_leakage", "convert",
+        "check_leakage", "convert", "predictions", "undo_predictions",
     ),
     "datasets.converting": ("Converted",),
     "datasets.leakage": ("Leak", "LeakCheck"),
@@ -164,6 +167,7 @@ _HOMES = {
     "pipeline.doctor": ("Check",),
     "roundtrip.agreement": ("Agreement",),
     "roundtrip.corrections": ("Corrections", "SlideCorrections", "JudgedPatch"),
+    "roundtrip.predictions": ("Predictions", "Measurement"),
     "roundtrip.provenance": ("Provenance",),
     "roundtrip.status": ("RunStatus", "EntryStatus"),
     "roundtrip.write_back": ("WriteBack", "EntryChange"),
@@ -207,6 +211,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "write_provenance",
     "write_back",
     "undo_write_back",
+    "predictions",
+    "undo_predictions",
     "clean",
     "doctor",
     "stain_profile",
@@ -285,6 +291,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "EntryStatus",
     "WriteBack",
     "EntryChange",
+    "Predictions",
+    "Measurement",
     "open_reader",
     "Reader",
     "Level",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qupath_bridge.roundtrip.agreement import Agreement
     from qupath_bridge.roundtrip.backups import Backup
     from qupath_bridge.roundtrip.corrections import Corrections, JudgedPatch, SlideCorrections
+    from qupath_bridge.roundtrip.predictions import Measurement, Predictions
     from qupath_bridge.roundtrip.provenance import Provenance
     from qupath_bridge.roundtrip.status import EntryStatus, RunStatus
     from qupath_bridge.roundtrip.write_back import EntryChange, WriteBack
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .looking import corrections, doctor, inspect, report, status, stored_data, verify
     from .opening import INPUTS, OPENING, find_project_file, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
+    from .predictions import predictions, undo_predictions
     from .projects import create_project
     from .staining import stain_profile
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
@@ -71,6 +73,7 @@ _HOMES = {
     "qupath_bridge.roundtrip.backups": ("Backup",),
     "qupath_bridge.roundtrip.agreement": ("Agreement",),
     "qupath_bridge.roundtrip.corrections": ("Corrections", "SlideCorrections", "JudgedPatch"),
+    "qupath_bridge.roundtrip.predictions": ("Measurement", "Predictions"),
     "qupath_bridge.roundtrip.provenance": ("Provenance",),
     "qupath_bridge.roundtrip.status": (
         "EntryStatus",
@@ -115,6 +118,7 @@ _HOMES = {
         "plan",
         "select",
     ),
+    ".predictions": ("predictions", "undo_predictions"),
     ".projects": ("create_project",),
     ".staining": ("stain_profile",),
     ".tiles": (
@@ -147,9 +151,11 @@ __all__ = [
     "JudgedPatch",
     "Leak",
     "LeakCheck",
+    "Measurement",
     "NewProject",
     "Plan",
     "Plans",
+    "Predictions",
     "Profile",
     "Progress",
     "Project",
@@ -179,6 +185,7 @@ __all__ = [
     "install_scripts",
     "open_project",
     "plan",
+    "predictions",
     "read_index",
     "report",
     "select",
@@ -187,6 +194,7 @@ __all__ = [
     "stain_profile",
     "status",
     "stored_data",
+    "undo_predictions",
     "undo_write_back",
     "uninstall_scripts",
     "verify",
