@@ -625,6 +625,11 @@ class PlacementSpec(OneLine):
     margin: int | None = None
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that ``around`` names, or wildcards."""
+        return tuple(path for name in self.around if (path := name.partition(":")[2].strip()))
+
+    @property
     def needs_detections(self) -> bool:
         """True if detections have to be read."""
         return any(name.partition(":")[0] in {"detections", "cells"} for name in self.around)
