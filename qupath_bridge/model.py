@@ -612,7 +612,7 @@ class LabelRule(OneLine):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PlacementSpec(OneLine):
-    """Where the boxes of patches are.
+    """Places of the boxes of patches.
 
     ``kind`` ``grid`` is one grid over the slide, ``regions`` a grid from the corner of each region,
     ``objects`` a box around each object that ``around`` names (``KIND`` or ``KIND:CLASS``). A

@@ -139,7 +139,7 @@ def test_patches_around_cells_live_as_any_other(tmp_path, container):
     assert rows_of(second)["1_a0_x74_y34"]["digest"] == rows["1_a0_x74_y34"]["digest"]
     assert qb.verify(second).ok
 
-    # Our tiles come into the data, and are no objects around which patches are made.
+    # Our tiles come into the data; no patch is made around them.
     assert not qb.write_back(project, second, engine="embedded", force=True).failed
     with qb.open_project(project) as opened:
         kinds = Counter(each.object_type for each in opened.slides[0].read(detections=True).objects)
