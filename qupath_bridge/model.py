@@ -612,7 +612,7 @@ class LabelRule(OneLine):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PlacementSpec(OneLine):
-    """Where the boxes of patches are.
+    """Places of the boxes of patches.
 
     ``kind`` ``grid`` is one grid over the slide, ``regions`` a grid from the corner of each region,
     ``objects`` a box around each object that ``around`` names (``KIND`` or ``KIND:CLASS``). A
@@ -623,6 +623,11 @@ class PlacementSpec(OneLine):
     kind: Literal["grid", "regions", "objects"] = "grid"
     around: tuple[str, ...] = ()
     margin: int | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that ``around`` names, or wildcards."""
+        return tuple(path for name in self.around if (path := name.partition(":")[2].strip()))
 
     @property
     def needs_detections(self) -> bool:

@@ -20,7 +20,7 @@ __all__ = ["Anchor", "select_objects"]
 class Anchor(NamedTuple):
     """An object around which a patch is made, or a point of one.
 
-    ``label`` is that of its class; None where objects do not label.
+    ``label`` is that of its class; None if objects do not label.
     """
 
     id: str
@@ -80,7 +80,7 @@ def select_objects(
 
 
 class _Wanted:
-    """Which objects the specification names, and the label of each class."""
+    """The objects that a specification names, and the label of each class."""
 
     def __init__(self, spec: PlacementSpec, rule: LabelRule) -> None:
         self._classes: dict[str, set[str | None]] = {}

@@ -128,9 +128,12 @@ def label_ranks(labels: Sequence[str], rule: LabelRule) -> list[int]:
 
 
 def check_class_names(
-    rule: LabelRule, present: Iterable[str], known: Iterable[str] = ()
+    rule: LabelRule,
+    present: Iterable[str],
+    known: Iterable[str] = (),
+    around: Iterable[str] = (),
 ) -> tuple[str, ...]:
-    """Check the classes that ``map``, ``exclude`` and ``within`` name.
+    """Check the classes that ``map``, ``exclude``, ``within`` and ``around`` name.
 
     Parameters
     ----------
@@ -139,6 +142,8 @@ def check_class_names(
         Class paths of the annotations of all selected images.
     known : iterable of str
         Class paths of the project's class list.
+    around : iterable of str
+        Classes of the objects around which patches are made, or wildcards.
 
     Returns
     -------
@@ -163,12 +168,17 @@ def check_class_names(
     used = set(present)
     listed = used | set(known)
     faults, warnings = [], []
-    named = (("map", rule.rename), ("exclude", rule.exclude), ("within", rule.within))
+    named = (
+        ("map", rule.rename),
+        ("exclude", rule.exclude),
+        ("within", rule.within),
+        ("around", around),
+    )
     for place, names in named:
         for name in names:
-            if _matches(name, used, wildcard=place == "map"):
+            if _matches(name, used, wildcard=place in {"map", "around"}):
                 continue
-            if _matches(name, listed, wildcard=place == "map"):
+            if _matches(name, listed, wildcard=place in {"map", "around"}):
                 warnings.append(
                     f"{place}: no selected image has an annotation of the class {name!r}."
                 )

@@ -299,7 +299,8 @@ def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig, *, unread: boo
     projects = {fact.slide.project.path: fact.slide.project for fact in facts}
     known = sorted({info.path for project in projects.values() for info in project.classes})
     values = metadata_values([_seen(fact.slide, fact.inputs) for fact in facts], config)
-    warnings = list(_class_warnings(rule, [*present, *values], known, unread=unread))
+    around = config.placement().classes
+    warnings = list(_class_warnings(rule, [*present, *values], known, around, unread=unread))
     if note := unclassified_note([fact.regions for fact in facts], rule):
         warnings.append(note)
     if note := _scale_warning([f.pixel_size for f in facts if f.pixel_size], config):
@@ -360,11 +361,16 @@ def _labels_of_corrections(facts: Iterable[SlideFacts], rule: LabelRule) -> froz
 
 
 def _class_warnings(
-    rule: LabelRule, present: Sequence[str], known: Sequence[str], *, unread: bool
+    rule: LabelRule,
+    present: Sequence[str],
+    known: Sequence[str],
+    around: Sequence[str],
+    *,
+    unread: bool,
 ) -> tuple[str, ...]:
     """Check the classes that the configuration names; with a slide unread nothing is certain."""
     try:
-        notes = check_class_names(rule, present, known)
+        notes = check_class_names(rule, present, known, around)
     except ConfigError as error:
         if not unread:
             raise

@@ -162,7 +162,9 @@ def _asked(config: ExportConfig) -> str:
         scale = f"at {config.magnification:g}×"
     else:
         scale = "at full resolution"
-    by = "of their objects" if config.placement().kind == "objects" else f"by the rule {config.rule}"
+    by = (
+        "of their objects" if config.placement().kind == "objects" else f"by the rule {config.rule}"
+    )
     labels = f"labels {by}" if config.labels else "without labels"
     more = [
         f"tissue: {config.tissue}" if config.tissue != "none" else "",

@@ -289,7 +289,7 @@ def _entry_status(
 
 
 def _own_size(plan: Plan, box: Box) -> tuple[int, int] | None:
-    """Return the size of a box as a part of its id; None where all have one size."""
+    """Return the size of a box as a part of its id; None if all have one size."""
     return (box.w, box.h) if plan.table.sized else None
 
 
