@@ -30,9 +30,10 @@ from .values import (
     as_threshold,
     as_unclassified,
 )
+from .which import which_problems
 
 if TYPE_CHECKING:
-    from qupath_bridge.model import GridSpec, LabelRule
+    from qupath_bridge.model import GridSpec, LabelRule, SampleSpec
 
 
 PIXEL_SIZES = (0.01, 100.0)
@@ -82,6 +83,7 @@ class ExportConfig(Model):
             "allow_upsampling",
             "mpp_tolerance",
         ),
+        "sampling": ("max_per_label", "max_per_slide", "sample", "seed"),
         "regions": ("within", "min_within", "exclude", "max_excluded_share"),
         "labels": (
             "label_from",
@@ -157,6 +159,20 @@ class ExportConfig(Model):
         show="PART",
         ge=0,
         le=0.5,
+    )
+
+    max_per_label: int | None = option(
+        None, "most patches of one label of each slide", show="N", ge=1, le=1 << 31
+    )
+    max_per_slide: int | None = option(
+        None, "most patches of each slide", show="N", ge=1, le=1 << 31
+    )
+    sample: Literal["random", "grid"] = option(
+        "random",
+        "which patches are taken where a slide has more: at random, or spread evenly over it",
+    )
+    seed: int = option(
+        0, "number that decides what SAMPLE random takes", show="N", ge=0, lt=1 << 63
     )
 
     within: Strings = option(
@@ -325,6 +341,8 @@ class ExportConfig(Model):
             if any(not str(value).strip() for value in getattr(self, name)):
                 raise ValueError(f"{name} holds an empty name")
         self._check_label_from()
+        for unfit in which_problems(self):
+            raise ValueError(unfit)
         self.quality_rules()
         for name in ("stain_reference", "stain_augment"):
             if self.stain == "none" and getattr(self, name):
@@ -413,6 +431,12 @@ class ExportConfig(Model):
             allow_upsampling=self.allow_upsampling,
             mpp_tolerance=self.mpp_tolerance,
         )
+
+    def sampling(self) -> SampleSpec:
+        """Return the part that says how many patches of a slide are taken, and which."""
+        from qupath_bridge.model import SampleSpec
+
+        return SampleSpec(self.max_per_label, self.max_per_slide, self.sample, self.seed)
 
     @property
     def tissue_class(self) -> str | None:

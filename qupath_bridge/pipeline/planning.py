@@ -20,6 +20,7 @@ from qupath_bridge.patches import ids
 from qupath_bridge.patches.correcting import read_statements
 from qupath_bridge.patches.instances import instance_objects
 from qupath_bridge.patches.planning import PlanReport, plan_patches
+from qupath_bridge.patches.sampling import sample_patches
 from qupath_bridge.patches.unclassified import use_names
 from qupath_bridge.pixels.composite import Composite
 from qupath_bridge.readers import open_reader
@@ -133,6 +134,12 @@ def make_plan(
         )
     except PlanError as error:
         raise PlanError(f"{slide.name}: {error.message}", hint=error.hint) from error
+    planned = sample_patches(
+        planned,
+        config.sampling(),
+        step=(grid.step_x, grid.step_y),
+        slide=reader.fingerprint.digest,
+    )
     where = tissue.mask if tissue and config.stain != "none" else None
     stain, stain_notes = plan_stain(
         config, reader, scale.coordinates, view, grid, data.stains, where
