@@ -31,6 +31,7 @@ from .test_write_back import (
     undo,
     write,
 )
+from .test_write_back_history import pointers
 
 DIRECT = {"direct": True, "engine": "embedded", "force": True}
 
@@ -318,6 +319,17 @@ def test_undo_does_not_bring_a_run_back(study):
     undo(study, run_id)
     qb.undo_predictions(study.project, "cnn", **DIRECT)
     assert bytes_of(study) == first
+
+
+def test_undo_lets_images_name_the_run_that_they_showed(study):
+    first = export(study)
+    qb.predictions(study.project, table_of(study), "cnn", **DIRECT)
+    second = export(study, 2, CONFIG.replace(size=60))
+    qb.predictions(study.project, table_of(study, "out2"), "cnn", **DIRECT)
+    qb.undo_predictions(study.project, "cnn", run=first, **DIRECT)
+    assert pointers(study) == [second, second]
+    runs = {(o.metadata["qb.run"], bool(predicted(study)[i])) for i, o in objects(study).items()}
+    assert runs == {(first, False), (second, True)}
 
 
 def test_without_direct_writing_again_brings_them_and_takes_them(study):

@@ -7,7 +7,7 @@ import pytest
 
 import qupath_bridge as qb
 from qupath_bridge.cli import main
-from tests.support.qupath_scripts import COLLECT, EXPORT, IMPORT, objects, result, rows
+from tests.support.qupath_scripts import IMPORT, objects, result, rows
 
 pytestmark = [pytest.mark.qupath, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -18,18 +18,21 @@ import qupath.lib.objects.PathObjectTools
 import static qupath.lib.gui.scripting.QPEx.*
 
 // As MeasurementMapPane.updateMeasurements() and showMap() do.
-def hierarchy = getCurrentHierarchy()
+def hierarchy = getCurrentHierarchy(), score = 'qb pred cnn: score'
 def names = PathObjectTools.getAvailableFeatures(hierarchy.getDetectionObjects())
 def maps = names.findAll { it.startsWith('qb pred ') }.collectEntries { name ->
-    def mapper = new MeasurementMapper(ColorMaps.getDefaultColorMap(), name, hierarchy.getObjects(null, null))
+    def all = hierarchy.getObjects(null, null)
+    def mapper = new MeasurementMapper(ColorMaps.getDefaultColorMap(), name, all)
     def colored = getTileObjects().count { mapper.getColorForObject(it) != null }
     [(name): [mapper.isValid(), mapper.getDataMinValue(), mapper.getDataMaxValue(), colored]]
 }
 def tiles = getTileObjects().collectEntries { tile ->
-    [(tile.getID().toString()): [tile.getPathClass()?.toString(), tile.getMeasurementList().get('qb pred cnn: score')]]
+    def values = [tile.getPathClass()?.toString(), tile.getMeasurementList().get(score)]
+    [(tile.getID().toString()): values]
 }
 def gson = new com.google.gson.GsonBuilder().serializeSpecialFloatingPointValues().create()
-println 'LOOK ' + gson.toJson([maps: maps, tiles: tiles, annotations: getAnnotationObjects().size()])
+def annotations = getAnnotationObjects().size()
+println 'LOOK ' + gson.toJson([maps: maps, tiles: tiles, annotations: annotations])
 """
 
 CORRECT = """
@@ -59,8 +62,8 @@ def table(study, out, factor):
 
 
 def test_both_ways_bring_measurements_that_maps_list(qupath, study):
-    qupath.script(EXPORT, study.project, "size=100", "workers=1")
-    (out,) = (study.project.parent / "qupath_bridge" / "patches").iterdir()
+    out = study.folder / "out"
+    qb.export(study.project, out, qb.ExportConfig(size=100), workers=1, engine="embedded")
     listed = {row["tile_uuid"]: row for row in rows(out)}
     ids = list(listed)
 
@@ -91,25 +94,13 @@ def test_both_ways_bring_measurements_that_maps_list(qupath, study):
     assert {i: t[0] for i, t in seen_2["tiles"].items() if i != ids[3]} == {
         i: row["label"] for i, row in listed.items() if i != ids[3]
     }
-    qupath.script(COLLECT, study.project)
-    assert {k: result(study, "collect_corrections")[k] for k in ("corrected", "rejected")} == {
-        "corrected": 1, "rejected": 0,
-    }  # fmt: skip
+    (said,) = qb.corrections(study.project, engine="embedded", collect=True).slides
+    assert (said.number("corrected"), said.number("rejected")) == (1, 0)
 
     # The direct way, by each engine, and away again.
     for engine, factor in (("embedded", 4), ("paquo", 8)):
-        words = [
-            "predictions",
-            str(out),
-            "--name",
-            "cnn",
-            "--direct",
-            "--engine",
-            engine,
-            "--force",
-        ]
-        words += ["--qupath", str(qupath.found.root)] if engine == "paquo" else []
-        assert main([*words, "--table", str(table(study, out, factor))]) == 0
+        words = ["predictions", str(out), "--name", "cnn", "--direct", "--engine", engine]
+        assert main([*words, "--force", "--table", str(table(study, out, factor))]) == 0
         seen_3 = look(qupath, study)
         assert seen_3["tiles"][ids[3]] == ["Fat", 0.75 * factor]
         assert seen_3["tiles"][ids[5]] == [listed[ids[5]]["label"], 1.25 * factor]
@@ -117,6 +108,6 @@ def test_both_ways_bring_measurements_that_maps_list(qupath, study):
         assert seen_3["annotations"] == seen["annotations"] > 0
     assert main(["predictions", str(study.project), "--name", "cnn", "--undo", "--direct",
                  "--engine", "embedded", "--force"]) == 0  # fmt: skip
-    gone = look(qupath, study)
-    assert gone["maps"] == {}
-    assert gone["tiles"][ids[3]][0] == "Fat"
+    left = objects(study)[1]
+    assert not [n for item in left.values() for n in item.measurements if n.startswith("qb pred")]
+    assert (left[ids[3]].class_path, left[ids[3]].measurements["mine"]) == ("Fat", 5)
