@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +17,8 @@ from qupath_bridge.outputs.base import Location, Output
 from qupath_bridge.pipeline.records import load_finished
 from qupath_bridge.pipeline.run import Run
 
-from .items import Item, Targets, Transform, need_torch, to_tensor
+from .items import Item, Targets, need_torch, to_tensor
+from .masks import find_kind, read_mask
 
 __all__ = ["PatchDataset", "rows_in_folds"]
 
@@ -28,6 +30,8 @@ COLUMNS = (
 class PatchDataset:
     """Patches of a finished run, in whatever container: an index gives ``(tensor, target)``.
 
+    With masks, it gives ``(tensor, mask)``; a mask is a tensor (H, W) of int64.
+
     Parameters
     ----------
     run : Run, Output, path or URL
@@ -37,6 +41,10 @@ class PatchDataset:
         Which of its folds are in the dataset, by name; needs ``split``.
     transform : callable, optional
         Gets the tensor (C, H, W) in the type of the patch, uint8 for RGB; its result is the item.
+        With masks it gets tensor and mask, and its result is both.
+    masks : str, optional
+        ``class``: values are those of ``OUT/classes.json``, 0 for background and 255 for what is
+        ignored. ``instance``: values are those of single objects.
     classes : sequence of str, optional
         Labels in the order of their numbers; those of the run, sorted, when not given.
 
@@ -54,7 +62,7 @@ class PatchDataset:
     OutputError
         If there is no finished run; if there is no such split, or it is stale.
     UsageError
-        If the split has no such fold.
+        If the split has no such fold, or the run no such masks.
 
     Examples
     --------
@@ -68,7 +76,8 @@ class PatchDataset:
         *,
         split: str | None = None,
         fold: str | Sequence[str] | None = None,
-        transform: Transform | None = None,
+        transform: Callable[..., Any] | None = None,
+        masks: Literal["class", "instance"] | None = None,
         classes: Sequence[str] | None = None,
     ) -> None:
         need_torch()
@@ -77,7 +86,9 @@ class PatchDataset:
         index = read_index(self._output, split=split)
         self._targets = _targets_of(index, classes)
         self.rows = rows_in_folds(index, split, fold).combine_chunks()
-        self._wanted = self.rows.select(COLUMNS)
+        self._mask = None if masks is None else find_kind(index, masks)
+        places = () if self._mask is None else self._mask.place
+        self._wanted = self.rows.select([*COLUMNS, *places])
         self.transform = transform
 
     @property
@@ -107,6 +118,9 @@ class PatchDataset:
                 hint="`qupath-bridge verify` lists everything that is wrong.",
             ) from error
         tensor = to_tensor(pixels)
+        if self._mask is not None:
+            mask = read_mask(self._output, row, self._mask, raw=self._raw)
+            return (tensor, mask) if self.transform is None else self.transform(tensor, mask)
         made = tensor if self.transform is None else self.transform(tensor)
         return made, self._targets.of(row["label"])
 

@@ -1,10 +1,12 @@
 """Datasets for PyTorch: the items are the patches that the run has, in every worker."""
 
+import io
 import multiprocessing
 import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import qupath_bridge as qb
 from qupath_bridge.errors import UsageError
@@ -38,16 +40,8 @@ def pictures(run):
     found = {}
     for row in run.table().to_pylist():
         data = output.read(qb.Location(row["path"], row["offset"], row["length"]))
-        found[row["patch_id"]] = (np.asarray(decoded(data)), row["label"])
+        found[row["patch_id"]] = (np.asarray(Image.open(io.BytesIO(data))), row["label"])
     return found
-
-
-def decoded(data):
-    import io
-
-    from PIL import Image
-
-    return Image.open(io.BytesIO(data))
 
 
 # --- patches of a run ----------------------------------------------------------------------------
@@ -111,6 +105,33 @@ def test_lists_of_labels_are_tensors(study, tmp_path):
         assert [name for name, on in zip(dataset.classes, target, strict=True) if on] == sorted(
             names
         )
+
+
+@pytest.mark.parametrize("container", ["folder", "h5"])
+def test_masks_are_those_of_the_run(study, tmp_path, container):
+    config = CONFIG.replace(masks="class")
+    run = qb.export(study.project, tmp_path / "out", config, provenance=False, workers=1)
+    other = qb.export(study.project, tmp_path / "other", config.replace(container=container),
+                      provenance=False, workers=1)  # fmt: skip
+    rows = {row["patch_id"]: row for row in run.table().to_pylist()}
+    dataset = qb.torch.PatchDataset(other, masks="class")
+    seen = set()
+    for (image, mask), name in zip(dataset, dataset.rows["patch_id"].to_pylist(), strict=True):
+        with Image.open(tmp_path / "out" / rows[name]["mask"]) as picture:
+            assert (mask.numpy() == np.asarray(picture)).all()
+        assert mask.dtype == torch.int64 and mask.shape == image.shape[1:]
+        seen |= set(mask.unique().tolist())
+    assert len(seen) > 1
+    both = qb.torch.PatchDataset(run, masks="class", transform=lambda image, mask: (mask, image))
+    assert both[0][0].shape == (100, 100) and both[0][1].shape == (3, 100, 100)
+
+
+def test_masks_that_a_run_lacks_are_refused(tmp_path):
+    indexes.write_output(tmp_path / "out", SLIDES)
+    with pytest.raises(UsageError, match="has no class masks.*masks: class"):
+        qb.torch.PatchDataset(tmp_path / "out", masks="class")
+    with pytest.raises(UsageError, match="Use class or instance"):
+        qb.torch.PatchDataset(tmp_path / "out", masks="semantic")
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
