@@ -124,11 +124,15 @@ def test_patches_around_cells_live_as_any_other(tmp_path, container):
     assert qb.export(project, out, config, resume=True, **options).record["rows"]
     assert qb.status(project)[-1].state == "current"
 
-    collected(project, [said(rows["1_a0_x74_y34"], "Immune")])
+    with qb.open_project(project) as opened:
+        (before,) = qb.plan(opened, config)
     build_again = [("Tumor", 44, 40, "a"), *FOUR[1:]]
     (tmp_path / "moved").mkdir()
     moved = build(tmp_path / "moved", build_again)
     shutil.copy(moved.parent / "data/1/data.qpdata", project.parent / "data/1/data.qpdata")
+    with qb.open_project(project) as opened:
+        assert qb.plan(opened, config)[0].digest != before.digest
+    collected(project, [said(rows["1_a0_x74_y34"], "Immune")])
     (stale,) = qb.status(project)[-1].entries
     assert (stale.added, stale.removed) == (("1_a0_x28_y24",), ("1_a0_x24_y24",))
     second = qb.export(project, out, config, update=True, **options)
