@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .api import (
         check_leakage,
         clean,
+        convert,
         corrections,
         create_project,
         doctor,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         inspect,
         open_project,
         plan,
+        predictions,
         read_index,
         report,
         select,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         split,
         stain_profile,
         status,
+        undo_predictions,
         undo_write_back,
         verify,
         write_back,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from .codecs.base import Contents
     from .config import ExportConfig, Option, RunOptions, Selection, Settings
     from .config.quality import QualityRules
+    from .datasets.converting import Converted
     from .datasets.leakage import Leak, LeakCheck
     from .datasets.split_summary import FoldCounts, Split
     from .errors import (
@@ -112,6 +116,7 @@ if TYPE_CHECKING:
     from .registry import register
     from .roundtrip.agreement import Agreement
     from .roundtrip.corrections import Corrections, JudgedPatch, SlideCorrections
+    from .roundtrip.predictions import Measurement, Predictions
     from .roundtrip.provenance import Provenance
     from .roundtrip.status import EntryStatus, RunStatus
     from .roundtrip.write_back import EntryChange, WriteBack
@@ -122,8 +127,9 @@ _HOMES = {
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
         "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
-        "check_leakage",
+        "check_leakage", "convert", "predictions", "undo_predictions",
     ),
+    "datasets.converting": ("Converted",),
     "datasets.leakage": ("Leak", "LeakCheck"),
     "datasets.split_summary": ("FoldCounts", "Split"),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
@@ -160,6 +166,7 @@ _HOMES = {
     "pipeline.doctor": ("Check",),
     "roundtrip.agreement": ("Agreement",),
     "roundtrip.corrections": ("Corrections", "SlideCorrections", "JudgedPatch"),
+    "roundtrip.predictions": ("Predictions", "Measurement"),
     "roundtrip.provenance": ("Provenance",),
     "roundtrip.status": ("RunStatus", "EntryStatus"),
     "roundtrip.write_back": ("WriteBack", "EntryChange"),
@@ -197,11 +204,14 @@ __all__ = [  # noqa: RUF022  # by subject
     "read_index",
     "split",
     "check_leakage",
+    "convert",
     "corrections",
     "create_project",
     "write_provenance",
     "write_back",
     "undo_write_back",
+    "predictions",
+    "undo_predictions",
     "clean",
     "doctor",
     "stain_profile",
@@ -264,6 +274,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Verification",
     "Finding",
     "Check",
+    "Converted",
     "Split",
     "FoldCounts",
     "Leak",
@@ -279,6 +290,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "EntryStatus",
     "WriteBack",
     "EntryChange",
+    "Predictions",
+    "Measurement",
     "open_reader",
     "Reader",
     "Level",

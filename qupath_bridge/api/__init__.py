@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qupath_bridge.datasets.converting import Converted
     from qupath_bridge.datasets.leakage import Leak, LeakCheck
     from qupath_bridge.datasets.split_summary import FoldCounts, Split
     from qupath_bridge.pipeline.estimate import Estimate
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
     from qupath_bridge.roundtrip.agreement import Agreement
     from qupath_bridge.roundtrip.backups import Backup
     from qupath_bridge.roundtrip.corrections import Corrections, JudgedPatch, SlideCorrections
+    from qupath_bridge.roundtrip.predictions import Measurement, Predictions
     from qupath_bridge.roundtrip.provenance import Provenance
     from qupath_bridge.roundtrip.status import EntryStatus, RunStatus
     from qupath_bridge.roundtrip.write_back import EntryChange, WriteBack
     from qupath_bridge.sources import open_project
     from qupath_bridge.sources.base import Project
 
-    from .datasets import SPLIT_NAME, check_leakage, read_index, split
+    from .datasets import SPLIT_NAME, check_leakage, convert, read_index, split
     from .exporting import clean, export
     from .installing import (
         InstalledFile,
@@ -42,11 +44,13 @@ if TYPE_CHECKING:
     from .looking import corrections, doctor, inspect, report, status, stored_data, verify
     from .opening import INPUTS, OPENING, find_project_file, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
+    from .predictions import predictions, undo_predictions
     from .projects import create_project
     from .staining import stain_profile
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
 
 _HOMES = {
+    "qupath_bridge.datasets.converting": ("Converted",),
     "qupath_bridge.datasets.leakage": ("Leak", "LeakCheck"),
     "qupath_bridge.datasets.split_summary": ("FoldCounts", "Split"),
     "qupath_bridge.pipeline.estimate": ("Estimate",),
@@ -69,6 +73,7 @@ _HOMES = {
     "qupath_bridge.roundtrip.backups": ("Backup",),
     "qupath_bridge.roundtrip.agreement": ("Agreement",),
     "qupath_bridge.roundtrip.corrections": ("Corrections", "SlideCorrections", "JudgedPatch"),
+    "qupath_bridge.roundtrip.predictions": ("Measurement", "Predictions"),
     "qupath_bridge.roundtrip.provenance": ("Provenance",),
     "qupath_bridge.roundtrip.status": (
         "EntryStatus",
@@ -80,7 +85,7 @@ _HOMES = {
     ),
     "qupath_bridge.sources": ("open_project",),
     "qupath_bridge.sources.base": ("Project",),
-    ".datasets": ("SPLIT_NAME", "check_leakage", "read_index", "split"),
+    ".datasets": ("SPLIT_NAME", "check_leakage", "convert", "read_index", "split"),
     ".exporting": (
         "clean",
         "export",
@@ -113,6 +118,7 @@ _HOMES = {
         "plan",
         "select",
     ),
+    ".predictions": ("predictions", "undo_predictions"),
     ".projects": ("create_project",),
     ".staining": ("stain_profile",),
     ".tiles": (
@@ -132,6 +138,7 @@ __all__ = [
     "SPLIT_NAME",
     "Agreement",
     "Backup",
+    "Converted",
     "Corrections",
     "EntryChange",
     "EntryStatus",
@@ -144,9 +151,11 @@ __all__ = [
     "JudgedPatch",
     "Leak",
     "LeakCheck",
+    "Measurement",
     "NewProject",
     "Plan",
     "Plans",
+    "Predictions",
     "Profile",
     "Progress",
     "Project",
@@ -159,6 +168,7 @@ __all__ = [
     "WriteBack",
     "check_leakage",
     "clean",
+    "convert",
     "copy_project",
     "corrections",
     "create_project",
@@ -175,6 +185,7 @@ __all__ = [
     "install_scripts",
     "open_project",
     "plan",
+    "predictions",
     "read_index",
     "report",
     "select",
@@ -183,6 +194,7 @@ __all__ = [
     "stain_profile",
     "status",
     "stored_data",
+    "undo_predictions",
     "undo_write_back",
     "uninstall_scripts",
     "verify",

@@ -118,7 +118,7 @@ def write_back(
     """
     with (
         opened_for_writing(project) as opened,
-        _editors(engine, qupath) as ((editor, *verifiers), warnings),
+        editors(engine, qupath) as ((editor, *verifiers), warnings),
     ):
         run_id, _ = _provenance.ensure_provenance(
             opened, run_name(run), dry_run=dry_run, names=names_at(pseudonymise)
@@ -151,7 +151,7 @@ def undo_write_back(
     """
     with (
         opened_for_writing(project) as opened,
-        _editors(engine, qupath) as ((editor, *verifiers), warnings),
+        editors(engine, qupath) as ((editor, *verifiers), warnings),
     ):
         slides = None if selection is None else select(opened, selection)
         run_id = _provenance.find_run_to_undo(opened.info, run_name(run))
@@ -162,11 +162,8 @@ def undo_write_back(
     return dataclasses.replace(done, warnings=(*warnings, *done.warnings))
 
 
-# --- what callers may name in several ways --------------------------------------------------------
-
-
 @contextmanager
-def _editors(
+def editors(
     engine: str, qupath: Path | str | None
 ) -> Iterator[tuple[Sequence[Editor], tuple[str, ...]]]:
     """Give the editor that was asked for, then the others that can read what it made.

@@ -280,6 +280,39 @@ def check_leakage(
 
 
 @app.command(cls=Command)
+def convert(
+    out: OutArgument,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="LAYOUT",
+            help="imagefolder (pictures by label); clam, trident, stamp, slideflow (bags).",
+        ),
+    ],
+    folder: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="New folder.")],
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Split whose folds become folders.")
+    ] = None,
+    val: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLD", help="Fold that becomes val; all but it and test become train."
+        ),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Features for bags: SLIDE_ID.parquet, .h5 or .npy."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Write the patches of a run in the layout of another tool."""
+    from .convert import run_convert
+
+    return run_convert(out, folder, to, split=split, val=val, features=features, as_json=json)
+
+
+@app.command(cls=Command)
 @takes_options("break_lock")
 def clean(out: OutArgument, given: Given, json: Json = False) -> int:
     """Remove what abandoned runs left in an output."""
@@ -376,6 +409,71 @@ def write_back(
         project, run, undo, given,
         direct=direct, dry_run=dry_run, replace=replace,
         discard_corrections=discard_corrections, force=force, keep=keep, as_json=json,
+    )  # fmt: skip
+
+
+@app.command(cls=Command)
+@takes_options("engine", "qupath", "pseudonymise")
+def predictions(
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUT|PROJECT", help="Output of an export, or a QuPath project."),
+    ],
+    given: Given,
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the predictions, as the model is called.")
+    ],
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="CSV or Parquet: patch_id or tile_uuid, and numbers."),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Run of the project, or its output (the newest run)."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Column to take (all but those of the index)."),
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="softmax|rank", help="Beside each number, among the patches of its slide."
+        ),
+    ] = None,
+    hard: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Number the N hard patches, and list them."),
+    ] = None,
+    hard_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="entropy|margin|wrong",
+            help="Least certain, or least probability of the label (entropy).",
+        ),
+    ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take the predictions NAME away again.")
+    ] = False,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Write into QuPath's data at once, QuPath closed.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write though a QuPath runs that may have the project.")
+    ] = False,
+    keep: Annotated[
+        int | None,
+        typer.Option("--keep-backups", metavar="N", min=0, help="Backups to keep, 0 for all (10)."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Show numbers of a model in QuPath, as measurements of the tiles of a run."""
+    from .predictions import run_predictions
+
+    return run_predictions(
+        target, name, given,
+        table=table, run=run, columns=column or [], add=add or [], hard=hard, hard_by=hard_by,
+        undo=undo, direct=direct, force=force, keep=keep, as_json=json,
     )  # fmt: skip
 
 

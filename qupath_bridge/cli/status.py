@@ -51,6 +51,7 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
                         "finished": run.finished,
                         "out": run.out,
                         "out_found": run.out_found,
+                        "predictions": list(run.predictions),
                         "superseded_by": run.superseded_by,
                         "problem": run.problem,
                         "entries": [asdict(entry) for entry in run.entries],
@@ -132,6 +133,8 @@ def _print_run(run: api.RunStatus) -> None:
         show(f"{run.run_id}  {run.state}: {run.problem}")
         return
     show(f"{run.run_id}  {run.state}  finished {run.finished}  {run.out}")
+    if run.predictions:
+        show(f"  predictions: {', '.join(run.predictions)}")
     if run.superseded_by:
         show(f"  the output folder holds a newer run, {run.superseded_by}")
         return

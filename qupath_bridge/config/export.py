@@ -14,6 +14,7 @@ from qupath_bridge.errors import MissingDependencyError, UsageError
 from .base import Model
 from .declare import option, part
 from .layout import layout_problem
+from .masks import MaskKind, mask_kinds
 from .quality import KEPT_RAW, QualityRules
 from .values import (
     NO_PAIRS,
@@ -119,6 +120,7 @@ class ExportConfig(Model):
             "passthrough",
             "on_bad_tile",
         ),
+        "masks": ("masks", "instances"),
         "files": ("layout", "container"),
     }
 
@@ -318,6 +320,13 @@ class ExportConfig(Model):
         "background (reader tiles), with a warning",
     )
 
+    masks: Literal["none", "class", "instance", "both"] = option(
+        "none", "masks to write beside the patches: of classes, of single objects, or both"
+    )
+    instances: Literal["annotations", "detections", "cells", "nuclei"] = option(
+        "annotations", "objects that the masks of single objects show; needs MASKS"
+    )
+
     layout: str = option(
         "patches/{slide_id}/{label}/{patch_id}",
         "names of the patch files, without their ending",
@@ -371,7 +380,23 @@ class ExportConfig(Model):
             raise ValueError(unfit)
         if problem := layout_problem(self.layout):
             raise ValueError(f"layout {problem}")
+        self._check_masks()
         return self
+
+    def _check_masks(self) -> None:
+        default = type(self).model_fields["instances"].default
+        if self.masks in {"none", "class"} and self.instances != default:
+            raise ValueError("instances needs masks = instance or both")
+        if self.masks == "none":
+            return
+        if self.overlap == "independent":
+            raise ValueError(
+                "masks need one class for each pixel; choose overlap = innermost or priority"
+            )
+        if not _holds_masks(self.container):
+            raise ValueError(
+                f"the container {self.container} holds no masks; choose folder, tar, h5 or zarr"
+            )
 
     def _check_label_from(self) -> None:
         if self.label_from != "regions" and not self.label_key:
@@ -407,6 +432,10 @@ class ExportConfig(Model):
         """Return the columns of the index that say what reading finds out about each patch."""
         columns = self.quality_rules().columns()
         return (*columns, *(() if self.stain == "none" else (KEPT_RAW,)))
+
+    def mask_kinds(self) -> tuple[MaskKind, ...]:
+        """Return the kinds of masks that stand beside the patches."""
+        return mask_kinds(self.masks)
 
     def grid_spec(self) -> GridSpec:
         """Return the part that says which boxes."""
@@ -498,12 +527,23 @@ def _check_tissue(tissue: str, threshold: str | None) -> None:
 
 
 def _holds_arrays(container: str) -> bool:
-    """Return whether a container takes pixels instead of the bytes of files.
+    """Return whether a container takes pixels instead of the bytes of files."""
+    return _says(container, "accepts", "bytes") == "array"
+
+
+def _holds_masks(container: str) -> bool:
+    """Return whether a container has a place for masks beside patches."""
+    return bool(_says(container, "holds_masks", False))
+
+
+def _says(container: str, attribute: str, default: object) -> object:
+    """Return what the class of a container says about itself.
 
     One that cannot be loaded says what it lacks where it is opened.
     """
     try:
         factory = registry.load("output", registry.split_argument(container)[0])
     except MissingDependencyError:
-        return False
-    return getattr(factory, "accepts", "bytes") == "array"
+        return default
+    said: object = getattr(factory, attribute, default)
+    return said

@@ -13,15 +13,17 @@ from dataclasses import dataclass, field, replace
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import Box, PathObject, Plane, RoiKind
 from qupath_bridge.patches.corrections import Correction
+from qupath_bridge.qupath.editing import tile_of
 from qupath_bridge.qupath.files.classes import label_color
 from qupath_bridge.qupath.geojson import Tile
 
 from .collecting import Examination, State
 from .comparing import tile_hashes
+from .prediction_names import predictions_of, same_numbers
 from .runs import ProjectRuns, run_of
 from .tile_tables import RUN_KEY
 
-__all__ = ["Protection", "TileEdit", "shows", "state_after", "write_edit"]
+__all__ = ["Protection", "TileEdit", "measured_edit", "shows", "state_after", "write_edit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,11 @@ class TileEdit:
     remove : frozenset of str
         Ids of tiles.
     add : sequence of Tile
+    measured : frozenset of str
+        Tiles that are removed, and added as they are but for their predictions.
+    unmeasured : frozenset of str
+        Tiles that keep the predictions that they have: they are locked, or have a colour or a text
+        of their own, which would be lost.
     hashes : mapping of str to int
         Those of the added tiles, as an inventory has them.
     corrected : frozenset of str
@@ -52,6 +59,8 @@ class TileEdit:
 
     remove: frozenset[str] = frozenset()
     add: Sequence[Tile] = ()
+    measured: frozenset[str] = frozenset()
+    unmeasured: frozenset[str] = frozenset()
     hashes: Mapping[str, int] = field(default_factory=FrozenDict)
     corrected: frozenset[str] = frozenset()
     rejected: frozenset[str] = frozenset()
@@ -64,6 +73,16 @@ class TileEdit:
     def empty(self) -> bool:
         """True if no tile goes or comes."""
         return not (self.remove or self.add)
+
+    @property
+    def gone(self) -> int:
+        """Number of tiles that go, without those that come back with other predictions."""
+        return len(self.remove) - len(self.measured)
+
+    @property
+    def new(self) -> int:
+        """Number of tiles that come, without those that only get other predictions."""
+        return len(self.add) - len(self.measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,16 +215,61 @@ def write_edit(
     settled = remove | stay | same
     kept_out = {i for i in stay if said.rejects(i)}
     given = {i for i, tile in wanted.items() if tile is not listed[i]} - stay
-    return TileEdit(
+    edit = TileEdit(
         remove,
         add,
-        tile_hashes(add),
         corrected=frozenset((stay - kept_out) | given),
         rejected=frozenset(out | kept_out),
         restored=frozenset(tile.id for tile in add if tile.id in said.unsure_missing),
         others=_by_run(tile for i, tile in shown.items() if i not in settled),
         runs_out=frozenset(runs.folders.keys() - {run_id}) if replace else earlier,
     )
+    left = {i: shown[i] for i in (*same, *stay) if i in wanted}
+    return measured_edit(edit, left, {i: wanted[i].measurements for i in left})
+
+
+def measured_edit(
+    edit: TileEdit, left: Mapping[str, PathObject], wanted: Mapping[str, Mapping[str, float]]
+) -> TileEdit:
+    """Return an edit that also gives tiles their predictions.
+
+    Parameters
+    ----------
+    edit : TileEdit
+    left : mapping of str to PathObject
+        Tiles that the edit leaves alone.
+    wanted : mapping of str to mapping of str to float
+        Measurements of each of them; what is not a prediction does not count.
+    """
+    others = {i for i, tile in left.items() if not _has_predictions(tile, wanted[i])}
+    bound = {i for i in others if _has_more(left[i])}
+    again = [_predicted(left[i], wanted[i]) for i in left if i in others - bound]
+    add = [*edit.add, *again]
+    return replace(
+        edit,
+        remove=edit.remove | {tile.id for tile in again},
+        add=add,
+        measured=frozenset(tile.id for tile in again),
+        unmeasured=frozenset(bound),
+        hashes=tile_hashes(add),
+    )
+
+
+def _has_predictions(item: PathObject, wanted: Mapping[str, float]) -> bool:
+    return same_numbers(predictions_of(item.measurements), predictions_of(wanted))
+
+
+def _has_more(item: PathObject) -> bool:
+    """Return whether an object has anything that a tile of ours cannot hold."""
+    own = (item.color, item.description, item.probability)
+    return item.locked or any(each is not None for each in own)
+
+
+def _predicted(item: PathObject, wanted: Mapping[str, float]) -> Tile:
+    """Return a tile object as a tile with other predictions."""
+    before = predictions_of(item.measurements)
+    kept = {name: value for name, value in item.measurements.items() if name not in before}
+    return tile_of(item)._replace(measurements={**kept, **predictions_of(wanted)})
 
 
 def _by_run(tiles: Iterable[PathObject]) -> FrozenDict[str, int]:
@@ -230,13 +294,16 @@ def _stays(
 
 def state_after(seen: Examination, edit: TileEdit) -> State:
     """Return what a slide shows after an edit."""
+    removed = edit.remove - edit.measured
     state = {
         i: run
         for i, run in seen.state.runs.items()
-        if i not in edit.remove and (i in seen.data.rows or run not in edit.runs_out)
+        if i not in removed and (i in seen.data.rows or run not in edit.runs_out)
     }
     classes = {i: given for i, given in seen.state.classes.items() if i in state}
     for tile in edit.add:
+        if tile.id in edit.measured:  # it shows what it showed before
+            continue
         run = tile.metadata.get(RUN_KEY, "")
         table = seen.tables(run)
         if table is not None and tile.id in table.rows:
@@ -250,9 +317,10 @@ def state_after(seen: Examination, edit: TileEdit) -> State:
 def shows(item: PathObject, tile: Tile) -> bool:
     """Return whether an object shows a tile, however it came in.
 
-    Numbers are compared as QuPath stores them, with 32 bits. What somebody added to the object
-    (measurements, a colour, a lock) does not count.
+    Numbers are compared as QuPath stores them, with 32 bits. Predictions, and what somebody added
+    to the object (measurements, a colour, a lock), do not count.
     """
+    predicted = predictions_of(tile.measurements)
     return (
         item.class_path == tile.class_path
         and (item.name or "") == tile.name
@@ -261,6 +329,7 @@ def shows(item: PathObject, tile: Tile) -> bool:
         and all(
             name in item.measurements and _float32(item.measurements[name]) == _float32(value)
             for name, value in tile.measurements.items()
+            if name not in predicted
         )
     )
 

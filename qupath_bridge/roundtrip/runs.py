@@ -19,6 +19,7 @@ from qupath_bridge.qupath.geojson import Tile
 from qupath_bridge.schemas import SlideFacts
 from qupath_bridge.stores.local import LocalStore
 
+from .prediction_files import load_all, with_predictions
 from .tile_files import read_run_tiles, tile_file
 from .tile_tables import RUN_KEY, RunTiles
 
@@ -51,6 +52,7 @@ class ProjectRuns:
         self.folders: Mapping[str, Path] = {f.name: f for f in run_folders(project)}
         self._record = lru_cache(maxsize=None)(self._load_record)
         self._table = lru_cache(maxsize=_CACHED)(self._read_table)
+        self.predictions = lru_cache(maxsize=None)(self._load_predictions)
 
     def record(self, run_id: str) -> Mapping[str, Any]:
         """Return the record of a run; empty if it is damaged or there is none."""
@@ -87,15 +89,24 @@ class ProjectRuns:
         )
 
     def tiles(self, run_id: str, entry_id: str) -> Iterator[Tile]:
-        """Yield the tiles that a run has of a slide; may be none.
+        """Yield the tiles that a run has of a slide, with its predictions; may be none.
 
         Raises
         ------
         ProjectError
-            If their file is not the one that the run wrote, is damaged, or has anything else.
+            If their file, or one of predictions, is not the one that was written, is damaged, or
+            has anything else.
         OutputError
-            If the record of the run is damaged.
+            If the record of the run, or one of its predictions, is damaged.
         """
+        written = self.written_tiles(run_id, entry_id)
+        if run_id not in self.folders:
+            return written
+        folder = self.folders[run_id]
+        return with_predictions(folder, self.predictions(run_id), entry_id, written)
+
+    def written_tiles(self, run_id: str, entry_id: str) -> Iterator[Tile]:
+        """Yield the tiles of a slide as the run wrote them; see :meth:`tiles`."""
         folder = self.folders.get(run_id)
         if folder is None or not self.has(run_id, entry_id):
             return
@@ -157,7 +168,7 @@ class ProjectRuns:
         config = ExportConfig.parse(record["config"], source=str(self.folders[run_id]))
         return RunTiles.of(
             run_id,
-            self.tiles(run_id, entry_id),
+            self.written_tiles(run_id, entry_id),
             fingerprint=self.fingerprint(run_id, entry_id),
             labels=frozenset(record["labels"]),
             rule=config.label_rule(),
@@ -175,6 +186,10 @@ class ProjectRuns:
         """Return the digest of the slide file that a run read; empty if it is not known."""
         facts = self.facts(run_id, entry_id)
         return str(facts["fingerprint"]["digest"]) if facts else ""
+
+    def _load_predictions(self, run_id: str) -> tuple[Mapping[str, Any], ...]:
+        """Return the records of the predictions of a run."""
+        return load_all(self.folders[run_id])
 
     def _load_record(self, run_id: str) -> Mapping[str, Any]:
         return load_run_record(self.folders[run_id])

@@ -54,6 +54,10 @@ class EntryChange(OneLine):
         ``written``, ``unchanged`` (nothing to do) or ``failed``; ``would change`` in a dry run.
     added, removed : int
         Tiles.
+    measured : int
+        Tiles that are as they were but for their predictions.
+    unmeasured : int
+        Tiles that kept their predictions, as they are locked or have a colour or text of their own.
     corrected, rejected : int
         Tiles that show the class that a person gave them, and tiles that a person rejected.
     restored : int
@@ -73,6 +77,8 @@ class EntryChange(OneLine):
     state: State
     added: int = 0
     removed: int = 0
+    measured: int = 0
+    unmeasured: int = 0
     corrected: int = 0
     rejected: int = 0
     restored: int = 0
@@ -155,8 +161,10 @@ def _result(
         slide.entry_id,
         slide.name,
         "unchanged" if edit.empty else state,
-        added=len(edit.hashes),
-        removed=len(edit.remove),
+        added=edit.new,
+        removed=edit.gone,
+        measured=len(edit.measured),
+        unmeasured=len(edit.unmeasured),
         corrected=len(edit.corrected),
         rejected=len(edit.rejected),
         restored=len(edit.restored),

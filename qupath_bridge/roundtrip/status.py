@@ -45,6 +45,7 @@ from qupath_bridge.sources.base import Project
 from qupath_bridge.stores.local import LocalStore
 
 from .changes import tile_changes, tile_names
+from .prediction_files import load_all
 from .tile_files import read_run_tiles
 
 __all__ = ["EntryStatus", "RunStatus", "status"]
@@ -87,8 +88,9 @@ class EntryStatus(OneLine):
 class RunStatus:
     """A run of the project, compared with the project of today.
 
-    ``projects`` and ``settings`` are what a new export of the run needs; ``settings`` has of the
-    options of the run those that say where the slides are and what reads them.
+    ``predictions`` are the names of those that its tiles show. ``projects`` and ``settings`` are
+    what a new export of the run needs; ``settings`` has of the options of the run those that say
+    where the slides are and what reads them.
     """
 
     run_id: str
@@ -99,6 +101,7 @@ class RunStatus:
     entries: tuple[EntryStatus, ...] = ()
     projects: tuple[str, ...] = ()
     settings: Settings | None = None
+    predictions: tuple[str, ...] = ()
     superseded_by: str | None = None
     problem: str | None = None
 
@@ -175,6 +178,7 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
         folder=folder,
         projects=_projects(project, record),
         settings=Settings(Selection.parse(record["selection"], source=source), config, options),
+        predictions=tuple(str(each["name"]) for each in load_all(folder)),
         superseded_by=there if there not in (None, record["run_id"]) else None,
         entries=compared,
     )

@@ -15,10 +15,11 @@ from qupath_bridge.qupath.geojson import Tile
 
 from .backups import Backup
 from .comparing import tile_hashes
-from .edits import Protection, TileEdit
+from .edits import Protection, TileEdit, measured_edit
+from .prediction_names import predictions_of
 from .runs import ProjectRuns, our_tiles, run_of
 
-__all__ = ["History", "is_active", "remove_edit", "undo_edit"]
+__all__ = ["History", "is_active", "remove_edit", "undo_edit", "unpredict_edit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,27 @@ def remove_edit(
     return replace(_coming_back(remove, back, protection), runs_out=frozenset([run_id]))
 
 
+def unpredict_edit(
+    run_id: str, name: str, shown: Mapping[str, PathObject], protection: Protection
+) -> TileEdit:
+    """Return the edit after which the tiles of a run have no predictions of a name."""
+    named = {i: protection.named(tile) for i, tile in shown.items()}
+    there = {
+        i: tile
+        for i, tile in named.items()
+        if run_of(tile) == run_id and predictions_of(tile.measurements, name)
+    }
+    kept = {
+        i: {
+            key: value
+            for key, value in tile.measurements.items()
+            if key not in predictions_of(tile.measurements, name)
+        }
+        for i, tile in there.items()
+    }
+    return measured_edit(TileEdit(), there, kept)
+
+
 def _coming_back(
     remove: frozenset[str], back: Mapping[str, Tile], protection: Protection
 ) -> TileEdit:
@@ -145,14 +167,14 @@ def _coming_back(
     rejected = frozenset(i for i in back if protection.rejects(i))
     add = [protection.applied(tile) for i, tile in back.items() if i not in rejected]
     corrected = frozenset(tile.id for tile in add if tile is not back[tile.id])
-    return TileEdit(remove, add, tile_hashes(add), corrected=corrected, rejected=rejected)
+    return TileEdit(remove, add, hashes=tile_hashes(add), corrected=corrected, rejected=rejected)
 
 
 def _was_replaced(run_id: str, listed: Collection[str], history: History) -> bool:
     """Return whether another run replaced tiles of a run, which may share ids with others."""
     for backup in history.backups:
         gone = [i for i in backup.changes[history.entry_id].removed if i in listed]
-        if backup.action == "undo" or not gone:
+        if backup.action == "undo" or backup.run_id == run_id or not gone:
             continue
         try:
             image = history.image_before(backup)
@@ -206,7 +228,8 @@ def _replaced_tiles(run_id: str, history: History) -> dict[str, Tile]:
             image = history.image_before(backup) if change.removed else None
             tiles = {} if image is None else our_tiles(image)
             for i in change.removed:
-                if i in tiles:
+                # A run that was written again, as with predictions, replaced its own tiles.
+                if i in tiles and run_of(tiles[i]) != backup.run_id:
                     replaced[backup.run_id, i] = run_of(tiles[i])
                     if not is_out(run_of(tiles[i])):
                         back[i] = tile_of(tiles[i])

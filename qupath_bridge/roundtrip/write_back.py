@@ -24,13 +24,14 @@ from qupath_bridge.sources.base import Project
 from .backups import DATA_FILE, Action, Backup, backups_of, prune
 from .edits import Protection, TileEdit, write_edit
 from .file_state import FileState, contains
+from .prediction_names import PREDICTED
 from .run_pointers import set_run_pointers
 from .running_qupath import Process, find_qupath
 from .runs import ProjectRuns
 from .slide_change import EntryChange, Planner, Session, change_slide
-from .undoing import History, undo_edit
+from .undoing import History, undo_edit, unpredict_edit
 
-__all__ = ["BACKUPS", "EntryChange", "WriteBack", "backups", "undo", "write_back"]
+__all__ = ["BACKUPS", "EntryChange", "WriteBack", "backups", "undo", "unpredict", "write_back"]
 
 BACKUPS = 10
 """Default number of backups that are left."""
@@ -67,7 +68,10 @@ class WriteBack(OneLine):
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """Options of a write-back or an undo; the parameters of :func:`write_back`."""
+    """Options of a write-back or an undo; the parameters of :func:`write_back`.
+
+    ``pointers`` is false where images show the runs that they showed.
+    """
 
     dry_run: bool
     keep: int
@@ -75,6 +79,7 @@ class _Options:
     running: Sequence[Process] | None
     force: bool
     replace: bool = False
+    pointers: bool = True
 
 
 def write_back(
@@ -200,6 +205,36 @@ def undo(
     return _change_all(project, runs, run_id, "undo", editor, wanted, plan, options)
 
 
+def unpredict(
+    project: Project,
+    run_id: str,
+    name: str,
+    editor: Editor,
+    *,
+    keep: int = BACKUPS,
+    verifiers: Sequence[Editor] = (),
+    running: Sequence[Process] | None = None,
+    force: bool = False,
+) -> WriteBack:
+    """Take predictions from the tiles of a run in the data of its slides; nothing else changes.
+
+    Parameters and errors are those of :func:`write_back`.
+    """
+    runs = ProjectRuns(project.info)
+    if run_id not in runs.folders:
+        raise _no_run(project, runs, run_id)
+    folder, sign = project.info.folder / "data", PREDICTED.encode()
+    slides = [s for s in project.slides if contains(folder / s.entry_id / DATA_FILE, sign)]
+
+    def plan(
+        _: Slide, shown: Mapping[str, PathObject], protection: Protection, __: History
+    ) -> TileEdit:
+        return unpredict_edit(run_id, name, shown, protection)
+
+    options = _Options(False, keep, verifiers, running, force, pointers=False)
+    return _change_all(project, runs, run_id, "write", editor, slides, plan, options)
+
+
 def backups(folder: Path) -> Iterator[tuple[Backup, dict[str, str]]]:
     """Yield the backups of a project's data, oldest first, and the state of each change.
 
@@ -262,7 +297,8 @@ def _change_all(
             raise _interrupted(session, slides, action, run_id) from error
         if not dry_run:
             try:
-                set_run_pointers(project, state, run_id, action, session.shown_runs)
+                if options.pointers:
+                    set_run_pointers(project, state, run_id, action, session.shown_runs)
             except OutputError as error:
                 warnings.append(str(error))
             try:

@@ -95,8 +95,9 @@ def tiles(request: TilesRequest, emit: Emit, cancel: Cancel | None = None) -> Ma
         "run": run_id,
         "remove": sorted(edit.remove),
         "add": place,
-        "added": len(edit.add),
-        "removed": len(edit.remove),
+        "added": edit.new,
+        "removed": edit.gone,
+        "measured": len(edit.measured),
         "corrected_kept": len(edit.corrected),
         "rejected_kept": len(edit.rejected),
         "restored": len(edit.restored),
@@ -199,13 +200,20 @@ def _messages(
     if request.action == "show" and edit.empty:
         yield f"The patches of {words(run_id)} are there already."
     else:
-        removed, added = count(len(edit.remove), "tile"), count(len(edit.add), "tile")
+        removed, added = count(edit.gone, "tile"), count(edit.new, "tile")
         if request.action == "show":
             yield f"Removed {removed} and added {added} of {words(run_id)}."
         else:
             yield f"Removed {removed} of {'all runs' if request.replace else words(run_id)}."
             for run, number in Counter(tile.metadata.get(RUN_KEY) for tile in edit.add).items():
                 yield f"{count(number, 'tile')} of {words(run)} came back: they were there before."
+    if edit.measured:
+        yield f"{count(len(edit.measured), 'tile has', 'tiles have')} other predictions now."
+    if edit.unmeasured:
+        yield (
+            f"{count(len(edit.unmeasured), 'tile stays', 'tiles stay')} as before: locked, or with "
+            "a colour or description of its own."
+        )
     if edit.corrected:
         yield f"Kept the class that somebody gave {count(len(edit.corrected), 'tile')}."
     if edit.rejected:
