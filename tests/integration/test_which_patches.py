@@ -124,11 +124,15 @@ def test_patches_around_cells_live_as_any_other(tmp_path, container):
     assert qb.export(project, out, config, resume=True, **options).record["rows"]
     assert qb.status(project)[-1].state == "current"
 
-    collected(project, [said(rows["1_a0_x74_y34"], "Immune")])
+    with qb.open_project(project) as opened:
+        (before,) = qb.plan(opened, config)
     build_again = [("Tumor", 44, 40, "a"), *FOUR[1:]]
     (tmp_path / "moved").mkdir()
     moved = build(tmp_path / "moved", build_again)
     shutil.copy(moved.parent / "data/1/data.qpdata", project.parent / "data/1/data.qpdata")
+    with qb.open_project(project) as opened:
+        assert qb.plan(opened, config)[0].digest != before.digest
+    collected(project, [said(rows["1_a0_x74_y34"], "Immune")])
     (stale,) = qb.status(project)[-1].entries
     assert (stale.added, stale.removed) == (("1_a0_x28_y24",), ("1_a0_x24_y24",))
     second = qb.export(project, out, config, update=True, **options)
@@ -274,3 +278,21 @@ def test_a_grid_from_the_corner_of_each_region(tmp_path):
     }
     (slide,) = run
     assert slide["regions"]["objects"] == {"used": 3}
+
+
+@pytest.mark.parametrize("container", ["folder", "tar"])
+def test_masks_have_the_size_of_their_patches(tmp_path, container):
+    """A gland in the corner of another: each picture has a mask of what owns its pixels."""
+    island = ("Fold", "POLYGON ((10 20, 30 20, 30 50, 10 50, 10 20))")
+    project = build(tmp_path, [], [GLANDS[0], island])
+    config = qb.ExportConfig(per_region="picture", masks="class", container=container)
+    run = export(project, tmp_path / "out", config)
+    values = json.loads(run.open().get("classes.json"))["classes"]
+    expected = np.full((60, 60), values["Gland"])
+    expected[:30, :20] = values["Fold"]
+    for row in rows_of(run).values():
+        w, h = row["width"], row["height"]
+        place = Location(*(row[name] for name in ("mask", "mask_offset", "mask_length")))
+        mask = np.asarray(Picture.open(io.BytesIO(run.open().read(place))))
+        assert (mask == expected[:h, :w]).all()
+    assert qb.verify(run).ok

@@ -327,6 +327,25 @@ def test_each_region_has_a_grid_from_its_corner():
     assert dropped(found)["excluded"] > 0
 
 
+L_SHAPE = "POLYGON ((0 0, 16 0, 16 8, 8 8, 8 16, 0 16, 0 0))"
+
+
+def test_a_box_that_a_region_only_touches_is_not_of_its_grid():
+    shapes = [
+        thing("l", ObjectType.ANNOTATION, "Tumor", L_SHAPE), drawn("s", "Stroma", 8, 8, 16, 16),
+    ]  # fmt: skip
+    assert rows(plan(region_grids(shapes, grid(8)), shapes)) == [
+        (0, 0, 8, 8, "Tumor", ["l"]), (8, 0, 8, 8, "Tumor", ["l"]), (0, 8, 8, 8, "Tumor", ["l"]),
+        (8, 8, 8, 8, "Stroma", ["s"]),
+    ]  # fmt: skip
+
+
+def test_a_patch_is_centred_on_the_centroid():
+    """Three squares of 8 px: 4 + 12 + 4 by three is 6.67, and half of 10 px less is 1.67."""
+    found = around([thing("l", ObjectType.ANNOTATION, "Tumor", L_SHAPE)], "annotations")
+    assert found.on(Plane(0, 0)).boxes().tolist() == [[2, 2, 10, 10]]
+
+
 def test_the_corner_of_a_region_begins_at_a_pixel_of_a_level():
     regions, _ = select_regions(SHAPES[:1], LabelRule(), FIRST, (100, 80))
     found = place_region_grids(regions, grid(8), FIRST, snap=4).on(Plane(0, 0)).boxes()
