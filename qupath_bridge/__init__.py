@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .api import (
         check_leakage,
         clean,
+        convert,
         corrections,
         create_project,
         doctor,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .codecs.base import Contents
     from .config import ExportConfig, Option, RunOptions, Selection, Settings
     from .config.quality import QualityRules
+    from .datasets.converting import Converted
     from .datasets.leakage import Leak, LeakCheck
     from .datasets.split_summary import FoldCounts, Split
     from .errors import (
@@ -125,8 +127,9 @@ _HOMES = {
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
         "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
-        "check_leakage", "predictions", "undo_predictions",
+        "check_leakage", "convert", "predictions", "undo_predictions",
     ),
+    "datasets.converting": ("Converted",),
     "datasets.leakage": ("Leak", "LeakCheck"),
     "datasets.split_summary": ("FoldCounts", "Split"),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
@@ -201,6 +204,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "read_index",
     "split",
     "check_leakage",
+    "convert",
     "corrections",
     "create_project",
     "write_provenance",
@@ -270,6 +274,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Verification",
     "Finding",
     "Check",
+    "Converted",
     "Split",
     "FoldCounts",
     "Leak",

@@ -610,6 +610,25 @@ class LabelRule(OneLine):
         return self.rule in {"threshold", "any"}
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class SampleSpec(OneLine):
+    """Limits of the patches of each slide, and which patches are taken where there are more.
+
+    ``method`` ``random`` takes patches at random, the same ones for one ``seed``; ``grid`` spreads
+    them evenly over the slide. A limit of None is none.
+    """
+
+    max_per_label: int | None = None
+    max_per_slide: int | None = None
+    method: Literal["random", "grid"] = "random"
+    seed: int = 0
+
+    @property
+    def limits(self) -> bool:
+        """True if there is a limit."""
+        return self.max_per_label is not None or self.max_per_slide is not None
+
+
 class Reason(StrEnum):
     """Reasons for not writing a patch; the first one that holds, in this order."""
 
@@ -619,4 +638,5 @@ class Reason(StrEnum):
     OUTSIDE = "outside"
     NO_TISSUE = "no_tissue"
     NO_LABEL = "no_label"
+    NOT_SAMPLED = "not_sampled"
     QUALITY = "quality"

@@ -29,6 +29,7 @@ __all__ = [
     "StainProfileRecord",
     "first_fault",
     "parse_json",
+    "parse_record",
 ]
 
 FileName = Annotated[str, Field(pattern=r"^[^/\\:\x00]+$", max_length=255)]
@@ -81,6 +82,12 @@ class _Encoder(_Json):
     portable: bool
 
 
+class _MaskClass(_Json):
+    label: str
+    value: Annotated[int, Field(ge=1, le=254)]
+    color: Color
+
+
 class RunRecord(Record):
     """``run.json`` of an output."""
 
@@ -97,6 +104,7 @@ class RunRecord(Record):
     options: dict[str, Any]
     config_digest: str
     labels: dict[str, str]
+    classes: list[_MaskClass]
     slides: list[_RunSlide]
     inputs: dict[InputName, str] | None
     pseudonyms: str | None
@@ -121,6 +129,12 @@ class ProjectRunRecord(RunRecord):
     project: str
     tiles: dict[FileName, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
     failures: list[_Failure]
+
+    @model_validator(mode="after")
+    def _check_project(self) -> Self:
+        if self.project not in {project.path for project in self.projects}:
+            raise ValueError("the project is not one of the run's projects")
+        return self
 
 
 Label = str | list[str] | None
@@ -439,6 +453,24 @@ def parse_json(content: str | bytes) -> Any:
         return json.loads(content)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def parse_record(content: str | bytes) -> Any:
+    """Return the value of a JSON text of ours, whose texts can be written again.
+
+    Raises
+    ------
+    ValueError
+        As :func:`parse_json`; if a text has one half of a character alone, as no UTF-8 file can.
+    """
+    value = parse_json(content)
+    halves = b"\\ud" if isinstance(content, bytes) else "\\ud"
+    if halves in content.lower():  # type: ignore[operator]
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("a text has half of a character, a lone surrogate") from error
+    return value
 
 
 def first_fault(error: ValidationError) -> str:

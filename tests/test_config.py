@@ -122,6 +122,10 @@ def test_nothing_is_suggested_for_what_is_far_from_all(name, value):
         ({"map": ["Tumor"]}, "map", "A=B"),
         ({"unclassified": {"label": "x"}}, "unclassified", "one key"),
         ({"exclude": [" "]}, "exclude", "empty name"),
+        ({"sample": "grid"}, "sample", "needs a limit"),
+        ({"seed": 1}, "seed", "needs sample = random"),
+        ({"seed": 1, "sample": "grid", "max_per_slide": 9}, "seed", "needs sample = random"),
+        ({"max_per_label": 9, "labels": False}, "max_per_label", "counts labels"),
     ],
 )
 def test_what_cannot_be_is_said(values, place, words):

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qupath_bridge.datasets.converting import Converted
     from qupath_bridge.datasets.leakage import Leak, LeakCheck
     from qupath_bridge.datasets.split_summary import FoldCounts, Split
     from qupath_bridge.pipeline.estimate import Estimate
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from qupath_bridge.sources import open_project
     from qupath_bridge.sources.base import Project
 
-    from .datasets import SPLIT_NAME, check_leakage, read_index, split
+    from .datasets import SPLIT_NAME, check_leakage, convert, read_index, split
     from .exporting import clean, export
     from .installing import (
         InstalledFile,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
 
 _HOMES = {
+    "qupath_bridge.datasets.converting": ("Converted",),
     "qupath_bridge.datasets.leakage": ("Leak", "LeakCheck"),
     "qupath_bridge.datasets.split_summary": ("FoldCounts", "Split"),
     "qupath_bridge.pipeline.estimate": ("Estimate",),
@@ -83,7 +85,7 @@ _HOMES = {
     ),
     "qupath_bridge.sources": ("open_project",),
     "qupath_bridge.sources.base": ("Project",),
-    ".datasets": ("SPLIT_NAME", "check_leakage", "read_index", "split"),
+    ".datasets": ("SPLIT_NAME", "check_leakage", "convert", "read_index", "split"),
     ".exporting": (
         "clean",
         "export",
@@ -136,6 +138,7 @@ __all__ = [
     "SPLIT_NAME",
     "Agreement",
     "Backup",
+    "Converted",
     "Corrections",
     "EntryChange",
     "EntryStatus",
@@ -165,6 +168,7 @@ __all__ = [
     "WriteBack",
     "check_leakage",
     "clean",
+    "convert",
     "copy_project",
     "corrections",
     "create_project",

@@ -1,8 +1,9 @@
-"""Functions that make datasets of a run: its index as a table, folds, and leaks between them."""
+"""Functions that make datasets of a run: its index, folds, leaks between them, other layouts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from qupath_bridge.errors import UsageError
@@ -12,6 +13,7 @@ from qupath_bridge.pipeline.run import Run
 from .opening import Place, output_of
 
 if TYPE_CHECKING:
+    from qupath_bridge.datasets.converting import Converted
     from qupath_bridge.datasets.leakage import LeakCheck
     from qupath_bridge.datasets.split_summary import Split
 
@@ -185,3 +187,64 @@ def check_leakage(
     return leakage.check_leakage(
         output_of(run), split, by=by, pixels=pixels, on_progress=on_progress
     )
+
+
+def convert(
+    run: Run | Output | Place,
+    folder: Path | str,
+    to: str,
+    *,
+    split: str | None = None,
+    val: str | None = None,
+    features: Path | str | None = None,
+) -> Converted:
+    """Write a run into a new folder in the layout of another tool; the run stays as it is.
+
+    The file ``convert.json`` in the folder names the run. An option that a layout does not use is
+    refused.
+
+    Parameters
+    ----------
+    run : Run, Output, path or URL
+    folder : path
+        New or empty, and outside of the run. It is there as a whole, or not at all.
+    to : str
+        ``imagefolder``: ``[fold/]label/patch``, as torchvision's ``ImageFolder`` reads it. Files
+        of the run get a second name (hard link) where that is possible, and are copied otherwise.
+        ``clam`` and ``trident``: coordinates of the patches, and bags if there are features.
+        ``stamp`` and ``slideflow``: bags of features.
+    split : str, optional
+        For ``imagefolder``: name of a split, whose folds become folders.
+    val : str, optional
+        For ``imagefolder``: the fold that becomes ``val``; ``test`` stays, and all others become
+        ``train``.
+    features : path, optional
+        For bags: a folder with ``SLIDE_ID.parquet``, ``.h5`` or ``.npy``, or one Parquet file,
+        with the columns ``patch_id`` and ``features``.
+
+    Returns
+    -------
+    Converted
+        How many patches are in it, what was left out and why, and warnings.
+
+    Raises
+    ------
+    UsageError
+        If there is no such layout, if it does not use an option, or if it cannot hold the patches.
+    MissingDependencyError
+        If a package that the layout needs is not installed.
+    OutputError
+        If there is no finished run, if the folder is not empty or cannot be written, or if a patch
+        cannot be read; if there is no such split, or it is stale.
+
+    Examples
+    --------
+    >>> made = convert("patches", "pictures", "imagefolder", split="folds")  # doctest: +SKIP
+    >>> made.patches                                                       # doctest: +SKIP
+    1204
+    """
+    from qupath_bridge.datasets import converting
+
+    place = None if features is None else Path(features)
+    options = {"split": split, "val": val, "features": place}
+    return converting.convert(output_of(run), Path(folder), to, options)

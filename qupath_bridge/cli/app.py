@@ -280,6 +280,39 @@ def check_leakage(
 
 
 @app.command(cls=Command)
+def convert(
+    out: OutArgument,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="LAYOUT",
+            help="imagefolder (pictures by label); clam, trident, stamp, slideflow (bags).",
+        ),
+    ],
+    folder: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="New folder.")],
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Split whose folds become folders.")
+    ] = None,
+    val: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLD", help="Fold that becomes val; all but it and test become train."
+        ),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Features for bags: SLIDE_ID.parquet, .h5 or .npy."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Write the patches of a run in the layout of another tool."""
+    from .convert import run_convert
+
+    return run_convert(out, folder, to, split=split, val=val, features=features, as_json=json)
+
+
+@app.command(cls=Command)
 @takes_options("break_lock")
 def clean(out: OutArgument, given: Given, json: Json = False) -> int:
     """Remove what abandoned runs left in an output."""

@@ -14,6 +14,7 @@ from qupath_bridge.errors import MissingDependencyError, UsageError
 from .base import Model
 from .declare import option, part
 from .layout import layout_problem
+from .masks import MaskKind, mask_kinds
 from .quality import KEPT_RAW, QualityRules
 from .values import (
     NO_PAIRS,
@@ -30,9 +31,10 @@ from .values import (
     as_threshold,
     as_unclassified,
 )
+from .which import which_problems
 
 if TYPE_CHECKING:
-    from qupath_bridge.model import GridSpec, LabelRule
+    from qupath_bridge.model import GridSpec, LabelRule, SampleSpec
 
 
 PIXEL_SIZES = (0.01, 100.0)
@@ -82,6 +84,7 @@ class ExportConfig(Model):
             "allow_upsampling",
             "mpp_tolerance",
         ),
+        "sampling": ("max_per_label", "max_per_slide", "sample", "seed"),
         "regions": ("within", "min_within", "exclude", "max_excluded_share"),
         "labels": (
             "label_from",
@@ -114,6 +117,7 @@ class ExportConfig(Model):
             "passthrough",
             "on_bad_tile",
         ),
+        "masks": ("masks", "instances"),
         "files": ("layout", "container"),
     }
 
@@ -156,6 +160,20 @@ class ExportConfig(Model):
         show="PART",
         ge=0,
         le=0.5,
+    )
+
+    max_per_label: int | None = option(
+        None, "most patches of one label of each slide", show="N", ge=1, le=1 << 31
+    )
+    max_per_slide: int | None = option(
+        None, "most patches of each slide", show="N", ge=1, le=1 << 31
+    )
+    sample: Literal["random", "grid"] = option(
+        "random",
+        "which patches are taken where a slide has more: at random, or spread evenly over it",
+    )
+    seed: int = option(
+        0, "number that decides what SAMPLE random takes", show="N", ge=0, lt=1 << 63
     )
 
     within: Strings = option(
@@ -280,6 +298,13 @@ class ExportConfig(Model):
         "background (reader tiles), with a warning",
     )
 
+    masks: Literal["none", "class", "instance", "both"] = option(
+        "none", "masks to write beside the patches: of classes, of single objects, or both"
+    )
+    instances: Literal["annotations", "detections", "cells", "nuclei"] = option(
+        "annotations", "objects that the masks of single objects show; needs MASKS"
+    )
+
     layout: str = option(
         "patches/{slide_id}/{label}/{patch_id}",
         "names of the patch files, without their ending",
@@ -317,6 +342,8 @@ class ExportConfig(Model):
             if any(not str(value).strip() for value in getattr(self, name)):
                 raise ValueError(f"{name} holds an empty name")
         self._check_label_from()
+        for unfit in which_problems(self):
+            raise ValueError(unfit)
         self.quality_rules()
         for name in ("stain_reference", "stain_augment"):
             if self.stain == "none" and getattr(self, name):
@@ -331,7 +358,23 @@ class ExportConfig(Model):
                 )
         if problem := layout_problem(self.layout):
             raise ValueError(f"layout {problem}")
+        self._check_masks()
         return self
+
+    def _check_masks(self) -> None:
+        default = type(self).model_fields["instances"].default
+        if self.masks in {"none", "class"} and self.instances != default:
+            raise ValueError("instances needs masks = instance or both")
+        if self.masks == "none":
+            return
+        if self.overlap == "independent":
+            raise ValueError(
+                "masks need one class for each pixel; choose overlap = innermost or priority"
+            )
+        if not _holds_masks(self.container):
+            raise ValueError(
+                f"the container {self.container} holds no masks; choose folder, tar, h5 or zarr"
+            )
 
     def _check_label_from(self) -> None:
         if self.label_from != "regions" and not self.label_key:
@@ -368,6 +411,10 @@ class ExportConfig(Model):
         columns = self.quality_rules().columns()
         return (*columns, *(() if self.stain == "none" else (KEPT_RAW,)))
 
+    def mask_kinds(self) -> tuple[MaskKind, ...]:
+        """Return the kinds of masks that stand beside the patches."""
+        return mask_kinds(self.masks)
+
     def grid_spec(self) -> GridSpec:
         """Return the part that says which boxes."""
         from qupath_bridge.model import GridSpec, Plane
@@ -384,6 +431,12 @@ class ExportConfig(Model):
             allow_upsampling=self.allow_upsampling,
             mpp_tolerance=self.mpp_tolerance,
         )
+
+    def sampling(self) -> SampleSpec:
+        """Return the part that says how many patches of a slide are taken, and which."""
+        from qupath_bridge.model import SampleSpec
+
+        return SampleSpec(self.max_per_label, self.max_per_slide, self.sample, self.seed)
 
     @property
     def tissue_class(self) -> str | None:
@@ -442,12 +495,23 @@ def _check_tissue(tissue: str, threshold: str | None) -> None:
 
 
 def _holds_arrays(container: str) -> bool:
-    """Return whether a container takes pixels instead of the bytes of files.
+    """Return whether a container takes pixels instead of the bytes of files."""
+    return _says(container, "accepts", "bytes") == "array"
+
+
+def _holds_masks(container: str) -> bool:
+    """Return whether a container has a place for masks beside patches."""
+    return bool(_says(container, "holds_masks", False))
+
+
+def _says(container: str, attribute: str, default: object) -> object:
+    """Return what the class of a container says about itself.
 
     One that cannot be loaded says what it lacks where it is opened.
     """
     try:
         factory = registry.load("output", registry.split_argument(container)[0])
     except MissingDependencyError:
-        return False
-    return getattr(factory, "accepts", "bytes") == "array"
+        return default
+    said: object = getattr(factory, attribute, default)
+    return said

@@ -82,6 +82,12 @@ class Edges:
     y1: FloatArray
     slot: IntArray
 
+    def take(self, which: NDArray[np.bool_]) -> Self:
+        """Return some of the edges."""
+        return type(self)(
+            self.x0[which], self.y0[which], self.x1[which], self.y1[which], self.slot[which]
+        )
+
     def upward(self) -> tuple[Self, FloatArray]:
         """Turn all edges towards larger y; also return -1 for edges that were upward, else 1.
 

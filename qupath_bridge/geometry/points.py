@@ -19,7 +19,7 @@ from qupath_bridge.model import FloatArray, IntArray
 from .edges import Edges, Outlines, chains, chunks
 from .lattice import Entries, Windows, ragged
 
-__all__ = ["points_inside"]
+__all__ = ["crossings", "points_inside"]
 
 UNCERTAIN = 8 * np.finfo(np.float64).eps
 """Relative error that a difference of two products may have; below it, fractions are used."""
@@ -73,7 +73,7 @@ def _inside(xs: FloatArray, ys: FloatArray, outlines: Outlines, windows: Windows
     stride = windows.stride
     shift = windows.base - windows.row * stride - windows.col
     for chain in chains(polygons, slots, (0.0, 0.0)):
-        for slot, row, col, sign in _crossings(chain.edges(chain.real), xs, ys, windows):
+        for slot, row, col, sign in crossings(chain.edges(chain.real), xs, ys, windows):
             # Edges right of the window switch its spare element.
             most = windows.col[slot] + windows.width[slot]
             col = np.clip(col, windows.col[slot], most)
@@ -83,10 +83,13 @@ def _inside(xs: FloatArray, ys: FloatArray, outlines: Outlines, windows: Windows
     return inside.astype(np.float64)
 
 
-def _crossings(
+def crossings(
     edges: Edges, xs: FloatArray, ys: FloatArray, windows: Windows
 ) -> Iterator[tuple[IntArray, IntArray, IntArray, FloatArray]]:
-    """Yield slot, row, first column at or right of the edge, and direction, for each row."""
+    """Yield slot, row, first column at or right of the edge, and direction, for each row.
+
+    The slot of an edge is the number of its window; rows outside the window are left out.
+    """
     edges, sign = edges.upward()
     first = np.maximum(ys.searchsorted(edges.y0), windows.row[edges.slot])
     last = np.minimum(ys.searchsorted(edges.y1), (windows.row + windows.height)[edges.slot])
@@ -123,6 +126,7 @@ def _at_or_right(
     along = (x1 - x0) * (y - y0)
     right = across >= along
     close = np.abs(across - along) <= UNCERTAIN * (np.abs(across) + np.abs(along))
+    close &= x0 != x1  # the sign of one product is exact
     for k in np.flatnonzero(close).tolist():
         px, py, ax, ay, bx, by = (Fraction(float(values[k])) for values in (x, y, x0, y0, x1, y1))
         right[k] = (px - ax) * (by - ay) >= (bx - ax) * (py - ay)

@@ -10,6 +10,8 @@ coords    (N, 2)        int64   x, y of the patch's corner, full-resolution pixe
 index_row (N,)          int64   row of the patch in the index of the slide, -1 for none
 ========= ============= ======= ====================================================================
 
+Masks stand beside ``images``: ``mask`` (N, H, W) of uint8, ``mask_instance`` (N, H, W) of uint16.
+
 ``images`` have the type of the slide's pixels, in little-endian order, and an attribute
 ``channels`` with the names of the channels.
 """
@@ -27,6 +29,8 @@ from numpy.typing import NDArray
 
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.model import PixelArray
+
+from .row_batches import places_in
 
 __all__ = ["Arrays"]
 
@@ -114,9 +118,10 @@ def check_written(slide_id: str, rows: pa.Table, written: Collection[str]) -> No
     OutputError
         If there is one; it is named.
     """
-    for path in rows.column("path").unique().to_pylist():
-        if path not in written:
-            raise _not_written(slide_id, path)
+    for column, _, _ in places_in(rows.column_names):
+        for path in rows.column(column).unique().to_pylist():
+            if path not in written:
+                raise _not_written(slide_id, path)
 
 
 def _not_written(slide_id: str, path: str) -> OutputError:
@@ -126,12 +131,12 @@ def _not_written(slide_id: str, path: str) -> OutputError:
     )
 
 
-def offsets_of(rows: pa.Table) -> Numbers:
-    """Return the column ``offset`` as numbers."""
-    return np.asarray(rows.column("offset").to_numpy(), np.int64)
+def offsets_of(rows: pa.Table, column: str = "offset") -> Numbers:
+    """Return a column of offsets as numbers."""
+    return np.asarray(rows.column(column).to_numpy(), np.int64)
 
 
-def with_offsets(rows: pa.Table, offsets: Numbers) -> pa.Table:
+def with_offsets(rows: pa.Table, offsets: Numbers, column: str = "offset") -> pa.Table:
     """Return rows with other offsets."""
-    at = rows.schema.get_field_index("offset")
+    at = rows.schema.get_field_index(column)
     return rows.set_column(at, rows.schema.field(at), pa.array(offsets, pa.int64()))

@@ -14,6 +14,7 @@ from qupath_bridge.errors import OutputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from qupath_bridge.config.masks import MaskKind
     from qupath_bridge.model import PixelArray
     from qupath_bridge.stores.base import Data
 
@@ -35,13 +36,15 @@ class PatchRef(NamedTuple):
     ``name`` is relative to the output, with ``/`` separators and the encoder's ending. An output
     other than a folder uses what it needs of it. ``record`` is what a patch carries with it where
     the index is not at hand, as JSON values: label, shares, box, resolution and the like; None
-    for an output that does not want records.
+    for an output that does not want records. ``mask`` is set where it is not the patch itself but
+    a mask of it, which comes right behind the patch.
     """
 
     slide_id: str
     patch_id: str
     name: str
     record: Mapping[str, Any] | None = None
+    mask: MaskKind | None = None
 
 
 class Location(NamedTuple):
@@ -89,6 +92,9 @@ class Output(Protocol):
     wants_records: bool
     """True if :meth:`write` uses the record of a patch, which takes time to make."""
 
+    holds_masks: bool
+    """True if :meth:`write` takes masks, too; where it is False they are refused."""
+
     @property
     def url(self) -> str:
         """The place, as ``open_output`` takes it."""
@@ -131,6 +137,9 @@ class Output(Protocol):
 
         The location is for the slide's rows. An output may give a path that :meth:`commit`
         replaces in them; the patch can be read with the location that the committed rows have.
+
+        Masks of a patch come right behind it. A patch that is not written again has new masks
+        all the same.
 
         A patch that the committed rows already have at a location that stays (that of a folder
         is ``Location(patch.name)``) need not be written again: it is enough to list it.
@@ -211,7 +220,7 @@ class Output(Protocol):
         ...
 
     def unlisted(self) -> Iterator[str]:
-        """Yield the names of files below ``patches/`` that no committed slide lists, sorted.
+        """Yield the names of files of patches and masks that no committed slide lists, sorted.
 
         Files of a slide whose rows are damaged are not among them. Files in the folder of the
         index that are not part of it are, and masks and outlines of tissue that no slide has.

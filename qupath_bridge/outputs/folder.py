@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from qupath_bridge.config import ExportConfig, layout_problem
 from qupath_bridge.errors import OutputError
 from qupath_bridge.patches.ids import slide_of_patch
-from qupath_bridge.schemas import parse_json
+from qupath_bridge.schemas import parse_record
 
 from .base import Location, PatchRef
 from .names import NameLog
+from .row_batches import FOLDERS
 from .stored import StoredOutput, no_argument
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ __all__ = ["FolderOutput"]
 
 class FolderOutput(StoredOutput[NameLog]):
     """Writes each patch as a file of its own, under the name that the layout gives it.
+
+    Masks have the names of their patches, in folders of their own.
 
     Parameters
     ----------
@@ -39,6 +42,7 @@ class FolderOutput(StoredOutput[NameLog]):
     """
 
     name = "folder"
+    holds_masks = True
 
     def __init__(self, place: str | Path | Store, argument: str | None = None) -> None:
         no_argument(self.name, argument)
@@ -69,7 +73,7 @@ class FolderOutput(StoredOutput[NameLog]):
 
 
 def layout_pattern(template: str) -> re.Pattern[str]:
-    """Return a pattern of the file names of a layout.
+    """Return a pattern of the file names of a layout, of patches and of their masks.
 
     Examples
     --------
@@ -92,8 +96,9 @@ def layout_pattern(template: str) -> re.Pattern[str]:
         slide = "(?P=slide_id)" if "slide_id" in seen else r"[^/\s]+_[^/\s]+"
         return f"(?P<patch_id>{slide}{_POSITION})"
 
-    text = re.sub(r"\\\{([a-z_]+)\\\}", group, re.escape(template))
-    return re.compile(rf"{text}(\.[A-Za-z0-9]+)+")
+    _, _, below = template.partition("/")
+    text = re.sub(r"\\\{([a-z_]+)\\\}", group, re.escape(below))
+    return re.compile(rf"(?:{'|'.join(FOLDERS)})/{text}(\.[A-Za-z0-9]+)+")
 
 
 _POSITION = r"_x-?[0-9]+_y-?[0-9]+(?:_z[0-9]+_t[0-9]+)?"
@@ -102,7 +107,7 @@ _POSITION = r"_x-?[0-9]+_y-?[0-9]+(?:_z[0-9]+_t[0-9]+)?"
 def _layout_of(store: Store) -> str:
     """Return the layout of the run that is in a store, the default where none is said."""
     try:
-        layout = parse_json(store.get("run.json"))["config"]["layout"]
+        layout = parse_record(store.get("run.json"))["config"]["layout"]
     except (OutputError, ValueError, KeyError, TypeError):
         layout = None
     known = isinstance(layout, str) and layout_problem(layout) is None

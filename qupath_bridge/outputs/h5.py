@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ from qupath_bridge.model import PixelArray
 
 from .arrays import Arrays, Numbers, check_written, offsets_of, with_offsets
 from .base import Location, PatchRef
+from .row_batches import places_in
 from .stored import PATCHES, StoredOutput, no_argument
 
 if TYPE_CHECKING:
@@ -30,25 +31,29 @@ if TYPE_CHECKING:
 __all__ = ["H5Output"]
 
 _NAME = re.compile(rf"{PATCHES}(?P<slide>[^/]+)\.h5")
+IMAGES = "images"
 _GROWTH = 1024  # patches by which the array grows while it is written
 _PIECE = 1 << 20
 
 
 @dataclass(slots=True)
 class _Slide:
-    """A slide that is written: its file is made with the first patch."""
+    """A slide that is written: its file is made with the first patch.
+
+    ``data`` has the arrays of patches and of masks by name, ``offsets`` where their parts begin.
+    """
 
     arrays: Arrays
     draft: Draft | None = None
     path: str = ""
     file: Any = None
-    images: Any = None
-    offsets: Numbers | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    offsets: dict[str, Numbers] = field(default_factory=dict)
     published: bool = False
 
 
 class H5Output(StoredOutput[_Slide]):
-    """Writes the patches of a slide into ``patches/<slide>.h5``: ``images`` and ``coords``.
+    """Writes the patches of a slide into ``patches/<slide>.h5``: ``images``, ``coords``, masks.
 
     The arrays are described in ``outputs/arrays.py``. Each patch is one chunk that is not
     compressed, so that the index can say where its bytes are. The file has a temporary name until
@@ -68,6 +73,7 @@ class H5Output(StoredOutput[_Slide]):
     """
 
     name = "h5"
+    holds_masks = True
     accepts: Literal["bytes", "array"] = "array"
 
     def __init__(self, place: str | Path | Store, argument: str | None = None) -> None:
@@ -78,17 +84,22 @@ class H5Output(StoredOutput[_Slide]):
         return _Slide(Arrays(slide_id))
 
     def _write(self, pending: _Slide, patch: PatchRef, payload: PixelArray) -> Location:
-        number = pending.arrays.add(payload)
+        name = IMAGES if patch.mask is None else patch.mask.column
+        arrays = pending.arrays
+        number = arrays.add(payload) if patch.mask is None else arrays.count - 1
         with _errors_of(self._name_of(pending)):
             if pending.file is None:
-                self._open(pending, payload)
-            if number == len(pending.images):
-                pending.images.resize(number + _GROWTH, 0)
+                self._open(pending)
+            data = pending.data.get(name)
+            if data is None:
+                data = pending.data[name] = _new_array(pending.file, name, payload)
+            if number >= len(data):
+                data.resize(number + _GROWTH, 0)
             at = (number,) + (0,) * payload.ndim
-            pending.images.id.write_direct_chunk(at, little_endian(payload))
+            data.id.write_direct_chunk(at, little_endian(payload))
         return Location(self._name_of(pending), number, payload.nbytes)
 
-    def _open(self, pending: _Slide, first: PixelArray) -> None:
+    def _open(self, pending: _Slide) -> None:
         pending.draft = self.store.draft(PATCHES.rstrip("/"))
         path = getattr(pending.draft, "path", None)
         if path is None:  # a store that cannot hold a file that is written in any order
@@ -96,34 +107,25 @@ class H5Output(StoredOutput[_Slide]):
             os.close(handle)
         pending.path = path
         pending.file = h5py.File(path, "w", locking=False)
-        pending.images = pending.file.create_dataset(
-            "images",
-            (0, *first.shape),
-            first.dtype.newbyteorder("<"),
-            chunks=(1, *first.shape),
-            maxshape=(None, *first.shape),
-        )
 
     def _finish(self, pending: _Slide) -> Mapping[str, str]:
         if pending.file is not None:
             with _errors_of(self._name_of(pending)):
-                pending.images.resize(pending.arrays.count, 0)
-                offsets = pending.offsets = np.empty(pending.arrays.count, np.int64)
-
-                def keep(chunk: Any) -> None:
-                    offsets[chunk.chunk_offset[0]] = chunk.byte_offset
-
-                pending.images.id.chunk_iter(keep)
+                for name, data in pending.data.items():
+                    data.resize(pending.arrays.count, 0)
+                    pending.offsets[name] = _chunk_offsets(data, pending.arrays.count)
         return {}
 
     def _placed(self, pending: _Slide, rows: pa.Table) -> pa.Table:
-        written = () if pending.offsets is None else (self._name_of(pending),)
+        written = (self._name_of(pending),) if pending.offsets else ()
         check_written(pending.arrays.slide_id, rows, written)
-        if pending.offsets is None or not rows.num_rows:
+        if not pending.offsets or not rows.num_rows:
             return rows
-        numbers = offsets_of(rows)
-        pending.arrays.place(numbers, rows)
-        return with_offsets(rows, pending.offsets[numbers])
+        pending.arrays.place(offsets_of(rows), rows)
+        for column, offset, _ in places_in(rows.column_names):
+            offsets = pending.offsets[IMAGES if column == "path" else column]
+            rows = with_offsets(rows, offsets[offsets_of(rows, offset)], offset)
+        return rows
 
     def _missing(self, table: pa.Table) -> list[str]:
         return []  # the one file of a slide gets its name when all of its rows are known
@@ -136,7 +138,7 @@ class H5Output(StoredOutput[_Slide]):
         with _errors_of(name):
             coords = pending.file.create_dataset("coords", data=arrays.coords)
             coords.attrs.update(arrays.attributes)
-            pending.images.attrs["channels"] = arrays.channels
+            pending.data[IMAGES].attrs["channels"] = arrays.channels
             pending.file.create_dataset("index_row", data=arrays.index_row)
             pending.file.close()
         pending.file = None
@@ -151,7 +153,7 @@ class H5Output(StoredOutput[_Slide]):
         with contextlib.suppress(OSError, RuntimeError, ValueError):
             if pending.file is not None:
                 pending.file.close()
-        pending.file = pending.images = None
+        pending.file, pending.data = None, {}
         if pending.draft is not None:
             if not hasattr(pending.draft, "path"):
                 Path(pending.path).unlink(missing_ok=True)
@@ -169,6 +171,28 @@ class H5Output(StoredOutput[_Slide]):
 
     def _own_names(self) -> re.Pattern[str]:
         return _NAME
+
+
+def _new_array(file: Any, name: str, first: PixelArray) -> Any:
+    """Make an array of parts that have the shape and type of the first one, one chunk each."""
+    return file.create_dataset(
+        name,
+        (0, *first.shape),
+        first.dtype.newbyteorder("<"),
+        chunks=(1, *first.shape),
+        maxshape=(None, *first.shape),
+    )
+
+
+def _chunk_offsets(data: Any, count: int) -> Numbers:
+    """Return where the parts of an array begin in the file."""
+    offsets = np.empty(count, np.int64)
+
+    def keep(chunk: Any) -> None:
+        offsets[chunk.chunk_offset[0]] = chunk.byte_offset
+
+    data.id.chunk_iter(keep)
+    return offsets
 
 
 def _pieces(path: str) -> Iterator[bytes]:

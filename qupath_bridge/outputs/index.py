@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from qupath_bridge.config.masks import OBJECT_COLUMNS, MaskKind, kinds_in
 from qupath_bridge.config.quality import KEPT_RAW, QC_PREFIX
 from qupath_bridge.errors import OutputError
-from qupath_bridge.schemas import parse_json
+from qupath_bridge.schemas import parse_record
 
 from .base import DamagedRowsError
 from .row_batches import AnyRows, Rows
@@ -105,7 +106,7 @@ FIELDS: Mapping[str, pa.DataType] = {
 }
 
 COLUMN_NAMES: tuple[str, ...] = ("slide_id", *FIELDS)
-"""All columns but those of quality measures, which stand behind ``digest``."""
+"""All columns but those of quality measures and of masks, which stand behind ``digest``."""
 
 _LABELS = ("label", "rule_label")
 
@@ -116,7 +117,9 @@ DROPPED_PREFIX = "dropped/slide_id="
 METADATA_PREFIX = "qupath_bridge."
 
 
-def schema(*, multi: bool = False, measured: Iterable[str] = ()) -> pa.Schema:
+def schema(
+    *, multi: bool = False, measured: Iterable[str] = (), masks: Iterable[MaskKind] = ()
+) -> pa.Schema:
     """Return the columns of a partition.
 
     Parameters
@@ -126,6 +129,8 @@ def schema(*, multi: bool = False, measured: Iterable[str] = ()) -> pa.Schema:
     measured : iterable of str
         Columns of what reading found out about each patch: ``qc_<measure>`` for the quality
         measures that were asked for, and :data:`KEPT_RAW`.
+    masks : iterable of MaskKind
+        Kinds of masks that stand beside the patches.
     """
     fields: dict[str, pa.DataType] = {}
     for name, kind in FIELDS.items():
@@ -134,7 +139,16 @@ def schema(*, multi: bool = False, measured: Iterable[str] = ()) -> pa.Schema:
             fields.update(
                 {column: pa.bool_() if column == KEPT_RAW else pa.float64() for column in measured}
             )
+            for kind_of_mask in masks:
+                fields.update({column: _mask_type(column) for column in kind_of_mask.columns})
     return pa.schema(list(fields.items()))
+
+
+def _mask_type(column: str) -> pa.DataType:
+    """Return the type of a column of masks."""
+    if column in OBJECT_COLUMNS:
+        return pa.list_(pa.string())
+    return pa.int64() if column.endswith(("_offset", "_length")) else pa.string()
 
 
 def is_measured(column: str) -> bool:
@@ -147,6 +161,7 @@ def make_table(
     *,
     multi: bool = False,
     measured: Iterable[str] = (),
+    masks: Iterable[MaskKind] = (),
     metadata: Mapping[str, str] | None = None,
 ) -> pa.Table:
     """Return the rows of one slide.
@@ -159,6 +174,8 @@ def make_table(
         Whether labels are lists.
     measured : iterable of str
         Columns of what reading found out about each patch.
+    masks : iterable of MaskKind
+        Kinds of masks that stand beside the patches.
     metadata : mapping of str to str
         What holds for all rows; kept in the file beside the schema version.
 
@@ -167,7 +184,7 @@ def make_table(
     KeyError
         If a column is missing.
     """
-    wanted = schema(multi=multi, measured=measured)
+    wanted = schema(multi=multi, measured=measured, masks=masks)
     arrays = [_array(columns[field.name], field.type) for field in wanted]
     return with_notes(pa.Table.from_arrays(arrays, schema=wanted), metadata or {})
 
@@ -225,7 +242,7 @@ def facts_of(rows: AnyRows) -> Any:
         If it is damaged.
     """
     try:
-        return parse_json(metadata_of(rows).get("facts", "{}"))
+        return parse_record(metadata_of(rows).get("facts", "{}"))
     except ValueError as error:
         raise DamagedRowsError(f"facts that are not JSON: {error}") from error
 
@@ -443,7 +460,7 @@ def _schema_problem(found: pa.Schema) -> str | None:
     """Return why a file cannot be a partition; None if its columns are those of one."""
     names = found.names
     multi = names.count("label") == 1 and pa.types.is_list(found.field("label").type)
-    wanted = schema(multi=multi, measured=filter(is_measured, names))
+    wanted = schema(multi=multi, measured=filter(is_measured, names), masks=kinds_in(names))
     if names != wanted.names:
         odd = sorted(set(names) ^ set(wanted.names)) or ["their order"]
         return f"it has other columns than an index: {', '.join(odd)}"
@@ -487,9 +504,10 @@ def read_index(output: Output) -> pa.Table:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Return names of columns in the order of the index, measured ones sorted."""
+    """Return names of columns in the order of the index, measured ones sorted, then masks."""
     names = list(names)
-    extra = sorted(filter(is_measured, names))
+    masks = [column for kind in kinds_in(names) for column in kind.columns]
+    extra = [*sorted(filter(is_measured, names)), *masks]
     at = [name for name in names if name not in extra]
     behind = at.index("digest") + 1
     return [*at[:behind], *extra, *at[behind:]]

@@ -10,9 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from qupath_bridge.config.masks import MASK_KINDS, kinds_in
+
 from .base import DamagedRowsError
 
-__all__ = ["BATCH", "AnyRows", "Rows", "batches_of", "flat_values", "is_patch_path", "row_problem"]
+__all__ = [
+    "BATCH",
+    "FOLDERS",
+    "AnyRows",
+    "Rows",
+    "batches_of",
+    "flat_values",
+    "is_patch_path",
+    "places_in",
+    "row_problem",
+]
 
 BATCH = 4096
 """Rows that are handled at once."""
@@ -39,8 +51,11 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 }
 """The least and the most that a column can have."""
 
-_PATH = r"^patches(?:/[^/\\:]*[^/\\:.][^/\\:]*)+$"
-"""A name below ``patches/`` that does not lead out of it again."""
+FOLDERS = ("patches", *(kind.folder for kind in MASK_KINDS))
+"""Folders of patches and of masks."""
+
+_PATH = rf"^(?:{'|'.join(FOLDERS)})(?:/[^/\\:]*[^/\\:.][^/\\:]*)+$"
+"""A name below one of :data:`FOLDERS` that does not lead out of it again."""
 
 
 class Rows:
@@ -168,31 +183,42 @@ def _check_bounds(found: pq.FileMetaData) -> None:
 
 
 def is_patch_path(path: str) -> bool:
-    """Return whether a path of a row stays inside ``patches/``."""
+    """Return whether a path of a row stays inside the folders of patches and masks."""
     return re.fullmatch(_PATH, path) is not None
+
+
+def places_in(columns: Sequence[str]) -> tuple[tuple[str, str, str], ...]:
+    """Return the columns with file, offset and length of patches, and of each kind of masks."""
+    return ("path", "offset", "length"), *(kind.place for kind in kinds_in(columns))
 
 
 def row_problem(rows: AnyRows) -> str | None:
     """Return why rows cannot be those of written patches; None if they can.
 
     Code that uses rows relies on this: what is always there is there, numbers are in a possible
-    range, and paths stay inside ``patches/``.
+    range, and paths stay inside the folders of patches and masks.
     """
-    columns = list(dict.fromkeys([*_ALWAYS, *_RANGES]))
+    masks = [name for kind in kinds_in(rows.schema.names) for name in (*kind.place, kind.digest)]
+    columns = list(dict.fromkeys([*_ALWAYS, *_RANGES, *masks]))
     problems = map(_batch_problem, batches_of(rows, columns))
     return next((problem for problem in problems if problem), None)
 
 
 def _batch_problem(batch: pa.RecordBatch) -> str | None:
-    for name in _ALWAYS:
+    masks = kinds_in(batch.schema.names)
+    paths = ["path", *(kind.column for kind in masks)]
+    digests = [kind.digest for kind in masks]
+    for name in dict.fromkeys([*_ALWAYS, *paths, *digests]):
         if batch.column(name).null_count:
             return f"the column {name} has a row without a value"
-    for name, (least, most) in _RANGES.items():
+    sizes = {name: (0, _INT64) for kind in masks for name in kind.place[1:]}
+    for name, (least, most) in {**_RANGES, **sizes}.items():
         ends = pc.min_max(batch.column(name)).as_py()
         for value in ends.values():
             if value is not None and not least <= value <= most:
                 return f"the column {name} has {value}"
-    inside = pc.match_substring_regex(batch.column("path"), _PATH)
-    if batch.num_rows and not pc.all(inside).as_py():
-        return "the column path leads out of the folder patches"
+    for name in paths:
+        inside = pc.match_substring_regex(batch.column(name), _PATH)
+        if batch.num_rows and not pc.all(inside).as_py():
+            return f"the column {name} leads out of the folders of patches"
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
@@ -14,14 +14,14 @@ import pyarrow as pa
 
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.frozen import count
-from qupath_bridge.schemas import INPUT_NAME, TISSUE_FILE, parse_json
+from qupath_bridge.schemas import INPUT_NAME, TISSUE_FILE, parse_record
 from qupath_bridge.stores import open_store
 from qupath_bridge.stores.local import LocalStore
 
 from . import index, lock
 from .base import Location, LockHolder, PatchRef
 from .names import NameLog, NameSet
-from .row_batches import Rows, is_patch_path
+from .row_batches import FOLDERS, Rows, is_patch_path, places_in
 
 if TYPE_CHECKING:
     from qupath_bridge.model import PixelArray
@@ -55,6 +55,7 @@ class StoredOutput(ABC, Generic[Pending]):
 
     accepts: Literal["bytes", "array"] = "bytes"
     wants_records: bool = False
+    holds_masks: bool = False
     name: ClassVar[str]
 
     def __init__(self, place: str | Path | Store, argument: str | None = None) -> None:
@@ -83,8 +84,11 @@ class StoredOutput(ABC, Generic[Pending]):
     def _publish(self, pending: Pending) -> None:
         """Give their names to files that hold more than patches; all rows were placed."""
 
-    def _companions(self, slide_id: str) -> Collection[str]:
-        """Return the names of files of a slide with patches that its rows do not list."""
+    def _companions(self, slide_id: str, columns: Sequence[str]) -> Collection[str]:
+        """Return the names of files of a slide with patches that its rows do not list.
+
+        ``columns`` are those of the rows.
+        """
         return ()
 
     @abstractmethod
@@ -97,11 +101,11 @@ class StoredOutput(ABC, Generic[Pending]):
 
     @abstractmethod
     def _slide_of(self, name: str) -> str | None:
-        """Return the slide of a file below ``patches/``, None if it cannot be one of ours."""
+        """Return the slide of a file of patches or masks, None if it cannot be one of ours."""
 
     @abstractmethod
     def _own_names(self) -> re.Pattern[str]:
-        """Return what the names of files below ``patches/`` look like that we write."""
+        """Return what the names of files of patches and masks look like that we write."""
 
     # --- the protocol ---
 
@@ -161,7 +165,8 @@ class StoredOutput(ABC, Generic[Pending]):
             for batch in _batches(rows):
                 table = self._placed(pending, _with_paths(batch, moved))
                 gone += self._missing(table)
-                listed.update(table.column("path").to_pylist())
+                for path, _, _ in places_in(table.column_names):
+                    listed.update(table.column(path).to_pylist())
                 write(table)
             if gone:
                 raise OutputError(
@@ -171,7 +176,7 @@ class StoredOutput(ABC, Generic[Pending]):
                 )
             self._publish(pending)
             if listed:
-                listed.update(self._companions(slide_id))
+                listed.update(self._companions(slide_id, rows.schema.names))
             earlier = [name for name in self._listed(slide_id) or () if name not in listed]
         for name in sorted(earlier):
             self.store.delete(name)
@@ -241,10 +246,10 @@ class StoredOutput(ABC, Generic[Pending]):
         return end == 0 or end <= self.store.size(path)
 
     def unlisted(self) -> Iterator[str]:
-        """Yield the names of files below ``patches/`` that no committed slide lists, sorted."""
+        """Yield the names of files of patches and masks that no committed slide lists, sorted."""
         # Files of a slide mostly stand together: the rows of two slides at a time are enough.
         listed = lru_cache(maxsize=2)(self._listed_set)
-        for name in self.store.list(PATCHES):
+        for name in sorted(name for folder in FOLDERS for name in self.store.list(f"{folder}/")):
             slide_id = self._slide_of(name)
             names = NameSet() if slide_id is None else listed(slide_id)
             if names is not None and name not in names:
@@ -294,20 +299,25 @@ class StoredOutput(ABC, Generic[Pending]):
     def _missing(self, table: pa.Table) -> list[str]:
         """Return the files of rows that somebody removed or cut since they were written."""
         ends: dict[str, int] = {}
-        places = (table.column(name).to_pylist() for name in ("path", "offset", "length"))
-        for path, offset, length in zip(*places, strict=True):
-            ends[path] = max(ends.get(path, 0), (offset or 0) + (length or 0))
+        for columns in places_in(table.column_names):
+            places = (table.column(name).to_pylist() for name in columns)
+            for path, offset, length in zip(*places, strict=True):
+                ends[path] = max(ends.get(path, 0), (offset or 0) + (length or 0))
         return [path for path, end in ends.items() if not self.exists(Location(path, 0, end))]
 
     def _listed(self, slide_id: str) -> Iterator[str] | None:
         """Return the files that the rows of a slide list, None if the rows are damaged."""
         try:
             rows = index.open_partition(self.store, slide_id)
-            paths = [] if rows is None else rows.table(["path"]).column("path").unique().to_pylist()
+            if rows is None:
+                return iter(())
+            names, paths = rows.schema.names, []
+            for column, _, _ in places_in(names):
+                paths += rows.table([column]).column(column).unique().to_pylist()
         except OutputError:
             return None
         if paths:
-            paths += list(self._companions(slide_id))
+            paths += list(self._companions(slide_id, names))
         # Whatever rows list, nothing but files of patches is ever removed because of it.
         return (path for path in paths if path is not None and is_patch_path(path))
 
@@ -329,7 +339,7 @@ class StoredOutput(ABC, Generic[Pending]):
     def _abandoned_inputs(self) -> Iterator[str]:
         """Yield the inputs that the run does not list: those of an earlier run, or of none."""
         try:
-            listed = parse_json(self.store.get("run.json"))["inputs"]
+            listed = parse_record(self.store.get("run.json"))["inputs"]
         except (OutputError, ValueError, KeyError, TypeError):
             return  # nobody can say which are used
         for name in self.store.list(INPUTS):
@@ -360,11 +370,11 @@ def _batches(rows: pa.Table | pa.RecordBatchReader) -> Iterator[pa.Table]:
 
 
 def _with_paths(table: pa.Table, moved: Mapping[str, str]) -> pa.Table:
-    if not moved:
-        return table
-    paths = [moved.get(path, path) for path in table.column("path").to_pylist()]
-    at = table.schema.get_field_index("path")
-    return table.set_column(at, table.schema.field(at), pa.array(paths, pa.string()))
+    for column, _, _ in places_in(table.column_names) if moved else ():
+        paths = [moved.get(path, path) for path in table.column(column).to_pylist()]
+        at = table.schema.get_field_index(column)
+        table = table.set_column(at, table.schema.field(at), pa.array(paths, pa.string()))
+    return table
 
 
 def no_argument(name: str, argument: str | None) -> None:

@@ -65,11 +65,12 @@ class _Slide:
 class TarOutput(StoredOutput[_Slide]):
     """Writes the patches of a slide into shards ``patches/<slide>-<digest>-<number>.tar``.
 
-    A sample is two members, ``<key>.<ending>`` with the patch and ``<key>.json`` with its record;
-    both stand in one shard. The bytes of a shard depend on what is in it only (no times, no
-    owners), and its name has their digest: other contents never take the place of a shard that
-    committed rows list. As the digest is known at the end, ``write`` gives a placeholder for the
-    path, which ``commit`` replaces.
+    A sample is two members, ``<key>.<ending>`` with the patch and ``<key>.json`` with its record,
+    and ``<key>.mask.png`` or ``<key>.mask_instance.png`` for its masks; all stand in one shard.
+    The bytes of a shard depend on what is in it only (no times, no owners), and its name has
+    their digest: other contents never take the place of a shard that committed rows list. As the
+    digest is known at the end, ``write`` gives a placeholder for the path, which ``commit``
+    replaces.
 
     Parameters
     ----------
@@ -87,6 +88,7 @@ class TarOutput(StoredOutput[_Slide]):
 
     name = "tar"
     wants_records = True
+    holds_masks = True
 
     def __init__(self, place: str | Path | Store, argument: str | None = None) -> None:
         self.shard_size = DEFAULT_SIZE if argument is None else parse_size(argument)
@@ -96,16 +98,19 @@ class TarOutput(StoredOutput[_Slide]):
         return _Slide(slide_id)
 
     def _write(self, pending: _Slide, patch: PatchRef, payload: bytes) -> Location:
-        key, size = sample_key(patch.slide_id, patch.patch_id), len(payload)
-        head, record = header(f"{key}{_ending(patch)}", size), _record(patch)
-        sample = b"".join(
-            (head, payload, bytes(-size % _BLOCK),
-             header(f"{key}.json", len(record)), record, bytes(-len(record) % _BLOCK))
-        )  # fmt: skip
+        key = sample_key(patch.slide_id, patch.patch_id)
+        kind = "" if patch.mask is None else f".{patch.mask.column}"
+        head = header(f"{key}{kind}{_ending(patch)}", len(payload))
+        sample = b"".join((head, payload, bytes(-len(payload) % _BLOCK)))
+        if patch.mask is None:
+            record = _record(patch)
+            named = header(f"{key}.json", len(record))
+            sample = b"".join((sample, named, record, bytes(-len(record) % _BLOCK)))
         _check_whole(pending)
         pending.broken = True  # until all of this is done
         shard = pending.shard
-        if shard is not None and shard.size + len(sample) + len(_END) > self.shard_size:
+        full = shard is not None and shard.size + len(sample) + len(_END) > self.shard_size
+        if full and patch.mask is None:  # a mask stays with its patch
             self._complete(pending)
             shard = None
         if shard is None:
@@ -113,7 +118,7 @@ class TarOutput(StoredOutput[_Slide]):
         offset = shard.size + len(head)
         shard.write(sample)
         pending.broken = False
-        return Location(shard.placeholder, offset, size)
+        return Location(shard.placeholder, offset, len(payload))
 
     def _new_shard(self, pending: _Slide) -> _Shard:
         placeholder = f"{PATCHES}{pending.slide_id}-unfinished-{len(pending.final):06d}.tar"

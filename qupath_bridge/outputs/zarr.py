@@ -8,10 +8,11 @@ patch is written, and no library is needed.
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from qupath_bridge.codecs.raw import little_endian
+from qupath_bridge.config.masks import MASK_KINDS
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import PixelArray
 
@@ -37,23 +39,45 @@ MOST_PATCHES = 64
 _EMPTY = 2**64 - 1  # offset and length of a chunk that a shard does not have
 
 _META = "zarr.json"
-_COMPANIONS = (_META, f"images/{_META}", f"coords/{_META}", f"index_row/{_META}",
+IMAGES = "images"
+_MASKS = tuple(kind.column for kind in MASK_KINDS)
+_COMPANIONS = (_META, f"{IMAGES}/{_META}", f"coords/{_META}", f"index_row/{_META}",
                "coords/c/0/0", "index_row/c/0")  # fmt: skip
 _NAME = re.compile(
-    rf"{PATCHES}(?P<slide>[^/]+)\.zarr/(images/c/[0-9]+/0/0/0|{'|'.join(_COMPANIONS)})".replace(
-        _META, re.escape(_META)
-    )
+    rf"{PATCHES}(?P<slide>[^/]+)\.zarr/({IMAGES}/c/[0-9]+/0/0/0"
+    rf"|({'|'.join(_MASKS)})/(c/[0-9]+/0/0|zarr\.json)"
+    rf"|{'|'.join(map(re.escape, _COMPANIONS))})"
 )
 
 
 @dataclass(slots=True)
-class _Slide:
-    """A slide that is written; ``held`` patches are in the shard that is not full yet."""
+class _Series:
+    """Parts of one array that are written; ``held`` of them are in the shard that is not full."""
 
-    arrays: Arrays
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
     draft: Draft | None = None
     held: int = 0
     shards: int = 0
+
+    @property
+    def length(self) -> int:
+        """Bytes of one part."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def shard(self, number: int | None = None) -> str:
+        """Return the name of a shard in its group, the one that is not full when not given."""
+        at = self.shards if number is None else number
+        return f"{self.name}/c/{at}{'/0' * len(self.shape)}"
+
+
+@dataclass(slots=True)
+class _Slide:
+    """A slide that is written: its arrays of patches and of masks, by name."""
+
+    arrays: Arrays
+    series: dict[str, _Series] = field(default_factory=dict)
     broken: bool = False
     described: bool = False
 
@@ -79,6 +103,7 @@ class ZarrOutput(StoredOutput[_Slide]):
 
     name = "zarr"
     accepts: Literal["bytes", "array"] = "array"
+    holds_masks = True
 
     def __init__(self, place: str | Path | Store, argument: str | None = None) -> None:
         no_argument(self.name, argument)
@@ -89,47 +114,58 @@ class ZarrOutput(StoredOutput[_Slide]):
 
     def _write(self, pending: _Slide, patch: PatchRef, payload: PixelArray) -> Location:
         _check_whole(pending)
-        pending.arrays.add(payload)
+        name = IMAGES if patch.mask is None else patch.mask.column
+        if patch.mask is None:
+            pending.arrays.add(payload)
+        series = pending.series.get(name)
+        if series is None:
+            series = pending.series[name] = _Series(name, payload.shape, payload.dtype)
         pending.broken = True  # until all of this is done
-        length = payload.nbytes
-        if pending.held == patches_per_shard(length):
-            self._complete(pending, length)
-        if pending.draft is None:
-            pending.draft = self.store.draft(self._shard(pending).rpartition("/")[0])
-        path, offset = self._shard(pending), pending.held * length
-        pending.draft.write(little_endian(payload).data.cast("B"))
-        pending.held += 1
+        if series.held == patches_per_shard(series.length):
+            self._complete(pending, series)
+        path = self._path(pending, series.shard())
+        if series.draft is None:
+            series.draft = self.store.draft(path.rpartition("/")[0])
+        offset = series.held * series.length
+        series.draft.write(little_endian(payload).data.cast("B"))
+        series.held += 1
         pending.broken = False
-        return Location(path, offset, length)
+        return Location(path, offset, series.length)
 
-    def _complete(self, pending: _Slide, length: int) -> None:
+    def _complete(self, pending: _Slide, series: _Series) -> None:
         """Give the shard that is being written its index and its name."""
-        if pending.draft is None:
+        if series.draft is None:
             return
-        places = [(n * length, length) for n in range(pending.held)]
+        length = series.length
+        places = [(n * length, length) for n in range(series.held)]
         places += [(_EMPTY, _EMPTY)] * (patches_per_shard(length) - len(places))
         index = b"".join(struct.pack("<QQ", *place) for place in places)
-        pending.draft.write(index + struct.pack("<I", crc32c(index)))
-        name = self._shard(pending)
-        pending.shards += 1  # first: a rename that fails is taken back too
-        pending.draft.publish(name)
-        pending.draft, pending.held = None, 0
+        series.draft.write(index + struct.pack("<I", crc32c(index)))
+        name = self._path(pending, series.shard())
+        series.shards += 1  # first: a rename that fails is taken back too
+        series.draft.publish(name)
+        series.draft, series.held = None, 0
 
-    def _shard(self, pending: _Slide, number: int | None = None) -> str:
-        at = pending.shards if number is None else number
-        return f"{PATCHES}{pending.arrays.slide_id}.zarr/images/c/{at}/0/0/0"
+    def _path(self, pending: _Slide, name: str) -> str:
+        return f"{PATCHES}{pending.arrays.slide_id}.zarr/{name}"
+
+    def _shards(self, pending: _Slide) -> list[str]:
+        """Return the names of the shards that are complete."""
+        return [
+            self._path(pending, series.shard(number))
+            for series in pending.series.values()
+            for number in range(series.shards)
+        ]
 
     def _finish(self, pending: _Slide) -> Mapping[str, str]:
         _check_whole(pending)
-        if pending.arrays.shape is not None:
-            self._complete(pending, pending.arrays.patch_bytes)
+        for series in pending.series.values():
+            self._complete(pending, series)
         return {}
 
     def _placed(self, pending: _Slide, rows: pa.Table) -> pa.Table:
-        shape = pending.arrays.shape
-        written = [self._shard(pending, number) for number in range(pending.shards)]
-        check_written(pending.arrays.slide_id, rows, written)
-        if shape is None or not rows.num_rows:
+        check_written(pending.arrays.slide_id, rows, self._shards(pending))
+        if pending.arrays.shape is None or not rows.num_rows:
             return rows
         length = pending.arrays.patch_bytes
         shards = [int(path.split("/")[-4]) for path in rows.column("path").to_pylist()]
@@ -139,47 +175,39 @@ class ZarrOutput(StoredOutput[_Slide]):
 
     def _publish(self, pending: _Slide) -> None:
         arrays = pending.arrays
-        if arrays.shape is None or arrays.dtype is None or not arrays.rows:
+        if not pending.series or not arrays.rows:
             return
         pending.described = True
-        group = f"{PATCHES}{arrays.slide_id}.zarr/"
-        shard = (patches_per_shard(arrays.patch_bytes), *arrays.shape)
-        for name, array, data_type, axes in (
-            ("coords", arrays.coords, "int64", ("patch", "xy")),
-            ("index_row", arrays.index_row, "int64", ("patch",)),
+        for name, array, axes in (
+            ("coords", arrays.coords, ("patch", "xy")),
+            ("index_row", arrays.index_row, ("patch",)),
         ):
             chunk = "/".join("0" * array.ndim)
-            self.store.put(f"{group}{name}/c/{chunk}", array.astype("<i8").tobytes())
-            about = _array(array.shape, data_type, array.shape, [_BYTES], axes)
+            self.store.put(self._path(pending, f"{name}/c/{chunk}"), array.astype("<i8").tobytes())
+            about = _array(array.shape, "int64", array.shape, [_BYTES], axes)
             if name == "coords":
                 about["attributes"] = arrays.attributes
-            self.store.put(f"{group}{name}/{_META}", _json(about))
-        inner = {
-            "chunk_shape": [1, *arrays.shape],
-            "codecs": [_BYTES],
-            "index_codecs": [_BYTES, {"name": "crc32c"}],
-            "index_location": "end",
-        }
-        codecs = [{"name": "sharding_indexed", "configuration": inner}]
-        shape = (arrays.count, *arrays.shape)
-        images = ("patch", "y", "x", "channel")
-        about = _array(shape, arrays.dtype.name, shard, codecs, images)
-        about["attributes"] = {"channels": arrays.channels}
-        self.store.put(f"{group}images/{_META}", _json(about))
+            self.store.put(self._path(pending, f"{name}/{_META}"), _json(about))
+        for series in pending.series.values():
+            about = _sharded(series, arrays.count)
+            if series.name == IMAGES:
+                about["attributes"] = {"channels": arrays.channels}
+            self.store.put(self._path(pending, f"{series.name}/{_META}"), _json(about))
         about = {"zarr_format": 3, "node_type": "group", "attributes": {}}
-        self.store.put(f"{group}{_META}", _json(about))
+        self.store.put(self._path(pending, _META), _json(about))
 
     def _cancel(self, pending: _Slide) -> None:
-        if pending.draft is not None:
-            pending.draft.discard()
+        for series in pending.series.values():
+            if series.draft is not None:
+                series.draft.discard()
 
     def _files(self, pending: _Slide) -> list[str]:
-        shards = [self._shard(pending, number) for number in range(pending.shards)]
-        described = self._companions(pending.arrays.slide_id) if pending.described else ()
-        return [*shards, *described]
+        about = self._companions(pending.arrays.slide_id, tuple(pending.series))
+        return [*self._shards(pending), *(about if pending.described else ())]
 
-    def _companions(self, slide_id: str) -> Collection[str]:
-        return [f"{PATCHES}{slide_id}.zarr/{name}" for name in _COMPANIONS]
+    def _companions(self, slide_id: str, columns: Sequence[str]) -> Collection[str]:
+        masks = [f"{name}/{_META}" for name in _MASKS if name in columns]
+        return [f"{PATCHES}{slide_id}.zarr/{name}" for name in (*_COMPANIONS, *masks)]
 
     def _slide_of(self, name: str) -> str | None:
         match = _NAME.fullmatch(name)
@@ -207,6 +235,20 @@ def patches_per_shard(length: int) -> int:
 
 
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
+
+
+def _sharded(series: _Series, count: int) -> dict[str, Any]:
+    """Return the description of an array of patches or of masks."""
+    inner = {
+        "chunk_shape": [1, *series.shape],
+        "codecs": [_BYTES],
+        "index_codecs": [_BYTES, {"name": "crc32c"}],
+        "index_location": "end",
+    }
+    codecs = [{"name": "sharding_indexed", "configuration": inner}]
+    shard = (patches_per_shard(series.length), *series.shape)
+    axes = ("patch", "y", "x", "channel")[: 1 + len(series.shape)]
+    return _array((count, *series.shape), series.dtype.name, shard, codecs, axes)
 
 
 def _array(

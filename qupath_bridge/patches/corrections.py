@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from qupath_bridge.errors import ProjectError
 from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import FIRST_PLANE, Box, Plane
-from qupath_bridge.schemas import CorrectionKind, CorrectionRecord, first_fault, parse_json
+from qupath_bridge.schemas import CorrectionKind, CorrectionRecord, first_fault, parse_record
 
 __all__ = [
     "Correction",
@@ -194,7 +194,7 @@ def from_lines(content: bytes, place: str) -> tuple[tuple[str, Correction], ...]
         if not line.strip():
             continue
         try:
-            found.append(from_json(parse_json(line)))
+            found.append(from_json(parse_record(line)))
         except ValueError as error:
             problem = str(error).replace("the file:", "the line:")
             raise ProjectError(

@@ -14,12 +14,14 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge.config import ExportConfig, RunOptions, Settings
+from qupath_bridge.config.masks import CLASS_MASK
 from qupath_bridge.errors import InterruptedRunError, OutputError, UsageError
 from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.outputs.csv_file import write_csv
 from qupath_bridge.patches import ids
+from qupath_bridge.patches.mask_classes import classes_record, read_classes
 from qupath_bridge.schemas import RunRecord
 from qupath_bridge.sources.joining import JoinedTable
 from qupath_bridge.stores import local_path
@@ -123,6 +125,9 @@ def run_export(
         record = check_output(output, settings.options, record)
         record = _freeze_inputs(survey, output, record, settings.config)
         output.put(records.RUN_FILE, records.dump_json(record), durable=True)
+        classes = read_classes(record["classes"])
+        if CLASS_MASK in settings.config.mask_kinds():
+            output.put(records.CLASSES_FILE, records.dump_json(classes_record(classes)))
         output.sweep(keep=output.slides())
         watched = _Watch(survey, progress)
         tasks = _tasks(survey, output, settings, record, expected)
@@ -328,6 +333,7 @@ def _tasks(
             run_id=record["run_id"],
             expected_plan_digest=expected.get(facts.slide_id),
             inputs=inputs.get(facts.slide_id, FrozenDict()),
+            classes=read_classes(record["classes"]),
         )
 
 

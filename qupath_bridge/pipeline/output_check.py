@@ -8,6 +8,7 @@ from typing import Any
 from qupath_bridge.config import RunOptions
 from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs.base import Output
+from qupath_bridge.patches.mask_classes import classes_json, number_classes, read_classes
 from qupath_bridge.schemas import RunRecord
 
 from . import records
@@ -71,8 +72,14 @@ def check_output(output: Output, options: RunOptions, record: dict[str, Any]) ->
         record = {**record, "run_id": old["run_id"], "started": old["started"]}
     if options.resume:
         record = {**record, "inputs": old["inputs"]}
-    # Slides that fail now keep the rows that they have.
-    return {**record, "rows": old["rows"]}
+    # Slides that fail now keep the rows that they have, and masks the values that are in them.
+    return {**record, "rows": old["rows"], "classes": _classes(old, record)}
+
+
+def _classes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the classes of masks: those of the run in the output, and the new ones behind."""
+    colors = {each.label: each.color for each in read_classes(new["classes"])}
+    return classes_json(number_classes(colors, read_classes(old["classes"])))
 
 
 def _named(record: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from qupath_bridge.model import ImageData, Slide
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.correcting import read_statements
 from qupath_bridge.patches.planning import PlanReport, plan_patches
+from qupath_bridge.patches.sampling import sample_patches
 from qupath_bridge.patches.unclassified import use_names
 from qupath_bridge.pixels.composite import Composite
 from qupath_bridge.readers import open_reader
@@ -132,6 +133,12 @@ def make_plan(
         )
     except PlanError as error:
         raise PlanError(f"{slide.name}: {error.message}", hint=error.hint) from error
+    planned = sample_patches(
+        planned,
+        config.sampling(),
+        step=(grid.step_x, grid.step_y),
+        slide=reader.fingerprint.digest,
+    )
     where = tissue.mask if tissue and config.stain != "none" else None
     stain, stain_notes = plan_stain(
         config, reader, scale.coordinates, view, grid, data.stains, where

@@ -53,6 +53,7 @@ _MARKS: Mapping[Reason, RGB] = {
     Reason.OUTSIDE: (110, 110, 110),
     Reason.NO_TISSUE: (0, 90, 200),
     Reason.NO_LABEL: (110, 110, 110),
+    Reason.NOT_SAMPLED: (0, 120, 60),
 }
 
 
@@ -103,7 +104,7 @@ def scale_length(longest: float, *, known: bool) -> tuple[float, str]:
 def draw_mark(
     pen: ImageDraw.ImageDraw, reason: Reason, centre: tuple[float, float], radius: float
 ) -> None:
-    """Draw the mark of a box by its reason: a plus, cross, ring, square, stroke or dot."""
+    """Draw the mark of a box by its reason: a plus, cross, ring, square, stroke, dash or dot."""
     (x, y), color = centre, _MARKS.get(reason, UNCLASSIFIED)
     ink = (*color, 200)
     if reason is Reason.REJECTED:
@@ -118,6 +119,8 @@ def draw_mark(
         pen.rectangle((x - radius, y - radius, x + radius, y + radius), outline=ink, width=1)
     elif reason is Reason.NO_TISSUE:
         pen.line((x - radius, y + radius, x + radius, y - radius), fill=ink, width=2)
+    elif reason is Reason.NOT_SAMPLED:
+        pen.line((x - radius, y, x + radius, y), fill=ink, width=2)
     else:
         dot = min(radius, 1.5)
         pen.ellipse((x - dot, y - dot, x + dot, y + dot), fill=ink)

@@ -26,9 +26,10 @@ from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.outputs.row_batches import AnyRows, batches_of, row_problem
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.confusion import add_confusions, read_confusion
+from qupath_bridge.patches.mask_classes import classes_json
 from qupath_bridge.qupath.files.classes import class_colors
 from qupath_bridge.readers.base import BadTile
-from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
+from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_record
 
 from .pseudonyms import OPEN, Names
 from .quality import find_outliers
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .survey import Survey
 
 __all__ = [
+    "CLASSES_FILE",
     "REPORT_FILE",
     "RUN_FILE",
     "RUN_SCHEMA_VERSION",
@@ -68,6 +70,7 @@ __all__ = [
 
 RUN_FILE = "run.json"
 REPORT_FILE = "report.json"
+CLASSES_FILE = "classes.json"
 RUN_SCHEMA_VERSION = 1
 
 LIBRARIES = (
@@ -114,7 +117,7 @@ def load_record(
     """
     shown = f"{name} in {_name_of(place)}"
     try:
-        record = parse_json(place.get(name))
+        record = parse_record(place.get(name))
     except ValueError as error:
         raise OutputError(f"{shown} is not JSON: {error}.", hint=hint) from error
     return checked(record, schema, shown, fault=lambda text: OutputError(text, hint=hint))
@@ -284,7 +287,7 @@ def run_record(
         },
         "encoder": {
             "name": registry.version("encoder", settings.config.format),
-            "portable": encoder_of(settings.config).portable,
+            "portable": encoder_of(settings.config).portable and not settings.config.mask_kinds(),
         },
         "projects": [
             {
@@ -302,6 +305,7 @@ def run_record(
         "options": names.options(settings.options),
         "config_digest": config_digest(settings.config),
         "labels": dict(survey.labels),
+        "classes": classes_json(survey.classes),
         "slides": [
             {
                 "slide_id": slide_id,

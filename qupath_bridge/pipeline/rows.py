@@ -10,17 +10,24 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from qupath_bridge.config.masks import kinds_in
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import IntArray
 from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import Location
-from qupath_bridge.outputs.row_batches import AnyRows, batches_of, flat_values, row_problem
+from qupath_bridge.outputs.row_batches import (
+    AnyRows,
+    batches_of,
+    flat_values,
+    places_in,
+    row_problem,
+)
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.lookup import PatchLookup
 from qupath_bridge.patches.table import LABEL_SOURCES, PatchTable, Ragged
 
 from .records import bad_tiles_of, facts_record, load_facts, slide_report
-from .written import PatchNames, WrittenBatch, WrittenPatches
+from .written import PatchNames, WrittenBatch, WrittenFiles, WrittenPatches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -149,7 +156,10 @@ def _columns(plan: Plan, run_id: str, facts: Mapping[str, Any]) -> pa.Schema:
         "id_origin": "derived" if derived else "qupath",
         "pixels": pixels_digest(plan),
     }
-    columns = index.schema(multi=plan.table.multi, measured=plan.config.measured_columns())
+    config = plan.config
+    columns = index.schema(
+        multi=plan.table.multi, measured=config.measured_columns(), masks=config.mask_kinds()
+    )
     return index.with_facts(index.with_notes(columns.empty_table(), notes), facts).schema
 
 
@@ -158,14 +168,16 @@ def index_table(plan: Plan, run_id: str, patches: WrittenBatch, columns: pa.Sche
     values = {
         "run_id": [run_id] * len(patches.rows),
         **_plan_columns(plan, patches.rows),
-        "path": patches.paths,
-        "offset": pa.array(patches.offsets, pa.int64(), mask=patches.offsets < 0),
-        "length": pa.array(patches.lengths, pa.int64(), mask=patches.lengths < 0),
-        "digest": patches.digests,
+        **patches.patches.columns("path", "offset", "length", "digest"),
         **patches.measured,
     }
+    for kind, files in patches.masks.items():
+        values |= files.columns(*kind.place, kind.digest)
     table = index.make_table(
-        values, multi=plan.table.multi, measured=plan.config.measured_columns()
+        values,
+        multi=plan.table.multi,
+        measured=plan.config.measured_columns(),
+        masks=plan.config.mask_kinds(),
     )
     return table.replace_schema_metadata(columns.metadata)
 
@@ -281,8 +293,12 @@ def equal_plan(
         batch = _written(plan, rows, part)
         if batch is None:
             return False
-        whole = zip(batch.paths, batch.offsets.tolist(), names.of(rows), strict=True)
-        if any(offset < 0 and path != name for path, offset, name in whole):
+        own = names.of(rows)
+        masks = [
+            (files, [names.mask_of(name, kind) for name in own])
+            for kind, files in batch.masks.items()
+        ]
+        if not all(_named(files, wanted) for files, wanted in [(batch.patches, own), *masks]):
             return False
         if not index_table(plan, run_id, batch, columns).equals(pa.Table.from_batches([part])):
             return False
@@ -297,23 +313,33 @@ def _without(plan: Plan, dropped: Mapping[str, str]) -> IntArray:
     return rows
 
 
+def _named(files: WrittenFiles, names: Sequence[str]) -> bool:
+    """Return whether files that stand alone have these names."""
+    whole = zip(files.paths, files.offsets.tolist(), names, strict=True)
+    return all(path == name for path, offset, name in whole if offset < 0)
+
+
 def _written(plan: Plan, rows: IntArray, old: pa.RecordBatch) -> WrittenBatch | None:
-    """Return what rows of an index say of files, None if they lack measured columns."""
-    names = plan.config.measured_columns()
-    if any(name not in old.schema.names for name in names):
+    """Return what rows of an index say of files, None if they lack columns of the plan's."""
+    names, kinds = plan.config.measured_columns(), plan.config.mask_kinds()
+    wanted = [*names, *(column for kind in kinds for column in kind.columns)]
+    if any(name not in old.schema.names for name in wanted):
         return None
-    offsets, lengths = (
-        old.column(name).fill_null(-1).to_numpy(zero_copy_only=False)
-        for name in ("offset", "length")
-    )
     return WrittenBatch(
         rows,
-        old.column("path").to_pylist(),
-        offsets,
-        lengths,
-        old.column("digest").to_pylist(),
+        _files(old, "path", "offset", "length", "digest"),
+        {kind: _files(old, *kind.place, kind.digest) for kind in kinds},
         {name: old.column(name).to_numpy(zero_copy_only=False) for name in names},
     )
+
+
+def _files(rows: pa.RecordBatch, path: str, offset: str, length: str, digest: str) -> WrittenFiles:
+    """Return what columns with these names say of files."""
+    offsets, lengths = (
+        rows.column(name).fill_null(-1).to_numpy(zero_copy_only=False) for name in (offset, length)
+    )
+    paths, digests = (rows.column(name).to_pylist() for name in (path, digest))
+    return WrittenFiles(paths, offsets, lengths, digests)
 
 
 def _reasons(dropped: pa.Table | None) -> dict[str, str]:
@@ -363,12 +389,15 @@ def run_id_of(rows: AnyRows) -> str | None:
 
 
 def locations(rows: AnyRows) -> Iterator[tuple[Location, str]]:
-    """Yield place and digest of each patch."""
-    names = ["path", "offset", "length", "digest"]
+    """Yield place and digest of each patch, and of each mask."""
+    digests = ["digest", *(kind.digest for kind in kinds_in(rows.schema.names))]
+    places = places_in(rows.schema.names)
+    names = [name for place in places for name in place] + digests
     for batch in batches_of(rows, names):
-        columns = (batch.column(name).to_pylist() for name in names)
-        for path, offset, length, digest in zip(*columns, strict=True):
-            yield Location(path, offset, length), digest
+        for place, digest in zip(places, digests, strict=True):
+            columns = (batch.column(name).to_pylist() for name in (*place, digest))
+            for path, offset, length, found in zip(*columns, strict=True):
+                yield Location(path, offset, length), found
 
 
 def label_counts(rows: AnyRows) -> dict[str, int]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qupath_bridge.config import ExportConfig, RunOptions
+from qupath_bridge.config.masks import CLASS_MASK
 from qupath_bridge.errors import (
     BridgeError,
     ConfigError,
@@ -22,6 +23,7 @@ from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.model import LabelRule, Slide
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.correcting import read_statements
+from qupath_bridge.patches.mask_classes import MaskClass, number_classes
 from qupath_bridge.patches.roles import check_class_names, label_of, role_of
 from qupath_bridge.patches.unclassified import (
     NO_REGIONS,
@@ -30,6 +32,7 @@ from qupath_bridge.patches.unclassified import (
     unclassified_note,
     use_names,
 )
+from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
 
@@ -79,6 +82,8 @@ class SlideFacts:
         How many regions there are, and how many of them have no class.
     inputs : SlideInputs
         Corrections and live annotations.
+    colors : mapping of str to (int, int, int)
+        Colours that its annotations have for their classes.
     """
 
     slide: Slide
@@ -90,6 +95,7 @@ class SlideFacts:
     problem: str | None = None
     regions: RegionCounts = NO_REGIONS
     inputs: SlideInputs = NO_INPUTS
+    colors: Mapping[str, tuple[int, int, int]] = FrozenDict()
 
     @property
     def annotations_origin(self) -> str:
@@ -107,11 +113,14 @@ class Survey:
     labels : mapping of str to str
         Every label that a patch can get, and its folder name.
     warnings : tuple of str
+    classes : tuple of MaskClass
+        Every label that a pixel of a mask can have; none where there are no such masks.
     """
 
     slides: tuple[SlideFacts, ...]
     labels: FrozenDict[str, str]
     warnings: tuple[str, ...] = ()
+    classes: tuple[MaskClass, ...] = ()
 
 
 def survey(
@@ -176,6 +185,7 @@ def survey_plans(plans: Sequence[Plan], config: ExportConfig, *, unread: bool = 
             _in_words(plan.view),
             regions=count_regions(plan.annotations),
             inputs=plan.inputs,
+            colors=class_colors(objects=plan.annotations),
         )
         for plan in plans
     )
@@ -244,7 +254,13 @@ def _look_at(facts: SlideFacts, config: ExportConfig, reader: str) -> SlideFacts
         return replace(facts, problem=str(error))
     regions = count_regions(annotations)
     return replace(
-        facts, classes=classes, pixel_size=size, native=native, pixels=pixels, regions=regions
+        facts,
+        classes=classes,
+        pixel_size=size,
+        native=native,
+        pixels=pixels,
+        regions=regions,
+        colors=class_colors(objects=annotations),
     )
 
 
@@ -298,7 +314,30 @@ def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig, *, unread: boo
         )
     labels |= given
     folders = ids.label_folders(sorted(label for label in labels if label))
-    return Survey(facts, FrozenDict(folders), tuple(warnings))
+    classes = _mask_classes(facts, [*present, *known], config)
+    return Survey(facts, FrozenDict(folders), tuple(warnings), classes)
+
+
+def _mask_classes(
+    facts: Iterable[SlideFacts], paths: Iterable[str], config: ExportConfig
+) -> tuple[MaskClass, ...]:
+    """Return the labels that regions of some classes give, with values and colours for masks."""
+    if CLASS_MASK not in config.mask_kinds():
+        return ()
+    rule = config.label_rule()
+    colors: dict[str, tuple[int, int, int]] = {}
+    for fact in facts:
+        for path, color in class_colors(fact.slide.project.classes).items():
+            colors.setdefault(path, color)
+    for fact in facts:
+        for path, color in fact.colors.items():
+            colors.setdefault(path, color)
+    labels: dict[str, tuple[int, int, int]] = {}
+    for name in (*sorted(set(paths)), None):
+        if label := role_of(name, rule).label:
+            own = colors.get(label) or colors.get(name or "")
+            labels.setdefault(label, own or label_color(label, colors))
+    return number_classes(labels)
 
 
 def _labels_of_corrections(facts: Iterable[SlideFacts], rule: LabelRule) -> frozenset[str]:

@@ -34,6 +34,7 @@ from qupath_bridge.frozen import FrozenDict, OneLine, freeze
 from qupath_bridge.model import IntArray, PixelArray, Reason, Slide, SourceRef
 from qupath_bridge.outputs import check_lock, open_output
 from qupath_bridge.outputs.base import DamagedRowsError, Location, Output, PatchRef
+from qupath_bridge.patches.mask_classes import MaskClass, classes_json, read_classes
 from qupath_bridge.patches.order import reading_batches
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import BadTile, Reader
@@ -43,6 +44,7 @@ from . import rows
 from .cancel import Cancel
 from .estimate import patch_bytes
 from .inputs import load_inputs
+from .masks import MadeMask, MaskMaker
 from .opened import slide_of
 from .parallel import available_cores, ordered_map
 from .patch_pixels import PixelBatch
@@ -83,6 +85,8 @@ class SlideTask(OneLine):
         A slide whose plan differs by now fails.
     inputs : mapping of str to str
         Names and digests of the frozen inputs of the slide, which are in the output.
+    classes : tuple of MaskClass
+        Values and colours of labels in masks, the same for all slides of the run.
     """
 
     source: SourceRef
@@ -95,6 +99,7 @@ class SlideTask(OneLine):
     run_id: str
     expected_plan_digest: str | None = None
     inputs: Mapping[str, str] = FrozenDict()
+    classes: tuple[MaskClass, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("labels", "inputs"):
@@ -113,6 +118,7 @@ class SlideTask(OneLine):
             "run_id": self.run_id,
             "expected_plan_digest": self.expected_plan_digest,
             "inputs": dict(self.inputs),
+            "classes": classes_json(self.classes),
         }
 
     @classmethod
@@ -124,6 +130,7 @@ class SlideTask(OneLine):
                 "source": SourceRef.from_json(values["source"]),
                 "config": ExportConfig.parse(values["config"]),
                 "options": RunOptions.parse(values["options"]),
+                "classes": read_classes(values["classes"]),
             }
         )
 
@@ -293,6 +300,7 @@ class _Made(NamedTuple):
     kept_at: Location | None
     reason: str | None
     measured: Mapping[str, float]
+    masks: Sequence[MadeMask] = ()
 
 
 class _Committed(NamedTuple):
@@ -394,8 +402,10 @@ class _SlideJob:
         if free is None:
             return
         # Pixels as they are take more than any encoder makes of them, but for headers.
-        raw = patches * (self.plan.config.size**2 * self.plan.contents.pixel_bytes + 1024)
+        pixels, masks = self.plan.config.size**2, self.plan.config.mask_kinds()
+        raw = patches * (pixels * self.plan.contents.pixel_bytes + 1024)
         needed = raw if raw <= free else patches * patch_bytes(self.plan, self.reader)
+        needed += len(self.plan) * pixels * sum(np.dtype(kind.dtype).itemsize for kind in masks)
         if needed > free:
             raise OutputError(
                 f"{self.plan.slide.name} needs about {needed / 1e6:,.0f} MB, and "
@@ -408,7 +418,8 @@ class _SlideJob:
     ) -> tuple[WrittenPatches, list[rows.DroppedPatch]]:
         """Make and write all patches, batch after batch."""
         slide_id, output = self.task.slide_id, self.output
-        written = WrittenPatches(self.plan.config.measured_columns())
+        config = self.plan.config
+        written = WrittenPatches(config.measured_columns(), config.mask_kinds())
         dropped: list[rows.DroppedPatch] = []
         done = 0
         for batch, made in self._batches(names, reusable):
@@ -431,6 +442,11 @@ class _SlideJob:
                     if location is None:
                         raise AssertionError("a patch is written, kept or dropped")
                     written.add(patch.row, location, name, patch.digest, patch.measured)
+                    for mask in patch.masks:
+                        mask_name = names.mask_of(name, mask.kind)
+                        ref = PatchRef(slide_id, patch_id, mask_name, mask=mask.kind)
+                        place = output.write(ref, mask.payload)
+                        written.add_mask(mask.kind, place, mask_name, mask.digest)
             done += len(batch)
             if self.progress:
                 self.progress(slide_id, done, len(self.plan))
@@ -446,6 +462,8 @@ class _SlideJob:
         patch_bytes = plan.config.size**2 * plan.view.pixel_bytes(self.reader.dtype)
         batches = reading_batches(table.col, table.row, table.z, table.t, patch_bytes)
         name = self.task.options.reader
+        with step("masks"):
+            masks = MaskMaker(plan, self.task.classes, arrays=self.output.accepts == "array")
         with _readers(plan, name, self.reader, self.bad_tiles) as acquire:
 
             def make(batch: IntArray) -> tuple[IntArray, list[_Made]]:
@@ -455,7 +473,8 @@ class _SlideJob:
                     with acquire() as reader:
                         pixels = producer.read(reader, table.boxes[new], table.plane(new[0]))
                     kept.update((patch.row, patch) for patch in self._encoded(new, pixels))
-                return batch, [kept[row] for row in batch.tolist()]
+                with step("masks"):
+                    return batch, [self._with_masks(kept[row], masks) for row in batch.tolist()]
 
             work = ordered_map(make, batches, workers=workers, stop=self.stop)
             with closing(work) as results:
@@ -480,6 +499,11 @@ class _SlideJob:
                 with step("encode"):
                     payload = encoder.encode(patch)
             yield _Made(row, payload, _raw_digest(payload), None, None, measured)
+
+    def _with_masks(self, patch: _Made, masks: MaskMaker) -> _Made:
+        """Return a patch with its masks; one that is dropped has none."""
+        self._check_stop()
+        return patch if patch.reason else patch._replace(masks=masks.make(patch.row))
 
     def _check_stop(self) -> None:
         """End a batch of a slide that is given up; it is never used."""

@@ -14,12 +14,14 @@ import numpy as np
 from qupath_bridge import registry
 from qupath_bridge.codecs import Contents, Encoder, RawEncoder, decode, encoder_of
 from qupath_bridge.config import ExportConfig
+from qupath_bridge.config.masks import CLASS_MASK, kinds_in
 from qupath_bridge.errors import BridgeError, OutputError, ReadError
 from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.model import Box, PixelArray, Plane, ServerBuilder
 from qupath_bridge.outputs.base import Location, Output
 from qupath_bridge.outputs.csv_file import CSV_FILE, csv_pieces
+from qupath_bridge.patches.mask_classes import classes_record, read_classes
 from qupath_bridge.pixels.composite import Composite
 from qupath_bridge.readers import open_reader
 from qupath_bridge.schemas import ReportRecord
@@ -112,7 +114,11 @@ def verify(
         registry.check("reader", reader)
     record = records.load_finished(output)
     config = ExportConfig.parse(record["config"], source=f"{output.describe()}: run.json")
-    findings = [*_check_inputs(output, record), *_check_records(output, record)]
+    findings = [
+        *_check_inputs(output, record),
+        *_check_records(output, record),
+        *_check_classes(output, record, config),
+    ]
     slide_ids, damaged = _intact_slides(output, record)
     findings += damaged
     total = sum(_count(output, slide_id) for slide_id in slide_ids)
@@ -129,6 +135,7 @@ def verify(
                 findings.append(finding)
             elif every and files % every == 0:
                 good.append(number)
+            findings += _check_masks(output, row)
             files += 1
             if on_progress and files % BATCH == 0:
                 on_progress(files, total)
@@ -211,6 +218,19 @@ def _check_inputs(output: Output, record: Mapping[str, Any]) -> Iterator[Finding
             yield Finding("changed" if output.has(name) else "missing", name, problem)
 
 
+def _check_classes(
+    output: Output, record: Mapping[str, Any], config: ExportConfig
+) -> Iterator[Finding]:
+    """Compare ``classes.json`` with the classes of the run."""
+    if CLASS_MASK not in config.mask_kinds():
+        return
+    wanted = records.dump_json(classes_record(read_classes(record["classes"])))
+    if not output.has(records.CLASSES_FILE):
+        yield Finding("missing", records.CLASSES_FILE, "the file is gone")
+    elif output.get(records.CLASSES_FILE) != wanted:
+        yield Finding("changed", records.CLASSES_FILE, "it says something else than run.json")
+
+
 def _check_records(output: Output, record: Mapping[str, Any]) -> Iterator[Finding]:
     """Compare ``report.json`` and ``index.csv`` with the rows."""
     try:
@@ -278,6 +298,7 @@ COLUMNS = (
     "path", "offset", "length", "digest", "x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t",
     "width", "height", "mpp", "channels", "dtype",
 )  # fmt: skip
+"""Columns that say what a patch is; those of masks come with them."""
 
 
 def _count(output: Output, slide_id: str) -> int:
@@ -286,7 +307,8 @@ def _count(output: Output, slide_id: str) -> int:
 
 
 def _rows(stored: Rows) -> Iterator[dict[str, Any]]:
-    for batch in stored.batches(COLUMNS):
+    masks = [name for kind in kinds_in(stored.schema.names) for name in (*kind.place, kind.digest)]
+    for batch in stored.batches([*COLUMNS, *masks]):
         yield from batch.to_pylist()
 
 
@@ -306,20 +328,41 @@ def _location(row: Mapping[str, Any]) -> Location:
 
 def _name(row: Mapping[str, Any]) -> str:
     """Return what a finding calls a patch: its file, and its place in it."""
-    return row["path"] if row["offset"] is None else f"{row['path']}@{row['offset']}"
+    return _shown(_location(row))
+
+
+def _shown(place: Location) -> str:
+    return place.path if place.offset is None else f"{place.path}@{place.offset}"
 
 
 def _check_patch(output: Output, row: Mapping[str, Any], *, raw: bool) -> Finding | None:
-    location = _location(row)
-    try:
-        payload = output.read(location)
-    except OutputError as error:
-        if not output.exists(location):
-            return Finding("missing", _name(row), "the file is gone")
-        return Finding("unreadable", _name(row), error.message)
+    payload = _read(output, _location(row))
+    if isinstance(payload, Finding):
+        return payload
     if patch_digest(payload) != row["digest"]:
         return Finding("changed", _name(row), _how_changed(payload, row, raw=raw))
     return None
+
+
+def _check_masks(output: Output, row: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare the masks of a patch with their digests."""
+    for kind in kinds_in(row):
+        place = Location(*(row[name] for name in kind.place))
+        payload = _read(output, place)
+        if isinstance(payload, Finding):
+            yield payload
+        elif patch_digest(payload) != row[kind.digest]:
+            yield Finding("changed", _shown(place), "the mask has other bytes than were written")
+
+
+def _read(output: Output, place: Location) -> bytes | Finding:
+    """Return the bytes of a patch or mask, or why they cannot be read."""
+    try:
+        return output.read(place)
+    except OutputError as error:
+        if not output.exists(place):
+            return Finding("missing", _shown(place), "the file is gone")
+        return Finding("unreadable", _shown(place), error.message)
 
 
 def _how_changed(payload: bytes, row: Mapping[str, Any], *, raw: bool) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
+from qupath_bridge.config.masks import MaskKind
 from qupath_bridge.errors import PlanError
 from qupath_bridge.model import FloatArray, IntArray
 from qupath_bridge.outputs.base import Location
@@ -16,7 +18,10 @@ from qupath_bridge.patches import ids
 if TYPE_CHECKING:
     from .plan import Plan
 
-__all__ = ["PatchNames", "WrittenBatch", "WrittenPatches"]
+__all__ = ["PatchNames", "WrittenBatch", "WrittenFiles", "WrittenPatches"]
+
+MASK_EXTENSION = ".png"
+"""Ending of the files of masks."""
 
 _OPEN = "\0"
 """Stands for the patch id in a file name; no file name has it."""
@@ -47,6 +52,7 @@ class PatchNames:
                 hint="Resume the run.",
             )
         self._plan = plan
+        self._extension = extension
         # One template for each label, the last for none; only the patch id is open in it.
         self._templates = [
             ids.patch_name(
@@ -65,6 +71,11 @@ class PatchNames:
         """Return the names of some rows."""
         return self.of_ids(rows, self._plan.table.patch_ids_of(self._plan.slide_id, rows))
 
+    def mask_of(self, name: str, kind: MaskKind) -> str:
+        """Return the name of a mask of the patch that has a name."""
+        _, _, below = name.removesuffix(self._extension).partition("/")
+        return f"{kind.folder}/{below}{MASK_EXTENSION}"
+
     def of_ids(self, rows: IntArray, patch_ids: Sequence[str]) -> list[str]:
         """Return the names of some rows, of which the patch ids are known."""
         table = self._plan.table
@@ -79,23 +90,59 @@ class PatchNames:
         ]
 
 
+class _Places:
+    """Places and digests of files that were written, some 40 bytes each."""
+
+    def __init__(self) -> None:
+        self._digests = bytearray()
+        self._paths: dict[str, int] = {}
+        self._codes = array("i")
+        self._offsets, self._lengths = array("q"), array("q")
+
+    def add(self, location: Location, name: str, digest: bytes) -> None:
+        path, offset, length = location
+        self._digests += digest
+        # Where the path is the layout's name, it is made again when it is needed.
+        code = -1 if path == name else self._paths.setdefault(path, len(self._paths))
+        self._codes.append(code)
+        self._offsets.append(-1 if offset is None else offset)
+        self._lengths.append(-1 if length is None else length)
+
+    def take(self, part: IntArray, names: Sequence[str]) -> WrittenFiles:
+        """Return some of them, in this order, of which the names by the layout are known."""
+        # Views: copies of a million patches would take as much again.
+        codes, offsets, lengths = map(np.asarray, (self._codes, self._offsets, self._lengths))
+        paths = list(self._paths)
+        return WrittenFiles(
+            paths=[
+                name if code < 0 else paths[code]
+                for name, code in zip(names, codes[part].tolist(), strict=True)
+            ],
+            offsets=offsets[part],
+            lengths=lengths[part],
+            digests=[
+                f"xxh3_128:{self._digests[at : at + 16].hex()}" for at in (part * 16).tolist()
+            ],
+        )
+
+
 class WrittenPatches:
     """Place, digest and measured columns of the patches that were written, as arrays.
 
-    A patch takes some 50 bytes here, so that a million of them fit.
+    A patch takes some 50 bytes here, and each of its masks 40, so that a million of them fit.
 
     Parameters
     ----------
     measured : iterable of str
         Columns of what reading found out about each patch.
+    masks : iterable of MaskKind
+        Kinds of masks that each patch has.
     """
 
-    def __init__(self, measured: Iterable[str] = ()) -> None:
+    def __init__(self, measured: Iterable[str] = (), masks: Iterable[MaskKind] = ()) -> None:
         self._rows = array("q")
-        self._digests = bytearray()
-        self._paths: dict[str, int] = {}
-        self._codes = array("i")
-        self._offsets, self._lengths = array("q"), array("q")
+        self._patches = _Places()
+        self._masks = {kind: _Places() for kind in masks}
         self._measured = {name: array("d") for name in measured}
 
     def __len__(self) -> int:
@@ -110,16 +157,14 @@ class WrittenPatches:
         measured: Mapping[str, float],
     ) -> None:
         """Add a patch: its row in the plan, its place, its name by the layout, its digest."""
-        path, offset, length = location
         self._rows.append(row)
-        self._digests += digest
-        # Where the path is the layout's name, it is made again when it is needed.
-        code = -1 if path == name else self._paths.setdefault(path, len(self._paths))
-        self._codes.append(code)
-        self._offsets.append(-1 if offset is None else offset)
-        self._lengths.append(-1 if length is None else length)
+        self._patches.add(location, name, digest)
         for key, values in self._measured.items():
             values.append(measured[key])
+
+    def add_mask(self, kind: MaskKind, location: Location, name: str, digest: bytes) -> None:
+        """Add a mask of the patch that was added last."""
+        self._masks[kind].add(location, name, digest)
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -132,37 +177,45 @@ class WrittenPatches:
 
     def batches(self, names: PatchNames, size: int) -> Iterator[WrittenBatch]:
         """Yield the patches in plan order, some at a time, with their whole paths."""
-        # Views: copies of a million patches would take as much again.
-        rows, codes, offsets, lengths = map(
-            np.asarray, (self._rows, self._codes, self._offsets, self._lengths)
-        )
+        rows = np.asarray(self._rows)
         measured = {key: np.asarray(values) for key, values in self._measured.items()}
-        paths = list(self._paths)
         order = np.argsort(rows)
         for start in range(0, len(order), size):
             part = order[start : start + size]
-            chosen = rows[part]
+            own = names.of(rows[part])
             yield WrittenBatch(
-                rows=chosen,
-                paths=[
-                    name if code < 0 else paths[code]
-                    for name, code in zip(names.of(chosen), codes[part].tolist(), strict=True)
-                ],
-                offsets=offsets[part],
-                lengths=lengths[part],
-                digests=[
-                    f"xxh3_128:{self._digests[at : at + 16].hex()}" for at in (part * 16).tolist()
-                ],
+                rows=rows[part],
+                patches=self._patches.take(part, own),
+                masks={
+                    kind: places.take(part, [names.mask_of(name, kind) for name in own])
+                    for kind, places in self._masks.items()
+                },
                 measured={key: values[part] for key, values in measured.items()},
             )
 
 
-class WrittenBatch(NamedTuple):
-    """Some patches that were written: N rows of the plan; -1 is null in offsets and lengths."""
+class WrittenFiles(NamedTuple):
+    """Places and digests of N files; -1 is null in offsets and lengths."""
 
-    rows: IntArray
     paths: Sequence[str]
     offsets: IntArray
     lengths: IntArray
     digests: Sequence[str]
+
+    def columns(self, path: str, offset: str, length: str, digest: str) -> dict[str, Any]:
+        """Return them as columns of the index, with these names."""
+        return {
+            path: self.paths,
+            offset: pa.array(self.offsets, pa.int64(), mask=self.offsets < 0),
+            length: pa.array(self.lengths, pa.int64(), mask=self.lengths < 0),
+            digest: self.digests,
+        }
+
+
+class WrittenBatch(NamedTuple):
+    """Some patches that were written: N rows of the plan, their files and those of their masks."""
+
+    rows: IntArray
+    patches: WrittenFiles
+    masks: Mapping[MaskKind, WrittenFiles]
     measured: Mapping[str, FloatArray]

@@ -9,13 +9,11 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
 
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, thaw
@@ -24,6 +22,7 @@ from qupath_bridge.qupath.files.classes import class_problem
 from qupath_bridge.qupath.files.uris import resolve
 from qupath_bridge.qupath.qpdata.writing import encode_image_data
 from qupath_bridge.stores.local import LocalStore
+from qupath_bridge.stores.new_folder import whole_folder
 
 __all__ = ["CREATED", "NewEntry", "copy_project", "create_project", "stored_uri"]
 
@@ -104,11 +103,6 @@ def create_project(
         If QuPath cannot open the entries or classes.
     """
     folder = Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or not LocalStore(folder).is_empty()):
-        raise OutputError(
-            f"{folder} is not empty; a new project needs an empty folder.",
-            hint="Choose another folder, or delete this one.",
-        )
     place = stored_at.rstrip("/") if stored_at else folder.as_posix()
     numbered = _assign_entry_ids(entries)
     files: dict[str, bytes] = {}
@@ -127,7 +121,7 @@ def create_project(
             "images": [_entry_json(entry_id, entry) for entry_id, entry in numbered],
         }
     )
-    with _whole_folder(folder) as new:
+    with whole_folder(folder) as new:
         store = LocalStore(new)
         for name, content in files.items():
             store.put(name, content, durable=name == "project.qpproj")
@@ -135,25 +129,6 @@ def create_project(
                 # summary.json has this time; a later one would mean that another program wrote it.
                 os.utime(new / name, ns=(created * 1_000_000,) * 2)
     return folder / "project.qpproj"
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder beside a new or empty one, whose place it takes when the block ends well."""
-    new = folder.with_name(f".{folder.name}.{uuid4().hex}.unfinished")
-    try:
-        new.mkdir(parents=True)
-        yield new
-        if folder.exists():
-            folder.rmdir()
-        new.rename(folder)
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written: {error.strerror or error}.",
-            hint="Choose another folder, or set the rights.",
-        ) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def copy_project(source: Path | str, folder: Path | str) -> Path:

@@ -23,6 +23,7 @@ REASONS: Mapping[str, str] = {
     "outside": "outside the regions that patches must be in",
     "no_tissue": "too little tissue",
     "no_label": "no class has a large enough share",
+    "not_sampled": "more than the run takes of a slide or of one of its labels",
     "quality": "outside a quality limit",
 }
 """Meaning of each reason."""

@@ -16,7 +16,8 @@ from tests.support.qupath_scripts import IMPORT
 pytestmark = [pytest.mark.qupath, pytest.mark.slow, pytest.mark.timeout(900)]
 
 MAKE = Path(__file__).parents[1] / "qupath" / "channels.groovy"
-LIVE = ("ij-u16-c2-z3-t2.tif", "channels as words", "own stains", "to int16")
+LIVE = ("ij-u16-c2-z3-t2.tif", "own stains")
+LIVE_WITH_CONVERSIONS = ("channels as words", "to int16")  # QuPath 0.5 has none
 LIVE_WITH_BIO_FORMATS = ("u16-c7-z3.ome.tif", "fluorescence.qptiff", "u16-rgb.ome.tif")
 MARKERS = ("DAPI", "CD3", "CD8", "PanCK", "CD20", "Ki67", "FoxP3")
 
@@ -32,6 +33,10 @@ println "IMAGE ${server.getPixelType()} ${server.nZSlices()} ${names}"
 setChannelNames(*args)
 def roi = ROIs.createRectangleROI(0, 0, 64, 32, ImagePlane.getPlane(1, 0))
 addObject(PathObjects.createAnnotationObject(roi, PathClass.fromString('Tumor')))
+"""
+
+NAMES = """
+println 'NAMES ' + getCurrentServer().getMetadata().getChannels()*.getName().join('|')
 """
 
 OPEN = """
@@ -59,8 +64,15 @@ def bio_formats(installation):
     return any("extension-bioformats" in jar.name for jar in installation.jars.iterdir())
 
 
-def test_qupath_reads_what_is_kept_of_it(tmp_path, qupath, bio_formats):
+@pytest.fixture
+def is_old(installation):
+    """Whether it is QuPath 0.5: it converts no types, and a script's channel names are not kept."""
+    return installation.version.startswith("0.5")
+
+
+def test_qupath_reads_what_is_kept_of_it(tmp_path, qupath, bio_formats, is_old):
     wanted = LIVE + (LIVE_WITH_BIO_FORMATS if bio_formats else ())
+    wanted += () if is_old else LIVE_WITH_CONVERSIONS
     shutil.copytree(FOLDER / "images", tmp_path / "images")
     raw = tmp_path / "raw"
     qupath.script(MAKE, None, tmp_path, tmp_path / "project", raw, ",".join(wanted), image=None)
@@ -81,7 +93,7 @@ def test_qupath_reads_what_is_kept_of_it(tmp_path, qupath, bio_formats):
         assert {plan.slide.name for plan in plans} == set(wanted)
 
 
-def test_qupath_opens_what_is_made_of_a_stack_of_channels(tmp_path, qupath, bio_formats):
+def test_qupath_opens_what_is_made_of_a_stack_of_channels(tmp_path, qupath, bio_formats, is_old):
     """A new project, tiles on their plane, and patches with their names, types and values."""
     stack = Image("seven.tif", words_of(counts(7, (3, 1), (96, 80))), write_imagej)
     stack.save(tmp_path)
@@ -90,6 +102,10 @@ def test_qupath_opens_what_is_made_of_a_stack_of_channels(tmp_path, qupath, bio_
     printed = qupath.script(draw, made.path, *MARKERS, image="seven.tif", save=True)
     names = ", ".join(f"Channel {number}" for number in range(1, 8))
     assert f"IMAGE UINT16 3 [{names}]" in printed
+    printed = qupath.script(qupath.written("names", NAMES), made.path, image="seven.tif")
+    (line,) = (text[6:] for text in printed.splitlines() if text.startswith("NAMES "))
+    shown = tuple(line.split("|"))
+    assert is_old or shown == MARKERS
 
     config = qb.ExportConfig(size=16, plane=[(1, 0)], format="tiff")
     run = qb.export(made.path, tmp_path / "tiff", config)
@@ -115,7 +131,7 @@ def test_qupath_opens_what_is_made_of_a_stack_of_channels(tmp_path, qupath, bio_
         assert len(opened) == len(rows)
         for patch in opened:
             row = rows[patch["name"]]
-            assert (patch["type"], tuple(patch["channels"])) == ("UINT16", MARKERS)
+            assert (patch["type"], tuple(patch["channels"])) == ("UINT16", shown)
             assert [unpacked(color) for color in patch["colors"]] == colors
             assert patch["mpp"] == pytest.approx(0.5)
             x, y = row["x_qupath"], row["y_qupath"]

@@ -268,6 +268,19 @@ def test_a_damaged_run_record_does_not_hide_the_others(study, tmp_path, text):
     assert (second.run_id, second.state) == (run.run_id, "current")
 
 
+@pytest.mark.parametrize("key", ["project", "projects"])
+def test_a_run_record_names_its_project_among_all(study, tmp_path, key):
+    """What a damaged one has beside its patches is not looked for under another project."""
+    _, damaged = export(study, tmp_path / "one")
+    run, _ = export(study, tmp_path / "two")
+    path = damaged.folder / "run.json"
+    record = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**record, key: "elsewhere" if key == "project" else []}))
+    first, second = state(study)
+    assert "the project is not one of the run's projects" in first.problem
+    assert (second.run_id, second.state) == (run.run_id, "current")
+
+
 # --- slides that failed, runs that were replaced -------------------------------------------------
 
 

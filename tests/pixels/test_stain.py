@@ -8,6 +8,7 @@ import pytest
 import qupath_bridge as qb
 from qupath_bridge import registry
 from qupath_bridge.pixels.base import StainSample
+from qupath_bridge.pixels.stain import recolour
 from qupath_bridge.pixels.stain.light import FAINT, densities, white_point
 from qupath_bridge.pixels.stain.macenko import MacenkoStain
 from qupath_bridge.pixels.stain.qupath import QuPathStain
@@ -314,6 +315,35 @@ def test_draws_change_colours_a_little_and_not_the_background(tissue):
         assert 1 < distance(varied[0], plain[0]) < 15
         background = densities(tissue[0], WHITE).sum(axis=-1) < FAINT - 0.001
         assert np.array_equal(varied[0][background], plain[0][background])
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_a_colour_changes_alike_whatever_was_changed_before(method):
+    """Draws of nothing change pixel by pixel; without draws each colour is computed once."""
+    noise = np.random.default_rng(3).integers(0, 256, (5, 90, 110, 3), np.uint8)
+    noise[0] //= 5  # dark
+    noise[1] = 245 - noise[1] // 40  # glass
+    profile = method.fit(sample(noise))
+    for target in (method.standard(profile), profile, method.standard(profile)):
+        one_by_one = method.apply(noise, profile, target, np.zeros((len(noise), 4)))
+        for order in (slice(None), slice(None, None, -1)):
+            recolour._table.cache_clear()
+            for _ in range(2):
+                made, kept = method.apply(noise[order], profile, target)
+                assert np.array_equal(made[order], one_by_one[0])
+                assert np.array_equal(kept[order], one_by_one[1])
+    assert one_by_one[1].tolist() == [False, True, False, False, False]
+
+
+def test_colours_of_two_slides_are_not_mixed_up(tissue):
+    """Each profile and each target has its own table."""
+    for method in METHODS:
+        profile, other = method.fit(sample(tissue)), method.fit(sample(tissue // 2 + 100))
+        first, _ = method.apply(tissue, profile, profile)
+        for pair in ((other, profile), (profile, other)):
+            one_by_one, _ = method.apply(tissue, *pair, np.zeros((len(tissue), 4)))
+            assert np.array_equal(method.apply(tissue, *pair)[0], one_by_one)
+            assert not np.array_equal(one_by_one, first)
 
 
 def test_vahadane_finds_the_vectors_of_another_solver():

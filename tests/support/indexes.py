@@ -11,11 +11,13 @@ from qupath_bridge.config import Settings
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import PatchRef
-from qupath_bridge.outputs.index import FIELDS, make_table
+from qupath_bridge.outputs.index import FIELDS, make_table, with_facts
 from qupath_bridge.patches.ids import patch_id, tile_uuid
 from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.survey import Survey
 
+WRITTEN = None
+"""Pixels of the written patches, if they are not those of their boxes."""
 PLACES = ("path", "offset", "length")
 
 
@@ -45,7 +47,7 @@ class FakeSlide:
         return f"1_{self.name}"
 
 
-def columns_of(slide, placed):
+def columns_of(slide, placed, channels=RGB_PIXELS.channels):
     """Return the columns of the rows of a slide; ``placed`` has location and payload."""
     count = len(slide.patches)
     content = (slide.file or slide.name).encode()
@@ -55,14 +57,17 @@ def columns_of(slide, placed):
         "project": "study", "slide_file": slide.file or f"{slide.name}.svs",
         "slide_digest": f"xxh3_128:{xxhash.xxh3_128_hexdigest(content)}",
         "metadata": slide.metadata, "shares": {}, "region_ids": [],
-        "channels": list(RGB_PIXELS.channels), "dtype": RGB_PIXELS.dtype,
+        "channels": list(channels),
     }  # fmt: skip
     columns = {name: [same.get(name)] * count for name in FIELDS}
     boxes = [(p.x, p.y, p.size, p.size) for p in slide.patches]
     for kind in ("qupath", "slide"):
         for axis, values in zip("xywh", zip(*boxes, strict=True), strict=True):
             columns[f"{axis}_{kind}"] = list(values)
-    columns["width"] = columns["height"] = [p.size for p in slide.patches]
+    columns["width"] = columns["height"] = [WRITTEN or p.size for p in slide.patches]
+    columns["dtype"] = [
+        RGB_PIXELS.dtype if p.pixels is None else str(p.pixels.dtype) for p in slide.patches
+    ]
     columns["z"] = [p.z for p in slide.patches]
     columns["label"] = [p.label for p in slide.patches]
     columns["patch_id"] = [name_of(slide, p) for p in slide.patches]
@@ -85,8 +90,11 @@ def noise(seed, size=32):
     return np.kron(coarse, np.ones((size // 8, size // 8, 1))).astype(np.uint8)
 
 
-def write_output(place, slides, container="folder"):
-    """Write a finished run with these slides; one that is there is brought up to date."""
+def write_output(place, slides, container="folder", *, channels=RGB_PIXELS.channels, facts=None):
+    """Write a finished run with these slides; one that is there is brought up to date.
+
+    ``facts`` are what each partition says of its slide.
+    """
     output = open_output(str(place), container)
     png = get_encoder("png")
     rows = {}
@@ -95,7 +103,9 @@ def write_output(place, slides, container="folder"):
         placed = []
         for n, patch in enumerate(slide.patches):
             pixels = (
-                noise(f"{slide.name} {n}", patch.size) if patch.pixels is None else patch.pixels
+                noise(f"{slide.name} {n}", WRITTEN or patch.size)
+                if patch.pixels is None
+                else patch.pixels
             )
             payload = pixels if output.accepts == "array" else png.encode(pixels)
             name = f"patches/{slide.slide_id}/{name_of(slide, patch)}.png"
@@ -103,8 +113,9 @@ def write_output(place, slides, container="folder"):
                 PatchRef(slide.slide_id, name_of(slide, patch), name, {}), payload
             )
             placed.append((location, payload if isinstance(payload, bytes) else payload.tobytes()))
-        columns = columns_of(slide, placed)
-        output.commit(slide.slide_id, make_table(columns, metadata={"run_id": "R"}))
+        columns = columns_of(slide, placed, channels)
+        table = make_table(columns, metadata={"run_id": "R"})
+        output.commit(slide.slide_id, with_facts(table, facts or {}))
         values = {name: value for name, value in columns.items() if name not in PLACES}
         text = json.dumps(values, default=str)
         rows[slide.slide_id] = xxhash.xxh3_64_hexdigest(text.encode())

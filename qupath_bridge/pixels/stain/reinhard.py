@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from qupath_bridge.model import FloatArray, MaskArray, PixelArray
 from qupath_bridge.pixels.base import StainSample, refuse_argument
 
-from .light import STRIP, Planes, change_light, stained
+from .light import stained
+from .recolour import STRIP, Planes, change_colours
 from .separation import CAP
 
 __all__ = ["ReinhardStain", "responses"]
@@ -130,7 +131,8 @@ class ReinhardStain:
             _light_of(out, here[:3])
             return np.asarray(clear - np.log(light[0] * light[1] * light[2]))
 
-        return change_light(batch, recolour)
+        same = (changes[0].tobytes(), float(clear)) if draws is None else None
+        return change_colours(batch, recolour, same)
 
 
 def _change_of(

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from qupath_bridge.model import FloatArray, MaskArray, PixelArray
 from qupath_bridge.pixels.base import StainSample, refuse_argument
 
-from .light import STRIP, Planes, Recolour, change_light, stained
+from .light import stained
+from .recolour import STRIP, Planes, Recolour, change_colours
 
 __all__ = ["CAP", "H_DAB", "H_E", "MOST", "SeparationMethod", "amounts", "profile_of"]
 
@@ -90,7 +91,9 @@ class SeparationMethod(ABC):
         draws: FloatArray | None = None,
     ) -> tuple[PixelArray, MaskArray]:
         """Return normalised patches, and which of them were kept as they are."""
-        return change_light(batch, _Change.between(profile, target).recolour(draws))
+        change = _Change.between(profile, target)
+        same = (change.split.tobytes(), change.join.tobytes()) if draws is None else None
+        return change_colours(batch, change.recolour(draws), same)
 
 
 def profile_of(vectors: Any, density: FloatArray, white: Any) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import geojson
+import shapely
 from shapely.geometry import mapping
 
 from qupath_bridge.errors import OutputError
@@ -99,7 +100,10 @@ def plane_member(plane: Plane, channel: int = -1) -> dict[str, int]:
 
 
 def _geometry(roi: Roi) -> dict[str, Any]:
-    shape: Mapping[str, Any] = mapping(roi.geometry)
+    shown = roi.geometry
+    if shown.geom_type == "MultiPolygon" and shapely.get_num_geometries(shown) == 1:
+        shown = shapely.get_geometry(shown, 0)  # QuPath 0.5 fails at a multipolygon of one
+    shape: Mapping[str, Any] = mapping(shown)
     geometry = {"type": shape["type"], "coordinates": shape.get("coordinates")}
     if roi.plane != FIRST_PLANE or roi.channel != -1:
         geometry["plane"] = plane_member(roi.plane, roi.channel)

@@ -226,6 +226,16 @@ SHAPES = [
 ]
 
 
+@pytest.mark.parametrize(("parts", "kind"), [(1, "Polygon"), (2, "MultiPolygon")])
+def test_a_multipolygon_of_one_polygon_is_written_as_that(parts, kind):
+    """QuPath 0.5 cannot import the other: a null pointer in RoiTools.getShapeROI."""
+    polygons = [shapely.box(20 * n, 0, 20 * n + 10, 10) for n in range(parts)]
+    whole = shapely.MultiPolygon(polygons)
+    geometry = to_feature(item(whole.wkt))["geometry"]
+    assert geometry["type"] == kind
+    assert shapely.geometry.shape(geometry).equals(whole)
+
+
 @pytest.mark.parametrize(("kind", "coordinates", "roi_kind", "wkt"), SHAPES)
 def test_geojson_shapes_of_every_kind(kind, coordinates, roi_kind, wkt):
     geometry = {"type": kind, "coordinates": coordinates, "plane": {"c": 1, "z": 2, "t": 3}}
