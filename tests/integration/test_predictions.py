@@ -13,7 +13,7 @@ import pytest
 import qupath_bridge as qb
 from qupath_bridge.cli import main
 from qupath_bridge.errors import OutputError, ProjectError, UsageError
-from qupath_bridge.qupath.editing import is_ours
+from qupath_bridge.qupath.editing import is_ours, tile_of
 from qupath_bridge.qupath.geojson import Tile, read_tiles
 from qupath_bridge.roundtrip.prediction_files import load_all
 from qupath_bridge.sources.embedded import EmbeddedSource
@@ -252,21 +252,43 @@ def test_what_is_unsure_stays_unsure(study):
 def test_marks_of_people_and_their_measurements_stay(study):
     run_id = export(study)
     write(study, run_id)
-    tile = tiles_of(study, run_id)[2]
-    marked = tile._replace(
-        measurements={**tile.measurements, "qb: reviewed": 1.0, "mine": 5.0},
-        metadata={**tile.metadata, "qb.said Ann": "Stroma"},
-        class_path="Stroma",
-    )
-    change_in_qupath(study, remove={tile.id}, add=[marked])
+    written = tiles_of(study, run_id)[2:4]
+    classes = ("Stroma" if written[0].class_path != "Stroma" else "Tumor", written[1].class_path)
+    marked = [
+        tile._replace(
+            measurements={**tile.measurements, "qb: reviewed": 1.0, "mine": 5.0},
+            metadata={**tile.metadata, "qb.said Ann": class_path},
+            class_path=class_path,
+        )
+        for tile, class_path in zip(written, classes, strict=True)
+    ]
+    change_in_qupath(study, remove={tile.id for tile in written}, add=marked)
     qb.predictions(study.project, table_of(study), "cnn", **DIRECT)
-    now = objects(study)[tile.id]
-    assert now.metadata == marked.metadata
-    assert {k: v for k, v in now.measurements.items() if "pred" not in k} == pytest.approx(
-        marked.measurements
-    )
-    (said,) = stored(study)
-    assert (said.reviewer, said.after) == ("Ann", "Stroma")
+    for tile in marked:
+        now = objects(study)[tile.id]
+        assert now.metadata == tile.metadata
+        kept = {k: v for k, v in now.measurements.items() if not k.startswith("qb pred ")}
+        assert kept == pytest.approx(tile.measurements)
+        assert now.measurements["qb pred cnn: score"] == scores(study)[tile.id]
+    assert [(said.reviewer, said.kind, said.after) for said in stored(study)] == [
+        ("Ann", "corrected", classes[0]), ("Ann", "confirmed", classes[1]),
+    ]  # fmt: skip
+
+
+def test_tiles_without_metadata_are_known_by_the_shares_of_their_run(study):
+    """QuPath 0.4 and 0.5 drop the metadata of tiles."""
+    run_id = export(study)
+    qb.predictions(study.project, table_of(study), "cnn", **DIRECT)
+    export(study, 2, CONFIG.replace(map={"Tumor": "Cancer"}))
+    bare = [tile_of(item)._replace(metadata={}) for item in objects(study).values()]
+    change_in_qupath(study, remove={tile.id for tile in bare}, add=bare)
+    shutil.rmtree(study.project.parent / "qupath_bridge" / "shown")
+    collect(study)
+    assert stored(study) == ()
+    other = table_of(study, kind=["x"] * len(table_of(study)))
+    qb.predictions(study.project, other, "cnn", run=run_id, **DIRECT)
+    assert {frozenset(each) for each in predicted(study).values()} == {frozenset({"kind = x"})}
+    assert stored(study) == ()
 
 
 def test_a_tile_that_cannot_be_carried_whole_is_left_and_said(study):

@@ -63,7 +63,8 @@ def table(study, out, factor):
 
 def test_both_ways_bring_measurements_that_maps_list(qupath, study):
     out = study.folder / "out"
-    qb.export(study.project, out, qb.ExportConfig(size=100), workers=1, engine="embedded")
+    how = {"selection": qb.Selection(entry=("id:1",)), "workers": 1, "engine": "embedded"}
+    qb.export(study.project, out, qb.ExportConfig(size=100), **how)
     listed = {row["tile_uuid"]: row for row in rows(out)}
     ids = list(listed)
 
