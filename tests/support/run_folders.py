@@ -29,6 +29,7 @@ def write_run(folder, run_id, tiles):
     record = records.run_record(
         run_id, empty, Settings.parse({}), projects=[], command=[], started=records.timestamp()
     )
-    record = {**record, "out": "", "project": "", "failures": []}
+    project = {"path": "project.qpproj", "annotations": None, "skip_bad_features": False}
+    record |= {"projects": [project], "project": project["path"], "out": "", "failures": []}
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     record_tiles(folder)
