@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from . import torch
     from .api import (
         check_leakage,
         clean,
@@ -74,11 +75,13 @@ if TYPE_CHECKING:
         ObjectType,
         PathObject,
         PixelSize,
+        PlacementSpec,
         Plane,
         ProjectInfo,
         Reason,
         Roi,
         RoiKind,
+        SampleSpec,
         ServerBuilder,
         Slide,
         SourceRef,
@@ -90,6 +93,8 @@ if TYPE_CHECKING:
     from .patches.confusion import Confusion, CorrectionReport
     from .patches.corrections import Correction
     from .patches.grid import Grid
+    from .patches.mask_classes import MaskClass
+    from .patches.placed import PlacedBoxes, Placement
     from .patches.regions import PlanReport, Repair
     from .patches.table import PatchTable, Ragged
     from .pipeline.cancel import Cancel, CancelToken
@@ -138,14 +143,16 @@ _HOMES = {
     "sources.base": ("Project",),
     "model": (
         "Slide", "ProjectInfo", "SourceRef", "ServerBuilder", "ImageData", "PathObject",
-        "ObjectType", "Roi", "RoiKind", "TmaGrid", "ClassInfo", "GridSpec", "LabelRule",
-        "Box", "Plane", "PixelSize", "Reason",
+        "ObjectType", "Roi", "RoiKind", "TmaGrid", "ClassInfo", "GridSpec", "PlacementSpec",
+        "SampleSpec", "LabelRule", "Box", "Plane", "PixelSize", "Reason",
     ),
     "pipeline.new_project": ("NewProject",),
     "pipeline.plan": ("Plan", "Plans", "Failure"),
     "patches.confusion": ("Confusion", "CorrectionReport"),
     "patches.corrections": ("Correction",),
     "patches.grid": ("Grid",),
+    "patches.mask_classes": ("MaskClass",),
+    "patches.placed": ("PlacedBoxes", "Placement"),
     "patches.table": ("PatchTable", "Ragged"),
     "patches.regions": ("PlanReport", "Repair"),
     "pipeline.profile": ("Profile",),
@@ -187,7 +194,7 @@ _HOMES = {
 """Module of each public name. They are imported at first use: ``import qupath_bridge`` is quick."""
 
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
-_MODULES = {"coordinates": "geometry.coordinates", "geojson": "qupath.geojson"}
+_MODULES = {"coordinates": "geometry.coordinates", "geojson": "qupath.geojson", "torch": "torch"}
 
 __all__ = [  # noqa: RUF022  # by subject
     "__version__",
@@ -235,6 +242,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "TmaGrid",
     "ClassInfo",
     "GridSpec",
+    "PlacementSpec",
+    "SampleSpec",
     "LabelRule",
     "Box",
     "Plane",
@@ -244,6 +253,9 @@ __all__ = [  # noqa: RUF022  # by subject
     "Plans",
     "Failure",
     "Grid",
+    "PlacedBoxes",
+    "Placement",
+    "MaskClass",
     "PatchTable",
     "Ragged",
     "Correction",
@@ -321,6 +333,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "MissingSlideError",
     "coordinates",
     "geojson",
+    "torch",
 ]
 
 
