@@ -417,7 +417,7 @@ def write_back(
 @takes_options("engine", "qupath", "pseudonymise")
 def predictions(
     target: Annotated[
-        Path,
+        str,
         typer.Argument(metavar="OUT|PROJECT", help="Output of an export, or a QuPath project."),
     ],
     given: Given,

@@ -22,7 +22,7 @@ SHOWN = 20
 
 
 def run_predictions(
-    target: Path,
+    target: str,
     name: str,
     given: Given,
     *,

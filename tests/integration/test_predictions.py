@@ -614,7 +614,8 @@ def test_the_command(study, capsys):
     printed = capsys.readouterr().out
     for text in ("qb pred cnn: Tumor rank", "qb pred cnn: hard", "hard.csv", "import_provenance"):
         assert text in printed
-    assert main([*words, "--table", str(path), "--json"]) == 0
+    url = (study.folder / "out1").as_uri()
+    assert main(["predictions", url, *words[2:], "--table", str(path), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert [m["name"] for m in value["measurements"]] == ["qb pred cnn: Tumor"]
     assert main(["status", str(study.project)]) == 0
