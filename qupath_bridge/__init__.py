@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from .patches.confusion import Confusion, CorrectionReport
     from .patches.corrections import Correction
     from .patches.grid import Grid
+    from .patches.mask_classes import MaskClass
     from .patches.regions import PlanReport, Repair
     from .patches.table import PatchTable, Ragged
     from .pipeline.cancel import Cancel, CancelToken
@@ -147,6 +148,7 @@ _HOMES = {
     "patches.confusion": ("Confusion", "CorrectionReport"),
     "patches.corrections": ("Correction",),
     "patches.grid": ("Grid",),
+    "patches.mask_classes": ("MaskClass",),
     "patches.table": ("PatchTable", "Ragged"),
     "patches.regions": ("PlanReport", "Repair"),
     "pipeline.profile": ("Profile",),
@@ -245,6 +247,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Plans",
     "Failure",
     "Grid",
+    "MaskClass",
     "PatchTable",
     "Ragged",
     "Correction",

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from qupath_bridge import registry
 from qupath_bridge._version import __version__
 from qupath_bridge.codecs import encoder_of
+from qupath_bridge.config.masks import mask_kinds
 from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import index
@@ -259,6 +260,7 @@ def run_record(
     ``projects`` has the path of each project and what is known of its engine; ``failures`` are
     slides of the run that failed already. All of them are open names; ``names`` hides them.
     """
+    config = settings.config
     slides: list[tuple[str | None, ...]] = [
         (
             fact.slide_id,
@@ -286,8 +288,8 @@ def run_record(
             "libraries": library_versions(),
         },
         "encoder": {
-            "name": registry.version("encoder", settings.config.format),
-            "portable": encoder_of(settings.config).portable and not settings.config.mask_kinds(),
+            "name": registry.version("encoder", config.format),
+            "portable": encoder_of(config).portable and not mask_kinds(config.masks),
         },
         "projects": [
             {
@@ -301,9 +303,9 @@ def run_record(
             for project in projects
         ],
         "selection": names.selection(settings.selection),
-        "config": settings.config.as_json(),
+        "config": config.as_json(),
         "options": names.options(settings.options),
-        "config_digest": config_digest(settings.config),
+        "config_digest": config_digest(config),
         "labels": dict(survey.labels),
         "classes": classes_json(survey.classes),
         "slides": [
@@ -373,6 +375,8 @@ def facts_record(
             "box": [plan.grid.box_width, plan.grid.box_height],
             "step": [plan.grid.step_x, plan.grid.step_y],
             "origin": [plan.grid.origin_x, plan.grid.origin_y],
+            "placed": None if plan.placement is None else plan.placement.kind,
+            "sized": plan.table.sized,
             "mpp": plan.mpp,
             "downsample": plan.downsample,
             "read_level": plan.read_level,
@@ -385,7 +389,7 @@ def facts_record(
         "quality": {name: dict(summary) for name, summary in quality.items()},
         "stain": None if plan.stain is None else plan.stain.as_json(),
         "corrections": plan.corrections.as_dict(),
-        "regions": plan.report.as_dict(),
+        "regions": {**plan.report.as_dict(), **_objects(plan)},
         "bad_tiles": [list(tile) for tile in sorted(bad_tiles)],
         "tissue": None if plan.tissue is None else plan.tissue.facts(plan.slide_id),
         "warnings": [
@@ -394,6 +398,11 @@ def facts_record(
         ],
         "seconds": seconds,
     }
+
+
+def _objects(plan: Plan) -> dict[str, Any]:
+    """Return what became of the objects around which patches are made."""
+    return {} if plan.placement is None else {"objects": dict(plan.placement.counts)}
 
 
 def _described(plan: Plan) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from qupath_bridge.config.masks import kinds_in
+from qupath_bridge.config.masks import OBJECT_COLUMNS, kinds_in, mask_kinds
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import IntArray
 from qupath_bridge.outputs import index
@@ -158,7 +158,7 @@ def _columns(plan: Plan, run_id: str, facts: Mapping[str, Any]) -> pa.Schema:
     }
     config = plan.config
     columns = index.schema(
-        multi=plan.table.multi, measured=config.measured_columns(), masks=config.mask_kinds()
+        multi=plan.table.multi, measured=config.measured_columns(), masks=mask_kinds(config.masks)
     )
     return index.with_facts(index.with_notes(columns.empty_table(), notes), facts).schema
 
@@ -173,11 +173,12 @@ def index_table(plan: Plan, run_id: str, patches: WrittenBatch, columns: pa.Sche
     }
     for kind, files in patches.masks.items():
         values |= files.columns(*kind.place, kind.digest)
+    values |= dict(zip(OBJECT_COLUMNS, patches.objects, strict=False))
     table = index.make_table(
         values,
         multi=plan.table.multi,
         measured=plan.config.measured_columns(),
-        masks=plan.config.mask_kinds(),
+        masks=mask_kinds(plan.config.masks),
     )
     return table.replace_schema_metadata(columns.metadata)
 
@@ -186,7 +187,7 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
     """Return the columns that the plan alone decides."""
     table, slide, count = plan.table.take(rows), plan.slide, len(rows)
     boxes = table.boxes
-    slide_boxes = plan.coordinates.slide_boxes(boxes)
+    slide_boxes, sizes = plan.coordinates.slide_boxes(boxes), plan.sizes(boxes)
     labels = (
         _lists(table.labels, table.label_names)
         if table.multi
@@ -200,14 +201,14 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
         "slide_digest": [f"xxh3_128:{plan.fingerprint.digest}"] * count,
         "patch_id": plan.table.patch_ids_of(plan.slide_id, rows),
         "tile_uuid": ids.tile_uuids(slide.entry_id, boxes, table.z, table.t),
-        "col": table.col,
-        "row": table.row,
+        "col": table.col if table.objects is None else [None] * count,
+        "row": table.row if table.objects is None else [None] * count,
         **{f"{side}_qupath": boxes[:, i] for i, side in enumerate("xywh")},
         **{f"{side}_slide": slide_boxes[:, i] for i, side in enumerate("xywh")},
         "z": table.z,
         "t": table.t,
-        "width": [plan.config.size] * count,
-        "height": [plan.config.size] * count,
+        "width": sizes[:, 0],
+        "height": sizes[:, 1],
         "mpp": [plan.mpp] * count,
         "downsample": [plan.downsample] * count,
         "read_level": [plan.read_level] * count,
@@ -225,7 +226,9 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
         "shares": _shares(table),
         "region_ids": _lists(table.regions, table.region_names),
         "tma_core": _names(table.tma_core, table.core_names),
-        "object_id": [None] * count,
+        "object_ids": [None] * count
+        if table.objects is None
+        else _lists(table.objects, table.object_names),
         "metadata": pa.array(
             [list(plan.names.metadata(slide.metadata).items())] * count,
             pa.map_(pa.string(), pa.string()),
@@ -321,7 +324,7 @@ def _named(files: WrittenFiles, names: Sequence[str]) -> bool:
 
 def _written(plan: Plan, rows: IntArray, old: pa.RecordBatch) -> WrittenBatch | None:
     """Return what rows of an index say of files, None if they lack columns of the plan's."""
-    names, kinds = plan.config.measured_columns(), plan.config.mask_kinds()
+    names, kinds = plan.config.measured_columns(), mask_kinds(plan.config.masks)
     wanted = [*names, *(column for kind in kinds for column in kind.columns)]
     if any(name not in old.schema.names for name in wanted):
         return None
@@ -329,6 +332,7 @@ def _written(plan: Plan, rows: IntArray, old: pa.RecordBatch) -> WrittenBatch | 
         rows,
         _files(old, "path", "offset", "length", "digest"),
         {kind: _files(old, *kind.place, kind.digest) for kind in kinds},
+        [old.column(name) for name in OBJECT_COLUMNS if name in old.schema.names],
         {name: old.column(name).to_numpy(zero_copy_only=False) for name in names},
     )
 

@@ -131,11 +131,12 @@ class SlideDataset:
     def _read(self, number: int, rows: Sequence[int]) -> Iterator[PixelArray]:
         plan = self._plans[number]
         reader, producer = self._handles.get(plan.slide_id, lambda: _open(plan))
-        table = plan.table
-        made = producer.read(reader, table.boxes[list(rows)], table.plane(rows[0]))
-        for patch in made.patches:
+        table, boxes = plan.table, plan.table.boxes[list(rows)]
+        sizes = plan.sizes(boxes)
+        made = producer.read(reader, boxes, table.plane(rows[0]), sizes)
+        for patch, (width, height) in zip(made.patches, sizes.tolist(), strict=True):
             if isinstance(patch, bytes):
-                yield decode(patch, (plan.config.size,) * 2)
+                yield decode(patch, (width, height))
             elif patch is not None:
                 yield patch
 
