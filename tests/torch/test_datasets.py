@@ -109,19 +109,20 @@ def test_lists_of_labels_are_tensors(study, tmp_path):
 
 @pytest.mark.parametrize("container", ["folder", "h5"])
 def test_masks_are_those_of_the_run(study, tmp_path, container):
-    config = CONFIG.replace(masks="class")
+    config = CONFIG.replace(masks="both")
     run = qb.export(study.project, tmp_path / "out", config, provenance=False, workers=1)
     other = qb.export(study.project, tmp_path / "other", config.replace(container=container),
                       provenance=False, workers=1)  # fmt: skip
     rows = {row["patch_id"]: row for row in run.table().to_pylist()}
-    dataset = qb.torch.PatchDataset(other, masks="class")
-    seen = set()
-    for (image, mask), name in zip(dataset, dataset.rows["patch_id"].to_pylist(), strict=True):
-        with Image.open(tmp_path / "out" / rows[name]["mask"]) as picture:
-            assert (mask.numpy() == np.asarray(picture)).all()
-        assert mask.dtype == torch.int64 and mask.shape == image.shape[1:]
-        seen |= set(mask.unique().tolist())
-    assert len(seen) > 1
+    for kind, column in (("class", "mask"), ("instance", "mask_instance")):
+        dataset = qb.torch.PatchDataset(other, masks=kind)
+        seen = set()
+        for (image, mask), name in zip(dataset, dataset.rows["patch_id"].to_pylist(), strict=True):
+            with Image.open(tmp_path / "out" / rows[name][column]) as picture:
+                assert (mask.numpy() == np.asarray(picture)).all()
+            assert mask.dtype == torch.int64 and mask.shape == image.shape[1:]
+            seen |= set(mask.unique().tolist())
+        assert len(seen) > 1
     both = qb.torch.PatchDataset(run, masks="class", transform=lambda image, mask: (mask, image))
     assert both[0][0].shape == (100, 100) and both[0][1].shape == (3, 100, 100)
 
