@@ -170,6 +170,17 @@ def test_a_batch_in_any_order_has_the_patches_of_the_export(study, tmp_path):
     assert dataset.targets == [dataset.classes.index(label) for _, label in expected.values()]
 
 
+def test_patches_of_their_own_sizes(study, tmp_path):
+    plans = qb.plan(study.project, qb.ExportConfig(per_region="picture"))
+    dataset = qb.torch.SlideDataset(plans)
+    expected = pictures(qb.export(plans, tmp_path / "out", provenance=False, workers=1))
+    items = dataset.__getitems__(range(len(dataset)))
+    assert len({tuple(image.shape) for image, _ in items}) > 1
+    for number, (image, _) in enumerate(items):
+        pixels, _ = expected[dataset.patch_id(number)]
+        assert (image.permute(1, 2, 0).numpy() == pixels).all()
+
+
 def test_a_copy_has_no_open_slides_and_one_plan_will_do(study):
     (plan, *_) = qb.plan(study.project, CONFIG)
     dataset = qb.torch.SlideDataset(plan)
