@@ -27,6 +27,8 @@ __all__ = ["BagDataset"]
 class BagDataset:
     """One bag per slide or patient: an index gives ``(features, target)``, features (N, D).
 
+    The features of all bags are held in memory.
+
     Parameters
     ----------
     run : Run, Output, path or URL

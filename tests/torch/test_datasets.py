@@ -109,19 +109,20 @@ def test_lists_of_labels_are_tensors(study, tmp_path):
 
 @pytest.mark.parametrize("container", ["folder", "h5"])
 def test_masks_are_those_of_the_run(study, tmp_path, container):
-    config = CONFIG.replace(masks="class")
+    config = CONFIG.replace(masks="both")
     run = qb.export(study.project, tmp_path / "out", config, provenance=False, workers=1)
     other = qb.export(study.project, tmp_path / "other", config.replace(container=container),
                       provenance=False, workers=1)  # fmt: skip
     rows = {row["patch_id"]: row for row in run.table().to_pylist()}
-    dataset = qb.torch.PatchDataset(other, masks="class")
-    seen = set()
-    for (image, mask), name in zip(dataset, dataset.rows["patch_id"].to_pylist(), strict=True):
-        with Image.open(tmp_path / "out" / rows[name]["mask"]) as picture:
-            assert (mask.numpy() == np.asarray(picture)).all()
-        assert mask.dtype == torch.int64 and mask.shape == image.shape[1:]
-        seen |= set(mask.unique().tolist())
-    assert len(seen) > 1
+    for kind, column in (("class", "mask"), ("instance", "mask_instance")):
+        dataset = qb.torch.PatchDataset(other, masks=kind)
+        seen = set()
+        for (image, mask), name in zip(dataset, dataset.rows["patch_id"].to_pylist(), strict=True):
+            with Image.open(tmp_path / "out" / rows[name][column]) as picture:
+                assert (mask.numpy() == np.asarray(picture)).all()
+            assert mask.dtype == torch.int64 and mask.shape == image.shape[1:]
+            seen |= set(mask.unique().tolist())
+        assert len(seen) > 1
     both = qb.torch.PatchDataset(run, masks="class", transform=lambda image, mask: (mask, image))
     assert both[0][0].shape == (100, 100) and both[0][1].shape == (3, 100, 100)
 
@@ -167,6 +168,17 @@ def test_a_batch_in_any_order_has_the_patches_of_the_export(study, tmp_path):
         assert (image.permute(1, 2, 0).numpy() == pixels).all()
         assert dataset.classes[target] == label
     assert dataset.targets == [dataset.classes.index(label) for _, label in expected.values()]
+
+
+def test_patches_of_their_own_sizes(study, tmp_path):
+    plans = qb.plan(study.project, qb.ExportConfig(per_region="picture"))
+    dataset = qb.torch.SlideDataset(plans)
+    expected = pictures(qb.export(plans, tmp_path / "out", provenance=False, workers=1))
+    items = dataset.__getitems__(range(len(dataset)))
+    assert len({tuple(image.shape) for image, _ in items}) > 1
+    for number, (image, _) in enumerate(items):
+        pixels, _ = expected[dataset.patch_id(number)]
+        assert (image.permute(1, 2, 0).numpy() == pixels).all()
 
 
 def test_a_copy_has_no_open_slides_and_one_plan_will_do(study):

@@ -39,7 +39,7 @@ class Bag:
     size : int
         Of a patch as it was written, pixels.
     step : int
-        Of the grid, level-0 pixels.
+        Of the grid, level-0 pixels; ``side`` if patches are on no grid.
     mpp : float or None
         µm per written pixel.
     pixel_size : (float, float) or None
@@ -147,7 +147,7 @@ def _bag(slide: SlideRows, features: FeatureArray | None) -> Bag:
         corners=np.stack(corners, axis=1).astype(np.int64),
         side=sides[0],
         size=size,
-        step=round(grid["step"][0] * sides[0] / grid["box"][0]),
+        step=sides[0] if grid["placed"] else round(grid["step"][0] * sides[0] / grid["box"][0]),
         mpp=table.column("mpp")[0].as_py(),
         pixel_size=None if pixel_size is None else (pixel_size["x"], pixel_size["y"]),
         facts=slide.facts,

@@ -13,6 +13,7 @@ One Parquet file with the patches of all slides will do, too.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,22 +92,22 @@ def open_features(place: Path | str) -> Features:
     if path.is_dir():
         return Features(path.name, lambda slide_id: _read_file(_file_of(path, slide_id)))
     if path.is_file() and path.suffix == ".parquet":
-        whole = _read_parquet(path)
-        return Features(path.stem, _Whole(path.name, *whole))
+        return Features(path.stem, _Whole(*_read_parquet(path)))
     raise UsageError(f"There are no features in {path}.", hint=_HINT)
 
 
-@dataclass(frozen=True, slots=True)
 class _Whole:
     """Features of all slides; a patch id begins with the slide id."""
 
-    name: str
-    ids: Sequence[str]
-    values: FeatureArray
+    def __init__(self, ids: Sequence[str], values: FeatureArray) -> None:
+        self._ids, self._values = ids, values
+        self._rows: defaultdict[str | None, list[int]] = defaultdict(list)
+        for number, patch_id in enumerate(ids):
+            self._rows[slide_of_patch(patch_id)].append(number)
 
     def __call__(self, slide_id: str) -> tuple[Sequence[str], FeatureArray]:
-        own = [n for n, each in enumerate(self.ids) if slide_of_patch(each) == slide_id]
-        return [self.ids[n] for n in own], self.values[own]
+        rows = self._rows.get(slide_id, [])
+        return [self._ids[row] for row in rows], self._values[rows]
 
 
 def _order(ids: Sequence[str], wanted: Sequence[str], place: str) -> NDArray[np.int64]:

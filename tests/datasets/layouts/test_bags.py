@@ -25,7 +25,7 @@ FACTS = {
         "size": [900, 700], "matrix": [[1, 0, 0], [0, 1, 0]], "crop": None, "bounds_offset": None,
         "pixel_size": {"x": 0.25, "y": 0.24, "origin": "project"},
     },
-    "grid": {"box": [32, 32], "step": [24, 24]},
+    "grid": {"box": [32, 32], "step": [24, 24], "placed": None},
     "path": "/gone/a.svs",
 }  # fmt: skip
 SLIDES = [
@@ -141,11 +141,18 @@ def test_trident_gets_its_folders_types_and_attributes(tmp_path, out, vectors):
         assert dict(file["coords"].attrs)["name"] == "b"
 
 
+def test_patches_around_objects_have_no_overlap_of_a_grid(tmp_path):
+    facts = {**FACTS, "grid": {**FACTS["grid"], "placed": "points"}}
+    indexes.write_output(tmp_path / "out", SLIDES, facts=facts)
+    qb.convert(tmp_path / "out", tmp_path / "new", "trident")
+    assert (tmp_path / "new" / "40x_32px_0px_overlap").is_dir()
+
+
 def coarser(size, pixel_size):
     """Facts and rows of a slide whose patches of 16 pixels cover ``size`` pixels of the slide."""
     facts = json.loads(json.dumps(FACTS))
     facts["coordinates"]["pixel_size"] = pixel_size and {"x": pixel_size, "y": pixel_size}
-    facts["grid"] = {"box": [size, size], "step": [size, size]}
+    facts["grid"] = {"box": [size, size], "step": [size, size], "placed": None}
     return FakeSlide("a", patches=[Patch(0, size=size)]), facts
 
 
