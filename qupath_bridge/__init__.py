@@ -74,11 +74,13 @@ if TYPE_CHECKING:
         ObjectType,
         PathObject,
         PixelSize,
+        PlacementSpec,
         Plane,
         ProjectInfo,
         Reason,
         Roi,
         RoiKind,
+        SampleSpec,
         ServerBuilder,
         Slide,
         SourceRef,
@@ -90,6 +92,7 @@ if TYPE_CHECKING:
     from .patches.confusion import Confusion, CorrectionReport
     from .patches.corrections import Correction
     from .patches.grid import Grid
+    from .patches.placed import PlacedBoxes, Placement
     from .patches.regions import PlanReport, Repair
     from .patches.table import PatchTable, Ragged
     from .pipeline.cancel import Cancel, CancelToken
@@ -139,13 +142,14 @@ _HOMES = {
     "model": (
         "Slide", "ProjectInfo", "SourceRef", "ServerBuilder", "ImageData", "PathObject",
         "ObjectType", "Roi", "RoiKind", "TmaGrid", "ClassInfo", "GridSpec", "LabelRule",
-        "Box", "Plane", "PixelSize", "Reason",
+        "PlacementSpec", "SampleSpec", "Box", "Plane", "PixelSize", "Reason",
     ),
     "pipeline.new_project": ("NewProject",),
     "pipeline.plan": ("Plan", "Plans", "Failure"),
     "patches.confusion": ("Confusion", "CorrectionReport"),
     "patches.corrections": ("Correction",),
     "patches.grid": ("Grid",),
+    "patches.placed": ("PlacedBoxes", "Placement"),
     "patches.table": ("PatchTable", "Ragged"),
     "patches.regions": ("PlanReport", "Repair"),
     "pipeline.profile": ("Profile",),
@@ -236,6 +240,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "ClassInfo",
     "GridSpec",
     "LabelRule",
+    "PlacementSpec",
+    "SampleSpec",
     "Box",
     "Plane",
     "PixelSize",
@@ -245,6 +251,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "Failure",
     "Grid",
     "PatchTable",
+    "PlacedBoxes",
+    "Placement",
     "Ragged",
     "Correction",
     "CorrectionReport",

@@ -11,7 +11,7 @@ from qupath_bridge.geometry.edges import GeometryArray, Outlines, as_array
 from qupath_bridge.geometry.lattice import BoxEntries
 from qupath_bridge.model import IntArray
 
-from .boxes import PatchBoxes
+from .boxes import PatchBoxes, centres_inside
 from .regions import ActiveRegion
 from .stack import Stack
 from .table import Ragged
@@ -56,7 +56,7 @@ def labels_at_centres(
 
 
 def _at_centres(polygons: GeometryArray, boxes: PatchBoxes) -> BoxEntries:
-    return boxes.centres_inside(Outlines.of(polygons, np.arange(len(polygons))))
+    return centres_inside(boxes, Outlines.of(polygons, np.arange(len(polygons))))
 
 
 def _with_drawn_edges(
