@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from . import torch
     from .api import (
         check_leakage,
         clean,
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from .patches.confusion import Confusion, CorrectionReport
     from .patches.corrections import Correction
     from .patches.grid import Grid
+    from .patches.mask_classes import MaskClass
     from .patches.placed import PlacedBoxes, Placement
     from .patches.regions import PlanReport, Repair
     from .patches.table import PatchTable, Ragged
@@ -149,6 +151,7 @@ _HOMES = {
     "patches.confusion": ("Confusion", "CorrectionReport"),
     "patches.corrections": ("Correction",),
     "patches.grid": ("Grid",),
+    "patches.mask_classes": ("MaskClass",),
     "patches.placed": ("PlacedBoxes", "Placement"),
     "patches.table": ("PatchTable", "Ragged"),
     "patches.regions": ("PlanReport", "Repair"),
@@ -191,7 +194,7 @@ _HOMES = {
 """Module of each public name. They are imported at first use: ``import qupath_bridge`` is quick."""
 
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
-_MODULES = {"coordinates": "geometry.coordinates", "geojson": "qupath.geojson"}
+_MODULES = {"coordinates": "geometry.coordinates", "geojson": "qupath.geojson", "torch": "torch"}
 
 __all__ = [  # noqa: RUF022  # by subject
     "__version__",
@@ -250,6 +253,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Plans",
     "Failure",
     "Grid",
+    "MaskClass",
     "PatchTable",
     "PlacedBoxes",
     "Placement",
@@ -329,6 +333,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "MissingSlideError",
     "coordinates",
     "geojson",
+    "torch",
 ]
 
 

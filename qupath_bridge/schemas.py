@@ -357,6 +357,7 @@ class PredictionRecord(Record):
     rows: Count
     measurements: list[_Measurement]
     hard_by: Literal["entropy", "margin", "wrong"] | None
+    carried_from: FileName | None
     tiles: dict[FileName, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
 
 

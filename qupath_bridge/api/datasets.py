@@ -211,12 +211,14 @@ def convert(
     to : str
         ``imagefolder``: ``[fold/]label/patch``, as torchvision's ``ImageFolder`` reads it. Files
         of the run get a second name (hard link) where that is possible, and are copied otherwise.
+        ``coco`` and ``yolo``: pictures with the outlines of single objects; ``semantic``: pictures
+        with masks of classes as TIFF files. They need a run with these masks.
         ``clam`` and ``trident``: coordinates of the patches, and bags if there are features.
         ``stamp`` and ``slideflow``: bags of features.
     split : str, optional
-        For ``imagefolder``: name of a split, whose folds become folders.
+        For pictures: name of a split, whose folds become folders.
     val : str, optional
-        For ``imagefolder``: the fold that becomes ``val``; ``test`` stays, and all others become
+        For pictures: the fold that becomes ``val``; ``test`` stays, and all others become
         ``train``.
     features : path, optional
         For bags: a folder with ``SLIDE_ID.parquet``, ``.h5`` or ``.npy``, or one Parquet file,

@@ -287,7 +287,8 @@ def convert(
         typer.Option(
             "--to",
             metavar="LAYOUT",
-            help="imagefolder (pictures by label); clam, trident, stamp, slideflow (bags).",
+            help="imagefolder (pictures by label); coco, yolo, semantic (masks); clam, trident, "
+            "stamp, slideflow (bags).",
         ),
     ],
     folder: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="New folder.")],

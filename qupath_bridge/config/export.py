@@ -14,7 +14,6 @@ from qupath_bridge.errors import MissingDependencyError, UsageError
 from .base import Model
 from .declare import option, part
 from .layout import layout_problem
-from .masks import MaskKind, mask_kinds
 from .quality import KEPT_RAW, QualityRules
 from .values import (
     NO_PAIRS,
@@ -433,9 +432,10 @@ class ExportConfig(Model):
         columns = self.quality_rules().columns()
         return (*columns, *(() if self.stain == "none" else (KEPT_RAW,)))
 
-    def mask_kinds(self) -> tuple[MaskKind, ...]:
-        """Return the kinds of masks that stand beside the patches."""
-        return mask_kinds(self.masks)
+    @property
+    def shows_detections(self) -> bool:
+        """True if masks show detections, which are read for nothing else."""
+        return self.instances != "annotations"
 
     def grid_spec(self) -> GridSpec:
         """Return the part that says which boxes."""

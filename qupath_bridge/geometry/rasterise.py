@@ -10,7 +10,7 @@ that a box looks at those of its own rows only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -30,7 +30,7 @@ __all__ = ["Cover", "EdgeBands", "paint", "pixel_centres"]
 class Cover(NamedTuple):
     """The pixels of a box that one polygon holds.
 
-    ``inside`` is None where it holds all pixels of the box; else it is the part of them that
+    ``inside`` is None if it holds all pixels of the box; else it is the part of them that
     begins at ``row`` and ``col``, shape (h, w).
     """
 
@@ -143,47 +143,44 @@ class EdgeBands:
 
 
 def paint(
-    covers: Iterator[Cover], values: NDArray[np.integer], pixels: NDArray[np.integer]
+    covers: Iterator[Cover],
+    values: NDArray[np.integer] | Mapping[int, int],
+    pixels: NDArray[np.integer],
 ) -> None:
     """Paint polygons over one another, the last on top, into the pixels of a box, in place.
 
     Parameters
     ----------
     covers : iterator of Cover
-    values : array, shape (K,)
+    values : array, shape (K,), or mapping of int to int
         The value of each polygon.
     pixels : array, shape (H, W)
     """
     for polygon, row, col, inside in covers:
         if inside is None:
-            pixels[:] = values[polygon]
+            pixels[:] = int(values[polygon])
             continue
         height, width = inside.shape
         part = pixels[row : row + height, col : col + width]
-        np.copyto(part, values[polygon], where=inside)
+        np.copyto(part, int(values[polygon]), where=inside)
 
 
 def _points(polygons: GeometryArray) -> tuple[FloatArray, FloatArray, IntArray, NDArray[np.bool_]]:
     """Return the points of all rings, the polygon of each, and which begin an edge."""
-    xs, ys, slots, reals = [np.zeros(0)], [np.zeros(0)], [np.zeros(0, np.int64)], []
-    for chain in chains(polygons, np.arange(len(polygons)), (0.0, 0.0)):
-        # The last point of a part is the first one of the next.
-        xs.append(chain.x[:-1])
-        ys.append(chain.y[:-1])
-        slots.append(chain.slot[:-1])
-        reals.append(chain.real)
-        end = chain.x[-1:], chain.y[-1:], chain.slot[-1:]
-    if reals:
-        xs.append(end[0])
-        ys.append(end[1])
-        slots.append(end[2])
-    real = np.concatenate([*reals, np.zeros(1, np.bool_)])[: sum(map(len, xs))]
-    return np.concatenate(xs), np.concatenate(ys), np.concatenate(slots), real
+    if not len(polygons):
+        return np.zeros(0), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    parts = list(chains(polygons, np.arange(len(polygons)), (0.0, 0.0)))
+    end = parts[-1]
+    # The last point of each part is the first one of the next.
+    x = np.concatenate([*(part.x[:-1] for part in parts), end.x[-1:]])
+    y = np.concatenate([*(part.y[:-1] for part in parts), end.y[-1:]])
+    slot = np.concatenate([*(part.slot[:-1] for part in parts), end.slot[-1:]])
+    return x, y, slot, np.concatenate([*(part.real for part in parts), np.zeros(1, np.bool_)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Crossings:
-    """Where edges switch the pixels of windows on and off.
+    """Crossings of edges with rows of pixels, which switch the pixels on and off.
 
     Attributes
     ----------

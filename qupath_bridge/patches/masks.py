@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,15 +10,25 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from qupath_bridge.errors import PlanError
 from qupath_bridge.geometry.edges import GeometryArray, as_array
-from qupath_bridge.geometry.rasterise import EdgeBands, paint, pixel_centres
+from qupath_bridge.geometry.rasterise import Cover, EdgeBands, paint, pixel_centres
 from qupath_bridge.model import Box, IntArray, LabelRule
 
-from .mask_classes import IGNORED
+from .mask_classes import BACKGROUND, IGNORED
 from .regions import ActiveRegion
 from .stack import stack_polygons
 
-__all__ = ["MaskLayer", "class_layer", "instance_layer", "only_classes", "outside_image"]
+__all__ = [
+    "MaskLayer",
+    "class_layer",
+    "instance_layer",
+    "only_classes",
+    "outside_image",
+]
+
+MOST_INSTANCES = (1 << 16) - 1
+"""Objects that a mask of 16 bit can tell apart."""
 
 ClassPixels = NDArray[np.uint8]
 
@@ -45,7 +55,7 @@ class MaskLayer:
         bands = EdgeBands.of(polygons, height)
         return cls(bands, shapely.STRtree(polygons), values.astype(np.int32))
 
-    def pixels(self, box: Box, size: tuple[int, int]) -> NDArray[np.int32]:
+    def pixels(self, box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return the value on top at the centre of each pixel of a box, 0 for none.
 
         Parameters
@@ -56,15 +66,58 @@ class MaskLayer:
 
         Returns
         -------
-        array, shape (H, W), int32
+        array, shape (H, W), uint8
         """
-        x, y, w, h = box
-        width, height = size
-        found = np.zeros((height, width), np.int32)
-        near = np.sort(self.tree.query(shapely.box(x, y, x + w, y + h)))
-        xs, ys = pixel_centres(x, w, width), pixel_centres(y, h, height)
-        paint(self.bands.covers(xs, ys, near), self.values, found)
+        found = np.zeros(size[::-1], np.uint8)
+        paint(self._covers(box, size, self._near(box)), self.values, found)
         return found
+
+    def instances(self, box: Box, size: tuple[int, int]) -> tuple[NDArray[np.uint16], IntArray]:
+        """Return the pixels of a box with the objects that are seen in it numbered from 1 on.
+
+        Parameters
+        ----------
+        box : Box, QuPath pixels
+        size : (int, int)
+            Pixels across and down.
+
+        Returns
+        -------
+        pixels : array, shape (H, W), uint16
+            0 where no object is.
+        values : array, shape (N,), int64
+            The value of object k of the box is at k - 1, ascending.
+
+        Raises
+        ------
+        PlanError
+            If there are more than :data:`MOST_INSTANCES`.
+        """
+        near = self._near(box)
+        values, number = np.unique(self.values[near], return_inverse=True)
+        if len(values) > MOST_INSTANCES:
+            raise PlanError(
+                f"A patch has {len(values)} objects, and its mask has values for {MOST_INSTANCES}.",
+                hint="Make smaller patches.",
+            )
+        found = np.zeros(size[::-1], np.uint16)
+        numbers = dict(zip(near.tolist(), (number + 1).tolist(), strict=True))
+        paint(self._covers(box, size, near), numbers, found)
+        seen = np.bincount(found.ravel(), minlength=len(values) + 1) > 0
+        seen[BACKGROUND] = False
+        if not seen[1:].all():
+            found = np.where(seen, np.cumsum(seen), 0).astype(np.uint16)[found]
+        return found, values[seen[1:]].astype(np.int64)
+
+    def _near(self, box: Box) -> IntArray:
+        """Return the polygons whose bounding boxes meet a box, ascending."""
+        x, y, w, h = box
+        return np.sort(self.tree.query(shapely.box(x, y, x + w, y + h)))
+
+    def _covers(self, box: Box, size: tuple[int, int], near: IntArray) -> Iterator[Cover]:
+        xs = pixel_centres(box.x, box.w, size[0])
+        ys = pixel_centres(box.y, box.h, size[1])
+        return self.bands.covers(xs, ys, near)
 
 
 def class_layer(
@@ -100,12 +153,22 @@ def class_layer(
     )
 
 
-def instance_layer(regions: Sequence[ActiveRegion], rule: LabelRule, height: float) -> MaskLayer:
-    """Return what paints objects: region k paints k + 1, in the order of the overlap rule."""
+def instance_layer(
+    regions: Sequence[ActiveRegion], numbers: Sequence[int], rule: LabelRule, height: float
+) -> MaskLayer:
+    """Return what paints single objects, in the order of the overlap rule.
+
+    Parameters
+    ----------
+    regions : sequence of ActiveRegion
+        Those that act on the plane; the shape of each is one object.
+    numbers : sequence of int
+        The value that each paints.
+    """
     names = sorted({region.role.label or "" for region in regions})
     stack = stack_polygons(regions, rule, names)
     top = stack.owners[_last_of(stack.place, len(stack.polygons))]
-    return MaskLayer.of(stack.polygons, top + 1, height)
+    return MaskLayer.of(stack.polygons, np.array(numbers, np.int64)[top], height)
 
 
 def _last_of(place: IntArray, count: int) -> IntArray:

@@ -14,7 +14,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge.config import ExportConfig, RunOptions, Settings
-from qupath_bridge.config.masks import CLASS_MASK
+from qupath_bridge.config.masks import CLASS_MASK, mask_kinds
 from qupath_bridge.errors import InterruptedRunError, OutputError, UsageError
 from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.outputs import index
@@ -126,7 +126,7 @@ def run_export(
         record = _freeze_inputs(survey, output, record, settings.config)
         output.put(records.RUN_FILE, records.dump_json(record), durable=True)
         classes = read_classes(record["classes"])
-        if CLASS_MASK in settings.config.mask_kinds():
+        if CLASS_MASK in mask_kinds(settings.config.masks):
             output.put(records.CLASSES_FILE, records.dump_json(classes_record(classes)))
         output.sweep(keep=output.slides())
         watched = _Watch(survey, progress)

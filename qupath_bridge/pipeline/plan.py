@@ -134,6 +134,8 @@ class Plan:
         Notes to read before trusting the labels.
     placement : Placement or None
         Where boxes are that are not on the grid: around objects, or from the corner of regions.
+    objects : tuple of PathObject
+        Detections that masks of single objects show.
     """
 
     slide: Slide
@@ -166,6 +168,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     names: Names = OPEN
     placement: Placement | None = None
+    objects: tuple[PathObject, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -296,8 +299,9 @@ class Plan:
             "stain": None if self.stain is None else self.stain.as_json(),
             "composite": None if self.composite is None else self.composite.as_json(),
             "colors": [list(color) for color in self.contents.colors],
-            **({} if self.placement is None else {"objects": self.placement.digest}),
+            **({} if self.placement is None else {"placement": self.placement.digest}),
             **({} if self.slide_label is None else {"slide_label": self.slide_label}),
+            **({"objects": ids.annotation_digest(self.objects)} if self.objects else {}),
         }
 
     @property

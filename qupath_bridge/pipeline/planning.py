@@ -15,9 +15,10 @@ from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import BridgeError, MissingDataError, PlanError, UsageError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.geometry.coordinates import CoordinateMap
-from qupath_bridge.model import ImageData, Slide
+from qupath_bridge.model import ImageData, PathObject, Slide
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.correcting import read_statements
+from qupath_bridge.patches.instances import instance_objects
 from qupath_bridge.patches.planning import PlanReport, plan_patches
 from qupath_bridge.patches.sampling import sample_patches
 from qupath_bridge.patches.unclassified import use_names
@@ -34,7 +35,7 @@ from .plan import Failure, Plan, Plans
 from .pseudonyms import OPEN, Names
 from .rgb_only import check_rgb_options
 from .scale import resolve_scale
-from .slide_files import read_annotations, slide_path
+from .slide_files import read_objects, slide_path
 from .slide_labels import slide_rule
 from .stain import plan_stain
 from .tissue import SlideTissue, find_slide_tissue
@@ -78,7 +79,7 @@ def plan_slide(
     config = config or ExportConfig()
     path = slide_path(slide)
     slide = inputs.applied(slide)
-    data = read_annotations(slide, config)
+    data = read_objects(slide, config)
     name = (options or RunOptions()).reader
     with open_reader(path, name=name, on_bad_tile=config.on_bad_tile) as reader:
         return make_plan(
@@ -159,6 +160,7 @@ def make_plan(
         report=planned.report,
         annotations=annotations,
         annotation_digest=ids.annotation_digest(annotations),
+        objects=_instances(config, data),
         fingerprint=reader.fingerprint,
         pixel_size=scale.pixel_size,
         mpp=grid.mpp,
@@ -187,6 +189,13 @@ def make_plan(
             *planned.corrections.warnings,
         ),
     )
+
+
+def _instances(config: ExportConfig, data: ImageData) -> tuple[PathObject, ...]:
+    """Return the detections that masks show, none if masks show annotations or nothing."""
+    if not config.shows_detections:
+        return ()
+    return instance_objects(data.objects, config.instances)
 
 
 def _channels(

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from qupath_bridge import registry
 from qupath_bridge._version import __version__
 from qupath_bridge.codecs import encoder_of
+from qupath_bridge.config.masks import mask_kinds
 from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import index
@@ -259,6 +260,7 @@ def run_record(
     ``projects`` has the path of each project and what is known of its engine; ``failures`` are
     slides of the run that failed already. All of them are open names; ``names`` hides them.
     """
+    config = settings.config
     slides: list[tuple[str | None, ...]] = [
         (
             fact.slide_id,
@@ -286,8 +288,8 @@ def run_record(
             "libraries": library_versions(),
         },
         "encoder": {
-            "name": registry.version("encoder", settings.config.format),
-            "portable": encoder_of(settings.config).portable and not settings.config.mask_kinds(),
+            "name": registry.version("encoder", config.format),
+            "portable": encoder_of(config).portable and not mask_kinds(config.masks),
         },
         "projects": [
             {
@@ -301,9 +303,9 @@ def run_record(
             for project in projects
         ],
         "selection": names.selection(settings.selection),
-        "config": settings.config.as_json(),
+        "config": config.as_json(),
         "options": names.options(settings.options),
-        "config_digest": config_digest(settings.config),
+        "config_digest": config_digest(config),
         "labels": dict(survey.labels),
         "classes": classes_json(survey.classes),
         "slides": [

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from qupath_bridge.config.masks import kinds_in
+from qupath_bridge.config.masks import OBJECT_COLUMNS, kinds_in, mask_kinds
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import IntArray
 from qupath_bridge.outputs import index
@@ -158,7 +158,7 @@ def _columns(plan: Plan, run_id: str, facts: Mapping[str, Any]) -> pa.Schema:
     }
     config = plan.config
     columns = index.schema(
-        multi=plan.table.multi, measured=config.measured_columns(), masks=config.mask_kinds()
+        multi=plan.table.multi, measured=config.measured_columns(), masks=mask_kinds(config.masks)
     )
     return index.with_facts(index.with_notes(columns.empty_table(), notes), facts).schema
 
@@ -173,11 +173,12 @@ def index_table(plan: Plan, run_id: str, patches: WrittenBatch, columns: pa.Sche
     }
     for kind, files in patches.masks.items():
         values |= files.columns(*kind.place, kind.digest)
+    values |= dict(zip(OBJECT_COLUMNS, patches.objects, strict=False))
     table = index.make_table(
         values,
         multi=plan.table.multi,
         measured=plan.config.measured_columns(),
-        masks=plan.config.mask_kinds(),
+        masks=mask_kinds(plan.config.masks),
     )
     return table.replace_schema_metadata(columns.metadata)
 
@@ -323,7 +324,7 @@ def _named(files: WrittenFiles, names: Sequence[str]) -> bool:
 
 def _written(plan: Plan, rows: IntArray, old: pa.RecordBatch) -> WrittenBatch | None:
     """Return what rows of an index say of files, None if they lack columns of the plan's."""
-    names, kinds = plan.config.measured_columns(), plan.config.mask_kinds()
+    names, kinds = plan.config.measured_columns(), mask_kinds(plan.config.masks)
     wanted = [*names, *(column for kind in kinds for column in kind.columns)]
     if any(name not in old.schema.names for name in wanted):
         return None
@@ -331,6 +332,7 @@ def _written(plan: Plan, rows: IntArray, old: pa.RecordBatch) -> WrittenBatch | 
         rows,
         _files(old, "path", "offset", "length", "digest"),
         {kind: _files(old, *kind.place, kind.digest) for kind in kinds},
+        [old.column(name) for name in OBJECT_COLUMNS if name in old.schema.names],
         {name: old.column(name).to_numpy(zero_copy_only=False) for name in names},
     )
 

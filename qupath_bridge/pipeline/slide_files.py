@@ -29,6 +29,7 @@ __all__ = [
     "missing_place",
     "pixel_words",
     "read_annotations",
+    "read_objects",
     "recorded_pixels",
     "slide_path",
 ]
@@ -117,7 +118,12 @@ def pixel_words(channels: int, dtype: str | None, is_rgb: bool | None) -> str:
 
 
 def read_annotations(slide: Slide, config: ExportConfig) -> ImageData:
-    """Read what was drawn on a slide.
+    """Read what decides the patches of a slide; see :func:`read_objects`."""
+    return _read(slide, config, detections=False)
+
+
+def read_objects(slide: Slide, config: ExportConfig) -> ImageData:
+    """Read what was drawn on a slide, and the detections that masks show.
 
     A slide without labels is exported also where its data were not copied, unless the
     configuration needs regions.
@@ -127,11 +133,16 @@ def read_annotations(slide: Slide, config: ExportConfig) -> ImageData:
     ProjectError
         If the data cannot be read, or are missing and needed.
     """
+    return _read(slide, config, detections=config.shows_detections)
+
+
+def _read(slide: Slide, config: ExportConfig, *, detections: bool) -> ImageData:
     try:
-        return slide.read(detections=config.placement().needs_detections)
+        return slide.read(detections=detections or config.placement().needs_detections)
     except MissingDataError as error:
-        labelled = config.labels and config.label_key is None
-        if labelled or config.within or config.placement().kind != "grid":
+        by_region = config.labels and config.label_key is None
+        drawn = config.masks != "none" or config.placement().kind != "grid"
+        if by_region or config.within or drawn:
             raise _with_way_out(error, config) from error
         # A folder that all slides lack is a problem of the project, told once.
         return ImageData(problems=() if error.whole_project else (error.message,))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qupath_bridge.config import ExportConfig, RunOptions
-from qupath_bridge.config.masks import CLASS_MASK
+from qupath_bridge.config.masks import CLASS_MASK, mask_kinds
 from qupath_bridge.errors import (
     BridgeError,
     ConfigError,
@@ -115,7 +115,7 @@ class Survey:
         Every label that a patch can get, and its folder name.
     warnings : tuple of str
     classes : tuple of MaskClass
-        Every label that a pixel of a mask can have; none where there are no such masks.
+        Every label that a pixel of a mask can have; none if there are no such masks.
     """
 
     slides: tuple[SlideFacts, ...]
@@ -333,7 +333,7 @@ def _mask_classes(
     facts: Iterable[SlideFacts], paths: Iterable[str], config: ExportConfig
 ) -> tuple[MaskClass, ...]:
     """Return the labels that regions of some classes give, with values and colours for masks."""
-    if CLASS_MASK not in config.mask_kinds():
+    if CLASS_MASK not in mask_kinds(config.masks):
         return ()
     rule = config.label_rule()
     colors: dict[str, tuple[int, int, int]] = {}

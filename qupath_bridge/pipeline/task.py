@@ -22,6 +22,7 @@ import xxhash
 from qupath_bridge.codecs import Encoder, encoder_of
 from qupath_bridge.codecs.raw import decode_raw
 from qupath_bridge.config import ExportConfig, RunOptions
+from qupath_bridge.config.masks import mask_kinds
 from qupath_bridge.errors import (
     GeometryError,
     InterruptedRunError,
@@ -53,7 +54,7 @@ from .planning import make_plan
 from .pseudonyms import names_of
 from .quality import summarise
 from .records import bad_tile_warnings, bad_tiles_of, facts_record, load_facts
-from .slide_files import missing_place, read_annotations, slide_path
+from .slide_files import missing_place, read_objects, slide_path
 from .tissue import tissue_problems
 from .written import PatchNames, WrittenPatches
 
@@ -245,7 +246,7 @@ def _process(
     with step("open"):
         inputs = load_inputs(output, task.inputs)
         slide = inputs.applied(slide)
-        data = read_annotations(slide, task.config)
+        data = read_objects(slide, task.config)
         opened = open_reader(path, name=task.options.reader, on_bad_tile=task.config.on_bad_tile)
     with opened as reader:
         with step("plan"):
@@ -402,7 +403,7 @@ class _SlideJob:
         if free is None:
             return
         # Pixels as they are take more than any encoder makes of them, but for headers.
-        pixels, masks = mean_pixels(self.plan), self.plan.config.mask_kinds()
+        pixels, masks = mean_pixels(self.plan), mask_kinds(self.plan.config.masks)
         raw = patches * (pixels * self.plan.contents.pixel_bytes + 1024)
         needed = raw if raw <= free else patches * patch_bytes(self.plan, self.reader)
         needed += len(self.plan) * pixels * sum(np.dtype(kind.dtype).itemsize for kind in masks)
@@ -418,11 +419,12 @@ class _SlideJob:
     ) -> tuple[WrittenPatches, list[rows.DroppedPatch]]:
         """Make and write all patches, batch after batch."""
         slide_id, output = self.task.slide_id, self.output
-        config = self.plan.config
-        written = WrittenPatches(config.measured_columns(), config.mask_kinds())
+        with step("masks"):
+            masks = MaskMaker(self.plan, self.task.classes, arrays=output.accepts == "array")
+        written = WrittenPatches(self.plan.config.measured_columns(), masks.kinds, masks.objects)
         dropped: list[rows.DroppedPatch] = []
         done = 0
-        for batch, made in self._batches(names, reusable):
+        for batch, made in self._batches(names, reusable, masks):
             ids = self.plan.table.patch_ids_of(self.plan.slide_id, batch)
             wanted = names.of_ids(batch, ids)
             with step("write"):
@@ -446,14 +448,14 @@ class _SlideJob:
                         mask_name = names.mask_of(name, mask.kind)
                         ref = PatchRef(slide_id, patch_id, mask_name, mask=mask.kind)
                         place = output.write(ref, mask.payload)
-                        written.add_mask(mask.kind, place, mask_name, mask.digest)
+                        written.add_mask(mask, place, mask_name)
             done += len(batch)
             if self.progress:
                 self.progress(slide_id, done, len(self.plan))
         return written, dropped
 
     def _batches(
-        self, names: PatchNames, reusable: Mapping[int, rows.ReusablePatch]
+        self, names: PatchNames, reusable: Mapping[int, rows.ReusablePatch], masks: MaskMaker
     ) -> Generator[tuple[IntArray, list[_Made]], None, None]:
         """Yield the patches of each batch, in the order of reading."""
         plan, table = self.plan, self.plan.table
@@ -464,8 +466,6 @@ class _SlideJob:
         patch_bytes = largest * plan.view.pixel_bytes(self.reader.dtype)
         batches = reading_batches(table.col, table.row, table.z, table.t, patch_bytes)
         name = self.task.options.reader
-        with step("masks"):
-            masks = MaskMaker(plan, self.task.classes, arrays=self.output.accepts == "array")
         with _readers(plan, name, self.reader, self.bad_tiles) as acquire:
 
             def make(batch: IntArray) -> tuple[IntArray, list[_Made]]:

@@ -14,7 +14,7 @@ import numpy as np
 from qupath_bridge import registry
 from qupath_bridge.codecs import Contents, Encoder, RawEncoder, decode, encoder_of
 from qupath_bridge.config import ExportConfig
-from qupath_bridge.config.masks import CLASS_MASK, kinds_in
+from qupath_bridge.config.masks import CLASS_MASK, kinds_in, mask_kinds
 from qupath_bridge.errors import BridgeError, OutputError, ReadError
 from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.geometry.coordinates import coordinate_map
@@ -222,7 +222,7 @@ def _check_classes(
     output: Output, record: Mapping[str, Any], config: ExportConfig
 ) -> Iterator[Finding]:
     """Compare ``classes.json`` with the classes of the run."""
-    if CLASS_MASK not in config.mask_kinds():
+    if CLASS_MASK not in mask_kinds(config.masks):
         return
     wanted = records.dump_json(classes_record(read_classes(record["classes"])))
     if not output.has(records.CLASSES_FILE):

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from qupath_bridge.config.masks import MaskKind
+from qupath_bridge.config.masks import INSTANCE_MASK, MaskKind
 from qupath_bridge.errors import PlanError
 from qupath_bridge.model import FloatArray, IntArray
 from qupath_bridge.outputs.base import Location
 from qupath_bridge.patches import ids
+from qupath_bridge.patches.table import Ragged
+
+from .masks import NO_OBJECTS, MadeMask, SlideObjects
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -137,10 +140,19 @@ class WrittenPatches:
         Columns of what reading found out about each patch.
     masks : iterable of MaskKind
         Kinds of masks that each patch has.
+    objects : SlideObjects
+        What instance masks can show.
     """
 
-    def __init__(self, measured: Iterable[str] = (), masks: Iterable[MaskKind] = ()) -> None:
+    def __init__(
+        self,
+        measured: Iterable[str] = (),
+        masks: Iterable[MaskKind] = (),
+        objects: SlideObjects = NO_OBJECTS,
+    ) -> None:
         self._rows = array("q")
+        self._known = [pa.array(names, pa.string()) for names in objects]
+        self._objects, self._ends = array("i"), array("q", [0])
         self._patches = _Places()
         self._masks = {kind: _Places() for kind in masks}
         self._measured = {name: array("d") for name in measured}
@@ -162,9 +174,12 @@ class WrittenPatches:
         for key, values in self._measured.items():
             values.append(measured[key])
 
-    def add_mask(self, kind: MaskKind, location: Location, name: str, digest: bytes) -> None:
+    def add_mask(self, mask: MadeMask, location: Location, name: str) -> None:
         """Add a mask of the patch that was added last."""
-        self._masks[kind].add(location, name, digest)
+        self._masks[mask.kind].add(location, name, mask.digest)
+        if mask.kind is INSTANCE_MASK:
+            self._objects.extend(mask.objects)
+            self._ends.append(len(self._objects))
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -190,8 +205,18 @@ class WrittenPatches:
                     kind: places.take(part, [names.mask_of(name, kind) for name in own])
                     for kind, places in self._masks.items()
                 },
+                objects=self._objects_of(part) if INSTANCE_MASK in self._masks else (),
                 measured={key: values[part] for key, values in measured.items()},
             )
+
+    def _objects_of(self, part: IntArray) -> tuple[pa.Array, ...]:
+        """Return ids and classes of the objects of some instance masks, as lists."""
+        numbers = np.asarray(self._objects, np.int32)
+        lists = Ragged(np.asarray(self._ends, np.int64), numbers).take(part)
+        return tuple(
+            pa.ListArray.from_arrays(pa.array(lists.offsets, pa.int32()), names.take(lists.codes))
+            for names in self._known
+        )
 
 
 class WrittenFiles(NamedTuple):
@@ -213,9 +238,14 @@ class WrittenFiles(NamedTuple):
 
 
 class WrittenBatch(NamedTuple):
-    """Some patches that were written: N rows of the plan, their files and those of their masks."""
+    """Some patches that were written: N rows of the plan, their files and those of their masks.
+
+    ``objects`` are the columns :data:`~qupath_bridge.config.masks.OBJECT_COLUMNS`, where there
+    are instance masks.
+    """
 
     rows: IntArray
     patches: WrittenFiles
     masks: Mapping[MaskKind, WrittenFiles]
+    objects: Sequence[pa.Array]
     measured: Mapping[str, FloatArray]

@@ -11,9 +11,11 @@ from PIL import Image
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.geometry.calibration import resolve_pixel_size
 from qupath_bridge.geometry.coordinates import coordinate_map
-from qupath_bridge.model import Box
+from qupath_bridge.model import FIRST_PLANE, Box
 from qupath_bridge.patches.grid import Grid
+from qupath_bridge.patches.masks import class_layer
 from qupath_bridge.patches.planning import plan_patches
+from qupath_bridge.patches.regions import select_regions
 from qupath_bridge.pipeline.pixels import read_patch, read_thumbnail
 from qupath_bridge.readers import open_reader
 from qupath_bridge.sources import open_project
@@ -49,6 +51,22 @@ def entry(request):
 def image(path):
     with Image.open(path) as picture:
         return np.asarray(picture)
+
+
+def painted_as_qupath(facts):
+    """Options under which regions lie over one another as in QuPath's mask.
+
+    QuPath paints in the order of its labels, and the last one stays; a label to each name makes
+    Ignore* an ordinary one, and Region* is not a label in the mask.
+    """
+    return {
+        "overlap": "priority",
+        "priority": list(reversed(facts["labels"])),
+        "map": {name: name for name in facts["labels"]},
+        "rule": "any",
+        "min_share": 0,
+        "background": "nothing",
+    }
 
 
 def test_every_entry_has_truth():
@@ -99,18 +117,7 @@ def test_shares_equal_the_painted_mask(entry):
     facts, mask = facts_of(folder.parent.name, folder.name), image(folder / "mask.png")
     width, height = coordinates.size
     assert mask.shape == (height, width)
-    # QuPath paints in this order and the last one stays; a label to each name makes Ignore* an
-    # ordinary one, and Region* is not a label in the mask.
-    rule = ExportConfig.parse(
-        {
-            "overlap": "priority",
-            "priority": list(reversed(facts["labels"])),
-            "map": {name: name for name in facts["labels"]},
-            "rule": "any",
-            "min_share": 0,
-            "background": "nothing",
-        }
-    ).label_rule()
+    rule = ExportConfig.parse(painted_as_qupath(facts)).label_rule()
     grid = Grid(TILE, TILE, TILE, TILE, width, height, 0, 0, edge="pad", size=TILE)
     table = plan_patches(slide.read().annotations, grid, rule).table
     assert len(table) == len(grid.boxes())
@@ -125,6 +132,20 @@ def test_shares_equal_the_painted_mask(entry):
             theirs = np.count_nonzero(painted == value) / (w * h)
             worst = max(worst, abs(ours.get(name, 0.0) - theirs))
     assert worst <= 0.005
+
+
+def test_masks_are_those_of_qupath(entry):
+    """At most 0.5 % of the labelled pixels differ from QuPath's own mask of the whole image."""
+    slide, _, coordinates, folder = entry
+    facts, mask = facts_of(folder.parent.name, folder.name), image(folder / "mask.png")
+    width, height = coordinates.size
+    rule = ExportConfig.parse(painted_as_qupath(facts)).label_rule()
+    regions, _ = select_regions(slide.read().annotations, rule, [FIRST_PLANE], (width, height))
+    layer = class_layer(regions, rule, facts["labels"], 256.0)
+    ours = layer.pixels(Box(0, 0, width, height), (width, height))
+    labelled = (ours > 0) | (mask > 0)
+    assert labelled.sum() > 500_000
+    assert (ours != mask).sum() <= 0.005 * labelled.sum()
 
 
 def test_areas_are_those_of_qupath(entry):

@@ -64,6 +64,9 @@ _EXTRAS = {"h5py": "h5", "torch": "torch"}
 
 LAYOUTS: Mapping[str, Layout] = {
     "imagefolder": Layout("image_folder:write_image_folder", ("split", "val")),
+    "coco": Layout("coco:write_coco", ("split", "val")),
+    "yolo": Layout("yolo:write_yolo", ("split", "val")),
+    "semantic": Layout("semantic:write_semantic", ("split", "val")),
     "clam": Layout("clam:write_clam", ("features",), package="h5py"),
     "trident": Layout("trident:write_trident", ("features",), package="h5py"),
     "stamp": Layout("stamp:write_stamp", ("features",), ("features",), "h5py"),

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from qupath_bridge.codecs import Contents
-from qupath_bridge.datasets.fold_tables import FoldTable, check_fresh, fold_column, read_folds
-from qupath_bridge.datasets.split_summary import TEST
 from qupath_bridge.errors import UsageError
-from qupath_bridge.frozen import FrozenDict
-from qupath_bridge.outputs.base import Output
 from qupath_bridge.patches.ids import label_folders
 
 from .base import RunRows, SlideRows, Written, no_patches
+from .folds import NO_FOLD, Folds
 from .pictures import PictureFiles
 
 __all__ = ["write_image_folder"]
@@ -24,9 +20,7 @@ COLUMNS = (
     "patch_id", "label", "path", "offset", "length", "width", "height", "mpp", "channels",
     "dtype", "digest",
 )  # fmt: skip
-NO_LABEL, NO_FOLD = "without a label", "in no fold"
-_WHOLE = ""
-"""The one fold of a run without a split."""
+NO_LABEL = "without a label"
 
 
 def write_image_folder(
@@ -59,7 +53,7 @@ def write_image_folder(
             hint="Export with the rule majority or centre.",
         )
     labels = label_folders(run.column_values("label") - {None})
-    folds = _Folds.of(run.output, split, val)
+    folds = Folds.of(run.output, split, val)
     for fold in set(folds.folders.values()):
         for label in labels.values():
             (folder / fold / label).mkdir(parents=True)
@@ -88,7 +82,7 @@ def _write_slide(
     slide: SlideRows,
     folder: Path,
     labels: Mapping[str, str],
-    folds: _Folds,
+    folds: Folds,
     counts: Counter[tuple[str, str]],
     left_out: Counter[str],
 ) -> None:
@@ -104,42 +98,3 @@ def _write_slide(
             place = folder / folds.folders[fold] / labels[row["label"]]
             files.write(row, place / f"{row['patch_id']}{files.extension}")
             counts[folds.folders[fold], row["label"]] += 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Folds:
-    """Folders of folds; the fold of a patch is None if it is in no fold."""
-
-    folders: Mapping[str, str]
-    table: FoldTable | None = None
-
-    @classmethod
-    def of(cls, output: Output, split: str | None, val: str | None) -> _Folds:
-        if split is None:
-            if val is not None:
-                raise UsageError("A fold was named (val), but no split.", hint="Name both.")
-            return cls(FrozenDict({_WHOLE: ""}))
-        table = read_folds(output, split)
-        check_fresh(output, table)
-        names = set(table.folds.values()) - {""}
-        if val is None:
-            return cls(FrozenDict(label_folders(names)), table)
-        if val not in names:
-            known = ", ".join(sorted(names))
-            raise UsageError(f"The split {split!r} has no fold {val!r}.", hint=f"It has {known}.")
-        folders = dict.fromkeys(names, "train") | {val: "val"}
-        if TEST in names - {val}:
-            folders[TEST] = TEST
-        return cls(FrozenDict(folders), table)
-
-    @property
-    def recorded(self) -> Mapping[str, str] | None:
-        """The folder of each fold; None without a split."""
-        return None if self.table is None else dict(sorted(self.folders.items()))
-
-    def of_rows(self, slide: SlideRows) -> list[str | None]:
-        """Return the fold of each patch of a slide."""
-        if self.table is None:
-            return [_WHOLE] * slide.table.num_rows
-        folds: list[str | None] = fold_column(slide.with_id(), self.table).to_pylist()
-        return folds
