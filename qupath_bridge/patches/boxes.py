@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol, Self
 
-import numpy as np
-
-from qupath_bridge.geometry.coverage import box_entries, grid_entries
-from qupath_bridge.geometry.edges import Outlines
-from qupath_bridge.geometry.lattice import BoxEntries
-from qupath_bridge.geometry.points import points_inside, scattered_points_inside
 from qupath_bridge.model import BoxArray, FloatArray, IntArray
 
-from .grid import Grid
-
-__all__ = ["PatchBoxes", "centres_inside", "shares_of"]
+__all__ = ["PatchBoxes"]
 
 
 class PatchBoxes(Protocol):
-    """Boxes of one plane of an image. Those of a grid are measured in a quicker way."""
+    """Boxes of one plane of an image."""
 
     @property
     def width(self) -> int:
@@ -56,20 +48,3 @@ class PatchBoxes(Protocol):
     def centres(self) -> FloatArray:
         """Return the centre of each box, shape (N, 2)."""
         ...
-
-
-def shares_of(boxes: PatchBoxes, outlines: Outlines) -> BoxEntries:
-    """Return the share of each box that each region covers, where there is any."""
-    if isinstance(boxes, Grid):
-        entries = grid_entries(boxes.xs, boxes.ys, boxes.box_width, boxes.box_height, outlines)
-        return entries.by_box(len(boxes.cols))
-    return box_entries(boxes.boxes(), outlines)
-
-
-def centres_inside(boxes: PatchBoxes, outlines: Outlines) -> BoxEntries:
-    """Return an entry for each box whose centre is in a region; none of them subtracts."""
-    if isinstance(boxes, Grid):
-        xs = boxes.xs.astype(np.float64) + boxes.box_width / 2
-        ys = boxes.ys.astype(np.float64) + boxes.box_height / 2
-        return points_inside(xs, ys, outlines).by_box(len(boxes.cols))
-    return scattered_points_inside(boxes.centres(), outlines)

@@ -11,7 +11,8 @@ from qupath_bridge.geometry.edges import GeometryArray, Outlines, as_array
 from qupath_bridge.geometry.lattice import BoxEntries
 from qupath_bridge.model import IntArray
 
-from .boxes import PatchBoxes, centres_inside
+from .boxes import PatchBoxes
+from .covering import centres_inside
 from .regions import ActiveRegion
 from .stack import Stack
 from .table import Ragged
