@@ -8,6 +8,10 @@ BIN := $(VENV)/bin
 endif
 INSTALLED := $(VENV)/.installed-demo
 INSTALLED_DEV := $(VENV)/.installed-dev
+# An environment of its own: on Linux, torch brings gigabytes.
+VENV_TORCH := .venv-torch
+BIN_TORCH := $(subst $(VENV),$(VENV_TORCH),$(BIN))
+INSTALLED_TORCH := $(VENV_TORCH)/.installed
 PYTEST := $(BIN)/python -m pytest
 # As many tests at a time as there are cores; those of one group one after the other. A process that
 # ends in the middle of a test ends them all, with its stacks: pytest-xdist would wait for ever.
@@ -17,7 +21,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' qupath_bridge/_versio
 MAVEN := LC_ALL=C.UTF-8 mvn --quiet --batch-mode --no-transfer-progress
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test extension test-qupath soak check bench clean
+.PHONY: help demo quick test extension test-qupath test-torch soak check bench clean
 
 help:
 	@echo "make demo         the whole loop on a real slide, into demo/"
@@ -25,6 +29,7 @@ help:
 	@echo "make test         all checks and all tests"
 	@echo "make extension    the extension for QuPath, into build/; needs Java 17 and Maven"
 	@echo "make test-qupath  the tests that need a QuPath on this machine"
+	@echo "make test-torch   the tests with PyTorch and the loaders of other libraries; some 5 GB"
 	@echo "make soak         long tests: every kill and every fault, fuzzing for ten minutes"
 	@echo "make bench        every goal of speed and memory, beside other programs; BENCH=--quick"
 	@echo "make clean        remove what these commands made"
@@ -41,6 +46,12 @@ $(INSTALLED): $(BIN)/python pyproject.toml
 
 $(INSTALLED_DEV): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(INSTALLED_TORCH): pyproject.toml
+	$(PYTHON) -m venv $(VENV_TORCH)
+	$(BIN_TORCH)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN_TORCH)/python -m pip install --quiet --editable . --group dev --group torch
 	@touch $@
 
 demo: $(INSTALLED)
@@ -73,6 +84,10 @@ extension: $(INSTALLED)
 test-qupath: $(INSTALLED_DEV) extension
 	$(PYTEST) -m qupath
 
+test-torch: $(INSTALLED_TORCH)
+	$(BIN_TORCH)/python -m pytest tests/torch tests/datasets/layouts tests/outputs/test_parquet.py \
+	  tests/outputs/test_tar.py
+
 soak: $(INSTALLED_DEV)
 	$(PYTEST) $(PARALLEL) -m soak --soak --override-ini faulthandler_timeout=4000
 	$(BIN)/python -m qupath_bridge.testing.fuzz --seconds 600 tests/data/qupath-samples
@@ -81,4 +96,4 @@ bench: $(INSTALLED_DEV)
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
-	rm -rf demo $(VENV) build dist qupath_extension/target qupath_extension/*/target .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf demo $(VENV) $(VENV_TORCH) build dist qupath_extension/target qupath_extension/*/target .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from . import torch
     from .api import (
         check_leakage,
         clean,
@@ -189,7 +190,7 @@ _HOMES = {
 """Module of each public name. They are imported at first use: ``import qupath_bridge`` is quick."""
 
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
-_MODULES = {"coordinates": "geometry.coordinates", "geojson": "qupath.geojson"}
+_MODULES = {"coordinates": "geometry.coordinates", "geojson": "qupath.geojson", "torch": "torch"}
 
 __all__ = [  # noqa: RUF022  # by subject
     "__version__",
@@ -324,6 +325,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "MissingSlideError",
     "coordinates",
     "geojson",
+    "torch",
 ]
 
 

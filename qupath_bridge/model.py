@@ -611,6 +611,31 @@ class LabelRule(OneLine):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class PlacementSpec(OneLine):
+    """Places of the boxes of patches.
+
+    ``kind`` ``grid`` is one grid over the slide, ``regions`` a grid from the corner of each region,
+    ``objects`` a box around each object that ``around`` names (``KIND`` or ``KIND:CLASS``). A
+    ``margin`` in written pixels is put around the bounds of an object; with None all boxes have the
+    size of the patches of the grid.
+    """
+
+    kind: Literal["grid", "regions", "objects"] = "grid"
+    around: tuple[str, ...] = ()
+    margin: int | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that ``around`` names, or wildcards."""
+        return tuple(path for name in self.around if (path := name.partition(":")[2].strip()))
+
+    @property
+    def needs_detections(self) -> bool:
+        """True if detections have to be read."""
+        return any(name.partition(":")[0] in {"detections", "cells"} for name in self.around)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class SampleSpec(OneLine):
     """Limits of the patches of each slide, and which patches are taken where there are more.
 
@@ -637,6 +662,7 @@ class Reason(StrEnum):
     EXCLUDED = "excluded"
     OUTSIDE = "outside"
     NO_TISSUE = "no_tissue"
+    AMBIGUOUS = "ambiguous"
     NO_LABEL = "no_label"
     NOT_SAMPLED = "not_sampled"
     QUALITY = "quality"

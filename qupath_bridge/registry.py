@@ -119,6 +119,7 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
         _built_in("output", "tar", "outputs.tar:TarOutput"),
         _built_in("output", "h5", "outputs.h5:H5Output", "pip install 'qupath-bridge[h5]'"),
         _built_in("output", "zarr", "outputs.zarr:ZarrOutput"),
+        _built_in("output", "parquet", "outputs.parquet:ParquetOutput"),
         _built_in("output", "memory", "outputs.memory:MemoryOutput"),
         _built_in("store", "file", "stores.local:LocalStore.from_url"),
         _built_in("store", "memory", "stores.memory:MemoryStore"),

@@ -269,6 +269,8 @@ class _Grid(_Json):
     box: Size
     step: Size
     origin: Pair
+    placed: Literal["regions", "objects"] | None
+    sized: bool
     mpp: Annotated[float, Field(gt=0)] | None
     downsample: Annotated[float, Field(gt=0)]
     read_level: Count
@@ -355,6 +357,7 @@ class PredictionRecord(Record):
     rows: Count
     measurements: list[_Measurement]
     hard_by: Literal["entropy", "margin", "wrong"] | None
+    carried_from: FileName | None
     tiles: dict[FileName, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
 
 

@@ -42,7 +42,7 @@ SYNONYMS = {
 VALUES = {
     "jpg": "jpeg", "jpe": "jpeg", "tif": "tiff", "center": "centre", "centroid": "centre",
     "max": "majority", "argmax": "majority", "most": "majority", "padding": "pad", "crop": "drop",
-    "smallest": "innermost", "webdataset": "tar", "directory": "folder",
+    "smallest": "innermost", "webdataset": "tar", "huggingface": "parquet", "directory": "folder",
     "dir": "folder", "multiprocessing": "processes", "threading": "threads",
 }  # fmt: skip
 """Values by other names for the same."""

@@ -83,6 +83,7 @@ MEANT = {
     "padding": ("edge", "padding", "did you mean pad?"),
     "argmax": ("rule", "argmax", "did you mean majority?"),
     "webdataset": ("container", "webdataset", "did you mean tar?"),
+    "huggingface": ("container", "huggingface", "did you mean parquet?"),
     "Otsu": ("tissue", "Otsu", "did you mean otsu?"),
     "share as overlap": ("overlap", "0.5", "for patches that overlap set stride"),
     "number as overlap": ("overlap", 0.5, "for patches that overlap set stride"),

@@ -57,7 +57,7 @@ def predictions(
         CSV or Parquet file, Arrow table or DataFrame: one row per patch, with ``patch_id`` or
         ``tile_uuid`` of the index, or both. Each other column of numbers is a measurement; a
         column of texts is one per class, 1 where the row has it, else 0. A number that is missing
-        is no measurement.
+        gives no measurement.
     name : str
         Of the predictions, as the model is called.
     run : Run, run id or output, optional

@@ -33,7 +33,7 @@ from .values import (
 from .which import which_problems
 
 if TYPE_CHECKING:
-    from qupath_bridge.model import GridSpec, LabelRule, SampleSpec
+    from qupath_bridge.model import GridSpec, LabelRule, PlacementSpec, SampleSpec
 
 
 PIXEL_SIZES = (0.01, 100.0)
@@ -78,6 +78,9 @@ class ExportConfig(Model):
             "stride",
             "edge",
             "origin",
+            "around",
+            "per_region",
+            "margin",
             "plane",
             "pixel_size",
             "allow_upsampling",
@@ -140,6 +143,25 @@ class ExportConfig(Model):
     edge: Literal["drop", "pad"] = option("drop", "what happens to patches that cross the edge")
     origin: Annotated[tuple[int, int], BeforeValidator(as_pair)] = option(
         (0, 0), "where the grid starts, full-resolution pixels", show="X,Y"
+    )
+    around: Strings = option(
+        (),
+        "one patch around each object instead of a grid; the object's class is the label; may be "
+        "repeated",
+        show="annotations|detections|cells|points[:CLASS]",
+    )
+    per_region: Literal["none", "picture", "grid"] = option(
+        "none",
+        "one picture of each region, with the size of its bounds, or a grid from each region's "
+        "corner, instead of one grid",
+    )
+    margin: int | None = option(
+        None,
+        "cut the bounds of each object and this margin, written pixels, instead of SIZE; needs "
+        "AROUND, or PER_REGION picture",
+        show="N",
+        ge=0,
+        le=4096,
     )
     plane: Annotated[tuple[tuple[int, int], ...], BeforeValidator(as_planes)] = option(
         ((0, 0),), "plane to make patches on; may be repeated", show="Z,T", min_length=1
@@ -341,8 +363,6 @@ class ExportConfig(Model):
             if any(not str(value).strip() for value in getattr(self, name)):
                 raise ValueError(f"{name} holds an empty name")
         self._check_label_from()
-        for unfit in which_problems(self):
-            raise ValueError(unfit)
         self.quality_rules()
         for name in ("stain_reference", "stain_augment"):
             if self.stain == "none" and getattr(self, name):
@@ -355,6 +375,8 @@ class ExportConfig(Model):
                     f"format is raw in the container {self.container}, which holds pixels as they "
                     "are; leave it out, or choose a container of files, as tar"
                 )
+        for unfit in which_problems(self):
+            raise ValueError(unfit)
         if problem := layout_problem(self.layout):
             raise ValueError(f"layout {problem}")
         self._check_masks()
@@ -431,6 +453,16 @@ class ExportConfig(Model):
             allow_upsampling=self.allow_upsampling,
             mpp_tolerance=self.mpp_tolerance,
         )
+
+    def placement(self) -> PlacementSpec:
+        """Return the part that says where boxes are."""
+        from qupath_bridge.model import PlacementSpec
+
+        if self.around:
+            return PlacementSpec("objects", self.around, self.margin)
+        if self.per_region == "picture":
+            return PlacementSpec("objects", ("annotations",), self.margin or 0)
+        return PlacementSpec("grid" if self.per_region == "none" else "regions")
 
     def sampling(self) -> SampleSpec:
         """Return the part that says how many patches of a slide are taken, and which."""

@@ -14,9 +14,9 @@ from qupath_bridge.model import BoxArray, FloatArray, IntArray
 
 from .accumulate import box_shares, tidy
 from .edges import GeometryArray, Outlines, as_array
-from .lattice import Entries, Lattice
+from .lattice import BoxEntries, Entries, Lattice
 
-__all__ = ["coverage", "grid_coverage", "grid_entries"]
+__all__ = ["box_entries", "coverage", "grid_coverage", "grid_entries"]
 
 SPARSE = 4
 """A grid is used for boxes that fill at least one in this many of its cells."""
@@ -141,7 +141,7 @@ def _lattice(xs: IntArray, ys: IntArray, w: int, h: int) -> Lattice:
 
 
 def box_coverage(boxes: BoxArray, polygons: GeometryArray) -> FloatArray:
-    """Return the shares of arbitrary boxes: a tree, prepared tests, and clipping at borders only.
+    """Return the shares of arbitrary boxes, dense; see :func:`box_entries`.
 
     Parameters
     ----------
@@ -152,11 +152,32 @@ def box_coverage(boxes: BoxArray, polygons: GeometryArray) -> FloatArray:
     -------
     array, shape (N, K)
     """
+    entries = box_entries(boxes, Outlines.of(polygons, np.arange(len(polygons))))
+    shares = np.zeros((len(boxes), len(polygons)))
+    shares[entries.box, entries.region] = entries.value
+    return shares
+
+
+def box_entries(boxes: BoxArray, outlines: Outlines) -> BoxEntries:
+    """Return the non-zero shares of regions in arbitrary boxes.
+
+    A tree finds the boxes that a polygon meets; those inside have share 1, and only those on its
+    border are clipped. The polygons are not checked.
+
+    Parameters
+    ----------
+    boxes : array, shape (N, 4), each with an area
+    outlines : Outlines
+        Polygons that add and subtract.
+    """
+    if not len(boxes) or not len(outlines.polygons):
+        return BoxEntries.concatenate([])
     # Coordinates are not shifted: a shift rounds them, which can make a valid polygon invalid.
     x, y, w, h = boxes.T
     rectangles = shapely.box(x, y, x + w, y + h)
     # Parts of a multipolygon share no area, so that their shares add up.
-    parts, region = shapely.get_parts(polygons, return_index=True)
+    parts, polygon = shapely.get_parts(outlines.polygons, return_index=True)
+    sign = np.where(shapely.is_ccw(shapely.get_exterior_ring(parts)), 1.0, -1.0)
     shapely.prepare(parts)
     part, box = shapely.STRtree(rectangles).query(parts, predicate="intersects")
     inside = shapely.covers(parts[part], rectangles[box])
@@ -169,9 +190,11 @@ def box_coverage(boxes: BoxArray, polygons: GeometryArray) -> FloatArray:
             hint="Measure it on a regular grid of boxes, where nothing is clipped.",
         ) from error
     share[~inside] = shapely.area(cut) / (w * h)[box[~inside]]
-    index = box * len(polygons) + region[part]
-    shares = np.bincount(index, share, minlength=len(boxes) * len(polygons))
-    return tidy(shares.astype(np.float64)).reshape(len(boxes), len(polygons))
+    keys = outlines.region[polygon[part]] * len(boxes) + box
+    found, place = np.unique(keys, return_inverse=True)
+    shares = tidy(np.bincount(place, share * sign[part], minlength=len(found)).astype(np.float64))
+    real = shares > 0
+    return BoxEntries(*np.divmod(found[real], len(boxes)), shares[real])
 
 
 def _check_boxes(boxes: ArrayLike) -> BoxArray:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qupath_bridge.model import FloatArray, IntArray
 
-__all__ = ["Axis", "Entries", "Lattice", "Windows"]
+__all__ = ["Axis", "BoxEntries", "Entries", "Lattice", "Windows"]
 
 CELLS = 1 << 20
 """Cells that are processed at once: bounds the memory, and nearly fits a processor's cache."""
@@ -199,13 +199,44 @@ class Entries:
             np.concatenate([part.value for part in parts]),
         )
 
-    def boxes(self, columns: int) -> IntArray:
-        """Return the number of each entry's box, counted row by row."""
-        return self.row * columns + self.col
+    def by_box(self, columns: int) -> BoxEntries:
+        """Return the entries with the number of each box, counted row by row."""
+        return BoxEntries(self.region, self.row * columns + self.col, self.value)
+
+    def __len__(self) -> int:
+        return len(self.region)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxEntries:
+    """Non-zero values of regions in boxes that need not be a grid.
+
+    Attributes
+    ----------
+    region, box : array, shape (M,), int64
+        Numbers of regions and boxes, from 0.
+    value : array, shape (M,), float64
+    """
+
+    region: IntArray
+    box: IntArray
+    value: FloatArray
+
+    @classmethod
+    def concatenate(cls, parts: list[Self]) -> Self:
+        """Concatenate the entries of several."""
+        if not parts:
+            nothing = np.zeros(0, np.int64)
+            return cls(nothing, nothing, np.zeros(0))
+        return cls(
+            np.concatenate([part.region for part in parts]),
+            np.concatenate([part.box for part in parts]),
+            np.concatenate([part.value for part in parts]),
+        )
 
     def take(self, which: IntArray | NDArray[np.bool_]) -> Self:
         """Return some of the entries."""
-        return type(self)(self.region[which], self.row[which], self.col[which], self.value[which])
+        return type(self)(self.region[which], self.box[which], self.value[which])
 
     def __len__(self) -> int:
         return len(self.region)

@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from qupath_bridge.model import FloatArray, IntArray
 
 from .edges import Edges, Outlines, chains, chunks
-from .lattice import Entries, Windows, ragged
+from .lattice import BoxEntries, Entries, Windows, ragged
 
-__all__ = ["crossings", "points_inside"]
+__all__ = ["crossings", "points_inside", "scattered_points_inside"]
 
 UNCERTAIN = 8 * np.finfo(np.float64).eps
 """Relative error that a difference of two products may have; below it, fractions are used."""
@@ -55,6 +56,44 @@ def points_inside(xs: FloatArray, ys: FloatArray, outlines: Outlines) -> Entries
         for windows in _point_windows(xs, ys, outlines).batches()
     ]
     return Entries.concatenate(parts)
+
+
+def scattered_points_inside(points: FloatArray, outlines: Outlines) -> BoxEntries:
+    """Return which of any points are inside each region, as :func:`points_inside`.
+
+    Parameters
+    ----------
+    points : array, shape (N, 2), QuPath pixels
+    outlines : Outlines
+        None of them subtracts.
+
+    Returns
+    -------
+    BoxEntries
+        One entry of value 1 for each point in each region; ``box`` counts points.
+
+    Examples
+    --------
+    >>> import shapely
+    >>> outlines = Outlines.of(np.array([shapely.box(0, 0, 5, 9), shapely.box(5, 0, 9, 9)]),
+    ...     np.arange(2))
+    >>> scattered_points_inside(np.array([[0, 1.0], [5, 1], [9, 1]]), outlines).box.tolist()
+    [0, 1]
+    """
+    polygons = outlines.polygons
+    if not len(points) or not len(polygons):
+        return BoxEntries.concatenate([])
+    places = shapely.points(points)
+    shapely.prepare(polygons)
+    polygon, point = shapely.STRtree(places).query(polygons, predicate="intersects")
+    inside = shapely.contains_properly(polygons[polygon], places[point])
+    # What is on a boundary is inside by where the interior is.
+    for k in np.flatnonzero(~inside).tolist():
+        alone = Outlines(polygons[polygon[k : k + 1]], np.zeros(1, np.int64))
+        x, y = points[point[k]]
+        inside[k] = len(points_inside(np.array([x]), np.array([y]), alone)) > 0
+    keys = np.unique(outlines.region[polygon[inside]] * len(points) + point[inside])
+    return BoxEntries(*np.divmod(keys, len(points)), np.ones(len(keys)))
 
 
 def _point_windows(xs: FloatArray, ys: FloatArray, outlines: Outlines) -> Windows:

@@ -94,7 +94,7 @@ FIELDS: Mapping[str, pa.DataType] = {
     "path": pa.string(),
     "offset": pa.int64(),
     "length": pa.int64(),
-    "object_id": pa.string(),
+    "object_ids": pa.list_(pa.string()),
     "channels": pa.list_(pa.string()),
     "dtype": pa.string(),
     "digest": pa.string(),

@@ -35,7 +35,7 @@ MAX_ROWS_BYTES = 2 << 30
 """Bytes of these rows before compression, some 200 per patch."""
 
 _ALWAYS = (
-    "run_id", "entry_id", "slide_name", "patch_id", "tile_uuid", "col", "row",
+    "run_id", "entry_id", "slide_name", "patch_id", "tile_uuid",
     "x_qupath", "y_qupath", "w_qupath", "h_qupath", "x_slide", "y_slide", "w_slide", "h_slide",
     "z", "t", "width", "height", "downsample", "read_level", "path", "digest",
 )  # fmt: skip

@@ -13,43 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from qupath_bridge.errors import OutputError, UsageError
-
 from .base import Location, PatchRef
+from .shards import DEFAULT_SIZE, Shard, check_whole, parse_size
 from .stored import PATCHES, StoredOutput
 
 if TYPE_CHECKING:
-    from qupath_bridge.stores.base import Draft, Store
+    from qupath_bridge.stores.base import Store
 
-__all__ = ["DEFAULT_SIZE", "TarOutput", "header", "parse_size", "sample_key"]
-
-DEFAULT_SIZE = 256 * 10**6
-"""Bytes of a shard, when nothing else is said."""
+__all__ = ["TarOutput", "header", "sample_key"]
 
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
 _SHARD = re.compile(rf"{PATCHES}(?P<slide>[^/]+)-[0-9a-f]{{16}}-[0-9]{{6,}}\.tar")
-_UNITS = {
-    "": 1,
-    "b": 1,
-    **{f"{sign}b": 1000 ** (power + 1) for power, sign in enumerate("kmgt")},
-    **{f"{sign}ib": 1024 ** (power + 1) for power, sign in enumerate("kmgt")},
-}
-
-
-@dataclass(slots=True)
-class _Shard:
-    """A shard that is being written."""
-
-    draft: Draft
-    placeholder: str
-    size: int = 0
-    digest: xxhash.xxh3_64 = field(default_factory=xxhash.xxh3_64)
-
-    def write(self, data: bytes) -> None:
-        self.draft.write(data)
-        self.digest.update(data)
-        self.size += len(data)
 
 
 @dataclass(slots=True)
@@ -57,7 +32,7 @@ class _Slide:
     """A slide that is being written; ``final`` has the names of its complete shards."""
 
     slide_id: str
-    shard: _Shard | None = None
+    shard: Shard | None = None
     final: dict[str, str] = field(default_factory=dict)
     broken: bool = False
 
@@ -91,7 +66,7 @@ class TarOutput(StoredOutput[_Slide]):
     holds_masks = True
 
     def __init__(self, place: str | Path | Store, argument: str | None = None) -> None:
-        self.shard_size = DEFAULT_SIZE if argument is None else parse_size(argument)
+        self.shard_size = DEFAULT_SIZE if argument is None else parse_size(self.name, argument)
         super().__init__(place, argument)
 
     def _start(self, slide_id: str) -> _Slide:
@@ -106,7 +81,7 @@ class TarOutput(StoredOutput[_Slide]):
             record = _record(patch)
             named = header(f"{key}.json", len(record))
             sample = b"".join((sample, named, record, bytes(-len(record) % _BLOCK)))
-        _check_whole(pending)
+        check_whole(pending.slide_id, broken=pending.broken)
         pending.broken = True  # until all of this is done
         shard = pending.shard
         full = shard is not None and shard.size + len(sample) + len(_END) > self.shard_size
@@ -120,9 +95,9 @@ class TarOutput(StoredOutput[_Slide]):
         pending.broken = False
         return Location(shard.placeholder, offset, len(payload))
 
-    def _new_shard(self, pending: _Slide) -> _Shard:
+    def _new_shard(self, pending: _Slide) -> Shard:
         placeholder = f"{PATCHES}{pending.slide_id}-unfinished-{len(pending.final):06d}.tar"
-        return _Shard(self.store.draft(PATCHES.rstrip("/")), placeholder)
+        return Shard(self.store.draft(PATCHES.rstrip("/")), placeholder)
 
     def _complete(self, pending: _Slide) -> None:
         """Give the shard that is being written its name."""
@@ -137,7 +112,7 @@ class TarOutput(StoredOutput[_Slide]):
         pending.shard = None
 
     def _finish(self, pending: _Slide) -> Mapping[str, str]:
-        _check_whole(pending)
+        check_whole(pending.slide_id, broken=pending.broken)
         pending.broken = True
         self._complete(pending)
         pending.broken = False
@@ -158,14 +133,6 @@ class TarOutput(StoredOutput[_Slide]):
         return _SHARD
 
 
-def _check_whole(pending: _Slide) -> None:
-    if pending.broken:
-        raise OutputError(
-            f"A shard of {pending.slide_id} was not written completely.",
-            hint="Export this slide again.",
-        )
-
-
 def sample_key(slide_id: str, patch_id: str) -> str:
     """Return the key of a patch in a shard: its id with ``-`` for ``.``.
 
@@ -181,28 +148,6 @@ def sample_key(slide_id: str, patch_id: str) -> str:
     if patch_id.startswith(slide_id) and "." not in patch_id[len(slide_id) :]:
         return key
     return f"{key}-{xxhash.xxh3_64_hexdigest(patch_id.encode())}"
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that a size names: ``256MB``, ``1.5 GB``, ``64MiB`` or a plain number.
-
-    Raises
-    ------
-    UsageError
-        If it is not a size of at least one byte.
-
-    Examples
-    --------
-    >>> parse_size("256MB"), parse_size("1.5 kib"), parse_size("99")
-    (256000000, 1536, 99)
-    """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", text.lower())
-    size = int(float(match[1]) * _UNITS.get(match[2], 0)) if match else 0
-    if size < 1:
-        raise UsageError(
-            f"{text!r} is not the size of a shard.", hint="Write tar:256MB, tar:1GB or tar:64MiB."
-        )
-    return size
 
 
 def _ending(patch: PatchRef) -> str:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from qupath_bridge.frozen import FrozenDict, OneLine
 from qupath_bridge.model import CLASS_SEPARATOR, Box, IntArray, LabelRule, Plane
 
+from .boxes import PatchBoxes
 from .corrections import Correction, CorrectionKind, latest_corrections
-from .grid import Grid
 from .labels import Decision, add_background, single_label
 from .roles import label_ranks, role_of
 from .table import LABEL_SOURCES, Ragged
@@ -224,7 +224,7 @@ class _Translator:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxStatements:
-    """The statements about boxes of a part of a grid.
+    """The statements about some boxes.
 
     Attributes
     ----------
@@ -232,7 +232,7 @@ class BoxStatements:
     numbers : array, shape (M,), int64
         Their numbers in the statements of the slide.
     boxes : array, shape (M,), int64
-        The number of each one's box in ``grid.boxes()``.
+        The number of each one's box in ``PatchBoxes.boxes()``.
     """
 
     each: tuple[Statement, ...]
@@ -240,9 +240,9 @@ class BoxStatements:
     boxes: IntArray
 
     @classmethod
-    def of(cls, statements: Statements, chosen: IntArray, grid: Grid) -> BoxStatements:
-        """Find the boxes of some statements in a grid; those that it lacks are left out."""
-        boxes = grid.find(statements.places[chosen, :4])
+    def of(cls, statements: Statements, chosen: IntArray, places: PatchBoxes) -> BoxStatements:
+        """Find the boxes of some statements; those that are not among ``places`` are left out."""
+        boxes = places.find(statements.places[chosen, :4])
         there = boxes >= 0
         numbers = chosen[there]
         each = tuple(statements.each[number] for number in numbers.tolist())
@@ -267,7 +267,7 @@ def overrule(
     Parameters
     ----------
     decision : Decision
-        Of the rule, for the boxes of a part of a grid.
+        Of the rule, for some boxes.
     said : BoxStatements
     rule, names
         As for :func:`~qupath_bridge.patches.labels.decide`; ``names`` has the labels that people

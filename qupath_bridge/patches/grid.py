@@ -11,9 +11,13 @@ import numpy as np
 
 from qupath_bridge.errors import PlanError
 from qupath_bridge.frozen import OneLine
-from qupath_bridge.model import BoxArray, FloatArray, GridSpec, IntArray, PixelSize
+from qupath_bridge.geometry.coverage import grid_entries
+from qupath_bridge.geometry.edges import Outlines
+from qupath_bridge.geometry.lattice import BoxEntries
+from qupath_bridge.geometry.points import points_inside
+from qupath_bridge.model import BoxArray, FloatArray, GridSpec, IntArray, PixelSize, Plane
 
-__all__ = ["Grid", "resolve_grid", "round_half_up"]
+__all__ = ["Grid", "resolve_grid", "round_half_up", "written_sizes"]
 
 
 BAND = 1 << 18
@@ -122,6 +126,10 @@ class Grid(OneLine):
     def __len__(self) -> int:
         return len(self.cols) * len(self.rows)
 
+    def on(self, plane: Plane) -> Grid:
+        """Return the grid itself, which is the same on each plane."""
+        return self
+
     @property
     def edge_dropped(self) -> int:
         """Number of boxes that overlap the image but are dropped at its edge."""
@@ -173,12 +181,46 @@ class Grid(OneLine):
         padded = replace(self, edge="pad")
         return padded.boxes()[padded.valid_share() < 1]
 
+    def places(self, boxes: IntArray) -> tuple[IntArray, IntArray]:
+        """Return column and row of some boxes, by their numbers in :meth:`boxes`."""
+        row, col = np.divmod(boxes, max(len(self.cols), 1))
+        return self.cols[col], self.rows[row]
+
+    def centres(self) -> FloatArray:
+        """Return the centre of each box, shape (N, 2)."""
+        boxes = self.boxes()
+        return boxes[:, :2] + boxes[:, 2:] / 2
+
+    def shares(self, outlines: Outlines) -> BoxEntries:
+        """Return the share of each box that each region covers, where there is any."""
+        entries = grid_entries(self.xs, self.ys, self.box_width, self.box_height, outlines)
+        return entries.by_box(len(self.cols))
+
+    def centres_inside(self, outlines: Outlines) -> BoxEntries:
+        """Return an entry for each box whose centre is in a region; none of them subtracts."""
+        xs = self.xs.astype(np.float64) + self.box_width / 2
+        ys = self.ys.astype(np.float64) + self.box_height / 2
+        return points_inside(xs, ys, outlines).by_box(len(self.cols))
+
     def valid_share(self) -> FloatArray:
         """Return the share of each box that is inside the image, shape (N,)."""
         inside_x = _overlap(self.xs, self.box_width, self.width)
         inside_y = _overlap(self.ys, self.box_height, self.height)
         share = np.outer(inside_y, inside_x) / (self.box_width * self.box_height)
         return share.reshape(-1)
+
+
+def written_sizes(boxes: BoxArray, grid: Grid) -> IntArray:
+    """Return width and height of boxes as they are written at the scale of a grid, shape (N, 2).
+
+    >>> grid = Grid(100, 100, 100, 100, 900, 900, size=50)
+    >>> written_sizes(np.array([[0, 0, 100, 100], [5, 5, 31, 200]]), grid).tolist()
+    [[50, 50], [16, 100]]
+    """
+    box = (grid.box_width, grid.box_height)
+    size = box if grid.size is None else (grid.size, grid.size)
+    sides = np.floor(boxes[:, 2:] * np.array(size) / np.array(box) + 0.5)
+    return np.asarray(np.maximum(sides, 1), np.int64)
 
 
 def _box_numbers(origin: int, step: int, length: int, size: int, edge: str) -> IntArray:

@@ -20,7 +20,7 @@ import shapely
 import xxhash
 from numpy.typing import NDArray
 
-from qupath_bridge.model import BoxArray, PathObject
+from qupath_bridge.model import Box, BoxArray, PathObject, Plane
 
 __all__ = [
     "TILE_ID_BEGINNING",
@@ -66,7 +66,7 @@ _RESERVED = {
 }
 """Names that Windows reserves for devices, with any extension."""
 
-_PATCH_ID = re.compile(r"(?P<slide>.+)_x-?\d+_y-?\d+(_z\d+_t\d+)?", re.ASCII)
+_PATCH_ID = re.compile(r"(?P<slide>.+)_x-?\d+_y-?\d+(_w\d+_h\d+)?(_z\d+_t\d+)?", re.ASCII)
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -187,16 +187,39 @@ def slide_id(entry_id: str, name: str, project: str | None = None) -> str:
     return "_".join(slug(part) for part in (project, entry_id, name) if part is not None)
 
 
-def patch_id(slide_id: str, x: int, y: int, z: int = 0, t: int = 0) -> str:
+def patch_id(
+    slide_id: str,
+    x: int,
+    y: int,
+    z: int = 0,
+    t: int = 0,
+    *,
+    size: tuple[int, int] | None = None,
+) -> str:
     """Return the id of a patch, which is also its file name without the ending.
+
+    ``size`` has width and height of its box, where patches have sizes of their own.
 
     Examples
     --------
     >>> patch_id("3_CMU-1.svs", 512, -256), patch_id("3_CMU-1.svs", 0, 0, z=2)
     ('3_CMU-1.svs_x512_y-256', '3_CMU-1.svs_x0_y0_z2_t0')
+    >>> patch_id("3_a", 0, 5, size=(40, 30))
+    '3_a_x0_y5_w40_h30'
     """
+    own = "" if size is None else f"_w{size[0]}_h{size[1]}"
     plane = f"_z{z}_t{t}" if z or t else ""
-    return f"{slide_id}_x{x}_y{y}{plane}"
+    return f"{slide_id}_x{x}_y{y}{own}{plane}"
+
+
+def is_patch_id(name: str, slide_id: str, box: Box, plane: Plane) -> bool:
+    """Return whether a name is the id of the patch of a box, with or without its size.
+
+    >>> is_patch_id("3_a_x5_y6_w7_h8", "3_a", Box(5, 6, 7, 8), Plane(0, 0))
+    True
+    """
+    place = (slide_id, box.x, box.y, *plane)
+    return name in (patch_id(*place), patch_id(*place, size=(box.w, box.h)))
 
 
 def project_names(folders: Iterable[Path]) -> dict[Path, str]:

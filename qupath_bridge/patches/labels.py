@@ -22,6 +22,7 @@ __all__ = [
     "add_background",
     "check_class_names",
     "decide",
+    "object_labels",
     "one_label",
     "single_label",
 ]
@@ -137,6 +138,13 @@ def one_label(code: int, count: int) -> Decision:
         unknown,
         unknown,
     )
+
+
+def object_labels(labels: Ragged) -> Decision:
+    """Return the labels that objects give their boxes, one or none for each."""
+    unknown = np.full(len(labels), np.nan)
+    source = np.where(labels.lengths > 0, LABEL_SOURCES.index("object"), -1).astype(np.int8)
+    return Decision(labels, source, unknown, unknown)
 
 
 def _multi_label(shares: Ragged, ranks: IntArray, least: float) -> Decision:

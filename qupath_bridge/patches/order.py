@@ -38,7 +38,7 @@ def reading_batches(
     Parameters
     ----------
     col, row : arrays, shape (N,)
-        Places in the patch grid; may be negative.
+        Places in the patch grid, or near which cell of it a patch is; may be negative.
     z, t : arrays, shape (N,)
         Planes. A batch has patches of one plane.
     patch_bytes : int
@@ -57,12 +57,19 @@ def reading_batches(
     keys = np.stack([values[order] for values in (z, t, down, across)])
     changed = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
     starts = np.concatenate([[0], np.flatnonzero(changed) + 1]).tolist()
+    most = side * side
     # A batch stays in one row of blocks of one plane.
     bands = keys[:3, starts].T.tolist()
     begin = 0
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(order)], strict=True)):
-        full = end - begin > side * side
+        full = end - begin > most
         if start > begin and (full or bands[number] != bands[number - 1]):
-            yield order[begin:start]
+            yield from _parts(order[begin:start], most)
             begin = start
-    yield order[begin:]
+    yield from _parts(order[begin:], most)
+
+
+def _parts(batch: IntArray, most: int) -> Iterator[IntArray]:
+    """Yield a batch in parts: patches around objects can be many in one place."""
+    for start in range(0, len(batch), most):
+        yield batch[start : start + most]

@@ -29,12 +29,15 @@ from qupath_bridge.model import (
     Reason,
 )
 
+from .boxes import PatchBoxes
 from .centres import cores_at_centres
 from .confusion import NO_CORRECTIONS, CorrectionReport, Heard, report_corrections
 from .correcting import NO_STATEMENTS, BoxStatements, Statements, overrule
 from .grid import Grid
-from .labels import EPSILON, Decision, decide, one_label
+from .labels import EPSILON, Decision, decide, object_labels, one_label
+from .placed import PlacedBoxes, Placement
 from .regions import ActiveRegion, PlanReport, Repair, select_regions
+from .roles import role_of
 from .shares import LabelRegions, UnionShares
 from .table import PatchTable, Ragged
 
@@ -50,6 +53,9 @@ __all__ = [
 
 KEPT = 255
 """The number of no reason: the box is a patch."""
+
+Layout = Grid | Placement
+"""The boxes that may become patches: of one grid, or placed around objects and regions."""
 
 TissueTest = Callable[[BoxArray], FloatArray]
 """From boxes (N, 4) in QuPath pixels to the share of tissue in each, (N,)."""
@@ -68,7 +74,7 @@ class PlannedPatches(OneLine):
     report : PlanReport
         Use of the annotations.
     reasons : tuple of bytes
-        For each plane, one byte per box of the grid: the number of its reason in :class:`Reason`,
+        For each plane, one byte per box of the layout: the number of its reason in :class:`Reason`,
         :data:`KEPT` for a kept patch.
     corrections : CorrectionReport
         What became of the corrections.
@@ -91,7 +97,7 @@ class PlannedPatches(OneLine):
 
 def plan_patches(
     annotations: Sequence[PathObject],
-    grid: Grid,
+    layout: Layout,
     rule: LabelRule,
     *,
     planes: Sequence[Plane] = (FIRST_PLANE,),
@@ -99,13 +105,14 @@ def plan_patches(
     tma_cores: Sequence[PathObject] = (),
     statements: Statements = NO_STATEMENTS,
 ) -> PlannedPatches:
-    """Select the boxes of a grid that become patches, and assign their labels.
+    """Select the boxes that become patches, and assign their labels.
 
     Parameters
     ----------
     annotations : sequence of PathObject
         The annotations of the image, in any order, coordinates rounded to 0.01 px.
-    grid : Grid
+    layout : Grid or Placement
+        The boxes that may become patches.
     rule : LabelRule
     planes : sequence of Plane
         Planes of the patches.
@@ -130,7 +137,7 @@ def plan_patches(
     caller decides how much is too much.
     """
     try:
-        return _plan(annotations, grid, rule, sorted(set(planes)), tissue, tma_cores, statements)
+        return _plan(annotations, layout, rule, sorted(set(planes)), tissue, tma_cores, statements)
     except shapely.errors.GEOSException as error:
         raise PlanError(
             f"The geometry library fails on the regions of this image: {error}.",
@@ -142,21 +149,26 @@ def plan_patches(
 
 def _plan(
     annotations: Sequence[PathObject],
-    grid: Grid,
+    layout: Layout,
     rule: LabelRule,
     planes: Sequence[Plane],
     tissue: TissueTest | None,
     tma_cores: Sequence[PathObject],
     statements: Statements,
 ) -> PlannedPatches:
-    regions, report = select_regions(annotations, rule, planes, (grid.width, grid.height))
+    by_object = isinstance(layout, Placement) and layout.kind == "objects"
+    if by_object:  # regions only exclude, and say what is within
+        annotations = [each for each in annotations if _limits(each, rule)]
+    regions, report = select_regions(annotations, rule, planes, (layout.width, layout.height))
     names = {region.role.label for region in regions if region.role.label}
+    if isinstance(layout, Placement) and layout.kind == "objects":
+        names = set(layout.label_names)
     if rule.slide_label is not None:
         names = {rule.slide_label}
     if rule.background is not None and rule.labels:
         names.add(rule.background)
     context = _PlaneContext(
-        grid,
+        layout,
         rule,
         tuple(sorted((names if rule.labels else set()) | statements.labels)),
         tuple(sorted({region.id for region in regions if region.role.kind == "label"})),
@@ -165,16 +177,16 @@ def _plan(
         statements,
     )
     tables, codes, heard = [], [], []
-    dropped = Counter({Reason.EDGE: grid.edge_dropped * len(planes)})
+    dropped = Counter({Reason.EDGE: sum(layout.on(plane).edge_dropped for plane in planes)})
     nothing = np.zeros(0, np.int64)
-    everywhere = context.plan(regions, nothing) if rule.all_planes else None
+    everywhere = context.plan(planes[0], regions, nothing) if rule.all_planes else None
     for plane in planes:
         said = statements.on(plane)
         if everywhere is not None and not len(said):
             table, reasons, _ = everywhere
         else:
             here = regions if rule.all_planes else [r for r in regions if r.plane == plane]
-            table, reasons, met = context.plan(here, said)
+            table, reasons, met = context.plan(plane, here, said)
             heard += met
         tables.append(_set_plane(table, plane))
         codes.append(reasons.tobytes())
@@ -214,7 +226,7 @@ class _Cores:
 class _PlaneContext:
     """Values that all planes of an image share."""
 
-    grid: Grid
+    layout: Layout
     rule: LabelRule
     names: tuple[str, ...]
     region_names: tuple[str, ...]
@@ -222,14 +234,32 @@ class _PlaneContext:
     tissue: TissueTest | None
     statements: Statements
 
+    @property
+    def by_object(self) -> bool:
+        """True if objects label, not regions."""
+        return isinstance(self.layout, Placement) and self.layout.kind == "objects"
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """Ids of the objects of boxes."""
+        return self.layout.object_names if isinstance(self.layout, Placement) else ()
+
+    def _codes(self, labels: Ragged) -> Ragged:
+        """Return labels of objects as codes of this plan; those of boxes with several are none."""
+        if not isinstance(self.layout, Placement):
+            return labels
+        own = np.array([self.names.index(name) for name in self.layout.label_names], np.int64)
+        rows = np.flatnonzero(labels.lengths == 1)
+        return Ragged.of(rows, own[labels.codes[labels.offsets[rows]]], len(labels))
+
     def plan(
-        self, regions: Sequence[ActiveRegion], said: IntArray
+        self, plane: Plane, regions: Sequence[ActiveRegion], said: IntArray
     ) -> tuple[PatchTable, NDArray[np.uint8], list[Heard]]:
         """Plan the boxes of one plane with the regions that act on it, and what was said of it."""
         shapes, reasons, heard = _Shapes.of(regions, self), [], []
 
         def tables() -> Iterator[PatchTable]:
-            for band in self.grid.bands():
+            for band in self.layout.on(plane).bands():
                 here = BoxStatements.of(self.statements, said, band)
                 table, codes, met = self._plan_band(shapes, band, here)
                 reasons.append(codes)
@@ -239,9 +269,9 @@ class _PlaneContext:
         return PatchTable.concatenate(tables()), np.concatenate(reasons), heard
 
     def _plan_band(
-        self, shapes: _Shapes, grid: Grid, said: BoxStatements
+        self, shapes: _Shapes, grid: PatchBoxes, said: BoxStatements
     ) -> tuple[PatchTable, NDArray[np.uint8], list[Heard]]:
-        """Plan the boxes of a part of the grid."""
+        """Plan some boxes."""
         rule, boxes = self.rule, grid.boxes()
         reasons = np.full(len(grid), KEPT, np.uint8)
         unknown = np.full(len(grid), np.nan)
@@ -270,6 +300,10 @@ class _PlaneContext:
                 drop(Reason.NO_TISSUE, ~(tissue >= rule.min_tissue - EPSILON))
 
         by_rule, shares, contributions = self._label_boxes(shapes.labels, grid)
+        placed = grid if isinstance(grid, PlacedBoxes) else None
+        if placed is not None and self.by_object:
+            several = placed.labels.lengths > 1
+            drop(Reason.AMBIGUOUS, several & ~said.mask("corrected", len(grid)))
         heard = self._heard(said, by_rule, keep)
         measured = None if shapes.labels is None else shares
         decision, rule_labels = overrule(by_rule, said, rule, self.names, measured)
@@ -277,14 +311,14 @@ class _PlaneContext:
             drop(Reason.NO_LABEL, ~decision.labelled)
 
         rows = np.flatnonzero(keep)
-        row, col = np.divmod(rows, max(len(grid.cols), 1))
+        col, row = grid.places(rows)
         zeros = np.zeros(len(rows), np.int32)
         table = PatchTable(
             boxes=boxes[rows],
             z=zeros,
             t=zeros,
-            col=grid.cols[col].astype(np.int32),
-            row=grid.rows[row].astype(np.int32),
+            col=col.astype(np.int32),
+            row=row.astype(np.int32),
             labels=decision.labels.take(rows),
             label_source=decision.source[rows],
             rule_labels=rule_labels.take(rows),
@@ -301,6 +335,9 @@ class _PlaneContext:
             region_names=() if shapes.labels is None else self.region_names,
             core_names=self.cores.names,
             multi=rule.multi,
+            objects=None if placed is None else placed.objects.take(rows),
+            object_names=self.object_names,
+            sized=isinstance(self.layout, Placement) and self.layout.sized,
         )
         return PatchTable.concatenate([table]), reasons, heard
 
@@ -316,7 +353,7 @@ class _PlaneContext:
         ]
 
     def _label_boxes(
-        self, regions: LabelRegions | None, grid: Grid
+        self, regions: LabelRegions | None, grid: PatchBoxes
     ) -> tuple[Decision, Ragged, Ragged]:
         """Return labels and shares of all boxes; no shares where no region labels."""
         if regions is None:
@@ -325,6 +362,8 @@ class _PlaneContext:
             if self.rule.slide_label is not None:
                 code = self.names.index(self.rule.slide_label)
                 return one_label(code, len(grid)), none, none
+            if self.by_object and isinstance(grid, PlacedBoxes):
+                return object_labels(self._codes(grid.labels)), none, none
             unlabelled = Ragged.empty(len(grid))
             source = np.full(len(unlabelled), -1, np.int8)
             return Decision(unlabelled, source, nothing, nothing), none, none
@@ -351,9 +390,15 @@ class _Shapes:
             if rule.within or rule.within_any
             else None,
             LabelRegions(labelling, rule, context.names, context.region_names)
-            if rule.labels and rule.slide_label is None
+            if rule.labels and rule.slide_label is None and not context.by_object
             else None,
         )
+
+
+def _limits(annotation: PathObject, rule: LabelRule) -> bool:
+    """Return whether a region excludes, or counts for ``within``."""
+    role = role_of(annotation.class_path, rule)
+    return role.within or role.kind == "excluded"
 
 
 def _set_plane(table: PatchTable, plane: Plane) -> PatchTable:

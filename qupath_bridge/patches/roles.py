@@ -11,7 +11,16 @@ from qupath_bridge.errors import ConfigError, Fault
 from qupath_bridge.model import CLASS_SEPARATOR, LabelRule
 from qupath_bridge.pixels.tissue.annotated import HOW_TO_ANNOTATE
 
-__all__ = ["CONTEXT", "EXCLUDED", "Role", "check_class_names", "label_of", "label_ranks", "role_of"]
+__all__ = [
+    "CONTEXT",
+    "EXCLUDED",
+    "Role",
+    "check_class_names",
+    "is_child",
+    "label_of",
+    "label_ranks",
+    "role_of",
+]
 
 EXCLUDED = "Ignore*"
 """The class that excludes unless it is renamed. A literal name."""
@@ -88,13 +97,14 @@ def label_of(class_path: str, rule: LabelRule) -> str:
     """
     if class_path in rule.rename:
         return rule.rename[class_path]
-    wildcards = [name for name in rule.rename if _is_child(class_path, name)]
+    wildcards = [name for name in rule.rename if is_child(class_path, name)]
     if wildcards:
         return rule.rename[max(wildcards, key=len)]
     return class_path.split(CLASS_SEPARATOR, 1)[0] if rule.rollup else class_path
 
 
-def _is_child(class_path: str, wildcard: str) -> bool:
+def is_child(class_path: str, wildcard: str) -> bool:
+    """Return whether a wildcard (``Tumor: *``) means a class."""
     return wildcard.endswith(CHILDREN) and class_path.startswith(wildcard.removesuffix("*"))
 
 
@@ -118,9 +128,12 @@ def label_ranks(labels: Sequence[str], rule: LabelRule) -> list[int]:
 
 
 def check_class_names(
-    rule: LabelRule, present: Iterable[str], known: Iterable[str] = ()
+    rule: LabelRule,
+    present: Iterable[str],
+    known: Iterable[str] = (),
+    around: Iterable[str] = (),
 ) -> tuple[str, ...]:
-    """Check the classes that ``map``, ``exclude`` and ``within`` name.
+    """Check the classes that ``map``, ``exclude``, ``within`` and ``around`` name.
 
     Parameters
     ----------
@@ -129,6 +142,8 @@ def check_class_names(
         Class paths of the annotations of all selected images.
     known : iterable of str
         Class paths of the project's class list.
+    around : iterable of str
+        Classes of the objects around which patches are made, or wildcards.
 
     Returns
     -------
@@ -153,12 +168,17 @@ def check_class_names(
     used = set(present)
     listed = used | set(known)
     faults, warnings = [], []
-    named = (("map", rule.rename), ("exclude", rule.exclude), ("within", rule.within))
+    named = (
+        ("map", rule.rename),
+        ("exclude", rule.exclude),
+        ("within", rule.within),
+        ("around", around),
+    )
     for place, names in named:
         for name in names:
-            if _matches(name, used, wildcard=place == "map"):
+            if _matches(name, used, wildcard=place in {"map", "around"}):
                 continue
-            if _matches(name, listed, wildcard=place == "map"):
+            if _matches(name, listed, wildcard=place in {"map", "around"}):
                 warnings.append(
                     f"{place}: no selected image has an annotation of the class {name!r}."
                 )
@@ -185,7 +205,7 @@ def check_class_names(
 
 
 def _matches(name: str, classes: set[str], *, wildcard: bool) -> bool:
-    return name in classes or (wildcard and any(_is_child(path, name) for path in classes))
+    return name in classes or (wildcard and any(is_child(path, name) for path in classes))
 
 
 def _suggest(name: str, classes: set[str]) -> str:

@@ -1,4 +1,4 @@
-"""Shares of grid boxes: of labels, annotations and unions."""
+"""Shares of boxes: of labels, annotations and unions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from qupath_bridge.geometry.accumulate import tidy
-from qupath_bridge.geometry.coverage import grid_entries
-from qupath_bridge.geometry.edges import Outlines, as_array
-from qupath_bridge.geometry.lattice import Entries
+from qupath_bridge.geometry.edges import as_array
+from qupath_bridge.geometry.lattice import BoxEntries
 from qupath_bridge.geometry.overlap import resolve_overlaps
 from qupath_bridge.model import FloatArray, IntArray, LabelRule
 
+from .boxes import PatchBoxes
 from .centres import labels_at_centres
-from .grid import Grid
 from .labels import EPSILON
 from .regions import ActiveRegion
 from .roles import label_ranks
@@ -27,7 +26,7 @@ __all__ = ["LabelRegions", "LabelShares", "UnionShares"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelShares:
-    """Shares of labels and annotations in each of N boxes of a grid.
+    """Shares of labels and annotations in each of N boxes.
 
     Attributes
     ----------
@@ -52,10 +51,10 @@ class UnionShares:
         shapes = {region.polygon.normalize().wkb: region.polygon for region in regions}
         self._visible = resolve_overlaps(as_array(list(shapes.values()))).visible_part()
 
-    def of(self, grid: Grid) -> FloatArray:
-        """Return the share of each box of a grid that the union covers, shape (N,)."""
-        entries = _entries(self._visible, grid)
-        shares = np.bincount(entries.boxes(len(grid.cols)), entries.value, minlength=len(grid))
+    def of(self, boxes: PatchBoxes) -> FloatArray:
+        """Return the share of each box that the union covers, shape (N,)."""
+        entries = boxes.shares(self._visible)
+        shares = np.bincount(entries.box, entries.value, minlength=len(boxes))
         return tidy(shares.astype(np.float64))
 
 
@@ -92,44 +91,40 @@ class LabelRegions:
         self._visible = overlaps.visible_part()
         self._own = list(overlaps.own_parts(labels))
 
-    def shares(self, grid: Grid) -> LabelShares:
-        """Return the shares of labels and annotations in each box of a grid."""
+    def shares(self, boxes: PatchBoxes) -> LabelShares:
+        """Return the shares of labels and annotations in each box."""
         stack, labels = self._stack, self._labels
-        visible = _entries(self._visible, grid)
-        shares = _sum_by_box(visible, labels, grid)
-        own = [_entries(outlines, grid) for outlines in self._own]
+        visible = boxes.shares(self._visible)
+        shares = _sum_by_box(visible, labels, len(boxes))
+        own = [boxes.shares(outlines) for outlines in self._own]
         differs = np.zeros(len(labels), np.bool_)
         for entries in own:
             differs[entries.region] = True
         own.append(visible.take(~differs[visible.region]))
         contributions = _sort_by_value(
-            _sum_by_box(stack.for_each_owner(Entries.concatenate(own)), self._ids, grid)
+            _sum_by_box(stack.for_each_owner(BoxEntries.concatenate(own)), self._ids, len(boxes))
         )
         owners = None
         if self._rule.rule == "centre":
             owners = labels_at_centres(
-                stack, labels, self._regions, grid, topmost=not self._independent
+                stack, labels, self._regions, boxes, topmost=not self._independent
             )
         return LabelShares(shares, contributions, owners)
 
 
-def _entries(outlines: Outlines, grid: Grid) -> Entries:
-    return grid_entries(grid.xs, grid.ys, grid.box_width, grid.box_height, outlines)
-
-
-def _sum_by_box(entries: Entries, code_of_region: IntArray, grid: Grid) -> Ragged:
+def _sum_by_box(entries: BoxEntries, code_of_region: IntArray, count: int) -> Ragged:
     """Sum the values of regions with the same code in each box; leave out sums up to ε."""
     if not len(entries):
-        return Ragged.empty(len(grid), values=True)
+        return Ragged.empty(count, values=True)
     codes = int(code_of_region.max()) + 1
-    keys = entries.boxes(len(grid.cols)) * codes + code_of_region[entries.region]
+    keys = entries.box * codes + code_of_region[entries.region]
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     sums = tidy(np.add.reduceat(entries.value[order], starts))
     real = sums > EPSILON
     rows, found = np.divmod(keys[starts][real], codes)
-    return Ragged.of(rows, found, len(grid), sums[real])
+    return Ragged.of(rows, found, count, sums[real])
 
 
 def _sort_by_value(lists: Ragged) -> Ragged:

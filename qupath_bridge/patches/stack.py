@@ -10,7 +10,7 @@ import shapely
 
 from qupath_bridge.errors import GeometryError
 from qupath_bridge.geometry.edges import GeometryArray, as_array
-from qupath_bridge.geometry.lattice import Entries, ragged
+from qupath_bridge.geometry.lattice import BoxEntries, ragged
 from qupath_bridge.model import IntArray, LabelRule
 
 from .regions import ActiveRegion
@@ -45,17 +45,17 @@ class Stack:
     owners: IntArray
     place: IntArray
 
-    def for_each_owner(self, entries: Entries) -> Entries:
+    def for_each_owner(self, entries: BoxEntries) -> BoxEntries:
         """Turn values of polygons into values of owners.
 
         Parameters
         ----------
-        entries : Entries
+        entries : BoxEntries
             ``region`` counts polygons.
 
         Returns
         -------
-        Entries
+        BoxEntries
             ``region`` counts owners.
 
         Raises

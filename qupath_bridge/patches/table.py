@@ -22,7 +22,7 @@ CodeArray = NDArray[np.int32]
 
 _BATCH = 4096
 
-LABEL_SOURCES = ("rule", "background", "corrected", "metadata")
+LABEL_SOURCES = ("rule", "background", "corrected", "metadata", "object")
 """Names for the codes of ``PatchTable.label_source``; -1 is null."""
 
 
@@ -190,7 +190,7 @@ class PatchTable(_Columns):
     z, t : array, shape (N,), int32
         Plane.
     col, row : array, shape (N,), int32
-        Position in the grid; may be negative.
+        Position in the grid; may be negative. See ``objects``.
     labels : Ragged
         Codes into ``label_names``: one or none for single-label rules, several for ``multi``.
     label_source : array, shape (N,), int8
@@ -213,6 +213,14 @@ class PatchTable(_Columns):
     core_names : tuple of str
     multi : bool
         True if labels are lists (rules ``threshold`` and ``any``).
+    objects : Ragged or None
+        Objects around which patches are made, or from whose corner their grid begins: codes into
+        ``object_names``. None for the patches of one grid over the slide; for others ``col`` and
+        ``row`` say only which patches are near each other.
+    object_names : tuple of str
+        Ids of objects, sorted.
+    sized : bool
+        True if patches have sizes of their own; then these are a part of their ids.
     """
 
     boxes: BoxArray
@@ -236,6 +244,9 @@ class PatchTable(_Columns):
     region_names: tuple[str, ...] = ()
     core_names: tuple[str, ...] = ()
     multi: bool = False
+    objects: Ragged | None = None
+    object_names: tuple[str, ...] = ()
+    sized: bool = False
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -331,8 +342,8 @@ class PatchTable(_Columns):
 
     def patch_id(self, slide_id: str, row: int) -> str:
         """Return the id of one patch (:func:`qupath_bridge.patches.ids.patch_id`)."""
-        x, y = self.boxes[row, :2].tolist()
-        return patch_id(slide_id, x, y, *self.plane(row))
+        (name,) = self.patch_ids_of(slide_id, np.array([row]))
+        return name
 
     def patch_ids(self, slide_id: str) -> Iterator[str]:
         """Yield the id of each patch, in order."""
@@ -341,6 +352,11 @@ class PatchTable(_Columns):
 
     def patch_ids_of(self, slide_id: str, rows: slice | IntArray) -> list[str]:
         """Return the ids of some patches, in the order of ``rows``."""
-        (x, y), z, t = self.boxes[rows, :2].T.tolist(), self.z[rows], self.t[rows]
-        places = zip(x, y, z.tolist(), t.tolist(), strict=True)
-        return [patch_id(slide_id, *place) for place in places]
+        boxes, z, t = self.boxes[rows], self.z[rows].tolist(), self.t[rows].tolist()
+        places = zip(*boxes[:, :2].T.tolist(), z, t, strict=True)
+        if not self.sized:
+            return [patch_id(slide_id, *place) for place in places]
+        sizes = map(tuple, boxes[:, 2:].tolist())
+        return [
+            patch_id(slide_id, *place, size=size) for place, size in zip(places, sizes, strict=True)
+        ]

@@ -17,7 +17,7 @@ from qupath_bridge.readers.base import Reader
 
 from .plan import Plan, producer_of
 
-__all__ = ["Estimate", "estimate", "patch_bytes"]
+__all__ = ["Estimate", "estimate", "mean_pixels", "patch_bytes"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -66,13 +66,21 @@ def patch_bytes(plan: Plan, reader: Reader, *, sample: int = 3) -> float:
     return mean(size for size, _ in _try_patches(plan, rows.tolist(), reader))
 
 
+def mean_pixels(plan: Plan) -> float:
+    """Return how many pixels a patch has in the mean; 0 without patches."""
+    if not len(plan):
+        return 0.0
+    return float(plan.sizes(plan.table.boxes).prod(axis=1).mean())
+
+
 def _try_patches(plan: Plan, rows: Sequence[int], reader: Reader) -> Iterator[tuple[int, float]]:
     """Make some patches; yield the bytes and the seconds of each."""
     encoder = encoder_of(plan.config, plan.contents)
     producer = producer_of(plan, reader)
     for row in rows:
         began = time.perf_counter()
-        made = producer.read(reader, plan.table.boxes[[row]], plan.table.plane(row))
+        boxes = plan.table.boxes[[row]]
+        made = producer.read(reader, boxes, plan.table.plane(row), plan.sizes(boxes))
         (patch,) = made.patches
         size = 0
         if patch is not None:

@@ -96,10 +96,11 @@ class MaskMaker:
         """Return the masks of a patch, in the order of ``kinds``."""
         table = self._plan.table
         box, plane = Box(*table.boxes[row].tolist()), table.plane(row)
+        width, height = self._plan.sizes(table.boxes[row : row + 1])[0].tolist()
         return [
-            self._class_mask(row, box, plane)
+            self._class_mask(row, box, (width, height), plane)
             if kind is CLASS_MASK
-            else self._instance_mask(box, plane)
+            else self._instance_mask(box, (width, height), plane)
             for kind in self.kinds
         ]
 
@@ -154,9 +155,8 @@ class MaskMaker:
                 hint="Resume the run.",
             )
 
-    def _class_mask(self, row: int, box: Box, plane: Plane) -> MadeMask:
+    def _class_mask(self, row: int, box: Box, size: tuple[int, int], plane: Plane) -> MadeMask:
         plan = self._plan
-        size = (plan.config.size, plan.config.size)
         pixels = self._classes[plane].pixels(box, size)
         if plan.table.label_source[row] == _CORRECTED and plan.config.label_key is None:
             pixels = self._as_corrected(row, pixels)
@@ -164,9 +164,8 @@ class MaskMaker:
             pixels[outside_image(box, size, self._image)] = IGNORED
         return self._made(CLASS_MASK, pixels)
 
-    def _instance_mask(self, box: Box, plane: Plane) -> MadeMask:
-        size = self._plan.config.size
-        pixels, found = self._instances[plane].instances(box, (size, size))
+    def _instance_mask(self, box: Box, size: tuple[int, int], plane: Plane) -> MadeMask:
+        pixels, found = self._instances[plane].instances(box, size)
         return self._made(INSTANCE_MASK, pixels)._replace(objects=(found - 1).tolist())
 
     def _as_corrected(self, row: int, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ from qupath_bridge.model import (
     Box,
     BoxArray,
     FloatArray,
+    IntArray,
     MaskArray,
     PixelArray,
     Plane,
@@ -45,7 +46,7 @@ class PixelBatch:
     Attributes
     ----------
     patches : sequence of N
-        The pixels of each patch, shape (size, size, C); or the bytes of its file, where the file
+        The pixels of each patch, shape (height, width, C); or the bytes of its file, where the file
         tile of the slide is passed through; or None if a quality limit dropped it.
     measured : mapping of str to array, shape (N,)
         What was found out about each patch, by the column of the index.
@@ -118,7 +119,13 @@ class PatchPixels:
             and view.is_stored
         )
 
-    def read(self, reader: Reader, boxes: BoxArray, plane: Plane = FIRST_PLANE) -> PixelBatch:
+    def read(
+        self,
+        reader: Reader,
+        boxes: BoxArray,
+        plane: Plane = FIRST_PLANE,
+        sizes: IntArray | None = None,
+    ) -> PixelBatch:
         """Make a batch of patches.
 
         Parameters
@@ -128,17 +135,33 @@ class PatchPixels:
         boxes : array of int, shape (N, 4)
             QuPath pixels.
         plane : Plane
+        sizes : array of int, shape (N, 2), optional
+            Width and height of each patch, pixels; SIZE for all when not given.
 
         Raises
         ------
         ReadError
             If the file cannot be read.
         """
+        if sizes is None or (sizes == self._size).all():
+            return self._read(reader, boxes, plane, self._size)
+        distinct, number = np.unique(sizes, axis=0, return_inverse=True)
+        groups = [np.flatnonzero(number.reshape(-1) == k) for k in range(len(distinct))]
+        made = [
+            self._read(reader, boxes[rows], plane, (width, height))
+            for rows, (width, height) in zip(groups, distinct.tolist(), strict=True)
+        ]
+        return _merged(made, groups)
+
+    def _read(
+        self, reader: Reader, boxes: BoxArray, plane: Plane, size: tuple[int, int]
+    ) -> PixelBatch:
+        """Make patches of one size."""
         if self._passes_tiles:
             with step("read"):
-                return PixelBatch(self._passed(reader, boxes, plane), {})
+                return PixelBatch(self._passed(reader, boxes, plane, size), {})
         with step("read"):
-            pixels = self._pixels(reader, boxes, plane)
+            pixels = self._pixels(reader, boxes, plane, size)
         with step("quality"):
             judged = pixels if self._glass is None else white_balanced(pixels, self._glass)
             measures = {
@@ -156,8 +179,10 @@ class PatchPixels:
             patches[number] = None
         return PixelBatch(patches, measured)
 
-    def _pixels(self, reader: Reader, boxes: BoxArray, plane: Plane) -> PixelArray:
-        found, _ = read_patches(reader, self._coordinates, boxes, self._size, plane, self._view)
+    def _pixels(
+        self, reader: Reader, boxes: BoxArray, plane: Plane, size: tuple[int, int]
+    ) -> PixelArray:
+        found, _ = read_patches(reader, self._coordinates, boxes, size, plane, self._view)
         return found if self._composite is None else self._composite.apply(found)
 
     def _normalised(
@@ -190,7 +215,7 @@ class PatchPixels:
         return bad
 
     def _passed(
-        self, reader: Reader, boxes: BoxArray, plane: Plane
+        self, reader: Reader, boxes: BoxArray, plane: Plane, size: tuple[int, int]
     ) -> list[PixelArray | bytes | None]:
         """Return the file tiles that are just patches as they are, and the pixels of the others."""
         read_encoded = getattr(reader, "read_encoded", None)
@@ -199,13 +224,24 @@ class PatchPixels:
             inside = np.flatnonzero(~passing(boxes, self._coordinates.visible))
             places = self._coordinates.slide_boxes(boxes[inside]).tolist()
             for number, place in zip(inside.tolist(), places, strict=True):
-                made[number] = read_encoded(Box(*place), self._size, plane)
+                made[number] = read_encoded(Box(*place), size, plane)
         rest = [number for number, patch in enumerate(made) if patch is None]
         if rest:
-            pixels = self._pixels(reader, boxes[rest], plane)
+            pixels = self._pixels(reader, boxes[rest], plane, size)
             for number, patch in zip(rest, [*pixels], strict=True):
                 made[number] = patch
         return made
+
+
+def _merged(made: Sequence[PixelBatch], groups: Sequence[IntArray]) -> PixelBatch:
+    """Return the patches of several batches in their order; ``groups`` has the places of each."""
+    places = np.argsort(np.concatenate(groups), kind="stable")
+    patches = [patch for batch in made for patch in batch.patches]
+    measured = {
+        name: np.concatenate([batch.measured[name] for batch in made])[places]
+        for name in made[0].measured
+    }
+    return PixelBatch([patches[place] for place in places.tolist()], measured)
 
 
 def _glass_cast(

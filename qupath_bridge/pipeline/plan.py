@@ -14,10 +14,20 @@ from qupath_bridge.config import ExportConfig
 from qupath_bridge.errors import BridgeError, PlanError, UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, count, one_line
 from qupath_bridge.geometry.coordinates import CoordinateMap
-from qupath_bridge.model import RGB_CHANNELS, PathObject, PixelArray, PixelSize, Reason, Slide
+from qupath_bridge.model import (
+    RGB_CHANNELS,
+    BoxArray,
+    IntArray,
+    PathObject,
+    PixelArray,
+    PixelSize,
+    Reason,
+    Slide,
+)
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.confusion import NO_CORRECTIONS, CorrectionReport
-from qupath_bridge.patches.grid import Grid
+from qupath_bridge.patches.grid import Grid, written_sizes
+from qupath_bridge.patches.placed import Placement
 from qupath_bridge.patches.planning import PatchTable, PlanReport
 from qupath_bridge.pixels.composite import Composite
 from qupath_bridge.readers.base import Fingerprint, Reader
@@ -75,6 +85,7 @@ class Plan:
     coordinates : CoordinateMap
         QuPath's pixels to the pixels of the slide file.
     grid : Grid
+        Its box and step say how large patches are; where they are, unless ``placement`` does.
     table : PatchTable
         The kept patches, in the order z, t, row, col.
     dropped : mapping of Reason to int
@@ -121,6 +132,8 @@ class Plan:
         Where the tissue is, if the options ask for it.
     warnings : tuple of str
         Notes to read before trusting the labels.
+    placement : Placement or None
+        Where boxes are that are not on the grid: around objects, or from the corner of regions.
     objects : tuple of PathObject
         Detections that masks of single objects show.
     """
@@ -154,6 +167,7 @@ class Plan:
     tissue: SlideTissue | None = None
     warnings: tuple[str, ...] = ()
     names: Names = OPEN
+    placement: Placement | None = None
     objects: tuple[PathObject, ...] = ()
 
     def __len__(self) -> int:
@@ -192,6 +206,19 @@ class Plan:
         return ids.json_digest(self.digest_values())
 
     @property
+    def layout(self) -> Grid | Placement:
+        """The boxes that could be patches."""
+        return self.placement or self.grid
+
+    def candidates(self) -> BoxArray:
+        """Return the boxes that the first of ``reasons`` is about, shape (N, 4)."""
+        return self.layout.on(min(self.config.grid_spec().planes)).boxes()
+
+    def sizes(self, boxes: BoxArray) -> IntArray:
+        """Return width and height of boxes as they are written, pixels, shape (N, 2)."""
+        return written_sizes(boxes, self.grid)
+
+    @property
     def composite(self) -> Composite | None:
         """The display with which pictures are exported; None if channels are, or RGB."""
         return self.display if self.config.composite else None
@@ -223,7 +250,7 @@ class Plan:
 
         Returns
         -------
-        array, shape (size, size, C), of the file's type
+        array, shape (height, width, C), of the file's type
 
         Raises
         ------
@@ -233,7 +260,7 @@ class Plan:
             If the file cannot be read.
         """
         boxes, plane = self.table.boxes[[row]], self.table.plane(row)
-        made = producer_of(self, reader).read(reader, boxes, plane)
+        made = producer_of(self, reader).read(reader, boxes, plane, self.sizes(boxes))
         (patch,) = made.patches
         if patch is None:
             name = self.table.patch_id(self.slide_id, row)
@@ -272,6 +299,7 @@ class Plan:
             "stain": None if self.stain is None else self.stain.as_json(),
             "composite": None if self.composite is None else self.composite.as_json(),
             "colors": [list(color) for color in self.contents.colors],
+            **({} if self.placement is None else {"placement": self.placement.digest}),
             **({} if self.slide_label is None else {"slide_label": self.slide_label}),
             **({"objects": ids.annotation_digest(self.objects)} if self.objects else {}),
         }

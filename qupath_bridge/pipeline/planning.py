@@ -30,6 +30,7 @@ from qupath_bridge.readers.base import Reader
 from .channels import ChannelView, slide_view
 from .composites import find_ranges, slide_composite
 from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
+from .placing import place_boxes, placement_notes
 from .plan import Failure, Plan, Plans
 from .pseudonyms import OPEN, Names
 from .rgb_only import check_rgb_options
@@ -123,9 +124,10 @@ def make_plan(
         shown_labels=inputs.shown_labels,
     )
     try:
+        placement = place_boxes(data, annotations, config, rule, scale)
         planned = plan_patches(
             annotations,
-            grid,
+            placement or grid,
             rule,
             planes=spec.planes,
             tissue=test,
@@ -175,12 +177,14 @@ def make_plan(
         annotations_origin=inputs.annotations_origin(slide),
         inputs=inputs,
         names=names,
+        placement=placement,
         tissue=tissue,
         warnings=(
             *scale.notes,
             *([tissue.note] if tissue and tissue.note else ()),
             *stain_notes,
             *data.problems,
+            *placement_notes(placement),
             *planned.report.warnings,
             *planned.corrections.warnings,
         ),

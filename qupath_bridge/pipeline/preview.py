@@ -150,7 +150,7 @@ def _dropped(plan: Plan, size: tuple[int, int], scale: Scale) -> Image.Image:
     """Draw a mark into each box that is dropped, of the first plane, or that crosses the edge."""
     layer = Image.new("RGBA", size)
     pen = ImageDraw.Draw(layer)
-    codes, boxes = np.frombuffer(plan.reasons[0], np.uint8), plan.grid.boxes()
+    codes, boxes = np.frombuffer(plan.reasons[0], np.uint8), plan.candidates()
     for number, reason in enumerate(Reason):
         draw_marks(pen, reason, boxes[codes == number] * (*scale, *scale))
     draw_marks(pen, Reason.EDGE, seen_part(at_edge(plan), plan.coordinates.size) * (*scale, *scale))

@@ -129,7 +129,7 @@ def draw_mark(
 def at_edge(plan: Plan) -> BoxArray:
     """Return the boxes that the edge cuts: dropped there, or the patches that are padded."""
     if plan.grid.edge == "drop":
-        return plan.grid.crossing()
+        return plan.layout.on(min(plan.config.grid_spec().planes)).crossing()
     boxes = plan.table.boxes
     outside = (boxes[:, :2] < 0).any(axis=1)
     return boxes[outside | (boxes[:, :2] + boxes[:, 2:] > plan.coordinates.size).any(axis=1)]
@@ -194,8 +194,12 @@ def _head(plan: Plan) -> tuple[str, str]:
     mpp = "" if plan.mpp is None else f" at {plan.mpp:.4g} µm/px"
     return (
         plan.slide.name,
-        f"{width} x {height} px, {scale}; patches of {plan.config.size} px{mpp}, {made}",
+        f"{width} x {height} px, {scale}; patches {_side(plan)}{mpp}, {made}",
     )
+
+
+def _side(plan: Plan) -> str:
+    return "as large as their objects" if plan.table.sized else f"of {plan.config.size} px"
 
 
 def _channel_lines(plan: Plan) -> list[tuple[Drawing, str]]:

@@ -375,6 +375,8 @@ def facts_record(
             "box": [plan.grid.box_width, plan.grid.box_height],
             "step": [plan.grid.step_x, plan.grid.step_y],
             "origin": [plan.grid.origin_x, plan.grid.origin_y],
+            "placed": None if plan.placement is None else plan.placement.kind,
+            "sized": plan.table.sized,
             "mpp": plan.mpp,
             "downsample": plan.downsample,
             "read_level": plan.read_level,
@@ -387,7 +389,7 @@ def facts_record(
         "quality": {name: dict(summary) for name, summary in quality.items()},
         "stain": None if plan.stain is None else plan.stain.as_json(),
         "corrections": plan.corrections.as_dict(),
-        "regions": plan.report.as_dict(),
+        "regions": {**plan.report.as_dict(), **_objects(plan)},
         "bad_tiles": [list(tile) for tile in sorted(bad_tiles)],
         "tissue": None if plan.tissue is None else plan.tissue.facts(plan.slide_id),
         "warnings": [
@@ -396,6 +398,11 @@ def facts_record(
         ],
         "seconds": seconds,
     }
+
+
+def _objects(plan: Plan) -> dict[str, Any]:
+    """Return what became of the objects around which patches are made."""
+    return {} if plan.placement is None else {"objects": dict(plan.placement.counts)}
 
 
 def _described(plan: Plan) -> dict[str, Any]:

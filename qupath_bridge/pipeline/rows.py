@@ -187,7 +187,7 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
     """Return the columns that the plan alone decides."""
     table, slide, count = plan.table.take(rows), plan.slide, len(rows)
     boxes = table.boxes
-    slide_boxes = plan.coordinates.slide_boxes(boxes)
+    slide_boxes, sizes = plan.coordinates.slide_boxes(boxes), plan.sizes(boxes)
     labels = (
         _lists(table.labels, table.label_names)
         if table.multi
@@ -201,14 +201,14 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
         "slide_digest": [f"xxh3_128:{plan.fingerprint.digest}"] * count,
         "patch_id": plan.table.patch_ids_of(plan.slide_id, rows),
         "tile_uuid": ids.tile_uuids(slide.entry_id, boxes, table.z, table.t),
-        "col": table.col,
-        "row": table.row,
+        "col": table.col if table.objects is None else [None] * count,
+        "row": table.row if table.objects is None else [None] * count,
         **{f"{side}_qupath": boxes[:, i] for i, side in enumerate("xywh")},
         **{f"{side}_slide": slide_boxes[:, i] for i, side in enumerate("xywh")},
         "z": table.z,
         "t": table.t,
-        "width": [plan.config.size] * count,
-        "height": [plan.config.size] * count,
+        "width": sizes[:, 0],
+        "height": sizes[:, 1],
         "mpp": [plan.mpp] * count,
         "downsample": [plan.downsample] * count,
         "read_level": [plan.read_level] * count,
@@ -226,7 +226,9 @@ def _plan_columns(plan: Plan, rows: IntArray) -> dict[str, Any]:
         "shares": _shares(table),
         "region_ids": _lists(table.regions, table.region_names),
         "tma_core": _names(table.tma_core, table.core_names),
-        "object_id": [None] * count,
+        "object_ids": [None] * count
+        if table.objects is None
+        else _lists(table.objects, table.object_names),
         "metadata": pa.array(
             [list(plan.names.metadata(slide.metadata).items())] * count,
             pa.map_(pa.string(), pa.string()),

@@ -118,7 +118,7 @@ def pixel_words(channels: int, dtype: str | None, is_rgb: bool | None) -> str:
 
 
 def read_annotations(slide: Slide, config: ExportConfig) -> ImageData:
-    """Read the annotations of a slide; see :func:`read_objects`."""
+    """Read what decides the patches of a slide; see :func:`read_objects`."""
     return _read(slide, config, detections=False)
 
 
@@ -138,10 +138,11 @@ def read_objects(slide: Slide, config: ExportConfig) -> ImageData:
 
 def _read(slide: Slide, config: ExportConfig, *, detections: bool) -> ImageData:
     try:
-        return slide.read(detections=detections)
+        return slide.read(detections=detections or config.placement().needs_detections)
     except MissingDataError as error:
         by_region = config.labels and config.label_key is None
-        if by_region or config.within or config.masks != "none":
+        drawn = config.masks != "none" or config.placement().kind != "grid"
+        if by_region or config.within or drawn:
             raise _with_way_out(error, config) from error
         # A folder that all slides lack is a problem of the project, told once.
         return ImageData(problems=() if error.whole_project else (error.message,))
@@ -150,7 +151,7 @@ def _read(slide: Slide, config: ExportConfig, *, detections: bool) -> ImageData:
 def _with_way_out(error: MissingDataError, config: ExportConfig) -> MissingDataError:
     """Return the error with the options that make what is missing unneeded, where there are any."""
     ways = [] if error.whole_project else ["select other slides with the option entry"]
-    if not config.within:
+    if not config.within and config.placement().kind == "grid":
         ways.append("leave labels out with the option labels")
     more = f"Or {', or '.join(ways)}." if ways else ""
     return MissingDataError(

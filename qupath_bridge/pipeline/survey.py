@@ -20,7 +20,7 @@ from qupath_bridge.errors import (
     UsageError,
 )
 from qupath_bridge.frozen import FrozenDict, count
-from qupath_bridge.model import LabelRule, Slide
+from qupath_bridge.model import LabelRule, PathObject, Slide
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.correcting import read_statements
 from qupath_bridge.patches.mask_classes import MaskClass, number_classes
@@ -38,6 +38,7 @@ from qupath_bridge.readers.base import Reader
 
 from .channels import ChannelView, slide_view
 from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
+from .placing import placed_classes
 from .plan import Plan
 from .pseudonyms import OPEN, Names
 from .scale import mixture_warning, resolve_scale
@@ -179,11 +180,11 @@ def survey_plans(plans: Sequence[Plan], config: ExportConfig, *, unread: bool = 
         SlideFacts(
             plan.slide,
             plan.slide_id,
-            tuple(sorted({a.class_path for a in plan.annotations if a.class_path})),
+            _classes(plan.annotations, plan.placement.classes if plan.placement else ()),
             plan.pixel_size.mean if plan.pixel_size else None,
             plan.native,
             _in_words(plan.view),
-            regions=count_regions(plan.annotations),
+            regions=_regions(plan.annotations, plan.config),
             inputs=plan.inputs,
             colors=class_colors(objects=plan.annotations),
         )
@@ -239,7 +240,7 @@ def _look_at(facts: SlideFacts, config: ExportConfig, reader: str) -> SlideFacts
         path = slide_path(slide)
         data = read_annotations(facts.inputs.applied(slide), config)
         annotations = use_names(data.annotations, config.label_rule())
-        classes = tuple(sorted({a.class_path for a in annotations if a.class_path}))
+        classes = _classes(annotations, placed_classes(data, config))
         size = slide.pixel_size.mean if slide.pixel_size else None
         if config.pixel_size is not None:
             size = config.pixel_size
@@ -252,7 +253,7 @@ def _look_at(facts: SlideFacts, config: ExportConfig, reader: str) -> SlideFacts
             raise
         log.info("%s: %s", slide.name, error)
         return replace(facts, problem=str(error))
-    regions = count_regions(annotations)
+    regions = _regions(annotations, config)
     return replace(
         facts,
         classes=classes,
@@ -262,6 +263,15 @@ def _look_at(facts: SlideFacts, config: ExportConfig, reader: str) -> SlideFacts
         regions=regions,
         colors=class_colors(objects=annotations),
     )
+
+
+def _classes(annotations: Iterable[PathObject], more: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({a.class_path for a in annotations if a.class_path} | {*more}))
+
+
+def _regions(annotations: Iterable[PathObject], config: ExportConfig) -> RegionCounts:
+    """Count regions where they label."""
+    return NO_REGIONS if config.placement().kind == "objects" else count_regions(annotations)
 
 
 def _is_native(slide: Slide, config: ExportConfig, reader: Reader) -> bool | None:
@@ -289,7 +299,8 @@ def _combine(facts: tuple[SlideFacts, ...], config: ExportConfig, *, unread: boo
     projects = {fact.slide.project.path: fact.slide.project for fact in facts}
     known = sorted({info.path for project in projects.values() for info in project.classes})
     values = metadata_values([_seen(fact.slide, fact.inputs) for fact in facts], config)
-    warnings = list(_class_warnings(rule, [*present, *values], known, unread=unread))
+    around = config.placement().classes
+    warnings = list(_class_warnings(rule, [*present, *values], known, around, unread=unread))
     if note := unclassified_note([fact.regions for fact in facts], rule):
         warnings.append(note)
     if note := _scale_warning([f.pixel_size for f in facts if f.pixel_size], config):
@@ -350,11 +361,16 @@ def _labels_of_corrections(facts: Iterable[SlideFacts], rule: LabelRule) -> froz
 
 
 def _class_warnings(
-    rule: LabelRule, present: Sequence[str], known: Sequence[str], *, unread: bool
+    rule: LabelRule,
+    present: Sequence[str],
+    known: Sequence[str],
+    around: Sequence[str],
+    *,
+    unread: bool,
 ) -> tuple[str, ...]:
     """Check the classes that the configuration names; with a slide unread nothing is certain."""
     try:
-        notes = check_class_names(rule, present, known)
+        notes = check_class_names(rule, present, known, around)
     except ConfigError as error:
         if not unread:
             raise

@@ -43,7 +43,7 @@ from qupath_bridge.timing import collect, step
 
 from . import rows
 from .cancel import Cancel
-from .estimate import patch_bytes
+from .estimate import mean_pixels, patch_bytes
 from .inputs import load_inputs
 from .masks import MadeMask, MaskMaker
 from .opened import slide_of
@@ -403,7 +403,7 @@ class _SlideJob:
         if free is None:
             return
         # Pixels as they are take more than any encoder makes of them, but for headers.
-        pixels, masks = self.plan.config.size**2, mask_kinds(self.plan.config.masks)
+        pixels, masks = mean_pixels(self.plan), mask_kinds(self.plan.config.masks)
         raw = patches * (pixels * self.plan.contents.pixel_bytes + 1024)
         needed = raw if raw <= free else patches * patch_bytes(self.plan, self.reader)
         needed += len(self.plan) * pixels * sum(np.dtype(kind.dtype).itemsize for kind in masks)
@@ -461,7 +461,9 @@ class _SlideJob:
         plan, table = self.plan, self.plan.table
         producer = producer_of(plan, self.reader)
         workers = self.task.options.workers or available_cores()
-        patch_bytes = plan.config.size**2 * plan.view.pixel_bytes(self.reader.dtype)
+        # The largest one says how many are made at once.
+        largest = int(plan.sizes(table.boxes).prod(axis=1).max(initial=1))
+        patch_bytes = largest * plan.view.pixel_bytes(self.reader.dtype)
         batches = reading_batches(table.col, table.row, table.z, table.t, patch_bytes)
         name = self.task.options.reader
         with _readers(plan, name, self.reader, self.bad_tiles) as acquire:
@@ -471,7 +473,9 @@ class _SlideJob:
                 new = batch[[row not in kept for row in batch.tolist()]] if kept else batch
                 if len(new):
                     with acquire() as reader:
-                        pixels = producer.read(reader, table.boxes[new], table.plane(new[0]))
+                        boxes = table.boxes[new]
+                        sizes = plan.sizes(boxes)
+                        pixels = producer.read(reader, boxes, table.plane(new[0]), sizes)
                     kept.update((patch.row, patch) for patch in self._encoded(new, pixels))
                 with step("masks"):
                     return batch, [self._with_masks(kept[row], masks) for row in batch.tolist()]
@@ -519,7 +523,8 @@ class _SlideJob:
     ) -> dict[int, _Made]:
         """Return the patches that an earlier run wrote with the same pixels, if they are intact."""
         kept = {}
-        for row, name in zip(batch.tolist(), names.of(batch), strict=True):
+        sizes = self.plan.sizes(self.plan.table.boxes[batch]).tolist()
+        for row, name, size in zip(batch.tolist(), names.of(batch), sizes, strict=True):
             self._check_stop()
             known = reusable.get(row)
             if known is None or not self.output.exists(known.location):
@@ -528,10 +533,10 @@ class _SlideJob:
             if patch_digest(payload) != known.digest:
                 continue
             here = known.location == Location(name)
-            digest, size = _raw_digest(payload), self.plan.config.size
+            digest = _raw_digest(payload)
             again: bytes | PixelArray = payload
             if self.output.accepts == "array":
-                again = decode_raw(payload, (size, size), self.plan.contents)
+                again = decode_raw(payload, tuple(size), self.plan.contents)
             kept[row] = _Made(
                 row,
                 None if here else again,

@@ -405,7 +405,9 @@ def _check_pixels(
             )
             for plane, group in groupby(chain([first], chosen), key=_plane):
                 while batch := list(islice(group, BATCH)):
-                    made = producer.read(reader, np.array([_box(row) for row in batch]), plane)
+                    boxes = np.array([_box(row) for row in batch])
+                    sizes = np.array([(row["width"], row["height"]) for row in batch])
+                    made = producer.read(reader, boxes, plane, sizes)
                     for row, patch in zip(batch, made.patches, strict=True):
                         if not _shows(output.read(_location(row)), patch, encoder, contents):
                             problem = "the file does not show what the slide shows there"

@@ -22,6 +22,7 @@ REASONS: Mapping[str, str] = {
     "excluded": "overlaps a class that drops patches, such as Ignore*",
     "outside": "outside the regions that patches must be in",
     "no_tissue": "too little tissue",
+    "ambiguous": "the box of several objects of different classes",
     "no_label": "no class has a large enough share",
     "not_sampled": "more than the run takes of a slide or of one of its labels",
     "quality": "outside a quality limit",

@@ -185,7 +185,7 @@ def dropped_boxes(table: pa.Table | None, plan: Plan | None) -> dict[str, BoxArr
     """Return the boxes that were not written, by reason: those of the plan, and of reading."""
     found: dict[str, BoxArray] = {}
     if plan is not None:
-        codes, boxes = np.frombuffer(plan.reasons[0], np.uint8), plan.grid.boxes()
+        codes, boxes = np.frombuffer(plan.reasons[0], np.uint8), plan.candidates()
         for number, reason in enumerate(Reason):
             if (here := codes == number).any():
                 found[str(reason)] = boxes[here]

@@ -162,12 +162,17 @@ def _asked(config: ExportConfig) -> str:
         scale = f"at {config.magnification:g}×"
     else:
         scale = "at full resolution"
-    labels = f"labels by the rule {config.rule}" if config.labels else "without labels"
+    by = (
+        "of their objects" if config.placement().kind == "objects" else f"by the rule {config.rule}"
+    )
+    labels = f"labels {by}" if config.labels else "without labels"
     more = [
         f"tissue: {config.tissue}" if config.tissue != "none" else "",
         f"stain: {config.stain}" if config.stain != "none" else "",
     ]
-    return ", ".join([f"Patches of {config.size} px {scale}", labels, *filter(None, more)])
+    sized = config.placement().margin is not None
+    side = "as large as their objects" if sized else f"of {config.size} px"
+    return ", ".join([f"Patches {side} {scale}", labels, *filter(None, more)])
 
 
 def _left(config: ExportConfig) -> dict[str, Any]:

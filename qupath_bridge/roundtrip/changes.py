@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qupath_bridge.patches.ids import patch_id
+from qupath_bridge.patches.ids import is_patch_id
 from qupath_bridge.patches.lookup import PatchLookup
 from qupath_bridge.patches.table import PatchTable
 from qupath_bridge.pipeline.plan import Plan
@@ -42,7 +42,7 @@ def tile_changes(plan: Plan, tiles: Iterator[Tile]) -> TileChanges:
         rows = lookup.rows(lines[:, :4], lines[:, 4], lines[:, 5])
         for tile, row in zip(batch, rows.tolist(), strict=True):
             name = _name(tile)
-            if row < 0 or name != patch_id(plan.slide_id, *tile.box[:2], *tile.plane):
+            if row < 0 or not is_patch_id(name, plan.slide_id, tile.box, tile.plane):
                 removed.add(name)
                 continue
             found[row] = True

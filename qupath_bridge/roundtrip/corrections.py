@@ -273,6 +273,7 @@ def _judged(
     facts = FrozenDict[str, Any]() if run_id is None else runs.facts(run_id, slide.entry_id)
     started = "" if run_id is None else str(runs.record(run_id).get("started", ""))
     name = facts.get("slide_id") or slide_id(slide.entry_id, slide.name)
+    sized = bool(facts) and facts["grid"]["sized"]
     listed: Iterable[tuple[str, Correction, Literal["collected", "found", "unsure"]]] = (
         *(
             (i, said, "collected" if is_stored or i not in seen.found.statements else "found")
@@ -283,7 +284,7 @@ def _judged(
     for identity, said, state in listed:
         box, plane = said.box, said.plane
         yield JudgedPatch(
-            patch_id(name, box.x, box.y, *plane),
+            patch_id(name, box.x, box.y, *plane, size=(box.w, box.h) if sized else None),
             said,
             state,
             applied=state != "unsure" and _is_applied(identity, said, table, started),
@@ -315,6 +316,8 @@ def _is_contested(identity: str, said: Correction, table: RunTiles | None) -> bo
 
 
 def _is_in_grid(box: Box, grid: Mapping[str, Any]) -> bool:
-    """Return whether a box is one of a grid, as the facts of a slide describe it."""
+    """Return whether a box can be one of a run, as the facts of a slide describe its grid."""
+    if grid["placed"] is not None:  # around what was there when it was made
+        return grid["sized"] or [box.w, box.h] == list(grid["box"])
     (w, h), (step_x, step_y), (x, y) = grid["box"], grid["step"], grid["origin"]
     return (box.w, box.h) == (w, h) and not ((box.x - x) % step_x or (box.y - y) % step_y)

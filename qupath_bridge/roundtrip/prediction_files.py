@@ -27,6 +27,7 @@ __all__ = [
     "HARD_FILE",
     "load_all",
     "prediction_folder",
+    "read_predicted",
     "remove_predictions",
     "store_predictions",
     "with_predictions",
@@ -49,7 +50,8 @@ def prediction_folder(run_folder: Path, name: str) -> Path:
 
 def store_predictions(
     run_folder: Path,
-    record: Mapping[str, Any],
+    name: str,
+    record: Callable[[], Mapping[str, Any]],
     slides: Iterable[tuple[str, Callable[[], Iterator[Tile]]]],
     hard: Callable[[], bytes] | None = None,
 ) -> Path:
@@ -59,8 +61,9 @@ def store_predictions(
     ----------
     run_folder : Path
         Of the run in the project.
-    record : mapping
-        As :class:`PredictionRecord`, without ``tiles``.
+    name : str
+    record : callable
+        Returns the record without ``tiles``, when all tiles were yielded.
     slides : iterable of (str, callable)
         Entry IDs, and what yields the tiles of a slide, which have the predictions.
     hard : callable, optional
@@ -71,7 +74,7 @@ def store_predictions(
     OutputError
         If the project cannot be written; the former predictions are still there.
     """
-    folder = prediction_folder(run_folder, record["name"])
+    folder = prediction_folder(run_folder, name)
     store = LocalStore(folder)
     store.sweep()
     tiles = {}
@@ -85,7 +88,7 @@ def store_predictions(
         store.put(_file(entry_id, tiles[entry_id]), content)
     if hard is not None:
         store.put(HARD_FILE, hard())
-    store.put(RECORD, dump_json({**record, "tiles": tiles}), durable=True)
+    store.put(RECORD, dump_json({**record(), "tiles": tiles}), durable=True)
     keep = {RECORD, *(_file(entry, digest) for entry, digest in tiles.items())}
     keep |= {HARD_FILE} if hard is not None else set()
     for left in [name for name in store.list() if name not in keep]:
@@ -95,9 +98,10 @@ def store_predictions(
 
 def remove_predictions(run_folder: Path, name: str) -> None:
     """Remove the files of predictions; the record goes first."""
-    store = LocalStore(prediction_folder(run_folder, name))
-    store.delete(RECORD)
-    for left in list(store.list()):
+    store = LocalStore(run_folder)
+    folder = prediction_folder(run_folder, name).relative_to(run_folder).as_posix()
+    store.delete(f"{folder}/{RECORD}")
+    for left in list(store.list(f"{folder}/")):
         store.delete(left)
 
 
@@ -144,18 +148,36 @@ def with_predictions(
     return tiles
 
 
+def read_predicted(run_folder: Path, record: Mapping[str, Any], entry_id: str) -> Iterator[Tile]:
+    """Yield the tiles of a slide that have predictions of one name, with these.
+
+    Raises
+    ------
+    ProjectError
+        If their file is not the one that was written.
+    """
+    path, digest = _path(run_folder, record, entry_id), record["tiles"][entry_id]
+    if problem := _problem(path, digest):
+        raise ProjectError(problem, path=path, hint=_hint(path, record))
+    yield from read_tiles(path)
+
+
+def _path(run_folder: Path, record: Mapping[str, Any], entry_id: str) -> Path:
+    folder = prediction_folder(run_folder, record["name"])
+    return folder / _file(entry_id, record["tiles"][entry_id])
+
+
+def _hint(path: Path, record: Mapping[str, Any]) -> str:
+    return (
+        f"Delete {path.parent}, and write the predictions {record['name']!r} again, from their "
+        f"table {record['table']}: the command predictions does that."
+    )
+
+
 def _joined(
     tiles: Iterator[Tile], run_folder: Path, record: Mapping[str, Any], entry_id: str
 ) -> Iterator[Tile]:
-    name, digest = record["name"], record["tiles"][entry_id]
-    path = prediction_folder(run_folder, name) / _file(entry_id, digest)
-    hint = (
-        f"Delete {path.parent}, and write the predictions {name!r} again, from their table "
-        f"{record['table']}: the command predictions does that."
-    )
-    if problem := _problem(path, digest):
-        raise ProjectError(problem, path=path, hint=hint)
-    predicted = read_tiles(path)
+    name, predicted = record["name"], read_predicted(run_folder, record, entry_id)
     coming = next(predicted, None)
     for tile in tiles:
         if coming is not None and coming.id == tile.id:
@@ -164,7 +186,9 @@ def _joined(
             coming = next(predicted, None)
         yield tile
     if coming is not None:
-        raise ProjectError(f"has the tile {coming.id}, which the run lacks", path=path, hint=hint)
+        path = _path(run_folder, record, entry_id)
+        problem = f"has the tile {coming.id}, which the run lacks"
+        raise ProjectError(problem, path=path, hint=_hint(path, record))
 
 
 def _file(entry_id: str, digest: str) -> str:

@@ -31,7 +31,7 @@ FloatArray = NDArray[np.float64]
 Kind = Literal["raw", "softmax", "rank", "class", "hard"]
 
 _ADDED: Mapping[Kind, Callable[[FloatArray], FloatArray]] = {"softmax": softmax, "rank": rank}
-"""What can be shown beside a number: each is of the patches of one slide."""
+"""Functions whose values can be shown beside a number: of the patches of one slide."""
 
 MAX_MEASUREMENTS = 100
 """Measurements of all predictions of a run: QuPath shows them in one list, and reads each tile."""

@@ -23,7 +23,7 @@ PREDICTED = "qb pred "
 """Beginning of the names of all measurements of predictions."""
 
 HARD = "hard"
-"""What follows the name of predictions where a tile is one of the hard ones: its place from 1."""
+"""Name after that of the predictions: the place, from 1, of a tile among the hard ones."""
 
 MAX_NAME = 100
 """Characters of the name of a measurement. QuPath shows it in one line of a list."""

@@ -17,7 +17,7 @@ __all__ = ["by_group", "hardest", "probabilities", "rank", "softmax", "uncertain
 FloatArray = NDArray[np.float64]
 
 _TOLERANCE = 0.01
-"""How far probabilities may add up to something else than 1; models often use 16 bits."""
+"""Distance from 1 that probabilities may add up to; models often use 16 bits."""
 
 
 def softmax(values: FloatArray) -> FloatArray:

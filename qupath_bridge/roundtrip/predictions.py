@@ -258,7 +258,7 @@ def _find(every: Sequence[ProjectRuns], run_id: str, table: PredictionTable) -> 
             listed(f"{table.source} cannot be used", found.faults),
             hint=f"{run_words(run_id, every[0].record(run_id)).capitalize()}, {run_id}, has "
             f"{count(found.tiles, 'patch', 'patches')} here. Take {table.key} from its index, or "
-            "name another run with --run.",
+            "name another run.",
         )
     if elsewhere == number:
         raise UsageError(
@@ -342,6 +342,7 @@ def _record(
         "rows": len(table),
         "measurements": [asdict(each) for each in legend],
         "hard_by": None if hard is None else hard.by,
+        "carried_from": None,
     }
 
 
@@ -378,7 +379,7 @@ def _store(
 
     slides = [(entry_id, tiles_of(entry_id)) for entry_id in _entries(runs, run_id)]
     listing = None if hard is None else lambda: _hard_list(hard, hard_tiles)
-    return store_predictions(folder, record, slides, listing)
+    return store_predictions(folder, record["name"], lambda: record, slides, listing)
 
 
 def _hard_list(hard: Hard, tiles: Mapping[int, Tile]) -> bytes:

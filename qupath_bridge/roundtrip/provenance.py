@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qupath_bridge.errors import OutputError
+from qupath_bridge.errors import BridgeError, OutputError
 from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import CLASS_SEPARATOR, Box, Plane, ProjectInfo
 from qupath_bridge.outputs import open_output
@@ -31,6 +31,7 @@ from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path
 from qupath_bridge.stores.local import LocalStore
 
+from .prediction_carrying import carry_predictions
 from .tile_files import digest_of, tile_file
 from .tile_tables import RULE_KEY, RUN_KEY
 
@@ -65,7 +66,8 @@ def write_provenance(
     each slide of this project; with the option ``tissue_annotations`` also
     ``tissue/<entry id>.geojson`` with the outline of its tissue. Where the project cannot be
     written, the same goes to ``OUT/provenance/`` with a warning; for slides without a project it
-    goes there, too.
+    goes there, too. Predictions of the earlier version of the run are taken over where patches are
+    the same.
 
     Parameters
     ----------
@@ -101,6 +103,10 @@ def write_provenance(
             f"The project cannot be written ({error.message}); the provenance is in {fallback}. "
             "Import its files into QuPath by hand.",
         )
+    try:
+        carry_predictions(project, run.run_id)
+    except BridgeError as error:
+        return Provenance(place, f"Predictions of the earlier run were not taken over: {error}")
     return Provenance(place)
 
 

@@ -40,7 +40,8 @@ def settings_words(config: Mapping[str, Any]) -> str:
 
 def _settings(config: Mapping[str, Any]) -> Iterator[str]:
     default = ExportConfig().as_json()
-    yield f"{config.get('size')} px"
+    if config.get("margin") is None and config.get("per_region") != "picture":
+        yield f"{config.get('size')} px"
     if config.get("mpp") is not None:
         yield f"{config['mpp']:g} µm/px"
     elif config.get("magnification") is None:

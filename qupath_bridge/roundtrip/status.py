@@ -16,7 +16,7 @@ from typing import Any
 from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
 from qupath_bridge.errors import BridgeError, MissingDataError
 from qupath_bridge.frozen import OneLine, count, one_line
-from qupath_bridge.model import Slide
+from qupath_bridge.model import Box, Slide
 from qupath_bridge.outputs import open_output
 from qupath_bridge.patches.ids import json_digest, patch_id
 from qupath_bridge.pipeline.channels import ChannelView
@@ -282,9 +282,15 @@ def _entry_status(
         label_changed=changes.label_changed,
         pixels_changed=changes.both if _pixels_changed(new, old) else (),
         contested=tuple(
-            patch_id(new.slide_id, box.x, box.y, *plane) for box, plane in new.corrections.contested
+            patch_id(new.slide_id, box.x, box.y, *plane, size=_own_size(new, box))
+            for box, plane in new.corrections.contested
         ),
     )
+
+
+def _own_size(plan: Plan, box: Box) -> tuple[int, int] | None:
+    """Return the size of a box as a part of its id; None if all have one size."""
+    return (box.w, box.h) if plan.table.sized else None
 
 
 def _pixels_changed(new: Plan, old: Mapping[str, Any]) -> bool:

@@ -23,7 +23,7 @@ from qupath_bridge.model import (
     RoiKind,
 )
 from qupath_bridge.patches.correcting import split_labels
-from qupath_bridge.patches.ids import patch_id, slide_of_patch, tile_uuids
+from qupath_bridge.patches.ids import is_patch_id, slide_of_patch, tile_uuids
 from qupath_bridge.patches.roles import EXCLUDED
 from qupath_bridge.qupath.editing import is_ours
 from qupath_bridge.qupath.geojson import Tile
@@ -152,10 +152,8 @@ class _Place(NamedTuple):
 
     item: PathObject
     fitting: str
-    x: int
-    y: int
-    z: int
-    t: int
+    box: Box
+    plane: Plane
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,8 +314,8 @@ def _places(entry_id: str, objects: Iterable[PathObject]) -> Iterator[_Place]:
         planes = np.array([item.roi.plane for item in batch if item.roi is not None], np.int64)
         ids = tile_uuids(entry_id, boxes, planes[:, 0], planes[:, 1])
         numbers = zip(boxes.tolist(), planes.tolist(), strict=True)
-        for item, fitting, ((x, y, _, _), (z, t)) in zip(batch, ids, numbers, strict=True):
-            yield _Place(item, fitting, x, y, z, t)
+        for item, fitting, (box, plane) in zip(batch, ids, numbers, strict=True):
+            yield _Place(item, fitting, Box(*box), Plane(*plane))
 
 
 def _has_name_of(place: _Place, slide_ids: Collection[str]) -> bool:
@@ -326,7 +324,7 @@ def _has_name_of(place: _Place, slide_ids: Collection[str]) -> bool:
     slide = slide_of_patch(name)
     if slide is None or slide not in slide_ids:
         return False
-    return name == patch_id(slide, place.x, place.y, place.z, place.t)
+    return is_patch_id(name, slide, place.box, place.plane)
 
 
 def _words(metadata: Mapping[str, str]) -> dict[str, str | None]:

@@ -5,8 +5,9 @@ Nothing is written here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from qupath_bridge.errors import BridgeError
 from qupath_bridge.model import ImageData, PathObject
@@ -92,7 +93,7 @@ def undo_edit(
     a person gave them, if somebody did.
     """
     entry_id = history.entry_id
-    listed = {tile.id for tile in _readable(runs, run_id, entry_id)}
+    listed = {tile.id for tile in _readable(partial(runs.written_tiles, run_id, entry_id))}
     for backup in history.backups:
         if (backup.action, backup.run_id) == ("write", run_id):
             listed.update(backup.changes[entry_id].added)
@@ -186,10 +187,10 @@ def _was_replaced(run_id: str, listed: Collection[str], history: History) -> boo
     return False
 
 
-def _readable(runs: ProjectRuns, run_id: str, entry_id: str) -> list[Tile]:
+def _readable(tiles: Callable[[], Iterator[Tile]]) -> list[Tile]:
     """Return the tiles that a run has of a slide; none if its file is damaged."""
     try:
-        return list(runs.tiles(run_id, entry_id))
+        return list(tiles())
     except BridgeError:
         return []
 
@@ -200,7 +201,7 @@ def _from_run_folders(
     """Yield tiles of other runs that are shown on a slide, and that share a box; newest last."""
     for other in runs.folders:
         if other in others and is_active(history, other):
-            tiles = _readable(runs, other, history.entry_id)
+            tiles = _readable(partial(runs.tiles, other, history.entry_id))
             yield from ((tile.id, tile) for tile in tiles if tile.id in ids)
 
 

@@ -80,7 +80,7 @@ def _read(path: Path) -> bytes:
 def with_live_annotations(slide: Slide, content: bytes) -> Slide:
     """Return a slide with the annotations of a GeoJSON text, and no others.
 
-    TMA cores stay those that are saved unless the text has some.
+    Detections are those that are saved, and so are TMA cores unless the text has some.
     """
     return replace(slide, _load=partial(_load, slide, content))
 
@@ -94,13 +94,14 @@ def _load(slide: Slide, content: bytes, detections: bool) -> ImageData:
             hint="Export it again from QuPath.",
         ) from error
     try:
-        saved = slide.read()
+        saved = slide.read(detections=detections)
     except MissingDataError:
         saved = ImageData()
     wanted = (ObjectType.ANNOTATION, ObjectType.TMA_CORE)
     objects = [each for each in live if each.object_type in wanted]
     if not any(each.object_type is ObjectType.TMA_CORE for each in objects):
         objects += saved.tma_cores
+    objects += [each for each in saved.objects if each.object_type not in wanted]
     # Nobody asks for parents among annotations from two places.
     flat = tuple(replace(each, parent=-1, parent_id=None) for each in objects)
     return replace(saved, objects=flat, tma_grid=None, digest=None)

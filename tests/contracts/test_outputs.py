@@ -107,3 +107,26 @@ class TestH5InMemory(Arrays):
 
 class TestZarrInMemory(TestH5InMemory):
     container = "zarr"
+
+
+class TestParquet(OutputContract):
+    container = "parquet"
+    locations_stay = False
+
+    @pytest.fixture
+    def url(self, tmp_path):
+        return str(tmp_path / "out")
+
+
+class TestParquetOfSmallFiles(TestParquet):
+    container = "parquet:1kB"
+
+
+class TestParquetInMemory(TestH5InMemory):
+    container = "parquet"
+
+    def payload(self, text):
+        return OutputContract.payload(self, text)
+
+    def bytes_of(self, payload):
+        return payload

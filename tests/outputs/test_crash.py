@@ -90,7 +90,7 @@ OLD, NEW = ["Tumor 0", "Stroma 1", "Tumor 2"], ["Tumor 0", "Tumor 1", "Tumor x",
 KEPT = {"folder": [True, True, False], "h5": [True, False, False], "zarr": [True, False, False]}
 
 
-@pytest.mark.parametrize("container", ["folder", "tar:2kB", "tar", "h5", "zarr"])
+@pytest.mark.parametrize("container", ["folder", "tar:2kB", "tar", "h5", "zarr", "parquet"])
 def test_a_writer_that_stops_at_any_step(tmp_path, container):
     """The old rows or the new ones; what they list is whole, or fails its digest; and a second
     writer makes what one makes that was never stopped."""
@@ -132,7 +132,7 @@ def test_a_writer_that_stops_at_any_step(tmp_path, container):
     assert states.count("new") > 2
 
 
-@pytest.mark.parametrize("container", ["folder", "tar:2kB", "h5", "zarr"])
+@pytest.mark.parametrize("container", ["folder", "tar:2kB", "h5", "zarr", "parquet"])
 def test_removing_that_stops_at_any_step(tmp_path, container):
     """The slide is there whole, or it is not; what is left can be swept."""
     allowed, states = 0, []

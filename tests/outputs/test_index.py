@@ -30,7 +30,7 @@ def columns(count=3, **changes):
     values["metadata"] = [{"patient": "P 1", "site": "Ärm"}, {}, None][:count]
     values["offset"] = [512, None, 2**40][:count]
     values["shares"] = [[("Tumor", 0.75), ("Stroma, loose", 0.1)]] * count
-    values["region_ids"] = [["a", "b"]] * count
+    values["region_ids"] = values["object_ids"] = [["a", "b"]] * count
     values["margin"] = np.array([0.1 + 0.2, math.nan, -0.5])[:count]
     return {**values, **changes}
 
@@ -260,7 +260,7 @@ def test_csv_is_what_the_csv_module_writes(texts):
     values = columns(3)
     count = len(texts)
     values = {name: (list(each) * count)[:count] for name, each in values.items()}
-    table = index.make_table({**values, "label": texts, "object_id": texts})
+    table = index.make_table({**values, "label": texts, "tma_core": texts})
     index.write_partition(output.store, "1_a", table)
     write_csv(output)
     text = output.get("index.csv").decode("utf-8")
@@ -271,7 +271,7 @@ def test_csv_is_what_the_csv_module_writes(texts):
         csv.writer(own, lineterminator="\r\n").writerow(line)
         again.write(own.getvalue().removesuffix("\r\n") + "\n")
     assert again.getvalue() == text
-    for name in ("label", "object_id"):
+    for name in ("label", "tma_core"):
         found = [line[lines[0].index(name)].removeprefix("'") for line in lines[1:]]
         assert found == [(said or "").removeprefix("'") for said in texts]
 
@@ -310,7 +310,7 @@ def test_another_version_is_refused():
 
 
 def test_files_of_version_1_stay_readable():
-    """The folder was written by the first version, and is never written again."""
+    """From the first release on the folder is never written again."""
     table = index.read_index(FolderOutput(GOLDEN))
     expected = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))
     assert table.column_names == expected["columns"]
@@ -329,7 +329,7 @@ def test_the_columns_are_those_of_the_contract():
         "x_qupath", "y_qupath", "w_qupath", "h_qupath", "x_slide", "y_slide", "w_slide", "h_slide",
         "z", "t", "width", "height", "mpp", "downsample", "read_level", "label", "label_source",
         "label_share", "margin", "within_share", "excluded_share", "valid_share", "tissue_share",
-        "shares", "region_ids", "tma_core", "path", "offset", "length", "object_id", "channels",
+        "shares", "region_ids", "tma_core", "path", "offset", "length", "object_ids", "channels",
         "dtype", "digest", "rule_label", "project", "slide_file", "slide_digest", "metadata",
     )  # fmt: skip
 

@@ -1,4 +1,5 @@
 import errno
+import gc
 import io
 import json
 import os
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.outputs import Location, PatchRef
-from qupath_bridge.outputs.tar import DEFAULT_SIZE, TarOutput, header, parse_size, sample_key
+from qupath_bridge.outputs.shards import DEFAULT_SIZE, parse_size
+from qupath_bridge.outputs.tar import TarOutput, header, sample_key
 from qupath_bridge.stores.memory import MemoryStore
 from qupath_bridge.testing.contracts.output import rows_of
 
@@ -66,6 +68,25 @@ def test_webdataset_finds_one_sample_per_patch(tmp_path, slide, ending):
         shard, content, record = by_id[ref.patch_id]
         assert (content, f"patches/{shard}") == (payload, path)
         assert {**ref.record, "patch_id": ref.patch_id, "slide_id": slide} == record
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # it leaves shards open
+def test_webdataset_itself_reads_the_shards(tmp_path):
+    webdataset = pytest.importorskip("webdataset", reason="webdataset is not installed")
+    output = TarOutput(tmp_path, "4kB")
+    refs, places, payloads = write(output, 20)
+    output.commit(SLIDE, rows_of(refs, places, payloads))
+    shards = [str(path) for path in sorted(tmp_path.glob("patches/*.tar"))]
+    assert len(shards) > 2
+    found = {
+        sample["__key__"]: sample for sample in webdataset.WebDataset(shards, shardshuffle=False)
+    }
+    assert len(found) == 20
+    for ref, payload in zip(refs, payloads, strict=True):
+        sample = found[ref.patch_id.replace(".", "-")]
+        assert sample["png"] == payload
+        assert json.loads(sample["json"])["label"] == "Größe"
+    gc.collect()
 
 
 def test_offsets_are_those_that_tarfile_finds(tmp_path):
@@ -214,7 +235,7 @@ def test_the_ending_is_that_of_the_file_name(ending):
      ("2tb", 2 * 10**12), ("10b", 10)],
 )  # fmt: skip
 def test_sizes(text, size):
-    assert parse_size(text) == size
+    assert parse_size("tar", text) == size
     assert TarOutput(MemoryStore(), text).shard_size == size
     assert TarOutput(MemoryStore()).shard_size == DEFAULT_SIZE
 

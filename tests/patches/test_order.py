@@ -66,3 +66,11 @@ def test_the_side_of_a_block_follows_the_size_of_a_patch(size, side):
     """Memory is bounded in bytes."""
     cells = [(0, 0, row, col) for row in range(16) for col in range(16)]
     assert len(batches_of(cells, size * size * 3)[0]) == side**2
+
+
+def test_many_patches_in_one_place_are_several_batches():
+    """Patches around 5,000 cells of one spot overlap: memory is that of a block all the same."""
+    place = np.zeros(5000, np.int32)
+    batches = list(reading_batches(place, place, place, place, 256 * 256 * 3))
+    assert max(map(len, batches)) <= (16 << 20) // (256 * 256 * 3)
+    assert np.concatenate(batches).tolist() == list(range(5000))

@@ -531,7 +531,9 @@ def test_dropped_patches_count_for_their_first_reason():
         Reason.EXCLUDED: 1,  # x = 10
         Reason.OUTSIDE: 2,  # x = 0, 20
         Reason.NO_TISSUE: 3,  # x = 30, 40, 50
+        Reason.AMBIGUOUS: 0,
         Reason.NO_LABEL: 3,  # x = 60, 70, 80
+        Reason.NOT_SAMPLED: 0,
         Reason.QUALITY: 0,
     }
     assert list(planned.dropped) == list(Reason)

@@ -98,6 +98,16 @@ def test_clam_gets_types_and_attributes_as_it_writes_them(tmp_path, out):
     assert [line.split(",")[0] for line in listing] == ["slide_id", "a.b.ome.tif", "b.svs"]
 
 
+def test_clam_cuts_whole_boxes_of_a_coarser_run(tmp_path, monkeypatch):
+    slide, facts = coarser(64, 0.25)
+    monkeypatch.setattr(indexes, "WRITTEN", 16)
+    indexes.write_output(tmp_path / "out", [slide], facts=facts)
+    qb.convert(tmp_path / "out", tmp_path / "new", "clam")
+    with h5py.File(tmp_path / "new" / "patches" / "a.h5") as file:
+        about = file["coords"].attrs
+        assert (about["patch_size"], about["patch_level"]) == (64, 0)
+
+
 def test_clam_has_bags_and_says_that_torch_is_missing(tmp_path, out, vectors, monkeypatch):
     monkeypatch.setattr(clam, "has_torch", lambda: False)
     made = qb.convert(out, tmp_path / "new", "clam", features=vectors)
@@ -131,7 +141,7 @@ def test_trident_gets_its_folders_types_and_attributes(tmp_path, out, vectors):
         assert dict(file["coords"].attrs)["name"] == "b"
 
 
-def coarser(size, mpp, pixel_size):
+def coarser(size, pixel_size):
     """Facts and rows of a slide whose patches of 16 pixels cover ``size`` pixels of the slide."""
     facts = json.loads(json.dumps(FACTS))
     facts["coordinates"]["pixel_size"] = pixel_size and {"x": pixel_size, "y": pixel_size}
@@ -147,7 +157,7 @@ def coarser(size, mpp, pixel_size):
 def test_trident_gets_the_magnification_whose_boxes_are_those_of_the_run(
     tmp_path, side, pixel_size, folder, monkeypatch
 ):
-    slide, facts = coarser(side, None, pixel_size)
+    slide, facts = coarser(side, pixel_size)
     monkeypatch.setattr(indexes, "WRITTEN", 16)
     indexes.write_output(tmp_path / "out", [slide], facts=facts)
     qb.convert(tmp_path / "out", tmp_path / "new", "trident")
@@ -168,7 +178,7 @@ def test_trident_gets_the_magnification_whose_boxes_are_those_of_the_run(
 def test_trident_refuses_boxes_that_no_magnification_gives(
     tmp_path, side, pixel_size, problem, monkeypatch
 ):
-    slide, facts = coarser(side, None, pixel_size)
+    slide, facts = coarser(side, pixel_size)
     monkeypatch.setattr(indexes, "WRITTEN", 16)
     indexes.write_output(tmp_path / "out", [slide], facts=facts)
     with pytest.raises(UsageError, match=problem):

@@ -1,6 +1,10 @@
 package qupath.lib.measurements;
 
+import java.util.List;
+
 public interface MeasurementList {
+
+    List<String> getMeasurementNames();
 
     double get(String name);
 

@@ -23,7 +23,7 @@ public final class Review {
 
     /** Which patches come, and in which order. */
     public enum Order {
-        ALL, NOT_REVIEWED, LABEL, LOWEST_MARGIN, CORRECTED;
+        ALL, NOT_REVIEWED, LABEL, LOWEST_MARGIN, HARD, CORRECTED;
 
         /** Returns the word for keys of texts. */
         String word() {
@@ -73,7 +73,8 @@ public final class Review {
      * Chooses the patches to walk through, and goes to the first one.
      *
      * @param order which, and in which order
-     * @param label the label to choose, for {@link Order#LABEL}; null for patches without one
+     * @param label the label to choose, for {@link Order#LABEL}; null for patches without one; the
+     *     name of the predictions, for {@link Order#HARD}
      */
     public void choose(Order order, String label) {
         List<ReviewTile> chosen = new ArrayList<>(tiles.values());
@@ -82,6 +83,10 @@ public final class Review {
             case NOT_REVIEWED -> chosen.removeIf(this::isDone);
             case LABEL -> chosen.removeIf(tile -> !Objects.equals(tile.label(), label));
             case LOWEST_MARGIN -> chosen.sort(Comparator.comparingDouble(ReviewTile::margin));
+            case HARD -> {
+                chosen.removeIf(tile -> Double.isNaN(tile.hardPlace(label)));
+                chosen.sort(Comparator.comparingDouble(tile -> tile.hardPlace(label)));
+            }
             case CORRECTED -> chosen.removeIf(tile -> !isCorrected(tile));
         }
         walk = chosen.stream().map(ReviewTile::id).toList();

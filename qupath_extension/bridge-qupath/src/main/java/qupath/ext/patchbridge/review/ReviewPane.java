@@ -54,7 +54,7 @@ final class ReviewPane extends VBox {
         void reviewer(String name);
     }
 
-    /** A choice of the list: an order, and the label for the order by label. */
+    /** A choice of the list: an order, and the label or the predictions that it is about. */
     private record Choice(Review.Order order, String label) {
     }
 
@@ -115,8 +115,8 @@ final class ReviewPane extends VBox {
         return button;
     }
 
-    /** Shows the classes that have a key, and the labels to choose from. */
-    void showClasses(List<PathClass> ordinary, List<String> labels) {
+    /** Shows the classes that have a key, and the labels and hard patches to choose from. */
+    void showClasses(List<PathClass> ordinary, List<String> labels, List<String> hardLists) {
         keys.setClasses(ordinary);
         List<PathClass> classes = keys.classes();
         legend.getChildren().clear();
@@ -132,6 +132,7 @@ final class ReviewPane extends VBox {
                 new Choice(Review.Order.NOT_REVIEWED, null),
                 new Choice(Review.Order.LOWEST_MARGIN, null),
                 new Choice(Review.Order.CORRECTED, null));
+        hardLists.forEach(name -> order.getItems().add(new Choice(Review.Order.HARD, name)));
         labels.forEach(label -> order.getItems().add(new Choice(Review.Order.LABEL, label)));
         order.setValue(order.getItems().get(0));
         requestFocus();

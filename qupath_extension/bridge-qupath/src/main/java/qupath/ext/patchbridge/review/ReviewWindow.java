@@ -75,7 +75,7 @@ public final class ReviewWindow implements ReviewPane.Actions {
         bridge.qupath().imageDataProperty().addListener(onImage);
         before = ViewerLook.of(image.viewer().getOverlayOptions());
         before.withTissue().apply(image.viewer().getOverlayOptions());
-        pane.showClasses(classes(), labels());
+        pane.showClasses(classes(), labels(), hardLists());
         Windows.show(stage);
         choose(Review.Order.ALL, null);
     }
@@ -161,6 +161,11 @@ public final class ReviewWindow implements ReviewPane.Actions {
         classes().stream().map(PathClass::toString).filter(used::remove).forEach(labels::add);
         labels.addAll(used);
         return labels;
+    }
+
+    private List<String> hardLists() {
+        return tiles().stream().flatMap(tile -> tile.hardLists().stream()).distinct().sorted()
+                .toList();
     }
 
     private void objectsChanged(PathObjectHierarchyEvent event) {

@@ -1,5 +1,6 @@
 package qupath.ext.patchbridge.review;
 
+import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.UUID;
@@ -18,6 +19,10 @@ final class TileObject implements ReviewTile {
     static final String SAID = "qb.said ";
 
     private static final String MARGIN = "qb: margin";
+
+    /** Beginning and end of the name of the measurement of hard patches; Python writes it. */
+    private static final String PREDICTED = "qb pred ";
+    private static final String HARD = ": hard";
 
     private final PathObject object;
 
@@ -55,6 +60,19 @@ final class TileObject implements ReviewTile {
     @Override
     public double margin() {
         return object.getMeasurementList().get(MARGIN);
+    }
+
+    @Override
+    public double hardPlace(String predictions) {
+        return object.getMeasurementList().get(PREDICTED + predictions + HARD);
+    }
+
+    @Override
+    public List<String> hardLists() {
+        return object.getMeasurementList().getMeasurementNames().stream()
+                .filter(name -> name.startsWith(PREDICTED) && name.endsWith(HARD))
+                .map(name -> name.substring(PREDICTED.length(), name.length() - HARD.length()))
+                .filter(name -> !Double.isNaN(hardPlace(name))).toList();
     }
 
     @Override

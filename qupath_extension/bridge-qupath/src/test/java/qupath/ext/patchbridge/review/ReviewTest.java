@@ -16,6 +16,7 @@ class ReviewTest {
     private static final class Tile implements ReviewTile {
         private final UUID id;
         private final double margin;
+        private Map<String, Double> hard = Map.of();
         private String label;
         private Word word = Word.NONE;
 
@@ -43,6 +44,16 @@ class ReviewTest {
         @Override
         public double margin() {
             return margin;
+        }
+
+        @Override
+        public double hardPlace(String predictions) {
+            return hard.getOrDefault(predictions, Double.NaN);
+        }
+
+        @Override
+        public List<String> hardLists() {
+            return List.copyOf(hard.keySet());
         }
 
         @Override
@@ -91,6 +102,19 @@ class ReviewTest {
     void showsTheLeastCertainFirstAndUnknownOnesLast() {
         review.choose(Review.Order.LOWEST_MARGIN, null);
         assertEquals(List.of(second, fourth, first, third), walk());
+    }
+
+    @Test
+    void walksThroughTheHardOnesOfOnePrediction() {
+        first.hard = Map.of("cnn", 3.0);
+        third.hard = Map.of("cnn", 1.0, "mil", 2.0);
+        fourth.hard = Map.of("mil", 1.0);
+        review.choose(Review.Order.HARD, "cnn");
+        assertEquals(List.of(third, first), walk());
+        review.choose(Review.Order.HARD, "mil");
+        assertEquals(List.of(fourth, third), walk());
+        review.choose(Review.Order.HARD, "gone");
+        assertEquals(List.of(), walk());
     }
 
     @Test
