@@ -75,11 +75,13 @@ if TYPE_CHECKING:
         ObjectType,
         PathObject,
         PixelSize,
+        PlacementSpec,
         Plane,
         ProjectInfo,
         Reason,
         Roi,
         RoiKind,
+        SampleSpec,
         ServerBuilder,
         Slide,
         SourceRef,
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
     from .patches.corrections import Correction
     from .patches.grid import Grid
     from .patches.mask_classes import MaskClass
+    from .patches.placed import PlacedBoxes, Placement
     from .patches.regions import PlanReport, Repair
     from .patches.table import PatchTable, Ragged
     from .pipeline.cancel import Cancel, CancelToken
@@ -140,8 +143,8 @@ _HOMES = {
     "sources.base": ("Project",),
     "model": (
         "Slide", "ProjectInfo", "SourceRef", "ServerBuilder", "ImageData", "PathObject",
-        "ObjectType", "Roi", "RoiKind", "TmaGrid", "ClassInfo", "GridSpec", "LabelRule",
-        "Box", "Plane", "PixelSize", "Reason",
+        "ObjectType", "Roi", "RoiKind", "TmaGrid", "ClassInfo", "GridSpec", "PlacementSpec",
+        "SampleSpec", "LabelRule", "Box", "Plane", "PixelSize", "Reason",
     ),
     "pipeline.new_project": ("NewProject",),
     "pipeline.plan": ("Plan", "Plans", "Failure"),
@@ -149,6 +152,7 @@ _HOMES = {
     "patches.corrections": ("Correction",),
     "patches.grid": ("Grid",),
     "patches.mask_classes": ("MaskClass",),
+    "patches.placed": ("PlacedBoxes", "Placement"),
     "patches.table": ("PatchTable", "Ragged"),
     "patches.regions": ("PlanReport", "Repair"),
     "pipeline.profile": ("Profile",),
@@ -238,6 +242,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "TmaGrid",
     "ClassInfo",
     "GridSpec",
+    "PlacementSpec",
+    "SampleSpec",
     "LabelRule",
     "Box",
     "Plane",
@@ -247,6 +253,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "Plans",
     "Failure",
     "Grid",
+    "PlacedBoxes",
+    "Placement",
     "MaskClass",
     "PatchTable",
     "Ragged",

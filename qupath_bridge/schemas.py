@@ -29,7 +29,6 @@ __all__ = [
     "StainProfileRecord",
     "first_fault",
     "parse_json",
-    "parse_record",
 ]
 
 FileName = Annotated[str, Field(pattern=r"^[^/\\:\x00]+$", max_length=255)]
@@ -455,24 +454,6 @@ def parse_json(content: str | bytes) -> Any:
         return json.loads(content)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-
-
-def parse_record(content: str | bytes) -> Any:
-    """Return the value of a JSON text of ours, whose texts can be written again.
-
-    Raises
-    ------
-    ValueError
-        As :func:`parse_json`; if a text has one half of a character alone, as no UTF-8 file can.
-    """
-    value = parse_json(content)
-    halves = b"\\ud" if isinstance(content, bytes) else "\\ud"
-    if halves in content.lower():  # type: ignore[operator]
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError("a text has half of a character, a lone surrogate") from error
-    return value
 
 
 def first_fault(error: ValidationError) -> str:

@@ -7,7 +7,7 @@ from typing import cast
 
 from qupath_bridge import registry
 from qupath_bridge.errors import OutputError
-from qupath_bridge.schemas import parse_record
+from qupath_bridge.schemas import parse_json
 from qupath_bridge.stores import open_store
 
 from .base import Location, LockHolder, Output, PatchRef
@@ -55,7 +55,7 @@ def _container(url: str) -> str:
             f"{url} contains no run.", hint="Name the folder or URL that the export wrote to."
         )
     try:
-        container = parse_record(store.get(RUN_FILE))["config"]["container"]
+        container = parse_json(store.get(RUN_FILE))["config"]["container"]
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(
             f"{RUN_FILE} in {url} does not say what holds the patches.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from qupath_bridge.config import ExportConfig, layout_problem
 from qupath_bridge.errors import OutputError
 from qupath_bridge.patches.ids import slide_of_patch
-from qupath_bridge.schemas import parse_record
+from qupath_bridge.schemas import parse_json
 
 from .base import Location, PatchRef
 from .names import NameLog
@@ -107,7 +107,7 @@ _POSITION = r"_x-?[0-9]+_y-?[0-9]+(?:_z[0-9]+_t[0-9]+)?"
 def _layout_of(store: Store) -> str:
     """Return the layout of the run that is in a store, the default where none is said."""
     try:
-        layout = parse_record(store.get("run.json"))["config"]["layout"]
+        layout = parse_json(store.get("run.json"))["config"]["layout"]
     except (OutputError, ValueError, KeyError, TypeError):
         layout = None
     known = isinstance(layout, str) and layout_problem(layout) is None

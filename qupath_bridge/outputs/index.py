@@ -22,7 +22,7 @@ import xxhash
 from qupath_bridge.config.masks import OBJECT_COLUMNS, MaskKind, kinds_in
 from qupath_bridge.config.quality import KEPT_RAW, QC_PREFIX
 from qupath_bridge.errors import OutputError
-from qupath_bridge.schemas import parse_record
+from qupath_bridge.schemas import parse_json
 
 from .base import DamagedRowsError
 from .row_batches import AnyRows, Rows
@@ -242,7 +242,7 @@ def facts_of(rows: AnyRows) -> Any:
         If it is damaged.
     """
     try:
-        return parse_record(metadata_of(rows).get("facts", "{}"))
+        return parse_json(metadata_of(rows).get("facts", "{}"))
     except ValueError as error:
         raise DamagedRowsError(f"facts that are not JSON: {error}") from error
 

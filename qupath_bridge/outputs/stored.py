@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.frozen import count
-from qupath_bridge.schemas import INPUT_NAME, TISSUE_FILE, parse_record
+from qupath_bridge.schemas import INPUT_NAME, TISSUE_FILE, parse_json
 from qupath_bridge.stores import open_store
 from qupath_bridge.stores.local import LocalStore
 
@@ -339,7 +339,7 @@ class StoredOutput(ABC, Generic[Pending]):
     def _abandoned_inputs(self) -> Iterator[str]:
         """Yield the inputs that the run does not list: those of an earlier run, or of none."""
         try:
-            listed = parse_record(self.store.get("run.json"))["inputs"]
+            listed = parse_json(self.store.get("run.json"))["inputs"]
         except (OutputError, ValueError, KeyError, TypeError):
             return  # nobody can say which are used
         for name in self.store.list(INPUTS):

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol, Self
 
-from qupath_bridge.geometry.edges import Outlines
-from qupath_bridge.geometry.lattice import BoxEntries
 from qupath_bridge.model import BoxArray, FloatArray, IntArray
 
 __all__ = ["PatchBoxes"]
 
 
 class PatchBoxes(Protocol):
-    """Boxes of one plane of an image; those of a grid know a quicker way to be measured."""
+    """Boxes of one plane of an image."""
 
     @property
     def width(self) -> int:
@@ -49,12 +47,4 @@ class PatchBoxes(Protocol):
 
     def centres(self) -> FloatArray:
         """Return the centre of each box, shape (N, 2)."""
-        ...
-
-    def shares(self, outlines: Outlines) -> BoxEntries:
-        """Return the share of each box that each region covers, where there is any."""
-        ...
-
-    def centres_inside(self, outlines: Outlines) -> BoxEntries:
-        """Return an entry for each box whose centre is in a region; none of them subtracts."""
         ...

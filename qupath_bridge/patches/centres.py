@@ -12,6 +12,7 @@ from qupath_bridge.geometry.lattice import BoxEntries
 from qupath_bridge.model import IntArray
 
 from .boxes import PatchBoxes
+from .covering import centres_inside
 from .regions import ActiveRegion
 from .stack import Stack
 from .table import Ragged
@@ -56,7 +57,7 @@ def labels_at_centres(
 
 
 def _at_centres(polygons: GeometryArray, boxes: PatchBoxes) -> BoxEntries:
-    return boxes.centres_inside(Outlines.of(polygons, np.arange(len(polygons))))
+    return centres_inside(boxes, Outlines.of(polygons, np.arange(len(polygons))))
 
 
 def _with_drawn_edges(

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from qupath_bridge.errors import ProjectError
 from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import FIRST_PLANE, Box, Plane
-from qupath_bridge.schemas import CorrectionKind, CorrectionRecord, first_fault, parse_record
+from qupath_bridge.schemas import CorrectionKind, CorrectionRecord, first_fault, parse_json
 
 __all__ = [
     "Correction",
@@ -174,6 +174,15 @@ def to_lines(corrections: Iterable[tuple[str, Correction]]) -> bytes:
     )
 
 
+def _written_again(values: Any) -> Any:
+    """Return the values of a line, if a line can hold them again."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a text has half of a character, a lone surrogate") from error
+    return values
+
+
 def from_lines(content: bytes, place: str) -> tuple[tuple[str, Correction], ...]:
     """Return the corrections of a file, each with its entry ID, in the order of the lines.
 
@@ -194,7 +203,7 @@ def from_lines(content: bytes, place: str) -> tuple[tuple[str, Correction], ...]
         if not line.strip():
             continue
         try:
-            found.append(from_json(parse_record(line)))
+            found.append(from_json(_written_again(parse_json(line))))
         except ValueError as error:
             problem = str(error).replace("the file:", "the line:")
             raise ProjectError(

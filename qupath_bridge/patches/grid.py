@@ -11,10 +11,6 @@ import numpy as np
 
 from qupath_bridge.errors import PlanError
 from qupath_bridge.frozen import OneLine
-from qupath_bridge.geometry.coverage import grid_entries
-from qupath_bridge.geometry.edges import Outlines
-from qupath_bridge.geometry.lattice import BoxEntries
-from qupath_bridge.geometry.points import points_inside
 from qupath_bridge.model import BoxArray, FloatArray, GridSpec, IntArray, PixelSize, Plane
 
 __all__ = ["Grid", "resolve_grid", "round_half_up", "written_sizes"]
@@ -190,17 +186,6 @@ class Grid(OneLine):
         """Return the centre of each box, shape (N, 2)."""
         boxes = self.boxes()
         return boxes[:, :2] + boxes[:, 2:] / 2
-
-    def shares(self, outlines: Outlines) -> BoxEntries:
-        """Return the share of each box that each region covers, where there is any."""
-        entries = grid_entries(self.xs, self.ys, self.box_width, self.box_height, outlines)
-        return entries.by_box(len(self.cols))
-
-    def centres_inside(self, outlines: Outlines) -> BoxEntries:
-        """Return an entry for each box whose centre is in a region; none of them subtracts."""
-        xs = self.xs.astype(np.float64) + self.box_width / 2
-        ys = self.ys.astype(np.float64) + self.box_height / 2
-        return points_inside(xs, ys, outlines).by_box(len(self.cols))
 
     def valid_share(self) -> FloatArray:
         """Return the share of each box that is inside the image, shape (N,)."""

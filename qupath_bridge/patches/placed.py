@@ -11,10 +11,6 @@ import numpy as np
 import xxhash
 
 from qupath_bridge.frozen import FrozenDict, OneLine
-from qupath_bridge.geometry.coverage import box_entries
-from qupath_bridge.geometry.edges import Outlines
-from qupath_bridge.geometry.lattice import BoxEntries
-from qupath_bridge.geometry.points import scattered_points_inside
 from qupath_bridge.model import BoxArray, FloatArray, IntArray, Plane
 
 from .grid import BAND, Grid
@@ -116,14 +112,6 @@ class PlacedBoxes(OneLine):
     def centres(self) -> FloatArray:
         """Return the centre of each box, shape (N, 2)."""
         return self.array[:, :2] + self.array[:, 2:] / 2
-
-    def shares(self, outlines: Outlines) -> BoxEntries:
-        """Return the share of each box that each region covers, where there is any."""
-        return box_entries(self.array, outlines)
-
-    def centres_inside(self, outlines: Outlines) -> BoxEntries:
-        """Return an entry for each box whose centre is in a region; none of them subtracts."""
-        return scattered_points_inside(self.centres(), outlines)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -15,6 +15,7 @@ from qupath_bridge.model import FloatArray, IntArray, LabelRule
 
 from .boxes import PatchBoxes
 from .centres import labels_at_centres
+from .covering import covered_shares
 from .labels import EPSILON
 from .regions import ActiveRegion
 from .roles import label_ranks
@@ -53,7 +54,7 @@ class UnionShares:
 
     def of(self, boxes: PatchBoxes) -> FloatArray:
         """Return the share of each box that the union covers, shape (N,)."""
-        entries = boxes.shares(self._visible)
+        entries = covered_shares(boxes, self._visible)
         shares = np.bincount(entries.box, entries.value, minlength=len(boxes))
         return tidy(shares.astype(np.float64))
 
@@ -94,9 +95,9 @@ class LabelRegions:
     def shares(self, boxes: PatchBoxes) -> LabelShares:
         """Return the shares of labels and annotations in each box."""
         stack, labels = self._stack, self._labels
-        visible = boxes.shares(self._visible)
+        visible = covered_shares(boxes, self._visible)
         shares = _sum_by_box(visible, labels, len(boxes))
-        own = [boxes.shares(outlines) for outlines in self._own]
+        own = [covered_shares(boxes, outlines) for outlines in self._own]
         differs = np.zeros(len(labels), np.bool_)
         for entries in own:
             differs[entries.region] = True

@@ -23,7 +23,7 @@ from qupath_bridge.model import ProjectInfo, Slide
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.patches.corrections import Correction, from_lines, to_lines
 from qupath_bridge.regular_files import MAX_RECORD_BYTES, read_regular
-from qupath_bridge.schemas import INPUT_NAME, ProjectRunRecord, RunRecord, parse_record
+from qupath_bridge.schemas import INPUT_NAME, ProjectRunRecord, RunRecord, parse_json
 from qupath_bridge.sources.corrections import read_corrections
 from qupath_bridge.stores.local import LocalStore
 
@@ -359,9 +359,9 @@ def load_inputs(output: Output, listed: Mapping[str, str]) -> SlideInputs:
     said = from_lines(contents.get(CORRECTIONS, b""), CORRECTIONS)
     return SlideInputs(
         tuple(one for _, one in said),
-        parse_record(contents.get(SHOWN_LABELS, b"{}")),
+        parse_json(contents.get(SHOWN_LABELS, b"{}")),
         contents.get(ANNOTATIONS),
-        parse_record(contents.get(METADATA, b"{}")),
+        parse_json(contents.get(METADATA, b"{}")),
         contents.get(TISSUE),
     )
 

@@ -30,7 +30,7 @@ from qupath_bridge.model import Slide
 from qupath_bridge.patches import ids
 from qupath_bridge.qupath.files.uris import parse_path
 from qupath_bridge.regular_files import read_regular
-from qupath_bridge.schemas import PseudonymRecord, first_fault, parse_record
+from qupath_bridge.schemas import PseudonymRecord, first_fault, parse_json
 
 if TYPE_CHECKING:
     from .inputs import SlideInputs
@@ -371,7 +371,7 @@ def register_names(
 @lru_cache(maxsize=4)
 def _load(path: Path, _: tuple[int, int]) -> tuple[bytes, FrozenDict[str, str]]:
     try:
-        record = parse_record(read_regular(path))
+        record = parse_json(read_regular(path))
         PseudonymRecord.model_validate(record)
         return bytes.fromhex(record["key"]), FrozenDict(record["names"])
     except OSError as error:

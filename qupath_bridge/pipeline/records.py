@@ -30,7 +30,7 @@ from qupath_bridge.patches.confusion import add_confusions, read_confusion
 from qupath_bridge.patches.mask_classes import classes_json
 from qupath_bridge.qupath.files.classes import class_colors
 from qupath_bridge.readers.base import BadTile
-from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_record
+from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
 
 from .pseudonyms import OPEN, Names
 from .quality import find_outliers
@@ -118,7 +118,7 @@ def load_record(
     """
     shown = f"{name} in {_name_of(place)}"
     try:
-        record = parse_record(place.get(name))
+        record = parse_json(place.get(name))
     except ValueError as error:
         raise OutputError(f"{shown} is not JSON: {error}.", hint=hint) from error
     return checked(record, schema, shown, fault=lambda text: OutputError(text, hint=hint))

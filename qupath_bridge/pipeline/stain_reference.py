@@ -20,7 +20,7 @@ from qupath_bridge.patches import ids
 from qupath_bridge.pixels.base import StainSample
 from qupath_bridge.readers import open_reader
 from qupath_bridge.regular_files import read_regular
-from qupath_bridge.schemas import StainProfileRecord, first_fault, parse_record
+from qupath_bridge.schemas import StainProfileRecord, first_fault, parse_json
 from qupath_bridge.sources.memory import memory_slide
 
 from .channels import file_view
@@ -160,7 +160,7 @@ def _pooled(samples: Sequence[StainSample]) -> StainSample:
 
 def _read_profile(path: Path, method: Any, stain: str) -> Any:
     try:
-        record = parse_record(read_regular(path, _MOST_BYTES))
+        record = parse_json(read_regular(path, _MOST_BYTES))
         StainProfileRecord.model_validate(record)
         profile = record["profile"]
         method.apply(np.zeros((0, 1, 1, 3), np.uint8), profile, profile)

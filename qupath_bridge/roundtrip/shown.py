@@ -17,7 +17,7 @@ from qupath_bridge.errors import OutputError, ProjectError
 from qupath_bridge.frozen import FrozenDict, OneLine
 from qupath_bridge.patches.ids import run_id as new_ulid
 from qupath_bridge.pipeline.records import checked, dump_json, timestamp
-from qupath_bridge.schemas import ShownRecord, parse_record
+from qupath_bridge.schemas import ShownRecord, parse_json
 from qupath_bridge.stores.local import LocalStore
 
 from .tile_tables import RunTiles
@@ -222,7 +222,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> ShownEvent:
     try:
-        record = parse_record(LocalStore(path.parent).get(path.name))
+        record = parse_json(LocalStore(path.parent).get(path.name))
         checked(record, ShownRecord, path.name)
     except (OutputError, ValueError) as error:
         raise ProjectError(

@@ -222,4 +222,4 @@ def test_an_unknown_container_is_refused_with_the_names_of_the_package(
     )
     assert done.returncode == 2
     assert "--container" in done.stderr
-    assert "known: folder, tar, h5, zarr, memory, zip" in done.stderr
+    assert "known: folder, tar, h5, zarr, parquet, memory, zip" in done.stderr

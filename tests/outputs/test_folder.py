@@ -152,7 +152,7 @@ class TestOpenOutput:
             open_output("memory://x", container)
 
     def test_names_that_no_output_has(self, tmp_path):
-        with pytest.raises(UsageError, match="Known: folder, tar, h5, zarr, memory"):
+        with pytest.raises(UsageError, match="Known: folder, tar, h5, zarr, parquet, memory"):
             open_output(tmp_path, "zip")
 
     @pytest.mark.parametrize("url", ["s3://bucket/run", "s3:x"])

@@ -88,7 +88,7 @@ class _Room(NamedTuple):
         return _Room(self.levels[:, :pixels], self.light[:, :pixels], self.changed[:, :pixels])
 
 
-def _change(number: int, recolour: Recolour, room: _Room) -> MaskArray:
+def _recolour_levels(number: int, recolour: Recolour, room: _Room) -> MaskArray:
     """Turn the levels in the room into new ones; return which have too little stain."""
     levels, light, changed = room
     np.copyto(light, levels)
@@ -107,12 +107,12 @@ def _change(number: int, recolour: Recolour, room: _Room) -> MaskArray:
 
 def _by_pixel(recolour: Recolour, pixels: int) -> _Strip:
     """Return what changes strips of at most that many pixels, each on its own."""
-    rooms = _Room.of(pixels)
+    space = _Room.of(pixels)
 
     def change(number: int, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> int:
-        room = rooms.part(len(before))
+        room = space.part(len(before))
         _copy_channels(before, room.levels.T)
-        faint = _change(number, recolour, room)
+        faint = _recolour_levels(number, recolour, room)
         _copy_channels(room.levels.T, after)
         return int(np.count_nonzero(faint))
 
@@ -164,7 +164,7 @@ def _add(table: NDArray[np.uint32], rows: NDArray[Any], recolour: Recolour) -> N
         row = np.resize(rows[start : start + at_a_time], at_a_time)[:, None]
         room.levels[0] = np.tile(np.arange(_REDS, dtype=np.uint8), at_a_time)
         room.levels[1:] = np.repeat(np.hstack([row % 256, row // 256]).T, _REDS, axis=1)
-        faint = _change(0, recolour, room)
+        faint = _recolour_levels(0, recolour, room)
         red, green, blue = room.levels.astype(np.uint32)
         entry = red + (green << 8) + (blue << 16) + np.where(faint, _WEAK, _KNOWN).astype(np.uint32)
         table.reshape(-1, _REDS)[row[:, 0]] = entry.reshape(-1, _REDS)
