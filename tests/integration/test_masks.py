@@ -20,7 +20,8 @@ from qupath_bridge.outputs.index import read_index
 from qupath_bridge.outputs.stored import StoredOutput
 from qupath_bridge.patches.mask_classes import MaskClass
 from qupath_bridge.pipeline.masks import MaskMaker
-from qupath_bridge.testing.projects import Region
+from qupath_bridge.testing.projects import Image, Region, build_project
+from qupath_bridge.testing.slides import marker_image, write_slide
 from tests.support.masked_runs import (
     COLORS,
     CONTAINERS,
@@ -315,3 +316,18 @@ def test_the_class_mask_needs_the_class_at_the_start(folder, tmp_path):
     plan = qb.plan(folder / "p", qb.ExportConfig(**OPTIONS))[0]
     with pytest.raises(PlanError, match="Tumor came as a label after the run began"):
         MaskMaker(plan, [MaskClass("Stroma", 1, (0, 0, 0))], arrays=True)
+
+
+def test_masks_of_glomeruli_add_up_to_the_drawn_area(tmp_path):
+    """As somebody asked for: binary masks that fit the exported pictures."""
+    ring = shapely.Point(700, 640).buffer(90).difference(shapely.Point(700, 640).buffer(40))
+    drawn = [shapely.Point(300, 300).buffer(120), ring]
+    write_slide(tmp_path / "a.tif", marker_image(1024, 1024), mpp=0.5)
+    image = Image(tmp_path / "a.tif", [("Glomerulus", shape) for shape in drawn])
+    build_project(tmp_path / "p", [image])
+    config = qb.ExportConfig(size=256, rule="any", masks="class")
+    rows = qb.export(tmp_path / "p", tmp_path / "out", config, provenance=False).table()
+    masks = [stored(tmp_path / "out", row, "mask", np.uint8) for row in rows.to_pylist()]
+    assert set(np.unique(masks)) == {0, 1}
+    area = sum(shape.area for shape in drawn)
+    assert np.count_nonzero(masks) == pytest.approx(area, rel=0.001)
