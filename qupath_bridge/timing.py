@@ -11,7 +11,8 @@ from contextvars import ContextVar
 __all__ = ["STEPS", "Timer", "add", "collect", "step"]
 
 STEPS = (
-    "open", "plan", "read", "decode", "resample", "quality", "stain", "encode", "write", "commit",
+    "open", "plan", "read", "decode", "resample", "quality", "stain", "masks", "encode", "write",
+    "commit",
 )  # fmt: skip
 """The steps of a job, in their order."""
 

@@ -11,7 +11,7 @@ from qupath_bridge.timing import STEPS
 
 __all__ = ["Profile"]
 
-_PIXEL_STEPS = ("read", "decode", "resample", "quality", "stain", "encode", "write")
+_PIXEL_STEPS = ("read", "decode", "resample", "quality", "stain", "masks", "encode", "write")
 """Steps that each patch takes; the others are once for a slide or a run."""
 
 

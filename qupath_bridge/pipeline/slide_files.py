@@ -151,7 +151,7 @@ def _read(slide: Slide, config: ExportConfig, *, detections: bool) -> ImageData:
 def _with_way_out(error: MissingDataError, config: ExportConfig) -> MissingDataError:
     """Return the error with the options that make what is missing unneeded, where there are any."""
     ways = [] if error.whole_project else ["select other slides with the option entry"]
-    if not config.within and config.placement().kind == "grid":
+    if not config.within and config.placement().kind == "grid" and config.masks == "none":
         ways.append("leave labels out with the option labels")
     more = f"Or {', or '.join(ways)}." if ways else ""
     return MissingDataError(

@@ -15,6 +15,7 @@ from qupath_bridge.testing.slides import marker_image, write_slide
 
 CONTAINERS = ("folder", "tar", "h5", "zarr")
 TUMOR = shapely.Point(70.3, 60.2).buffer(44.7).difference(shapely.Point(64.1, 55.3).buffer(9.2))
+TUMOR = shapely.transform(TUMOR, lambda points: points.round(2))  # as QuPath's data are read
 STROMA = shapely.Polygon([(90.2, 20.1), (189.7, 33.3), (150.4, 120.8)])
 FOLD = shapely.box(30.2, 70.3, 44.9, 140.6)
 REGIONS = (
@@ -41,7 +42,8 @@ def save(folder, regions=REGIONS):
 
 def export(project, out, container="folder", **changes):
     options = {name: changes.pop(name) for name in ("resume", "update") if name in changes}
-    config = qb.ExportConfig(**{**OPTIONS, "container": container, **changes})
+    values = {**OPTIONS, "container": container, **changes}
+    config = qb.ExportConfig(**{name: v for name, v in values.items() if v is not None})
     run = qb.export(
         project, out, config, engine="embedded", workers=1, provenance=False, command=["test"],
         **options,

@@ -12,11 +12,14 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import xxhash
 
+from qupath_bridge.config.masks import MASK_KINDS, MaskKind
 from qupath_bridge.errors import OutputError, UsageError
+from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import (
     Location,
     LockHolder,
@@ -40,10 +43,14 @@ def rows_of(
     locations: Sequence[Location],
     payloads: Sequence[bytes],
     facts: Mapping[str, Any] | None = None,
+    masks: Mapping[MaskKind, Sequence[tuple[Location, bytes]]] = FrozenDict(),
 ) -> pa.Table:
-    """Return rows of the index for patches; columns that do not matter here are null."""
+    """Return rows of the index for patches; columns that do not matter here are null.
+
+    ``masks`` has place and bytes of the mask of each patch, by kind.
+    """
     count = len(refs)
-    columns: dict[str, Any] = {name: pa.nulls(count) for name in schema().names}
+    columns: dict[str, Any] = {name: pa.nulls(count) for name in schema(masks=masks).names}
     columns |= {
         "patch_id": [ref.patch_id for ref in refs],
         "path": [location.path for location in locations],
@@ -51,7 +58,11 @@ def rows_of(
         "length": [location.length for location in locations],
         "digest": [_digest(payload) for payload in payloads],
     }
-    return with_facts(make_table(columns), facts or {})
+    for kind, files in masks.items():
+        places = zip(*(place for place, _ in files), strict=True)
+        columns |= dict(zip(kind.place, map(list, places), strict=True))
+        columns[kind.digest] = [_digest(payload) for _, payload in files]
+    return with_facts(make_table(columns, masks=masks), facts or {})
 
 
 def _digest(payload: bytes) -> str:
@@ -170,6 +181,45 @@ class OutputContract(ABC):
             assert facts_of(table) == {"plan_digest": "1"}
             assert each.table("3_c.svs") is None
             assert list(each.unlisted()) == []
+
+    def test_masks_are_kept_with_their_patches(self, output: Output) -> None:
+        """Those of the last commit, at the places that its rows have; no file is left over."""
+        if not output.holds_masks:
+            return
+        for texts in (["a", "b", "c"], ["d", "e"]):
+            masks = self.commit_masks(output, "1_a", texts)
+            for each in (output, self.open(output.url)):
+                assert self.held(each, "1_a") == self.expected(texts)
+                table = each.table("1_a")
+                assert table is not None
+                for kind, expected in masks.items():
+                    columns = [table.column(name).to_pylist() for name in kind.place]
+                    places = [Location(*row) for row in zip(*columns, strict=True)]
+                    assert all(map(each.exists, places))
+                    assert [each.read(place) for place in places] == expected
+                assert list(each.unlisted()) == []
+        output.remove("1_a")
+        assert list(output.unlisted()) == []
+
+    def commit_masks(
+        self, output: Output, slide_id: str, texts: Sequence[str]
+    ) -> dict[MaskKind, list[bytes]]:
+        """Write a slide with masks of all kinds and commit it; return the bytes of the masks."""
+        refs = self.refs(slide_id, len(texts))
+        payloads = [self.payload(text) for text in texts]
+        places, masks = [], {kind: list[tuple[Location, bytes]]() for kind in MASK_KINDS}
+        output.begin(slide_id)
+        for number, (ref, payload) in enumerate(zip(refs, payloads, strict=True)):
+            places.append(output.write(ref, payload))
+            for kind in MASK_KINDS:
+                name = ref.name.replace("patches", kind.folder, 1)
+                values = np.full((6, 5), number + ord(texts[number]), kind.dtype)
+                mask: Any = values if output.accepts == "array" else values.tobytes()
+                place = output.write(ref._replace(name=name, mask=kind), mask)
+                masks[kind].append((place, values.tobytes()))
+        rows = rows_of(refs, places, [self.bytes_of(data) for data in payloads], masks=masks)
+        output.commit(slide_id, rows)
+        return {kind: [payload for _, payload in files] for kind, files in masks.items()}
 
     def test_rows_are_read_some_at_a_time(self, output: Output) -> None:
         """They are those of the table, with what holds for all of them."""
