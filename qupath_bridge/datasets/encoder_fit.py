@@ -1,4 +1,4 @@
-"""Whether the patches of a run are what a feature encoder was made for."""
+"""Check that a feature encoder was made for patches as a run has them."""
 
 from __future__ import annotations
 

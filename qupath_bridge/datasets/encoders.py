@@ -75,7 +75,7 @@ class FeatureEncoder:
 
     @property
     def provider(self) -> str:
-        """What runs it, as onnxruntime calls it: ``CPUExecutionProvider`` or the one of CUDA."""
+        """Part of onnxruntime that runs it: ``CPUExecutionProvider``, or the one of CUDA."""
         return str(self.session.get_providers()[0])
 
     @property

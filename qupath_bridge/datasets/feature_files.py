@@ -45,7 +45,7 @@ Source: TypeAlias = Path | IO[bytes]
 
 
 class FeatureNote(Record):
-    """What a file of features says of itself.
+    """Note in a file of features: where they are from.
 
     ``patches_digest`` and ``encoder_digest`` tell whether it is up to date; ``encoder`` is the
     description as it was given, and ``mpp`` the resolution of the patches.

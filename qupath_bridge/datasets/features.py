@@ -81,7 +81,7 @@ class FeatureFiles(OneLine):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
-    """What holds for all slides."""
+    """Values that hold for all slides."""
 
     run: RunRows
     encoder: FeatureEncoder
