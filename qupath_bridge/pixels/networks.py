@@ -127,7 +127,10 @@ def open_session(model: bytes, about: DescribedNetwork, shown: str) -> Any:
     try:
         return onnxruntime.InferenceSession(model, options, providers=wanted)
     except Exception as error:  # onnxruntime raises kinds of its own
-        raise UsageError(f"{shown} cannot be loaded: {error}.", hint="Is it ONNX?") from error
+        raise UsageError(
+            f"{shown} cannot be loaded: {error}.",
+            hint="It must be one ONNX file, with its weights inside.",
+        ) from error
 
 
 def network_input(pixels: PixelArray, about: DescribedNetwork) -> NDArray[np.float32]:
