@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         doctor,
         estimate,
         export,
+        features,
         inspect,
         open_project,
         plan,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .config import ExportConfig, Option, RunOptions, Selection, Settings
     from .config.quality import QualityRules
     from .datasets.converting import Converted
+    from .datasets.features import FeatureFiles
     from .datasets.leakage import Leak, LeakCheck
     from .datasets.split_summary import FoldCounts, Split
     from .errors import (
@@ -132,9 +134,10 @@ _HOMES = {
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
         "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
-        "check_leakage", "convert", "predictions", "undo_predictions",
+        "check_leakage", "features", "convert", "predictions", "undo_predictions",
     ),
     "datasets.converting": ("Converted",),
+    "datasets.features": ("FeatureFiles",),
     "datasets.leakage": ("Leak", "LeakCheck"),
     "datasets.split_summary": ("FoldCounts", "Split"),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
@@ -211,6 +214,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "read_index",
     "split",
     "check_leakage",
+    "features",
     "convert",
     "corrections",
     "create_project",
@@ -287,6 +291,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Finding",
     "Check",
     "Converted",
+    "FeatureFiles",
     "Split",
     "FoldCounts",
     "Leak",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qupath_bridge.datasets.converting import Converted
+    from qupath_bridge.datasets.features import FeatureFiles
     from qupath_bridge.datasets.leakage import Leak, LeakCheck
     from qupath_bridge.datasets.split_summary import FoldCounts, Split
     from qupath_bridge.pipeline.estimate import Estimate
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from qupath_bridge.sources import open_project
     from qupath_bridge.sources.base import Project
 
-    from .datasets import SPLIT_NAME, check_leakage, convert, read_index, split
+    from .datasets import SPLIT_NAME, check_leakage, convert, features, read_index, split
     from .exporting import clean, export
     from .installing import (
         InstalledFile,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "qupath_bridge.datasets.converting": ("Converted",),
+    "qupath_bridge.datasets.features": ("FeatureFiles",),
     "qupath_bridge.datasets.leakage": ("Leak", "LeakCheck"),
     "qupath_bridge.datasets.split_summary": ("FoldCounts", "Split"),
     "qupath_bridge.pipeline.estimate": ("Estimate",),
@@ -85,7 +87,7 @@ _HOMES = {
     ),
     "qupath_bridge.sources": ("open_project",),
     "qupath_bridge.sources.base": ("Project",),
-    ".datasets": ("SPLIT_NAME", "check_leakage", "convert", "read_index", "split"),
+    ".datasets": ("SPLIT_NAME", "check_leakage", "convert", "features", "read_index", "split"),
     ".exporting": (
         "clean",
         "export",
@@ -144,6 +146,7 @@ __all__ = [
     "EntryStatus",
     "Estimate",
     "Failure",
+    "FeatureFiles",
     "Finding",
     "FoldCounts",
     "Inspection",
@@ -178,6 +181,7 @@ __all__ = [
     "estimate",
     "export",
     "failure_lines",
+    "features",
     "find_project_file",
     "find_projects",
     "find_user_folders",
