@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         estimate,
         export,
         inspect,
+        lineage,
         open_project,
         plan,
         predictions,
@@ -45,6 +46,16 @@ if TYPE_CHECKING:
     from .config.quality import QualityRules
     from .datasets.converting import Converted
     from .datasets.leakage import Leak, LeakCheck
+    from .datasets.lineage import (
+        Lineage,
+        PatchFold,
+        PatchOrigin,
+        PatchPrediction,
+        RegionOrigin,
+        RunOrigin,
+        SlideOrigin,
+        Statement,
+    )
     from .datasets.split_summary import FoldCounts, Split
     from .errors import (
         BridgeError,
@@ -132,10 +143,14 @@ _HOMES = {
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
         "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
-        "check_leakage", "convert", "predictions", "undo_predictions",
+        "check_leakage", "convert", "lineage", "predictions", "undo_predictions",
     ),
     "datasets.converting": ("Converted",),
     "datasets.leakage": ("Leak", "LeakCheck"),
+    "datasets.lineage": (
+        "Lineage", "RunOrigin", "SlideOrigin", "PatchOrigin", "RegionOrigin", "PatchFold",
+        "PatchPrediction", "Statement",
+    ),
     "datasets.split_summary": ("FoldCounts", "Split"),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "config.quality": ("QualityRules",),
@@ -212,6 +227,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "split",
     "check_leakage",
     "convert",
+    "lineage",
     "corrections",
     "create_project",
     "write_provenance",
@@ -291,6 +307,14 @@ __all__ = [  # noqa: RUF022  # by subject
     "FoldCounts",
     "Leak",
     "LeakCheck",
+    "Lineage",
+    "RunOrigin",
+    "SlideOrigin",
+    "PatchOrigin",
+    "RegionOrigin",
+    "PatchFold",
+    "PatchPrediction",
+    "Statement",
     "Corrections",
     "SlideCorrections",
     "JudgedPatch",

@@ -12,6 +12,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qupath_bridge.datasets.converting import Converted
     from qupath_bridge.datasets.leakage import Leak, LeakCheck
+    from qupath_bridge.datasets.lineage import (
+        Lineage,
+        PatchFold,
+        PatchOrigin,
+        PatchPrediction,
+        RegionOrigin,
+        RunOrigin,
+        SlideOrigin,
+        Statement,
+    )
     from qupath_bridge.datasets.split_summary import FoldCounts, Split
     from qupath_bridge.pipeline.estimate import Estimate
     from qupath_bridge.pipeline.inspection import Inspection
@@ -41,6 +51,7 @@ if TYPE_CHECKING:
         install_scripts,
         uninstall_scripts,
     )
+    from .lineage import lineage
     from .looking import corrections, doctor, inspect, report, status, stored_data, verify
     from .opening import INPUTS, OPENING, find_project_file, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
@@ -52,6 +63,16 @@ if TYPE_CHECKING:
 _HOMES = {
     "qupath_bridge.datasets.converting": ("Converted",),
     "qupath_bridge.datasets.leakage": ("Leak", "LeakCheck"),
+    "qupath_bridge.datasets.lineage": (
+        "Lineage",
+        "PatchFold",
+        "PatchOrigin",
+        "PatchPrediction",
+        "RegionOrigin",
+        "RunOrigin",
+        "SlideOrigin",
+        "Statement",
+    ),
     "qupath_bridge.datasets.split_summary": ("FoldCounts", "Split"),
     "qupath_bridge.pipeline.estimate": ("Estimate",),
     "qupath_bridge.pipeline.inspection": ("Inspection",),
@@ -96,6 +117,7 @@ _HOMES = {
         "install_scripts",
         "uninstall_scripts",
     ),
+    ".lineage": ("lineage",),
     ".looking": (
         "corrections",
         "doctor",
@@ -151,8 +173,12 @@ __all__ = [
     "JudgedPatch",
     "Leak",
     "LeakCheck",
+    "Lineage",
     "Measurement",
     "NewProject",
+    "PatchFold",
+    "PatchOrigin",
+    "PatchPrediction",
     "Plan",
     "Plans",
     "Predictions",
@@ -160,10 +186,14 @@ __all__ = [
     "Progress",
     "Project",
     "Provenance",
+    "RegionOrigin",
     "Run",
+    "RunOrigin",
     "RunStatus",
     "SlideCorrections",
+    "SlideOrigin",
     "Split",
+    "Statement",
     "Verification",
     "WriteBack",
     "check_leakage",
@@ -183,6 +213,7 @@ __all__ = [
     "find_user_folders",
     "inspect",
     "install_scripts",
+    "lineage",
     "open_project",
     "plan",
     "predictions",

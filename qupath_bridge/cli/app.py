@@ -314,6 +314,34 @@ def convert(
 
 
 @app.command(cls=Command)
+@takes_options("pseudonymise")
+def lineage(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATCH|FILE",
+            help="Patch file, patch id or tile id; or what was made of patches: a table, a split, "
+            "predictions, a folder of convert, a file with FILE.json beside it.",
+        ),
+    ],
+    given: Given,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="OUT", help="Output to look in (that of the file)."),
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(metavar="PROJECT", help="Project to look in, in all its runs (the run's)."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Go back from a patch to its slide, regions, corrections, run, folds and predictions."""
+    from .lineage import run_lineage
+
+    return run_lineage(subject, given, out=out, project=project, as_json=json)
+
+
+@app.command(cls=Command)
 @takes_options("break_lock")
 def clean(out: OutArgument, given: Given, json: Json = False) -> int:
     """Remove what abandoned runs left in an output."""
