@@ -75,7 +75,7 @@ class SlideOrigin(OneLine):
         ``size``, ``digest`` and ``mtime_ns`` of the slide file.
     annotations_origin : str
     patches : int or None
-        Patches of the run, or those that a table is about; None where one patch was asked for.
+        Patches of the run, or those that a table is about; None if one patch was asked for.
     folds : mapping of str to str
         Fold of the slide, by split; only of splits of whole slides.
     """

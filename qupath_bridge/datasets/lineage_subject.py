@@ -91,7 +91,9 @@ def read_subject(text: str, *, named: bool = False) -> Subject:
     place = Path(text)
     if not place.exists():
         inside = text.replace("\\", "/")
-        return Subject(text, key=text, path=inside if is_patch_path(inside) else None)
+        if is_patch_path(inside):
+            return Subject(text, path=inside, key=_patch_id(Path(inside)))
+        return Subject(text, key=text)
     place = place.resolve()
     home = _home_of(place)
     if home is None:
@@ -133,7 +135,7 @@ def _stray(text: str, place: Path, named: bool) -> Subject:
 
 def _patch_id(place: Path) -> str | None:
     """Return the patch id that is the name of a file; the ending may have several parts."""
-    slide = slide_of_patch(place.name) if place.is_file() else None
+    slide = None if place.is_dir() else slide_of_patch(place.name)
     if slide is None:
         return None
     return slide + place.name.removeprefix(slide).split(".", 1)[0]
