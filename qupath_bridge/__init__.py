@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         convert,
         corrections,
         create_project,
+        describe,
         doctor,
         estimate,
         export,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .config import ExportConfig, Option, RunOptions, Selection, Settings
     from .config.quality import QualityRules
     from .datasets.converting import Converted
+    from .datasets.describing import Described
     from .datasets.leakage import Leak, LeakCheck
     from .datasets.lineage import (
         Lineage,
@@ -143,9 +145,10 @@ _HOMES = {
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
         "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
-        "check_leakage", "convert", "lineage", "predictions", "undo_predictions",
+        "check_leakage", "convert", "lineage", "describe", "predictions", "undo_predictions",
     ),
     "datasets.converting": ("Converted",),
+    "datasets.describing": ("Described",),
     "datasets.leakage": ("Leak", "LeakCheck"),
     "datasets.lineage": (
         "Lineage", "RunOrigin", "SlideOrigin", "PatchOrigin", "RegionOrigin", "PatchFold",
@@ -228,6 +231,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "check_leakage",
     "convert",
     "lineage",
+    "describe",
     "corrections",
     "create_project",
     "write_provenance",
@@ -305,6 +309,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Converted",
     "Split",
     "FoldCounts",
+    "Described",
     "Leak",
     "LeakCheck",
     "Lineage",

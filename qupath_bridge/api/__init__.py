@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qupath_bridge.datasets.converting import Converted
+    from qupath_bridge.datasets.describing import Described
     from qupath_bridge.datasets.leakage import Leak, LeakCheck
     from qupath_bridge.datasets.lineage import (
         Lineage,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from qupath_bridge.sources.base import Project
 
     from .datasets import SPLIT_NAME, check_leakage, convert, read_index, split
+    from .describing import describe
     from .exporting import clean, export
     from .installing import (
         InstalledFile,
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "qupath_bridge.datasets.converting": ("Converted",),
+    "qupath_bridge.datasets.describing": ("Described",),
     "qupath_bridge.datasets.leakage": ("Leak", "LeakCheck"),
     "qupath_bridge.datasets.lineage": (
         "Lineage",
@@ -107,6 +110,7 @@ _HOMES = {
     "qupath_bridge.sources": ("open_project",),
     "qupath_bridge.sources.base": ("Project",),
     ".datasets": ("SPLIT_NAME", "check_leakage", "convert", "read_index", "split"),
+    ".describing": ("describe",),
     ".exporting": (
         "clean",
         "export",
@@ -162,6 +166,7 @@ __all__ = [
     "Backup",
     "Converted",
     "Corrections",
+    "Described",
     "EntryChange",
     "EntryStatus",
     "Estimate",
@@ -202,6 +207,7 @@ __all__ = [
     "copy_project",
     "corrections",
     "create_project",
+    "describe",
     "doctor",
     "draw_previews",
     "ensure_provenance",

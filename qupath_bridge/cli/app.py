@@ -314,6 +314,37 @@ def convert(
 
 
 @app.command(cls=Command)
+def describe(
+    out: OutArgument,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", metavar="ro-crate|croissant", help="Format to write (both)."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the dataset (that of the run).")
+    ] = None,
+    description: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Of the dataset (counts and labels).")
+    ] = None,
+    license: Annotated[  # noqa: A002
+        str | None,
+        typer.Option(metavar="URL", help="Licence under which others may use the patches."),
+    ] = None,
+    creator: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Person who made it; repeat it.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Write RO-Crate and Croissant of a run beside its run.json, for those who get the dataset."""
+    from .describe import run_describe
+
+    return run_describe(
+        out, to or [], name=name, description=description, license=license,
+        creators=creator or [], as_json=json,
+    )  # fmt: skip
+
+
+@app.command(cls=Command)
 @takes_options("pseudonymise")
 def lineage(
     subject: Annotated[
