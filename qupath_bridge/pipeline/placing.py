@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qupath_bridge.config import ExportConfig
-from qupath_bridge.model import ImageData, LabelRule, ObjectType, PathObject
+from qupath_bridge.model import ImageData, LabelRule, ObjectType, PathObject, PlacementSpec
 from qupath_bridge.patches.placed import Placement
 from qupath_bridge.patches.placing import place_around, place_region_grids
 from qupath_bridge.patches.regions import select_regions
@@ -61,10 +61,12 @@ def _detections(data: ImageData) -> list[PathObject]:
     return [each for each in data.objects if each.object_type in wanted]
 
 
-def placement_notes(placement: Placement | None) -> tuple[str, ...]:
+def placement_notes(placement: Placement | None, spec: PlacementSpec) -> tuple[str, ...]:
     """Return what became of objects that have no patch, in words."""
     if placement is None:
         return ()
+    if spec.kind == "objects" and not sum(placement.counts.values()):
+        return (f"There are no {' and no '.join(spec.around)} that could have patches.",)
     left = {cause: number for cause, number in placement.counts.items() if cause != "used"}
     if not left:
         return ()

@@ -184,7 +184,7 @@ def make_plan(
             *([tissue.note] if tissue and tissue.note else ()),
             *stain_notes,
             *data.problems,
-            *placement_notes(placement),
+            *placement_notes(placement, config.placement()),
             *planned.report.warnings,
             *planned.corrections.warnings,
         ),

@@ -161,6 +161,14 @@ def test_classes_that_only_cells_have_are_known_before_the_run(tmp_path):
         export(project, tmp_path / "other", CELLS.replace(around=["cells:Imune"]))
 
 
+def test_a_slide_without_such_objects_says_so(study):
+    around = qb.ExportConfig(size=50, around=["cells", "detections:Tumor"])
+    plans = qb.plan(study.project, around)
+    assert [len(plan) for plan in plans] == [0] * len(plans)
+    for plan in plans:
+        assert "There are no cells and no detections:Tumor that could have patches." in plan.warnings
+
+
 def test_cells_of_geojson_files(tmp_path):
     project = build(tmp_path, FOUR[:1])
     features = [
