@@ -2,8 +2,10 @@
 
 from collections import Counter
 
+import pyarrow as pa
 import pytest
 
+import qupath_bridge as qb
 from tests.support.bridge_window import classes, export, open_export, show_tiles
 
 pytestmark = [pytest.mark.qupath, pytest.mark.xdist_group("qupath window")]
@@ -127,6 +129,35 @@ def test_what_is_not_reviewed_yet_comes_by_itself(review):
         [gui().imageData.hierarchy.tileObjects.size(), fx { node('counter').text }]"""
     )
     assert numbers[1] == f"Patch 1 of {numbers[0] - 2}, 0 reviewed"
+
+
+def test_the_hard_patches_of_a_model_come_first(exported, desk):
+    """The panel walks through those that the predictions numbered, in their order."""
+    rows = qb.read_index(exported).to_pylist()
+    sure = {row["patch_id"]: 0.9 for row in rows}
+    hard = [row["tile_uuid"] for row in rows[5:8]]
+    sure.update(zip((row["patch_id"] for row in rows[5:8]), (0.51, 0.6, 0.7), strict=True))
+    table = pa.table({"patch_id": [*sure], "Epithelium": [*sure.values()]})
+    found = qb.predictions(exported, table, "cnn", hard=3)
+    assert [each.name for each in found.measurements][-1] == "qb pred cnn: hard"
+    show_tiles(desk)
+    walked = desk.run(
+        """
+        fx { item('review').fire() }
+        until(10) { node('counter')?.text?.startsWith('Patch 1 of') }
+        fx { node('order').value = node('order').items.find {
+            node('order').converter.toString(it) == 'Hard ones of cnn first' } }
+        until(10) { node('counter').text == 'Patch 1 of 3, 0 reviewed' }
+        def seen = []
+        3.times {
+            seen << fx { gui().viewer.selectedObject.ID.toString() }
+            fx { press('Review patches', KeyCode.ENTER) }
+        }
+        until(10) { node('counter').text.endsWith(', 3 reviewed') }
+        seen"""
+    )
+    desk.shot("review-hard")
+    assert walked == hard
 
 
 def test_only_runs_that_the_image_shows_can_be_removed(exported, desk):
