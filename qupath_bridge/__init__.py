@@ -20,11 +20,13 @@ if TYPE_CHECKING:
         convert,
         corrections,
         create_project,
+        describe,
         doctor,
         estimate,
         export,
         features,
         inspect,
+        lineage,
         open_project,
         plan,
         predictions,
@@ -45,8 +47,19 @@ if TYPE_CHECKING:
     from .config import ExportConfig, Option, RunOptions, Selection, Settings
     from .config.quality import QualityRules
     from .datasets.converting import Converted
+    from .datasets.describing import Described
     from .datasets.features import FeatureFiles
     from .datasets.leakage import Leak, LeakCheck
+    from .datasets.lineage import (
+        Lineage,
+        PatchFold,
+        PatchOrigin,
+        PatchPrediction,
+        RegionOrigin,
+        RunOrigin,
+        SlideOrigin,
+        Statement,
+    )
     from .datasets.split_summary import FoldCounts, Split
     from .errors import (
         BridgeError,
@@ -134,11 +147,17 @@ _HOMES = {
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
         "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
-        "check_leakage", "features", "convert", "predictions", "undo_predictions",
+        "check_leakage", "features", "convert", "lineage", "describe", "predictions",
+        "undo_predictions",
     ),
     "datasets.converting": ("Converted",),
+    "datasets.describing": ("Described",),
     "datasets.features": ("FeatureFiles",),
     "datasets.leakage": ("Leak", "LeakCheck"),
+    "datasets.lineage": (
+        "Lineage", "RunOrigin", "SlideOrigin", "PatchOrigin", "RegionOrigin", "PatchFold",
+        "PatchPrediction", "Statement",
+    ),
     "datasets.split_summary": ("FoldCounts", "Split"),
     "config": ("ExportConfig", "Selection", "RunOptions", "Settings", "Option"),
     "config.quality": ("QualityRules",),
@@ -216,6 +235,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "check_leakage",
     "features",
     "convert",
+    "lineage",
+    "describe",
     "corrections",
     "create_project",
     "write_provenance",
@@ -294,8 +315,17 @@ __all__ = [  # noqa: RUF022  # by subject
     "FeatureFiles",
     "Split",
     "FoldCounts",
+    "Described",
     "Leak",
     "LeakCheck",
+    "Lineage",
+    "RunOrigin",
+    "SlideOrigin",
+    "PatchOrigin",
+    "RegionOrigin",
+    "PatchFold",
+    "PatchPrediction",
+    "Statement",
     "Corrections",
     "SlideCorrections",
     "JudgedPatch",

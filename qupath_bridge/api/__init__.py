@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qupath_bridge.datasets.converting import Converted
+    from qupath_bridge.datasets.describing import Described
     from qupath_bridge.datasets.features import FeatureFiles
     from qupath_bridge.datasets.leakage import Leak, LeakCheck
+    from qupath_bridge.datasets.lineage import (
+        Lineage,
+        PatchFold,
+        PatchOrigin,
+        PatchPrediction,
+        RegionOrigin,
+        RunOrigin,
+        SlideOrigin,
+        Statement,
+    )
     from qupath_bridge.datasets.split_summary import FoldCounts, Split
     from qupath_bridge.pipeline.estimate import Estimate
     from qupath_bridge.pipeline.inspection import Inspection
@@ -35,6 +46,7 @@ if TYPE_CHECKING:
     from qupath_bridge.sources.base import Project
 
     from .datasets import SPLIT_NAME, check_leakage, convert, features, read_index, split
+    from .describing import describe
     from .exporting import clean, export
     from .installing import (
         InstalledFile,
@@ -42,6 +54,7 @@ if TYPE_CHECKING:
         install_scripts,
         uninstall_scripts,
     )
+    from .lineage import lineage
     from .looking import corrections, doctor, inspect, report, status, stored_data, verify
     from .opening import INPUTS, OPENING, find_project_file, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
@@ -52,8 +65,19 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "qupath_bridge.datasets.converting": ("Converted",),
+    "qupath_bridge.datasets.describing": ("Described",),
     "qupath_bridge.datasets.features": ("FeatureFiles",),
     "qupath_bridge.datasets.leakage": ("Leak", "LeakCheck"),
+    "qupath_bridge.datasets.lineage": (
+        "Lineage",
+        "PatchFold",
+        "PatchOrigin",
+        "PatchPrediction",
+        "RegionOrigin",
+        "RunOrigin",
+        "SlideOrigin",
+        "Statement",
+    ),
     "qupath_bridge.datasets.split_summary": ("FoldCounts", "Split"),
     "qupath_bridge.pipeline.estimate": ("Estimate",),
     "qupath_bridge.pipeline.inspection": ("Inspection",),
@@ -88,6 +112,7 @@ _HOMES = {
     "qupath_bridge.sources": ("open_project",),
     "qupath_bridge.sources.base": ("Project",),
     ".datasets": ("SPLIT_NAME", "check_leakage", "convert", "features", "read_index", "split"),
+    ".describing": ("describe",),
     ".exporting": (
         "clean",
         "export",
@@ -98,6 +123,7 @@ _HOMES = {
         "install_scripts",
         "uninstall_scripts",
     ),
+    ".lineage": ("lineage",),
     ".looking": (
         "corrections",
         "doctor",
@@ -142,6 +168,7 @@ __all__ = [
     "Backup",
     "Converted",
     "Corrections",
+    "Described",
     "EntryChange",
     "EntryStatus",
     "Estimate",
@@ -154,8 +181,12 @@ __all__ = [
     "JudgedPatch",
     "Leak",
     "LeakCheck",
+    "Lineage",
     "Measurement",
     "NewProject",
+    "PatchFold",
+    "PatchOrigin",
+    "PatchPrediction",
     "Plan",
     "Plans",
     "Predictions",
@@ -163,10 +194,14 @@ __all__ = [
     "Progress",
     "Project",
     "Provenance",
+    "RegionOrigin",
     "Run",
+    "RunOrigin",
     "RunStatus",
     "SlideCorrections",
+    "SlideOrigin",
     "Split",
+    "Statement",
     "Verification",
     "WriteBack",
     "check_leakage",
@@ -175,6 +210,7 @@ __all__ = [
     "copy_project",
     "corrections",
     "create_project",
+    "describe",
     "doctor",
     "draw_previews",
     "ensure_provenance",
@@ -187,6 +223,7 @@ __all__ = [
     "find_user_folders",
     "inspect",
     "install_scripts",
+    "lineage",
     "open_project",
     "plan",
     "predictions",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from qupath_bridge.patches.corrections import Correction
 from qupath_bridge.roundtrip.corrections import Corrections, JudgedPatch, SlideCorrections
 
-__all__ = ["KINDS", "corrections_record"]
+__all__ = ["KINDS", "corrections_record", "statement_record"]
 
 KINDS = ("corrected", "confirmed", "rejected")
 
@@ -48,11 +49,10 @@ def _slide_record(slide: SlideCorrections) -> dict[str, Any]:
     }
 
 
-def _item(patch: JudgedPatch) -> dict[str, Any]:
-    said = patch.correction
+def statement_record(said: Correction) -> dict[str, Any]:
+    """Return what one person said about one box as JSON values."""
     label = said.rule_label
     return {
-        "patch": patch.patch,
         "box": list(said.box),
         "plane": list(said.plane),
         "kind": said.kind,
@@ -62,6 +62,13 @@ def _item(patch: JudgedPatch) -> dict[str, Any]:
         "reviewer": said.reviewer,
         "time": said.time,
         "run_id": said.run_id,
+    }
+
+
+def _item(patch: JudgedPatch) -> dict[str, Any]:
+    return {
+        "patch": patch.patch,
+        **statement_record(patch.correction),
         "state": patch.state,
         "applied": patch.applied,
         "contested": patch.contested,

@@ -344,6 +344,65 @@ def convert(
 
 
 @app.command(cls=Command)
+def describe(
+    out: OutArgument,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", metavar="ro-crate|croissant", help="Format to write (both)."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the dataset (that of the run).")
+    ] = None,
+    description: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Of the dataset (counts and labels).")
+    ] = None,
+    license: Annotated[  # noqa: A002
+        str | None,
+        typer.Option(metavar="URL", help="Licence under which others may use the patches."),
+    ] = None,
+    creator: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Person who made it; repeat it.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Write RO-Crate and Croissant of a run beside its run.json, for those who get the dataset."""
+    from .describe import run_describe
+
+    return run_describe(
+        out, to or [], name=name, description=description, license=license,
+        creators=creator or [], as_json=json,
+    )  # fmt: skip
+
+
+@app.command(cls=Command)
+@takes_options("pseudonymise")
+def lineage(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATCH|FILE",
+            help="Patch file, patch id or tile id; or what was made of patches: a table, a split, "
+            "predictions, a folder of convert, a file with FILE.json beside it.",
+        ),
+    ],
+    given: Given,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="OUT", help="Output to look in (that of the file)."),
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(metavar="PROJECT", help="Project to look in, in all its runs (the run's)."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Go back from a patch to its slide, regions, corrections, run, folds and predictions."""
+    from .lineage import run_lineage
+
+    return run_lineage(subject, given, out=out, project=project, as_json=json)
+
+
+@app.command(cls=Command)
 @takes_options("break_lock")
 def clean(out: OutArgument, given: Given, json: Json = False) -> int:
     """Remove what abandoned runs left in an output."""

@@ -21,6 +21,7 @@ from qupath_bridge.patches.ids import json_digest
 from qupath_bridge.pipeline.records import load_finished
 from qupath_bridge.schemas import Record, first_fault
 from qupath_bridge.sources.table_files import Table, listed, parse_table
+from qupath_bridge.stores import open_store
 
 __all__ = [
     "FoldTable",
@@ -32,6 +33,7 @@ __all__ = [
     "has_folds",
     "index_digest",
     "read_folds",
+    "split_names",
     "write_folds",
 ]
 
@@ -119,6 +121,13 @@ def index_digest(output: Output) -> str:
 def has_folds(output: Output, name: str) -> bool:
     """Return whether there is a split of this name."""
     return any(output.has(f"{FOLDER}{name}{ending}") for ending in (".parquet", ".csv"))
+
+
+def split_names(output: Output) -> tuple[str, ...]:
+    """Return the names of the splits of an output, sorted."""
+    files = (Path(name) for name in open_store(output.url).list(FOLDER))
+    tables = (file.stem for file in files if file.suffix in (".parquet", ".csv"))
+    return tuple(sorted({name for name in tables if _NAME.fullmatch(name)}))
 
 
 def write_folds(output: Output, table: FoldTable) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ __all__ = [
     "find_run",
     "find_run_to_undo",
     "recorded_project",
+    "revealed_command",
     "write_provenance",
 ]
 
@@ -150,11 +151,11 @@ def _write(
         "tiles": digests,
         "failures": [f for f in run.report["failures"] if f["project"] == recorded],
     }
-    record = {**names.reveal(record), "command": _command(record["command"], names)}
+    record = {**names.reveal(record), "command": revealed_command(record["command"], names)}
     store.put(records.RUN_FILE, records.dump_json(record), durable=True)
 
 
-def _command(words: list[str], names: Names) -> list[str]:
+def revealed_command(words: list[str], names: Names) -> list[str]:
     """Return the words behind a command, which is one pseudonym as a whole."""
     if words and is_pseudonym(words[0]) and not is_pseudonym(text := names.reveal(words[0])):
         return [str(word) for word in json.loads(text)]
