@@ -132,8 +132,8 @@ def _file_of(folder: Path, slide_id: str) -> Path:
     if len(found) == 1:
         return found[0]
     problem = "no file" if not found else "several files"
-    ours = (folder / "record.json").is_file()
-    hint = "Make the features again with `qupath-bridge features`." if ours else _HINT
+    own = (folder / "record.json").is_file()
+    hint = "Make the features again with `qupath-bridge features`." if own else _HINT
     raise UsageError(f"{folder} has {problem} for the slide {slide_id}.", hint=hint)
 
 
