@@ -135,7 +135,12 @@ def open_session(model: bytes, about: DescribedNetwork, shown: str) -> Any:
 
 def network_input(pixels: PixelArray, about: DescribedNetwork) -> NDArray[np.float32]:
     """Return pixels (N, H, W, 3), uint8, as a network takes them: (N, 3, H, W), float32."""
-    mean, std = (np.array(values, np.float32) for values in (about.mean, about.std))
-    return np.ascontiguousarray(
-        ((pixels.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2)
-    )
+    count, height, width, channels = pixels.shape
+    made = np.empty((count, channels, height, width), np.float32)
+    for channel, (mean, std) in enumerate(zip(about.mean, about.std, strict=True)):
+        plane = made[:, channel]  # one after the other and in place: some ten times as fast
+        plane[...] = pixels[..., channel]
+        plane /= 255
+        plane -= np.float32(mean)
+        plane /= np.float32(std)
+    return made

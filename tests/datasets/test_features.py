@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 import qupath_bridge as qb
 from qupath_bridge.cli import main
@@ -177,6 +178,15 @@ def test_slides_that_the_run_has_no_more_are_named(out, encoder):
     assert (made.kept, made.gone) == (("1_a",), ("1_b",))
     record = json.loads((out / "features" / "toy" / "record.json").read_text())
     assert record["slides"] == {"1_a": 5}
+
+
+def test_features_that_lack_a_slide_are_to_be_made_again(tmp_path, out, encoder):
+    place = qb.features(out, encoder).place
+    indexes.write_output(out, [*slides(), FakeSlide("c")], facts=FACTS)
+    with pytest.raises(UsageError, match="no file for the slide 1_c") as caught:
+        qb.convert(out, tmp_path / "new", "stamp", features=place)
+    assert "qupath-bridge features" in caught.value.hint
+    assert qb.features(out, encoder).made == ("1_c",)
 
 
 def test_a_damaged_file_is_made_anew(out, encoder):
@@ -362,3 +372,41 @@ def test_all_that_decides_features_is_in_the_digest(tmp_path):
     assert {
         name for name in fields if other[name].encoder_digest != about.encoder_digest
     } == changes.keys()
+
+
+def draw(folder, name, width):
+    """Draw a region from the upper left corner of a slide, 32 pixels high."""
+    ring = [[0, 0], [width, 0], [width, 32], [0, 32], [0, 0]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation", "classification": {"name": "Tumor"}},
+    }
+    collection = {"type": "FeatureCollection", "features": [feature]}
+    (folder / f"{name}.geojson").write_text(json.dumps(collection))
+
+
+def test_an_updated_export_makes_the_features_of_its_changed_slides_stale(tmp_path, encoder):
+    folder, out = tmp_path / "slides", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(noise(name, 64)).save(folder / f"{name}.png")
+        draw(folder, name, 32)
+    config = qb.ExportConfig(size=32, pixel_size=0.5)
+    qb.export(folder, out, config, annotations=folder)
+    place = qb.features(out, encoder).place
+    draw(folder, "b", 64)
+    run = qb.export(folder, out, config, annotations=folder, update=True)
+    rows = {row["patch_id"]: row for row in run.table().to_pylist()}
+    (changed,) = {row["slide_id"] for row in rows.values() if "b.png" in row["slide_id"]}
+    with pytest.raises(UsageError, match=rf"features of {changed} in toy are stale"):
+        qb.convert(run, tmp_path / "new", "stamp", features=place)
+    made = qb.features(run, encoder)
+    assert made.renewed == (changed,) and len(made.kept) == 1
+    found = stored(out / "features" / "toy")
+    assert found.keys() == rows.keys() and len(rows) == 3
+    for patch_id, values in found.items():
+        with Image.open(out / rows[patch_id]["path"]) as picture:
+            right = expected(np.asarray(picture), WEIGHTS)
+        np.testing.assert_allclose(values, right, atol=1e-4)
+    qb.convert(run, tmp_path / "new", "stamp", features=place)

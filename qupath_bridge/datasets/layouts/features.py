@@ -132,7 +132,9 @@ def _file_of(folder: Path, slide_id: str) -> Path:
     if len(found) == 1:
         return found[0]
     problem = "no file" if not found else "several files"
-    raise UsageError(f"{folder} has {problem} for the slide {slide_id}.", hint=_HINT)
+    own = (folder / "record.json").is_file()
+    hint = "Make the features again with `qupath-bridge features`." if own else _HINT
+    raise UsageError(f"{folder} has {problem} for the slide {slide_id}.", hint=hint)
 
 
 def _read(path: Path) -> StoredFeatures:
