@@ -48,7 +48,7 @@ def drawn(study, entry="1"):
 def test_from_a_patch_file_back_to_everything(study):
     out = study.folder / "out"
     run = export(study.project, out)
-    row = patch_of(out)
+    row = patch_of(out, 4)
     collected(study.project, [said(row, "Necrosis", reviewer="Ann")])
     qb.split(out, folds=2, by="slide_id")
     ids = run.table()["patch_id"].to_pylist()
