@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         doctor,
         estimate,
         export,
+        features,
         inspect,
         lineage,
         open_project,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from .config.quality import QualityRules
     from .datasets.converting import Converted
     from .datasets.describing import Described
+    from .datasets.features import FeatureFiles
     from .datasets.leakage import Leak, LeakCheck
     from .datasets.lineage import (
         Lineage,
@@ -145,10 +147,12 @@ _HOMES = {
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
         "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
-        "check_leakage", "convert", "lineage", "describe", "predictions", "undo_predictions",
+        "check_leakage", "features", "convert", "lineage", "describe", "predictions",
+        "undo_predictions",
     ),
     "datasets.converting": ("Converted",),
     "datasets.describing": ("Described",),
+    "datasets.features": ("FeatureFiles",),
     "datasets.leakage": ("Leak", "LeakCheck"),
     "datasets.lineage": (
         "Lineage", "RunOrigin", "SlideOrigin", "PatchOrigin", "RegionOrigin", "PatchFold",
@@ -229,6 +233,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "read_index",
     "split",
     "check_leakage",
+    "features",
     "convert",
     "lineage",
     "describe",
@@ -307,6 +312,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Finding",
     "Check",
     "Converted",
+    "FeatureFiles",
     "Split",
     "FoldCounts",
     "Described",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qupath_bridge.datasets.converting import Converted
     from qupath_bridge.datasets.describing import Described
+    from qupath_bridge.datasets.features import FeatureFiles
     from qupath_bridge.datasets.leakage import Leak, LeakCheck
     from qupath_bridge.datasets.lineage import (
         Lineage,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from qupath_bridge.sources import open_project
     from qupath_bridge.sources.base import Project
 
-    from .datasets import SPLIT_NAME, check_leakage, convert, read_index, split
+    from .datasets import SPLIT_NAME, check_leakage, convert, features, read_index, split
     from .describing import describe
     from .exporting import clean, export
     from .installing import (
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "qupath_bridge.datasets.converting": ("Converted",),
     "qupath_bridge.datasets.describing": ("Described",),
+    "qupath_bridge.datasets.features": ("FeatureFiles",),
     "qupath_bridge.datasets.leakage": ("Leak", "LeakCheck"),
     "qupath_bridge.datasets.lineage": (
         "Lineage",
@@ -109,7 +111,7 @@ _HOMES = {
     ),
     "qupath_bridge.sources": ("open_project",),
     "qupath_bridge.sources.base": ("Project",),
-    ".datasets": ("SPLIT_NAME", "check_leakage", "convert", "read_index", "split"),
+    ".datasets": ("SPLIT_NAME", "check_leakage", "convert", "features", "read_index", "split"),
     ".describing": ("describe",),
     ".exporting": (
         "clean",
@@ -171,6 +173,7 @@ __all__ = [
     "EntryStatus",
     "Estimate",
     "Failure",
+    "FeatureFiles",
     "Finding",
     "FoldCounts",
     "Inspection",
@@ -214,6 +217,7 @@ __all__ = [
     "estimate",
     "export",
     "failure_lines",
+    "features",
     "find_project_file",
     "find_projects",
     "find_user_folders",

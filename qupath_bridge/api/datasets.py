@@ -1,4 +1,4 @@
-"""Functions that make datasets of a run: its index, folds, leaks between them, other layouts."""
+"""Functions that make datasets of a run: index, folds, leaks, features, other layouts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .opening import Place, output_of
 
 if TYPE_CHECKING:
     from qupath_bridge.datasets.converting import Converted
+    from qupath_bridge.datasets.features import FeatureFiles
     from qupath_bridge.datasets.leakage import LeakCheck
     from qupath_bridge.datasets.split_summary import Split
 
@@ -189,6 +190,72 @@ def check_leakage(
     )
 
 
+def features(
+    run: Run | Output | Place,
+    encoder: Path | str,
+    *,
+    name: str | None = None,
+    format: Literal["h5", "parquet", "pt"] = "h5",  # noqa: A002
+    dtype: Literal["float32", "float16"] = "float32",
+    batch: int = 64,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FeatureFiles:
+    """Make a vector of each patch of a run with an encoder, one file per slide.
+
+    The files are ``features/<name>/<slide_id>.h5`` (``.parquet``, ``.pt``) in the output, as
+    :func:`convert` reads them, and ``features/<name>/record.json`` says how they were made. Slides
+    whose file is up to date are kept, so that a call that was interrupted is simply made again.
+
+    Parameters
+    ----------
+    run : Run, Output, path or URL
+    encoder : path
+        JSON file that describes an ONNX file beside it: docs/features.md.
+    name : str, optional
+        Of the features; that of the encoder when not given.
+    format : str
+        ``h5`` needs h5py, and ``pt`` needs torch.
+    dtype : str
+        Of the numbers.
+    batch : int
+        Patches that the encoder gets at once.
+    on_progress : callable, optional
+        Called with the number of patches that are done, and of all.
+
+    Returns
+    -------
+    FeatureFiles
+        Which slides were made, made anew since they were stale, or kept.
+
+    Raises
+    ------
+    UsageError
+        If patches have another size or resolution than the encoder takes (all such slides are
+        listed), if the encoder is not as it is described, or returns what is not finite.
+    MissingDependencyError
+        If onnxruntime, or what writes the format, is not installed.
+    OutputError
+        If there is no finished run, if a patch cannot be read, or if there are features of this
+        name from another encoder or in another format.
+
+    Examples
+    --------
+    >>> made = features("patches", "encoder.json")                     # doctest: +SKIP
+    >>> convert("patches", "bags", "clam", features=made.place)        # doctest: +SKIP
+    """
+    from qupath_bridge.datasets.features import make_features
+
+    return make_features(
+        output_of(run),
+        Path(encoder),
+        name=name,
+        format=format,
+        dtype=dtype,
+        batch=batch,
+        on_progress=on_progress,
+    )
+
+
 def convert(
     run: Run | Output | Place,
     folder: Path | str,
@@ -221,8 +288,9 @@ def convert(
         For pictures: the fold that becomes ``val``; ``test`` stays, and all others become
         ``train``.
     features : path, optional
-        For bags: a folder with ``SLIDE_ID.parquet``, ``.h5`` or ``.npy``, or one Parquet file,
-        with the columns ``patch_id`` and ``features``.
+        For bags: the folder that :func:`features` wrote; or one with ``SLIDE_ID.parquet``,
+        ``.h5``, ``.pt`` or ``.npy``; or one Parquet file with the columns ``patch_id`` and
+        ``features``.
 
     Returns
     -------

@@ -280,6 +280,36 @@ def check_leakage(
 
 
 @app.command(cls=Command)
+def features(
+    out: OutArgument,
+    encoder: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="JSON file that describes the ONNX file beside it."),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the features: OUT/features/NAME; the encoder's."),
+    ] = None,
+    format: Annotated[  # noqa: A002
+        str, typer.Option(metavar="FORMAT", help="Of the files, one per slide: h5, parquet, pt.")
+    ] = "h5",
+    dtype: Annotated[
+        str, typer.Option(metavar="TYPE", help="Of the numbers: float32, float16.")
+    ] = "float32",
+    batch: Annotated[
+        int, typer.Option(metavar="N", help="Patches that the encoder gets at once.")
+    ] = 64,
+    json: Json = False,
+) -> int:
+    """Make a vector of each patch of a run with an encoder; keep what is up to date."""
+    from .features import run_features
+
+    return run_features(
+        out, encoder, name=name, format=format, dtype=dtype, batch=batch, as_json=json
+    )
+
+
+@app.command(cls=Command)
 def convert(
     out: OutArgument,
     to: Annotated[
@@ -303,7 +333,7 @@ def convert(
     ] = None,
     features: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Features for bags: SLIDE_ID.parquet, .h5 or .npy."),
+        typer.Option(metavar="PATH", help="Features for bags, as features wrote them."),
     ] = None,
     json: Json = False,
 ) -> int:

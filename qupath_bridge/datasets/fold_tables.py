@@ -93,8 +93,8 @@ class FoldTable:
     record: SplitRecord | None = None
 
 
-def check_name(name: str) -> None:
-    """Check the name of a split: it becomes the name of a file.
+def check_name(name: str, what: str = "a split") -> None:
+    """Check the name of a split, or of ``what`` it is: it becomes the name of a file or folder.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def check_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot be the name of a split.",
+            f"{name!r} cannot be the name of {what}.",
             hint="Use up to 64 letters of English, digits, - and _.",
         )
 

@@ -60,7 +60,8 @@ def checks(
     for name in ("numpy", "shapely", "tifffile", "Pillow", "isal", "pyarrow", "pydantic", "xxhash"):
         yield _part(name, lambda name=name: metadata.version(name), f"pip install {name}")  # type: ignore[misc]
     yield from _parts()
-    yield _folds()
+    yield _extra("folds", "split", ["scikit-learn"], ["scipy"])
+    yield _extra("features", "features", ["onnxruntime", "onnxruntime-gpu"], ["h5py"])
     yield from _speed()
     yield from _qupath(find_installations() if candidates is None else candidates, look)
 
@@ -80,14 +81,18 @@ def _parts() -> Iterator[Check]:
                     yield Check(f"{kind} {part.name}", "ok", part.origin)
 
 
-def _folds() -> Check:
-    found = {name: _version(name) for name in ("scikit-learn", "scipy")}
+def _extra(name: str, command: str, *packages: Sequence[str]) -> Check:
+    """Check what a command needs besides; each package may have other names."""
+    found = {
+        names[0]: next((version for each in names if (version := _version(each))), None)
+        for names in packages
+    }
     there = all(found.values())
     return Check(
-        "folds",
+        name,
         "ok" if there else "optional",
-        ", ".join(f"{name} {version or 'not installed'}" for name, version in found.items()),
-        None if there else "run pip install 'qupath-bridge[folds]': split uses it",
+        ", ".join(f"{package} {version or 'not installed'}" for package, version in found.items()),
+        None if there else f"run pip install 'qupath-bridge[{name}]': {command} uses it",
     )
 
 

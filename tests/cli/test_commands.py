@@ -294,7 +294,7 @@ def test_version_and_help(capsys):
     assert status == 0
     for command in (
         "demo", "doctor", "inspect", "plan", "export", "verify", "report", "status", "config",
-        "split", "check-leakage", "convert", "lineage", "describe",
+        "split", "check-leakage", "convert", "features", "lineage", "describe",
     ):  # fmt: skip
         assert command in out
         assert call(capsys, command, "--help")[0] == 0

@@ -166,7 +166,9 @@ def test_a_slide_without_such_objects_says_so(study):
     plans = qb.plan(study.project, around)
     assert [len(plan) for plan in plans] == [0] * len(plans)
     for plan in plans:
-        assert "There are no cells and no detections:Tumor that could have patches." in plan.warnings
+        assert (
+            "There are no cells and no detections:Tumor that could have patches." in plan.warnings
+        )
 
 
 def test_cells_of_geojson_files(tmp_path):

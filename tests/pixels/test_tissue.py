@@ -345,7 +345,7 @@ def test_the_two_clusters_are_the_best_ones():
 
 
 def test_unet_without_onnxruntime_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr("qupath_bridge.pixels.tissue.unet.find_spec", lambda name: None)
+    monkeypatch.setattr("qupath_bridge.pixels.networks.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="needs onnxruntime") as caught:
         registry.create("tissue", "unet")
     assert "pip install 'qupath-bridge[unet]'" in caught.value.hint

@@ -82,8 +82,9 @@ def write_coco(
 def segmentation(inside: MaskArray) -> dict[str, Any]:
     """Return outline, area and bounding box of an object as COCO has them.
 
-    >>> segmentation(np.ones((1, 2), bool))["segmentation"]
-    [[0.0, 0.0, 0.0, 1.0, 2.0, 1.0, 2.0, 0.0]]
+    >>> found = segmentation(np.ones((1, 2), bool))
+    >>> found["area"], found["bbox"], len(found["segmentation"][0])
+    (2, [0, 0, 2, 1], 8)
     """
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     x, y = int(columns[0]), int(rows[0])

@@ -1,30 +1,26 @@
-"""Features of patches, from files that another program wrote: one vector per patch.
+"""Features of patches for bags: those of this library, or files that another program wrote.
 
-A folder has one file per slide, named by its ``slide_id``:
-
-============ =======================================================================================
-``.parquet`` columns ``patch_id`` and ``features`` (a list of numbers per patch), in any order
-``.h5``      datasets ``patch_id`` (texts) and ``features`` (N, D), in any order
-``.npy``     an array (N, D) whose rows are in the order of the slide's rows in the index
-============ =======================================================================================
-
-One Parquet file with the patches of all slides will do, too.
+A folder has one file per slide, named by its ``slide_id``; the module ``feature_files`` lists the
+kinds. One Parquet file with the patches of all slides will do, too.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from qupath_bridge.errors import MissingDependencyError, UsageError
+from qupath_bridge.datasets.feature_files import (
+    ENDINGS,
+    StoredFeatures,
+    patches_digest,
+    read_features,
+)
+from qupath_bridge.errors import UsageError
 from qupath_bridge.patches.ids import slide_of_patch
 from qupath_bridge.sources.table_files import listed
 
@@ -34,7 +30,7 @@ __all__ = ["FeatureArray", "Features", "open_features"]
 
 FeatureArray = NDArray[np.float32]
 
-_HINT = "Give a folder with SLIDE_ID.parquet, .h5 or .npy, or one Parquet file."
+_HINT = f"Give a folder with SLIDE_ID{', '.join(ENDINGS)}, or one Parquet file."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +42,11 @@ class Features:
     name : str
         Name of the folder or file, which stands for the encoder.
     read : callable
-        Returns what there is for a slide: ids of patches (None if the order is that of the index)
-        and an array (N, D).
+        Returns what there is for a slide.
     """
 
     name: str
-    read: Callable[[str], tuple[Sequence[str] | None, FeatureArray]]
+    read: Callable[[str], StoredFeatures]
 
     def of(self, slide: SlideRows) -> FeatureArray:
         """Return the features of a slide in the order of its rows, shape (N, D), float32.
@@ -60,9 +55,15 @@ class Features:
         ------
         UsageError
             If there is a patch without features, or features without a patch; if they are not
-            finite numbers.
+            finite numbers, or a note says that they are of other patches.
         """
-        ids, found = self.read(slide.slide_id)
+        ids, found, note = self.read(slide.slide_id)
+        if note is not None and note.patches_digest != patches_digest(slide.table):
+            raise UsageError(
+                f"The features of {slide.slide_id} in {self.name} are stale: its patches changed "
+                "since they were made.",
+                hint="Make them again with `qupath-bridge features`; it keeps what is up to date.",
+            )
         wanted = slide.table.column("patch_id").to_pylist()
         if ids is not None:
             found = found[_order(ids, wanted, f"{self.name}: {slide.slide_id}")]
@@ -77,7 +78,7 @@ class Features:
                 f"Features of {slide.slide_id} in {self.name} are not finite numbers.",
                 hint="Look at the encoder; numbers of 16 bits overflow above 65,504.",
             )
-        return found
+        return found.astype(np.float32)
 
 
 def open_features(place: Path | str) -> Features:
@@ -90,24 +91,24 @@ def open_features(place: Path | str) -> Features:
     """
     path = Path(place)
     if path.is_dir():
-        return Features(path.name, lambda slide_id: _read_file(_file_of(path, slide_id)))
+        return Features(path.name, lambda slide_id: _read(_file_of(path, slide_id)))
     if path.is_file() and path.suffix == ".parquet":
-        return Features(path.stem, _Whole(*_read_parquet(path)))
+        return Features(path.stem, _Whole(_read(path)))
     raise UsageError(f"There are no features in {path}.", hint=_HINT)
 
 
 class _Whole:
     """Features of all slides; a patch id begins with the slide id."""
 
-    def __init__(self, ids: Sequence[str], values: FeatureArray) -> None:
-        self._ids, self._values = ids, values
+    def __init__(self, stored: StoredFeatures) -> None:
+        self._ids, self._values = stored.ids or (), stored.values
         self._rows: defaultdict[str | None, list[int]] = defaultdict(list)
-        for number, patch_id in enumerate(ids):
+        for number, patch_id in enumerate(self._ids):
             self._rows[slide_of_patch(patch_id)].append(number)
 
-    def __call__(self, slide_id: str) -> tuple[Sequence[str], FeatureArray]:
+    def __call__(self, slide_id: str) -> StoredFeatures:
         rows = self._rows.get(slide_id, [])
-        return [self._ids[row] for row in rows], self._values[rows]
+        return StoredFeatures([self._ids[row] for row in rows], self._values[rows])
 
 
 def _order(ids: Sequence[str], wanted: Sequence[str], place: str) -> NDArray[np.int64]:
@@ -127,65 +128,12 @@ def _order(ids: Sequence[str], wanted: Sequence[str], place: str) -> NDArray[np.
 
 
 def _file_of(folder: Path, slide_id: str) -> Path:
-    found = [path for ending in _READERS if (path := folder / f"{slide_id}{ending}").is_file()]
+    found = [path for ending in ENDINGS if (path := folder / f"{slide_id}{ending}").is_file()]
     if len(found) == 1:
         return found[0]
     problem = "no file" if not found else "several files"
     raise UsageError(f"{folder} has {problem} for the slide {slide_id}.", hint=_HINT)
 
 
-def _read_file(path: Path) -> tuple[Sequence[str] | None, FeatureArray]:
-    return _READERS[path.suffix](path)
-
-
-def _read_npy(path: Path) -> tuple[None, FeatureArray]:
-    try:
-        return None, _checked(np.load(path, allow_pickle=False), path)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _read_parquet(path: Path) -> tuple[Sequence[str], FeatureArray]:
-    try:
-        table = pq.read_table(path, columns=["patch_id", "features"], partitioning=None)
-        ids, column = table.column("patch_id").to_pylist(), table.column("features")
-        flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        width, rest = divmod(len(flat), max(len(ids), 1))
-        lengths = pc.list_value_length(column).unique().to_pylist()
-        if rest or lengths not in ([width], []):
-            raise ValueError("lists of different lengths")
-        return ids, _checked(flat.reshape(len(ids), width), path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _read_h5(path: Path) -> tuple[Sequence[str], FeatureArray]:
-    try:
-        import h5py
-    except ImportError as error:
-        raise MissingDependencyError(
-            "h5py is not installed.", hint="pip install 'qupath-bridge[h5]'."
-        ) from error
-    try:
-        with h5py.File(path, "r") as file:
-            ids = [str(each) for each in file["patch_id"].asstr()[:]]
-            return ids, _checked(file["features"][:], path)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-_READERS: Mapping[str, Callable[[Path], tuple[Sequence[str] | None, FeatureArray]]] = {
-    ".parquet": _read_parquet,
-    ".h5": _read_h5,
-    ".npy": _read_npy,
-}
-
-
-def _checked(values: np.ndarray, path: Path) -> FeatureArray:
-    if values.ndim != 2 or values.dtype.kind != "f":
-        raise ValueError(f"an array of {values.dtype} of the shape {values.shape}")
-    return values.astype(np.float32)
-
-
-def _unreadable(path: Path, error: Exception) -> UsageError:
-    return UsageError(f"{path} does not hold features: {error}.", hint=_HINT)
+def _read(path: Path) -> StoredFeatures:
+    return read_features(path, path.suffix, str(path))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -13,73 +12,56 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from qupath_bridge.errors import MissingDependencyError, UsageError
+from qupath_bridge.errors import UsageError
 from qupath_bridge.model import PixelArray
 from qupath_bridge.pixels.base import SlideView, TissueMap
+from qupath_bridge.pixels.networks import (
+    DescribedNetwork,
+    need_onnxruntime,
+    network_input,
+    open_session,
+    read_description,
+)
 from qupath_bridge.regular_files import read_regular
-from qupath_bridge.schemas import first_fault
 
 __all__ = ["NetworkDescription", "UnetTissue", "tile_starts", "tile_weights"]
 
 OWN = Path(__file__).parent / "models" / "tissue_unet.onnx"
 """The network that comes with the package."""
 
-PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
-"""Providers of onnxruntime, best first. Others are not used: their results differ more."""
-
 MAX_BYTES = 1 << 30
 SAME_MPP = 1.25
 """Ratio of resolutions up to which a network can take a map as it is."""
 
-Three = Annotated[tuple[float, float, float], Field(strict=False)]
 
-
-class NetworkDescription(BaseModel):
+class NetworkDescription(DescribedNetwork):
     """The JSON file beside an ONNX file: what goes in, and what comes out.
 
-    The network takes (N, 3, H, W) float32, red, green and blue as ``(value / 255 - mean) / std``,
-    and returns (N, channels, H, W).
+    The network takes (N, 3, H, W) float32 and returns (N, channels, H, W).
 
     Attributes
     ----------
-    mpp : float
-        µm per pixel that it was trained for.
     tile, overlap, multiple : int
         Side of the squares that go in, and by how much they overlap, pixels. ``tile`` is a
         multiple of ``multiple``.
-    mean, std : three numbers
     channel : int
         Of the result: that of the tissue.
     activation : str
         What still has to be applied to the result: ``none`` where it is a probability.
-    licence, digest : str
-        ``digest`` is ``xxh3_128:`` and 32 digits, of the ONNX file.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="forbid")
-
-    name: str
-    version: str
-    mpp: Annotated[float, Field(gt=0)]
     tile: Annotated[int, Field(ge=16, le=4096)]
     overlap: Annotated[int, Field(ge=0)]
     multiple: Annotated[int, Field(ge=1)] = 1
-    mean: Three
-    std: Three
     channel: Annotated[int, Field(ge=0)] = 0
     activation: Literal["none", "sigmoid", "softmax"] = "none"
-    licence: str
-    digest: str
-    note: str | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> NetworkDescription:
-        if self.tile % self.multiple or self.overlap * 2 > self.tile or min(self.std) <= 0:
-            raise ValueError(
-                "tile must be a multiple of multiple, overlap half of it at most, std above 0"
-            )
+        if self.tile % self.multiple or self.overlap * 2 > self.tile:
+            raise ValueError("tile must be a multiple of multiple, overlap half of it at most")
         return self
 
 
@@ -104,11 +86,7 @@ class UnetTissue:
     argument: str | None = None
 
     def __post_init__(self) -> None:
-        if find_spec("onnxruntime") is None:
-            raise MissingDependencyError(
-                "The tissue 'unet' needs onnxruntime.",
-                hint="Install it with: pip install 'qupath-bridge[unet]'.",
-            )
+        need_onnxruntime("The tissue 'unet'", "unet")
 
     def check(self) -> None:
         """Refuse a network whose files are not there."""
@@ -138,31 +116,8 @@ class UnetTissue:
 @lru_cache(maxsize=2)
 def _load(model: bytes, text: bytes, shown: str) -> _Network:
     """Return a network that is ready to run; its files are read each time, and compared."""
-    import onnxruntime
-
-    try:
-        about = NetworkDescription.model_validate_json(text)
-    except ValidationError as error:
-        raise UsageError(
-            f"{shown}: its description is damaged: {first_fault(error)}.",
-            hint="docs/tissue.md lists what it holds.",
-        ) from error
-    digest = f"xxh3_128:{xxhash.xxh3_128_hexdigest(model)}"
-    if about.digest != digest:
-        raise UsageError(
-            f"{shown}: its description is of another file: it says {about.digest}, the file has "
-            f"{digest}.",
-            hint="Correct the digest if both belong together.",
-        )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.use_deterministic_compute = True
-    available = onnxruntime.get_available_providers()
-    wanted = [name for name in PROVIDERS if name in available]
-    try:
-        session = onnxruntime.InferenceSession(model, options, providers=wanted)
-    except Exception as error:  # onnxruntime raises kinds of its own
-        raise UsageError(f"{shown} cannot be loaded: {error}.", hint="Is it ONNX?") from error
+    about = read_description(NetworkDescription, text, shown=shown, page="docs/tissue.md")
+    session = open_session(model, about, shown)
     both = xxhash.xxh3_128_hexdigest(model + text)
     provider = session.get_providers()[0]
     return _Network(session, about, f"xxh3_128:{both}, {provider}")
@@ -220,14 +175,13 @@ def _tiles(
 ) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
     about = network.about
     source = network.session.get_inputs()[0].name
-    mean, std = (np.array(values, np.float32) for values in (about.mean, about.std))
     starts = (tile_starts(side, about.tile, about.overlap) for side in pixels.shape[:2])
     rows, columns = starts
     for y in rows:
         for x in columns:
             place = slice(y, y + about.tile), slice(x, x + about.tile)
-            part = (pixels[place].astype(np.float32) / 255 - mean) / std
-            (result, *_) = network.session.run(None, {source: part.transpose(2, 0, 1)[None]})
+            part = network_input(pixels[place][None], about)
+            (result, *_) = network.session.run(None, {source: part})
             yield place, _activated(result[0], about)
 
 
