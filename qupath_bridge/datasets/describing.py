@@ -160,6 +160,6 @@ def _files(output: Output) -> Iterator[DescribedFile]:
 
 def _folders(output: Output) -> Iterator[str]:
     store = open_store(output.url)
-    for folder in ("index", *FOLDERS, "splits", "tissue", "dropped", "inputs"):
+    for folder in ("index", *FOLDERS, "splits", "features", "tissue", "dropped", "inputs"):
         if next(iter(store.list(f"{folder}/")), None) is not None:
             yield folder

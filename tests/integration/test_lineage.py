@@ -290,6 +290,23 @@ def test_files_that_were_made_of_a_run_lead_to_it(trained):
     assert {slide.entry_id: slide.patches for slide in found.slides} == {"2": len(ids)}
 
 
+def test_features_of_an_earlier_run_lead_to_that_run(trained):
+    study, out, first, _, ids = trained
+    folder = out / "features" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text(json.dumps({"run_id": first.run_id}))
+    file = folder / "2_slide-2.tiff.parquet"
+    shutil.copy(study.folder / "p.parquet", file)
+    found = qb.lineage(file)
+    assert (found.run.run_id, found.run.replaced_by) == (first.run_id, None)
+    assert {slide.entry_id: slide.patches for slide in found.slides} == {"2": len(ids)}
+    collected(study.project, [said(patch_of(out), kind="rejected")])
+    second = export(study.project, out, update=True)
+    for subject in (file, folder):
+        found = qb.lineage(subject)
+        assert (found.run.run_id, found.run.replaced_by) == (first.run_id, second.run_id)
+
+
 def test_a_table_with_patches_of_another_run(trained):
     study, out, _, _, ids = trained
     table = study.folder / "other.csv"
