@@ -102,7 +102,7 @@ def _records(made: Description) -> Node:
 
 def _field(column: Column) -> Iterator[Node]:
     kind, repeated = column.kind, pa.types.is_list(column.kind)
-    data_type = _data_type(kind.value_type if repeated else kind, column.gaps)
+    data_type = _data_type(kind.value_type if repeated else kind)
     if data_type is None:
         return
     node: Node = {
@@ -115,12 +115,12 @@ def _field(column: Column) -> Iterator[Node]:
     yield {**node, "repeated": True} if repeated else node
 
 
-def _data_type(kind: pa.DataType, gaps: bool) -> str | None:
-    """Return the type of a column; whole numbers with gaps are floats, as NaN is one."""
+def _data_type(kind: pa.DataType) -> str | None:
+    """Return the type of the values of a column; None if Croissant has none."""
     if pa.types.is_string(kind):
         return "sc:Text"
     if pa.types.is_boolean(kind):
         return "sc:Boolean"
-    if pa.types.is_integer(kind) and not gaps:
+    if pa.types.is_integer(kind):
         return "sc:Integer"
-    return "sc:Float" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else None
+    return "sc:Float" if pa.types.is_floating(kind) else None

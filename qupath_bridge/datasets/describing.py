@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from qupath_bridge.errors import UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, count
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.outputs.csv_file import CSV_FILE
 from qupath_bridge.outputs.index import rows_of
-from qupath_bridge.outputs.row_batches import FOLDERS
+from qupath_bridge.outputs.row_batches import FOLDERS, Rows
 from qupath_bridge.pipeline.records import (
     CLASSES_FILE,
     REPORT_FILE,
@@ -111,19 +109,21 @@ def _gather(
     creators: tuple[str, ...],
 ) -> Description:
     record = load_finished(output)
-    slides, nulls, rows_in_all = [], _Nulls(), 0
+    slides: list[DescribedSlide] = []
+    columns: dict[str, Column] = {}
     for slide_id, rows in rows_of(output):
         facts = load_facts(rows, slide_id)
-        nulls.add(rows.table())
-        rows_in_all += rows.num_rows
+        for column in _columns(rows):
+            columns.setdefault(column.name, column)
         slides.append(
             DescribedSlide(
                 slide_id, facts["slide_name"], facts["fingerprint"]["digest"],
                 facts["fingerprint"]["size"], rows.num_rows,
             )
         )  # fmt: skip
+    patches = sum(slide.patches for slide in slides)
     about = (
-        f"{count(rows_in_all, 'patch', 'patches')} of {count(len(slides), 'whole-slide image')}, "
+        f"{count(patches, 'patch', 'patches')} of {count(len(slides), 'whole-slide image')}, "
         f"exported from QuPath by qupath-bridge {record['tool']['version']}"
     )
     labels = ", ".join(record["labels"])
@@ -136,35 +136,17 @@ def _gather(
         slides=tuple(slides),
         files=tuple(_files(output)),
         folders=tuple(_folders(output)),
-        columns=nulls.columns(),
-        patches=rows_in_all,
+        columns=tuple(columns.values()),
+        patches=patches,
     )
 
 
-class _Nulls:
-    """Columns of the rows of slides, and in which of them values are missing."""
-
-    def __init__(self) -> None:
-        self._rows = 0
-        self._nulls: dict[str, int] = {}
-        self._types: dict[str, pa.DataType] = {}
-
-    def add(self, table: pa.Table) -> None:
-        if not table.num_rows:
-            return
-        for name in table.column_names:
-            column = table.column(name)
-            self._types.setdefault(name, column.type)
-            self._nulls[name] = self._nulls.get(name, 0) + column.null_count
-        self._rows += table.num_rows
-
-    def columns(self) -> tuple[Column, ...]:
-        """Return the columns that have values."""
-        return tuple(
-            Column(name, kind, self._nulls[name] > 0)
-            for name, kind in self._types.items()
-            if self._nulls[name] < self._rows
-        )
+def _columns(rows: Rows) -> Iterator[Column]:
+    """Yield the columns that have a value in some row."""
+    table = rows.table()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.null_count < table.num_rows:
+            yield Column(name, column.type)
 
 
 def _files(output: Output) -> Iterator[DescribedFile]:
@@ -178,6 +160,6 @@ def _files(output: Output) -> Iterator[DescribedFile]:
 
 def _folders(output: Output) -> Iterator[str]:
     store = open_store(output.url)
-    for folder in ("index", *FOLDERS, "splits", "tissue", "dropped", "inputs"):
+    for folder in ("index", *FOLDERS, "splits", "features", "tissue", "dropped", "inputs"):
         if next(iter(store.list(f"{folder}/")), None) is not None:
             yield folder

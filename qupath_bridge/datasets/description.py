@@ -12,11 +12,10 @@ __all__ = ["Column", "DescribedFile", "DescribedSlide", "Description"]
 
 
 class Column(NamedTuple):
-    """A column of the index that has values; ``gaps`` if not in every row."""
+    """A column of the index that has values."""
 
     name: str
     kind: pa.DataType
-    gaps: bool
 
 
 class DescribedSlide(NamedTuple):

@@ -102,7 +102,9 @@ def read_subject(text: str, *, named: bool = False) -> Subject:
     if home.parent.name == "runs" and home.parent.parent.name == _BRIDGE:
         return _with_keys(Subject(text, project=home.parents[2], run_id=home.name), place)
     if not is_patch_path(inside):
-        return _with_keys(Subject(text, out=home), place)
+        # Features can be of an earlier run of the output: their own record says of which.
+        own = None if place == home else next(_named_runs(place, home), None)
+        return _with_keys(Subject(text, out=home, run_id=own), place)
     key = _patch_id(place)
     return Subject(text, out=home, path=inside, key=key, digest=_digest(place) if key else None)
 
@@ -149,13 +151,15 @@ def _digest(place: Path) -> str | None:
         return None
 
 
-def _named_runs(place: Path) -> Iterator[str]:
-    """Yield the runs that a file, or a record beside or above it, names."""
+def _named_runs(place: Path, home: Path | None = None) -> Iterator[str]:
+    """Yield the runs that a file, or a record beside or above it and below ``home``, names."""
     beside = [place.with_name(f"{place.name}.json")] if place.is_file() else []
     folders = [place, *place.parents] if place.is_dir() else list(place.parents)
     above = [folder / CONVERTED for folder in folders[1:]]
     records = [place, *beside, *(folders[0] / name for name in _BESIDE), *above]
     for record in records:
+        if home is not None and (record.parent == home or not record.is_relative_to(home)):
+            continue
         if record.suffix == ".json" and record.is_file():
             try:
                 values: Any = parse_json(read_regular(record, MAX_RECORD_BYTES))

@@ -30,6 +30,7 @@ _ABOUT = {
     "masks": "Masks of classes, one per patch",
     "instances": "Masks of single objects, one per patch",
     "splits": "Folds of the slides",
+    "features": "Features of the patches, one folder per encoder",
     "tissue": "Masks and outlines of tissue",
     "dropped": "Patches that were dropped for their quality",
     "inputs": "Inputs as they were at the start of the run",

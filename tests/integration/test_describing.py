@@ -96,6 +96,7 @@ def references(value):
 CONFIGS = {
     "folder": CONFIG,
     "tar": CONFIG.replace(container="tar", masks="both"),
+    "masks beside patches": CONFIG.replace(masks="class"),
     "several labels": CONFIG.replace(rule="threshold", min_share=0.1),
     "around objects": qb.ExportConfig(size=64, around="annotations", edge="pad"),
 }
@@ -125,6 +126,11 @@ def test_mlcroissant_reads_the_index(study, name):
             known = row[key.removeprefix("patches/")]
             nothing = value is None or value != value  # NaN
             assert value == known or (nothing and known is None), key
+    (records,) = dataset.metadata.record_sets
+    lists = {field.name for field in records.fields if field.repeated}
+    assert lists == {
+        name for name in rows[0].keys() - left_out if any(type(row[name]) is list for row in rows)
+    }
     for file in dataset.metadata.file_objects:
         content = (out / file.content_url).read_bytes()
         assert file.sha256 == hashlib.sha256(content).hexdigest()
@@ -167,6 +173,16 @@ def test_what_others_will_miss_is_said(study, capsys):
     assert json.loads(capsys.readouterr().out)["files"] == ["ro-crate-metadata.json"]
     text = json.loads((out / "ro-crate-metadata.json").read_text(encoding="utf-8"))
     assert LICENCE in {entity["@id"] for entity in text["@graph"]}
+
+
+def test_a_run_without_patches_is_described_too(study):
+    out = study.folder / "out"
+    run = export(study.project, out, CONFIG.replace(min_share=1.0, size=5000))
+    assert run.written == 0
+    qb.describe(out)
+    slides = rocrate().ROCrate(out).root_dataset["mentions"]["object"]
+    assert ["; 0 patches of it" in slide["description"] for slide in slides] == [True, True]
+    assert json.loads((out / FILES[1]).read_bytes())["recordSet"] == []
 
 
 def test_pseudonyms_stay_pseudonyms(study):

@@ -48,7 +48,7 @@ def drawn(study, entry="1"):
 def test_from_a_patch_file_back_to_everything(study):
     out = study.folder / "out"
     run = export(study.project, out)
-    row = patch_of(out)
+    row = patch_of(out, 4)
     collected(study.project, [said(row, "Necrosis", reviewer="Ann")])
     qb.split(out, folds=2, by="slide_id")
     ids = run.table()["patch_id"].to_pylist()
@@ -288,6 +288,23 @@ def test_files_that_were_made_of_a_run_lead_to_it(trained):
     # A table: only the slides that it is about, and how many of its patches the run has.
     found = qb.lineage(study.folder / "p.parquet", out=out)
     assert {slide.entry_id: slide.patches for slide in found.slides} == {"2": len(ids)}
+
+
+def test_features_of_an_earlier_run_lead_to_that_run(trained):
+    study, out, first, _, ids = trained
+    folder = out / "features" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text(json.dumps({"run_id": first.run_id}))
+    file = folder / "2_slide-2.tiff.parquet"
+    shutil.copy(study.folder / "p.parquet", file)
+    found = qb.lineage(file)
+    assert (found.run.run_id, found.run.replaced_by) == (first.run_id, None)
+    assert {slide.entry_id: slide.patches for slide in found.slides} == {"2": len(ids)}
+    collected(study.project, [said(patch_of(out), kind="rejected")])
+    second = export(study.project, out, update=True)
+    for subject in (file, folder):
+        found = qb.lineage(subject)
+        assert (found.run.run_id, found.run.replaced_by) == (first.run_id, second.run_id)
 
 
 def test_a_table_with_patches_of_another_run(trained):
