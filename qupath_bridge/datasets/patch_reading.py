@@ -12,7 +12,10 @@ from qupath_bridge.errors import BridgeError, OutputError
 from qupath_bridge.model import PixelArray
 from qupath_bridge.outputs.base import Location, Output
 
-__all__ = ["PATCH_COLUMNS", "read_patch"]
+__all__ = ["PATCH_COLUMNS", "read_bytes", "read_patch"]
+
+PLACE, DIGEST = ("path", "offset", "length"), "digest"
+"""Columns with the place and the digest of a patch."""
 
 PATCH_COLUMNS = (
     "patch_id", "path", "offset", "length", "width", "height", "mpp", "channels", "dtype", "digest",
@@ -36,14 +39,48 @@ def read_patch(output: Output, row: Mapping[str, Any], *, raw: bool) -> PixelArr
     OutputError
         If the patch is not there, or is not what its row says.
     """
+    data = read_bytes(output, row, f"patch {row['patch_id']}")
     try:
-        data = output.read(Location(row["path"], row["offset"], row["length"]))
-        if f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}" != row["digest"]:
-            raise OutputError("its bytes are not those that were written.")
-        size = (row["width"], row["height"])
-        return decode(data, size, Contents.of_row(row), raw=raw)
+        return decode(data, (row["width"], row["height"]), Contents.of_row(row), raw=raw)
     except BridgeError as error:
-        raise OutputError(
-            f"The patch {row['patch_id']} cannot be read: {error.message}",
-            hint="`qupath-bridge verify` lists everything that is wrong.",
-        ) from error
+        raise _unreadable(f"patch {row['patch_id']}", error) from error
+
+
+def read_bytes(
+    output: Output,
+    row: Mapping[str, Any],
+    what: str,
+    place: tuple[str, str, str] = PLACE,
+    digest: str = DIGEST,
+) -> bytes:
+    """Return the stored bytes of a patch, or of its mask.
+
+    Parameters
+    ----------
+    output : Output
+    row : mapping
+        Of the index.
+    what : str
+        For messages, as ``patch 1_a_x0_y0``.
+    place, digest : str
+        Columns that say where the bytes are, and what they are.
+
+    Raises
+    ------
+    OutputError
+        If they are not there, or are not those that the row says.
+    """
+    try:
+        data = output.read(Location(*(row[column] for column in place)))
+        if f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}" != row[digest]:
+            raise OutputError("its bytes are not those that were written.")
+    except BridgeError as error:
+        raise _unreadable(what, error) from error
+    return data
+
+
+def _unreadable(what: str, error: BridgeError) -> OutputError:
+    return OutputError(
+        f"The {what} cannot be read: {error.message}",
+        hint="`qupath-bridge verify` lists everything that is wrong.",
+    )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
+from numpy.typing import NDArray
 
 from qupath_bridge.config.masks import MASK_KINDS, MaskKind, kinds_in
-from qupath_bridge.errors import OutputError, UsageError
-from qupath_bridge.outputs.base import Location, Output
+from qupath_bridge.errors import UsageError
 
-__all__ = ["find_kind", "read_mask"]
+__all__ = ["find_kind", "mask_tensor"]
 
 
 def find_kind(rows: pa.Table, name: str) -> MaskKind:
@@ -35,39 +32,8 @@ def find_kind(rows: pa.Table, name: str) -> MaskKind:
     return known[name]
 
 
-def read_mask(output: Output, row: Mapping[str, Any], kind: MaskKind, *, raw: bool) -> Any:
-    """Return the mask of a patch as a tensor (H, W), int64.
-
-    Parameters
-    ----------
-    output : Output
-    row : mapping
-        Of the index.
-    kind : MaskKind
-    raw : bool
-        True if the output holds pixels without a header.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be read, or has another size than its patch.
-    """
+def mask_tensor(values: NDArray[np.integer]) -> Any:
+    """Return the values of a mask as a tensor (H, W), int64."""
     import torch
 
-    data = output.read(Location(*(row[name] for name in kind.place)))
-    shape = (row["height"], row["width"])
-    try:
-        if raw:
-            dtype = np.dtype(kind.dtype).newbyteorder("<")
-            values = np.frombuffer(data, dtype).reshape(shape)
-        else:
-            with Image.open(io.BytesIO(data)) as picture:
-                values = np.asarray(picture)
-        if values.shape != shape:
-            raise ValueError(f"it has the shape {values.shape}")
-    except (OSError, ValueError) as error:
-        raise OutputError(
-            f"The mask of {row['patch_id']} cannot be read: {error}.",
-            hint="`qupath-bridge verify` lists everything that is wrong.",
-        ) from error
     return torch.from_numpy(values.astype(np.int64))

@@ -10,21 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qupath_bridge.api.opening import output_of
-from qupath_bridge.codecs import Contents, decode
+from qupath_bridge.datasets.mask_pixels import read_mask
+from qupath_bridge.datasets.patch_reading import PATCH_COLUMNS, read_patch
 from qupath_bridge.datasets.reading import read_index
-from qupath_bridge.errors import BridgeError, OutputError, UsageError
-from qupath_bridge.outputs.base import Location, Output
+from qupath_bridge.errors import UsageError
+from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline.records import load_finished
 from qupath_bridge.pipeline.run import Run
 
 from .items import Item, Targets, need_torch, to_tensor
-from .masks import find_kind, read_mask
+from .masks import find_kind, mask_tensor
 
 __all__ = ["PatchDataset", "rows_in_folds"]
-
-COLUMNS = (
-    "patch_id", "label", "path", "offset", "length", "width", "height", "mpp", "channels", "dtype",
-)  # fmt: skip
 
 
 class PatchDataset:
@@ -87,8 +84,8 @@ class PatchDataset:
         self._targets = _targets_of(index, classes)
         self.rows = rows_in_folds(index, split, fold).combine_chunks()
         self._mask = None if masks is None else find_kind(index, masks)
-        places = () if self._mask is None else self._mask.place
-        self._wanted = self.rows.select([*COLUMNS, *places])
+        masks_of = () if self._mask is None else (*self._mask.place, self._mask.digest)
+        self._wanted = self.rows.select([*PATCH_COLUMNS, "label", *masks_of])
         self.transform = transform
 
     @property
@@ -108,18 +105,9 @@ class PatchDataset:
         if not -len(self) <= number < len(self):
             raise IndexError(f"There are {len(self)} patches, and no patch {number}.")
         (row,) = self._wanted.slice(number % len(self), 1).to_pylist()
-        try:
-            data = self._output.read(Location(row["path"], row["offset"], row["length"]))
-            size = (row["width"], row["height"])
-            pixels = decode(data, size, Contents.of_row(row), raw=self._raw)
-        except BridgeError as error:
-            raise OutputError(
-                f"The patch {row['patch_id']} cannot be read: {error.message}",
-                hint="`qupath-bridge verify` lists everything that is wrong.",
-            ) from error
-        tensor = to_tensor(pixels)
+        tensor = to_tensor(read_patch(self._output, row, raw=self._raw))
         if self._mask is not None:
-            mask = read_mask(self._output, row, self._mask, raw=self._raw)
+            mask = mask_tensor(read_mask(self._output, row, self._mask))
             return (tensor, mask) if self.transform is None else self.transform(tensor, mask)
         made = tensor if self.transform is None else self.transform(tensor)
         return made, self._targets.of(row["label"])

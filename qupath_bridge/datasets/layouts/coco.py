@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,7 @@ def write_coco(
     found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     left_out: Counter[str] = Counter()
     by_slide: Counter[str] = Counter()
+    object_ids = itertools.count(1)
     for patch in object_patches(run, folder, folds, left_out):
         by_slide[patch.slide_id] += 1
         image_id = by_slide.total()
@@ -67,7 +69,7 @@ def write_coco(
         for name, object_id, inside in patch.objects:
             found[patch.fold].append(
                 {
-                    "id": sum(map(len, found.values())) + 1, "image_id": image_id,
+                    "id": next(object_ids), "image_id": image_id,
                     "category_id": numbers[name], "object_id": object_id, **segmentation(inside),
                 }
             )  # fmt: skip

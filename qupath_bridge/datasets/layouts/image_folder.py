@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qupath_bridge.codecs import Contents
+from qupath_bridge.datasets.patch_reading import PATCH_COLUMNS
 from qupath_bridge.errors import UsageError
 from qupath_bridge.patches.ids import label_folders
 
@@ -16,10 +17,7 @@ from .pictures import PictureFiles
 
 __all__ = ["write_image_folder"]
 
-COLUMNS = (
-    "patch_id", "label", "path", "offset", "length", "width", "height", "mpp", "channels",
-    "dtype", "digest",
-)  # fmt: skip
+COLUMNS = (*PATCH_COLUMNS, "label")
 NO_LABEL = "without a label"
 
 

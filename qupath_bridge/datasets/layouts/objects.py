@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from qupath_bridge.codecs import Contents
 from qupath_bridge.config.masks import INSTANCE_MASK, MaskKind, mask_kinds
 from qupath_bridge.datasets.mask_pixels import read_mask
+from qupath_bridge.datasets.patch_reading import PATCH_COLUMNS
 from qupath_bridge.errors import UsageError
 from qupath_bridge.model import MaskArray
 
@@ -20,17 +21,20 @@ from .base import RunRows, no_patches
 from .folds import NO_FOLD, Folds
 from .pictures import PictureFiles
 
-__all__ = ["IMAGES", "NO_CLASS", "ObjectPatch", "check_masks", "classes_of", "object_patches"]
+__all__ = [
+    "NO_CLASS",
+    "ObjectPatch",
+    "check_masks",
+    "classes_of",
+    "object_patches",
+    "written_pictures",
+]
 
 IMAGES = "images"
 """Folder of the pictures."""
 
 NO_CLASS = "unclassified"
 """Name of the class of objects without one."""
-
-COLUMNS = (
-    "patch_id", "path", "offset", "length", "width", "height", "mpp", "channels", "dtype", "digest",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,9 +103,28 @@ def object_patches(
     OutputError
         If a patch or mask cannot be read.
     """
+    columns = [*PATCH_COLUMNS, *INSTANCE_MASK.columns]
+    for slide_id, row, place, file in written_pictures(run, folder, folds, columns, left_out):
+        yield ObjectPatch(slide_id, row, place, file, _objects(run, row))
+
+
+def written_pictures(
+    run: RunRows, folder: Path, folds: Folds, columns: Sequence[str], left_out: Counter[str]
+) -> Iterator[tuple[str, Mapping[str, Any], str, str]]:
+    """Write the picture of each patch that is in a fold; see :func:`object_patches`.
+
+    Yields
+    ------
+    slide_id : str
+    row : mapping
+        The columns of the index that were asked for.
+    place : str
+        Folder of its fold.
+    file : str
+        The picture, relative to the folder of all pictures.
+    """
     for name in set(folds.folders.values()):
         (folder / IMAGES / name).mkdir(parents=True)
-    columns = [*COLUMNS, *INSTANCE_MASK.columns]
     number = 0
     for slide in run.slides():
         rows = slide.table.select(columns).to_pylist()
@@ -114,9 +137,9 @@ def object_patches(
             file = f"{place}/{row['patch_id']}{files.extension}".lstrip("/")
             files.write(row, folder / IMAGES / file)
             number += 1
-            yield ObjectPatch(slide.slide_id, row, place, file, _objects(run, row))
+            yield slide.slide_id, row, place, file
     if not number:
-        raise no_patches("pictures with objects", left_out)
+        raise no_patches("pictures with masks", left_out)
 
 
 def _objects(run: RunRows, row: Mapping[str, Any]) -> list[tuple[str, str, MaskArray]]:

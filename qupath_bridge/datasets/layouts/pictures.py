@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-import xxhash
-
-from qupath_bridge.codecs import Contents, Encoder, decode, encoder_of, get_encoder
+from qupath_bridge.codecs import Contents, Encoder, encoder_of, get_encoder
 from qupath_bridge.config import ExportConfig
-from qupath_bridge.errors import BridgeError, OutputError, UsageError
+from qupath_bridge.datasets.patch_reading import read_bytes, read_patch
+from qupath_bridge.errors import UsageError
 from qupath_bridge.outputs.base import Location, Output
 from qupath_bridge.stores import local_path
 
@@ -74,19 +73,10 @@ class PictureFiles:
         location = Location(row["path"], row["offset"], row["length"])
         if self.encoder is None and _linked(self.output, location, target):
             return
-        try:
-            data = self.output.read(location)
-            if f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}" != row["digest"]:
-                raise OutputError("its bytes are not those that were written.")
-            if self.encoder is not None:
-                size = (row["width"], row["height"])
-                pixels = decode(data, size, Contents.of_row(row), raw=self.raw)
-                data = self.encoder.encode(pixels)
-        except BridgeError as error:
-            raise OutputError(
-                f"The patch {row['patch_id']} cannot be read: {error.message}",
-                hint="`qupath-bridge verify` lists everything that is wrong.",
-            ) from error
+        if self.encoder is None:
+            data = read_bytes(self.output, row, f"patch {row['patch_id']}")
+        else:
+            data = self.encoder.encode(read_patch(self.output, row, raw=self.raw))
         target.write_bytes(data)
 
 

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import tifffile
 
-from qupath_bridge.codecs import Contents
 from qupath_bridge.config.masks import CLASS_MASK
 from qupath_bridge.datasets.mask_pixels import read_mask
+from qupath_bridge.datasets.patch_reading import PATCH_COLUMNS
 from qupath_bridge.pipeline.records import CLASSES_FILE
 
-from .base import RunRows, Written, no_patches
-from .folds import NO_FOLD, Folds
-from .objects import COLUMNS, IMAGES, check_masks
-from .pictures import PictureFiles
+from .base import RunRows, Written
+from .folds import Folds
+from .objects import check_masks, written_pictures
 
 __all__ = ["write_semantic"]
 
@@ -47,22 +46,12 @@ def write_semantic(
     left_out: Counter[str] = Counter()
     by_slide: Counter[str] = Counter()
     for name in set(folds.folders.values()):
-        (folder / IMAGES / name).mkdir(parents=True)
         (folder / MASKS / name).mkdir(parents=True)
-    for slide in run.slides():
-        rows = slide.table.select([*COLUMNS, *CLASS_MASK.columns]).to_pylist()
-        files = PictureFiles.of(run.output, run.config, Contents.of_row(rows[0]))
-        for row, fold in zip(rows, folds.of_rows(slide), strict=True):
-            if fold is None:
-                left_out[NO_FOLD] += 1
-                continue
-            place = folds.folders[fold]
-            files.write(row, folder / IMAGES / place / f"{row['patch_id']}{files.extension}")
-            target = folder / MASKS / place / f"{row['patch_id']}.tif"
-            pixels = read_mask(run.output, row, CLASS_MASK)
-            tifffile.imwrite(target, pixels, compression="deflate", photometric="minisblack")
-            by_slide[slide.slide_id] += 1
-    if not by_slide:
-        raise no_patches("pictures with masks", left_out)
+    columns = [*PATCH_COLUMNS, *CLASS_MASK.columns]
+    for slide_id, row, place, _ in written_pictures(run, folder, folds, columns, left_out):
+        target = folder / MASKS / place / f"{row['patch_id']}.tif"
+        pixels = read_mask(run.output, row, CLASS_MASK)
+        tifffile.imwrite(target, pixels, compression="deflate", photometric="minisblack")
+        by_slide[slide_id] += 1
     (folder / CLASSES_FILE).write_bytes(run.output.get(CLASSES_FILE))
     return Written.of([*by_slide.values()], left_out, folds=folds.recorded)
