@@ -375,8 +375,8 @@ class ExportConfig(Model):
                     f"format is raw in the container {self.container}, which holds pixels as they "
                     "are; leave it out, or choose a container of files, as tar"
                 )
-        for unfit in which_problems(self):
-            raise ValueError(unfit)
+        if problem := next(which_problems(self), None):
+            raise ValueError(problem)
         if problem := layout_problem(self.layout):
             raise ValueError(f"layout {problem}")
         self._check_masks()

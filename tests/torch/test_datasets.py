@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import qupath_bridge as qb
-from qupath_bridge.errors import UsageError
+from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.outputs import open_output
 from tests.support import indexes
 from tests.support.indexes import FakeSlide, Patch, noise
@@ -125,6 +125,19 @@ def test_masks_are_those_of_the_run(study, tmp_path, container):
         assert len(seen) > 1
     both = qb.torch.PatchDataset(run, masks="class", transform=lambda image, mask: (mask, image))
     assert both[0][0].shape == (100, 100) and both[0][1].shape == (3, 100, 100)
+
+
+def test_a_patch_or_mask_that_was_changed_is_refused(study, tmp_path):
+    config = CONFIG.replace(masks="class")
+    run = qb.export(study.project, tmp_path / "out", config, provenance=False, workers=1)
+    first, other = run.table().slice(0, 2).to_pylist()
+    dataset = qb.torch.PatchDataset(run, masks="class")
+    for row, name, number, what in ((first, "path", 0, "patch"), (other, "mask", 1, "mask of")):
+        assert len(dataset[number]) == 2
+        file = tmp_path / "out" / row[name]
+        Image.effect_noise((row["width"], row["height"]), 9).save(file)  # a picture of that size
+        with pytest.raises(OutputError, match=f"The {what} .* cannot be read: its bytes are not"):
+            dataset[number]
 
 
 def test_masks_that_a_run_lacks_are_refused(tmp_path):
