@@ -21,7 +21,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' qupath_bridge/_versio
 MAVEN := LC_ALL=C.UTF-8 mvn --quiet --batch-mode --no-transfer-progress
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test extension test-qupath test-torch soak check bench clean
+.PHONY: help demo quick test extension test-qupath test-torch test-services services soak check bench clean
 
 help:
 	@echo "make demo         the whole loop on a real slide, into demo/"
@@ -30,6 +30,8 @@ help:
 	@echo "make extension    the extension for QuPath, into build/; needs Java 17 and Maven"
 	@echo "make test-qupath  the tests that need a QuPath on this machine"
 	@echo "make test-torch   the tests with PyTorch and the loaders of other libraries; some 5 GB"
+	@echo "make services     PostgreSQL, RabbitMQ and an S3 server for you, until Ctrl-C"
+	@echo "make test-services the tests with these servers"
 	@echo "make soak         long tests: every kill and every fault, fuzzing for ten minutes"
 	@echo "make bench        every goal of speed and memory, beside other programs; BENCH=--quick"
 	@echo "make clean        remove what these commands made"
@@ -87,6 +89,13 @@ test-qupath: $(INSTALLED_DEV) extension
 test-torch: $(INSTALLED_TORCH)
 	$(BIN_TORCH)/python -m pytest tests/torch tests/datasets/layouts tests/outputs/test_parquet.py \
 	  tests/outputs/test_tar.py
+
+# Debian's packages postgresql and rabbitmq-server; what is not installed is named and left out.
+services: $(INSTALLED_DEV)
+	@$(BIN)/python -m qupath_bridge.testing.services
+
+test-services: $(INSTALLED_DEV)
+	$(PYTEST) tests/services
 
 soak: $(INSTALLED_DEV)
 	$(PYTEST) $(PARALLEL) -m soak --soak --override-ini faulthandler_timeout=4000
