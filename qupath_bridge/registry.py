@@ -67,6 +67,7 @@ def _built_in(kind: str, name: str, reference: str, install: str | None = None) 
 
 
 _PIXELS = "pip install tifffile imagecodecs"
+_CLOUD = "pip install 'qupath-bridge[cloud]'"
 _BUILT_IN: Mapping[tuple[str, str], Part] = {
     (part.kind, part.name): part
     for part in (
@@ -123,6 +124,10 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
         _built_in("output", "memory", "outputs.memory:MemoryOutput"),
         _built_in("store", "file", "stores.local:LocalStore.from_url"),
         _built_in("store", "memory", "stores.memory:MemoryStore"),
+        *(
+            _built_in("store", scheme, "stores.cloud:CloudStore", _CLOUD)
+            for scheme in ("s3", "gs", "az")
+        ),
         _built_in("runner", "threads", "runners.threads:ThreadRunner"),
         _built_in("runner", "processes", "runners.processes:ProcessRunner"),
     )

@@ -82,8 +82,8 @@ def convert(output: Output, folder: Path, to: str, options: Mapping[str, Any]) -
             f"The layout {to!r} needs {', '.join(missing)}.",
             hint="Features come from an encoder: one file per slide, docs/other-tools.md.",
         )
-    folder = folder.absolute()
     _check_outside(output, folder)
+    folder = folder.absolute()
     record = load_finished(output)
     write = layout.load()
     with whole_folder(folder) as new:
@@ -106,7 +106,11 @@ def convert(output: Output, folder: Path, to: str, options: Mapping[str, Any]) -
 
 
 def _check_outside(output: Output, folder: Path) -> None:
-    """Refuse a folder among the files of the run."""
+    """Refuse a URL, and a folder among the files of the run."""
+    if local_path(folder) is None:
+        raise OutputError(
+            f"{folder.as_posix()} is not a folder of this machine.", hint="Name a new folder."
+        )
     place = local_path(output.url)
     if place is not None and folder.resolve().is_relative_to(place.resolve()):
         raise OutputError(

@@ -61,6 +61,7 @@ def checks(
         yield _part(name, lambda name=name: metadata.version(name), f"pip install {name}")  # type: ignore[misc]
     yield from _parts()
     yield _extra("folds", "split", ["scikit-learn"], ["scipy"])
+    yield _extra("cloud", "a URL of object storage", ["obstore"])
     yield _extra("features", "features", ["onnxruntime", "onnxruntime-gpu"], ["h5py"])
     yield from _speed()
     yield from _qupath(find_installations() if candidates is None else candidates, look)

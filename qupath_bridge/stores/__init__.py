@@ -17,6 +17,9 @@ __all__ = ["Draft", "Store", "local_path", "open_store"]
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 """Beginning of a URL. One letter is a drive of Windows."""
 
+_SECRETS = re.compile(r"(?<=//)[^/]*@|[?#].*")
+"""Parts of a URL that may hold a password or token, which messages do not repeat."""
+
 
 def local_path(url: str | Path) -> Path | None:
     """Return the folder of this machine that a path or URL names, None if it names none.
@@ -34,9 +37,9 @@ def open_store(url: str | Path) -> Store:
     Parameters
     ----------
     url : str or Path
-        A path, a ``file://`` URL, ``memory://NAME``, or a URL whose scheme is the name of a
-        registered store. What begins like a URL is never taken for a path: a folder ``a:b`` is
-        opened as ``./a:b``.
+        A path, a ``file://`` URL, ``memory://NAME``, ``s3://BUCKET/FOLDER`` (also ``gs``, ``az``),
+        or a URL whose scheme is the name of a registered store. What begins like a URL is never
+        taken for a path: a folder ``a:b`` is opened as ``./a:b``.
 
     Raises
     ------
@@ -61,8 +64,8 @@ def open_store(url: str | Path) -> Store:
     known = registry.names("store")
     if scheme not in known:
         raise OutputError(
-            f"No store opens {url!r}.",
+            f"No store opens {_SECRETS.sub('…', url)!r}.",
             hint=f"Known: {', '.join(known)}, and plain paths. "
-            f"A folder of that name is written ./{url}.",
+            "A folder of that name is written with ./ before it.",
         )
     return cast(Store, registry.load("store", scheme)(url))

@@ -241,7 +241,7 @@ class TestOpenStore:
             open_store(url)
 
     @pytest.mark.parametrize(
-        "url", ["s3://bucket/x", "gs://b", "s3:bucket", "S3://x", "http://x", Path("s3://b/x")]
+        "url", ["ftp://bucket/x", "ftp:bucket", "FTP://x", "http://x", Path("ftp://b/x")]
     )
     def test_unknown_schemes_are_refused(self, url, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

@@ -96,6 +96,8 @@ class StoreContract(ABC):
         assert store.get_range("a/x", 100, 0) == b""
         with pytest.raises(OutputError, match="x ends before byte 101"):
             store.get_range("a/x", 99, 2)
+        with pytest.raises(OutputError, match="x ends before byte 205"):
+            store.get_range("a/x", 200, 5)
         for read in (store.size, lambda name: store.get_range(name, 0, 1)):
             with pytest.raises(OutputError, match="nobody"):
                 read("nobody")

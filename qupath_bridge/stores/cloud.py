@@ -1,0 +1,366 @@
+"""Object storage: Amazon S3 and what speaks its protocol, Google Cloud Storage, Azure Blob Storage.
+
+Objects appear whole or not at all, so nothing has to be renamed. Credentials come from the
+environment alone: a URL is written into records, and holds none.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING, Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from qupath_bridge.errors import OutputError
+
+from .base import Data, Draft, checked_name, chunks_of
+from .local import MAX_BYTES
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+__all__ = ["CloudStore"]
+
+PART = 8 << 20
+"""Bytes of a part of a large object. Smaller objects are sent at once."""
+
+PARTS = 9000
+"""Most parts of an object; services allow 10,000."""
+
+AT_ONCE = 4
+"""Parts of one object that are under way at the same time: with ``PART``, 32 MiB of memory."""
+
+PAGE = 1000
+"""Names of one answer, as the services cut them."""
+
+RETRIES = 8
+"""Times that a request is sent again where the service cannot answer; some 25 s in all."""
+
+RETRY_SECONDS = 60
+
+FAILURES = (BaseError, OSError, ValueError)
+"""Errors that obstore raises: its own, FileNotFoundError, PermissionError."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """A kind of object storage: its class, its variables, what its URLs begin with."""
+
+    store: type[S3Store | GCSStore | AzureStore]
+    variables: str
+    container: str
+    endpoint: str
+
+
+_SERVICES: Mapping[str, _Service] = MappingProxyType(
+    {
+        "s3": _Service(
+            S3Store,
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, for other services than "
+            "Amazon's, AWS_ENDPOINT_URL",
+            "BUCKET",
+            "AWS_ENDPOINT_URL",
+        ),
+        "gs": _Service(GCSStore, "GOOGLE_APPLICATION_CREDENTIALS", "BUCKET", ""),
+        "az": _Service(
+            AzureStore,
+            "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+            "CONTAINER",
+            "AZURE_STORAGE_ENDPOINT",
+        ),
+    }
+)
+
+_URL = re.compile(r"(?P<scheme>[a-z0-9]+)://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]*)(?P<path>(/.*)?)")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_STATUS = re.compile(r"status code: (\d+)")
+
+_GONE = ("the bucket does not exist", "Make the bucket, or correct its name in the URL.")
+_EXPIRED = ("the credentials have expired", "Get new ones, set {variables}, and resume the run.")
+_REFUSED = (
+    "access is denied",
+    "Set {variables}, or ask for rights to read, write, list and delete.",
+)
+_REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "NoSuchBucket": _GONE,
+        "ContainerNotFound": _GONE,
+        "ExpiredToken": _EXPIRED,
+        "TokenRefreshRequired": _EXPIRED,
+        "RequestExpired": _EXPIRED,
+        "AccessDenied": _REFUSED,
+        "AllAccessDisabled": _REFUSED,
+        "AuthorizationFailure": _REFUSED,
+        "AuthenticationFailed": _REFUSED,
+        "InvalidAccessKeyId": ("the access key is not known", "Set {variables}."),
+        "InvalidToken": ("the session token is not valid", "Set {variables}."),
+        "SignatureDoesNotMatch": ("the secret key does not fit the access key", "Set {variables}."),
+        "401": _REFUSED,
+        "403": _REFUSED,
+    }
+)
+"""Answers of services: code of the error, or else status → reason and next step."""
+
+_UNREACHED = (
+    "the service cannot be reached",
+    "Check the network, and set {variables}. Then resume the run.",
+)
+
+
+class CloudStore:
+    """Objects below a URL of a bucket. Nothing is asked of the service before the first call.
+
+    Parameters
+    ----------
+    url : str
+        ``s3://BUCKET/FOLDER``, ``gs://BUCKET/FOLDER`` or ``az://CONTAINER/FOLDER``; the folder may
+        be left out.
+
+    Raises
+    ------
+    OutputError
+        If the URL is not complete or holds credentials, or those of the environment cannot be
+        used.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url, self._scheme, bucket, folder = _parse(url)
+        self._folder = f"{folder}/" if folder else ""
+        service = _SERVICES[self._scheme]
+        client: ClientConfig = {"timeout": timedelta(minutes=5)}
+        if os.environ.get(service.endpoint, "").lower().startswith("http://"):
+            client["allow_http"] = True
+        retry: RetryConfig = {
+            "max_retries": RETRIES,
+            "retry_timeout": timedelta(seconds=RETRY_SECONDS),
+        }
+        with self._errors_of("", "opened"):
+            self._client: Any = service.store(bucket, client_options=client, retry_config=retry)
+
+    @property
+    def url(self) -> str:
+        """The place, as ``open_store`` takes it."""
+        return self._url
+
+    def __repr__(self) -> str:
+        return f"CloudStore({self._url!r})"
+
+    def __reduce__(self) -> tuple[type[CloudStore], tuple[str]]:
+        return type(self), (self._url,)
+
+    def put(self, name: str, data: Data, *, durable: bool = False) -> None:
+        """Write ``data`` under ``name``. Services answer when it is durable."""
+        if isinstance(data, bytes | memoryview) and len(data) <= PART:
+            with self._errors_of(name, "written"):
+                obstore.put(self._client, self._key(name), bytes(data), use_multipart=False)
+            return
+        draft = _CloudDraft(self)
+        try:
+            for piece in chunks_of(data):
+                draft.write(piece)
+            draft.publish(name)
+        finally:
+            draft.discard()
+
+    def create(self, name: str, data: Data) -> bool:
+        """Write ``data`` under ``name`` where nothing is; return False where something is."""
+        key, whole = self._key(name), b"".join(chunks_of(data))
+        with self._errors_of(name, "written"):
+            try:
+                obstore.put(self._client, key, whole, mode="create")
+            except AlreadyExistsError:
+                return False
+        return True
+
+    def draft(self, folder: str) -> Draft:
+        """Begin a file: its bytes wait in a temporary file until it has a name."""
+        if folder:
+            checked_name(folder)
+        return _CloudDraft(self)
+
+    def get(self, name: str) -> bytes:
+        """Return the bytes under ``name``."""
+        with self._errors_of(name, "read"):
+            answer = obstore.get(self._client, self._key(name))
+            if answer.meta["size"] > MAX_BYTES:
+                raise OutputError(
+                    f"{self._shown(name)} has {answer.meta['size']} bytes, which is too large."
+                )
+            return bytes(answer.bytes())
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``offset`` on."""
+        ends = OutputError(f"{name} ends before byte {offset + length}.")
+        if not length:
+            if self.size(name) < offset:
+                raise ends
+            return b""
+        with self._errors_of(name, "read", unsatisfiable=ends):
+            part = bytes(
+                obstore.get_range(self._client, self._key(name), start=offset, length=length)
+            )
+        if len(part) < length:
+            raise ends
+        return part
+
+    def size(self, name: str) -> int:
+        """Return the number of bytes under ``name``."""
+        with self._errors_of(name, "read"):
+            return int(obstore.head(self._client, self._key(name))["size"])
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is something under ``name``."""
+        key = self._key(name)
+        with self._errors_of(name, "read"):
+            try:
+                obstore.head(self._client, key)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Yield all names that start with ``prefix``, sorted, as the services order them."""
+        wanted = f"{self._folder}{prefix}"
+        folder, _, beginning = wanted.rpartition("/")
+        # Services begin after a name. An output has very many patches: others are not asked for.
+        after = wanted[:-1] if len(beginning) > 1 else None
+        with self._errors_of(prefix, "listed"):
+            pages = obstore.list(self._client, folder or None, offset=after, chunk_size=PAGE)
+            for page in pages:
+                for found in page:
+                    key = found["path"]
+                    if key.startswith(wanted):
+                        yield key[len(self._folder) :]
+                    elif key > wanted:
+                        return
+
+    def delete(self, name: str) -> None:
+        """Remove ``name``."""
+        with self._errors_of(name, "removed"):
+            try:
+                obstore.delete(self._client, self._key(name))
+            except FileNotFoundError:
+                return  # some services say so
+
+    def free_bytes(self) -> int | None:
+        """Return None: a bucket has no end."""
+        return None
+
+    def sweep(self) -> int:
+        """Find nothing: objects are whole. Services remove unfinished uploads by a rule."""
+        return 0
+
+    def _upload(self, name: str, file: IO[bytes], size: int) -> None:
+        with self._errors_of(name, "written"):
+            obstore.put(
+                self._client,
+                self._key(name),
+                file,
+                use_multipart=size > PART,
+                chunk_size=max(PART, size // PARTS + 1),
+                max_concurrency=AT_ONCE,
+            )
+
+    def _key(self, name: str) -> str:
+        return f"{self._folder}{checked_name(name)}"
+
+    def _shown(self, name: str) -> str:
+        return f"{self._url}/{name}" if name else self._url
+
+    @contextmanager
+    def _errors_of(
+        self, name: str, done: str, *, unsatisfiable: OutputError | None = None
+    ) -> Iterator[None]:
+        """Translate errors of the service into OutputError, with place and next step."""
+        try:
+            yield
+        except FAILURES as error:
+            text = str(error)
+            status = _STATUS.search(text)
+            if unsatisfiable is not None and status is not None and status[1] == "416":
+                raise unsatisfiable from None
+            # Without the cause: its text has addresses, which hold the tokens of some services.
+            raise self._error(name, done, error) from None
+
+    def _error(self, name: str, done: str, error: Exception) -> OutputError:
+        text = str(error)
+        code, status = _CODE.search(text), _STATUS.search(text)
+        known = next(
+            (_REASONS[match[1]] for match in (code, status) if match and match[1] in _REASONS), None
+        )
+        if known is None and isinstance(error, FileNotFoundError):
+            return OutputError(f"{self._shown(name)} cannot be {done}: it does not exist.")
+        if known is None:
+            said = code[1] if code else f"status {status[1]}" if status else None
+            reason, hint = (
+                _UNREACHED if said is None else (f"the service says {said}", _UNREACHED[1])
+            )
+        else:
+            reason, hint = known
+        variables = _SERVICES[self._scheme].variables
+        return OutputError(
+            f"{self._shown(name)} cannot be {done}: {reason}.",
+            hint=hint.format(variables=variables),
+        )
+
+
+class _CloudDraft:
+    """Bytes in memory, or in a file without a name where they are many, until they are sent."""
+
+    def __init__(self, store: CloudStore) -> None:
+        self._store = store
+        self._file = tempfile.SpooledTemporaryFile(max_size=PART)  # noqa: SIM115  # see discard
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise OutputError(
+                f"The temporary folder {tempfile.gettempdir()} cannot be written: "
+                f"{error.strerror or error}.",
+                hint="Free disk space, or name another folder in the variable TMPDIR.",
+            ) from error
+
+    def publish(self, name: str, *, durable: bool = False) -> None:
+        """Send the file; it has its name when all of it arrived."""
+        size = self._file.tell()
+        self._file.seek(0)
+        self._store._upload(name, self._file, size)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the file."""
+        self._file.close()
+
+
+def _parse(url: str) -> tuple[str, str, str, str]:
+    """Return a URL in its normal form, its scheme, bucket and folder."""
+    scheme, _, rest = url.partition(":")
+    scheme = scheme.lower()
+    service = _SERVICES[scheme]
+    if "@" in rest or "?" in rest or "#" in rest:
+        # What stands there is not repeated.
+        raise OutputError(
+            f"A URL of {scheme}:// has no user, password, token or question mark.",
+            hint=f"Write {scheme}://{service.container}/FOLDER, and set {service.variables}.",
+        )
+    match = _URL.fullmatch(f"{scheme}:{rest.rstrip('/')}")
+    parts = match["path"].split("/")[1:] if match else []
+    if match is None or not all(part.strip(".") and "\\" not in part for part in parts):
+        raise OutputError(
+            f"{url!r} does not name a place in object storage.",
+            hint=f"Write {scheme}://{service.container}/FOLDER.",
+        )
+    folder = "/".join(parts)
+    place = f"{scheme}://{match['bucket']}"
+    return f"{place}/{folder}" if folder else place, scheme, match["bucket"], folder
