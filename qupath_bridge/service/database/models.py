@@ -46,7 +46,7 @@ class Job(Base):
     request: Mapped[dict[str, Any]] = mapped_column(Json)
     output: Mapped[str] = mapped_column(Text)
     run_id: Mapped[str] = mapped_column(String(40))
-    context: Mapped[dict[str, Any]] = mapped_column(Json)
+    result: Mapped[dict[str, Any]] = mapped_column(Json)
     warnings: Mapped[list[str]] = mapped_column(Json)
     error: Mapped[str | None] = mapped_column(Text)
     hint: Mapped[str | None] = mapped_column(Text)

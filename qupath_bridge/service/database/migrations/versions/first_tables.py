@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("request", JSON, nullable=False),
         sa.Column("output", sa.Text(), nullable=False),
         sa.Column("run_id", sa.String(length=40), nullable=False),
-        sa.Column("context", JSON, nullable=False),
+        sa.Column("result", JSON, nullable=False),
         sa.Column("warnings", JSON, nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("hint", sa.Text(), nullable=True),
