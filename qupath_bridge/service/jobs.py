@@ -24,7 +24,7 @@ from .queues import Message, Queue
 from .requests import JobRequest, check_request
 from .settings import ServiceSettings
 
-__all__ = ["ENDED", "ConflictError", "JobState", "Jobs", "NoSuchJobError", "SlideState"]
+__all__ = ["ENDED", "ConflictError", "JobState", "Jobs", "NoSuchError", "SlideState"]
 
 ENDED = ("complete", "failed", "cancelled")
 """States in which nobody works on a job any more."""
@@ -34,8 +34,8 @@ UNSTARTED = ("queued", "preparing")
 MAX_KEY = 200
 
 
-class NoSuchJobError(UsageError):
-    """No job has this id."""
+class NoSuchError(UsageError):
+    """No job or patch has this id."""
 
 
 class ConflictError(UsageError):
@@ -166,7 +166,7 @@ class Jobs:
 
         Raises
         ------
-        NoSuchJobError
+        NoSuchError
         """
         with self._database.read() as connection:
             rows = connection.execute(sa.select(Job.__table__).where(Job.job_id == job_id)).all()
@@ -202,7 +202,7 @@ class Jobs:
 
         Raises
         ------
-        NoSuchJobError
+        NoSuchError
         """
         query = (
             sa.select(JobSlide.__table__)
@@ -229,7 +229,7 @@ class Jobs:
 
         Raises
         ------
-        NoSuchJobError
+        NoSuchError
         ConflictError
             If it has ended, or is being finished.
         """
@@ -257,7 +257,7 @@ class Jobs:
 
         Raises
         ------
-        NoSuchJobError
+        NoSuchError
         ConflictError
             If it has not ended, or nothing of it failed.
         """
@@ -280,8 +280,8 @@ class Jobs:
         return self.get(job_id)
 
 
-def _no_such(job_id: str) -> NoSuchJobError:
-    return NoSuchJobError(f"No job {job_id!r}.", hint="`qupath-bridge jobs list` lists them.")
+def _no_such(job_id: str) -> NoSuchError:
+    return NoSuchError(f"No job {job_id!r}.", hint="`qupath-bridge jobs list` lists them.")
 
 
 def _locked(connection: sa.Connection, job_id: str) -> sa.Row[Any]:

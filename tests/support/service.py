@@ -1,11 +1,15 @@
 """A worker of the job service in a thread, and waiting for what it does."""
 
+import socket
 import threading
 import time
 from contextlib import contextmanager
 
+import uvicorn
+
 from qupath_bridge.pipeline.cancel import CancelToken
 from qupath_bridge.service.children import Child
+from qupath_bridge.service.http.app import create_app
 from qupath_bridge.service.worker import Worker
 
 BAD_STEPS = "bad_steps"
@@ -51,3 +55,20 @@ def ended(service, job_id):
 def in_state(service, job_id, state):
     """Wait until a job is in a state."""
     return wait_for(lambda: service.jobs.get(job_id).state == state)
+
+
+@contextmanager
+def serving(service):
+    """Answer requests on a free port of this machine while the block runs; give the address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(create_app(service), log_level="warning", lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            wait_for(lambda: server.started)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(60)
+    assert not thread.is_alive()

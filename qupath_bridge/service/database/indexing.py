@@ -30,8 +30,8 @@ BATCH = 2_000
 
 DETAILS = (
     "col", "row", "x_slide", "y_slide", "w_slide", "h_slide", "width", "height", "downsample",
-    "label_share", "margin", "tissue_share", "rule_label", "region_ids", "tma_core", "dtype",
-    "metadata",
+    "label_share", "margin", "tissue_share", "rule_label", "region_ids", "tma_core", "channels",
+    "dtype", "metadata",
 )  # fmt: skip
 """Columns of the index that are kept together, as one JSON object."""
 
