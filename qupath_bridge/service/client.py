@@ -125,7 +125,7 @@ class Client:
         yield from self._pages("/jobs", "jobs", "before", state=state)
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """Return how far a job is."""
+        """Return the state of a job."""
         return self._json("GET", f"/jobs/{_part(job_id)}")
 
     def slides(self, job_id: str, *, state: str | None = None) -> Iterator[dict[str, Any]]:

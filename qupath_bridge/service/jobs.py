@@ -44,7 +44,7 @@ class ConflictError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class SlideState:
-    """How far a slide of a job is.
+    """The state of a slide of a job.
 
     ``failure`` has ``error``, ``hint`` (the next step) and what else is known of it.
     """
@@ -62,7 +62,7 @@ class SlideState:
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """How far a job is.
+    """The state of a job.
 
     Attributes
     ----------
@@ -162,7 +162,7 @@ class Jobs:
         return job_id
 
     def get(self, job_id: str) -> JobState:
-        """Return how far a job is.
+        """Return the state of a job.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Who works on what: the changes of state that workers make, each in one transaction.
+"""Leases, and the changes of state that workers make, each in one transaction.
 
 A job (while it is prepared or finished) and a slide are leased to one worker at a time, whatever
 the queue delivers. A worker that lost its lease changes nothing any more.

@@ -17,7 +17,7 @@ __all__ = ["Service", "open_service"]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the API, a worker and the command line share."""
+    """Parts that the API, a worker and the command line share."""
 
     settings: ServiceSettings
     database: Database

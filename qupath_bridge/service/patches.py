@@ -116,7 +116,7 @@ def read_picture(row: Row) -> tuple[bytes, str]:
     OutputError
         If the patch is not there any more, or is not what its digest says.
     UsageError
-        If its pixels are no picture.
+        If its pixels are not RGB.
     """
     name = row["record"]["config"]["format"]
     output = open_output(row["output"], row["record"]["config"]["container"])
@@ -139,7 +139,7 @@ def read_picture(row: Row) -> tuple[bytes, str]:
         )
     if not Contents.of_row(place).is_rgb:
         raise UsageError(
-            f"The pixels of patch {row['patch_id']} are no picture: they are not RGB.",
+            f"The pixels of patch {row['patch_id']} cannot be shown: they are not RGB.",
             hint="Read them from the output.",
         )
     return PngEncoder().encode(read_patch(output, place, raw=True)), PngEncoder.media_type

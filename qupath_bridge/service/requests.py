@@ -1,4 +1,4 @@
-"""What a job is asked to do, checked as the command line checks an export."""
+"""Requests for jobs, checked as the command line checks an export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which places a job may name: those below the roots that the operator gave, and nothing else."""
+"""Places that a job may name: those below the roots of the operator, and nothing else."""
 
 from __future__ import annotations
 

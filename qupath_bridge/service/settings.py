@@ -47,7 +47,7 @@ Roots = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 
 
 class ServiceSettings(Model):
-    """Where the service keeps its state, what it may touch, and how far it goes.
+    """Places of the state of the service, what it may touch, and its limits.
 
     Secrets (``database``, ``broker``, ``token``) are never shown.
 

@@ -1,4 +1,4 @@
-"""What the child process of a worker does: the steps of a job, on plain JSON values.
+"""Steps of a job, as the child process of a worker does them, on plain JSON values.
 
 Whatever a slide does to the process (crash, hang, use all memory) ends the child, not the worker.
 """
@@ -36,7 +36,7 @@ def prepare(values: Mapping[str, Any], report: Report) -> dict[str, Any]:
         job=values["job_id"],
         run_id=values["run_id"],
         may_read=lambda slide: _may_read(slide, roots),
-        command=("qupath-bridge", "jobs", "submit", *request.sources, "--out", request.output),
+        command=("qupath-bridge", "service", "job", values["job_id"]),
     )
     return {
         "run_id": started.run_id,

@@ -1,4 +1,4 @@
-"""What requests and answers look like, with examples for the description of the API."""
+"""Forms of requests and answers, with examples for the description of the API."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class _Body(BaseModel):
 
 
 class Error(_Body):
-    """What went wrong, and what to do next."""
+    """An error, and what to do next."""
 
     error: str
     hint: str | None = None
@@ -114,7 +114,7 @@ class NewJob(_Body):
 
 
 class Job(_Body):
-    """How far a job is."""
+    """The state of a job."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_JOB]})
 
@@ -157,7 +157,7 @@ class Job(_Body):
 
 
 class Slide(_Body):
-    """How far a slide of a job is."""
+    """The state of a slide of a job."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_SLIDE]})
 
@@ -181,7 +181,7 @@ class Slide(_Body):
 
 
 class JobDetail(Job):
-    """How far a job is, and what went wrong."""
+    """The state of a job, and what went wrong."""
 
     failures: list[Slide] = Field(
         description="Slides that failed, with the next step: the first page of "

@@ -1,4 +1,4 @@
-"""Who may ask, how much, and how often: checked before a request is read."""
+"""Checks of a request before it is read: who asks, how much, and how often."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 OPEN_PATHS = ("/health", "/openapi.json")
-"""What needs no token."""
+"""Paths that need no token."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -71,7 +71,7 @@ class Dead:
 DONE = Done()
 Outcome = Done | Again | Dead
 Handler = Callable[[Message, Cancel], Outcome]
-"""What a worker does with a message, in the thread that called :meth:`Queue.consume` or another.
+"""Function that deals with a message, in the thread that called :meth:`Queue.consume` or another.
 
 The second argument is set when the worker should give the message up: the worker is stopped, or
 the queue has lost its hold on the message and delivers it to somebody else. The handler then ends

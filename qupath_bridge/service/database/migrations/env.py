@@ -1,4 +1,4 @@
-"""What Alembic runs: all migrations, in the transaction of the caller."""
+"""Alembic's entry: all migrations, in the transaction of the caller."""
 
 from __future__ import annotations
 
