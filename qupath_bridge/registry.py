@@ -35,7 +35,7 @@ __all__ = [
 
 KINDS = (
     "source", "reader", "encoder", "tissue", "quality", "stain", "output", "store", "runner",
-    "model",
+    "queue", "model",
 )  # fmt: skip
 """Kinds of parts. The protocol of each kind is in the ``base`` module of its package."""
 
@@ -68,6 +68,7 @@ def _built_in(kind: str, name: str, reference: str, install: str | None = None) 
 
 _PIXELS = "pip install tifffile imagecodecs"
 _CLOUD = "pip install 'qupath-bridge[cloud]'"
+_SERVICE = "pip install 'qupath-bridge[service]'"
 _BUILT_IN: Mapping[tuple[str, str], Part] = {
     (part.kind, part.name): part
     for part in (
@@ -130,6 +131,7 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
         ),
         _built_in("runner", "threads", "runners.threads:ThreadRunner"),
         _built_in("runner", "processes", "runners.processes:ProcessRunner"),
+        _built_in("queue", "embedded", "service.queues.embedded:EmbeddedQueue", _SERVICE),
     )
 }
 _registered: dict[tuple[str, str], Callable[..., Any]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from qupath_bridge.outputs.base import Output
 from qupath_bridge.patches.roles import EXCLUDED
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.empty import warn_of_empty
-from qupath_bridge.pipeline.export import choose_inputs, run_export
+from qupath_bridge.pipeline.export import run_export
 from qupath_bridge.pipeline.inputs import JOINING, NO_INPUTS, joined_table, read_inputs, slide_key
 from qupath_bridge.pipeline.output_check import check_output
 from qupath_bridge.pipeline.parallel import available_cores
@@ -35,6 +35,7 @@ from qupath_bridge.pipeline.slide_labels import (
     has_no_drawing,
     label_names,
 )
+from qupath_bridge.pipeline.starting import choose_inputs
 from qupath_bridge.pipeline.survey import Survey, survey, survey_plans
 from qupath_bridge.pipeline.tissue import check_tissue
 from qupath_bridge.roundtrip import provenance as _provenance
@@ -56,6 +57,7 @@ from .opening import (
 from .planning import select_joined
 
 if TYPE_CHECKING:
+    from qupath_bridge.model import ProjectInfo
     from qupath_bridge.roundtrip.corrections import SlideCorrections
     from qupath_bridge.sources.joining import JoinedTable
 
@@ -182,19 +184,7 @@ def _export_slides(
 ) -> Run:
     """Export selected slides of projects that are open."""
     options = settings.options
-    collected = _collect(slides, options)
-    names = register_names(
-        options, slides, selection=settings.selection,
-        command=sys.argv if command is None else command, output=local_path(output.url),
-    )  # fmt: skip
-    with step("plan"):
-        said = {(e.project, e.entry_id): e.statements for e in collected if not e.problem}
-        inputs = choose_inputs(
-            slides, options, output, known, said=said, table=table, shown_names=names
-        )
-        key = settings.config.label_key
-        inputs = {place: names.inputs(each, key) for place, each in inputs.items()}
-        surveyed = survey(slides, settings.config, options, inputs=inputs, shown_names=names)
+    surveyed, names, collected = survey_slides(slides, known, output, settings, table, command)
     run = _export(
         surveyed, output, settings, projects, {}, failures, on_progress, cancel, command, names
     )
@@ -210,6 +200,32 @@ def _export_slides(
         warnings=(*problems, *joined, *run.warnings),
         unsure=sum(len(each.unsure) for each in collected),
     )
+
+
+def survey_slides(
+    slides: Sequence[Slide],
+    known: Sequence[Slide],
+    output: Output,
+    settings: Settings,
+    table: JoinedTable | None,
+    command: Sequence[str] | None,
+) -> tuple[Survey, Names, tuple[SlideCorrections, ...]]:
+    """Collect what people said, choose the inputs of slides, and survey them."""
+    options = settings.options
+    collected = _collect(slides, options)
+    names = register_names(
+        options, slides, selection=settings.selection,
+        command=sys.argv if command is None else command, output=local_path(output.url),
+    )  # fmt: skip
+    with step("plan"):
+        said = {(e.project, e.entry_id): e.statements for e in collected if not e.problem}
+        inputs = choose_inputs(
+            slides, options, output, known, said=said, table=table, shown_names=names
+        )
+        key = settings.config.label_key
+        inputs = {place: names.inputs(each, key) for place, each in inputs.items()}
+        surveyed = survey(slides, settings.config, options, inputs=inputs, shown_names=names)
+    return surveyed, names, collected
 
 
 def _export_new_project(
@@ -353,38 +369,51 @@ def _export(
     name, argument = registry.split_argument(options.runner)
     runner = registry.load("runner", name)(workers=options.workers, argument=argument)
     infos = {facts.slide.project.place: facts.slide.project for facts in surveyed.slides}
-    records = {path: _project_record(info) for path, info in infos.items()}
-    for project in projects:
-        path = project.info.place
-        records[path] = {**records.get(path, {}), **project.engine_record}
     with watch(on_progress or options.progress) as listener:
         run = run_export(
             surveyed, output, settings, runner,
             expected=expected, failures=failures,
-            projects=[{**record, "path": path} for path, record in records.items()],
+            projects=project_records(infos.values(), projects),
             command=sys.argv if command is None else command, names=names,
             progress=listener, cancel=cancel,
         )  # fmt: skip
+    problems = (text for project in projects for text in project.problems)
+    done = complete(run, infos.values(), names, provenance=options.provenance)
+    return dataclasses.replace(done, warnings=(*problems, *done.warnings))
+
+
+def complete(run: Run, infos: Iterable[ProjectInfo], names: Names, *, provenance: bool) -> Run:
+    """Write a finished run into its projects, and say what the user should know of it."""
     empty = warn_of_empty((s["slide_name"], s["written"], s["dropped"]) for s in run)
-    warnings = [*(text for project in projects for text in project.problems), *run.warnings, *empty]
     written = []
-    if options.provenance:
+    if provenance:
         in_files = local_path(run.url) is not None
         with step("commit"):
             written = [
                 _provenance.write_provenance(info, run, names=names)
-                for info in infos.values()
+                for info in infos
                 if in_files or not info.plain
             ]
-        warnings += [each.warning for each in written if each.warning]
+    notes = (each.warning for each in written if each.warning)
     return dataclasses.replace(
         run,
         provenance=tuple(dict.fromkeys(each.folder for each in written)),
-        warnings=tuple(warnings),
+        warnings=(*run.warnings, *empty, *notes),
     )
 
 
-def _project_record(info: Any) -> dict[str, Any]:
+def project_records(
+    infos: Iterable[ProjectInfo], projects: Sequence[Project]
+) -> list[dict[str, Any]]:
+    """Return what ``run.json`` says of the projects of a run."""
+    records = {info.place: _project_record(info) for info in infos}
+    for project in projects:
+        path = project.info.place
+        records[path] = {**records.get(path, {}), **project.engine_record}
+    return [{**record, "path": path} for path, record in records.items()]
+
+
+def _project_record(info: ProjectInfo) -> dict[str, Any]:
     ref = info.source
     return {
         "name": ref and ref.engine,

@@ -18,8 +18,9 @@ from qupath_bridge._version import __version__
 from qupath_bridge.errors import BridgeError, OutputError
 
 from . import streams
-from .options import Command, Given, add_flags, suggest_options, takes_options, with_flags
+from .options import Command, Given, Json, add_flags, suggest_options, takes_options, with_flags
 from .output import json_text, message, reset_level, set_level
+from .service_app import jobs_app, service_app
 
 __all__ = ["app", "run"]
 
@@ -39,6 +40,8 @@ config_app = typer.Typer(no_args_is_help=True, help="Make, show and check config
 app.add_typer(config_app, name="config")
 scripts_app = typer.Typer(no_args_is_help=True, help="Scripts and extension in QuPath's folder.")
 app.add_typer(scripts_app, name="scripts")
+app.add_typer(service_app, name="service")
+app.add_typer(jobs_app, name="jobs")
 
 UsageFault: Any = next(k for k in typer.BadParameter.__mro__ if k.__name__ == "ClickException")
 """Exception of the parser for a wrong command line; newer typers hide it in a copy of click."""
@@ -58,7 +61,6 @@ OutArgument = Annotated[str, typer.Argument(metavar="OUT", help="Output of an ex
 SplitName = Annotated[
     str, typer.Option(metavar="NAME", help="Of the split: its tables are OUT/splits/NAME.*.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 PLACES = ("slide_map", "search", "engine", "qupath", "annotations", "skip_bad_features")
 """Options for opening a project."""

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperOption
@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Command",
     "Given",
+    "Json",
     "add_flags",
     "flag_of",
     "suggest_options",
     "takes_options",
     "words_of",
 ]
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 PANELS = {"slides": "Which slides"}
 """Headings of ``--help`` that are not just the name of the group."""

@@ -63,7 +63,8 @@ class LockHolder:
     """The run that writes to an output, and the process that coordinates it.
 
     ``process_started`` tells a process from a later one with the same number; ``since`` is the
-    time at which the lock was taken, ISO 8601.
+    time at which the lock was taken, ISO 8601. ``job`` is the job of a service that the run belongs
+    to: many processes work on it, so its lock outlives each of them.
     """
 
     run_id: str
@@ -71,6 +72,7 @@ class LockHolder:
     process: Annotated[int, Field(ge=0, lt=1 << 31)]
     process_started: float
     since: str
+    job: str | None = None
 
 
 @runtime_checkable
@@ -119,6 +121,23 @@ class Output(Protocol):
             If another run holds it; the message names the run, the process, the host and since
             when.
         """
+        ...
+
+    def hold(self, run_id: str, job: str, *, break_lock: bool = False) -> None:
+        """Take the lock for a job whose processes come and go, until :meth:`release`.
+
+        Nothing changes if the job has it already, but for the run that it names. The end of the
+        process that took it never frees it.
+
+        Raises
+        ------
+        OutputError
+            If another run holds it.
+        """
+        ...
+
+    def release(self, job: str) -> None:
+        """Give the lock of a job back; nothing happens if the job does not hold it."""
         ...
 
     def holder(self) -> LockHolder | None:

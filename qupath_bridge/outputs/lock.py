@@ -1,6 +1,7 @@
 """The lock of an output: one run at a time writes to it.
 
-``lock.json`` names the run and the process that coordinates it. Whoever takes a lock over first
+``lock.json`` names the run and the process that coordinates it, or the job of a service, whose
+processes come and go: that lock stays until the job gives it back. Whoever takes a lock over first
 creates a claim, a file whose name comes from the very lock that it replaces: of several that find
 the same abandoned lock one gets the claim, and the others find that the lock is another one now.
 """
@@ -30,7 +31,16 @@ if TYPE_CHECKING:
 
     from .base import Output
 
-__all__ = ["LOCK_FILE", "check_lock", "hold_lock", "is_lock", "read_holder", "stale_claims"]
+__all__ = [
+    "LOCK_FILE",
+    "check_lock",
+    "hold_for_job",
+    "hold_lock",
+    "is_lock",
+    "read_holder",
+    "release_job",
+    "stale_claims",
+]
 
 LOCK_FILE = "lock.json"
 _HOLDER = TypeAdapter(LockHolder)
@@ -73,6 +83,34 @@ def hold_lock(store: Store, place: str, run_id: str, *, break_lock: bool = False
     finally:
         if _content(store, LOCK_FILE) == own:  # else somebody broke it
             store.delete(LOCK_FILE)
+
+
+def hold_for_job(
+    store: Store, place: str, run_id: str, job: str, *, break_lock: bool = False
+) -> None:
+    """Take the lock of an output for a job, as :func:`hold_lock` does for a process.
+
+    Any process of the job may call it again, and the end of none of them frees the lock.
+
+    Raises
+    ------
+    OutputError
+        If another run holds it.
+    """
+    own = _dump(_this_process(run_id, job))
+    holder = read_holder(store)
+    if holder is not None and holder.job == job:
+        if holder.run_id != run_id:
+            store.put(LOCK_FILE, own)
+        return
+    _take(store, place, LOCK_FILE, own, break_lock=break_lock)
+
+
+def release_job(store: Store, job: str) -> None:
+    """Give the lock of a job back; nothing happens if the job does not hold it."""
+    holder = read_holder(store)
+    if holder is not None and holder.job == job:
+        store.delete(LOCK_FILE)
 
 
 def read_holder(store: Store) -> LockHolder | None:
@@ -164,19 +202,23 @@ def _content(store: Store, name: str) -> bytes | None:
     return None
 
 
-def _this_process(run_id: str) -> LockHolder:
+def _this_process(run_id: str, job: str | None = None) -> LockHolder:
     return LockHolder(
         run_id=run_id,
         host=platform.node(),
         process=os.getpid(),
         process_started=psutil.Process().create_time(),
         since=datetime.now(UTC).isoformat(timespec="microseconds"),
+        job=job,
     )
 
 
 def _is_gone(holder: LockHolder) -> bool:
-    """Return whether the process was one of this host and does not run any more."""
-    if holder.host != platform.node():
+    """Return whether the process was one of this host and does not run any more.
+
+    A job has many processes: it is never gone.
+    """
+    if holder.job is not None or holder.host != platform.node():
         return False
     try:
         process = psutil.Process(holder.process)
@@ -202,6 +244,13 @@ def _parse(content: bytes) -> LockHolder:
 
 
 def _held(place: str, holder: LockHolder) -> OutputError:
+    if holder.job is not None:
+        return OutputError(
+            f"{place} is in use by run {holder.run_id}: job {holder.job} of a service, since "
+            f"{holder.since}.",
+            hint="Wait until the job has finished, or cancel it. If its service does not exist any "
+            "more, take the output over with the option break_lock.",
+        )
     return OutputError(
         f"{place} is in use by run {holder.run_id}: process {holder.process} on {holder.host}, "
         f"since {holder.since}.",

@@ -133,6 +133,14 @@ class StoredOutput(ABC, Generic[Pending]):
         """Keep other runs out while the block runs."""
         return lock.hold_lock(self.store, self.describe(), run_id, break_lock=break_lock)
 
+    def hold(self, run_id: str, job: str, *, break_lock: bool = False) -> None:
+        """Take the lock for a job, until it is released."""
+        lock.hold_for_job(self.store, self.describe(), run_id, job, break_lock=break_lock)
+
+    def release(self, job: str) -> None:
+        """Give the lock of a job back."""
+        lock.release_job(self.store, job)
+
     def holder(self) -> LockHolder | None:
         """Return who holds the lock, None if nobody does."""
         return lock.read_holder(self.store)

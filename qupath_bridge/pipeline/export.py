@@ -9,56 +9,35 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from qupath_bridge.config import ExportConfig, RunOptions, Settings
-from qupath_bridge.config.masks import CLASS_MASK, mask_kinds
-from qupath_bridge.errors import InterruptedRunError, OutputError, UsageError
+from qupath_bridge.config import Settings
+from qupath_bridge.errors import InterruptedRunError, OutputError
 from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.outputs.csv_file import write_csv
-from qupath_bridge.patches import ids
-from qupath_bridge.patches.mask_classes import classes_record, read_classes
 from qupath_bridge.schemas import RunRecord
-from qupath_bridge.sources.joining import JoinedTable
-from qupath_bridge.stores import local_path
 from qupath_bridge.timing import add, step
 
 from . import records, rows
 from .cancel import Cancel
-from .inputs import (
-    SlideInputs,
-    SlideKey,
-    digest_of,
-    files_of,
-    frozen_inputs,
-    input_problem,
-    inputs_by_slide,
-    read_inputs,
-    slide_key,
-    without_masks,
-)
-from .opened import lend_slides, source_of
-from .output_check import check_output
-from .places import check_place
+from .opened import lend_slides
 from .plan import Failure
 from .progress import Listener, Progress
 from .pseudonyms import OPEN, Names
 from .run import Run
 from .runner import Runner
-from .survey import SlideFacts, Survey, name_slides
+from .starting import plan_run, run_tasks, start_run
+from .survey import Survey
 from .task import SlideResult, SlideTask
-from .tissue import read_tissue_file
 
 if TYPE_CHECKING:
-    from qupath_bridge.model import Slide
     from qupath_bridge.outputs.row_batches import Rows
-    from qupath_bridge.patches.corrections import Correction
 
-__all__ = ["choose_inputs", "finish_run", "run_export"]
+__all__ = ["finish_run", "run_export"]
 
 log = logging.getLogger("qupath_bridge")
 
@@ -106,31 +85,14 @@ def run_export(
     InterruptedRunError
         If the user stops it; it can be resumed.
     """
-    if not survey.slides and not failures:
-        raise UsageError("Nothing to export: no slide was given.")
-    _check_place(output, survey.slides)
-    record = records.run_record(
-        ids.run_id(),
-        survey,
-        settings,
-        projects=projects,
-        command=command,
-        started=records.timestamp(),
-        failures=failures,
-        names=names,
-    )
-    record = check_output(output, settings.options, record)
+    record = plan_run(
+        survey, output, settings,
+        failures=failures, projects=projects, command=command, names=names,
+    )  # fmt: skip
     with output.lock(record["run_id"], break_lock=settings.options.break_lock):
-        # Somebody else may have written since the first look.
-        record = check_output(output, settings.options, record)
-        record = _freeze_inputs(survey, output, record, settings.config)
-        output.put(records.RUN_FILE, records.dump_json(record), durable=True)
-        classes = read_classes(record["classes"])
-        if CLASS_MASK in mask_kinds(settings.config.masks):
-            output.put(records.CLASSES_FILE, records.dump_json(classes_record(classes)))
-        output.sweep(keep=output.slides())
+        record = start_run(survey, output, settings, record)
         watched = _Watch(survey, progress)
-        tasks = _tasks(survey, output, settings, record, expected)
+        tasks = run_tasks(survey, output, settings, record, expected)
         results: list[SlideResult] = []
         known = {facts.slide_id: facts.slide for facts in survey.slides}
         failed = [names.failure(each, known.values()) for each in failures]
@@ -158,82 +120,6 @@ def run_export(
         previews=tuple(result.preview for result in results if result.preview),
         warnings=(*survey.warnings, *(note for result in results for note in result.notes)),
     )
-
-
-def _freeze_inputs(
-    survey: Survey, output: Output, record: dict[str, Any], config: ExportConfig
-) -> dict[str, Any]:
-    """Write the inputs of all slides into the output, and return the record that lists them."""
-    before = inputs_by_slide(record["inputs"] or {})
-    if not output.has(records.RUN_FILE):
-        # What is killed from here on can be resumed: a record without inputs reads them anew.
-        output.put(records.RUN_FILE, records.dump_json(record), durable=True)
-    listed: dict[str, str] = {}
-    for facts in survey.slides:
-        known = before.get(facts.slide_id)
-        inputs = facts.inputs
-        if known is None:
-            mask = read_tissue_file(config, facts.slide.name, facts.slide.entry_id)
-            inputs = dataclasses.replace(inputs, tissue=mask)
-        files = files_of(facts.slide_id, facts.slide.entry_id, inputs)
-        digests = {name: digest_of(content) for name, content in files.items()}
-        if known is not None and without_masks(known) != digests:
-            raise OutputError(
-                f"The inputs of {facts.slide.name} are not those with which the run in "
-                f"{output.describe()} began.",
-                hint="Export with update, which reads them anew.",
-            )
-        for name, content in files.items():
-            if input_problem(output, name, digests[name]):
-                output.put(name, content, durable=True)
-        listed |= {**(known or {}), **digests}
-    return {**record, "inputs": listed}
-
-
-def choose_inputs(
-    slides: Sequence[Slide],
-    options: RunOptions,
-    output: Output,
-    known: Iterable[Slide],
-    said: Mapping[SlideKey, tuple[Correction, ...]] = FrozenDict(),
-    table: JoinedTable | None = None,
-    shown_names: Names = OPEN,
-) -> dict[SlideKey, SlideInputs]:
-    """Return the inputs of slides: those that a run that is resumed froze, else those of now.
-
-    Parameters
-    ----------
-    slides : sequence of Slide
-    options : RunOptions
-    output : Output
-    known : iterable of Slide
-        All slides of the projects.
-    said : mapping of SlideKey to tuple of Correction
-        Corrections that were read just now.
-    table : JoinedTable, optional
-        What the option ``metadata`` names; not read where every slide has frozen inputs.
-    shown_names : Names
-        Names of slides in files.
-
-    Raises
-    ------
-    OutputError
-        If frozen inputs are damaged.
-    ProjectError, UsageError
-        If those of now cannot be read.
-    """
-    frozen = (frozen_inputs(output) if options.resume else None) or {}
-    names = name_slides(slides, shown_names)
-    before = {
-        slide_key(slide): frozen[name]
-        for slide in slides
-        if (name := names[slide_key(slide)]) in frozen
-    }
-    new = [slide for slide in slides if slide_key(slide) not in before]
-    if not new:
-        return before
-    read = read_inputs(new, options, known=known, output=output, said=said, table=table)
-    return {**read, **before}
 
 
 def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
@@ -307,36 +193,6 @@ def _check_there(output: Output, facts: Mapping[str, Any], stored: Rows) -> None
         )
 
 
-def _tasks(
-    survey: Survey,
-    output: Output,
-    settings: Settings,
-    record: Mapping[str, Any],
-    expected: Mapping[str, str],
-) -> Iterator[SlideTask]:
-    options, preview = settings.options, settings.options.preview
-    inputs = inputs_by_slide(record["inputs"])
-    for facts in survey.slides:
-        if preview is not None:
-            from .preview import preview_path
-
-            path = preview_path(preview, facts.slide_id, len(survey.slides))
-            options = settings.options.replace(preview=path)
-        yield SlideTask(
-            source=source_of(facts.slide),
-            entry_id=facts.slide.entry_id,
-            slide_id=facts.slide_id,
-            config=settings.config,
-            options=options,
-            labels=survey.labels,
-            output=output.url,
-            run_id=record["run_id"],
-            expected_plan_digest=expected.get(facts.slide_id),
-            inputs=inputs.get(facts.slide_id, FrozenDict()),
-            classes=read_classes(record["classes"]),
-        )
-
-
 def _results(
     runner: Runner, tasks: Iterator[SlideTask], watched: _Watch, cancel: Cancel | None
 ) -> Any:
@@ -385,11 +241,3 @@ class _Watch:
                     self._names.get(slide_id, slide_id),
                 )
             )
-
-
-def _check_place(output: Output, slides: Sequence[SlideFacts]) -> None:
-    place = local_path(output.url)
-    if place is None:
-        return
-    for folder in {facts.slide.project.folder for facts in slides}:
-        check_place(place, folder)

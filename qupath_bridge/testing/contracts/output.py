@@ -611,6 +611,26 @@ class OutputContract(ABC):
                 check_lock(worker, "SECOND")
         assert self.held(output, "1_a") == self.expected(["a"])
 
+    def test_a_job_holds_the_lock_until_it_gives_it_back(self, output: Output) -> None:
+        """All its processes may take it again, and nobody else, whichever of them ended."""
+        self.put_lock(output, run_id="FIRST", process=GONE, job="job1")
+        output.hold("FIRST", "job1")
+        self.open(output.url).hold("FIRST", "job1")
+        check_lock(output, "FIRST")
+        for held in (output.lock("SECOND"), output.lock("FIRST")):
+            with pytest.raises(OutputError, match="job job1 of a service"), held:
+                pass
+        with pytest.raises(OutputError, match="job job1 of a service"):
+            output.hold("SECOND", "job2")
+        output.hold("OTHER", "job1")
+        check_lock(output, "OTHER")
+        output.release("job2")
+        assert output.holder() is not None
+        output.release("job1")
+        output.release("job1")
+        assert output.holder() is None
+        assert output.is_empty()
+
     @pytest.mark.parametrize("changes", [{"process": GONE}, {"process_started": 1.0}])
     def test_the_lock_of_a_dead_process_is_taken_over(
         self, output: Output, changes: dict[str, Any]

@@ -1,0 +1,1 @@
+"""Alembic's script of migrations, and the migrations."""

@@ -1,0 +1,164 @@
+"""The commands ``service`` and ``jobs``, as programs and in this process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+import qupath_bridge as qb
+from qupath_bridge.cli.app import run
+from qupath_bridge.service.client import Client
+from qupath_bridge.service.database import Database
+from qupath_bridge.service.database.models import Job, Patch
+from tests.support.service import ended, serving, wait_for, working
+
+TOKEN = "a-long-random-token"
+
+
+@pytest.fixture
+def settings(settings):
+    return settings.replace(token=TOKEN)
+
+
+@pytest.fixture
+def environment(settings, monkeypatch):
+    """What an operator sets."""
+    values = {
+        "QUPATH_BRIDGE_DATABASE": settings.database.get_secret_value(),
+        "QUPATH_BRIDGE_SOURCES": settings.sources[0],
+        "QUPATH_BRIDGE_OUTPUTS": settings.outputs[0],
+        "QUPATH_BRIDGE_TOKEN": TOKEN,
+        "QUPATH_BRIDGE_LEASE_SECONDS": "2",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return values
+
+
+def call(capsys, *words):
+    status = run(list(map(str, words)))
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def test_jobs_from_the_command_line(service, environment, project, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out" / "job"
+    with serving(service) as url, working(service):
+        monkeypatch.setenv("QUPATH_BRIDGE_URL", url)
+        assert call(capsys, "jobs", "list")[:2] == (0, "No jobs.\n")
+        words = ["jobs", "submit", project, "--out", out, "--size", 32, "--key", "mine"]
+        status, printed, _ = call(capsys, *words)
+        job = printed.strip()
+        assert status == 0
+        status, printed, _ = call(capsys, *words, "--wait", "--json")
+        assert (status, json.loads(printed)["job_id"]) == (0, job)
+        status, printed, _ = call(capsys, "jobs", "show", job)
+        assert status == 0
+        assert "complete" in printed
+        assert "Tumor" in printed
+        status, printed, _ = call(capsys, "jobs", "list", "--json")
+        assert [each["written"] for each in json.loads(printed)["jobs"]] == [36]
+        assert "3 of 3" in call(capsys, "jobs", "list")[1]
+        status, _, errors = call(capsys, "jobs", "cancel", job)
+        assert status == 1
+        assert "complete, and cannot be cancelled" in errors
+        status, _, errors = call(capsys, "jobs", "submit", "/etc", "--out", out)
+        assert status == 1
+        assert "No source" in errors
+    assert qb.verify(out).ok
+
+
+def test_a_job_with_failures_exits_with_1(
+    service, environment, project, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "study" / "1.tiff").write_bytes(b"no slide")
+    with serving(service) as url, working(service):
+        monkeypatch.setenv("QUPATH_BRIDGE_URL", url)
+        words = ("jobs", "submit", project, "-o", tmp_path / "out" / "job", "--wait")
+        status, printed, errors = call(capsys, *words)
+    assert status == 1
+    assert "1 failed" in printed
+    assert "failed: 1.tiff:" in errors
+
+
+def test_the_index_is_made_again_from_outputs(service, environment, project, tmp_path, capsys):
+    """Losing the database loses nothing."""
+    job = service.jobs.submit([str(project)], str(tmp_path / "out" / "job"), {"size": 32})
+    with working(service):
+        ended(service, job)
+    columns = [c for c in Patch.__table__.columns if c.name not in ("number", "run")]
+    query = sa.select(*columns).order_by(Patch.slide_id, Patch.patch_id)
+    with service.database.read() as connection:
+        before = connection.execute(query).all()
+    environment["QUPATH_BRIDGE_DATABASE"] = f"sqlite:///{tmp_path / 'new.sqlite'}"
+    os.environ["QUPATH_BRIDGE_DATABASE"] = environment["QUPATH_BRIDGE_DATABASE"]
+    status, _, errors = call(capsys, "service", "reindex", tmp_path / "out")
+    assert status == 2
+    assert "service migrate" in errors
+    assert call(capsys, "service", "migrate")[:2] == (0, "The database has version 0001.\n")
+    for _ in range(2):  # a second time changes nothing
+        status, printed, _ = call(capsys, "service", "reindex", tmp_path / "out")
+        assert (status, printed) == (0, f"36 patches of {tmp_path / 'out' / 'job'}\n")
+        database = Database(environment["QUPATH_BRIDGE_DATABASE"])
+        with database.read() as connection:
+            assert connection.execute(query).all() == before
+        database.close()
+
+
+def start(environment, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "qupath_bridge", "service", *map(str, words)],
+        env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_one_command_is_a_service_and_a_worker_that_is_killed_loses_nothing(
+    service, environment, project, tmp_path
+):
+    """The first worker dies with its slide; the whole service takes over, and stops when asked."""
+    job = service.jobs.submit([str(project)], str(tmp_path / "out" / "job"), {"size": 32})
+    worker = start(environment, "worker")
+    try:
+        wait_for(lambda: service.jobs.get(job).state in ("preparing", "running"))
+    finally:
+        worker.kill()
+        worker.communicate()
+    with service.database.read() as connection:
+        assert connection.scalar(sa.select(Job.state)) in ("preparing", "running", "finishing")
+    with serving(service) as url:  # finds a free port
+        port = url.rpartition(":")[2]
+    program = start(environment, "run", "--port", port)
+    try:
+        with Client(f"http://127.0.0.1:{port}", token=TOKEN) as client:
+            wait_for(lambda: _answers(client))
+            state = client.wait(job, timeout=60, interval=0.2)
+        program.send_signal(signal.SIGTERM)
+        _, errors = program.communicate(timeout=30)
+    finally:
+        program.kill()
+    assert (state["state"], state["slides"], state["written"]) == ("complete", {"done": 3}, 36)
+    assert program.returncode == 0
+    assert f"listens on http://127.0.0.1:{port}" in errors
+    assert "Traceback" not in errors
+    assert qb.verify(tmp_path / "out" / "job").ok
+
+
+def _answers(client):
+    try:
+        return client._http.get("/health").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_a_wrong_setting_names_the_variable(monkeypatch, capsys):
+    monkeypatch.setenv("QUPATH_BRIDGE_TOKEN", "short")
+    status, _, errors = call(capsys, "service", "migrate")
+    assert status == 3
+    assert "token" in errors
+    assert "short" not in errors.replace("shorter", "")

@@ -1,0 +1,257 @@
+"""The API: what is asked for, what is refused, and what it describes."""
+
+import io
+
+import httpx
+import pytest
+from PIL import Image
+
+import qupath_bridge as qb
+from qupath_bridge.errors import UsageError
+from qupath_bridge.service.client import Client, ServiceError
+from qupath_bridge.service.http.guards import check_open_address
+from qupath_bridge.service.opened import open_service
+from tests.support.service import ended, serving, working
+
+TOKEN = "a-long-random-token"
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+def settings(settings):
+    return settings.replace(token=TOKEN, page_size=10)
+
+
+@pytest.fixture
+def http(service):
+    with serving(service) as url, httpx.Client(base_url=url, headers=HEADERS) as client:
+        yield client
+
+
+@pytest.fixture
+def request_of(project, tmp_path):
+    return {
+        "sources": [str(project)],
+        "output": str(tmp_path / "out" / "job"),
+        "configuration": {"size": 32},
+    }
+
+
+@pytest.fixture
+def done(service, http, request_of):
+    """A job that is complete."""
+    job = http.post("/jobs", json=request_of).json()
+    with working(service):
+        ended(service, job["job_id"])
+    return job["job_id"]
+
+
+def test_a_job_from_the_request_to_its_patches(http, done, tmp_path):
+    job = http.get(f"/jobs/{done}").json()
+    assert (job["state"], job["slides"], job["written"]) == ("complete", {"done": 3}, 36)
+    assert (job["labels"], job["failures"], job["error"]) == ({"Tumor": 36}, [], None)
+    assert [each["job_id"] for each in http.get("/jobs").json()["jobs"]] == [done]
+    assert http.get("/jobs", params={"state": "failed"}).json() == {"jobs": [], "next": None}
+    slides = http.get(f"/jobs/{done}/slides").json()["slides"]
+    assert [(each["slide_name"], each["state"]) for each in slides] == [
+        ("0.tiff", "done"),
+        ("1.tiff", "done"),
+        ("2.tiff", "done"),
+    ]
+    table = qb.Run.load(tmp_path / "out" / "job").table().to_pylist()
+    found, after, pages = [], 0, 0
+    while after is not None:
+        page = http.get(f"/jobs/{done}/patches", params={"after": after}).json()
+        found += page["patches"]
+        after, pages = page["next"], pages + 1
+    assert pages == 4  # of ten each
+    assert {each["tile_uuid"] for each in found} == {row["tile_uuid"] for row in table}
+    assert len(found) == 36
+
+
+def test_patches_by_label_and_slide(http, done):
+    def count(**query):
+        return len(http.get(f"/jobs/{done}/patches", params=query).json()["patches"])
+
+    assert count(label="Stroma") == 0
+    assert count(label="Tumor", limit=7) == 7
+    slide = http.get(f"/jobs/{done}/slides").json()["slides"][1]["slide_id"]
+    patches = http.get(f"/jobs/{done}/patches", params={"slide": slide}).json()["patches"]
+    assert {patch["slide_id"] for patch in patches} == {slide}
+
+
+def test_a_patch_with_origin_and_picture(http, done, tmp_path):
+    patch = http.get(f"/jobs/{done}/patches").json()["patches"][0]
+    origin = http.get(f"/patches/{patch['tile_uuid']}").json()
+    assert origin["patch"] == patch
+    assert origin["project"].endswith("project.qpproj")
+    assert origin["slide_file"].endswith("0.tiff")
+    picture = http.get(origin["image"])
+    assert picture.headers["content-type"] == "image/png"
+    assert picture.headers["x-content-type-options"] == "nosniff"
+    file = tmp_path / "out" / "job" / patch["path"]
+    assert picture.content == file.read_bytes()
+    assert Image.open(io.BytesIO(picture.content)).size == (32, 32)
+    file.write_bytes(b"something else")
+    assert http.get(origin["image"]).status_code == 410
+    assert http.get("/patches/nobody").status_code == 404
+
+
+def test_the_same_key_is_one_job(http, request_of):
+    first = http.post("/jobs", json={**request_of, "key": "mine"})
+    again = http.post("/jobs", json={**request_of, "key": "mine"})
+    assert first.json()["job_id"] == again.json()["job_id"]
+    other = http.post("/jobs", json={**request_of, "configuration": {}, "key": "mine"})
+    assert other.status_code == 409
+    assert "mine" in other.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"configuration": {"siez": 32}}, "did you mean size"),
+        ({"configuration": {"size": 0, "rule": "most"}}, "rule"),
+        ({"configuration": {"pseudonymise": "/tmp/key"}}, "pseudonymise"),
+        ({"configuration": {"break_lock": True}}, "break_lock"),
+        ({"configuration": {"metadata": "/etc/passwd"}}, "No source"),
+        ({"configuration": {"tissue": "mask:/etc"}}, "No source"),
+        ({"configuration": {"search": ["/etc"]}}, "No source"),
+        ({"sources": ["/etc"]}, "No source"),
+        ({"sources": ["http://127.0.0.1:1/project.qpproj"]}, "No source"),
+        ({"sources": ["relative.qpproj"]}, "No source"),
+        ({"sources": []}, "sources"),
+        ({"output": "/etc/run"}, "No output"),
+        ({"output": "memory://run"}, "No output"),
+        ({"output": "relative"}, "No output"),
+        ({"unknown": 1}, "unknown"),
+    ],
+)
+def test_what_is_refused_says_why(http, request_of, changes, text):
+    answer = http.post("/jobs", json={**request_of, **changes})
+    assert answer.status_code == 422
+    assert text in answer.json()["error"]
+    assert http.get("/jobs").json()["jobs"] == []
+
+
+def test_links_lead_nowhere(http, request_of, tmp_path):
+    (tmp_path / "study" / "link").symlink_to(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path)
+    source = str(tmp_path / "study" / "link" / "secret")
+    for changes in (
+        {"sources": [source]},
+        {"sources": [str(tmp_path / "study" / ".." / "secret")]},
+        {"output": str(tmp_path / "out" / "link" / "run")},
+        {"output": str(tmp_path / "out" / ".." / "run")},
+        {"output": str(tmp_path / "out")},
+    ):
+        assert http.post("/jobs", json={**request_of, **changes}).status_code == 422
+
+
+def test_states_that_do_not_allow_it(http, done):
+    assert http.post(f"/jobs/{done}/cancel").status_code == 409
+    assert http.post(f"/jobs/{done}/retry").status_code == 409
+    assert http.post("/jobs/nobody/cancel").status_code == 404
+    assert http.get("/jobs/nobody").status_code == 404
+    assert http.get("/jobs/nobody/slides").status_code == 404
+
+
+def test_nobody_comes_in_without_the_token(service):
+    wrong = ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"})
+    with serving(service) as url:
+        for headers in wrong:
+            for path in ("/jobs", "/metrics", "/patches/x"):
+                answer = httpx.get(url + path, headers=headers)
+                assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert httpx.get(f"{url}/health").json()["status"] == "ok"
+
+
+def test_without_a_token_web_pages_stay_out(settings):
+    """A page in the browser of this machine could ask, too."""
+    with (
+        open_service(settings.replace(token=None), migrates=True) as service,
+        serving(service) as url,
+        httpx.Client(base_url=url) as client,
+    ):
+        assert client.get("/jobs").status_code == 200
+        page = {"Origin": "http://example.org"}
+        assert client.post("/jobs/x/cancel", headers=page).status_code == 403
+        assert client.get("/jobs", headers={"Host": "example.org"}).status_code == 403
+
+
+def test_only_this_machine_comes_in_without_a_token(settings):
+    check_open_address(settings.replace(host="0.0.0.0"))
+    check_open_address(settings.replace(token=None))
+    with pytest.raises(UsageError, match="Without a token"):
+        check_open_address(settings.replace(token=None, host="0.0.0.0"))
+
+
+def test_too_many_and_too_large_requests(settings):
+    limits = settings.replace(requests_per_minute=5, max_body_bytes=2048)
+    with open_service(limits, migrates=True) as service:
+        with serving(service) as url, httpx.Client(base_url=url, headers=HEADERS) as client:
+            large = client.post("/jobs", content=b"x" * 3000)
+            assert large.status_code == 413
+            chunks = (b"x" * 1000 for _ in range(3))  # of an unknown length
+            assert client.post("/jobs", content=chunks).status_code in (400, 413)
+            answers = [client.get("/jobs") for _ in range(5)]
+        assert [each.status_code for each in answers[:3]] == [200, 200, 200]
+        assert answers[-1].status_code == 429
+        assert int(answers[-1].headers["retry-after"]) >= 1
+
+
+def test_metrics_count_what_is_there(http, done):
+    http.get(f"/jobs/{done}")
+    text = http.get("/metrics").text
+    for line in (
+        'qupath_bridge_jobs{state="complete"} 1.0',
+        'qupath_bridge_slides{state="done"} 3.0',
+        "qupath_bridge_patches 36.0",
+        "qupath_bridge_queue_waiting 0.0",
+        'path="/jobs/{job_id}",status="200"',
+    ):
+        assert line in text
+    assert done not in text
+
+
+def test_the_description_has_examples_and_loads_nothing(http):
+    description = http.get("/openapi.json").json()
+    paths = set(description["paths"])
+    assert paths >= {"/jobs", "/jobs/{job_id}/patches", "/patches/{tile_uuid}", "/metrics"}
+    schemas = description["components"]["schemas"]
+    for name in ("NewJob", "Job", "Slide", "Patch"):
+        (example,) = schemas[name]["examples"]
+        missing = set(schemas[name]["properties"]) - set(example)
+        assert missing <= {"error", "hint", "run_digest"}  # null where all is well
+        assert set(example) <= set(schemas[name]["properties"])
+    assert http.get("/docs").status_code == 404
+
+
+def test_the_client_asks_for_all_of_it(service, request_of, project):
+    with serving(service) as url, Client(url, token=TOKEN) as client:
+        job = client.submit([project], request_of["output"], {"size": 32}, key="mine")
+        assert client.submit([project], request_of["output"], {"size": 32}, key="mine") == job
+        seen = []
+        with working(service):
+            state = client.wait(job["job_id"], interval=0.1, on_change=seen.append)
+        assert state["state"] == "complete"
+        assert seen[-1] == state
+        assert [each["job_id"] for each in client.jobs()] == [job["job_id"]]
+        assert len(list(client.slides(job["job_id"]))) == 3
+        patches = list(client.patches(job["job_id"], label="Tumor"))
+        assert len(patches) == 36  # over several pages
+        assert client.patch(patches[0]["tile_uuid"])["patch"] == patches[0]
+        assert client.image(patches[0]["tile_uuid"]).startswith(b"\x89PNG")
+        with pytest.raises(ServiceError, match="complete, and cannot") as caught:
+            client.cancel(job["job_id"])
+        assert caught.value.status == 409
+        with pytest.raises(ServiceError, match="nobody"):
+            client.job("nobody")
+
+
+def test_a_client_says_when_no_service_answers(monkeypatch):
+    monkeypatch.setattr("qupath_bridge.service.client.PAUSE", 0.001)
+    with Client("http://127.0.0.1:9") as client, pytest.raises(ServiceError) as error:
+        client.job("1")
+    assert error.value.message.startswith("No service answers at http://127.0.0.1:9: ")
+    assert "service run" in error.value.hint

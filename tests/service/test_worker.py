@@ -1,0 +1,263 @@
+"""A job from its submission to its end, as one run of the command line, whatever dies."""
+
+import filecmp
+import shutil
+
+import pytest
+import sqlalchemy as sa
+
+import qupath_bridge as qb
+from qupath_bridge.errors import OutputError
+from qupath_bridge.outputs import open_output
+from qupath_bridge.pipeline.cancel import CancelToken
+from qupath_bridge.service.database.models import Correction, IndexedRun, JobSlide, Patch
+from qupath_bridge.service.jobs import ConflictError
+from qupath_bridge.service.queues import DONE, Again, Message
+from qupath_bridge.service.worker import Worker
+from tests.support.service import BAD_STEPS, ended, in_state, wait_for, working
+
+CONFIGURATION = {"size": 32}
+NEVER = CancelToken()
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out" / "job"
+
+
+@pytest.fixture
+def job(service, project, out):
+    return service.jobs.submit([str(project)], str(out), CONFIGURATION)
+
+
+@pytest.fixture
+def alone(project, tmp_path):
+    """The same run, made by one call."""
+    return qb.export(project, tmp_path / "alone", qb.ExportConfig(size=32))
+
+
+def test_a_job_writes_what_an_export_writes(service, job, out, alone):
+    with working(service):
+        state = ended(service, job)
+    assert state.state == "complete", state
+    assert (state.slides, state.written, state.error) == ({"done": 3}, 36, None)
+    assert state.result["labels"] == {"Tumor": 36}
+    assert_same(out, alone, state)
+    assert qb.verify(out).ok
+    assert len(list((alone.provenance[0].parent).iterdir())) == 2  # the run of the job, too
+    assert service.queue.waiting() == 0
+
+
+def assert_same(out, alone, state):
+    """Every byte of a patch, and the digest of the run."""
+    assert state.result["run_digest"] == alone.record["run_digest"]
+    ours = {path.relative_to(out) for path in out.rglob("*.png")}
+    theirs = {path.relative_to(alone.out) for path in alone.out.rglob("*.png")}
+    assert ours == theirs
+    assert len(ours) == 36
+    names = sorted(map(str, ours))
+    assert filecmp.cmpfiles(out, alone.out, names, shallow=False)[0] == names
+    assert open_output(out).holder() is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [
+        ("crash", ["prepare", "1", "2", "finish"]),
+        ("memory", ["1"]),
+        ("hang", ["2"]),
+        ("full", ["1", "1", "finish"]),
+    ],
+)
+def test_what_can_heal_is_done_again(service, job, out, alone, tokens, kind, steps):
+    (tokens / kind).write_text("\n".join(steps))
+    limits = service.settings.replace(task_seconds=2.0 if kind == "hang" else 60.0, memory_mb=4096)
+    with working(service, limits, steps=BAD_STEPS):
+        state = ended(service, job)
+    if kind == "memory":  # an error of the program: it is not tried again
+        assert [s.slide_name for s in service.jobs.slides(job, state="failed")] == ["0.tiff"]
+        service.jobs.retry(job)
+        with working(service):
+            state = ended(service, job)
+    assert (tokens / kind).read_text() == ""
+    assert state.state == "complete", state
+    assert state.slides == {"done": 3}
+    assert_same(out, alone, state)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"), [("crash", "died (signal SIGKILL)"), ("hang", "longer")]
+)
+def test_a_slide_that_ends_every_process_fails_alone(service, job, out, tokens, kind, error):
+    (tokens / kind).write_text("\n".join(["2"] * 10))
+    limits = service.settings.replace(task_seconds=1.5 if kind == "hang" else 60.0, attempts=2)
+    with working(service, limits, steps=BAD_STEPS):
+        state = ended(service, job)
+    assert (state.state, state.slides) == ("complete", {"done": 2, "failed": 1})
+    (failed,) = service.jobs.slides(job, state="failed")
+    assert (failed.slide_name, failed.attempts) == ("1.tiff", 2)
+    assert error in failed.failure["error"]
+    assert failed.failure["hint"]
+    assert [letter.message.slide_id for letter in service.queue.dead_letters()] == [failed.slide_id]
+    run = qb.Run.load(out)
+    assert [failure.slide_name for failure in run.failures] == ["1.tiff"]
+    (tokens / kind).write_text("")
+    service.jobs.retry(job)
+    with working(service):
+        state = ended(service, job)
+    assert (state.slides, state.written) == ({"done": 3}, 36)
+    assert qb.Run.load(out).failures == ()
+    assert qb.verify(out).ok
+
+
+def test_a_slide_that_cannot_be_read_is_not_tried_again(service, project, out):
+    (project.parent.parent / "1.tiff").write_bytes(b"no slide")
+    job = service.jobs.submit([str(project)], str(out), CONFIGURATION)
+    with working(service):
+        state = ended(service, job)
+    assert (state.state, state.slides) == ("complete", {"done": 2, "failed": 1})
+    (failed,) = service.jobs.slides(job, state="failed")
+    assert (failed.attempts, failed.slide_name) == (1, "1.tiff")
+    assert list(service.queue.dead_letters()) == []
+
+
+def test_a_slide_outside_the_roots_is_not_read(service, project, settings, tmp_path, out):
+    study = tmp_path / "study"
+    shutil.move(study / "0.tiff", tmp_path / "secret.tiff")
+    (study / "0.tiff").symlink_to(tmp_path / "secret.tiff")
+    job = service.jobs.submit([str(project)], str(out), CONFIGURATION)
+    with working(service):
+        state = ended(service, job)
+    assert state.slides == {"done": 2, "failed": 1}
+    (failed,) = service.jobs.slides(job, state="failed")
+    assert "no folder that the service may read" in failed.failure["error"]
+    assert "secret" not in str(failed.failure)
+
+
+def test_a_job_that_is_refused_says_why(service, project, out):
+    out.mkdir(parents=True)
+    (out / "mine.txt").write_text("not a run")
+    job = service.jobs.submit([str(project)], str(out), CONFIGURATION)
+    with working(service):
+        state = ended(service, job)
+    assert state.state == "failed"
+    assert "is not a run" in state.error
+    assert state.hint == "Name a new folder."
+    assert sorted(path.name for path in out.iterdir()) == ["mine.txt"]
+    (out / "mine.txt").unlink()
+    service.jobs.retry(job)
+    with working(service):
+        assert ended(service, job).state == "complete"
+
+
+def test_two_jobs_never_share_an_output(service, project, job, out):
+    worker = Worker(service.settings, service.database, service.queue)
+    assert worker.handle(Message(job, "prepare"), NEVER) == DONE
+    other = service.jobs.submit([str(project)], str(out), {**CONFIGURATION, "update": True})
+    worker.handle(Message(other, "prepare"), NEVER)
+    worker._child.kill()
+    assert service.jobs.get(other).state == "failed"
+    assert f"job {job} of a service" in service.jobs.get(other).error
+    with pytest.raises(OutputError, match=f"job {job} of a service"):
+        qb.export(project, out, qb.ExportConfig(size=32), resume=True)
+    with working(service):
+        assert ended(service, job).state == "complete"
+
+
+def test_messages_that_come_twice_change_nothing(service, job, out, alone):
+    """In any order, also after the job has ended."""
+    with working(service):
+        in_state(service, job, "running")
+        slides = [slide.slide_id for slide in service.jobs.slides(job)]
+        again = [Message(job, "finish"), Message(job, "prepare")]
+        again += [Message(job, "slide", each) for each in slides]
+        for message in again * 2:
+            service.queue.publish(message)
+        state = ended(service, job)
+        for message in again:
+            service.queue.publish(message)
+        service.queue.publish(Message("nobody", "slide", "1"))
+        wait_for(lambda: service.queue.waiting() == 0)
+    assert service.jobs.get(job) == state
+    assert [slide.attempts for slide in service.jobs.slides(job)] == [1, 1, 1]
+    assert_same(out, alone, state)
+
+
+def test_a_leased_slide_is_left_to_its_worker(service, job):
+    first = Worker(service.settings, service.database, service.queue)
+    second = Worker(service.settings, service.database, service.queue)
+    assert first.handle(Message(job, "prepare"), NEVER) == DONE
+    slide = service.jobs.slides(job)[0].slide_id
+    assert first._ledger.claim_slide(job, slide)
+    outcome = second.handle(Message(job, "slide", slide), NEVER)
+    first._child.kill()
+    assert isinstance(outcome, Again)
+    assert 0 < outcome.seconds <= service.settings.lease_seconds
+    assert not second._ledger.leave_slide(job, slide, "done")
+    assert service.jobs.slides(job)[0].state == "working"
+
+
+def test_cancel_stops_the_slide_at_work_and_gives_the_output_back(service, job, out, tokens):
+    (tokens / "hang").write_text("1 2 3")
+    with working(service, steps=BAD_STEPS):
+        wait_for(lambda: service.jobs.get(job).slides.get("working"))
+        service.jobs.cancel(job)
+        wait_for(lambda: open_output(out).holder() is None)
+        wait_for(lambda: not service.jobs.get(job).slides.get("working"))
+    state = service.jobs.get(job)
+    assert (state.state, state.slides) == ("cancelled", {"cancelled": 3})
+    service.jobs.cancel(job)
+    (tokens / "hang").write_text("")
+    service.jobs.retry(job)
+    with working(service):
+        state = ended(service, job)
+    assert (state.state, state.written) == ("complete", 36)
+    with pytest.raises(ConflictError, match="complete"):
+        service.jobs.cancel(job)
+    with pytest.raises(ConflictError, match="Nothing of job"):
+        service.jobs.retry(job)
+
+
+def test_a_stopped_worker_gives_its_slide_back(service, job, out, alone, tokens):
+    (tokens / "hang").write_text("1 2 3")
+    with working(service, steps=BAD_STEPS):
+        wait_for(lambda: service.jobs.get(job).slides.get("working"))
+    slides = service.jobs.slides(job)
+    assert {slide.state for slide in slides} == {"waiting"}
+    assert [slide.attempts for slide in slides] == [0, 0, 0]  # a stop is nobody's fault
+    with working(service):
+        state = ended(service, job)
+    assert_same(out, alone, state)
+
+
+def test_what_the_queue_lost_is_found_again(service, job, out, alone):
+    """The broker may lose everything: the database knows what is left to do."""
+    for step in ("prepare", "slide"):
+        service.queue.cancel(job)
+        assert service.queue.waiting() == 0
+        if step == "slide":
+            worker = Worker(service.settings, service.database, service.queue)
+            worker.handle(Message(job, "prepare"), NEVER)
+            worker._child.kill()
+            service.queue.cancel(job)
+    quick = service.settings.replace(lease_seconds=0.5)
+    with working(service, quick):
+        state = ended(service, job)
+    assert_same(out, alone, state)
+
+
+def test_the_database_is_an_index_of_what_was_committed(service, job, out):
+    with working(service):
+        ended(service, job)
+    table = qb.Run.load(out).table().to_pylist()
+    with service.database.read() as connection:
+        rows = connection.execute(
+            sa.select(Patch.__table__).order_by(Patch.slide_id, Patch.patch_id)
+        ).all()
+        assert connection.scalar(sa.select(sa.func.count()).select_from(IndexedRun)) == 1
+        assert connection.scalar(sa.select(sa.func.count()).select_from(Correction)) == 0
+        assert connection.scalar(sa.select(sa.func.sum(JobSlide.written))) == len(rows)
+    expected = sorted(table, key=lambda row: (row["slide_id"], row["patch_id"]))
+    assert [(r.tile_uuid, r.label, r.path, r.digest, r.shares) for r in rows] == [
+        (e["tile_uuid"], e["label"], e["path"], e["digest"], dict(e["shares"])) for e in expected
+    ]
