@@ -35,7 +35,7 @@ def settings(tmp_path):
         database=f"sqlite:///{(tmp_path / 'service.sqlite').as_posix()}",
         sources=[str(tmp_path / "study")],
         outputs=[str(tmp_path / "out")],
-        lease_seconds=2.0,
+        lease_seconds=6.0,
         retry_seconds=0.1,
         task_seconds=60.0,
     )

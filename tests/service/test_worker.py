@@ -71,7 +71,7 @@ def assert_same(out, alone, state):
 )
 def test_what_can_heal_is_done_again(service, job, out, alone, tokens, kind, steps):
     (tokens / kind).write_text("\n".join(steps))
-    limits = service.settings.replace(task_seconds=2.0 if kind == "hang" else 60.0, memory_mb=4096)
+    limits = service.settings.replace(task_seconds=10.0 if kind == "hang" else 60.0, memory_mb=4096)
     with working(service, limits, steps=BAD_STEPS):
         state = ended(service, job)
     if kind == "memory":  # an error of the program: it is not tried again
@@ -90,7 +90,7 @@ def test_what_can_heal_is_done_again(service, job, out, alone, tokens, kind, ste
 )
 def test_a_slide_that_ends_every_process_fails_alone(service, job, out, tokens, kind, error):
     (tokens / kind).write_text("\n".join(["2"] * 10))
-    limits = service.settings.replace(task_seconds=1.5 if kind == "hang" else 60.0, attempts=2)
+    limits = service.settings.replace(task_seconds=10.0 if kind == "hang" else 60.0, attempts=2)
     with working(service, limits, steps=BAD_STEPS):
         state = ended(service, job)
     assert (state.state, state.slides) == ("complete", {"done": 2, "failed": 1})

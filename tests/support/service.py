@@ -33,7 +33,7 @@ def working(service, settings=None, *, steps=None):
     assert not thread.is_alive()
 
 
-def wait_for(happened, seconds=60.0):
+def wait_for(happened, seconds=150.0):
     """Wait until something is true, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := happened()):
