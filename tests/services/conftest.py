@@ -1,4 +1,7 @@
-"""Real servers, one of each per process of pytest; skipped by name where not installed."""
+"""Real servers, one of each per process of pytest; skipped by name where not installed.
+
+All tests here belong to the group ``services``: one process runs them, and starts each server once.
+"""
 
 import uuid
 
@@ -6,15 +9,6 @@ import pytest
 
 from qupath_bridge.errors import MissingDependencyError
 from qupath_bridge.testing.services import Moto, PostgreSQL, RabbitMQ
-
-
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the groups in the same hook
-def pytest_collection_modifyitems(items):
-    """Let one process run these tests, so that each server is started once. All are slow."""
-    for item in items:
-        if "/tests/services/" in item.path.as_posix():
-            item.add_marker(pytest.mark.xdist_group("services"))
-            item.add_marker(pytest.mark.slow)
 
 
 def running(kind, factory):

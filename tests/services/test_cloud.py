@@ -26,6 +26,8 @@ OPTIONS = ["--size", "40", "--stride", "60", "--edge", "pad", "--min-share", "0.
 HOLD = """
 import sys
 from qupath_bridge.outputs import open_output
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 with open_output(sys.argv[1], "folder").lock(sys.argv[2]):
     print("held", flush=True)
     sys.stdin.readline()

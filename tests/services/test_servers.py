@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,8 @@ from qupath_bridge.errors import MissingDependencyError
 from qupath_bridge.testing.services import Moto, PostgreSQL, RabbitMQ, Server, ServerError
 from qupath_bridge.testing.services import postgresql as postgresql_module
 from qupath_bridge.testing.services import rabbitmq as rabbitmq_module
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
 LOOPBACK = {"127.0.0.1", "::1"}
 
@@ -55,12 +58,15 @@ def processes_of(folder):
 
 def addresses(folder):
     """Return where the processes of a folder listen."""
-    listening = [
-        connection.laddr.ip
-        for process in processes_of(folder)
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = []
+    for process in processes_of(folder):
+        # Servers have processes that come and go.
+        with suppress(psutil.NoSuchProcess, FileNotFoundError):
+            listening += [
+                connection.laddr.ip
+                for connection in process.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN
+            ]
     assert listening
     return set(listening)
 

@@ -17,8 +17,10 @@ from .server import Server
 
 def main() -> int:
     """Run until Ctrl-C or SIGTERM; return 1 if nothing is installed."""
-    # Both end the same way: by an exception that stops the servers on its way out.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Both end the same way: by an exception that stops the servers on its way out. A program that
+    # a shell starts in the background would ignore Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="qupath-bridge-") as folder:
         servers: list[Server] = []
         for kind in (PostgreSQL, RabbitMQ, Moto):
