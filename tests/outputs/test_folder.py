@@ -155,7 +155,7 @@ class TestOpenOutput:
         with pytest.raises(UsageError, match="Known: folder, tar, h5, zarr, parquet, memory"):
             open_output(tmp_path, "zip")
 
-    @pytest.mark.parametrize("url", ["s3://bucket/run", "s3:x"])
+    @pytest.mark.parametrize("url", ["ftp://host/run", "ftp:x"])
     @pytest.mark.parametrize("container", [None, "folder", "tar"])
     def test_unknown_schemes(self, url, container, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
