@@ -378,9 +378,9 @@ def test_each_slide_has_its_own_inputs_in_its_task(study, monkeypatch):
     row = next(row for row in rows_of(first).values() if row["entry_id"] == "2")
     collected(study.project, [said(row, "Fat")])
     tasks = []
-    real = export_module._tasks
+    real = export_module.run_tasks
     monkeypatch.setattr(
-        export_module, "_tasks", lambda *a: (tasks.append(task) or task for task in real(*a))
+        export_module, "run_tasks", lambda *a: (tasks.append(task) or task for task in real(*a))
     )
     run = export(study.project, study.folder / "b")
     assert [len(task.inputs) for task in tasks] == [0, 2]
