@@ -61,7 +61,10 @@ def in_state(service, job_id, state):
 def serving(service):
     """Answer requests on a free port of this machine while the block runs; give the address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(create_app(service), log_level="warning", lifespan="off")
+        # The logging of pytest stays as it is.
+        config = uvicorn.Config(
+            create_app(service), log_config=None, log_level="warning", lifespan="off"
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
