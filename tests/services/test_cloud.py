@@ -22,12 +22,12 @@ from qupath_bridge.stores import cloud, local_path, open_store
 from qupath_bridge.testing.contracts.output import OutputContract
 from qupath_bridge.testing.contracts.store import StoreContract
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
+
 OPTIONS = ["--size", "40", "--stride", "60", "--edge", "pad", "--min-share", "0.3"]
 HOLD = """
 import sys
 from qupath_bridge.outputs import open_output
-
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 with open_output(sys.argv[1], "folder").lock(sys.argv[2]):
     print("held", flush=True)
     sys.stdin.readline()
@@ -202,7 +202,8 @@ def start(*arguments):
 def test_of_two_processes_one_holds_the_lock(url):
     output, first = open_output(url, "folder"), start("-c", HOLD, url, "FIRST")
     try:
-        assert first.stdout.readline() == "held\n"
+        line = first.stdout.readline()
+        assert line == "held\n", first.stderr.read()
         second = start("-c", HOLD, url, "SECOND")
         said, errors = second.communicate(timeout=60)
         assert second.returncode
