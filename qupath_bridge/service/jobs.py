@@ -157,7 +157,7 @@ class Jobs:
             if known is None:
                 raise
             return known
-        # A crash between the two leaves a job that a worker finds (`Workshop.recover`).
+        # A crash between the two leaves a job that a worker finds (`Ledger.abandoned`).
         self._queue.publish(Message(job_id, "prepare"))
         return job_id
 

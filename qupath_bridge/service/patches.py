@@ -48,20 +48,22 @@ def find_patches(
         Number of the last patch of the page before.
     limit : int
     """
+    config = JobRequest.from_json(job.request).settings().config
+    url = open_output(job.output, config.container).url
     query = sa.select(Patch.__table__).where(Patch.number > after)
     with database.read() as connection:
-        run = connection.execute(
-            sa.select(IndexedRun.number, IndexedRun.record).where(
-                IndexedRun.output == _url(job), IndexedRun.run_id == job.run_id
+        run = connection.scalar(
+            sa.select(IndexedRun.number).where(
+                IndexedRun.output == url, IndexedRun.run_id == job.run_id
             )
-        ).first()
+        )
         if run is None:
             return ()
-        query = query.where(Patch.run == run.number)
+        query = query.where(Patch.run == run)
         if slide is not None:
             query = query.where(Patch.slide_id == slide)
         if label is not None:
-            query = query.where(_has_label(connection, label, run.record))
+            query = query.where(_has_label(connection, label, multi=config.label_rule().multi))
         page = query.order_by(Patch.number).limit(limit)
         return connection.execute(page).mappings().all()
 
@@ -145,22 +147,11 @@ def read_picture(row: Row) -> tuple[bytes, str]:
     return PngEncoder().encode(read_patch(output, place, raw=True)), PngEncoder.media_type
 
 
-def _url(job: JobState) -> str:
-    container = JobRequest.from_json(job.request).settings().config.container
-    return open_output(job.output, container).url
-
-
-def _has_label(
-    connection: sa.Connection, label: str, record: Mapping[str, Any]
-) -> sa.ColumnElement[bool]:
+def _has_label(connection: sa.Connection, label: str, *, multi: bool) -> sa.ColumnElement[bool]:
     """Compare with the one label of a patch; with all of them only where there can be several."""
-    if record["config"].get("rule") not in MULTI:
+    if not multi:
         return Patch.label == label
     if connection.dialect.name == "postgresql":
         return sa.cast(Patch.labels, JSONB).contains([label])
     each = sa.func.json_each(Patch.labels).table_valued("value")
     return sa.exists(sa.select(each.c.value).where(each.c.value == label))
-
-
-MULTI = ("threshold", "any")
-"""Rules under which a patch can have several labels."""

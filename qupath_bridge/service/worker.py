@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import sqlalchemy as sa
-
 from qupath_bridge.patches.ids import run_id as new_id
 from qupath_bridge.pipeline.cancel import Cancel
 
@@ -18,7 +16,6 @@ from .children import Child, ChildDiedError, ChildHungError, StepError
 from .database import Database
 from .database.engine import DatabaseDownError
 from .database.indexing import index_run, index_slide
-from .database.models import Job
 from .ledger import Busy, Claim, Ledger
 from .queues import DONE, Again, Dead, Message, Outcome, Queue
 from .settings import ServiceSettings
@@ -311,10 +308,3 @@ class Worker:
                         self._queue.publish(message)
             except Exception as error:  # noqa: BLE001  # queue or database are away; tried again
                 log.warning("Nothing could be recovered now: %s", error)
-
-
-def count_jobs(database: Database) -> dict[str, int]:
-    """Return the number of jobs by state."""
-    with database.read() as connection:
-        query = sa.select(Job.state, sa.func.count()).group_by(Job.state)
-        return {row[0]: row[1] for row in connection.execute(query)}

@@ -11,6 +11,8 @@ from qupath_bridge.errors import UsageError
 from qupath_bridge.service.client import Client, ServiceError
 from qupath_bridge.service.http.guards import check_open_address
 from qupath_bridge.service.opened import open_service
+from qupath_bridge.testing.projects import Image as ProjectImage
+from qupath_bridge.testing.projects import Region, build_project
 from tests.support.service import ended, serving, working
 
 TOKEN = "a-long-random-token"
@@ -78,6 +80,29 @@ def test_patches_by_label_and_slide(http, done):
     slide = http.get(f"/jobs/{done}/slides").json()["slides"][1]["slide_id"]
     patches = http.get(f"/jobs/{done}/patches", params={"slide": slide}).json()["patches"]
     assert {patch["slide_id"] for patch in patches} == {slide}
+
+
+def test_patches_with_several_labels_are_found_by_each(service, http, request_of, tmp_path):
+    halves = [
+        Region("Stroma", "POLYGON ((0 0, 48 0, 48 96, 0 96, 0 0))"),
+        Region("Tumor", "POLYGON ((48 0, 128 0, 128 96, 48 96, 48 0))"),
+    ]
+    project = build_project(
+        tmp_path / "study" / "both", [ProjectImage(tmp_path / "study" / "0.tiff", halves)]
+    )
+    request = {**request_of, "sources": [str(project)]}
+    request["configuration"] = {**request["configuration"], "rule": "any"}
+    job = http.post("/jobs", json=request).json()["job_id"]
+    with working(service):
+        ended(service, job)
+    found = {
+        label: http.get(f"/jobs/{job}/patches", params={"label": label}).json()["patches"]
+        for label in ("Stroma", "Tumor", "Fat")
+    }
+    assert {label: len(patches) for label, patches in found.items()} == {
+        "Stroma": 6, "Tumor": 9, "Fat": 0,
+    }  # fmt: skip
+    assert [each["labels"] for each in found["Tumor"]].count(["Stroma", "Tumor"]) == 3
 
 
 def test_a_patch_with_origin_and_picture(http, done, tmp_path):
