@@ -156,6 +156,14 @@ def test_importing_loads_nothing_heavy():
     assert not HEAVY & modules_after("import qupath_bridge")
 
 
+def test_arrow_without_pandas_makes_data_frames_nevertheless():
+    pytest.importorskip("pandas")
+    arrow = "from qupath_bridge.quick_arrow import import_arrow; import_arrow(); import pyarrow"
+    table = "pyarrow.table({'a': [1]})"
+    assert "pandas" not in modules_after(f"{arrow}; {table}")
+    assert "pandas" in modules_after(f"{arrow}; assert list({table}.to_pandas()['a']) == [1]")
+
+
 @pytest.mark.parametrize("words", [["-h"], ["--help"], ["--version"]])
 def test_help_loads_nothing_heavy(words):
     assert not HEAVY & modules_after(f"from qupath_bridge.cli import main; main({words})")
@@ -178,6 +186,7 @@ UNUSED_BY_EXPORT = {
     "PIL.ImageDraw",
     "jpype",
     "paquo",
+    "pandas",
     "asyncio",
     "qupath_bridge.pipeline.preview",
     "qupath_bridge.pipeline.verify",
@@ -193,7 +202,8 @@ UNUSED_BY_EXPORT = {
 def test_a_first_export_loads_what_it_uses_alone(study):
     """Each module takes milliseconds at the start of every command."""
     words = ["export", str(study.project), "--out", str(study.folder / "out"), "--progress", "none"]
-    loaded = modules_after(f"from qupath_bridge.cli import main; main({words})")
+    code = f"from qupath_bridge.cli import program; sys.argv[1:] = {words}; program()"
+    loaded = modules_after(code)
     assert "qupath_bridge.pipeline.task" in loaded
     assert UNUSED_BY_EXPORT & loaded == set()
 

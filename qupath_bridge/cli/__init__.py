@@ -16,6 +16,10 @@ hundred times, and finds none."""
 def program() -> int:
     """Run ``qupath-bridge`` as a process of its own, and return its exit status."""
     gc.set_threshold(NEW_OBJECTS)
+    if sys.argv[1:2] == ["export"] and not {"-h", "--help"}.intersection(sys.argv):
+        from qupath_bridge.quick_arrow import import_arrow
+
+        import_arrow()  # an export needs it, and its start is what people wait for most often
     try:
         return main()
     finally:

@@ -477,8 +477,11 @@ class _SlideJob:
                         sizes = plan.sizes(boxes)
                         pixels = producer.read(reader, boxes, table.plane(new[0]), sizes)
                     kept.update((patch.row, patch) for patch in self._encoded(new, pixels))
+                made = [kept[row] for row in batch.tolist()]
+                if not masks.kinds:
+                    return batch, made
                 with step("masks"):
-                    return batch, [self._with_masks(kept[row], masks) for row in batch.tolist()]
+                    return batch, [self._with_masks(patch, masks) for patch in made]
 
             work = ordered_map(make, batches, workers=workers, stop=self.stop)
             with closing(work) as results:

@@ -20,6 +20,7 @@ from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.plan import Failure
 from qupath_bridge.pipeline.task import SlideProgress, SlideResult, SlideTask, process_slide
+from qupath_bridge.quick_arrow import import_arrow
 
 __all__ = ["ProcessRunner"]
 
@@ -221,6 +222,7 @@ def _initialize(stop: Any, reports: Any) -> None:
     """Prepare a process of the pool: only the coordinator answers signals, and it ends the pool."""
     global _stop, _reports
     _stop, _reports = stop, reports
+    import_arrow()
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
