@@ -558,7 +558,8 @@ class GridSpec(OneLine):
     """The patches that the user asked for, independent of a slide.
 
     At most one of ``mpp`` (µm per output pixel) and ``magnification`` is set; with neither, a box
-    is ``size`` full-resolution pixels.
+    is ``size`` full-resolution pixels. A ``box`` (width, height in QuPath pixels) that is known
+    wins over all of them.
     """
 
     size: int = 256
@@ -571,6 +572,7 @@ class GridSpec(OneLine):
     pixel_size: float | None = None
     allow_upsampling: bool = False
     mpp_tolerance: float = 0.02
+    box: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -268,7 +268,7 @@ class _Grid(_Json):
     box: Size
     step: Size
     origin: Pair
-    placed: Literal["regions", "objects"] | None
+    placed: Literal["regions", "objects", "coordinates"] | None
     sized: bool
     mpp: Annotated[float, Field(gt=0)] | None
     downsample: Annotated[float, Field(gt=0)]

@@ -20,7 +20,15 @@ from qupath_bridge.patches.roles import EXCLUDED
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.empty import warn_of_empty
 from qupath_bridge.pipeline.export import run_export
-from qupath_bridge.pipeline.inputs import JOINING, NO_INPUTS, joined_table, read_inputs, slide_key
+from qupath_bridge.pipeline.inputs import (
+    JOINING,
+    NO_INPUTS,
+    joined_table,
+    listed,
+    read_inputs,
+    slide_key,
+)
+from qupath_bridge.pipeline.listed_boxes import fitted_config
 from qupath_bridge.pipeline.output_check import check_output
 from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.places import check_place
@@ -184,7 +192,9 @@ def _export_slides(
 ) -> Run:
     """Export selected slides of projects that are open."""
     options = settings.options
-    surveyed, names, collected = survey_slides(slides, known, output, settings, table, command)
+    surveyed, settings, names, collected = survey_slides(
+        slides, known, output, settings, table, command
+    )
     run = _export(
         surveyed, output, settings, projects, {}, failures, on_progress, cancel, command, names
     )
@@ -209,8 +219,11 @@ def survey_slides(
     settings: Settings,
     table: JoinedTable | None,
     command: Sequence[str] | None,
-) -> tuple[Survey, Names, tuple[SlideCorrections, ...]]:
-    """Collect what people said, choose the inputs of slides, and survey them."""
+) -> tuple[Survey, Settings, Names, tuple[SlideCorrections, ...]]:
+    """Collect what people said, choose the inputs of slides, and survey them.
+
+    The settings are returned with what inputs decide of them.
+    """
     options = settings.options
     collected = _collect(slides, options)
     names = register_names(
@@ -224,8 +237,9 @@ def survey_slides(
         )
         key = settings.config.label_key
         inputs = {place: names.inputs(each, key) for place, each in inputs.items()}
-        surveyed = survey(slides, settings.config, options, inputs=inputs, shown_names=names)
-    return surveyed, names, collected
+        config = fitted_config(settings.config, listed(inputs.values()))
+        surveyed = survey(slides, config, options, inputs=inputs, shown_names=names)
+    return surveyed, dataclasses.replace(settings, config=config), names, collected
 
 
 def _export_new_project(

@@ -26,7 +26,7 @@ from qupath_bridge.sources.slides import has_slides, is_plain, is_table
 OPENING = ("engine", "qupath", "slide_map", "search", "annotations", "skip_bad_features")
 """Options of a run that say how to open a project that is given by path."""
 
-INPUTS = ("corrections", "live_annotations", "metadata", "metadata_key")
+INPUTS = ("corrections", "live_annotations", "coords", "metadata", "metadata_key")
 """Options of a run that say what slides are planned from besides their own data."""
 
 Place = Path | str

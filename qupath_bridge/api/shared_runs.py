@@ -128,7 +128,9 @@ def start_shared_run(
         chosen = select_joined(known, settings.selection, table)
         slides = [slide for slide in chosen if may_read(slide)]
         failures = [_forbidden(slide) for slide in chosen if not may_read(slide)]
-        surveyed, _, collected = survey_slides(slides, known, output, settings, table, command)
+        surveyed, settings, _, collected = survey_slides(
+            slides, known, output, settings, table, command
+        )
         infos = {facts.slide.project.place: facts.slide.project for facts in surveyed.slides}
         record = plan_run(
             surveyed, output, settings,

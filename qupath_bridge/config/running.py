@@ -36,6 +36,7 @@ class RunOptions(Model):
             "corrections",
             "reviewer",
             "live_annotations",
+            "coords",
             "preview",
             "provenance",
             "create_project",
@@ -95,6 +96,12 @@ class RunOptions(Model):
         "unsaved annotations from a QuPath window, in place of the saved ones: a folder with a "
         "file ENTRY_ID.geojson per slide",
         show="DIR",
+    )
+    coords: Path | None = option(
+        None,
+        "patches where another tool took them, instead of a grid: a file of CLAM, TRIDENT, STAMP "
+        "or slideflow, or a folder with a file per slide; size comes from there",
+        show="PLACE",
     )
     preview: Path | None = option(
         None,

@@ -108,6 +108,10 @@ class CoordinateMap:
         """
         return _map_boxes(self.matrix, boxes)
 
+    def qupath_boxes(self, boxes: BoxArray) -> BoxArray:
+        """Return QuPath's pixels of boxes in the file's level-0 pixels, as :meth:`slide_boxes`."""
+        return _map_boxes(_inverse(self.matrix), boxes)
+
     @property
     def visible(self) -> Box:
         """The part of QuPath's image that is inside :attr:`source`, in QuPath's pixels.

@@ -277,10 +277,13 @@ def resolve_grid(
     """
     if spec.pixel_size is not None:
         pixel_size = PixelSize(spec.pixel_size, spec.pixel_size, "user")
-    scale_x, scale_y = _scales(spec, pixel_size, magnification)
-    whole = _native_downsample(spec, (scale_x, scale_y), native, offset)
-    if whole is not None:
-        scale_x = scale_y = whole
+    if spec.box is not None:
+        scale_x, scale_y = (side / spec.size for side in spec.box)
+    else:
+        scale_x, scale_y = _scales(spec, pixel_size, magnification)
+        whole = _native_downsample(spec, (scale_x, scale_y), native, offset)
+        if whole is not None:
+            scale_x = scale_y = whole
     stride = spec.size if spec.stride is None else spec.stride
     box_width, box_height = round_half_up(spec.size * scale_x), round_half_up(spec.size * scale_y)
     step_x, step_y = round_half_up(stride * scale_x), round_half_up(stride * scale_y)

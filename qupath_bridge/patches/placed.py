@@ -1,4 +1,4 @@
-"""Boxes anywhere on a slide: around objects, or from the corner of each region."""
+"""Boxes anywhere on a slide: around objects, from the corner of each region, or as listed."""
 
 from __future__ import annotations
 
@@ -120,8 +120,9 @@ class Placement(OneLine):
 
     Attributes
     ----------
-    kind : "regions" or "objects"
-        Whether boxes are labelled by shares, or by their objects.
+    kind : "regions", "objects" or "coordinates"
+        Boxes from the corner of each region, or around objects, which label them, or boxes that
+        somebody listed.
     planes : mapping of Plane to PlacedBoxes
     label_names, object_names : tuple of str
         Sorted by code point.
@@ -133,7 +134,7 @@ class Placement(OneLine):
         Classes of the objects that have boxes, sorted.
     """
 
-    kind: Literal["regions", "objects"]
+    kind: Literal["regions", "objects", "coordinates"]
     grid: Grid
     planes: Mapping[Plane, PlacedBoxes]
     label_names: tuple[str, ...] = ()

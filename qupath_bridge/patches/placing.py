@@ -1,4 +1,4 @@
-"""Placing of boxes: around objects, as large as they are or of one size, or from their corners."""
+"""Placing of boxes: around objects, from the corners of regions, or as somebody listed them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .placed import PlacedBoxes, Placement, inside_share
 from .regions import ActiveRegion
 from .table import Ragged
 
-__all__ = ["LARGEST_SIDE", "place_around", "place_region_grids"]
+__all__ = ["LARGEST_SIDE", "place_around", "place_listed", "place_region_grids"]
 
 LARGEST_SIDE = 1 << 14
 """Written pixels of a side of a patch."""
@@ -134,6 +134,36 @@ def place_region_grids(
         "regions", grid, anchors, owner[keep], boxes[keep], used,
         planes=planes, everywhere=everywhere, sized=False,
     )  # fmt: skip
+
+
+def place_listed(boxes: BoxArray, grid: Grid, planes: Sequence[Plane]) -> Placement:
+    """Place boxes that somebody listed, those that are equal once, on each plane.
+
+    Parameters
+    ----------
+    boxes : array, shape (N, 4), QuPath pixels
+    grid : Grid
+        Its box is the size of a patch; its edge policy holds.
+    planes : sequence of Plane
+
+    Raises
+    ------
+    PlanError
+        If a box is not on the image at all: the coordinates are those of another one.
+    """
+    size = (grid.width, grid.height)
+    beyond = np.flatnonzero(inside_share(boxes, size) <= 0)
+    if len(beyond):
+        x, y, width, height = boxes[beyond[0]].tolist()
+        raise PlanError(
+            f"{len(beyond)} of {len(boxes)} listed boxes are outside the image of {size[0]} x "
+            f"{size[1]} px; the first one begins at {x}, {y} and has {width} x {height} px.",
+            hint="Are the coordinates those of this slide?",
+        )
+    nobody = np.array([-1])
+    owner = np.zeros(len(boxes), np.int64)
+    placed = _distinct(boxes, owner, _Names(nobody, nobody), grid)
+    return Placement("coordinates", grid, FrozenDict(dict.fromkeys(planes, placed)))
 
 
 def _region_grid(region: ActiveRegion, grid: Grid, snap: int) -> BoxArray:

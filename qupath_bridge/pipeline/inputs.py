@@ -24,6 +24,11 @@ from qupath_bridge.outputs.base import Output
 from qupath_bridge.patches.corrections import Correction, from_lines, to_lines
 from qupath_bridge.regular_files import MAX_RECORD_BYTES, read_regular
 from qupath_bridge.schemas import INPUT_NAME, ProjectRunRecord, RunRecord, parse_json
+from qupath_bridge.sources.coordinate_files import (
+    Coordinates,
+    find_coordinate_files,
+    read_coordinates,
+)
 from qupath_bridge.sources.corrections import read_corrections
 from qupath_bridge.stores.local import LocalStore
 
@@ -37,12 +42,14 @@ __all__ = [
     "JOINING",
     "NO_INPUTS",
     "SlideInputs",
+    "coordinates_of",
     "digest_of",
     "files_of",
     "frozen_inputs",
     "input_problem",
     "inputs_by_slide",
     "joined_table",
+    "listed",
     "load_inputs",
     "read_inputs",
     "slide_key",
@@ -53,10 +60,10 @@ JOINING = ("metadata", "metadata_key")
 """Options that add values to slides (:func:`joined_table`)."""
 
 CORRECTIONS, SHOWN_LABELS, ANNOTATIONS = "corrections", "shown-labels", "annotations"
-METADATA, TISSUE = "metadata", "tissue"
+METADATA, TISSUE, COORDS = "metadata", "tissue", "coords"
 _ENDINGS = {
     CORRECTIONS: "jsonl", SHOWN_LABELS: "json", ANNOTATIONS: "geojson", METADATA: "json",
-    TISSUE: "mask",
+    TISSUE: "mask", COORDS: "json",
 }  # fmt: skip
 _NAME = re.compile(INPUT_NAME)
 
@@ -66,7 +73,7 @@ AUTO, NONE = "auto", "none"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SlideInputs(OneLine):
-    """Corrections, live annotations, metadata and mask of a slide, from which it is planned.
+    """Corrections, live annotations, metadata, mask and boxes of a slide, for its plan.
 
     Attributes
     ----------
@@ -82,6 +89,8 @@ class SlideInputs(OneLine):
     tissue : bytes or None
         The file that the tissue method needs for the slide, as it was when the run began; None
         where a plan reads it itself.
+    coords : bytes or None
+        Coordinates of another tool, as :meth:`Coordinates.to_bytes` wrote them; None for a grid.
     """
 
     corrections: tuple[Correction, ...] = ()
@@ -89,6 +98,7 @@ class SlideInputs(OneLine):
     live: bytes | None = field(default=None, repr=False)
     metadata: Mapping[str, str] = FrozenDict()
     tissue: bytes | None = field(default=None, repr=False)
+    coords: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metadata", FrozenDict(self.metadata))
@@ -142,7 +152,7 @@ def read_inputs(
     ----------
     slides : sequence of Slide
     options : RunOptions
-        ``corrections``, ``live_annotations`` and the table ``metadata``.
+        ``corrections``, ``live_annotations``, ``coords`` and the table ``metadata``.
     known : iterable of Slide
         All slides of the project, where ``slides`` are a part of them.
     output : Output, optional
@@ -163,13 +173,14 @@ def read_inputs(
         If a file is damaged.
     UsageError
         If a file is named that is not there, or names a slide that is not there; or if the
-        table does not fit the slides.
+        table does not fit the slides, or a slide has no coordinates.
     """
     table = table or joined_table(options, known or slides)
     if table is not None:
         table.check(slides)
     collected = _corrections(slides, options.corrections, known, said)
     live = _live(slides, options.live_annotations, known)
+    coords = _coords(slides, options.coords)
     labels: dict[tuple[str, str], tuple[str, ...] | None] = {}
     found = {}
     for slide in slides:
@@ -183,10 +194,20 @@ def read_inputs(
             if (names := labels[place]) is not None:
                 shown[run_id] = names
         metadata = {} if table is None else table.values(slide)
-        inputs = SlideInputs(corrections, shown, live.get(key), metadata)
+        inputs = SlideInputs(corrections, shown, live.get(key), metadata, coords=coords.get(key))
         if inputs != NO_INPUTS:
             found[key] = inputs
     return found
+
+
+def coordinates_of(inputs: SlideInputs) -> Coordinates | None:
+    """Return the places where another tool took its patches of a slide; None for a grid."""
+    return None if inputs.coords is None else Coordinates.from_bytes(inputs.coords)
+
+
+def listed(inputs: Iterable[SlideInputs]) -> list[Coordinates]:
+    """Return the coordinates of all slides that have some."""
+    return [found for each in inputs if (found := coordinates_of(each)) is not None]
 
 
 def joined_table(options: RunOptions, known: Iterable[Slide]) -> JoinedTable | None:
@@ -264,6 +285,16 @@ def _live(
     return {by_entry[k]: content for k, content in read_live_files(folder, by_entry).items()}
 
 
+def _coords(slides: Sequence[Slide], place: Path | None) -> dict[SlideKey, bytes]:
+    if place is None:
+        return {}
+    files = find_coordinate_files(place, slides)
+    return {
+        slide_key(slide): read_coordinates(path).to_bytes()
+        for slide, path in zip(slides, files, strict=True)
+    }
+
+
 def _one_project(
     slides: Sequence[Slide], option: str, known: Iterable[Slide]
 ) -> dict[str, SlideKey]:
@@ -308,6 +339,8 @@ def files_of(slide_id: str, entry_id: str, inputs: SlideInputs) -> dict[str, byt
         contents[METADATA] = records.dump_json(dict(sorted(inputs.metadata.items())))
     if inputs.tissue is not None:
         contents[TISSUE] = inputs.tissue
+    if inputs.coords is not None:
+        contents[COORDS] = inputs.coords
     return {
         f"inputs/{kind}/{slide_id}-{_hex(content)[:16]}.{_ENDINGS[kind]}": content
         for kind, content in contents.items()
@@ -363,6 +396,7 @@ def load_inputs(output: Output, listed: Mapping[str, str]) -> SlideInputs:
         contents.get(ANNOTATIONS),
         parse_json(contents.get(METADATA, b"{}")),
         contents.get(TISSUE),
+        contents.get(COORDS),
     )
 
 

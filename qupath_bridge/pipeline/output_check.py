@@ -55,7 +55,7 @@ def check_output(output: Output, options: RunOptions, record: dict[str, Any]) ->
     before, after = _slide_ids(old), _slide_ids(record)
     # An update may name other slides as long as it loses none: that is how slides are added.
     parts = ("config",) if options.update and before <= after else ("config", "selection")
-    changed = "; ".join(_changes(old, record, parts))
+    changed = "; ".join([*_changes(old, record, parts), *_moved(old, options)])
     if changed:
         raise OutputError(
             f"The run in {place} was made with other options: {changed}.",
@@ -74,6 +74,13 @@ def check_output(output: Output, options: RunOptions, record: dict[str, Any]) ->
         record = {**record, "inputs": old["inputs"]}
     # Slides that fail now keep the rows that they have, and masks the values that are in them.
     return {**record, "rows": old["rows"], "classes": _classes(old, record)}
+
+
+def _moved(old: Mapping[str, Any], options: RunOptions) -> Iterator[str]:
+    """Say that an update would take patches from a grid, and the run took them as listed."""
+    before, after = old["options"].get("coords"), options.coords
+    if options.update and (before is None) != (after is None):
+        yield f"coords was {before and str(before)!r} and is {after and str(after)!r}"
 
 
 def _classes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qupath_bridge.config import ExportConfig
 from qupath_bridge.model import ImageData, LabelRule, ObjectType, PathObject, PlacementSpec
 from qupath_bridge.patches.placed import Placement
-from qupath_bridge.patches.placing import place_around, place_region_grids
+from qupath_bridge.patches.placing import place_around, place_listed, place_region_grids
 from qupath_bridge.patches.regions import select_regions
 from qupath_bridge.patches.unclassified import use_names
 
@@ -35,10 +35,13 @@ def place_boxes(
     Raises
     ------
     PlanError
-        If a picture would be too large, or objects without a class are an error.
+        If a picture would be too large, objects without a class are an error, or listed boxes are
+        outside the image.
     """
     spec, grid = config.placement(), scale.grid
     planes = sorted(set(config.grid_spec().planes))
+    if scale.listed is not None:
+        return place_listed(scale.listed, grid, planes)
     snap = grid.box_width // config.size if scale.native else 1
     if spec.kind == "grid":
         return None

@@ -29,7 +29,7 @@ from qupath_bridge.readers.base import Reader
 
 from .channels import ChannelView, slide_view
 from .composites import find_ranges, slide_composite
-from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
+from .inputs import NO_INPUTS, SlideInputs, SlideKey, coordinates_of, slide_key
 from .placing import place_boxes, placement_notes
 from .plan import Failure, Plan, Plans
 from .pseudonyms import OPEN, Names
@@ -100,7 +100,7 @@ def make_plan(
 ) -> Plan:
     """Plan a slide whose annotations are read and whose file is open; see :func:`plan_slide`."""
     spec, rule = config.grid_spec(), slide_rule(slide, config)
-    scale = resolve_scale(slide, config, reader)
+    scale = resolve_scale(slide, config, reader, coordinates_of(inputs))
     grid = scale.grid
     _check_planes(slide, config, reader)
     view, display = _channels(slide, config, data, reader, scale.coordinates)

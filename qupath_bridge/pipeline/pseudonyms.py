@@ -50,7 +50,7 @@ _TOKEN = re.compile(r"\bp-[a-z2-7]{20}\b")
 _DIGEST_BYTES = 12
 _PLACES = (
     "slide_map", "search", "annotations", "metadata", "corrections", "reviewer", "preview",
-    "create_project", "qupath", "pseudonymise",
+    "create_project", "qupath", "pseudonymise", "coords",
 )  # fmt: skip
 """Options that can hold a name: of a slide, a person or a folder."""
 

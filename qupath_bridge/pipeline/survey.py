@@ -37,7 +37,7 @@ from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
 
 from .channels import ChannelView, slide_view
-from .inputs import NO_INPUTS, SlideInputs, SlideKey, slide_key
+from .inputs import NO_INPUTS, SlideInputs, SlideKey, coordinates_of, slide_key
 from .placing import placed_classes
 from .plan import Plan
 from .pseudonyms import OPEN, Names
@@ -247,7 +247,7 @@ def _look_at(facts: SlideFacts, config: ExportConfig, reader: str) -> SlideFacts
         with open_reader(path, name=reader) as opened:
             if size is None and opened.pixel_size is not None:
                 size = sum(opened.pixel_size) / 2
-            native, pixels = _is_native(slide, config, opened), _pixels(slide, config, opened)
+            native, pixels = _is_native(facts, config, opened), _pixels(slide, config, opened)
     except BridgeError as error:
         if isinstance(error, MissingDataError) and error.whole_project:
             raise
@@ -274,9 +274,9 @@ def _regions(annotations: Iterable[PathObject], config: ExportConfig) -> RegionC
     return NO_REGIONS if config.placement().kind == "objects" else count_regions(annotations)
 
 
-def _is_native(slide: Slide, config: ExportConfig, reader: Reader) -> bool | None:
+def _is_native(facts: SlideFacts, config: ExportConfig, reader: Reader) -> bool | None:
     try:
-        return resolve_scale(slide, config, reader).native
+        return resolve_scale(facts.slide, config, reader, coordinates_of(facts.inputs)).native
     except BridgeError:
         return None  # the slide's own task says why
 

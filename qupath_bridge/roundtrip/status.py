@@ -21,6 +21,7 @@ from qupath_bridge.outputs import open_output
 from qupath_bridge.patches.ids import json_digest, patch_id
 from qupath_bridge.pipeline.channels import ChannelView
 from qupath_bridge.pipeline.inputs import (
+    COORDS,
     METADATA,
     NO_INPUTS,
     SlideInputs,
@@ -185,7 +186,8 @@ def _run_status(project: Project, folder: Path, record: Mapping[str, Any]) -> Ru
 
 
 KEPT = (
-    "engine", "qupath", "reader", "slide_map", "search", "corrections", "metadata", "metadata_key",
+    "engine", "qupath", "reader", "slide_map", "search", "corrections", "coords", "metadata",
+    "metadata_key",
 )  # fmt: skip
 """Options of a run that a new export needs, too."""
 
@@ -219,7 +221,7 @@ def _planner(
     project: Project, config: ExportConfig, options: RunOptions, out: str
 ) -> Callable[[Slide, str], Plan]:
     """Return a function that plans a slide as the run did, with the corrections of today."""
-    wanted = options.only("corrections", "metadata", "metadata_key")
+    wanted = options.only("corrections", "coords", "metadata", "metadata_key")
     try:
         output = open_output(out)
     except BridgeError:
@@ -333,10 +335,13 @@ def _reasons(new: Plan, old: Mapping[str, Any], record: Mapping[str, Any]) -> It
         yield "the pixel size was changed"
     if new.slide_label != old["slide_label"]:
         yield f"the label of the slide was {old['slide_label']!r} and is {new.slide_label!r}"
-    elif _joined(files_of(new.slide_id, new.slide.entry_id, new.inputs)) != _joined(
-        inputs_by_slide(record["inputs"] or {}).get(new.slide_id, {})
-    ):
+    now = files_of(new.slide_id, new.slide.entry_id, new.inputs)
+    then: Mapping[str, str] = inputs_by_slide(record["inputs"] or {}).get(new.slide_id, {})
+    if new.slide_label == old["slide_label"] and _of(METADATA, now) != _of(METADATA, then):
         yield "the table says something else of the slide"
+    moved = _of(COORDS, now) != _of(COORDS, then)
+    if moved:
+        yield "the coordinates of the patches changed"
     said = old["corrections"]["digest"]
     if new.corrections.digest != said:
         yield "corrections were made, changed or withdrawn"
@@ -344,7 +349,7 @@ def _reasons(new: Plan, old: Mapping[str, Any], record: Mapping[str, Any]) -> It
         if old["annotations_origin"] == "live":
             yield "the annotations of the run are not saved in QuPath"
         yield from _annotation_changes(new, old["annotations"])
-    elif json_digest(_as_before(new, old, said)) != old["plan_digest"]:
+    elif not moved and json_digest(_as_before(new, old, said)) != old["plan_digest"]:
         yield "the options or parts that make the patches changed"
 
 
@@ -355,9 +360,9 @@ def _as_before(new: Plan, old: Mapping[str, Any], said: str | None) -> dict[str,
     return {**new.digest_values(), "corrections": said, "view": view, **label}
 
 
-def _joined(files: Iterable[str]) -> set[str]:
-    """Return those of the frozen inputs of a slide that have its values of the table."""
-    return {name for name in files if name.startswith(f"inputs/{METADATA}/")}
+def _of(kind: str, files: Iterable[str]) -> set[str]:
+    """Return those of the frozen inputs of a slide that are of a kind."""
+    return {name for name in files if name.startswith(f"inputs/{kind}/")}
 
 
 def _annotation_changes(new: Plan, before: Mapping[str, Any]) -> Iterator[str]:

@@ -96,7 +96,7 @@ def _places(settings: Settings) -> Iterator[str]:
     options, config = settings.options, settings.config
     yield from options.slide_map.values()
     yield from options.search
-    for path in (options.annotations, options.metadata):
+    for path in (options.annotations, options.metadata, options.coords):
         if path is not None:
             yield str(path)
     if options.corrections not in {"auto", "none"}:
