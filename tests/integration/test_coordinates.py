@@ -108,6 +108,16 @@ def test_patches_of_a_level_are_as_large_as_there(tmp_path):
     assert plan.table.boxes.tolist() == [[64, 64, 100, 100]] and plan.config.size == 50
 
 
+@pytest.mark.parametrize(("corner", "native"), [((64, 66), True), ((65, 66), False)])
+def test_patches_are_the_pixels_of_a_level_where_they_begin_at_one(tmp_path, corner, native):
+    pixels = np.random.default_rng(1).integers(0, 255, (256, 256, 3), np.uint8)
+    slide = write_slide(tmp_path / "s.tiff", pixels, levels=2, mpp=0.5)
+    project = build_project(tmp_path / "p", [Image(slide)])
+    place = clam_file(tmp_path / "a.h5", [corner], patch_level=1, downsample=(2.0, 2.0))
+    (found,) = plan(project, place, labels=False)
+    assert (found.native, found.read_level) == (native, 1)
+
+
 @pytest.mark.parametrize("angle", [90, 180, 270])
 def test_coordinates_are_those_of_the_file_also_where_qupath_turns_it(tmp_path, angle):
     project = turned(tmp_path, angle)

@@ -139,6 +139,7 @@ def test_the_same_key_is_one_job(http, request_of):
         ({"configuration": {"pseudonymise": "/tmp/key"}}, "pseudonymise"),
         ({"configuration": {"break_lock": True}}, "break_lock"),
         ({"configuration": {"metadata": "/etc/passwd"}}, "No source"),
+        ({"configuration": {"coords": "/etc/passwd"}}, "No source"),
         ({"configuration": {"tissue": "mask:/etc"}}, "No source"),
         ({"configuration": {"search": ["/etc"]}}, "No source"),
         ({"sources": ["/etc"]}, "No source"),
