@@ -394,7 +394,8 @@ class ExportConfig(Model):
             )
         if not _holds_masks(self.container):
             raise ValueError(
-                f"the container {self.container} holds no masks; choose folder, tar, h5 or zarr"
+                f"the container {self.container} holds no masks; choose folder, tar, parquet, h5 "
+                "or zarr"
             )
 
     def _check_label_from(self) -> None:

@@ -1,15 +1,15 @@
 """Descriptions of Parquet files for Hugging Face's ``datasets``: which column is a picture, labels.
 
-The metadata of each file say that ``image`` is a picture. The card of the whole output, README.md,
-numbers the labels: the order is that of their names, one for all files, and stands there from the
-beginning of the run.
+The metadata of each file say which of ``image`` and the masks are pictures. The card of the whole
+output, README.md, numbers the labels: the order is that of their names, one for all files, and
+stands there from the beginning of the run.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -22,17 +22,19 @@ CARD = "README.md"
 _KEY = b"huggingface"
 
 
-def notes_of(payload: bytes) -> dict[bytes, bytes]:
-    """Return the metadata of a file, from the bytes of its first patch."""
-    features = {"image": {"_type": "Image"}} if _is_picture(payload) else {}
+def notes_of(pictures: Mapping[str, bytes]) -> dict[bytes, bytes]:
+    """Return the metadata of a file, from the bytes of its first patch and masks by column."""
+    features = {name: {"_type": "Image"} for name, data in pictures.items() if _is_picture(data)}
     return {_KEY: json.dumps({"info": {"features": features}}).encode()}
 
 
 def _is_picture(data: bytes) -> bool:
-    """Return whether Pillow opens a patch as a whole: one grey page, or one in colour."""
+    """Return whether Pillow opens a picture as a whole: one page, with the values that it has."""
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            return picture.mode in {"L", "RGB"} and getattr(picture, "n_frames", 1) == 1
+            return (
+                picture.mode in {"L", "P", "RGB", "I;16"} and getattr(picture, "n_frames", 1) == 1
+            )
     except (OSError, ValueError):
         return False
 
@@ -49,8 +51,7 @@ def card_of(schema: pa.Schema, labels: Iterable[str]) -> bytes:
     """
     features = {field.name: _feature(field.type) for field in schema}
     known = json.loads(schema.metadata[_KEY])["info"]["features"]
-    if "image" in known:
-        features["image"] = {"dtype": "image"}
+    features |= {name: {"dtype": "image"} for name in known}
     names = {str(number): name for number, name in enumerate(sorted(labels))}
     if names:
         numbered = {"class_label": {"names": names}}

@@ -2,28 +2,31 @@
 
 The files of a slide are ``patches/slide_id=<slide>/part-<number>-<digest>.parquet``: the folder
 ``patches`` is one dataset for whatever reads partitions of that form. A column ``image`` holds the
-bytes of a patch as Hugging Face's libraries hold pictures, and :mod:`.dataset_card` describes the
-others to them. The bytes are stored as they are, so that the index can say where they are.
+bytes of a patch as Hugging Face's libraries hold pictures, columns ``mask`` and ``mask_instance``
+those of its masks, and :mod:`.dataset_card` describes the others to them. The bytes are stored as
+they are, so that the index can say where they are.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from qupath_bridge.config.masks import MASK_KINDS
 from qupath_bridge.schemas import parse_json
 
 from .arrays import Numbers, check_written, offsets_of, with_offsets
 from .base import Location, PatchRef
 from .dataset_card import CARD, card_of, notes_of
+from .row_batches import places_in
 from .shards import DEFAULT_SIZE, Shard, check_whole, parse_size
 from .stored import PATCHES, StoredOutput
 
@@ -36,15 +39,24 @@ GROUP_BYTES, GROUP_ROWS = 32 << 20, 1024
 """Size from which, and number at which, patches become a row group: what is held in memory."""
 
 _NAME = re.compile(rf"{PATCHES}slide_id=(?P<slide>[^/]+)/part-[0-9]{{6,}}-[0-9a-f]{{16}}\.parquet")
-_PLAIN = ("image.bytes", "image.path")
+_PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_PLAIN = {
+    f"{column}.{part}"
+    for column in ("image", *(kind.column for kind in MASK_KINDS))
+    for part in ("bytes", "path")
+}
 """Columns that are stored as they are; the others are compressed."""
 
 
-def columns_of(*, multi: bool) -> dict[str, pa.DataType]:
-    """Return the columns of the files; ``multi`` says whether labels are lists."""
+def columns_of(*, multi: bool, masks: Iterable[str] = ()) -> dict[str, pa.DataType]:
+    """Return the columns of the files.
+
+    ``multi`` says whether labels are lists, ``masks`` are the columns of masks.
+    """
     share = pa.struct([("name", pa.string()), ("share", pa.float64())])
     return {
-        "image": pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+        "image": _PICTURE,
+        **dict.fromkeys(masks, _PICTURE),
         "label": pa.list_(pa.string()) if multi else pa.string(),
         "shares": pa.list_(share),
         "patch_id": pa.string(),
@@ -58,13 +70,12 @@ def columns_of(*, multi: bool) -> dict[str, pa.DataType]:
 
 @dataclass(slots=True)
 class _Slide:
-    """A slide that is written; ``offsets`` are those of its patches in the order of writing."""
+    """A slide that is written; ``offsets`` are those of its patches and masks, as written."""
 
     slide_id: str
     part: _Part | None = None
     final: dict[str, str] = field(default_factory=dict)
     offsets: list[int] = field(default_factory=list)
-    count: int = 0
     broken: bool = False
 
 
@@ -91,6 +102,7 @@ class ParquetOutput(StoredOutput[_Slide]):
 
     name = "parquet"
     wants_records = True
+    holds_masks = True
 
     def __init__(self, place: str | Path | Store, argument: str | None = None) -> None:
         self.part_size = DEFAULT_SIZE if argument is None else parse_size(self.name, argument)
@@ -119,17 +131,17 @@ class ParquetOutput(StoredOutput[_Slide]):
         check_whole(pending.slide_id, broken=pending.broken)
         pending.broken = True  # until all of this is done
         part = pending.part
-        if part is not None and part.size + len(payload) > self.part_size:
+        full = part is not None and part.size + len(payload) > self.part_size
+        if full and patch.mask is None:  # a mask stays with its patch
             self._complete(pending)
             part = None
         if part is None:
             number = len(pending.final)
             folder = f"{PATCHES}slide_id={pending.slide_id}"
             shard = Shard(self.store.draft(folder), f"{folder}/unfinished-{number:06d}.parquet")
-            part = pending.part = _Part(shard, patch, payload)
-        pending.offsets += part.add(patch, payload)
-        location = Location(part.shard.placeholder, pending.count, len(payload))
-        pending.count += 1
+            part = pending.part = _Part(shard, pending.offsets)
+        part.add(patch, payload)
+        location = Location(part.shard.placeholder, len(pending.offsets) - 1, len(payload))
         pending.broken = False
         return location
 
@@ -138,7 +150,7 @@ class ParquetOutput(StoredOutput[_Slide]):
         if pending.part is None:
             return
         shard = pending.part.shard
-        pending.offsets += pending.part.close()
+        pending.part.close()
         number = len(pending.final)
         name = (
             f"{PATCHES}slide_id={pending.slide_id}/"
@@ -157,8 +169,10 @@ class ParquetOutput(StoredOutput[_Slide]):
 
     def _placed(self, pending: _Slide, rows: pa.Table) -> pa.Table:
         check_written(pending.slide_id, rows, set(pending.final.values()))
-        numbers: Numbers = offsets_of(rows)
-        return with_offsets(rows, np.array(pending.offsets, np.int64)[numbers])
+        offsets: Numbers = np.array(pending.offsets, np.int64)
+        for _, column, _ in places_in(rows.column_names):
+            rows = with_offsets(rows, offsets[offsets_of(rows, column)], column)
+        return rows
 
     def _cancel(self, pending: _Slide) -> None:
         if pending.part is not None:
@@ -183,17 +197,26 @@ def _schema_of(store: Store, name: str) -> pa.Schema:
     return pq.read_schema(pa.BufferReader(b"PAR1" + end))
 
 
-class _Part:
-    """A file that is being written: some patches are held until they fill a row group."""
+class _Held(NamedTuple):
+    """A row that is not in the file yet, and the numbers of its pictures by their columns."""
 
-    def __init__(self, shard: Shard, first: PatchRef, payload: bytes) -> None:
+    row: dict[str, Any]
+    numbers: dict[str, int]
+
+
+class _Part:
+    """A file that is being written: some patches are held until they fill a row group.
+
+    The offset of each picture is put to its number in ``offsets`` once it is in the file.
+    """
+
+    def __init__(self, shard: Shard, offsets: list[int]) -> None:
         self.shard = shard
-        label = (first.record or {}).get("label")
-        schema = pa.schema(list(columns_of(multi=isinstance(label, list | tuple)).items()))
-        self._schema = schema.with_metadata(notes_of(payload))
+        self._offsets = offsets
         self._written = _Collected()
-        self._writer = pq.ParquetWriter(self._written, self._schema, **_settings(self._schema))
-        self._rows: list[dict[str, Any]] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._schema: pa.Schema | None = None
+        self._rows: list[_Held] = []
         self._held = 0
 
     @property
@@ -201,27 +224,51 @@ class _Part:
         """Bytes of the patches until now, and what is around those that are in the file."""
         return self.shard.size + self._held
 
-    def add(self, patch: PatchRef, payload: bytes) -> list[int]:
-        """Add a patch; return the offsets of those that came into the file."""
-        self._rows.append(_row(patch, payload))
+    def add(self, patch: PatchRef, payload: bytes) -> None:
+        """Add a patch, or a mask of the patch that was added before."""
+        picture = {"bytes": payload, "path": patch.name.rpartition("/")[2]}
+        if patch.mask is None:
+            if self._held >= GROUP_BYTES or len(self._rows) == GROUP_ROWS:
+                self._flush()
+            self._rows.append(_Held(_row(patch), {}))
+        column = "image" if patch.mask is None else patch.mask.column
+        row, numbers = self._rows[-1]
+        row[column], numbers[column] = picture, len(self._offsets)
+        self._offsets.append(-1)
         self._held += len(payload)
-        return self._flush() if self._held >= GROUP_BYTES or len(self._rows) == GROUP_ROWS else []
 
-    def close(self) -> list[int]:
-        """Write what is left and the end of the file; return the offsets of what was left."""
-        offsets = self._flush() if self._rows else []
-        self._writer.close()
+    def close(self) -> None:
+        """Write what is left and the end of the file."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
         self.shard.write(self._written.take())
-        return offsets
 
-    def _flush(self) -> list[int]:
-        payloads = [row["image"]["bytes"] for row in self._rows]
-        self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema))
-        begin, content = self.shard.size, self._written.take()
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        if self._writer is None:
+            self._schema = _schema_for(self._rows[0].row)
+            settings = _settings(self._schema)
+            self._writer = pq.ParquetWriter(self._written, self._schema, **settings)
+        self._writer.write_table(pa.Table.from_pylist([row for row, _ in self._rows], self._schema))
+        begin, content, at = self.shard.size, self._written.take(), 0
+        for column in self._rows[0].numbers:  # one column of a row group stands behind the other
+            pictures = [row[column]["bytes"] for row, _ in self._rows]
+            places = find_in_order(content, pictures, at)
+            for (_, numbers), place in zip(self._rows, places, strict=True):
+                self._offsets[numbers[column]] = begin + place
+            at = places[-1] + len(pictures[-1])
         self._rows, self._held = [], 0
-        offsets = [begin + place for place in find_in_order(content, payloads)]
         self.shard.write(content)
-        return offsets
+
+
+def _schema_for(row: Mapping[str, Any]) -> pa.Schema:
+    """Return the columns of a file whose first row is this, and what says which are pictures."""
+    masks = [kind.column for kind in MASK_KINDS if kind.column in row]
+    columns = columns_of(multi=isinstance(row["label"], list | tuple), masks=masks)
+    pictures = {column: row[column]["bytes"] for column in ("image", *masks)}
+    return pa.schema(list(columns.items())).with_metadata(notes_of(pictures))
 
 
 class _Collected(io.RawIOBase):
@@ -268,15 +315,14 @@ def _leaves(name: str, kind: pa.DataType) -> list[str]:
     return [name]
 
 
-def _row(patch: PatchRef, payload: bytes) -> dict[str, Any]:
-    """Return the row of a patch."""
+def _row(patch: PatchRef) -> dict[str, Any]:
+    """Return the row of a patch, without its pictures."""
     record = patch.record or {}
     box, plane = record.get("box") or [None] * 4, record.get("plane") or [None] * 2
     boxed = zip(("x_qupath", "y_qupath", "w_qupath", "h_qupath", "z", "t"), [*box, *plane],
                 strict=True)  # fmt: skip
     shares = record.get("shares")
     return {
-        "image": {"bytes": payload, "path": patch.name.rpartition("/")[2]},
         "patch_id": patch.patch_id,
         "slide_id": patch.slide_id,
         "shares": None if shares is None else [{"name": k, "share": v} for k, v in shares.items()],
@@ -285,15 +331,17 @@ def _row(patch: PatchRef, payload: bytes) -> dict[str, Any]:
     }
 
 
-def find_in_order(content: bytes, parts: Sequence[bytes]) -> list[int]:
+def find_in_order(content: bytes, parts: Sequence[bytes], start: int = 0) -> list[int]:
     r"""Return where parts begin in bytes that have them in order, each behind its length.
+
+    They are behind ``start``.
 
     Examples
     --------
     >>> find_in_order(b"head\2\0\0\0ab page\1\0\0\0b", [b"ab", b"b"])
     [8, 19]
     """
-    places, at = [], 0
+    places, at = [], start
     for part in parts:
         at = content.index(len(part).to_bytes(4, "little") + part, at) + 4
         places.append(at)

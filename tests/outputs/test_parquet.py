@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import xxhash
 from PIL import Image
 
 import qupath_bridge as qb
+from qupath_bridge.config.masks import MASK_KINDS
 from qupath_bridge.errors import UsageError
 from qupath_bridge.outputs import PatchRef, parquet
 from qupath_bridge.outputs.dataset_card import card_of, notes_of
@@ -92,6 +94,64 @@ def test_hugging_face_has_pictures_and_numbered_labels(run, tmp_path, monkeypatc
     assert alone.features["label"] == datasets.Value("string")
 
 
+@pytest.fixture
+def masked(study, tmp_path):
+    config = CONFIG.replace(masks="both", rule="any", min_share=0)
+    return qb.export(study.project, tmp_path / "masked", config, provenance=False, workers=1)
+
+
+def test_masks_stand_beside_their_patches(study, masked, tmp_path):
+    """The same files as those of a folder, for whoever reads tables."""
+    folder = qb.export(
+        study.project, tmp_path / "folder", CONFIG.replace(
+            masks="both", rule="any", min_share=0, container="folder",
+        ), provenance=False,
+    )  # fmt: skip
+    files = {row["patch_id"]: row for row in folder.table().to_pylist()}
+    found = ds.dataset(masked.out / "patches", partitioning="hive").to_table().to_pylist()
+    assert len(found) == len(files) > 10
+    for row in found:
+        for column, place in (("image", "path"), ("mask", "mask"), ("mask_instance",) * 2):
+            own = Path(folder.out / files[row["patch_id"]][place])
+            assert row[column] == {"bytes": own.read_bytes(), "path": own.name}
+    output = masked.open()
+    for row in masked.table().to_pylist():
+        for column in ("mask", "mask_instance"):
+            place = qb.Location(*(row[f"{column}{end}"] for end in ("", "_offset", "_length")))
+            own = folder.out / files[row["patch_id"]][column]
+            assert output.read(place) == own.read_bytes()
+    assert not qb.verify(masked).findings
+
+
+def test_hugging_face_has_masks_as_pictures(masked, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    found = datasets.load_dataset(str(masked.out), split="train", cache_dir=tmp_path / "cache")
+    kinds = [name for name, kind in found.features.items() if isinstance(kind, datasets.Image)]
+    assert kinds == ["image", "mask", "mask_instance"]
+    index, output = index_of(masked), masked.open()
+    for row in found:
+        for column in ("mask", "mask_instance"):
+            own = index[row["patch_id"]]
+            place = qb.Location(*(own[f"{column}{end}"] for end in ("", "_offset", "_length")))
+            expected = np.asarray(Image.open(io.BytesIO(output.read(place))))
+            assert (np.asarray(row[column]) == expected).all()
+
+
+def test_a_mask_stays_in_the_file_and_row_group_of_its_patch(monkeypatch):
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 2)
+    output = ParquetOutput(MemoryStore(), "300B")
+    output.begin("1_a")
+    for number in range(5):
+        ref = PatchRef("1_a", f"1_a_x{number}_y0", f"patches/1_a/{number}.png")
+        first = output.write(ref, b"i" * 90)
+        names = [(kind, f"{kind.folder}/1_a/{number}.png") for kind in MASK_KINDS]
+        for kind, name in names:
+            place = output.write(ref._replace(name=name, mask=kind), b"m" * (90 + number))
+            assert place.path == first.path
+    output.abort("1_a")
+
+
 def test_the_card_numbers_the_labels_by_name(run):
     text = (run.out / "README.md").read_text(encoding="utf-8").split("---\n")[1]
     features = {each.pop("name"): each for each in json.loads(text)["dataset_info"]["features"]}
@@ -102,7 +162,7 @@ def test_the_card_numbers_the_labels_by_name(run):
 
 
 def test_lists_of_labels_are_lists_in_the_card():
-    schema = pa.schema(list(columns_of(multi=True).items())).with_metadata(notes_of(b"no picture"))
+    schema = pa.schema(list(columns_of(multi=True).items())).with_metadata(notes_of({"image": b""}))
     card = json.loads(card_of(schema, ["b", "a"]).split(b"---\n")[1])
     features = {each["name"]: each for each in card["dataset_info"]["features"]}
     assert features["label"] == {

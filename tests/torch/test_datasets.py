@@ -107,7 +107,7 @@ def test_lists_of_labels_are_tensors(study, tmp_path):
         )
 
 
-@pytest.mark.parametrize("container", ["folder", "h5"])
+@pytest.mark.parametrize("container", ["folder", "h5", "parquet"])
 def test_masks_are_those_of_the_run(study, tmp_path, container):
     config = CONFIG.replace(masks="both")
     run = qb.export(study.project, tmp_path / "out", config, provenance=False, workers=1)
