@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         split,
         stain_profile,
         status,
+        track,
         undo_predictions,
         undo_write_back,
         verify,
@@ -141,17 +142,19 @@ if TYPE_CHECKING:
     from .roundtrip.status import EntryStatus, RunStatus
     from .roundtrip.write_back import EntryChange, WriteBack
     from .sources.base import Project
+    from .tracking.base import Tracked
 
 _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
         "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
-        "check_leakage", "features", "convert", "lineage", "describe", "predictions",
+        "check_leakage", "features", "convert", "lineage", "describe", "track", "predictions",
         "undo_predictions",
     ),
     "datasets.converting": ("Converted",),
     "datasets.describing": ("Described",),
+    "tracking.base": ("Tracked",),
     "datasets.features": ("FeatureFiles",),
     "datasets.leakage": ("Leak", "LeakCheck"),
     "datasets.lineage": (
@@ -237,6 +240,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "convert",
     "lineage",
     "describe",
+    "track",
     "corrections",
     "create_project",
     "write_provenance",
@@ -316,6 +320,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Split",
     "FoldCounts",
     "Described",
+    "Tracked",
     "Leak",
     "LeakCheck",
     "Lineage",

@@ -70,7 +70,7 @@ CREATING = (
 """Options for making a project."""
 RUN_ONLY = (
     "reviewer", "provenance", "create_project", "pseudonymise", "metadata_keep", "runner", "resume",
-    "update", "break_lock", "progress",
+    "update", "break_lock", "progress", "track",
 )  # fmt: skip
 """Options that a plan cannot use."""
 
@@ -301,13 +301,16 @@ def features(
     batch: Annotated[
         int, typer.Option(metavar="N", help="Patches that the encoder gets at once.")
     ] = 64,
+    track: Annotated[
+        str, typer.Option(metavar="none|NAME[:ARGUMENT]", help="Tell a service, as wandb.")
+    ] = "none",
     json: Json = False,
 ) -> int:
     """Make a vector of each patch of a run with an encoder; keep what is up to date."""
     from .features import run_features
 
     return run_features(
-        out, encoder, name=name, format=format, dtype=dtype, batch=batch, as_json=json
+        out, encoder, name=name, format=format, dtype=dtype, batch=batch, track=track, as_json=json
     )
 
 
@@ -374,6 +377,23 @@ def describe(
         out, to or [], name=name, description=description, license=license,
         creators=creator or [], as_json=json,
     )  # fmt: skip
+
+
+@app.command(cls=Command)
+def track(
+    out: OutArgument,
+    to: Annotated[
+        str, typer.Option("--to", metavar="NAME[:ARGUMENT]", help="Service: wandb[:PROJECT].")
+    ],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the dataset (that of the output).")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Tell a service of a run and of the features made of it; the patches stay here."""
+    from .track import run_track
+
+    return run_track(out, to, name=name, as_json=json)
 
 
 @app.command(cls=Command)

@@ -54,6 +54,7 @@ class RunOptions(Model):
             "break_lock",
             "progress",
             "profile",
+            "track",
         ),
     }
 
@@ -152,6 +153,11 @@ class RunOptions(Model):
     )
     progress: Literal["auto", "jsonl", "none"] = option("auto", "progress on stderr")
     profile: bool = option(False, "say where the time went, step by step, and what the limit is")
+    track: Annotated[str, part("tracker", besides=("none",), argument=True)] = option(
+        "none",
+        "tell a service of the dataset, as wandb: records and counts, a picture of some patches",
+        show="none|NAME[:ARGUMENT]",
+    )
 
     def only(self, *names: str) -> RunOptions:
         """Return a copy with the options of these names; all others have their default."""
