@@ -230,16 +230,22 @@ def test_a_stopped_worker_gives_its_slide_back(service, job, out, alone, tokens)
     assert_same(out, alone, state)
 
 
-def test_what_the_queue_lost_is_found_again(service, job, out, alone):
+@pytest.fixture
+def lose(service, job):
+    """A function that loses every message of the job."""
+    return lambda: service.queue.cancel(job)
+
+
+def test_what_the_queue_lost_is_found_again(service, job, out, alone, lose):
     """The broker may lose everything: the database knows what is left to do."""
     for step in ("prepare", "slide"):
-        service.queue.cancel(job)
+        lose()
         assert service.queue.waiting() == 0
         if step == "slide":
             worker = Worker(service.settings, service.database, service.queue)
             worker.handle(Message(job, "prepare"), NEVER)
             worker._child.kill()
-            service.queue.cancel(job)
+            lose()
     quick = service.settings.replace(lease_seconds=0.5)
     with working(service, quick):
         state = ended(service, job)
