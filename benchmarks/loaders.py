@@ -1,12 +1,11 @@
-"""Patches per second that PyTorch's loader gets from files and from slides.
+"""Patches per second that PyTorch's loader gets from files, from shards, and from slides.
 
 ``python -m benchmarks.loaders PROJECT`` with the project folder of a slide; torch has to be
-installed. Each line: dataset, workers, seconds of the first epoch, which starts them, and patches
-per second of the better one of two more.
+installed. It prints a table in Markdown. A number is that of the best one of four epochs after the
+first, which starts the workers and is in the last two columns.
 """
 
 import argparse
-import os
 import tempfile
 import time
 import warnings
@@ -14,43 +13,62 @@ from pathlib import Path
 
 import qupath_bridge as qb
 
+from .common.machine import describe
+
 SKIN = Path(__file__).parents[1] / "example_projects" / "skin"
 WAYS = ((0, None), (2, "fork"), (4, "fork"), (2, "spawn"))
+CONTAINERS = {"files": "folder", "tar shards": "tar:16MB", "Parquet": "parquet:16MB"}
+EPOCHS = 5
+CONFIG = qb.ExportConfig(size=256, stride=32)
+HEAD = """\
+| from | 0 workers | 2 forked | 4 forked | 2 spawned | first epoch, 2 forked | … 2 spawned |
+|---|---:|---:|---:|---:|---:|---:|"""
 
 
 def epochs(dataset, workers, method):
-    """Return the seconds of three epochs."""
+    """Return the seconds of each epoch."""
     from torch.utils.data import DataLoader
 
     more = {"multiprocessing_context": method, "persistent_workers": True} if workers else {}
     loader = DataLoader(dataset, batch_size=32, shuffle=True, num_workers=workers, **more)
     seconds = []
-    for _ in range(3):
+    for _ in range(EPOCHS):
         start = time.perf_counter()
         assert sum(len(patches) for patches, _ in loader) == len(dataset)
         seconds.append(time.perf_counter() - start)
     return seconds
 
 
+def datasets(project, config, folder):
+    """Yield the name of each way to keep patches, and a dataset that reads them from there."""
+    for name, container in CONTAINERS.items():
+        stored = config.replace(container=container)
+        out = folder / container.partition(":")[0]
+        yield name, qb.torch.PatchDataset(qb.export(project, out, stored, provenance=False))
+    yield "slides", qb.torch.SlideDataset(qb.plan(project, config))
+
+
+def row(name, seconds, patches):
+    """Return the line of a dataset; ``seconds`` has those of the epochs of each way."""
+    speeds = [f"{patches / min(others):,.0f}" for _, *others in seconds.values()]
+    starts = [f"{seconds[2, method][0]:.1f} s" for method in ("fork", "spawn")]
+    return f"| {' | '.join([name, *speeds, *starts])} |"
+
+
 def main():
-    """Print one line for each dataset and number of workers."""
+    """Print one line for each dataset."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("project", nargs="?", default=SKIN)
+    project = parser.parse_args().project
     warnings.filterwarnings("ignore", "This DataLoader will create")
-    plans = qb.plan(parser.parse_args().project, qb.ExportConfig(size=256, stride=64))
-    print(
-        f"{plans.patches} patches of 256 x 256, {os.cpu_count()} cores, {os.getloadavg()[0]} busy"
-    )
+    about = describe()
+    print(f"{about['processor']}, {about['cores']} cores, {about['load'][0]} of them busy before")
     with tempfile.TemporaryDirectory() as folder:
-        run = qb.export(plans, folder, provenance=False)
-        for dataset in (qb.torch.PatchDataset(run), qb.torch.SlideDataset(plans)):
-            for workers, method in WAYS:
-                first, *others = epochs(dataset, workers, method)
-                print(
-                    f"{type(dataset).__name__:12} {workers} {method or '':5} {first:6.1f} s "
-                    f"{len(dataset) / min(others):6.0f} patches/s",
-                    flush=True,
-                )
+        for number, (name, dataset) in enumerate(datasets(project, CONFIG, Path(folder))):
+            if not number:
+                print(f"{len(dataset)} patches of {CONFIG.size} x {CONFIG.size}\n\n{HEAD}")
+            seconds = {way: epochs(dataset, *way) for way in WAYS}
+            print(row(name, seconds, len(dataset)), flush=True)
 
 
 if __name__ == "__main__":
