@@ -15,6 +15,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from . import torch
     from .api import (
+        catalog,
         check_leakage,
         clean,
         convert,
@@ -81,6 +82,14 @@ if TYPE_CHECKING:
     from .geometry import coordinates
     from .geometry.coordinates import CoordinateMap
     from .geometry.coverage import coverage
+    from .lake.catalog import (
+        Catalog,
+        CatalogDamage,
+        CatalogRun,
+        CatalogSlide,
+        Found,
+        FoundSlide,
+    )
     from .model import (
         Box,
         ClassInfo,
@@ -148,7 +157,10 @@ _HOMES = {
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
         "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
         "check_leakage", "features", "convert", "lineage", "describe", "predictions",
-        "undo_predictions",
+        "undo_predictions", "catalog",
+    ),
+    "lake.catalog": (
+        "Catalog", "CatalogRun", "CatalogSlide", "CatalogDamage", "Found", "FoundSlide",
     ),
     "datasets.converting": ("Converted",),
     "datasets.describing": ("Described",),
@@ -237,6 +249,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "convert",
     "lineage",
     "describe",
+    "catalog",
     "corrections",
     "create_project",
     "write_provenance",
@@ -326,6 +339,12 @@ __all__ = [  # noqa: RUF022  # by subject
     "PatchFold",
     "PatchPrediction",
     "Statement",
+    "Catalog",
+    "CatalogRun",
+    "CatalogSlide",
+    "CatalogDamage",
+    "Found",
+    "FoundSlide",
     "Corrections",
     "SlideCorrections",
     "JudgedPatch",
