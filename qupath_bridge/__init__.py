@@ -15,6 +15,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from . import torch
     from .api import (
+        catalog,
         check_leakage,
         clean,
         convert,
@@ -82,6 +83,14 @@ if TYPE_CHECKING:
     from .geometry import coordinates
     from .geometry.coordinates import CoordinateMap
     from .geometry.coverage import coverage
+    from .lake.catalog import (
+        Catalog,
+        CatalogDamage,
+        CatalogRun,
+        CatalogSlide,
+        Found,
+        FoundSlide,
+    )
     from .model import (
         Box,
         ClassInfo,
@@ -150,7 +159,10 @@ _HOMES = {
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
         "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
         "check_leakage", "features", "convert", "lineage", "describe", "track", "predictions",
-        "undo_predictions",
+        "undo_predictions", "catalog",
+    ),
+    "lake.catalog": (
+        "Catalog", "CatalogRun", "CatalogSlide", "CatalogDamage", "Found", "FoundSlide",
     ),
     "datasets.converting": ("Converted",),
     "datasets.describing": ("Described",),
@@ -241,6 +253,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "lineage",
     "describe",
     "track",
+    "catalog",
     "corrections",
     "create_project",
     "write_provenance",
@@ -331,6 +344,12 @@ __all__ = [  # noqa: RUF022  # by subject
     "PatchFold",
     "PatchPrediction",
     "Statement",
+    "Catalog",
+    "CatalogRun",
+    "CatalogSlide",
+    "CatalogDamage",
+    "Found",
+    "FoundSlide",
     "Corrections",
     "SlideCorrections",
     "JudgedPatch",

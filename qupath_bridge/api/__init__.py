@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Statement,
     )
     from qupath_bridge.datasets.split_summary import FoldCounts, Split
+    from qupath_bridge.lake.catalog import Catalog, CatalogRun, CatalogSlide, Found
     from qupath_bridge.pipeline.estimate import Estimate
     from qupath_bridge.pipeline.inspection import Inspection
     from qupath_bridge.pipeline.new_project import NewProject
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         install_scripts,
         uninstall_scripts,
     )
+    from .lakes import catalog
     from .lineage import lineage
     from .looking import corrections, doctor, inspect, report, status, stored_data, verify
     from .opening import INPUTS, OPENING, find_project_file, find_projects, slide
@@ -80,6 +82,7 @@ _HOMES = {
         "Statement",
     ),
     "qupath_bridge.datasets.split_summary": ("FoldCounts", "Split"),
+    "qupath_bridge.lake.catalog": ("Catalog", "CatalogRun", "CatalogSlide", "Found"),
     "qupath_bridge.pipeline.estimate": ("Estimate",),
     "qupath_bridge.pipeline.inspection": ("Inspection",),
     "qupath_bridge.pipeline.new_project": ("NewProject",),
@@ -124,6 +127,7 @@ _HOMES = {
         "install_scripts",
         "uninstall_scripts",
     ),
+    ".lakes": ("catalog",),
     ".lineage": ("lineage",),
     ".looking": (
         "corrections",
@@ -168,6 +172,9 @@ __all__ = [
     "SPLIT_NAME",
     "Agreement",
     "Backup",
+    "Catalog",
+    "CatalogRun",
+    "CatalogSlide",
     "Converted",
     "Corrections",
     "Described",
@@ -178,6 +185,7 @@ __all__ = [
     "FeatureFiles",
     "Finding",
     "FoldCounts",
+    "Found",
     "Inspection",
     "InstalledFile",
     "JudgedPatch",
@@ -206,6 +214,7 @@ __all__ = [
     "Statement",
     "Verification",
     "WriteBack",
+    "catalog",
     "check_leakage",
     "clean",
     "convert",

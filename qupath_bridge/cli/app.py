@@ -427,6 +427,26 @@ def lineage(
 
 
 @app.command(cls=Command)
+def catalog(
+    root: Annotated[
+        str, typer.Argument(metavar="ROOT", help="Folder or URL above the outputs of exports.")
+    ],
+    find: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Patches with this label, slide (ID or name), digest or run; all have to hold.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """List the runs below a folder or URL, and find patches in them."""
+    from .catalog import run_catalog
+
+    return run_catalog(root, find or [], as_json=json)
+
+
+@app.command(cls=Command)
 @takes_options("break_lock")
 def clean(out: OutArgument, given: Given, json: Json = False) -> int:
     """Remove what abandoned runs left in an output."""

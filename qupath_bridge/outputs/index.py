@@ -25,10 +25,11 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.schemas import parse_json
 
 from .base import DamagedRowsError
+from .draft_files import parquet_writer
 from .row_batches import AnyRows, Rows
 
 if TYPE_CHECKING:
-    from qupath_bridge.stores.base import Draft, Store
+    from qupath_bridge.stores.base import Store
 
     from .base import Output
 
@@ -289,7 +290,7 @@ def new_partition(
     name = _partition(slide_id)
     draft = store.draft(name.rpartition("/")[0])
     try:
-        with _writer(draft, columns.with_metadata(_prefixed(notes))) as parquet:
+        with parquet_writer(draft, columns.with_metadata(_prefixed(notes))) as parquet:
             yield lambda table: parquet.write_table(
                 table.replace_schema_metadata(_prefixed(notes)), GROUP
             )
@@ -298,37 +299,6 @@ def new_partition(
         draft.discard()
     for left in _dropped_besides(store, slide_id, notes.get("dropped")):
         store.delete(left)
-
-
-class _DraftFile(io.RawIOBase):
-    """A draft as Arrow writes to it."""
-
-    def __init__(self, draft: Draft) -> None:
-        self._draft = draft
-        self._size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._draft.write(data)
-        self._size += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        return self._size
-
-
-@contextmanager
-def _writer(draft: Draft, columns: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """Give what writes rows into a draft; Arrow's pages of some hundred bytes are gathered."""
-    with (
-        io.BufferedWriter(_DraftFile(draft), WRITE_BYTES) as file,
-        pq.ParquetWriter(
-            file, columns, compression="zstd", version="2.6", write_statistics=True
-        ) as parquet,
-    ):
-        yield parquet
 
 
 def _parquet(table: pa.Table) -> memoryview:
@@ -472,9 +442,6 @@ def _schema_problem(found: pa.Schema) -> str | None:
 
 GROUP = 1 << 14
 """Rows of a row group: what is written at a time; some 15 MB in memory."""
-
-WRITE_BYTES = 1 << 20
-"""Bytes that a write to the file has, but for the last one."""
 
 
 def _partition(slide_id: str) -> str:

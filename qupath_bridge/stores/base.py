@@ -112,6 +112,15 @@ class Store(Protocol):
         """
         ...
 
+    def children(self, folder: str = "") -> Iterator[str]:
+        """Yield the names of what is in a folder itself, sorted; those of folders end with ``/``.
+
+        What is in these folders is not walked, however much it is. ``folder`` is ``""`` for the
+        top, or ends with ``/``; one that is not there has nothing in it. A folder without files
+        may be among them.
+        """
+        ...
+
     def delete(self, name: str) -> None:
         """Remove ``name``; nothing happens where it does not exist."""
         ...

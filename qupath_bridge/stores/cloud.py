@@ -250,6 +250,14 @@ class CloudStore:
                     elif key > wanted:
                         return
 
+    def children(self, folder: str = "") -> Iterator[str]:
+        """Yield the names in a folder itself, sorted; those of folders end with ``/``."""
+        begin = len(self._folder)
+        with self._errors_of(folder, "listed"):
+            found = obstore.list_with_delimiter(self._client, f"{self._folder}{folder}" or None)
+        names = [each["path"][begin:] for each in found["objects"]]
+        yield from sorted([*names, *(f"{path[begin:]}/" for path in found["common_prefixes"])])
+
     def delete(self, name: str) -> None:
         """Remove ``name``."""
         with self._errors_of(name, "removed"):

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -221,6 +221,12 @@ class LocalStore:
             if not name.rpartition("/")[2].startswith(TEMPORARY):
                 yield name
 
+    def children(self, folder: str = "") -> Iterator[str]:
+        """Yield the names in a folder itself, sorted; those of folders end with ``/``."""
+        for name, linked in self._entries(folder):
+            if not (name.endswith("/") and linked) and not name.startswith(TEMPORARY):
+                yield f"{folder}{name}"
+
     def delete(self, name: str) -> None:
         """Remove ``name``, and its folder when that was the last file in it."""
         path = self.root / checked_name(name)
@@ -282,23 +288,26 @@ class LocalStore:
 
         Of what is in the folder itself, that whose name has a beginning.
         """
-        path = self.root / folder
-        try:
-            with _errors_of(path, "listed"), os.scandir(path) as entries:
-                found = [
-                    (f"{entry.name}/" if entry.is_dir() else entry.name, entry.is_symlink())
-                    for entry in entries
-                    if entry.name.startswith(beginning)
-                ]
-        except OutputError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return  # nothing was put yet, or its last file was just deleted
-            raise
-        for name, linked in sorted(found):
+        for name, linked in self._entries(folder, beginning):
             if not name.endswith("/"):
                 yield f"{folder}{name}"
             elif not linked:
                 yield from self._names(f"{folder}{name}")
+
+    def _entries(self, folder: str, beginning: str = "") -> Sequence[tuple[str, bool]]:
+        """Return the names in a folder, sorted, and which are links; folders end with ``/``."""
+        path = self.root / folder
+        try:
+            with _errors_of(path, "listed"), os.scandir(path) as entries:
+                return sorted(
+                    (f"{entry.name}/" if entry.is_dir() else entry.name, entry.is_symlink())
+                    for entry in entries
+                    if entry.name.startswith(beginning)
+                )
+        except OutputError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return []  # nothing was put yet, or its last file was just deleted
+            raise
 
 
 class _LocalDraft:

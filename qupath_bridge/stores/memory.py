@@ -129,6 +129,12 @@ class MemoryStore:
             names = sorted(name for name in self._place.data if name.startswith(prefix))
         yield from names
 
+    def children(self, folder: str = "") -> Iterator[str]:
+        """Yield the names in a folder itself, sorted; those of folders end with ``/``."""
+        begin = len(folder)
+        heads = (name[begin:].partition("/")[:2] for name in self.list(folder))
+        yield from sorted({f"{folder}{first}{slash}" for first, slash in heads})
+
     def delete(self, name: str) -> None:
         """Remove ``name``."""
         with self._place.lock:

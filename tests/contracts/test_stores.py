@@ -50,6 +50,13 @@ class TestLocal(StoreContract):
         (store.root / "x").write_bytes(b"")
         assert not store.is_empty()
 
+    def test_links_to_folders_and_cut_off_writes_are_not_listed(self, store, tmp_path):
+        store.put("a/x", b"")
+        (tmp_path / "elsewhere").mkdir()
+        (store.root / "link").symlink_to(tmp_path / "elsewhere")
+        (store.root / f"{TEMPORARY}12").write_bytes(b"half")
+        assert list(store.children()) == ["a/"]
+
     def test_create_where_links_are_not_possible(self, store, monkeypatch):
         def fail(*values):
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))

@@ -45,6 +45,17 @@ class StoreContract(ABC):
         assert list(store.list("c")) == []
         assert list(store.list("no/such")) == []
 
+    def test_a_folder_is_listed_without_what_is_below(self, store: Store) -> None:
+        """Files and folders in it, in the order of their names."""
+        for name in ("a/1", "a/b/2", "a/b/c/3", "ab", "a.d/x", "z"):
+            store.put(name, b"")
+        assert list(store.children()) == ["a.d/", "a/", "ab", "z"]
+        assert list(store.children("a/")) == ["a/1", "a/b/"]
+        assert list(store.children("a/b/c/")) == ["a/b/c/3"]
+        assert list(store.children("no/such/")) == []
+        store.delete("a/1")
+        assert list(store.children("a/")) == ["a/b/"]
+
     def test_deleting(self, store: Store) -> None:
         """Twice is once, and others stay."""
         store.put("a/1", b"")
