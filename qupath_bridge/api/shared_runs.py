@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qupath_bridge.config import Settings
+from qupath_bridge.config import ONE_PROCESS, Settings
 from qupath_bridge.errors import SlideError, UsageError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import Slide, SourceRef
@@ -39,11 +39,6 @@ __all__ = [
     "leave_shared_run",
     "start_shared_run",
 ]
-
-NOT_SHARED = (
-    "create_project", "pseudonymise", "preview", "live_annotations", "profile", "track",
-)  # fmt: skip
-"""Options of a run that one process does from start to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,7 @@ def check_shareable(settings: Settings) -> None:
     ------
     UsageError
     """
-    if found := [name for name in NOT_SHARED if name in settings.options.changed()]:
+    if found := [name for name in ONE_PROCESS if name in settings.options.changed()]:
         raise UsageError(
             f"A job cannot have the options {', '.join(found)}.",
             hint="Leave them out, or use the command export.",

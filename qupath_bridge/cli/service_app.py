@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from qupath_bridge.config import OF_OPERATOR, ONE_PROCESS
+
 from .options import Command, Given, Json, takes_options
 
 __all__ = ["jobs_app", "service_app"]
@@ -15,12 +17,6 @@ service_app = typer.Typer(
     no_args_is_help=True, help="Run a service that exports what is asked for over HTTP."
 )
 jobs_app = typer.Typer(no_args_is_help=True, help="Ask a service for exports.")
-
-OPERATOR = (
-    "create_project", "pseudonymise", "metadata_keep", "preview", "live_annotations", "profile",
-    "qupath", "break_lock", "runner", "workers", "progress", "track",
-)  # fmt: skip
-"""Options that a job cannot have: its service decides them, or one process has to do it all."""
 
 SettingsFile = Annotated[
     Path | None,
@@ -94,7 +90,7 @@ def service_reindex(
 
 
 @jobs_app.command("submit", cls=Command)
-@takes_options(besides=OPERATOR, file=True)
+@takes_options(besides=(*ONE_PROCESS, *OF_OPERATOR), file=True)
 def jobs_submit(
     sources: Annotated[
         list[str],

@@ -6,6 +6,7 @@ Three models; each option stands in one of them, once: flags, keys of a TOML fil
 """
 
 from .export import PIXEL_SIZES, ExportConfig
+from .jobs import OF_OPERATOR, ONE_PROCESS
 from .layout import LAYOUT_FIELDS, layout_problem
 from .listing import Option, options
 from .running import RunOptions
@@ -14,6 +15,8 @@ from .settings import Settings
 
 __all__ = [
     "LAYOUT_FIELDS",
+    "OF_OPERATOR",
+    "ONE_PROCESS",
     "PIXEL_SIZES",
     "ExportConfig",
     "Option",

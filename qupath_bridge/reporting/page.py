@@ -25,7 +25,7 @@ from .links import Links
 from .summary import NO_LABEL, add_histograms
 from .views import SlideView
 
-__all__ = ["GENERATOR", "render_page"]
+__all__ = ["GENERATOR", "page_policy", "render_page", "style_and_script"]
 
 GENERATOR = "qupath-bridge report"
 """The maker that a page names, so that a new one may replace it, and nothing else."""
@@ -71,7 +71,7 @@ def render_page(
             made=made,
             style=Markup(style),  # noqa: S704  # a file of this package
             script=Markup(script),  # noqa: S704
-            policy=_policy(style, script),
+            policy=page_policy(),
             run=run,
             record=run.record,
             asked=_asked(run.config),
@@ -91,6 +91,26 @@ def render_page(
             left=_left(run.config),
             files=_files(links),
         )
+    )
+
+
+@cache
+def style_and_script() -> tuple[str, str]:
+    """Return the hashes of the style and the script of a page, as security policies name them."""
+
+    def digest(name: str) -> str:
+        content = hashlib.sha256(_resource(name).encode()).digest()
+        return f"'sha256-{base64.b64encode(content).decode()}'"
+
+    return digest("style.css"), digest("script.js")
+
+
+def page_policy() -> str:
+    """Return the security policy of a page: its own style and script, its own pictures."""
+    style, script = style_and_script()
+    return (
+        f"default-src 'none'; img-src data:; style-src {style}; script-src {script}; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 
@@ -121,18 +141,6 @@ def _finalize(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Markup):
         return escape_controls(value)
     return value
-
-
-def _policy(style: str, script: str) -> str:
-    """Return the security policy of the page: its own style and script, its own pictures."""
-
-    def digest(text: str) -> str:
-        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest(style)}'; "
-        f"script-src 'sha256-{digest(script)}'; base-uri 'none'; form-action 'none'"
-    )
 
 
 def _label(name: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from markupsafe import escape
+
 from qupath_bridge import registry
 from qupath_bridge.errors import OutputError
 from qupath_bridge.frozen import FrozenDict
@@ -18,11 +20,11 @@ from qupath_bridge.stores.local import LocalStore
 
 from .gather import RunFacts, gather_slides, load_run
 from .links import Links
-from .page import GENERATOR, render_page
+from .page import GENERATOR, page_policy, render_page
 from .reopen import Reopener
 from .views import SlideView
 
-__all__ = ["PAGE", "write_report"]
+__all__ = ["PAGE", "read_report", "write_report"]
 
 PAGE = "report.html"
 """Name of the page in an output."""
@@ -87,6 +89,22 @@ def write_report(
         return f"{output.describe().rstrip('/')}/{PAGE}"
     LocalStore(page.parent).put(page.name, content)
     return str(page)
+
+
+def read_report(output: Output) -> bytes | None:
+    """Return the page in an output; None if there is none that this version of the program made.
+
+    Raises
+    ------
+    OutputError
+        If the output cannot be read.
+    """
+    if not output.has(PAGE):
+        return None
+    content = output.get(PAGE)
+    head = content[:_HEAD]
+    is_current = _is_page(head) and str(escape(page_policy())).encode() in head
+    return content if is_current else None
 
 
 def _title(output: Output) -> str:

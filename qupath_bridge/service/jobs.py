@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from qupath_bridge.errors import UsageError
 from qupath_bridge.patches.ids import run_id as new_id
+from qupath_bridge.stores import open_store
 
 from .database import Database
 from .database.models import Job, JobSlide
@@ -67,6 +68,8 @@ class JobState:
     Attributes
     ----------
     job_id, state, output, run_id : str
+    url : str
+        Of the output, under which its run is indexed.
     request : mapping
     slides : mapping of str to int
         Number of slides by state.
@@ -84,6 +87,7 @@ class JobState:
     job_id: str
     state: str
     output: str
+    url: str
     run_id: str
     request: Mapping[str, Any]
     slides: Mapping[str, int]
@@ -132,12 +136,15 @@ class Jobs:
         ------
         UsageError, ConfigError
             If it is refused.
+        MissingDependencyError
+            If its output is in a store that cannot be imported.
         ConflictError
             If the key belongs to another request.
         """
         if key is not None and not 0 < len(key) <= MAX_KEY:
             raise UsageError(f"A key has 1 to {MAX_KEY} characters.")
         request = check_request(self._settings, sources, output, configuration)
+        url = open_store(request.output).url
         job_id = new_id()
         try:
             with self._database.write() as connection:
@@ -147,7 +154,7 @@ class Jobs:
                 connection.execute(
                     sa.insert(Job).values(
                         job_id=job_id, key=key, state="queued", request=request.as_json(),
-                        output=request.output, run_id=new_id(), result={}, warnings=[],
+                        output=request.output, url=url, run_id=new_id(), result={}, warnings=[],
                         attempts=0, created=now, changed=now,
                     )
                 )  # fmt: skip
@@ -325,7 +332,7 @@ def _states(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> tuple[Job
     )
     return tuple(
         JobState(
-            row.job_id, row.state, row.output, row.run_id, row.request,
+            row.job_id, row.state, row.output, row.url, row.run_id, row.request,
             counts.get(row.job_id, {}), int(written.get(row.job_id, 0)), tuple(row.warnings),
             row.error, row.hint, row.result, row.created, row.changed,
         )

@@ -48,13 +48,11 @@ def find_patches(
         Number of the last patch of the page before.
     limit : int
     """
-    config = JobRequest.from_json(job.request).settings().config
-    url = open_output(job.output, config.container).url
     query = sa.select(Patch.__table__).where(Patch.number > after)
     with database.read() as connection:
         run = connection.scalar(
             sa.select(IndexedRun.number).where(
-                IndexedRun.output == url, IndexedRun.run_id == job.run_id
+                IndexedRun.output == job.url, IndexedRun.run_id == job.run_id
             )
         )
         if run is None:
@@ -63,6 +61,7 @@ def find_patches(
         if slide is not None:
             query = query.where(Patch.slide_id == slide)
         if label is not None:
+            config = JobRequest.from_json(job.request).settings().config
             query = query.where(_has_label(connection, label, multi=config.label_rule().multi))
         page = query.order_by(Patch.number).limit(limit)
         return connection.execute(page).mappings().all()

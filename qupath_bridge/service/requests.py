@@ -9,18 +9,13 @@ from typing import Any
 
 from qupath_bridge import registry
 from qupath_bridge.api.shared_runs import check_shareable
-from qupath_bridge.config import Settings
+from qupath_bridge.config import OF_OPERATOR, Settings
 from qupath_bridge.errors import UsageError
 
 from .roots import check_output, check_source
 from .settings import ServiceSettings
 
 __all__ = ["JobRequest", "check_request"]
-
-NOT_ALLOWED = (
-    "qupath", "break_lock", "runner", "workers", "progress", "cache", "cache_size",
-)  # fmt: skip
-"""Options of running that are the operator's."""
 
 MAX_SOURCES = 10_000
 
@@ -79,7 +74,7 @@ def check_request(
         raise UsageError(f"A job has 1 to {MAX_SOURCES} sources, not {len(sources)}.")
     settings = Settings.parse(configuration, source="configuration")
     check_shareable(settings)
-    if found := [name for name in NOT_ALLOWED if name in settings.options.changed()]:
+    if found := [name for name in OF_OPERATOR if name in settings.options.changed()]:
         raise UsageError(
             f"A job cannot have the options {', '.join(found)}: they are the operator's.",
             hint="Leave them out.",

@@ -12,9 +12,11 @@ from typing import Any
 from qupath_bridge.api.shared_runs import end_shared_run, leave_shared_run, start_shared_run
 from qupath_bridge.errors import SlideError
 from qupath_bridge.model import Slide, SourceRef
+from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline.opened import slide_of
 from qupath_bridge.pipeline.plan import Failure
 from qupath_bridge.pipeline.task import SlideTask, process_slide
+from qupath_bridge.reporting.report import write_report
 
 from .requests import JobRequest
 from .roots import is_below
@@ -88,11 +90,18 @@ def leave(values: Mapping[str, Any], report: Report) -> dict[str, Any]:
     return {}
 
 
+def make_report(values: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Make the report of a run."""
+    write_report(open_output(values["output"], values["container"]))
+    return {}
+
+
 STEPS: Mapping[str, Callable[[Mapping[str, Any], Report], dict[str, Any]]] = {
     "prepare": prepare,
     "slide": export_slide,
     "finish": finish,
     "leave": leave,
+    "report": make_report,
 }
 
 

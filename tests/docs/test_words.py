@@ -50,6 +50,8 @@ PHRASES = {
 }
 ALLOWED = {
     ("qupath_bridge/cli/app.py", "frame"),  # Python's own, of a signal handler
+    ("qupath_bridge/service/http/guards.py", "frame"),  # a word of security policies
+    ("qupath_bridge/service/http/web_page.py", "frame"),
     ("qupath_bridge/readers/tiff_stacks.py", "frames"),  # ImageJ's word for time points
     ("tests/qupath/geojson/test_geojson.py", "lies"),  # shapely's message
 }

@@ -100,7 +100,7 @@ def test_the_index_is_made_again_from_outputs(service, environment, project, tmp
     status, _, errors = call(capsys, "service", "reindex", tmp_path / "out")
     assert status == 2
     assert "service migrate" in errors
-    assert call(capsys, "service", "migrate")[:2] == (0, "The database has version 0001.\n")
+    assert call(capsys, "service", "migrate")[:2] == (0, "The database has version 0002.\n")
     for _ in range(2):  # a second time changes nothing
         status, printed, _ = call(capsys, "service", "reindex", tmp_path / "out")
         assert (status, printed) == (0, f"36 patches of {tmp_path / 'out' / 'job'}\n")

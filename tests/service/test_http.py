@@ -1,6 +1,8 @@
 """The API: what is asked for, what is refused, and what it describes."""
 
 import io
+import re
+from importlib.resources import files as files_of
 
 import httpx
 import pytest
@@ -26,7 +28,7 @@ def settings(settings):
 
 @pytest.fixture
 def http(service):
-    with serving(service) as url, httpx.Client(base_url=url, headers=HEADERS) as client:
+    with serving(service) as url, httpx.Client(base_url=url, headers=HEADERS, timeout=60) as client:
         yield client
 
 
@@ -203,6 +205,54 @@ def test_without_a_token_web_pages_stay_out(settings):
         page = {"Origin": "http://example.org"}
         assert client.post("/jobs/x/cancel", headers=page).status_code == 403
         assert client.get("/jobs", headers={"Host": "example.org"}).status_code == 403
+        both = {"Host": "example.org", "Origin": "http://example.org"}
+        assert client.post("/jobs/x/cancel", headers=both).status_code == 403
+        neighbour = {"Origin": "http://127.0.0.1:1"}
+        assert client.post("/jobs/x/cancel", headers=neighbour).status_code == 403
+        assert client.get("/jobs", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+        # The page of the service itself may.
+        own = {"Origin": url, "Sec-Fetch-Site": "same-origin"}
+        assert client.post("/jobs/x/cancel", headers=own).status_code == 404
+
+
+def test_the_page_needs_no_token_and_loads_nothing_from_elsewhere(service):
+    with serving(service) as url:
+        page = httpx.get(url)
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        files = re.findall(r'(?:href|src)="(?!#|data:)([^"]+)"', page.text)
+        assert sorted(files) == ["page/main.js", "page/style.css"]
+        for name in ("page/main.js", "page/style.css", "page/client.js"):
+            answer = httpx.get(f"{url}/{name}")
+            assert answer.status_code == 200
+            assert answer.headers["content-security-policy"].startswith("default-src 'none';")
+        for name in ("page/nothing.js", "page/..%2Fapp.py", "page/"):
+            assert httpx.get(f"{url}/{name}").status_code == 404
+        policy = page.headers["content-security-policy"]
+        assert "unsafe" not in policy
+        assert "http" not in policy
+    code = " ".join(
+        each.read_text("utf-8")
+        for each in (files_of("qupath_bridge.service.http") / "page").iterdir()
+    )
+    assert not re.search(r"https?://|innerHTML|\bon\w+=|style=", code)
+
+
+def test_the_report_of_a_job(http, service, done, request_of, tmp_path):
+    before = http.get(f"/jobs/{done}/report")
+    assert (before.status_code, before.json()["hint"]) == (404, "POST makes it.")
+    assert http.post(f"/jobs/{done}/report").status_code == 204
+    page = http.get(f"/jobs/{done}/report")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"].endswith("; sandbox")
+    file = tmp_path / "out" / "job" / "report.html"
+    assert page.content == file.read_bytes()
+    # The page shows only what its policy knows: not a report of another version.
+    file.write_bytes(page.content.replace(b"sha256-", b"sha256-x"))
+    assert http.get(f"/jobs/{done}/report").status_code == 404
+    waiting = http.post("/jobs", json={**request_of, "output": str(tmp_path / "out" / "b")}).json()
+    early = http.post(f"/jobs/{waiting['job_id']}/report")
+    assert (early.status_code, early.json()["hint"]) == (409, "Ask again then.")
+    assert http.post("/jobs/nobody/report").status_code == 404
 
 
 def test_only_this_machine_comes_in_without_a_token(settings):

@@ -1,7 +1,7 @@
 """A headless Chromium for tests: one page, driven through a pipe with the protocol of its DevTools.
 
-No port is opened, and nothing but the page's own file can be loaded: every other request is
-refused, and listed in ``Page.requests``.
+No port is opened, and nothing but the page's own file, or what its own server on this machine has,
+can be loaded: every other request is refused, and listed in ``Page.requests``.
 """
 
 import base64
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,8 @@ class Browser:
                 "--no-first-run", "--disable-extensions", "--disable-component-update",
                 "--disable-sync", "--disable-background-networking", "--disable-dev-shm-usage",
                 "--no-default-browser-check", "--force-device-scale-factor=1",
-                "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={self._profile}",
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+                f"--user-data-dir={self._profile}",
                 f"--window-size={width},{height}", "--remote-debugging-pipe", "about:blank",
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
@@ -57,12 +59,21 @@ class Browser:
         self._numbers = itertools.count(1)
         self._buffer = b""
         self.events = []
-        targets = self.call("Target.getTargets")["targetInfos"]
-        (page,) = (each for each in targets if each["type"] == "page")
-        attached = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
-        self._session = attached["sessionId"]
+        self._session = self.session_of("page")
 
     _session = None
+
+    def session_of(self, kind, seconds=60):
+        """Return the session of the only target of a kind, when it is there."""
+        end = time.monotonic() + seconds
+        while True:
+            targets = self.call("Target.getTargets")["targetInfos"]
+            found = [each["targetId"] for each in targets if each["type"] == kind]
+            if len(found) == 1:
+                attached = self.call("Target.attachToTarget", targetId=found[0], flatten=True)
+                return attached["sessionId"]
+            assert time.monotonic() < end, targets
+            time.sleep(0.05)
 
     def call(self, method, **values):
         """Send a command and return its result."""
@@ -72,7 +83,7 @@ class Browser:
             message["sessionId"] = self._session
         self._commands.write(json.dumps(message).encode() + b"\0")
         while True:
-            answer = self._read(30)
+            answer = self._read(60)
             if answer.get("id") == number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']}")
@@ -118,10 +129,13 @@ class Page:
     problems : list of str
         Errors and warnings of the console, and exceptions.
     requests : list of str
-        Addresses that the page asked for, but for itself and pictures that are in it.
+        Addresses that the page asked for, but for itself, its own server, and pictures that are
+        in it.
     """
 
-    def __init__(self, browser, path, *, dark=False, width=1280, height=900):
+    def __init__(self, browser, place, *, dark=False, width=1280, height=900):
+        """Open a file, or an address of a server on this machine."""
+        served = str(place).startswith("http://127.0.0.1:")
         self.browser = browser
         browser.events.clear()
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -131,8 +145,10 @@ class Page:
         browser.call("Emulation.setFocusEmulationEnabled", enabled=True)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         browser.call("Emulation.setEmulatedMedia", media="", features=[scheme])
-        self.address = Path(path).resolve().as_uri()
-        browser.call("Network.setBlockedURLs", urls=["http://*", "https://*", "ws://*", "wss://*"])
+        self.address = place if served else Path(place).resolve().as_uri()
+        self._own = (f"{place}/", "blob:", "data:") if served else (self.address, "data:")
+        blocked = ["https://*", "ws://*", "wss://*", *([] if served else ["http://*"])]
+        browser.call("Network.setBlockedURLs", urls=blocked)
         browser.call("Page.navigate", url=self.address)
         browser.wait_for("Page.loadEventFired")
 
@@ -151,6 +167,17 @@ class Page:
         if "exceptionDetails" in found:
             raise RuntimeError(found["exceptionDetails"]["exception"]["description"])
         return found["result"].get("value")
+
+    @contextmanager
+    def inner(self):
+        """Let ``run`` run code in the document inside the page, which has its own process."""
+        outer = self.browser._session
+        self.browser._session = None
+        try:
+            self.browser._session = self.browser.session_of("iframe")
+            yield
+        finally:
+            self.browser._session = outer
 
     def press(self, key, *, shift=False):
         """Press a key, as a person does."""
@@ -192,11 +219,11 @@ class Page:
 
     @property
     def requests(self):
-        """Addresses that the page asked for, but for itself and pictures that are in it."""
+        """Addresses that the page asked for, but for its own."""
         self.run("1")
         asked = [
             event["params"]["request"]["url"]
             for event in self.browser.events
             if event["method"] == "Network.requestWillBeSent"
         ]
-        return [url for url in asked if url != self.address and not url.startswith("data:")]
+        return [url for url in asked if not url.startswith(self._own)]

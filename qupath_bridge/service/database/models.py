@@ -45,6 +45,7 @@ class Job(Base):
     state: Mapped[str] = mapped_column(String(16), index=True)
     request: Mapped[dict[str, Any]] = mapped_column(Json)
     output: Mapped[str] = mapped_column(Text)
+    url: Mapped[str] = mapped_column(Text)
     run_id: Mapped[str] = mapped_column(String(40))
     result: Mapped[dict[str, Any]] = mapped_column(Json)
     warnings: Mapped[list[str]] = mapped_column(Json)

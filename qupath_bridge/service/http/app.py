@@ -16,10 +16,12 @@ from qupath_bridge.service.database.engine import DatabaseDownError
 from qupath_bridge.service.jobs import ConflictError, NoSuchError
 from qupath_bridge.service.opened import Service
 from qupath_bridge.service.patches import find_patch, find_patches, read_picture
+from qupath_bridge.service.reports import Reports
 
 from . import bodies
 from .guards import Guard
 from .metrics import MEDIA_TYPE, Metrics
+from .web_page import add_page
 
 __all__ = ["create_app"]
 
@@ -63,7 +65,9 @@ def create_app(service: Service) -> FastAPI:
     _handle_errors(app)
     _add_jobs(app, service)
     _add_patches(app, service)
+    _add_reports(app, Reports(service.settings, service.jobs))
     _add_state(app, service, metrics)
+    add_page(app)
     return app
 
 
@@ -160,6 +164,28 @@ def _add_patches(app: FastAPI, service: Service) -> None:
         """Return the picture of a patch, if it is still the one that was written."""
         content, media_type = read_picture(find_patch(service.database, tile_uuid))
         return Response(content, media_type=media_type)
+
+
+def _add_reports(app: FastAPI, reports: Reports) -> None:
+    @app.get(
+        "/jobs/{job_id}/report",
+        responses={**_NO_SUCH, 200: {"content": {"text/html": {}}}},
+        response_class=Response,
+        tags=["jobs"],
+    )
+    def get_report(job_id: str) -> Response:
+        """Return the report of a job, one HTML page, if it was made."""
+        return Response(reports.read(job_id), media_type="text/html; charset=utf-8")
+
+    @app.post(
+        "/jobs/{job_id}/report",
+        status_code=204,
+        responses={**_NO_SUCH, **_CONFLICT, **_REFUSED},
+        tags=["jobs"],
+    )
+    def make_report(job_id: str) -> None:
+        """Make the report of a job that has ended. That reads its slides, and takes a while."""
+        reports.make(job_id)
 
 
 def _add_state(app: FastAPI, service: Service, metrics: Metrics) -> None:

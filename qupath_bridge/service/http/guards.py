@@ -12,14 +12,19 @@ from typing import Any
 from qupath_bridge.errors import UsageError
 from qupath_bridge.service.settings import ServiceSettings
 
+from .web_page import FOLDER
+
 __all__ = ["Guard", "check_open_address"]
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-OPEN_PATHS = ("/health", "/openapi.json")
-"""Paths that need no token."""
+OPEN_PATHS = ("/", "/health", "/openapi.json")
+"""Paths that need no token; the files of the page, whose folder this is, need none either."""
+
+NOTHING = "default-src 'none'; frame-ancestors 'none'; sandbox"
+"""Policy of answers that are not for browsers: if one shows them, nothing in them runs."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -82,7 +87,7 @@ class Guard:
         self, path: str, headers: MutableMapping[bytes, bytes]
     ) -> tuple[int, str, str] | None:
         """Return the answer to somebody who may not ask."""
-        if path in OPEN_PATHS:
+        if path in OPEN_PATHS or path.startswith(f"/{FOLDER}/"):
             return None
         if self._token is not None:
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -90,9 +95,13 @@ class Guard:
                 return None
             return 401, "The token is missing or wrong.", "Send it as Authorization: Bearer TOKEN."
         # Without a token, a web page in a browser of this machine could ask, too: its requests
-        # name the page as their origin, or another host that it made lead here.
-        host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].strip("[]")
-        if b"origin" in headers or host not in LOOPBACK:
+        # name the page as their origin, or another host that it made lead here. Our own page is
+        # where the request goes to.
+        place = headers.get(b"host", b"")
+        host = place.decode("latin-1").rsplit(":", 1)[0].strip("[]")
+        elsewhere = headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin")
+        foreign = headers.get(b"origin", b"http://" + place) != b"http://" + place
+        if elsewhere or foreign or host not in LOOPBACK:
             return 403, "Without a token only programs of this machine may ask.", "Set a token."
         return None
 
@@ -145,8 +154,15 @@ def _plain(send: Send) -> Send:
 
     async def answer(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            more = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
-            message = {**message, "headers": [*message.get("headers", ()), *more]}
+            given = list(message.get("headers", ()))
+            more = [
+                (b"x-content-type-options", b"nosniff"),
+                (b"cache-control", b"no-store"),
+                (b"referrer-policy", b"no-referrer"),
+            ]
+            if all(name.lower() != b"content-security-policy" for name, _ in given):
+                more.append((b"content-security-policy", NOTHING.encode()))
+            message = {**message, "headers": [*given, *more]}
         await send(message)
 
     return answer

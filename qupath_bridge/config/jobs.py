@@ -1,0 +1,16 @@
+"""Options that a job of a service cannot have, for the service and for the command that asks it."""
+
+from __future__ import annotations
+
+__all__ = ["OF_OPERATOR", "ONE_PROCESS"]
+
+ONE_PROCESS = (
+    "create_project", "pseudonymise", "metadata_keep", "preview", "live_annotations", "profile",
+    "track",
+)  # fmt: skip
+"""What one process does from the start of a run to its end; a run of a job has many processes."""
+
+OF_OPERATOR = (
+    "qupath", "break_lock", "runner", "workers", "progress", "cache", "cache_size",
+)  # fmt: skip
+"""What the operator of the service decides, not those who ask it."""

@@ -1,0 +1,46 @@
+"""What is kept of a job, in tables of this version and of the one before."""
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+
+from qupath_bridge.config import OF_OPERATOR, ONE_PROCESS, RunOptions
+from qupath_bridge.service.database import Database, migrating
+from qupath_bridge.service.jobs import Jobs
+from qupath_bridge.service.patches import find_patches
+from qupath_bridge.stores import open_store
+from tests.support.service import ended, working
+
+JOB = {
+    "job_id": "1", "state": "complete", "request": "{}", "output": "/data/runs/a b", "run_id": "2",
+    "result": "{}", "warnings": "[]", "attempts": 0, "created": 0.0, "changed": 0.0,
+}  # fmt: skip
+
+
+def test_the_address_of_an_output_is_kept_with_its_job(service, project, tmp_path, monkeypatch):
+    job = service.jobs.submit([str(project)], str(tmp_path / "out" / "a b"), {"size": 32})
+    assert service.jobs.get(job).url == (tmp_path / "out" / "a b").as_uri()
+    with working(service):
+        state = ended(service, job)
+    # Pages of patches ask the database alone.
+    monkeypatch.setattr("qupath_bridge.service.patches.open_output", None)
+    assert len(find_patches(service.database, state, limit=100)) == 36
+
+
+def test_a_database_of_the_version_before_is_brought_up_to_date(settings):
+    database = Database(settings.database.get_secret_value())
+    config = migrating._config()
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        names = ", ".join(JOB)
+        values = ", ".join(f":{name}" for name in JOB)
+        connection.execute(sa.text(f"INSERT INTO jobs ({names}) VALUES ({values})"), JOB)
+    assert migrating.migrate(database) == "0002"
+    assert Jobs(settings, database, None).get("1").url == open_store("/data/runs/a b").url
+    database.close()
+
+
+@pytest.mark.parametrize("name", [*ONE_PROCESS, *OF_OPERATOR])
+def test_what_a_job_cannot_have_is_an_option(name):
+    assert name in RunOptions.model_fields
