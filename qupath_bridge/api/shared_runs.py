@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from qupath_bridge.config import ONE_PROCESS, Settings
+from qupath_bridge.config import Settings
 from qupath_bridge.errors import SlideError, UsageError
 from qupath_bridge.frozen import FrozenDict
+from qupath_bridge.job_options import ONE_PROCESS
 from qupath_bridge.model import Slide, SourceRef
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output

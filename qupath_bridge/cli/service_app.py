@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qupath_bridge.config import OF_OPERATOR, ONE_PROCESS
+from qupath_bridge.job_options import OF_OPERATOR, ONE_PROCESS
 
 from .options import Command, Given, Json, takes_options
 

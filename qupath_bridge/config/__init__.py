@@ -6,7 +6,6 @@ Three models; each option stands in one of them, once: flags, keys of a TOML fil
 """
 
 from .export import PIXEL_SIZES, ExportConfig
-from .jobs import OF_OPERATOR, ONE_PROCESS
 from .layout import LAYOUT_FIELDS, layout_problem
 from .listing import Option, options
 from .running import RunOptions
@@ -15,8 +14,6 @@ from .settings import Settings
 
 __all__ = [
     "LAYOUT_FIELDS",
-    "OF_OPERATOR",
-    "ONE_PROCESS",
     "PIXEL_SIZES",
     "ExportConfig",
     "Option",

@@ -9,8 +9,9 @@ from typing import Any
 
 from qupath_bridge import registry
 from qupath_bridge.api.shared_runs import check_shareable
-from qupath_bridge.config import OF_OPERATOR, Settings
+from qupath_bridge.config import Settings
 from qupath_bridge.errors import UsageError
+from qupath_bridge.job_options import OF_OPERATOR
 
 from .roots import check_output, check_source
 from .settings import ServiceSettings
