@@ -1,8 +1,8 @@
 """Patches per second that PyTorch's loader gets from files, from shards, and from slides.
 
-``python -m benchmarks.loaders PROJECT`` with the project folder of a slide; torch has to be
-installed. It prints a table in Markdown. A number is that of the best one of four epochs after the
-first, which starts the workers and is in the last two columns.
+``python -m benchmarks.loaders`` needs torch, and prints a table in Markdown. The patches do not
+overlap, do not lie on the tiles of the slide file, and come in a new order each epoch. A number is
+that of the best epoch but the first, which starts the workers and is in the last two columns.
 """
 
 import argparse
@@ -14,12 +14,13 @@ from pathlib import Path
 import qupath_bridge as qb
 
 from .common.machine import describe
+from .common.studies import make_study
 
-SKIN = Path(__file__).parents[1] / "example_projects" / "skin"
+SIDE = 16_384  # of the slide, in pixels
 WAYS = ((0, None), (2, "fork"), (4, "fork"), (2, "spawn"))
 CONTAINERS = {"files": "folder", "tar shards": "tar:16MB", "Parquet": "parquet:16MB"}
-EPOCHS = 5
-CONFIG = qb.ExportConfig(size=256, stride=32)
+EPOCHS = 6
+CONFIG = qb.ExportConfig(size=224)
 HEAD = """\
 | from | 0 workers | 2 forked | 4 forked | 2 spawned | first epoch, 2 forked | … 2 spawned |
 |---|---:|---:|---:|---:|---:|---:|"""
@@ -58,12 +59,15 @@ def row(name, seconds, patches):
 def main():
     """Print one line for each dataset."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("project", nargs="?", default=SKIN)
-    project = parser.parse_args().project
+    parser.add_argument(
+        "project", nargs="?", type=Path, help="another one than that of a made slide"
+    )
+    given = parser.parse_args().project
     warnings.filterwarnings("ignore", "This DataLoader will create")
     about = describe()
     print(f"{about['processor']}, {about['cores']} cores, {about['load'][0]} of them busy before")
     with tempfile.TemporaryDirectory() as folder:
+        project = given or make_study(folder, SIDE).project
         for number, (name, dataset) in enumerate(datasets(project, CONFIG, Path(folder))):
             if not number:
                 print(f"{len(dataset)} patches of {CONFIG.size} x {CONFIG.size}\n\n{HEAD}")

@@ -17,12 +17,11 @@ pytestmark = pytest.mark.slow
 def test_it_prints_a_line_for_each_place_of_patches(monkeypatch, capsys):
     monkeypatch.syspath_prepend(ROOT)
     program = importlib.import_module("benchmarks.loaders")
-    monkeypatch.setattr(program, "CONFIG", program.CONFIG.replace(stride=256))
     monkeypatch.setattr(program, "EPOCHS", 2)
-    monkeypatch.setattr(sys, "argv", ["loaders", str(program.SKIN)])
+    monkeypatch.setattr(sys, "argv", ["loaders", str(ROOT / "example_projects" / "skin")])
     program.main()
     _, about, _, head, _, *lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"\d+ patches of 256 x 256", about)
+    assert re.fullmatch(r"\d+ patches of 224 x 224", about)
     assert [line.split(" | ")[0] for line in lines] == [
         "| files", "| tar shards", "| Parquet", "| slides",
     ]  # fmt: skip
