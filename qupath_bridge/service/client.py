@@ -33,6 +33,8 @@ TRIES = 4
 PAUSE = 0.5
 """Seconds before it is sent again; each further time after twice as long."""
 
+LARGEST = 10_000
+
 ENDED = ("complete", "failed", "cancelled")
 
 
@@ -188,6 +190,7 @@ class Client:
 
     def _pages(self, path: str, name: str, cursor: str, **query: Any) -> Iterator[dict[str, Any]]:
         wanted = {key: value for key, value in query.items() if value is not None}
+        wanted["limit"] = LARGEST  # the service gives as many as it allows
         while True:
             page = self._json("GET", path, params=wanted)
             yield from page[name]

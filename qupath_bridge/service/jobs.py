@@ -35,6 +35,13 @@ UNSTARTED = ("queued", "preparing")
 MAX_KEY = 200
 
 
+SHOWN = (
+    JobSlide.slide_id, JobSlide.slide_name, JobSlide.state, JobSlide.attempts, JobSlide.done,
+    JobSlide.planned, JobSlide.written, JobSlide.seconds, JobSlide.failure,
+)  # fmt: skip
+"""Columns of a slide in a list, in the order of `SlideState`; the task of a slide is long."""
+
+
 class NoSuchError(UsageError):
     """No job or patch has this id."""
 
@@ -212,7 +219,7 @@ class Jobs:
         NoSuchError
         """
         query = (
-            sa.select(JobSlide.__table__)
+            sa.select(*SHOWN)
             .where(JobSlide.job_id == job_id, JobSlide.slide_id > after)
             .order_by(JobSlide.slide_id)
             .limit(limit)
@@ -223,13 +230,7 @@ class Jobs:
             if connection.scalar(sa.select(Job.job_id).where(Job.job_id == job_id)) is None:
                 raise _no_such(job_id)
             rows = connection.execute(query).all()
-        return tuple(
-            SlideState(
-                row.slide_id, row.slide_name, row.state, row.attempts, row.done, row.planned,
-                row.written, row.seconds, row.failure,
-            )
-            for row in rows
-        )  # fmt: skip
+        return tuple(SlideState(*row) for row in rows)
 
     def cancel(self, job_id: str) -> JobState:
         """Stop a job. What is committed stays; a job that is cancelled already stays so.
@@ -321,33 +322,26 @@ def _by_key(connection: sa.Connection, key: str, request: JobRequest) -> str | N
 
 
 def _states(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> tuple[JobState, ...]:
-    ids = [row.job_id for row in rows]
-    counts = _counts(connection, ids)
-    written = dict(
-        connection.execute(
-            sa.select(JobSlide.job_id, sa.func.sum(JobSlide.written))
-            .where(JobSlide.job_id.in_(ids))
-            .group_by(JobSlide.job_id)
-        ).all()
-    )
+    counts = _counts(connection, [row.job_id for row in rows])
     return tuple(
         JobState(
             row.job_id, row.state, row.output, row.url, row.run_id, row.request,
-            counts.get(row.job_id, {}), int(written.get(row.job_id, 0)), tuple(row.warnings),
-            row.error, row.hint, row.result, row.created, row.changed,
+            {state: number for state, (number, _) in counts.get(row.job_id, {}).items()},
+            sum(written for _, written in counts.get(row.job_id, {}).values()),
+            tuple(row.warnings), row.error, row.hint, row.result, row.created, row.changed,
         )
         for row in rows
     )  # fmt: skip
 
 
-def _counts(connection: sa.Connection, ids: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return the number of slides by job and state."""
-    found: dict[str, dict[str, int]] = {}
+def _counts(connection: sa.Connection, ids: Sequence[str]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Return the number of slides, and of their patches, by job and state."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
     query = (
-        sa.select(JobSlide.job_id, JobSlide.state, sa.func.count())
+        sa.select(JobSlide.job_id, JobSlide.state, sa.func.count(), sa.func.sum(JobSlide.written))
         .where(JobSlide.job_id.in_(ids))
         .group_by(JobSlide.job_id, JobSlide.state)
     )
-    for job_id, state, number in connection.execute(query):
-        found.setdefault(job_id, {})[state] = number
+    for job_id, state, number, written in connection.execute(query):
+        found.setdefault(job_id, {})[state] = (number, int(written))
     return found

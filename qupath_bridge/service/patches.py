@@ -24,6 +24,12 @@ __all__ = ["find_patch", "find_patches", "read_picture"]
 
 Row = sa.RowMapping
 
+SHOWN = tuple(Patch.__table__.columns[name] for name in (
+    "number", "tile_uuid", "patch_id", "slide_id", "label", "labels", "label_source", "x", "y", "w",
+    "h", "z", "t", "mpp", "path", "digest", "shares",
+))  # fmt: skip
+"""Columns of a patch in a list; the others are read for a single patch."""
+
 
 def find_patches(
     database: Database,
@@ -48,7 +54,7 @@ def find_patches(
         Number of the last patch of the page before.
     limit : int
     """
-    query = sa.select(Patch.__table__).where(Patch.number > after)
+    query = sa.select(*SHOWN).where(Patch.number > after)
     with database.read() as connection:
         run = connection.scalar(
             sa.select(IndexedRun.number).where(

@@ -9,6 +9,7 @@ from qupath_bridge.service.database import Database, migrating
 from qupath_bridge.service.jobs import Jobs
 from qupath_bridge.service.patches import find_patches
 from qupath_bridge.stores import open_store
+from tests.support.plans import check_plans
 from tests.support.service import ended, working
 
 JOB = {
@@ -17,14 +18,16 @@ JOB = {
 }  # fmt: skip
 
 
-def test_the_address_of_an_output_is_kept_with_its_job(service, project, tmp_path, monkeypatch):
+def test_pages_ask_indexes_of_the_database_alone(service, project, tmp_path, monkeypatch):
     job = service.jobs.submit([str(project)], str(tmp_path / "out" / "a b"), {"size": 32})
     assert service.jobs.get(job).url == (tmp_path / "out" / "a b").as_uri()
     with working(service):
         state = ended(service, job)
     # Pages of patches ask the database alone.
     monkeypatch.setattr("qupath_bridge.service.patches.open_output", None)
-    assert len(find_patches(service.database, state, limit=100)) == 36
+    patches = find_patches(service.database, state, limit=100)
+    assert len(patches) == 36
+    check_plans(service, job, patches[0]["tile_uuid"], patches[0]["slide_id"])
 
 
 def test_a_database_of_the_version_before_is_brought_up_to_date(settings):

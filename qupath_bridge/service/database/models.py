@@ -42,7 +42,7 @@ class Job(Base):
 
     job_id: Mapped[str] = mapped_column(String(40), primary_key=True)
     key: Mapped[str | None] = mapped_column(String(200), unique=True)
-    state: Mapped[str] = mapped_column(String(16), index=True)
+    state: Mapped[str] = mapped_column(String(16))
     request: Mapped[dict[str, Any]] = mapped_column(Json)
     output: Mapped[str] = mapped_column(Text)
     url: Mapped[str] = mapped_column(Text)
@@ -56,6 +56,8 @@ class Job(Base):
     leased_until: Mapped[float | None] = mapped_column(Float)
     created: Mapped[float] = mapped_column(Float)
     changed: Mapped[float] = mapped_column(Float)
+
+    __table_args__ = (Index("jobs_by_state", "state", "job_id"),)
 
 
 class JobSlide(Base):
@@ -160,6 +162,7 @@ class Patch(Base):
     details: Mapped[dict[str, Any]] = mapped_column(Json)
 
     __table_args__ = (
+        Index("patches_by_run", "run", "number"),
         Index("patches_by_label", "run", "label", "number"),
         Index("patches_by_slide", "run", "slide_id", "number"),
     )

@@ -32,6 +32,9 @@ Jobs export labelled patches from QuPath projects, as `qupath-bridge export` doe
 `Authorization: Bearer TOKEN`. Every error has the members `error` and `hint`, the next step.
 """
 
+USUAL = 100
+"""Entries of a page for those who do not say how many they want."""
+
 _Limit = Annotated[int | None, Query(ge=1, le=10_000, description="Most entries of the page.")]
 _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": bodies.Error, "description": "No token, or a wrong one."},
@@ -85,7 +88,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         state: str | None = None, before: str | None = None, limit: _Limit = None
     ) -> bodies.JobPage:
         """List jobs, the newest first."""
-        number = min(limit or most, most)
+        number = min(limit or USUAL, most)
         found = jobs.list(state=state, before=before, limit=number)
         more = found[-1].job_id if len(found) == number else None
         return bodies.JobPage(jobs=[bodies.Job.of(each) for each in found], next=more)
@@ -104,7 +107,7 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
         job_id: str, state: str | None = None, after: str = "", limit: _Limit = None
     ) -> bodies.SlidePage:
         """List the slides of a job; `state=failed` gives the failures, with the next step."""
-        number = min(limit or most, most)
+        number = min(limit or USUAL, most)
         found = jobs.slides(job_id, state=state, after=after, limit=number)
         more = found[-1].slide_id if len(found) == number else None
         return bodies.SlidePage(slides=[bodies.Slide.of(each) for each in found], next=more)
@@ -132,7 +135,7 @@ def _add_patches(app: FastAPI, service: Service) -> None:
         limit: _Limit = None,
     ) -> bodies.PatchPage:
         """List committed patches of a job, also while it runs."""
-        number = min(limit or most, most)
+        number = min(limit or USUAL, most)
         job = service.jobs.get(job_id)
         rows = find_patches(
             service.database, job, label=label, slide=slide, after=after, limit=number

@@ -1,4 +1,4 @@
-"""The address of the output of a job, under which its run is indexed."""
+"""The address of the output of a job, and indexes for pages of jobs by state and of patches."""
 
 from __future__ import annotations
 
@@ -26,9 +26,15 @@ def upgrade() -> None:
         connection.execute(sa.update(JOBS).where(JOBS.c.job_id == job_id).values(url=url))
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.alter_column("url", existing_type=sa.Text(), nullable=False)
+        batch_op.drop_index("ix_jobs_state")
+        batch_op.create_index("jobs_by_state", ["state", "job_id"])
+    op.create_index("patches_by_run", "patches", ["run", "number"])
 
 
 def downgrade() -> None:
     """Take the change back."""
+    op.drop_index("patches_by_run", "patches")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
+        batch_op.drop_index("jobs_by_state")
+        batch_op.create_index("ix_jobs_state", ["state"])
         batch_op.drop_column("url")
