@@ -25,6 +25,7 @@ from qupath_bridge.roundtrip.backups import Backup
 from qupath_bridge.roundtrip.corrections import Corrections, Decision
 from qupath_bridge.roundtrip.status import RunStatus
 from qupath_bridge.sources.base import Project
+from qupath_bridge.urls import url_of
 
 from .opening import (
     OPENING,
@@ -152,6 +153,12 @@ def report(
     """
     from qupath_bridge.reporting.report import write_report
 
+    if out is not None and (url := url_of(out)):
+        raise UsageError(
+            f"The page cannot be written to {url}.",
+            hint="Leave the option out: it goes to the output of the run; or name a file of this "
+            "machine.",
+        )
     return write_report(
         output_of(run), None if out is None else Path(out),
         reader=reader, slide_map=slide_map or {}, names=names_at(pseudonymise),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import api
+from qupath_bridge.urls import url_of
 
 from .options import Given
 from .output import is_quiet, print_json, print_table, say, show
@@ -157,7 +158,7 @@ def _export_record(run: api.Run, warnings: Sequence[str]) -> dict[str, Any]:
         "corrections": run.correction_counts(),
         "slides": run.report["slides"],
         "failures": _failure_records(run.failures),
-        "provenance": [str(folder) for folder in run.provenance],
+        "provenance": [url_of(folder) or str(folder) for folder in run.provenance],
         "previews": list(run.previews),
         "warnings": list(warnings),
         **({"profile": run.profile.as_json()} if run.profile else {}),
@@ -259,7 +260,7 @@ def _print_run(
     show()
     show(f"{run.written} patches in {run.place}")
     for folder in run.provenance:
-        show(f"Provenance for QuPath in {folder}")
+        show(f"Provenance for QuPath in {url_of(folder) or folder}")
     if len(run):
         show(f"Next: {shlex.join(['qupath-bridge', 'verify', run.place])}")
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from .base import Model
 from .declare import option, part
-from .values import NO_PAIRS, Pairs, Strings, as_corrections, check_bytes
+from .values import NO_PAIRS, Here, Pairs, Strings, as_corrections, check_bytes
 
 
 class RunOptions(Model):
@@ -66,7 +66,7 @@ class RunOptions(Model):
         show="OLD=NEW",
     )
     search: Strings = option((), "folder in which to look for slides by name", show="DIR")
-    annotations: Path | None = option(
+    annotations: Here = option(
         None,
         "GeoJSON in place of what the project has: a file, or a folder with a file per slide, "
         "found by the slide's name",
@@ -94,19 +94,19 @@ class RunOptions(Model):
     reviewer: str | None = option(
         None, "who made the corrections that are collected now", show="NAME"
     )
-    live_annotations: Path | None = option(
+    live_annotations: Here = option(
         None,
         "unsaved annotations from a QuPath window, in place of the saved ones: a folder with a "
         "file ENTRY_ID.geojson per slide",
         show="DIR",
     )
-    coords: Path | None = option(
+    coords: Here = option(
         None,
         "patches where another tool took them, instead of a grid: a file of CLAM, TRIDENT, STAMP "
         "or slideflow, or a folder with a file per slide; size comes from there",
         show="PLACE",
     )
-    preview: Path | None = option(
+    preview: Here = option(
         None,
         "picture of the plan, PNG or JPEG; of several slides plan draws one page, and export one "
         "picture per slide, with its id in the name",
@@ -116,14 +116,14 @@ class RunOptions(Model):
     tissue_annotations: bool = option(
         False, "write the outlines of the tissue there, too, as annotations that QuPath imports"
     )
-    create_project: Path | None = option(
+    create_project: Here = option(
         None,
         "make a QuPath project over slides that have none, in a new folder, and export from it: "
         "the patches can be seen and corrected there",
         show="DIR",
     )
 
-    pseudonymise: Path | None = option(
+    pseudonymise: Here = option(
         None,
         "put pseudonyms in place of the names of slides, files and folders; the key file is made "
         "if it is not there, and turns them back",
@@ -144,13 +144,13 @@ class RunOptions(Model):
     engine: Annotated[str, part("source")] = option(
         "auto", "what reads and writes the project: QuPath's own classes or our reader", show="NAME"
     )
-    qupath: Path | None = option(
+    qupath: Here = option(
         None, "folder of the QuPath that the engine paquo uses; the newest found", show="DIR"
     )
     reader: Annotated[str, part("reader", besides=("auto",))] = option(
         "auto", "what reads the slide files", show="NAME"
     )
-    cache: Path | None = option(
+    cache: Here = option(
         None,
         "folder for copies of slides from object storage; QUPATH_BRIDGE_CACHE, else one of the "
         "user",

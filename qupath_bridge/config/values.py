@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
 
 from qupath_bridge.frozen import FrozenDict
+from qupath_bridge.urls import url_of
 
 
 def as_tuple(value: object) -> object:
@@ -173,6 +174,17 @@ def parse_bytes(text: str) -> int:
     if size < 1:
         raise ValueError(f"{text!r} is not a size; write 50GB, 500MB or 1TB")
     return size
+
+
+def check_here(place: Path | None) -> Path | None:
+    """Return a path that is written or listed on this machine, or raise ValueError for a URL."""
+    if place is not None and (url := url_of(place)):
+        raise ValueError(f"should be a path of this machine, not {url}")
+    return place
+
+
+Here = Annotated[Path | None, AfterValidator(check_here)]
+"""A file or folder of this machine."""
 
 
 def check_bytes(text: str | None) -> str | None:

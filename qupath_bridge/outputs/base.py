@@ -174,8 +174,10 @@ class Output(Protocol):
         """Make the slide count: its rows, and those of the patches that reading dropped.
 
         Rows of very many patches come as a reader of batches, and are never held all at once.
-        Patches of an earlier commit of the slide that ``rows`` do not list are removed, and
-        those written since :meth:`begin`.
+        Patches of an earlier commit of the slide that ``rows`` do not list do not count any more,
+        nor do such of those written since :meth:`begin`; their files may stay until :meth:`sweep`.
+
+        Two workers may have begun one slide: each commits what it wrote, and the last one counts.
 
         Raises
         ------
@@ -188,7 +190,8 @@ class Output(Protocol):
     def abort(self, slide_id: str) -> None:
         """Forget what was written since :meth:`begin`; an earlier commit stays.
 
-        Nothing happens where the slide was not begun.
+        So does what another worker wrote or committed meanwhile. Files may stay until
+        :meth:`sweep`. Nothing happens where the slide was not begun.
         """
         ...
 

@@ -297,8 +297,6 @@ def new_partition(
         draft.publish(name, durable=True)
     finally:
         draft.discard()
-    for left in _dropped_besides(store, slide_id, notes.get("dropped")):
-        store.delete(left)
 
 
 def _parquet(table: pa.Table) -> memoryview:

@@ -18,7 +18,7 @@ from qupath_bridge.schemas import INPUT_NAME, TISSUE_FILE, parse_json
 from qupath_bridge.stores import open_store
 from qupath_bridge.stores.local import LocalStore
 
-from . import index, lock
+from . import index, leftovers, lock
 from .base import Location, LockHolder, PatchRef
 from .names import NameLog, NameSet
 from .row_batches import FOLDERS, Rows, is_patch_path, places_in
@@ -42,8 +42,10 @@ Pending = TypeVar("Pending")
 class StoredOutput(ABC, Generic[Pending]):
     """Base of outputs over a store. A subclass says how patches become files.
 
-    The partition of a slide is its commit: it is written when the files are there, and files
-    that only the earlier partition listed are deleted after it.
+    The partition of a slide is its commit: it is written when the files are there. Two workers may
+    be at one slide, since queues deliver a task twice: so neither removes a file that the other
+    may have written, too. What a worker would remove it lists in a file, and ``sweep``, which is
+    called while nobody works, removes what no rows list then.
 
     Parameters
     ----------
@@ -186,30 +188,21 @@ class StoredOutput(ABC, Generic[Pending]):
             if listed:
                 listed.update(self._companions(slide_id, rows.schema.names))
             earlier = [name for name in self._listed(slide_id) or () if name not in listed]
-        for name in sorted(earlier):
-            self.store.delete(name)
-        for name in self._files(pending):
-            if name not in listed:
-                self.store.delete(name)
+        own = (name for name in self._files(pending) if name not in listed)
+        leftovers.leave(self.store, slide_id, [*sorted(earlier), *own])
         del self._pending[slide_id]
 
     def abort(self, slide_id: str) -> None:
         """Forget what was written since :meth:`begin`; an earlier commit stays.
 
-        A file that took the place of an earlier one stays too: with the same bytes it is what
-        the earlier rows say, and with others it fails their digest.
+        Files stay until they are swept. One that took the place of an earlier file is with the
+        same bytes what the earlier rows say, and with others it fails their digest.
         """
         pending = self._pending.pop(slide_id, None)
         if pending is None:
             return
         self._cancel(pending)
-        earlier = self._listed(slide_id)
-        if earlier is None:
-            return
-        listed = NameSet(earlier)
-        for name in self._files(pending):
-            if name not in listed:
-                self.store.delete(name)
+        leftovers.leave(self.store, slide_id, list(self._files(pending)))
 
     def remove(self, slide_id: str) -> None:
         """Take a committed slide out: its rows first, then its patches."""
@@ -267,7 +260,7 @@ class StoredOutput(ABC, Generic[Pending]):
 
     def sweep(self, keep: Collection[str] = ()) -> int:
         """Remove what killed writers left, patches without rows included."""
-        removed = self.store.sweep()
+        removed = self.store.sweep() + self._remove_leftovers()
         stale = (
             *self._abandoned_dropped(),
             *self._abandoned_inputs(),
@@ -297,6 +290,20 @@ class StoredOutput(ABC, Generic[Pending]):
         return self.store.exists(name)
 
     # --- helpers ---
+
+    def _remove_leftovers(self) -> int:
+        """Remove the files that workers left, but for those that rows list by now."""
+        removed, own = 0, self._own_names()
+        for left, slide_id in leftovers.found(self.store):
+            listed = self._listed_set(slide_id)
+            if listed is None:
+                continue  # damaged rows do not say which are used
+            for name in leftovers.read(self.store, left):
+                if own.fullmatch(name) and self._slide_of(name) == slide_id and name not in listed:
+                    removed += self.store.exists(name)
+                    self.store.delete(name)
+            self.store.delete(left)
+        return removed
 
     def _begun(self, slide_id: str) -> Pending:
         try:

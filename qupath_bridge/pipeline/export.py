@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge.config import Settings
@@ -89,7 +89,10 @@ def run_export(
         survey, output, settings,
         failures=failures, projects=projects, command=command, names=names,
     )  # fmt: skip
-    with output.lock(record["run_id"], break_lock=settings.options.break_lock):
+    with (
+        output.lock(record["run_id"], break_lock=settings.options.break_lock),
+        _swept_if_stopped(output),
+    ):
         record = start_run(survey, output, settings, record)
         watched = _Watch(survey, progress)
         tasks = run_tasks(survey, output, settings, record, expected)
@@ -120,6 +123,17 @@ def run_export(
         previews=tuple(result.preview for result in results if result.preview),
         warnings=(*survey.warnings, *(note for result in results for note in result.notes)),
     )
+
+
+@contextmanager
+def _swept_if_stopped(output: Output) -> Iterator[None]:
+    """Remove what workers left where a run stops; what cannot be removed is left to the next."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OutputError):
+            output.sweep(keep=output.slides())
+        raise
 
 
 def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:

@@ -43,7 +43,7 @@ class Run:
     report : mapping
         ``report.json`` as written.
     provenance : tuple of Path
-        Folders to which this call wrote the tiles for QuPath.
+        Folders to which this call wrote the tiles for QuPath; ``s3:/bucket/…`` in object storage.
     previews : tuple of str
         Pictures that this call drew.
     warnings : tuple of str

@@ -35,6 +35,7 @@ from qupath_bridge.patches.unclassified import (
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
+from qupath_bridge.urls import url_of
 
 from .channels import ChannelView, slide_view
 from .inputs import NO_INPUTS, SlideInputs, SlideKey, coordinates_of, slide_key
@@ -74,7 +75,7 @@ class SlideFacts:
         Mean µm per full-resolution pixel, None if unknown.
     native : bool or None
         Whether its patches are the slide's own pixels, not resampled; None if it cannot be
-        planned.
+        planned, or its file was not opened.
     pixels : str or None
         Channels and type of what is exported, in words; None if it cannot be planned.
     problem : str or None
@@ -133,6 +134,8 @@ def survey(
     shown_names: Names = OPEN,
 ) -> Survey:
     """Read annotations without detections, and file headers, of all slides of a run.
+
+    Slides in object storage are not opened: what only their headers say is not compared.
 
     ``inputs`` has corrections and live annotations of slides by
     :func:`~qupath_bridge.pipeline.inputs.slide_key`; ``shown_names`` name slides in files.
@@ -244,10 +247,13 @@ def _look_at(facts: SlideFacts, config: ExportConfig, reader: str) -> SlideFacts
         size = slide.pixel_size.mean if slide.pixel_size else None
         if config.pixel_size is not None:
             size = config.pixel_size
-        with open_reader(path, name=reader) as opened:
-            if size is None and opened.pixel_size is not None:
-                size = sum(opened.pixel_size) / 2
-            native, pixels = _is_native(facts, config, opened), _pixels(slide, config, opened)
+        native = pixels = None
+        # In object storage it would be copied now, and again when its turn comes.
+        if url_of(path) is None:
+            with open_reader(path, name=reader) as opened:
+                if size is None and opened.pixel_size is not None:
+                    size = sum(opened.pixel_size) / 2
+                native, pixels = _is_native(facts, config, opened), _pixels(slide, config, opened)
     except BridgeError as error:
         if isinstance(error, MissingDataError) and error.whole_project:
             raise

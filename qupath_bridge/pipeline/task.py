@@ -375,7 +375,7 @@ class _SlideJob:
         except BaseException as error:
             output.abort(slide_id)
             if isinstance(error, SlideError) and old is not None and not self._intact(old):
-                output.remove(slide_id)
+                self._remove_earlier(old)
             raise
         seconds = round(time.perf_counter() - self.began, 3)
         reasons = Counter(patch.reason for patch in dropped)
@@ -400,6 +400,12 @@ class _SlideJob:
             plan.table.take(kept).label_counts() if dropped else plan.label_counts(),
             facts["counts"]["dropped"],
         )
+
+    def _remove_earlier(self, old: Rows) -> None:
+        """Remove what an earlier run committed, unless another worker committed meanwhile."""
+        now = self.output.rows(self.task.slide_id)
+        if now is not None and rows.run_id_of(now) == rows.run_id_of(old) != self.task.run_id:
+            self.output.remove(self.task.slide_id)
 
     def _names(self) -> PatchNames:
         return PatchNames(self.plan, self.task.labels, self._encoder().extension)

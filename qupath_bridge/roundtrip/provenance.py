@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -28,8 +29,9 @@ from qupath_bridge.pipeline.tissue import outline_file
 from qupath_bridge.qupath.files.classes import class_colors, label_color
 from qupath_bridge.qupath.geojson import Tile, write_tiles
 from qupath_bridge.sources.base import Project
-from qupath_bridge.stores import local_path
+from qupath_bridge.stores import local_path, open_store
 from qupath_bridge.stores.local import LocalStore
+from qupath_bridge.urls import url_of
 
 from .prediction_carrying import carry_predictions
 from .tile_files import digest_of, tile_file
@@ -96,12 +98,11 @@ def write_provenance(
         check_inside(place, project.folder)
         _write(LocalStore(place), project, run, recorded, names)
     except OutputError as error:
-        if local_path(run.url) is None:
-            raise
         fallback = _write_beside_patches(project, run, recorded)
+        shown = url_of(fallback) or fallback
         return Provenance(
             fallback,
-            f"The project cannot be written ({error.message}); the provenance is in {fallback}. "
+            f"The project cannot be written ({error.message}); the provenance is in {shown}. "
             "Import its files into QuPath by hand.",
         )
     try:
@@ -112,9 +113,20 @@ def write_provenance(
 
 
 def _write_beside_patches(project: ProjectInfo, run: Run, recorded: str) -> Path:
-    """Write a run's folder into its output, and return the folder."""
-    folder = folder_beside(run.out, run.record["projects"], recorded)
-    _write(LocalStore(folder), project, run, recorded)
+    """Write a run's folder into its output, and return the folder; one of a URL is a URL, too."""
+    projects = run.record["projects"]
+    if local_path(run.url) is not None:
+        folder = folder_beside(run.out, projects, recorded)
+        _write(LocalStore(folder), project, run, recorded)
+        return folder
+    folder = folder_beside(Path(run.url), projects, recorded)
+    target = open_store(folder)
+    with tempfile.TemporaryDirectory() as temporary:  # tiles are written to a file of this machine
+        store = LocalStore(Path(temporary))
+        _write(store, project, run, recorded)
+        # The record comes last: a folder without one is not a run.
+        for name in sorted(store.list(), key=lambda name: name == records.RUN_FILE):
+            target.put(name, store.get(name), durable=True)
     return folder
 
 

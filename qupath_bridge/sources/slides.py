@@ -13,7 +13,7 @@ from qupath_bridge.errors import BridgeError, OutputError, ProjectError, UsageEr
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import ProjectInfo, ServerBuilder, Slide
 from qupath_bridge.qupath.files.builders import OPENSLIDE, uri_builder
-from qupath_bridge.qupath.files.qpproj import NAME_ONE
+from qupath_bridge.qupath.files.qpproj import NAME_ONE, find_project_file
 from qupath_bridge.qupath.files.uris import FileSearch, check_search_folder, parse_path, resolve
 from qupath_bridge.readers import is_slide
 from qupath_bridge.readers.fingerprints import file_fingerprint, slide_files
@@ -130,6 +130,10 @@ def _of_folder(folder: Path) -> tuple[Slide, ...]:
     """Return the slides of a folder in the order of their names."""
     paths = [path for path in _files(folder) if is_slide(path)]
     if not paths:
+        if url_of(folder):
+            for path in _files(folder):
+                if path.suffix.lower() == ".qpproj":
+                    find_project_file(path)  # says that it is not read from there
         raise ProjectError(
             "no QuPath project and no slide is in this folder",
             path=place_text(folder),

@@ -96,6 +96,7 @@ def test_a_writer_that_stops_at_any_step(tmp_path, container):
     writer makes what one makes that was never stopped."""
     whole = open_output(tmp_path / "whole", container)
     write(whole, NEW, "new")
+    whole.sweep()
     expected = contents(tmp_path / "whole")
 
     allowed, states = 0, []
@@ -121,6 +122,7 @@ def test_a_writer_that_stops_at_any_step(tmp_path, container):
             assert state(again) == (facts, good)
             assert list(again.unlisted()) == []
             write(again, NEW, "new")
+            again.sweep()
         assert contents(place) == expected
         if done:
             break
@@ -129,7 +131,7 @@ def test_a_writer_that_stops_at_any_step(tmp_path, container):
         allowed += 1
     assert states == ["old"] * states.count("old") + ["new"] * states.count("new")
     assert states.count("old") > 6  # a partition is one write
-    assert states.count("new") > 2
+    assert states.count("new") >= 2
 
 
 @pytest.mark.parametrize("container", ["folder", "tar:2kB", "h5", "zarr", "parquet"])

@@ -45,7 +45,9 @@ def test_a_write_that_fails_is_taken_back(monkeypatch):
     monkeypatch.setattr(output.store, "put", cut)
     with pytest.raises(OutputError, match="gone"):
         output.write(PatchRef("1_a", "1_a_x1_y0", "patches/1_a/T/1_a_x1_y0.png"), b"2")
+    monkeypatch.undo()
     output.abort("1_a")
+    assert output.sweep() == 2
     assert list(output.store.list()) == []
 
 

@@ -158,6 +158,7 @@ def test_another_record_is_another_shard(tmp_path):
               for ref, data in zip(refs, payloads, strict=True)]  # fmt: skip
     output.commit(SLIDE, rows_of(refs, places, payloads))
     assert output.table(SLIDE)["path"].to_pylist() != before
+    assert output.sweep() == 1
     assert len(list((tmp_path / "patches").iterdir())) == 1
 
 
@@ -176,7 +177,8 @@ def test_shards_are_written_to_disk_as_patches_come(tmp_path):
     assert len(list((tmp_path / "patches").glob("*.tar"))) == 3
     assert peak < 2_000_000
     output.abort(SLIDE)
-    assert not (tmp_path / "patches").exists()
+    assert output.sweep() == 3
+    assert not list(tmp_path.rglob("*.tar"))
 
 
 def test_a_record_may_hold_numbers_that_json_lacks():
@@ -267,6 +269,7 @@ def test_a_shard_that_was_cut_off_is_not_committed(tmp_path, monkeypatch):
         output.commit(SLIDE, rows_of(refs, places, payloads))
     assert output.slides() == []
     output.abort(SLIDE)
+    output.sweep()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

@@ -180,6 +180,20 @@ def test_many_slides_go_through_a_small_cache(tmp_path, slides, bucket, cache, m
     assert sum(path.stat().st_size for path in left) <= limit
 
 
+def test_each_slide_is_copied_once(tmp_path, slides, bucket, monkeypatch):
+    """Whatever looks at all slides before the first pixel, and however small the cache is."""
+    monkeypatch.setenv(staging.CACHE_SIZE, str(len(bucket.get("a.tiff")) + 10))
+    copy_objects, copied = staging._copy, []
+
+    def count(objects, folder):
+        copied.extend(each.name for each in objects)
+        copy_objects(objects, folder)
+
+    monkeypatch.setattr(staging, "_copy", count)
+    qb.export(bucket.url, tmp_path / "out", CONFIG)
+    assert sorted(copied) == ["a.tiff", "b.tif"]
+
+
 def test_a_slide_larger_than_the_cache_fails_alone(tmp_path, slides, bucket, monkeypatch):
     write_slide(slides / "a.tiff", marker_image(512, 512), mpp=0.5, tile=64)
     bucket.put("a.tiff", (slides / "a.tiff").read_bytes())
@@ -201,6 +215,16 @@ def test_no_such_object_or_folder(tmp_path, slides, bucket):
         qb.open_project(f"{bucket.url}/nothing")
     with pytest.raises(ReadError):
         open_reader(f"{bucket.url}/gone.tiff")
+
+
+def test_a_project_in_a_bucket_is_refused(tmp_path, bucket):
+    bucket.put("project.qpproj", b"{}")
+    for place in (bucket.url, f"{bucket.url}/project.qpproj"):
+        with pytest.raises(ProjectError, match="projects are read from folders") as caught:
+            qb.export(place, tmp_path / "out", CONFIG)
+        assert f"{bucket.url}/project.qpproj" in str(caught.value)
+    with pytest.raises(ProjectError, match="projects are read from folders"):
+        qb.status(f"{bucket.url}/project.qpproj")
 
 
 def test_a_slide_of_a_folder_is_staged_whole(tmp_path, bucket):

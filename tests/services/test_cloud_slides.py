@@ -1,5 +1,7 @@
 """Slides in object storage, on a real server that speaks S3."""
 
+import gzip
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from qupath_bridge.cli import main
 from qupath_bridge.outputs import open_output
 from qupath_bridge.stores import open_store, staging
 from qupath_bridge.stores.cloud import CloudStore
+from tests.support.two_workers import check_two_workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
@@ -116,3 +119,48 @@ def test_a_bucket_that_does_not_exist(bucket, tmp_path, capsys):
     errors = capsys.readouterr().err
     assert "bucket does not exist" in errors
     assert "Make the bucket" in errors
+
+
+def test_two_processes_at_one_slide(study, bucket, tmp_path):
+    config = qb.ExportConfig(size=32, edge="pad", min_share=0.3)
+    qb.export(study.project, tmp_path / "once", config, provenance=False)
+    check_two_workers(study.project, f"{bucket}/twice", tmp_path / "once", config)
+
+
+def test_provenance_of_a_project_that_cannot_be_written(study, bucket, tmp_path, capsys):
+    """It goes beside the patches, as it does on a disk."""
+    (study.project.parent / "qupath_bridge").touch()  # where our folder belongs
+    words = [*OPTIONS, "--json"]
+    out = f"{bucket}/out"
+    assert main(["export", str(study.project), "--out", out, *words]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["provenance"] == [f"{out}/provenance"]
+    assert any(f"the provenance is in {out}/provenance." in text for text in said["warnings"])
+    assert main(["export", str(study.project), "--out", str(tmp_path / "disk"), *words]) == 0
+    store = open_store(f"{out}/provenance")
+    local = tmp_path / "disk" / "provenance"
+    assert list(store.list()) == sorted(path.name for path in local.iterdir())
+    for entry_id in "12":
+        theirs = gzip.decompress(store.get(f"{entry_id}.geojson.gz"))
+        ours = gzip.decompress((local / f"{entry_id}.geojson.gz").read_bytes())
+        assert len(theirs.splitlines()) == len(ours.splitlines()) > 2
+
+
+@pytest.mark.parametrize("option", ["preview", "pseudonymise", "create-project", "annotations"])
+def test_what_stays_on_this_machine_is_refused_before_the_work(
+    study, bucket, tmp_path, capsys, monkeypatch, option
+):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    words = ["--out", f"{bucket}/out", f"--{option}", f"{bucket}/x.png"]
+    assert main(["export", str(study.project), *words]) == 2
+    errors = capsys.readouterr().err
+    assert f"should be a path of this machine, not {bucket}/x.png" in errors
+    assert sorted(tmp_path.iterdir()) == before
+    assert open_output(f"{bucket}/out", "folder").is_empty()
+
+
+def test_a_report_is_not_written_to_another_url(study, bucket, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", f"{bucket}/out", "--out", f"{bucket}/page.html"]) == 2
+    assert f"cannot be written to {bucket}/page.html" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from qupath_bridge.model import ClassInfo, PixelSize, ProjectInfo, ServerBuilder
 from qupath_bridge.pixels.channels import RGB, default_colors
 from qupath_bridge.regular_files import read_regular
 from qupath_bridge.schemas import first_fault, parse_json
+from qupath_bridge.urls import url_of
 
 from .builders import builder_uris, check_depth
 from .classes import class_from_text, unpack_rgb
@@ -140,8 +141,15 @@ def find_project_file(path: Path) -> Path:
     ------
     ProjectError
         If there is nothing at the path. If a folder contains no project file, or several; they
-        are listed. If a file is plainly of another kind.
+        are listed. If a file is plainly of another kind. If it is in object storage.
     """
+    if url := url_of(path):
+        raise ProjectError(
+            "QuPath projects are read from folders of this machine",
+            path=url,
+            hint="Copy the folder of the project here. Its slides may stay where they are: see "
+            "the option slide_map.",
+        )
     # While QuPath saves, for a moment only the backup exists.
     if not path.exists() and not _backup_of(path).exists():
         raise ProjectError(

@@ -180,7 +180,7 @@ class OutputContract(ABC):
             ]
             assert facts_of(table) == {"plan_digest": "1"}
             assert each.table("3_c.svs") is None
-            assert list(each.unlisted()) == []
+            self.check_swept(each)
 
     def test_masks_are_kept_with_their_patches(self, output: Output) -> None:
         """Those of the last commit, at the places that its rows have; no file is left over."""
@@ -197,9 +197,9 @@ class OutputContract(ABC):
                     places = [Location(*row) for row in zip(*columns, strict=True)]
                     assert all(map(each.exists, places))
                     assert [each.read(place) for place in places] == expected
-                assert list(each.unlisted()) == []
+                self.check_swept(each)
         output.remove("1_a")
-        assert list(output.unlisted()) == []
+        self.check_swept(output)
 
     def commit_masks(
         self, output: Output, slide_id: str, texts: Sequence[str]
@@ -241,7 +241,7 @@ class OutputContract(ABC):
         again = self.open(output.url)
         assert again.slides() == ["1_Größe-日本.svs"]
         assert self.held(again, "1_Größe-日本.svs") == self.expected(["a", "b"])
-        assert list(again.unlisted()) == []
+        self.check_swept(again)
         assert again.sweep() == 0
 
     def test_a_slide_without_patches(self, output: Output) -> None:
@@ -262,7 +262,7 @@ class OutputContract(ABC):
         assert first is not None
         assert first.equals(output.table("1_a"))
         assert self.held(output, "1_a") == self.expected(["a", "b", "c"])
-        assert list(output.unlisted()) == []
+        self.check_swept(output)
 
     def test_several_slides_may_be_open(self, output: Output) -> None:
         """Their patches do not mix."""
@@ -329,7 +329,7 @@ class OutputContract(ABC):
         assert again.slides() == ["1_a"]
         assert again.table("2_b") is None
         again.sweep()
-        assert list(again.unlisted()) == []
+        self.check_swept(again)
         assert again.sweep() == 0
         assert self.held(again, "1_a") == self.expected(["a"])
 
@@ -348,7 +348,7 @@ class OutputContract(ABC):
         assert _digest(again.read(first[0])) == first[1] == _digest(self.expected(["a"])[0])
         assert second[1] == _digest(self.expected(["b"])[0])
         again.sweep()
-        assert list(again.unlisted()) == []
+        self.check_swept(again)
         assert again.read(first[0]) == self.expected(["a"])[0]
         self.commit(again, "1_a", ["a", "new", "more"])
         assert self.held(again, "1_a") == self.expected(["a", "new", "more"])
@@ -359,7 +359,7 @@ class OutputContract(ABC):
         self.write(output, "2_b", ["b", "c"])
         output.abort("2_b")
         assert output.slides() == ["1_a"]
-        assert list(output.unlisted()) == []
+        self.check_swept(output)
         assert output.sweep() == 0
         assert self.held(output, "1_a") == self.expected(["a"])
 
@@ -369,14 +369,14 @@ class OutputContract(ABC):
         self.write(output, "1_a", ["a", "b", "c", "d"])
         output.abort("1_a")
         assert self.held(output, "1_a") == self.expected(["a", "b"])
-        assert list(output.unlisted()) == []
+        self.check_swept(output)
 
     def test_a_slide_that_is_begun_again(self, output: Output) -> None:
         """Starts from nothing."""
         self.write(output, "1_a", ["x", "y", "z"])
         self.commit(output, "1_a", ["a"])
         assert self.held(output, "1_a") == self.expected(["a"])
-        assert list(output.unlisted()) == []
+        self.check_swept(output)
         assert output.sweep() == 0
 
     def test_a_second_commit_takes_the_place_of_the_first(self, output: Output) -> None:
@@ -389,7 +389,7 @@ class OutputContract(ABC):
         table = again.table("1_a")
         assert table is not None
         assert facts_of(table) == {"plan_digest": "2"}
-        assert list(again.unlisted()) == []
+        self.check_swept(again)
         for location, digest in before.items():
             assert not again.exists(location) or _digest(again.read(location)) != digest
 
@@ -398,9 +398,9 @@ class OutputContract(ABC):
         refs, places, data = self.write(output, "1_a", ["a", "b"])
         output.commit("1_a", rows_of(refs[:1], places[:1], data[:1]))
         assert self.held(output, "1_a") == self.expected(["a"])
+        self.check_swept(output)
         if places[1].offset is None:
             assert not output.exists(places[1])
-        assert list(output.unlisted()) == []
 
     def test_a_patch_that_stays_need_only_be_listed(self, output: Output) -> None:
         """Where its location is known from the committed rows, and stays."""
@@ -413,7 +413,7 @@ class OutputContract(ABC):
         added = output.write(refs[2], self.payload("c"))
         output.commit("1_a", rows_of(refs, [*kept, added], self.expected(["a", "b", "c"])))
         assert self.held(self.open(output.url), "1_a") == self.expected(["a", "b", "c"])
-        assert list(output.unlisted()) == []
+        self.check_swept(output)
 
     def test_a_listed_file_that_somebody_removed_stops_the_commit(self, output: Output) -> None:
         """The earlier rows stay: those of a commit would list what is not there."""
@@ -435,6 +435,47 @@ class OutputContract(ABC):
         self.refuse_commit(output, rows, never)
         assert self.held(self.open(output.url), "1_a") == self.expected(["a"])
 
+    def check_swept(self, output: Output) -> None:
+        """Check that nothing is left of what does not count, once it is swept."""
+        output.sweep()
+        assert list(output.unlisted()) == []
+        assert output.sweep() == 0
+
+    def test_a_worker_that_gives_up_harms_no_other_worker(self, output: Output) -> None:
+        """A queue may deliver a slide twice: files of both have the same names."""
+        other = self.second(output)
+        self.write(output, "1_a", ["a", "b"])
+        self.commit(other, "1_a", ["a", "b"])
+        output.abort("1_a")
+        assert self.held(self.open(output.url), "1_a") == self.expected(["a", "b"])
+        self.check_swept(output)
+        assert self.held(self.open(output.url), "1_a") == self.expected(["a", "b"])
+
+    def test_a_worker_that_gives_up_before_the_commit_of_another(self, output: Output) -> None:
+        """What the other one has written stays until it lists it."""
+        other = self.second(output)
+        refs, places, data = self.write(other, "1_a", ["a", "b"])
+        self.write(output, "1_a", ["a", "b"])
+        output.abort("1_a")
+        other.commit("1_a", rows_of(refs, places, data))
+        assert self.held(self.open(output.url), "1_a") == self.expected(["a", "b"])
+        self.check_swept(output)
+
+    def test_two_workers_commit_one_slide(self, output: Output) -> None:
+        """The last one counts, with all of its patches, whatever the first one replaced."""
+        self.commit(output, "1_a", ["a", "b", "c"])
+        other = self.second(output)
+        refs, places, data = self.write(other, "1_a", ["a", "b", "c"])
+        self.commit(output, "1_a", ["a"])
+        other.commit("1_a", rows_of(refs, places, data))
+        assert self.held(self.open(output.url), "1_a") == self.expected(["a", "b", "c"])
+        self.check_swept(output)
+        assert self.held(self.open(output.url), "1_a") == self.expected(["a", "b", "c"])
+
+    def second(self, output: Output) -> Output:
+        """Open the output as another worker does."""
+        return self.open(output.url)
+
     def refuse_commit(self, output: Output, rows: pa.Table, gone: Location) -> None:
         """Check that a commit fails for a file that is gone, and changes no rows."""
         with pytest.raises(OutputError, match=re.escape(gone.path)):
@@ -444,7 +485,7 @@ class OutputContract(ABC):
             table = each.table("1_a")
             assert table is not None
             assert facts_of(table) == {"plan_digest": "1"}
-            assert list(each.unlisted()) == []
+            self.check_swept(each)
 
     def test_a_removed_slide_is_gone(self, output: Output) -> None:
         """Its rows and its patches; to remove it twice is once."""
@@ -460,7 +501,7 @@ class OutputContract(ABC):
         assert again.table("2_b") is None
         assert again.dropped("2_b") is None
         assert not any(map(again.exists, locations))
-        assert list(again.unlisted()) == []
+        self.check_swept(again)
         assert self.held(again, "1_a") == self.expected(["a"])
 
     def test_dropped_patches_have_rows_of_their_own(self, output: Output) -> None:
@@ -475,7 +516,7 @@ class OutputContract(ABC):
         assert dropped is not None
         assert dropped.column("patch_id").to_pylist() == ["1_a_x10_y0", "1_a_x20_y0"]
         assert again.dropped("2_b") is None
-        assert again.sweep() == 0
+        self.check_swept(again)
         self.commit(again, "1_a", ["a"])
         assert again.dropped("1_a") is None
         refs, places, data = self.write(output, "1_a", ["a"])
