@@ -43,7 +43,7 @@ def found(store: Store) -> Iterator[tuple[str, str]]:
 
 
 def read(store: Store, name: str) -> tuple[str, ...]:
-    """Return the names of a list; none where it cannot be read: a sweep finds files without it."""
+    """Return the names of a list; no names if it cannot be read."""
     try:
         names = parse_json(store.get(name))
     except (OutputError, ValueError):

@@ -42,10 +42,9 @@ Pending = TypeVar("Pending")
 class StoredOutput(ABC, Generic[Pending]):
     """Base of outputs over a store. A subclass says how patches become files.
 
-    The partition of a slide is its commit: it is written when the files are there. Two workers may
-    be at one slide, since queues deliver a task twice: so neither removes a file that the other
-    may have written, too. What a worker would remove it lists in a file, and ``sweep``, which is
-    called while nobody works, removes what no rows list then.
+    The partition of a slide is its commit: it is written when the files are there. A queue may give
+    one slide to two workers, so neither removes a file that the other may have written: it lists
+    it among the leftovers, and ``sweep``, called while nobody works, removes what no rows list.
 
     Parameters
     ----------
@@ -193,16 +192,14 @@ class StoredOutput(ABC, Generic[Pending]):
         del self._pending[slide_id]
 
     def abort(self, slide_id: str) -> None:
-        """Forget what was written since :meth:`begin`; an earlier commit stays.
+        """Forget what was written since :meth:`begin`; files stay until they are swept.
 
-        Files stay until they are swept. One that took the place of an earlier file is with the
-        same bytes what the earlier rows say, and with others it fails their digest.
+        One in the place of an earlier file is what the earlier rows say, or fails their digest.
         """
         pending = self._pending.pop(slide_id, None)
-        if pending is None:
-            return
-        self._cancel(pending)
-        leftovers.leave(self.store, slide_id, list(self._files(pending)))
+        if pending is not None:
+            self._cancel(pending)
+            leftovers.leave(self.store, slide_id, list(self._files(pending)))
 
     def remove(self, slide_id: str) -> None:
         """Take a committed slide out: its rows first, then its patches."""
@@ -295,8 +292,7 @@ class StoredOutput(ABC, Generic[Pending]):
         """Remove the files that workers left, but for those that rows list by now."""
         removed, own = 0, self._own_names()
         for left, slide_id in leftovers.found(self.store):
-            listed = self._listed_set(slide_id)
-            if listed is None:
+            if (listed := self._listed_set(slide_id)) is None:
                 continue  # damaged rows do not say which are used
             for name in leftovers.read(self.store, left):
                 if own.fullmatch(name) and self._slide_of(name) == slide_id and name not in listed:

@@ -122,7 +122,7 @@ def test_a_bucket_that_does_not_exist(bucket, tmp_path, capsys):
 
 
 def test_two_processes_at_one_slide(study, bucket, tmp_path):
-    config = qb.ExportConfig(size=32, edge="pad", min_share=0.3)
+    config = qb.ExportConfig(size=64, edge="pad", min_share=0.3)
     qb.export(study.project, tmp_path / "once", config, provenance=False)
     check_two_workers(study.project, f"{bucket}/twice", tmp_path / "once", config)
 
