@@ -8,9 +8,9 @@ ONE_PROCESS = (
     "create_project", "pseudonymise", "metadata_keep", "preview", "live_annotations", "profile",
     "track",
 )  # fmt: skip
-"""What one process does from the start of a run to its end; a run of a job has many processes."""
+"""Options that one process carries out from the start of a run to its end; a job has many."""
 
 OF_OPERATOR = (
     "qupath", "break_lock", "runner", "workers", "progress", "cache", "cache_size",
 )  # fmt: skip
-"""What the operator of the service decides, not those who ask it."""
+"""Options that the operator of the service decides, not those who ask it."""
