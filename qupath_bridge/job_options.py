@@ -8,7 +8,7 @@ ONE_PROCESS = (
     "create_project", "pseudonymise", "metadata_keep", "preview", "live_annotations", "profile",
     "track",
 )  # fmt: skip
-"""Options of a run that one process does from start to end; a job has many processes."""
+"""Options of a run that one process carries out from start to end; a job has many."""
 
 OF_OPERATOR = (
     "qupath", "break_lock", "runner", "workers", "progress", "cache", "cache_size",

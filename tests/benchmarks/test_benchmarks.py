@@ -160,3 +160,14 @@ def test_table_of_the_page_is_that_of_the_kept_numbers():
     page = report.PAGE.read_text(encoding="utf-8")
     assert page == report.with_table(page, result), "run python -m benchmarks.report"
     assert report.CHART.read_text(encoding="utf-8") == report.chart(result)
+
+
+@pytest.mark.slow
+def test_the_api_is_measured_with_a_database_that_is_filled(capsys):
+    service = importlib.import_module("benchmarks.service")
+    words = "--patches 2500 --slides 20 --jobs 3 --requests 2 --clients 2 --json"
+    service.main(words.split())
+    found = json.loads(capsys.readouterr().out)
+    assert (found["patches"], found["slides"], found["jobs"]) == (2500, 20, 4)
+    assert all(each["p95"] > 0 for each in found["milliseconds"].values())
+    assert "GET /jobs/ID/patches" in service.table(found)

@@ -62,6 +62,7 @@ def test_a_job_from_the_request_to_its_patches(http, done, tmp_path):
         ("1.tiff", "done"),
         ("2.tiff", "done"),
     ]
+    assert all(each["seconds"] > 0 and each["written"] == 12 for each in slides)
     table = qb.Run.load(tmp_path / "out" / "job").table().to_pylist()
     found, after, pages = [], 0, 0
     while after is not None:
@@ -71,6 +72,19 @@ def test_a_job_from_the_request_to_its_patches(http, done, tmp_path):
     assert pages == 4  # of ten each
     assert {each["tile_uuid"] for each in found} == {row["tile_uuid"] for row in table}
     assert len(found) == 36
+
+
+def test_a_page_has_100_entries_or_what_limit_says(settings, project, tmp_path):
+    with open_service(settings.replace(page_size=110), migrates=True) as service:
+        for number in range(115):
+            service.jobs.submit([str(project)], str(tmp_path / "out" / str(number)), {})
+        with serving(service) as url, httpx.Client(base_url=url, headers=HEADERS) as client:
+            for query, number in (({}, 100), ({"limit": 3}, 3), ({"limit": 10_000}, 110)):
+                page = client.get("/jobs", params=query).json()
+                assert len(page["jobs"]) == number
+                assert page["next"] == page["jobs"][-1]["job_id"]
+        with serving(service) as url, Client(url, token=TOKEN) as client:
+            assert len(list(client.jobs())) == 115
 
 
 def test_patches_by_label_and_slide(http, done):
