@@ -133,6 +133,7 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
         _built_in("runner", "threads", "runners.threads:ThreadRunner"),
         _built_in("runner", "processes", "runners.processes:ProcessRunner"),
         _built_in("queue", "embedded", "service.queues.embedded:EmbeddedQueue", _SERVICE),
+        _built_in("queue", "celery", "service.queues.celery:CeleryQueue", _SERVICE),
         _built_in("tracker", "wandb", "tracking.wandb:WandbTracker", _WANDB),
     )
 }
