@@ -24,6 +24,9 @@ STEPS_MODULE = "qupath_bridge.service.steps"
 LOOK = 0.1
 """Seconds between looks at a child that says nothing."""
 
+START_SECONDS = 300.0
+"""Longest time in which a new process has to become ready: its imports may come over a network."""
+
 REPORT = 0.5
 """Least seconds between two reports of progress."""
 
@@ -56,7 +59,7 @@ class Child:
     Parameters
     ----------
     seconds : float
-        Longest time of a step.
+        Longest time of a step, from when its process is ready.
     memory_mb : int, optional
         Address space of the process, in MiB; ignored where the system cannot limit it.
     steps : str
@@ -72,6 +75,7 @@ class Child:
         self._context = multiprocessing.get_context("spawn")
         self._process: Any = None
         self._pipe: Connection | None = None
+        self._is_ready = False
 
     def call(
         self,
@@ -105,13 +109,18 @@ class Child:
             If its process ended, or took too long.
         """
         pipe = self._started()
-        deadline = time.monotonic() + self._seconds
+        limit = self._seconds if self._is_ready else START_SECONDS
+        deadline = time.monotonic() + limit
         done, planned = 0, 0
         try:
             pipe.send((step, dict(values)))
             while True:
                 while pipe.poll(LOOK):
                     kind, answer = pipe.recv()
+                    if kind == "ready":
+                        self._is_ready, limit = True, self._seconds
+                        deadline = time.monotonic() + limit
+                        continue
                     if kind == "done":
                         return dict(answer)
                     if kind == "failed":
@@ -121,9 +130,10 @@ class Child:
                     self.kill()
                     return None
                 if time.monotonic() > deadline:
+                    what = "It" if self._is_ready else "The start of its process"
                     self.kill()
                     raise ChildHungError(
-                        f"It took longer than {self._seconds:,.0f} seconds, and was ended.",
+                        f"{what} took longer than {limit:,.0f} seconds, and was ended.",
                         hint="Is the slide file on a drive that does not answer? Allow more time "
                         "with the setting task_seconds.",
                     )
@@ -143,6 +153,7 @@ class Child:
         if self._pipe is not None:
             self._pipe.close()
         self._process = self._pipe = None
+        self._is_ready = False
 
     def _started(self) -> Connection:
         """Return the pipe to a process that lives."""
@@ -183,6 +194,7 @@ def _serve(pipe: Connection, memory_mb: int | None, module: str) -> None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _limit_memory(memory_mb)
     steps = import_module(module).STEPS
+    pipe.send(("ready", None))
     while True:
         try:
             step, values = pipe.recv()

@@ -8,6 +8,7 @@ fail: a complete job lists its failures, as a run does. States of a slide: ``wai
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +22,13 @@ from qupath_bridge.stores import open_store
 
 from .database import Database
 from .database.models import Job, JobSlide
-from .queues import Message, Queue
+from .queues import Message, Queue, QueueDownError
 from .requests import JobRequest, check_request
 from .settings import ServiceSettings
 
 __all__ = ["ENDED", "ConflictError", "JobState", "Jobs", "NoSuchError", "SlideState"]
+
+log = logging.getLogger("qupath_bridge.service")
 
 ENDED = ("complete", "failed", "cancelled")
 """States in which nobody works on a job any more."""
@@ -171,8 +174,7 @@ class Jobs:
             if known is None:
                 raise
             return known
-        # A crash between the two leaves a job that a worker finds (`Ledger.abandoned`).
-        self._queue.publish(Message(job_id, "prepare"))
+        self._publish(Message(job_id, "prepare"))
         return job_id
 
     def get(self, job_id: str) -> JobState:
@@ -257,7 +259,7 @@ class Jobs:
                 .values(state="cancelled", changed=now)
             )
         self._queue.cancel(job_id)
-        self._queue.publish(Message(job_id, "finish"))  # gives the output back
+        self._publish(Message(job_id, "finish"))  # gives the output back
         return self.get(job_id)
 
     def retry(self, job_id: str) -> JobState:
@@ -284,8 +286,19 @@ class Jobs:
                 .where(Job.job_id == job_id)
                 .values(state="queued", error=None, hint=None, attempts=0, changed=now)
             )
-        self._queue.publish(Message(job_id, "prepare"))
+        self._publish(Message(job_id, "prepare"))
         return self.get(job_id)
+
+    def _publish(self, message: Message) -> None:
+        """Tell workers of a change that the database has already.
+
+        A broker that is away, or a crash before this, leaves a job that a worker finds
+        (`Ledger.abandoned`).
+        """
+        try:
+            self._queue.publish(message)
+        except QueueDownError as error:
+            log.warning("Job %s waits until a worker finds it: %s", message.job_id, error.message)
 
 
 def _no_such(job_id: str) -> NoSuchError:

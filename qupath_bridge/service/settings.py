@@ -59,8 +59,6 @@ class ServiceSettings(Model):
         Name of a registered queue: ``embedded`` keeps messages in the database.
     broker : SecretStr or None
         URL of the broker, for queues that have one.
-    broker_queue : str
-        Name of the queue there; names of the others begin with it.
     sources, outputs : tuple of str
         Roots, below which sources and outputs of jobs have to be. Nothing is allowed without
         them.
@@ -92,7 +90,6 @@ class ServiceSettings(Model):
     database: SecretStr = Field(default_factory=lambda: SecretStr(default_database()))
     queue: str = "embedded"
     broker: SecretStr | None = None
-    broker_queue: str = "qupath-bridge"
     sources: Roots = ()
     outputs: Roots = ()
     token: Token | None = None

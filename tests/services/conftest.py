@@ -3,7 +3,9 @@
 All tests here belong to the group ``services``: one process runs them, and starts each server once.
 """
 
+import tempfile
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -11,32 +13,34 @@ from qupath_bridge.errors import MissingDependencyError
 from qupath_bridge.testing.services import Moto, PostgreSQL, RabbitMQ
 
 
-def running(kind, factory):
+def running(kind):
     """Yield a server of a kind for the whole session."""
-    try:
-        server = kind(factory.mktemp(kind.__name__.lower()))
-    except MissingDependencyError as error:
-        pytest.skip(f"{error} {error.hint}")
-    with server:
-        yield server
+    # Not in the folder of pytest: another run of pytest closes that for the users of servers.
+    with tempfile.TemporaryDirectory(prefix="qupath-bridge-") as folder:
+        try:
+            server = kind(Path(folder) / kind.__name__.lower())
+        except MissingDependencyError as error:
+            pytest.skip(f"{error} {error.hint}")
+        with server:
+            yield server
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory):
+def postgresql():
     """Start PostgreSQL; ``database_url`` gives a test a database of its own."""
-    yield from running(PostgreSQL, tmp_path_factory)
+    yield from running(PostgreSQL)
 
 
 @pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory):
+def rabbitmq():
     """Start RabbitMQ; tests give their queues names of their own."""
-    yield from running(RabbitMQ, tmp_path_factory)
+    yield from running(RabbitMQ)
 
 
 @pytest.fixture(scope="session")
-def moto(tmp_path_factory):
+def moto():
     """Start an object store that speaks S3; ``moto.variables`` is what clients read."""
-    yield from running(Moto, tmp_path_factory)
+    yield from running(Moto)
 
 
 @pytest.fixture

@@ -1,159 +1,152 @@
-"""The queue on RabbitMQ keeps the contract, also while the broker dies."""
+"""The queue on RabbitMQ keeps the contract, also when the broker or a worker is killed."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 
 from qupath_bridge.errors import UsageError
 from qupath_bridge.pipeline.cancel import CancelToken
-from qupath_bridge.service.queues import DONE, Again, Dead, DeadLetter, Message, Queue, open_queue
+from qupath_bridge.service.database import Database
+from qupath_bridge.service.queues import (
+    DONE,
+    Dead,
+    DeadLetter,
+    Message,
+    Queue,
+    QueueDownError,
+    open_queue,
+)
+from qupath_bridge.service.queues.celery import CeleryQueue, _round_up
 from qupath_bridge.service.settings import ServiceSettings
 from qupath_bridge.testing.contracts.queue import QueueContract
 
-pytestmark = pytest.mark.xdist_group("services")
-
-
-def settings_of(rabbitmq, **changes):
-    name = f"test-{uuid.uuid4().hex[:12]}"
-    return ServiceSettings(
-        queue="celery", broker=rabbitmq.url, broker_queue=name, retry_seconds=0.1, **changes
-    )
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
 
 class TestCelery(QueueContract):
+    seconds = 40.0
+
     @pytest.fixture(autouse=True)
-    def broker(self, rabbitmq):
-        self.settings = settings_of(rabbitmq)
+    def broker(self, rabbitmq, tmp_path: Path):
+        self.rabbitmq = rabbitmq
+        self.name = f"test-{uuid.uuid4().hex[:8]}"
+        self.settings = ServiceSettings(
+            database=f"sqlite:///{tmp_path / 'unused.sqlite'}",
+            queue="celery",
+            broker=rabbitmq.url,
+            retry_seconds=0.1,
+        )
 
     def open(self) -> Queue:
-        return open_queue(self.settings, None)
+        return CeleryQueue(self.settings, None, self.name)
 
+    def test_messages_outlive_a_broker_that_is_killed(self, queue: Queue) -> None:
+        """Those that wait for a worker, those that wait for their time, and dead letters."""
+        queue.publish(Message("job", "slide", "poison"))
+        self.consume(queue, lambda message, lost: Dead("why"), 1, linger=0.3)
+        queue.publish(Message("job", "slide", "1"))
+        queue.publish(Message("job", "slide", "2"), delay=2.0)
+        with self.rabbitmq.down():
+            with pytest.raises(QueueDownError, match="cannot be reached"):
+                queue.publish(Message("job", "slide", "3"))
+            with pytest.raises(QueueDownError):
+                queue.waiting()
+        got = self.consume(queue, lambda message, lost: DONE, 2, linger=0.5)
+        assert sorted(message.slide_id for message in got) == ["1", "2"]
+        poison = Message("job", "slide", "poison")
+        assert list(queue.dead_letters()) == [DeadLetter(poison, "why")]
 
-@pytest.fixture
-def queue(rabbitmq):
-    found = open_queue(settings_of(rabbitmq), None)
-    yield found
-    found.close()
+    def test_work_goes_on_while_the_broker_is_away(self, queue: Queue) -> None:
+        """The handler is not told; its message comes again, and the worker connects again."""
+        began, go_on = threading.Event(), threading.Event()
+        told: list[bool] = []
 
-
-def consuming(queue, handle, happened, seconds=60.0):
-    """Consume in a thread until something has happened."""
-    stop = CancelToken()
-    thread = threading.Thread(target=queue.consume, args=(handle, stop))
-    thread.start()
-    deadline = time.monotonic() + seconds
-    try:
-        while not happened() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert happened(), "it did not happen"
-    finally:
-        stop.cancel()
-        thread.join(30)
-    assert not thread.is_alive()
-
-
-def test_messages_are_those_of_celery(queue):
-    """Whoever watches the broker with Celery's tools sees its tasks."""
-    queue.publish(Message("job", "slide", "1_a"))
-    with queue._app.connection_for_read() as connection:
-        delivery = queue._queue(connection.channel()).get()
-        assert delivery.headers["task"] == "qupath_bridge.step"
-        assert delivery.payload[0] == ["job", "slide", "1_a"]
-        assert delivery.properties["delivery_mode"] == 2  # on disk
-        delivery.ack()
-
-
-def test_nothing_is_lost_when_the_broker_is_killed(rabbitmq, queue):
-    """What waits, what has to wait longer, what is dead, and what is at work."""
-    for number in range(20):
-        queue.publish(Message("job", "slide", str(number)))
-    queue.publish(Message("job", "slide", "later"), delay=3.0)
-    done, began, told = [], threading.Event(), threading.Event()
-
-    def handle(message, lost):
-        if message.slide_id == "3" and not began.is_set():
+        def handle(message, lost):
             began.set()
-            deadline = time.monotonic() + 60
-            while not lost.is_set() and time.monotonic() < deadline:
-                time.sleep(0.05)
-            if lost.is_set():
-                told.set()
-            return DONE  # nobody hears it: another worker has the message by now
-        done.append(message.slide_id)
-        return Dead("poison") if message.slide_id == "2" else DONE
+            assert go_on.wait(self.seconds)
+            told.append(lost.is_set())
+            return DONE
 
-    def kill():
-        assert began.wait(30)
-        with rabbitmq.down():
-            time.sleep(1)
+        queue.publish(Message("job", "slide", "1"))
+        with self.consumer(queue, handle):
+            assert began.wait(self.seconds)
+            with self.rabbitmq.down():
+                time.sleep(0.5)
+            go_on.set()
+            self.wait_for(lambda: len(told) == 2)
+            self.wait_for(lambda: queue.waiting() == 0)
+        assert told == [False, False]
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    expected = {*map(str, range(20)), "later"}
-    consuming(queue, handle, lambda: set(done) == expected, seconds=90)
-    killer.join()
-    assert told.is_set()  # a worker that lost its broker gives its message up
-    assert list(queue.dead_letters()) == [DeadLetter(Message("job", "slide", "2"), "poison")]
+    def test_the_message_of_a_worker_that_is_killed_comes_again(self, queue: Queue) -> None:
+        queue.publish(Message("job", "slide", "1"))
+        code = (
+            "import sys, time\n"
+            "from qupath_bridge.pipeline.cancel import CancelToken\n"
+            "from qupath_bridge.service.queues.celery import CeleryQueue\n"
+            "from qupath_bridge.service.settings import ServiceSettings\n"
+            "settings = ServiceSettings(broker=sys.argv[1], database='sqlite:///none.sqlite')\n"
+            "def handle(message, lost):\n"
+            "    print(message.slide_id, flush=True); time.sleep(600)\n"
+            "CeleryQueue(settings, None, sys.argv[2]).consume(handle, CancelToken())\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code, self.rabbitmq.url, self.name],
+            stdout=subprocess.PIPE, text=True, env={**os.environ},
+        ) as worker:  # fmt: skip
+            assert worker.stdout.readline() == "1\n"
+            worker.kill()
+        assert self.consume(queue, lambda message, lost: DONE, 1) == [Message("job", "slide", "1")]
 
+    def test_a_task_of_another_program_is_dropped(self, queue: Queue) -> None:
+        """It holds nobody up, and is given to nobody."""
+        queue._app.send_task("tasks.add", args=(1, 2), queue=queue._main)
+        queue.publish(Message("job", "slide", "1"))
+        got = self.consume(queue, lambda message, lost: DONE, 1, linger=0.3)
+        assert got == [Message("job", "slide", "1")]
+        assert queue.waiting() == 0
 
-def test_a_message_outlives_the_connection_of_its_worker(queue):
-    """As when the worker is killed: the broker gives it to the next one."""
-    queue.publish(Message("job", "slide", "1"))
-    with queue._app.connection_for_read() as connection:
-        taken = queue._queue(connection.channel()).get(no_ack=False)
-        assert taken is not None and queue.waiting() == 0
-    got = []
-    consuming(queue, lambda message, lost: got.append(message) or DONE, lambda: got)
-    assert got == [Message("job", "slide", "1")]
+    def test_a_broker_that_is_down_at_the_start_is_waited_for(self, queue: Queue) -> None:
+        queue.publish(Message("job", "slide", "1"))
+        stop = CancelToken()
+        with self.rabbitmq.down():
+            got: list[Message] = []
 
+            def handle(message, lost):
+                got.append(message)
+                return DONE
 
-def test_different_waits_do_not_hold_one_another_up(queue):
-    order = []
+            thread = threading.Thread(target=queue.consume, args=(handle, stop))
+            thread.start()
+            time.sleep(1.5)
+        try:
+            self.wait_for(lambda: got == [Message("job", "slide", "1")])
+        finally:
+            stop.cancel()
+            thread.join(self.seconds)
+        assert not thread.is_alive()
 
-    def handle(message, lost):
-        order.append(message.slide_id)
-        return DONE
-
-    for name, wait in (("long", 3.0), ("short", 0.5)):
-        queue.publish(Message("job", "slide", name), delay=wait)
-    consuming(queue, handle, lambda: len(order) == 2)
-    assert order == ["short", "long"]
-
-
-def test_work_longer_than_the_heartbeat_keeps_the_connection(queue, monkeypatch):
-    monkeypatch.setattr("qupath_bridge.service.queues.celery.HEARTBEAT", 1.0)
-    calls = []
-
-    def slow(message, lost):
-        calls.append(message)
-        time.sleep(5)
-        assert not lost.is_set()
-        return DONE
-
-    queue.publish(Message("job", "slide", "1"))
-    consuming(queue, slow, lambda: queue.waiting() == 0 and len(calls) == 1 and settled(queue))
-    assert len(calls) == 1
-
-
-def settled(queue):
-    """Return whether no worker holds a message."""
-    time.sleep(6)
-    return queue.waiting() == 0
-
-
-def test_again_without_a_wait_comes_at_once(queue):
-    calls = []
-
-    def handle(message, lost):
-        calls.append(time.monotonic())
-        return Again(0.0, "once more") if len(calls) < 3 else DONE
-
-    queue.publish(Message("job", "slide", "1"))
-    consuming(queue, handle, lambda: len(calls) == 3)
+    def test_the_settings_open_it(self) -> None:
+        queue = open_queue(self.settings, None)
+        assert isinstance(queue, CeleryQueue)
+        queue.close()
+        queue.close()
 
 
-def test_without_a_broker_the_error_names_the_setting():
-    with pytest.raises(UsageError, match="needs a broker"):
-        open_queue(ServiceSettings(queue="celery"), None)
+def test_it_needs_a_broker(tmp_path):
+    settings = ServiceSettings(queue="celery", database=f"sqlite:///{tmp_path / 'a.sqlite'}")
+    with pytest.raises(UsageError, match="has no broker") as caught:
+        open_queue(settings, Database(settings.database.get_secret_value()))
+    assert "QUPATH_BRIDGE_BROKER" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("wait", "rounded"), [(1, 100), (500, 500), (1000, 1000), (37_420, 38_000), (113_000, 120_000)]
+)
+def test_waits_are_rounded_up(wait, rounded):
+    assert _round_up(wait) == rounded

@@ -1,9 +1,8 @@
 """The worker of the service with PostgreSQL and RabbitMQ: the same tests as with SQLite alone."""
 
-import uuid
-
 import pytest
 
+from qupath_bridge.service.queues.celery import CeleryQueue
 from qupath_bridge.service.settings import ServiceSettings
 from tests.service.conftest import project, service, tokens
 from tests.service.test_worker import *  # noqa: F403
@@ -16,18 +15,23 @@ pytestmark = pytest.mark.xdist_group("services")
 
 @pytest.fixture
 def settings(tmp_path, database_url, rabbitmq):
-    """Roots ``study`` and ``out``; short leases."""
-    return ServiceSettings(
+    """Roots ``study`` and ``out``; short leases. Nothing is left of the test before."""
+    found = ServiceSettings(
         database=database_url,
         queue="celery",
         broker=rabbitmq.url,
-        broker_queue=f"test-{uuid.uuid4().hex[:12]}",
         sources=[str(tmp_path / "study")],
         outputs=[str(tmp_path / "out")],
         lease_seconds=6.0,
         retry_seconds=0.1,
         task_seconds=60.0,
     )
+    queue = CeleryQueue(found, None)
+    with queue._app.connection_for_read() as connection:
+        for each in (queue._main, queue._dead):
+            each(connection.default_channel).delete()
+    queue.close()
+    return found
 
 
 @pytest.fixture
@@ -36,6 +40,6 @@ def lose(service):
 
     def purge():
         with service.queue._app.connection_for_read() as connection:
-            service.queue._queue(connection.channel()).purge()
+            service.queue._main(connection.default_channel).purge()
 
     return purge

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, cast
 
 from qupath_bridge import registry
 
-from .base import DONE, Again, Dead, DeadLetter, Done, Handler, Message, Outcome, Queue
+from .base import (
+    DONE,
+    Again,
+    Dead,
+    DeadLetter,
+    Done,
+    Handler,
+    Message,
+    Outcome,
+    Queue,
+    QueueDownError,
+)
 
 if TYPE_CHECKING:
     from qupath_bridge.service.database import Database
@@ -22,6 +33,7 @@ __all__ = [
     "Message",
     "Outcome",
     "Queue",
+    "QueueDownError",
     "open_queue",
 ]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from qupath_bridge.errors import BridgeError
 from qupath_bridge.pipeline.cancel import Cancel
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Message",
     "Outcome",
     "Queue",
+    "QueueDownError",
     "Step",
 ]
 
@@ -68,6 +70,10 @@ class Dead:
     reason: str
 
 
+class QueueDownError(BridgeError):
+    """The broker of a queue cannot be reached; what was asked for can be asked for again."""
+
+
 DONE = Done()
 Outcome = Done | Again | Dead
 Handler = Callable[[Message, Cancel], Outcome]
@@ -92,8 +98,8 @@ class Queue(Protocol):
     """Brings messages to workers.
 
     A factory of the registry's kind ``queue`` is called with the settings of the service and its
-    database. Errors of the connection come as the library of the queue raises them from
-    :meth:`publish`; :meth:`consume` outlives them.
+    database. All methods but :meth:`consume`, which outlives that, raise `QueueDownError` when the
+    broker is away; a queue that is in the database raises what the database does.
     """
 
     def publish(self, message: Message, *, delay: float = 0.0) -> None:

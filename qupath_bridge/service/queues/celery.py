@@ -1,26 +1,29 @@
-"""A queue on RabbitMQ, whose messages are those of Celery.
+"""A queue on RabbitMQ: messages are tasks of Celery, taken one at a time by our own worker.
 
-Messages are published through Celery and delivered by kombu, its library of messages. Celery's own
-worker is not used: it holds messages that have to wait, and brings process pools, time limits and
-retries of its own, where the worker of the service has those already, the same for each queue.
+Celery writes the tasks: its publisher waits until the broker has confirmed each one, and connects
+again by itself. Taking them is left to Kombu, on which Celery's worker is built, for three reasons.
+A slide runs in a child process with limits of its own, and a process of Celery's pool may have no
+children. A worker of Celery keeps the tasks that have to wait in its memory, where they count as
+taken. And the pool that Celery has on Windows sends no heartbeats while it works.
 
-One queue holds what can be delivered. What has to wait stands in a queue per length of the wait,
-from which the broker itself moves it. Dead letters stand in a queue that nobody consumes.
+A message that waits lies in a queue of the broker whose messages live as long as the wait, and go
+to the queue of all workers then. One that can never be dealt with lies in ``NAME.dead``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import math
 import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from qupath_bridge.errors import UsageError
+from qupath_bridge.errors import MissingDependencyError, UsageError
 
-from .base import Again, Dead, DeadLetter, Message, Outcome
+from .base import Again, Dead, DeadLetter, Message, Outcome, QueueDownError
 
 if TYPE_CHECKING:
     from qupath_bridge.pipeline.cancel import Cancel
@@ -33,221 +36,267 @@ __all__ = ["CeleryQueue"]
 
 log = logging.getLogger("qupath_bridge.service")
 
-TASK = "qupath_bridge.step"
-"""Name of the task; its arguments are job, step and slide."""
+TASK = "qupath_bridge."
+"""Beginning of the names of tasks; the step follows."""
 
-LOOK = 0.1
-"""Seconds between looks at a stop, and at the handler at work."""
+REASON = "qupath_bridge_reason"
+"""Header of a dead letter."""
 
-HEARTBEAT = 10.0
-"""Seconds; a broker that is silent for two of them counts as gone."""
+HEARTBEAT = 30
+"""Seconds between signs of life; a broker that gives none for two of them counts as gone."""
 
-PAUSE = 1.0
-"""Seconds between tries to reach a broker that is down."""
+LOOK = 0.2
+"""Seconds between looks at the connection while a message is at work."""
 
-KEPT_MS = 60_000
-"""Time after which a queue of waits that nobody uses is removed."""
+RECONNECT = 1.0
+"""Seconds between attempts to reach a broker that is down."""
 
-RETRIES = {"max_retries": 3, "interval_start": 0.2, "interval_step": 0.4, "interval_max": 2.0}
+CONNECT_TIMEOUT = 5.0
+
+CONNECTIONS = 4
+"""Most connections that send at the same time."""
+
+RETRIES = {"max_retries": 4, "interval_start": 0.1, "interval_step": 0.5, "interval_max": 2.0}
+"""How often a message is sent again before `QueueDownError`: for about four seconds."""
 
 
 class CeleryQueue:
-    """Messages on a broker that speaks AMQP.
+    """Tasks of Celery in a durable queue of RabbitMQ.
+
+    A connection that breaks gives the message at work to another worker. The lease of its slide
+    keeps that one off, so the work goes on: after a pause of the broker nothing has to be done
+    twice.
 
     Parameters
     ----------
     settings : ServiceSettings
-        ``broker``, ``broker_queue`` and ``retry_seconds`` count.
+        ``broker`` and ``retry_seconds`` count.
     database : Database
-        Not used.
+        Not used: all is in the broker.
+    name : str
+        Name of the queue. Services that share a broker have a virtual host each.
 
     Raises
     ------
     UsageError
-        If there is no broker in the settings.
+        If the settings name no broker.
+    MissingDependencyError
+        If Celery is not installed.
     """
 
-    def __init__(self, settings: ServiceSettings, database: Database) -> None:
-        import celery
-        import kombu
-
+    def __init__(
+        self, settings: ServiceSettings, database: Database, name: str = "qupath-bridge"
+    ) -> None:
         if settings.broker is None:
             raise UsageError(
-                "The queue 'celery' needs a broker.",
-                hint="Set broker, as amqp://user:password@host:5672//.",
+                "The queue celery has no broker.",
+                hint="Set QUPATH_BRIDGE_BROKER=amqp://USER:PASSWORD@HOST/VIRTUAL_HOST.",
             )
+        try:
+            import kombu.pools
+            from celery import Celery
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f"The queue celery needs {error.name}, which is not installed.",
+                hint="Install it with: pip install 'qupath-bridge[service]'.",
+            ) from error
+        self._kombu: Any = kombu  # its annotations are incomplete
         self._retry = settings.retry_seconds
-        self._name = settings.broker_queue
-        self._app = celery.Celery("qupath_bridge", broker=settings.broker.get_secret_value())
-        self._app.conf.update(
-            task_default_queue=self._name,
-            task_ignore_result=True,
-            broker_connection_timeout=4,
-            # Without it, a broker that is killed loses messages that it has said it has.
-            broker_transport_options={"confirm_publish": True},
+        self._name = name
+        self._app = Celery(
+            "qupath_bridge", broker=settings.broker.get_secret_value(), set_as_current=False
         )
-        self._queue = kombu.Queue(self._name, durable=True)
-        self._dead = kombu.Queue(f"{self._name}.dead", durable=True)
+        self._app.conf.update(
+            broker_transport_options={"confirm_publish": True},
+            broker_connection_timeout=CONNECT_TIMEOUT,
+            broker_heartbeat=HEARTBEAT,
+            task_ignore_result=True,
+            task_publish_retry_policy=RETRIES,
+        )
+        # Pools of our own: Celery's belong to all who use this broker, and are closed for all.
+        self._connections: Any = self._app.connection_for_write().Pool(limit=CONNECTIONS)
+        self._producers = self._kombu.pools.ProducerPool(self._connections, limit=CONNECTIONS)
+        self._main = self._queue(name)
+        self._dead = self._queue(f"{name}.dead")
+        # What Kombu raises for a connection; OperationalError stands for all when it gave up.
+        with self._app.connection_for_read() as connection:
+            self._down = (
+                kombu.exceptions.OperationalError,
+                *connection.connection_errors,
+                *connection.channel_errors,
+            )
 
     def publish(self, message: Message, *, delay: float = 0.0) -> None:
-        """Send a message; return when the broker has it on its disk."""
-        self._send(message, self._queue if delay <= 0 else self._waiting_queue(delay))
+        """Send a task, and wait until the broker has it on its disk."""
+        self._send(message, self._waiting_room(delay) if delay > 0 else self._main)
 
     def consume(self, handle: Handler, stop: Cancel) -> None:
-        """Take one message after the other, and hand them to the handler."""
-        while not stop.is_set():
-            try:
-                self._consume(handle, stop)
-            except self._errors as error:
-                log.warning("The broker cannot be reached: %s", error)
-                _sleep(PAUSE, stop)
+        """Take tasks; each is worked on in a thread, beside the heartbeats of the connection."""
+        with ThreadPoolExecutor(1, thread_name_prefix="qupath-bridge-task") as hands:
+            while not stop.is_set():
+                try:
+                    self._take(hands, handle, stop)
+                except (*self._down, QueueDownError) as error:
+                    log.warning("The broker cannot be reached: %s", error)
+                    _sleep(RECONNECT, stop)
 
     def cancel(self, job_id: str) -> None:
-        """Do nothing: a broker cannot find the messages of a job."""
+        """Do nothing: a queue of RabbitMQ cannot be searched. The handler answers ``Done``."""
 
     def waiting(self) -> int:
-        """Count the messages that the broker could deliver now."""
-        with self._app.connection_for_read() as connection, connection.channel() as channel:
-            return int(self._queue(channel).queue_declare().message_count)
+        """Count the messages that no worker holds, without those that have to wait."""
+        try:
+            with self._app.connection_for_read() as connection:
+                bound = self._main(connection.default_channel)
+                return int(bound.queue_declare().message_count)
+        except self._down as error:
+            raise _down(error) from error
 
     def dead_letters(self) -> Iterator[DeadLetter]:
-        """Look at the queue of dead letters; all of them go back when the channel is closed."""
-        found = []
-        with self._app.connection_for_read() as connection, connection.channel() as channel:
-            dead = self._dead(channel)
-            dead.queue_declare()
-            while (message := dead.get(no_ack=False)) is not None:
-                reason = message.headers.get("reason", "")
-                found.append(DeadLetter(_decoded(message), str(reason)))
-        # One that the broker forgot to be dealt with, as it was killed, comes twice.
-        yield from dict.fromkeys(found)
+        """Yield what lies in the queue of dead letters; closing the connection puts it back."""
+        try:
+            with self._app.connection_for_read() as connection:
+                bound = self._dead(connection.default_channel)
+                bound.queue_declare()
+                found = []
+                while (letter := bound.get()) is not None:
+                    found.append(DeadLetter(_message(letter), str(letter.headers.get(REASON))))
+        except self._down as error:
+            raise _down(error) from error
+        yield from found
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections of this queue. Idempotent."""
+        self._producers.force_close_all()
+        self._connections.force_close_all()
         self._app.close()
 
-    @property
-    def _errors(self) -> tuple[type[BaseException], ...]:
-        """Errors of a broker that is away."""
-        connection = self._app.connection_for_read()
-        return (*connection.connection_errors, *connection.channel_errors)
-
-    def _waiting_queue(self, seconds: float) -> Any:
-        """Return the queue in which messages wait so long, before the broker moves them."""
-        import kombu
-
-        wait = max(1, math.ceil(seconds * 1000))
-        return kombu.Queue(
-            f"{self._name}.wait.{wait}",
-            durable=True,
-            queue_arguments={
-                "x-message-ttl": wait,
-                "x-expires": wait + KEPT_MS,
-                "x-dead-letter-exchange": "",
-                "x-dead-letter-routing-key": self._name,
-            },
+    def _queue(self, name: str, **arguments: Any) -> Any:
+        """Describe a durable queue of the default exchange."""
+        return self._kombu.Queue(
+            name, routing_key=name, durable=True, queue_arguments=arguments or None
         )
+
+    def _waiting_room(self, delay: float) -> Any:
+        """Describe a queue whose messages go to the workers after a wait.
+
+        A queue for each wait: RabbitMQ looks at the first message of a queue alone. Waits are
+        rounded up, so that there are few, and a queue that is not used any more goes away.
+        """
+        milliseconds = _round_up(delay * 1000)
+        arguments = {
+            "x-message-ttl": milliseconds,
+            "x-expires": milliseconds + 60_000,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": self._name,
+        }
+        return self._queue(f"{self._name}.wait.{milliseconds}", **arguments)
 
     def _send(self, message: Message, queue: Any, **headers: str) -> None:
-        # The broker moves messages that waited to this queue, which has to be there.
-        declared = [self._queue, queue]
-        self._app.send_task(
-            TASK,
-            args=[message.job_id, message.step, message.slide_id],
-            queue=queue,
-            declare=declared,
-            headers=headers,
-            ignore_result=True,
-            retry=True,
-            retry_policy=RETRIES,
-        )
+        try:
+            with self._producers.acquire(block=True) as producer:
+                self._app.send_task(
+                    TASK + message.step,
+                    kwargs={"job_id": message.job_id, "slide_id": message.slide_id},
+                    producer=producer,
+                    queue=queue,
+                    # Both: a message that comes out of a wait finds the queue of the workers.
+                    declare=[self._main, queue],
+                    delivery_mode=2,
+                    confirm_timeout=CONNECT_TIMEOUT,
+                    headers=headers,
+                    ignore_result=True,
+                )
+        except self._down as error:
+            raise _down(error) from error
 
-    def _consume(self, handle: Handler, stop: Cancel) -> None:
-        """Consume over one connection, until it breaks or ``stop`` is set."""
-        arrived: list[Any] = []
+    def _take(self, hands: ThreadPoolExecutor, handle: Handler, stop: Cancel) -> None:
+        """Deal with messages of one connection until it breaks, or ``stop`` is set."""
+        received: deque[Any] = deque()
         with (
-            self._app.connection_for_read(heartbeat=HEARTBEAT) as connection,
+            self._app.connection_for_read() as connection,
             connection.channel() as channel,
+            self._kombu.Consumer(
+                channel, [self._main], on_message=received.append, prefetch_count=1
+            ),
         ):
-            channel.basic_qos(0, 1, False)  # one message at a time; the others stay free
-            consumer = connection.Consumer(
-                [self._queue(channel)],
-                channel=channel,
-                on_message=arrived.append,
-                accept=["json"],
-            )
-            consumer.consume()
             while not stop.is_set():
-                _drain(connection)
-                while arrived:
-                    self._deal_with(arrived.pop(0), connection, handle, stop)
+                _listen(connection, LOOK)
+                if received and not stop.is_set():
+                    self._deal(received.popleft(), connection, hands, handle, stop)
 
-    def _deal_with(self, delivery: Any, connection: Any, handle: Handler, stop: Cancel) -> None:
-        """Hand a message to the handler in a thread of its own, and keep the connection alive."""
-        work = _Work(handle, _decoded(delivery), self._retry, stop)
+    def _deal(
+        self, task: Any, connection: Any, hands: ThreadPoolExecutor, handle: Handler, stop: Cancel
+    ) -> None:
+        """Have a message worked on, and take it off the queue when that is done."""
         try:
-            while not work.ended.wait(0):
-                _drain(connection)
-        except BaseException:
-            work.lost.set()  # the broker gives the message to somebody else
-            work.ended.wait()
+            message = _message(task)
+        except (KeyError, TypeError, ValueError) as error:
+            log.error("A message of another program is dropped: %s", error)
+            task.reject()
+            return
+        work = hands.submit(self._call, handle, message, stop)
+        try:
+            while not wait([work], LOOK).done:
+                _listen(connection, 0.001)
+        except self._down:
+            self._bury(message, work.result())  # it is delivered again, and found done
             raise
-        self._settle(delivery, work.message, work.outcome, stop)
-
-    def _settle(self, delivery: Any, message: Message, outcome: Outcome, stop: Cancel) -> None:
-        """Tell the broker; what comes of a message is there before the message goes."""
-        if isinstance(outcome, Again):
-            if stop.is_set() or outcome.seconds <= 0:
-                delivery.requeue()
-                return
+        outcome = work.result()
+        if isinstance(outcome, Again) and stop.is_set():
+            task.requeue()
+            return
+        if isinstance(outcome, Again):  # first the copy: a message may come twice, never not at all
             self.publish(message, delay=outcome.seconds)
-        elif isinstance(outcome, Dead):
-            self._send(message, self._dead, reason=outcome.reason)
-        delivery.ack()
+        self._bury(message, outcome)
+        task.ack()
 
+    def _bury(self, message: Message, outcome: Outcome) -> None:
+        if isinstance(outcome, Dead):
+            self._send(message, self._dead, **{REASON: outcome.reason})
 
-class _Work:
-    """A message at work in a thread. ``outcome`` is there once ``ended`` is set."""
-
-    def __init__(self, handle: Handler, message: Message, retry: float, stop: Cancel) -> None:
-        self.message = message
-        self.lost, self.ended = threading.Event(), threading.Event()
-        self.outcome: Outcome = Again(retry, "it was not begun")
-        self._handle, self._retry, self._stop = handle, retry, stop
-        threading.Thread(target=self._run, name="qupath-bridge-step", daemon=True).start()
-
-    def is_set(self) -> bool:
-        """Return whether the handler should give up: it is what the handler looks at."""
-        return self.lost.is_set() or self._stop.is_set()
-
-    def _run(self) -> None:
+    def _call(self, handle: Handler, message: Message, stop: Cancel) -> Outcome:
         try:
-            self.outcome = self._handle(self.message, self)
+            return handle(message, stop)
         except Exception as error:  # nothing may end the worker or lose a message
-            message = self.message
             log.exception("%s of job %s failed", message.step, message.job_id)
-            self.outcome = Again(self._retry, f"{type(error).__name__}: {error}")
-        finally:
-            self.ended.set()
+            return Again(self._retry, f"{type(error).__name__}: {error}")
 
 
-def _drain(connection: Any) -> None:
-    """Take what the broker sends, for a moment, and show it that this end is alive."""
-    with contextlib.suppress(TimeoutError):
-        connection.drain_events(timeout=LOOK)
+def _listen(connection: Any, seconds: float) -> None:
+    """Take what the broker sends within some seconds, and give a sign of life."""
+    with suppress(TimeoutError):
+        connection.drain_events(timeout=seconds)
     connection.heartbeat_check()
 
 
-def _decoded(delivery: Any) -> Message:
-    """Return the message in a delivery of Celery's."""
-    (job_id, step, slide_id), *_ = json.loads(delivery.body)
-    return Message(job_id, step, slide_id)
+def _message(task: Any) -> Message:
+    """Return the message that a task carries."""
+    _, values, _ = task.decode()
+    step = task.headers["task"].removeprefix(TASK)
+    if step not in ("prepare", "slide", "finish"):
+        raise ValueError(f"no step is called {step!r}")
+    return Message(values["job_id"], step, values["slide_id"])
+
+
+def _round_up(milliseconds: float) -> int:
+    """Round a wait up to two digits, and to tenths of a second at least."""
+    digits = math.floor(math.log10(max(1.0, milliseconds)))
+    unit: int = max(100, int(10.0 ** (digits - 1)))
+    return math.ceil(milliseconds / unit) * unit
+
+
+def _down(error: Exception) -> QueueDownError:
+    return QueueDownError(
+        f"The broker cannot be reached: {error}",
+        hint="Is RabbitMQ running? See QUPATH_BRIDGE_BROKER.",
+    )
 
 
 def _sleep(seconds: float, stop: Cancel) -> None:
     """Wait, in short naps that a stop ends."""
     event = threading.Event()
-    for _ in range(max(1, round(seconds / LOOK))):
+    for _ in range(round(seconds / 0.05)):
         if stop.is_set():
             return
-        event.wait(LOOK)
+        event.wait(0.05)
