@@ -132,6 +132,7 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
         ),
         _built_in("runner", "threads", "runners.threads:ThreadRunner"),
         _built_in("runner", "processes", "runners.processes:ProcessRunner"),
+        _built_in("runner", "dask", "runners.dask:DaskRunner", "pip install 'qupath-bridge[dask]'"),
         _built_in("queue", "embedded", "service.queues.embedded:EmbeddedQueue", _SERVICE),
         _built_in("tracker", "wandb", "tracking.wandb:WandbTracker", _WANDB),
     )
@@ -149,7 +150,7 @@ def register(kind: str, name: str, factory: Callable[..., Any]) -> None:
     name : str
         What options call it; without a colon.
     factory : callable
-        What :func:`load` returns. For the runner ``processes`` it has to be importable.
+        What :func:`load` returns. Other processes than this one do not know it.
 
     Raises
     ------

@@ -137,7 +137,9 @@ class RunOptions(Model):
         None, "number of workers; the number of cores when not given", show="N", ge=1
     )
     runner: Annotated[str, part("runner", argument=True)] = option(
-        "threads", "what runs the work", show="NAME[:ARGUMENT]"
+        "threads",
+        "what runs the work: threads, processes, or Dask: dask, dask:ADDRESS of a scheduler",
+        show="NAME[:ARGUMENT]",
     )
     engine: Annotated[str, part("source")] = option(
         "auto", "what reads and writes the project: QuPath's own classes or our reader", show="NAME"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import multiprocessing
 import os
 import signal
@@ -14,13 +13,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Self
 
-from qupath_bridge import registry
-from qupath_bridge.errors import InterruptedRunError, UsageError
+from qupath_bridge.errors import BridgeError, InterruptedRunError, UsageError
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.parallel import available_cores
-from qupath_bridge.pipeline.plan import Failure
 from qupath_bridge.pipeline.task import SlideProgress, SlideResult, SlideTask, process_slide
 from qupath_bridge.quick_arrow import import_arrow
+
+from .elsewhere import check_portable, died, of_one_thread, portable
 
 __all__ = ["ProcessRunner"]
 
@@ -58,9 +57,8 @@ class ProcessRunner:
         """Yield a result for each task, as they come."""
         with _Pool(self.workers, progress) as pool:
             for task in tasks:
-                _check_task(task)
-                options = task.options.replace(workers=1)
-                pool.add(dataclasses.replace(task, options=options))
+                check_portable(task)
+                pool.add(of_one_thread(task))
                 while pool.is_full:
                     yield from pool.finished(cancel)
             while pool.is_busy:
@@ -163,8 +161,8 @@ class _Pool:
                 done = self._wait(cancel)
             self._running.clear()
             future = done.pop()
-            died = isinstance(future.exception(), BrokenProcessPool)
-            yield _died(task) if died else future.result()
+            dead = isinstance(future.exception(), BrokenProcessPool)
+            yield died(task) if dead else future.result()
         self._renew(self._workers)
 
     def _renew(self, workers: int) -> None:
@@ -176,42 +174,6 @@ class _Pool:
             return
         while not self._reports.empty():
             self._progress(*self._reports.get())
-
-
-def _died(task: SlideTask) -> SlideResult:
-    failure = Failure(
-        task.entry_id,
-        task.slide_id,
-        "The process that worked on this slide died, twice.",
-        "Is there enough memory? Resume the run with fewer workers.",
-        task.slide_id,
-        task.source.location,
-    )
-    return SlideResult(task.entry_id, task.slide_id, task.slide_id, failure=failure)
-
-
-def _check_task(task: SlideTask) -> None:
-    """Refuse parts that only exist in this process."""
-    config = task.config
-    used = [
-        ("source", task.source.engine),
-        ("reader", task.options.reader),
-        ("encoder", config.format),
-        ("output", registry.split_argument(config.container)[0]),
-        ("tissue", registry.split_argument(config.tissue)[0]),
-        ("stain", registry.split_argument(config.stain)[0]),
-        *(("quality", name) for name in config.quality_rules().measures),
-    ]
-    for kind, name in used:
-        if name in {"auto", "none"}:
-            continue
-        if registry.is_registered(kind, name) or getattr(
-            registry.load(kind, name), "in_process", False
-        ):
-            raise UsageError(
-                f"The {kind} {name!r} exists in this process only; other processes cannot use it.",
-                hint="Use the runner threads.",
-            )
 
 
 _stop: Any = None
@@ -288,4 +250,8 @@ def _work(task: SlideTask) -> SlideResult:
         if _reports is not None:
             _reports.put(report)
 
-    return process_slide(task, progress=progress, cancel=_Stop())
+    try:
+        return process_slide(task, progress=progress, cancel=_Stop())
+    except BridgeError as error:
+        problem = portable(error)
+    raise problem

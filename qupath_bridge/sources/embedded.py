@@ -242,7 +242,9 @@ def read_entry(
             pause = next(pauses, None)
             # QuPath saves by moving the old file to .bkp and writing a new one in its place.
             if pause is None or not (backup.exists() or _modified(data) != before):
-                raise _with_way_out(error, backup) from error
+                if backup.exists():
+                    raise _with_way_out(error, backup) from error
+                raise
         time.sleep(pause)
 
 
@@ -290,9 +292,7 @@ def _counted(image: ImageData, data: Path) -> ImageData:
 
 
 def _with_way_out(error: ProjectError, backup: Path) -> ProjectError:
-    """Return the error with a hint if there is a backup."""
-    if not backup.exists():
-        return error
+    """Return the error with a hint at the backup."""
     return ProjectError(
         error.problem,
         path=error.path,

@@ -384,6 +384,7 @@ def test_a_folder_of_data_that_is_missing_is_never_an_empty_slide(entry, whole):
     assert ("Copy the folder data from" if whole else "Copy the folder data/1 from") in str(
         caught.value
     )
+    assert caught.value.__cause__ is not caught.value
     assert pickle.loads(pickle.dumps(caught.value)).whole_project is whole
     project, slide = opened(entry.parents[1])
     assert len(project.problems) == (1 if whole else 0)

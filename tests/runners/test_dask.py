@@ -1,0 +1,312 @@
+"""The runner ``dask``: a scheduler that is there, and one that is started for the run."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+import qupath_bridge as qb
+from qupath_bridge import registry
+from qupath_bridge.errors import InterruptedRunError, MissingDependencyError, UsageError
+from qupath_bridge.outputs import open_output
+from qupath_bridge.testing.contracts.runner import RunnerContract
+from qupath_bridge.testing.projects import build_project, tree_hashes
+
+distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+from qupath_bridge.runners import dask as module  # noqa: E402
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dask")]
+
+# Many patches that overlap, so that a run takes some time, and little of it to be planned.
+CONFIG = qb.ExportConfig(size=100, stride=12, edge="pad", min_share=0.1)
+MANY = ["--size", "100", "--edge", "pad", "--min-share", "0.1"]
+MAIN = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from qupath_bridge.cli import main; sys.exit(main(sys.argv[1:]))"
+)
+SECONDS = 120
+
+# Workers load this: a slide of this name ends the process that opens it.
+POISON = """
+import os
+from qupath_bridge.pipeline import task
+from qupath_bridge.readers import open_reader as opened
+def open_reader(path, **options):
+    return os._exit(9) if str(path).endswith("poison.tiff") else opened(path, **options)
+task.open_reader = open_reader
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A scheduler and two workers that somebody else started, in a folder of theirs."""
+    poison = tmp_path_factory.mktemp("dask") / "poison.py"
+    poison.write_text(POISON)
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None,
+        preload=[str(poison)], silence_logs=50,
+        scheduler_kwargs={"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"},
+    ) as cluster:  # fmt: skip
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, two_slides, draw):
+    """A run of many patches with threads."""
+    folder = tmp_path_factory.mktemp("whole")
+    project = build_project(folder / "study", draw.images(two_slides))
+    return qb.export(project, folder / "out", CONFIG, provenance=False)
+
+
+def same(left, right):
+    assert left.record["run_digest"] == right.record["run_digest"]
+    assert tree_hashes(left.out / "patches") == tree_hashes(right.out / "patches")
+    assert left.table().drop_columns(["run_id"]).equals(right.table().drop_columns(["run_id"]))
+
+
+def wait_until(condition, process=None):
+    until = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < until, "nothing happened"
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+def patches_of(out):
+    return sum(1 for _ in out.glob("patches/*/*/*.png"))
+
+
+def workers_of(pid):
+    """The worker processes below a process: each has one thread that carries out tasks."""
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        try:
+            if any("spawn_main" in word for word in child.cmdline()):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+def start(study, out, runner, *options, stride=12):
+    """Start an export in a process group of its own."""
+    return subprocess.Popen(
+        [
+            sys.executable, "-c", MAIN, "export", str(study.project), "--out", str(out), *MANY,
+            "--no-provenance", "--runner", runner, "--stride", str(stride), *options,
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+class TestDask(RunnerContract):
+    @pytest.fixture(autouse=True)
+    def _at(self, cluster):
+        self.address = cluster.scheduler_address
+
+    def make(self):
+        return registry.load("runner", "dask")(argument=self.address)
+
+    def test_a_slide_that_ends_its_worker_fails_alone(self, project, tmp_path):
+        """As often as it is tried, its worker is started again."""
+        (tmp_path / "2.tiff").rename(tmp_path / "poison.tiff")
+        tasks = [
+            task if task.entry_id != "3" else self.moved(task, tmp_path)
+            for task in self.tasks(project, tmp_path / "out")
+        ]
+        results = list(self.make().run(tasks))
+        failed = [result for result in results if result.failure]
+        assert [result.entry_id for result in failed] == ["3"]
+        assert "died, twice" in failed[0].failure.error
+        assert sum(result.written for result in results) == 12 * 4
+
+    def moved(self, task, folder):
+        places = {str(folder / "2.tiff"): str(folder / "poison.tiff")}
+        source = dataclasses.replace(task.source, slide_map=places)
+        return dataclasses.replace(task, source=source)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends processes in another way")
+def test_a_worker_that_is_killed_costs_nothing_but_time(study, tmp_path, whole):
+    """And until the run ends, nothing of it listens to other machines."""
+    killed, seen, addresses = [], [], set()
+    others = set(workers_of(os.getpid()))
+
+    def listen(progress):
+        seen.append(progress)
+        if not killed and progress.done > 100:
+            workers = set(workers_of(os.getpid())) - others
+            for process in (psutil.Process(), *workers):
+                for each in process.net_connections("inet"):
+                    if each.status == psutil.CONN_LISTEN:
+                        addresses.add(each.laddr.ip)
+            killed.append(workers.pop())
+            killed[0].kill()
+
+    run = qb.export(
+        study.project, tmp_path / "out", CONFIG, runner="dask", workers=2, provenance=False,
+        on_progress=listen,
+    )  # fmt: skip
+    assert len(killed) == 1
+    assert addresses == {"127.0.0.1"}
+    assert run.failures == ()
+    assert (seen[-1].slides_done, seen[-1].done) == (2, run.written)
+    same(run, whole)
+    assert set(workers_of(os.getpid())) <= others
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals like these")
+def test_an_interrupt_ends_all_processes(study, tmp_path, whole):
+    """Ctrl-C of a terminal goes to all processes at once."""
+    out = tmp_path / "out"
+    process = start(study, out, "dask", "--workers", "2")
+    try:
+        wait_until(lambda: patches_of(out) > 50, process)
+        workers = workers_of(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=SECONDS)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130, errors.decode()
+    assert b"Traceback" not in errors
+    assert workers
+    _, alive = psutil.wait_procs(workers, timeout=5)
+    assert alive == []
+    # Slides at work stopped by themselves and removed their patches.
+    assert list(open_output(out).unlisted()) == []
+    same(qb.export(study.project, out, CONFIG, resume=True, provenance=False), whole)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals like these")
+def test_workers_of_a_cluster_give_up_what_nobody_waits_for(study, tmp_path, cluster):
+    """The command is killed; the cluster stays, and its workers do not work for nothing."""
+    out = tmp_path / "out"
+    process = start(study, out, f"dask:{cluster.scheduler_address}", stride=6)
+    try:
+        wait_until(lambda: patches_of(out) > 50, process)
+    finally:
+        process.kill()
+        process.communicate()
+    wait_until(lambda: patches_of(out) == 0 or open_output(out).slides())
+    assert open_output(out).slides() == []
+    with distributed.Client(cluster, set_as_default=False) as client:
+        assert len(client.nthreads()) == 2
+
+
+def test_no_slide_is_at_work_after_a_run_was_stopped(study, tmp_path, cluster):
+    """Its lock is gone then, and another run may write there."""
+    out, token = tmp_path / "out", qb.CancelToken()
+
+    def listen(progress):
+        if progress.done > 100:
+            token.cancel()
+
+    with pytest.raises(InterruptedRunError):
+        qb.export(
+            study.project, out, CONFIG.replace(stride=6), provenance=False, on_progress=listen,
+            cancel=token, runner=f"dask:{cluster.scheduler_address}",
+        )  # fmt: skip
+    assert patches_of(out) == 0
+    assert open_output(out).slides() == []
+
+
+def test_a_cluster_with_another_version_is_refused(cluster, study, tmp_path, monkeypatch):
+    """Before the first slide, with the place and both versions."""
+    monkeypatch.setattr(module, "__version__", "0.0.1")
+    runner = module.DaskRunner(argument=cluster.scheduler_address)
+    with pytest.raises(
+        MissingDependencyError, match=r"The Dask scheduler has qupath-bridge .*0\.0\.1"
+    ):
+        list(runner.run([]))
+
+
+def test_a_scheduler_that_is_not_there_is_named():
+    import dask
+
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "0.5s"}),
+        pytest.raises(UsageError, match="No Dask scheduler can be reached at tcp://127.0.0.1:9"),
+    ):
+        list(module.DaskRunner(argument="tcp://127.0.0.1:9").run([]))
+    with pytest.raises(UsageError, match="empty address"):
+        module.DaskRunner(argument="")
+
+
+def test_the_command_that_installs_dask_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingDependencyError, match=r"qupath-bridge\[dask\]"):
+        module.DaskRunner()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends processes in another way")
+def test_a_worker_without_a_nanny_is_not_started_again(study, tmp_path, whole):
+    """The other one does its slide."""
+    with distributed.LocalCluster(
+        n_workers=0, host="127.0.0.1", dashboard_address=None, silence_logs=50,
+        scheduler_kwargs={"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"},
+    ) as cluster:  # fmt: skip
+        words = ["-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--no-nanny"]
+        more = ["--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path)]
+        workers = [
+            subprocess.Popen([sys.executable, *words, *more], stderr=subprocess.DEVNULL)
+            for _ in range(2)
+        ]
+        try:
+
+            def listen(progress):
+                if workers[0].poll() is None and progress.done > 100:
+                    workers[0].kill()
+                    workers[0].wait()
+
+            run = qb.export(
+                study.project, tmp_path / "out", CONFIG, provenance=False, on_progress=listen,
+                runner=f"dask:{cluster.scheduler_address}",
+            )  # fmt: skip
+            assert workers[0].poll() is not None
+            assert workers[1].poll() is None
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
+    assert run.failures == ()
+    same(run, whole)
+
+
+# A program that imports Dask, and an output that fails for a reason that cannot be sent.
+BESIDE_DASK = """
+import sys, threading
+import qupath_bridge as qb
+from qupath_bridge.errors import OutputError
+from qupath_bridge.pipeline import task
+class Locked(Exception):
+    def __init__(self):
+        self.lock = threading.Lock()
+import distributed  # it looks at all errors that are there
+def full(path, **options):
+    try:
+        raise Locked
+    except Locked as error:
+        raise OutputError("The disk is full.") from error
+task.open_reader = full
+if __name__ == "__main__":
+    try:
+        qb.export(sys.argv[1], sys.argv[2], qb.ExportConfig(size=64), runner="processes", workers=1)
+    except OutputError as error:
+        print(error, *error.__notes__)
+"""
+
+
+def test_processes_of_a_program_that_imports_dask_tell_what_went_wrong(study, tmp_path):
+    """Dask changes how all errors of a process are sent."""
+    program = tmp_path / "program.py"
+    program.write_text(BESIDE_DASK)
+    words = [sys.executable, str(program), str(study.project), str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS)
+    assert done.stdout.startswith("The disk is full. On "), done.stderr
+    assert "raise Locked" in done.stdout
