@@ -133,6 +133,9 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
         _built_in("runner", "threads", "runners.threads:ThreadRunner"),
         _built_in("runner", "processes", "runners.processes:ProcessRunner"),
         _built_in("runner", "dask", "runners.dask:DaskRunner", "pip install 'qupath-bridge[dask]'"),
+        _built_in(
+            "runner", "spark", "runners.spark:SparkRunner", "pip install 'qupath-bridge[spark]'"
+        ),
         _built_in("queue", "embedded", "service.queues.embedded:EmbeddedQueue", _SERVICE),
         _built_in("queue", "celery", "service.queues.celery:CeleryQueue", _SERVICE),
         _built_in("tracker", "wandb", "tracking.wandb:WandbTracker", _WANDB),

@@ -138,7 +138,7 @@ class RunOptions(Model):
     )
     runner: Annotated[str, part("runner", argument=True)] = option(
         "threads",
-        "what runs the work: threads, processes, or Dask: dask, dask:ADDRESS of a scheduler",
+        "what runs the work: threads, processes, or a cluster: dask[:ADDRESS], spark[:MASTER]",
         show="NAME[:ARGUMENT]",
     )
     engine: Annotated[str, part("source")] = option(

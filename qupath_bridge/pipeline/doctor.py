@@ -65,6 +65,7 @@ def checks(
     yield _extra("features", "features", ["onnxruntime", "onnxruntime-gpu"], ["h5py"])
     yield _extra("wandb", "track", ["wandb"])
     yield _extra("dask", "the runner dask", ["distributed"], ["cryptography"])
+    yield _extra("spark", "the runner spark", ["pyspark"])
     yield from _speed()
     yield from _qupath(find_installations() if candidates is None else candidates, look)
 

@@ -5,7 +5,7 @@ import pytest
 import qupath_bridge as qb
 from qupath_bridge.testing.projects import tree_hashes
 
-NEEDS = {"dask": "distributed"}
+NEEDS = {"dask": "distributed", "spark": "pyspark"}
 # What says when and how a run was made; rows of the index, with the id of the run, are compared.
 RECORDS = ("run.json", "report.json", "index/")
 
@@ -15,7 +15,7 @@ RECORDS = ("run.json", "report.json", "index/")
 def test_all_runners_write_the_same_bytes(study, tmp_path, container):
     config = qb.ExportConfig(size=64, edge="pad", min_share=0.1, container=container, masks="both")
     runs = {}
-    for runner in ("threads", "processes", "dask"):
+    for runner in ("threads", "processes", "dask", "spark"):
         if runner in NEEDS:
             pytest.importorskip(NEEDS[runner], reason=f"{NEEDS[runner]} is not installed")
         runs[runner] = qb.export(
