@@ -89,6 +89,10 @@ def test_other_partitions_have_the_same_rows(lake, by):
     assert found == Counter(row["patch_id"] for row in rows_of(lake))
     depth = {name["name"].count("/") for name in record_of(lake.root / "copy")["files"]}
     assert depth == {len(by)}
+    for file in record_of(lake.root / "copy")["files"]:
+        rows = pq.ParquetFile(data_of(lake.root / "copy") / file["name"]).read(["slide_id"])
+        slides = rows["slide_id"].to_pylist()
+        assert slides == sorted(slides)
 
 
 def test_images_are_the_bytes_of_the_run(lake):
@@ -188,7 +192,6 @@ def test_a_copy_that_is_killed_goes_on_and_readers_see_a_whole_one(lake, tmp_pat
     whole = qb.compact(lake.root, tmp_path / "whole")
     wanted = bytes_of(data_of(tmp_path / "whole"))
     old = qb.compact(lake.first, out)
-    reused = []
     for at in range(1, 200):
         with pytest.MonkeyPatch.context() as patch:
             killer = Kill(patch, at)
@@ -200,12 +203,23 @@ def test_a_copy_that_is_killed_goes_on_and_readers_see_a_whole_one(lake, tmp_pat
             assert record_of(out)["version"] in (old.version, whole.version)
             assert table_of(out).num_rows == record_of(out)["rows"]
         else:
-            reused.append(made.reused)
             if killer.left > 0:
                 break
     assert bytes_of(data_of(out)) == wanted
-    assert reused[0] > 0
     assert not (out / "parts").exists()
+
+
+def test_partitions_that_were_finished_are_kept(lake):
+    out = lake.root / "copy"
+    with pytest.MonkeyPatch.context() as patch:
+        Kill(patch, 5)
+        with pytest.raises(Killed):
+            qb.compact(lake.root, out)
+    assert not (out / "lake.json").exists()
+    kept = {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*.parquet")}
+    made = qb.compact(lake.root, out)
+    assert 0 < made.reused == len(kept) < made.files
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 def test_rows_that_are_not_those_of_the_record_are_refused(lake):
