@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         split,
         stain_profile,
         status,
+        track,
         undo_predictions,
         undo_write_back,
         verify,
@@ -146,13 +147,14 @@ if TYPE_CHECKING:
     from .roundtrip.status import EntryStatus, RunStatus
     from .roundtrip.write_back import EntryChange, WriteBack
     from .sources.base import Project
+    from .tracking.base import Tracked
 
 _HOMES = {
     "api": (
         "open_project", "slide", "inspect", "select", "plan", "estimate", "export", "verify",
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
         "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
-        "check_leakage", "features", "convert", "lineage", "describe", "predictions",
+        "check_leakage", "features", "convert", "lineage", "describe", "track", "predictions",
         "undo_predictions", "catalog", "compact",
     ),
     "lake.catalog": ("Catalog", "Found", "FoundSlide"),
@@ -160,6 +162,7 @@ _HOMES = {
     "lake.values": ("CatalogRun", "CatalogSlide", "CatalogDamage", "LakeCopy"),
     "datasets.converting": ("Converted",),
     "datasets.describing": ("Described",),
+    "tracking.base": ("Tracked",),
     "datasets.features": ("FeatureFiles",),
     "datasets.leakage": ("Leak", "LeakCheck"),
     "datasets.lineage": (
@@ -247,6 +250,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "describe",
     "catalog",
     "compact",
+    "track",
     "corrections",
     "create_project",
     "write_provenance",
@@ -326,6 +330,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Split",
     "FoldCounts",
     "Described",
+    "Tracked",
     "Leak",
     "LeakCheck",
     "Lineage",

@@ -23,6 +23,7 @@ from shapely.geometry.base import BaseGeometry
 
 from .errors import UsageError
 from .frozen import FrozenDict, OneLine, count, freeze, one_line
+from .urls import absolute, place_text, url_of
 
 __all__ = [
     "BRIDGE_FOLDER",
@@ -433,8 +434,9 @@ class ProjectInfo:
     @property
     def folder(self) -> Path:
         """The folder that holds the project file; its whole path, so that it has a name."""
-        path = self.path.absolute()
-        return path if self.plain and path.is_dir() else path.parent
+        path = absolute(self.path)
+        is_folder = not path.suffix if url_of(path) else path.is_dir()
+        return path if self.plain and is_folder else path.parent
 
     @property
     def bridge_folder(self) -> Path:
@@ -443,8 +445,8 @@ class ProjectInfo:
 
     @property
     def place(self) -> str:
-        """The project file as records name it: its whole path."""
-        return str(self.path.absolute())
+        """The project file as records name it: its whole path, or its URL."""
+        return place_text(self.path)
 
     def __repr__(self) -> str:
         return one_line(

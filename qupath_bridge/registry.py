@@ -35,7 +35,7 @@ __all__ = [
 
 KINDS = (
     "source", "reader", "encoder", "tissue", "quality", "stain", "output", "store", "runner",
-    "queue", "model",
+    "queue", "tracker", "model",
 )  # fmt: skip
 """Kinds of parts. The protocol of each kind is in the ``base`` module of its package."""
 
@@ -68,6 +68,7 @@ def _built_in(kind: str, name: str, reference: str, install: str | None = None) 
 
 _PIXELS = "pip install tifffile imagecodecs"
 _CLOUD = "pip install 'qupath-bridge[cloud]'"
+_WANDB = "pip install 'qupath-bridge[wandb]'"
 _SERVICE = "pip install 'qupath-bridge[service]'"
 _BUILT_IN: Mapping[tuple[str, str], Part] = {
     (part.kind, part.name): part
@@ -132,6 +133,7 @@ _BUILT_IN: Mapping[tuple[str, str], Part] = {
         _built_in("runner", "threads", "runners.threads:ThreadRunner"),
         _built_in("runner", "processes", "runners.processes:ProcessRunner"),
         _built_in("queue", "embedded", "service.queues.embedded:EmbeddedQueue", _SERVICE),
+        _built_in("tracker", "wandb", "tracking.wandb:WandbTracker", _WANDB),
     )
 }
 _registered: dict[tuple[str, str], Callable[..., Any]] = {}
@@ -243,7 +245,7 @@ def version(kind: str, name: str) -> str:
 def create(kind: str, text: str) -> Any:
     """Return the part that ``NAME[:ARGUMENT]`` describes: its factory, called with the argument.
 
-    For the kinds whose factories take one argument or None: tissue and stain.
+    For the kinds whose factories take one argument or None: tissue, stain and tracker.
 
     >>> create("tissue", "otsu")
     OtsuTissue()

@@ -23,7 +23,8 @@ FUNCTIONS = [
     "open_project", "inspect", "select", "plan", "estimate", "export", "verify", "report", "status",
     "write_provenance", "write_back", "undo_write_back", "clean", "doctor", "process_slide",
     "open_reader", "open_output", "register", "coverage", "read_index", "split", "check_leakage",
-    "convert", "features", "lineage", "describe", "catalog", "compact",
+    "convert", "features", "lineage", "describe", "track", "catalog",
+    "compact",
 ]  # fmt: skip
 """What the command line can do, and what a script needs besides."""
 

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from .projects import create_project
     from .staining import stain_profile
     from .tiles import ensure_provenance, undo_write_back, write_back, write_provenance
+    from .tracking import track
 
 _HOMES = {
     "qupath_bridge.datasets.converting": ("Converted",),
@@ -163,6 +164,7 @@ _HOMES = {
         "write_back",
         "write_provenance",
     ),
+    ".tracking": ("track",),
 }
 """Module of each name. They are imported at first use, so that each command starts quickly."""
 
@@ -251,6 +253,7 @@ __all__ = [
     "stain_profile",
     "status",
     "stored_data",
+    "track",
     "undo_predictions",
     "undo_write_back",
     "uninstall_scripts",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import registry
 from qupath_bridge.config import ExportConfig, RunOptions, Selection, Settings
-from qupath_bridge.errors import ProjectError, UsageError
+from qupath_bridge.errors import BridgeError, ProjectError, UsageError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
@@ -129,6 +129,8 @@ def export(
     began = time.perf_counter()
     with collect(options.profile) as timer:
         run = _export_source(source, out, config, selection, options, on_progress, cancel, command)
+        if options.track != "none":
+            run = _tracked(run, options.track)
     if not options.profile:
         return run
     workers = options.workers or available_cores()
@@ -136,6 +138,18 @@ def export(
     return dataclasses.replace(
         run, profile=Profile(FrozenDict(timer.seconds), wall, run.written, workers)
     )
+
+
+def _tracked(run: Run, to: str) -> Run:
+    """Tell a service of a run; that it could not be told is a warning, the patches are there."""
+    from .tracking import track
+
+    try:
+        track(run, to)
+    except BridgeError as error:
+        later = f"`qupath-bridge track {run.place} --to {to}` tries again"
+        return dataclasses.replace(run, warnings=(*run.warnings, f"Not tracked: {error} {later}."))
+    return run
 
 
 def _export_source(

@@ -55,7 +55,7 @@ def inspect(
         One per project.
     """
     options = options_of(options, changes)
-    refuse_unused("inspect", options, *OPENING, "reader")
+    refuse_unused("inspect", options, *OPENING, "reader", "cache", "cache_size")
     with open_source(source, options) as (projects, _):
         return tuple(
             _inspection.inspect_project(project, reader=options.reader) for project in projects

@@ -22,6 +22,8 @@ from qupath_bridge.schemas import RunRecord
 from qupath_bridge.sources import open_project
 from qupath_bridge.sources.base import Project
 from qupath_bridge.sources.slides import has_slides, is_plain, is_table
+from qupath_bridge.stores.staging import use_cache
+from qupath_bridge.urls import url_of
 
 OPENING = ("engine", "qupath", "slide_map", "search", "annotations", "skip_bad_features")
 """Options of a run that say how to open a project that is given by path."""
@@ -146,6 +148,7 @@ def open_source(
     source: Source, options: RunOptions
 ) -> Iterator[tuple[tuple[Project, ...], tuple[Project | Slide, ...]]]:
     """Open what is given by path; give the projects, and projects and slides in the order given."""
+    use_cache(options.cache, options.cache_size)
     several = isinstance(source, Sequence) and not isinstance(source, str)
     items: Any = source if several else (source,)
     if not any(isinstance(item, str | Path) for item in items):
@@ -235,6 +238,8 @@ def opened_for_writing(project: Project | Place) -> Iterator[Project]:
 def _places(place: Place, options: RunOptions) -> tuple[Path, ...]:
     """Return what to open at a place: projects, or slides without one."""
     path = Path(place)
+    if url_of(path):
+        return (path,)
     if not path.is_dir():
         other = is_table(path) or (path.exists() and path.suffix.lower() != ".qpproj")
         return (path,) if other or options.engine == "slides" else find_projects(path)

@@ -124,7 +124,7 @@ def plan(
         If a single slide cannot be planned.
     """
     config, options = config or ExportConfig(), options or RunOptions()
-    refuse_unused("plan", options, *OPENING, *INPUTS, "reader")
+    refuse_unused("plan", options, *OPENING, *INPUTS, "reader", "cache", "cache_size")
     check_tissue(config)
     if isinstance(source, Slide):
         refuse_opening(options)

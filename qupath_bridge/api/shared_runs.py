@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 NOT_SHARED = (
-    "create_project", "pseudonymise", "preview", "live_annotations", "profile",
+    "create_project", "pseudonymise", "preview", "live_annotations", "profile", "track",
 )  # fmt: skip
 """Options of a run that one process does from start to end."""
 

@@ -64,13 +64,15 @@ SplitName = Annotated[
 
 PLACES = ("slide_map", "search", "engine", "qupath", "annotations", "skip_bad_features")
 """Options for opening a project."""
+CACHE = ("cache", "cache_size")
+"""Options for copies of slides from object storage."""
 CREATING = (
     "annotations", "skip_bad_features", "slide_map", "search", "metadata", "metadata_key",
 )  # fmt: skip
 """Options for making a project."""
 RUN_ONLY = (
     "reviewer", "provenance", "create_project", "pseudonymise", "metadata_keep", "runner", "resume",
-    "update", "break_lock", "progress",
+    "update", "break_lock", "progress", "track",
 )  # fmt: skip
 """Options that a plan cannot use."""
 
@@ -118,7 +120,7 @@ def doctor(given: Given, json: Json = False) -> int:
 
 
 @app.command(cls=Command)
-@takes_options(*PLACES, "reader")
+@takes_options(*PLACES, "reader", *CACHE)
 def inspect(projects: Sources, given: Given, json: Json = False) -> int:
     """Show slides, classes, pixel sizes, coordinates, and problems of a project."""
     from .inspect import run_inspect
@@ -301,13 +303,16 @@ def features(
     batch: Annotated[
         int, typer.Option(metavar="N", help="Patches that the encoder gets at once.")
     ] = 64,
+    track: Annotated[
+        str, typer.Option(metavar="none|NAME[:ARGUMENT]", help="Tell a service, as wandb.")
+    ] = "none",
     json: Json = False,
 ) -> int:
     """Make a vector of each patch of a run with an encoder; keep what is up to date."""
     from .features import run_features
 
     return run_features(
-        out, encoder, name=name, format=format, dtype=dtype, batch=batch, as_json=json
+        out, encoder, name=name, format=format, dtype=dtype, batch=batch, track=track, as_json=json
     )
 
 
@@ -374,6 +379,23 @@ def describe(
         out, to or [], name=name, description=description, license=license,
         creators=creator or [], as_json=json,
     )  # fmt: skip
+
+
+@app.command(cls=Command)
+def track(
+    out: OutArgument,
+    to: Annotated[
+        str, typer.Option("--to", metavar="NAME[:ARGUMENT]", help="Service: wandb[:PROJECT].")
+    ],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the dataset (that of the output).")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Tell a service of a run and of the features made of it; the patches stay here."""
+    from .track import run_track
+
+    return run_track(out, to, name=name, as_json=json)
 
 
 @app.command(cls=Command)

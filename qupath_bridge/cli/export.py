@@ -33,7 +33,7 @@ def run_plan(sources: Sequence[Path], given: Given, *, as_json: bool) -> int:
         sources,
         settings.config,
         selection=settings.selection,
-        options=settings.options.only(*api.OPENING, *api.INPUTS, "reader"),
+        options=settings.options.only(*api.OPENING, *api.INPUTS, "reader", "cache", "cache_size"),
     )
     previews, notes = api.draw_previews(plans, settings.options.preview)
     workers = settings.options.workers

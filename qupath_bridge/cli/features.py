@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 from qupath_bridge import api
+from qupath_bridge.errors import BridgeError
 from qupath_bridge.frozen import count
 
 from .output import print_json, say, show
@@ -19,9 +20,15 @@ _SECONDS = 10
 """Time between two lines that say how far it is."""
 
 
-def run_features(out: str, encoder: Path, *, as_json: bool, **options: Any) -> int:
+def run_features(out: str, encoder: Path, *, track: str, as_json: bool, **options: Any) -> int:
     """Make features, and say of which slides, and what was kept."""
     made = api.features(out, encoder, on_progress=_reporter(), **options)
+    if track != "none":
+        try:
+            api.track(out, track)
+        except BridgeError as error:
+            later = f"`qupath-bridge track {out} --to {track}` tries again"
+            say(f"warning: Not tracked: {error} {later}.")
     if as_json:
         print_json({"schema_version": 1, **asdict(made)})
         return 0

@@ -106,7 +106,10 @@ def _print(done: api.Predictions, *, undo: bool) -> None:
             "import_provenance.groovy. Without QuPath: add --direct to this command."
         )
     elif not undo:
-        show("In QuPath: Measure > Show measurement maps.")
+        show(
+            "In QuPath: Measure > Show measurement maps. The key F fills the tiles, and N hides "
+            "their names."
+        )
 
 
 def _print_legend(done: api.Predictions) -> None:

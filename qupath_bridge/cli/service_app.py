@@ -18,7 +18,7 @@ jobs_app = typer.Typer(no_args_is_help=True, help="Ask a service for exports.")
 
 OPERATOR = (
     "create_project", "pseudonymise", "metadata_keep", "preview", "live_annotations", "profile",
-    "qupath", "break_lock", "runner", "workers", "progress",
+    "qupath", "break_lock", "runner", "workers", "progress", "track",
 )  # fmt: skip
 """Options that a job cannot have: its service decides them, or one process has to do it all."""
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from .base import Model
 from .declare import option, part
-from .values import NO_PAIRS, Pairs, Strings, as_corrections
+from .values import NO_PAIRS, Pairs, Strings, as_corrections, check_bytes
 
 
 class RunOptions(Model):
@@ -49,11 +49,14 @@ class RunOptions(Model):
             "engine",
             "qupath",
             "reader",
+            "cache",
+            "cache_size",
             "resume",
             "update",
             "break_lock",
             "progress",
             "profile",
+            "track",
         ),
     }
 
@@ -145,6 +148,15 @@ class RunOptions(Model):
     reader: Annotated[str, part("reader", besides=("auto",))] = option(
         "auto", "what reads the slide files", show="NAME"
     )
+    cache: Path | None = option(
+        None,
+        "folder for copies of slides from object storage; QUPATH_BRIDGE_CACHE, else one of the "
+        "user",
+        show="DIR",
+    )
+    cache_size: Annotated[str | None, AfterValidator(check_bytes)] = option(
+        None, "most bytes of the cache; QUPATH_BRIDGE_CACHE_SIZE, else 50GB", show="SIZE"
+    )
     resume: bool = option(False, "finish a run that was interrupted")
     update: bool = option(False, "export again only what has changed")
     break_lock: bool = option(
@@ -152,6 +164,11 @@ class RunOptions(Model):
     )
     progress: Literal["auto", "jsonl", "none"] = option("auto", "progress on stderr")
     profile: bool = option(False, "say where the time went, step by step, and what the limit is")
+    track: Annotated[str, part("tracker", besides=("none",), argument=True)] = option(
+        "none",
+        "tell a service of the dataset, as wandb: records and counts, a picture of some patches",
+        show="none|NAME[:ARGUMENT]",
+    )
 
     def only(self, *names: str) -> RunOptions:
         """Return a copy with the options of these names; all others have their default."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
 
 from qupath_bridge.frozen import FrozenDict
 
@@ -151,3 +151,32 @@ Conditions = Annotated[
 ]
 Share = Annotated[float, Field(ge=0, le=1)]
 NO_PAIRS: FrozenDict[str, Any] = FrozenDict()
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes that a size names.
+
+    Raises
+    ------
+    ValueError
+        If it is not a size of at least one byte.
+
+    Examples
+    --------
+    >>> parse_bytes("50GB"), parse_bytes("1.5 GiB")
+    (50000000000, 1610612736)
+    """
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        size = 0
+    if size < 1:
+        raise ValueError(f"{text!r} is not a size; write 50GB, 500MB or 1TB")
+    return size
+
+
+def check_bytes(text: str | None) -> str | None:
+    """Return the text of a size, or raise ValueError."""
+    if text is not None:
+        parse_bytes(text)
+    return text

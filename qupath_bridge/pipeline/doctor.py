@@ -63,6 +63,7 @@ def checks(
     yield _extra("folds", "split", ["scikit-learn"], ["scipy"])
     yield _extra("cloud", "a URL of object storage", ["obstore"])
     yield _extra("features", "features", ["onnxruntime", "onnxruntime-gpu"], ["h5py"])
+    yield _extra("wandb", "track", ["wandb"])
     yield from _speed()
     yield from _qupath(find_installations() if candidates is None else candidates, look)
 

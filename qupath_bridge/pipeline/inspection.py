@@ -17,6 +17,7 @@ from qupath_bridge.geometry.validity import repair
 from qupath_bridge.model import PathObject, Slide
 from qupath_bridge.readers import open_reader
 from qupath_bridge.sources.base import Project
+from qupath_bridge.urls import url_of
 
 from .channels import ChannelView, shown_view
 from .plan import Failure
@@ -124,7 +125,7 @@ def _inspect_slide(
         "entry_id": slide.entry_id,
         "name": slide.name,
         "uri": slide.uri,
-        "path": None if slide.path is None else str(slide.path),
+        "path": None if slide.path is None else url_of(slide.path) or str(slide.path),
         "path_origin": slide.path_origin,
         "size": None if slide.width is None else [slide.width, slide.height],
         "pixels": recorded_pixels(slide),

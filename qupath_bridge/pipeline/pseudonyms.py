@@ -31,6 +31,7 @@ from qupath_bridge.patches import ids
 from qupath_bridge.qupath.files.uris import parse_path
 from qupath_bridge.regular_files import read_regular
 from qupath_bridge.schemas import PseudonymRecord, first_fault, parse_json
+from qupath_bridge.urls import absolute, url_of
 
 if TYPE_CHECKING:
     from .inputs import SlideInputs
@@ -49,6 +50,7 @@ __all__ = [
 _TOKEN = re.compile(r"\bp-[a-z2-7]{20}\b")
 _DIGEST_BYTES = 12
 _PLACES = (
+    "cache",
     "slide_map", "search", "annotations", "metadata", "corrections", "reviewer", "preview",
     "create_project", "qupath", "pseudonymise", "coords",
 )  # fmt: skip
@@ -245,7 +247,7 @@ def _terms(slide: Slide) -> Iterable[str]:
     for path in (slide.path, stored):
         if path is not None:
             yield from (path.name, path.stem, *_paths(path))
-    yield from _paths(slide.project.path.absolute())
+    yield from _paths(absolute(slide.project.path))
     yield Path(slide.name).stem
     yield slide.project.folder.name
     yield slide.project.name
@@ -255,8 +257,9 @@ def _terms(slide: Slide) -> Iterable[str]:
 
 def _paths(path: PurePath) -> Iterable[str]:
     """Yield a path and the folders above it, as texts."""
-    yield str(path)
-    yield from (str(folder) for folder in path.parents if folder.name)
+    for place in (path, *path.parents):
+        if place is path or place.name:
+            yield url_of(place) or str(place)
 
 
 def _texts(value: Any) -> Iterable[str]:

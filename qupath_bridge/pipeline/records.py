@@ -31,6 +31,7 @@ from qupath_bridge.patches.mask_classes import classes_json
 from qupath_bridge.qupath.files.classes import class_colors
 from qupath_bridge.readers.base import BadTile
 from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
+from qupath_bridge.urls import place_text
 
 from .pseudonyms import OPEN, Names
 from .quality import find_outliers
@@ -347,7 +348,7 @@ def facts_record(
         "slide_name": slide.name,
         "project": names.hide(slide.project.place),
         "uri": slide.uri and names.hide(slide.uri),
-        "path": names.hide(str(plan.path)),
+        "path": names.hide(place_text(plan.path)),
         "fingerprint": {
             "size": plan.fingerprint.size,
             "digest": plan.fingerprint.digest,

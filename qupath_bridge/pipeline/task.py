@@ -37,8 +37,9 @@ from qupath_bridge.outputs import check_lock, open_output
 from qupath_bridge.outputs.base import DamagedRowsError, Location, Output, PatchRef
 from qupath_bridge.patches.mask_classes import MaskClass, classes_json, read_classes
 from qupath_bridge.patches.order import reading_batches
-from qupath_bridge.readers import open_reader
+from qupath_bridge.readers import open_reader, slide_version
 from qupath_bridge.readers.base import BadTile, Reader
+from qupath_bridge.stores.staging import use_cache
 from qupath_bridge.timing import collect, step
 
 from . import rows
@@ -218,6 +219,7 @@ def _process_slide(
 ) -> SlideResult:
     began = time.perf_counter()
     slide: Slide | None = None
+    use_cache(task.options.cache, task.options.cache_size)
     try:
         with step("open"):
             slide = names_of(task.options).renamed(slide_of(task.source, task.entry_id))
@@ -244,6 +246,7 @@ def _process(
     check_lock(output, task.run_id)
     path = slide_path(slide)
     with step("open"):
+        version = slide_version(path)
         inputs = load_inputs(output, task.inputs)
         slide = inputs.applied(slide)
         data = read_objects(slide, task.config)
@@ -261,7 +264,7 @@ def _process(
                 "planning.",
                 hint="Plan it again.",
             )
-        job = _SlideJob(task, plan, output, reader, progress, cancel)
+        job = _SlideJob(task, plan, output, reader, version, progress, cancel)
         committed = job.committed()
         if committed is None:
             committed = job.write()
@@ -320,6 +323,7 @@ class _SlideJob:
     plan: Plan
     output: Output
     reader: Reader
+    version: str | None
     progress: SlideProgress | None
     cancel: Cancel | None
     stop: threading.Event = field(default_factory=threading.Event)
@@ -360,7 +364,10 @@ class _SlideJob:
         try:
             written, dropped = self._write_patches(names, reusable)
             _check_cancel(self.cancel, plan.slide.name)
-            if self.reader.fingerprint != plan.fingerprint:
+            if (
+                self.reader.fingerprint != plan.fingerprint
+                or slide_version(plan.path) != self.version
+            ):
                 raise SlideError(
                     f"{plan.slide.name}: the slide file was replaced while it was read.",
                     hint="Export again when nobody writes the file.",

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,9 +15,11 @@ from typing import Any, Literal, NamedTuple
 from qupath_bridge import registry
 from qupath_bridge.errors import BridgeError, ReadError
 from qupath_bridge.regular_files import check_regular
+from qupath_bridge.urls import url_of
 
 from .base import RGB_CHANNELS, Fingerprint, Level, Pixels, Reader
 from .other_formats import CONVERT, other_format
+from .staged import slide_version, stage_slide
 
 __all__ = [
     "RGB_CHANNELS",
@@ -27,6 +30,7 @@ __all__ = [
     "is_slide",
     "open_reader",
     "reader_name",
+    "slide_version",
 ]
 
 Factory = Callable[[Path], Reader]
@@ -40,6 +44,8 @@ def open_reader(
     Parameters
     ----------
     path : path
+        A file, or the URL of a slide in object storage: a copy in the cache of this machine is
+        read, which is made if it is not there.
     name : str
         A reader's name. ``"auto"`` asks every registered reader whether it can open the file,
         and takes the first that does; those that know the format best come first.
@@ -60,9 +66,22 @@ def open_reader(
     UsageError
         If there is no reader of that name.
     """
-    reader = _open(Path(path), name)
+    path = Path(path)
+    reader = _open(path, name) if url_of(path) is None else _open_staged(path, name)
     if hasattr(reader, "on_bad_tile"):
         reader.on_bad_tile = on_bad_tile
+    return reader
+
+
+def _open_staged(path: Path, name: str) -> Reader:
+    """Open a copy of a slide in object storage, which stays as long as the reader exists."""
+    staged = stage_slide(path)
+    try:
+        reader = _open(staged.path, name)
+        weakref.finalize(reader, staged.lease.release)
+    except BaseException:
+        staged.lease.release()
+        raise
     return reader
 
 
@@ -86,8 +105,20 @@ def _open(path: Path, name: str) -> Reader:
     raise _refusal(path, problems)
 
 
+ENDINGS = (
+    ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".qptiff", ".vms",
+    ".vmu", ".dcm", ".png", ".jpg", ".jpeg", ".bmp",
+)  # fmt: skip
+"""Endings of slides in object storage, where looking into each object would take long."""
+
+
 def is_slide(path: Path | str) -> bool:
-    """Return whether any reader says that it may open a file."""
+    """Return whether any reader says that it may open a file.
+
+    Of a URL the ending is all that is looked at.
+    """
+    if url_of(path) is not None:
+        return Path(path).suffix.lower() in ENDINGS
     return bool(_rank(Path(path), []))
 
 

@@ -11,7 +11,9 @@ from typing import BinaryIO
 
 import xxhash
 
-from qupath_bridge.errors import ReadError
+from qupath_bridge.errors import OutputError, ReadError
+from qupath_bridge.stores.files import file_state, files_in, open_binary
+from qupath_bridge.urls import url_of
 
 from .base import Fingerprint
 
@@ -20,6 +22,7 @@ __all__ = ["file_fingerprint", "slide_files"]
 _MIB = 1 << 20
 _DIRECTORY_BYTES = 64 << 10
 _COMPANION_BYTES = 64 << 10
+_DICOM_ENDINGS = (".dcm", ".dicom", "")
 _DICOM_MARK = (128, b"DICM")
 _SERIES_TAG = b"\x20\x00\x0e\x00UI"
 """SeriesInstanceUID in the explicit little-endian form that compressed DICOM files have."""
@@ -39,7 +42,7 @@ def file_fingerprint(path: Path) -> Fingerprint:
     Parameters
     ----------
     path : path
-        The file that is opened.
+        The file that is opened, or its URL: then the same parts are read from the object.
 
     Returns
     -------
@@ -60,6 +63,8 @@ def file_fingerprint(path: Path) -> Fingerprint:
         found += [_fingerprint(file, _COMPANION_BYTES) for file in files if file != path]
     except OSError as error:
         raise ReadError(f"{path}: {error.strerror}.", hint="Is the file still there?") from error
+    except OutputError as error:  # of a slide in object storage
+        raise ReadError(error.message, hint=error.hint) from error
     if len(found) == 1:
         return found[0]
     digest = xxhash.xxh3_128("".join(sorted(one.digest for one in found)).encode())
@@ -79,29 +84,29 @@ def slide_files(path: Path) -> tuple[Path, ...]:
 
     Raises
     ------
-    OSError
-        If a file or folder cannot be read.
+    OSError, OutputError
+        If a file or folder cannot be read; that of object storage is an OutputError.
     """
-    if path.suffix.lower() == ".mrxs" and path.with_suffix("").is_dir():
-        inside = path.with_suffix("").iterdir()
-        return tuple(sorted([path, *(file for file in inside if file.is_file())]))
+    folder = path.with_suffix("")
+    if path.suffix.lower() == ".mrxs" and (url_of(folder) or folder.is_dir()):
+        return tuple(sorted([path, *files_in(folder)]))
     if path.suffix.lower() in _HAMAMATSU:
         return tuple(sorted({path, *_named_files(path)}))
     series = _dicom_series(path)
     if series is None:
         return (path,)
-    beside = (file for file in path.parent.iterdir() if file.is_file() and file != path)
+    beside = (file for file in files_in(path.parent) if file != path)
     return tuple(sorted([path, *(file for file in beside if _dicom_series(file) == series)]))
 
 
 def _fingerprint(path: Path, piece: int) -> Fingerprint:
-    with path.open("rb") as file:
-        state = path.stat()
+    size, mtime_ns = file_state(path)
+    with open_binary(path) as file:
         digest = xxhash.xxh3_128(file.read(piece))
-        file.seek(max(state.st_size - piece, 0))
+        file.seek(max(size - piece, 0))
         digest.update(file.read(piece))
         digest.update(_first_directory(file))
-    return Fingerprint(state.st_size, digest.hexdigest(), state.st_mtime_ns)
+    return Fingerprint(size, digest.hexdigest(), mtime_ns)
 
 
 def _first_directory(file: BinaryIO) -> bytes:
@@ -125,19 +130,22 @@ def _first_directory(file: BinaryIO) -> bytes:
 
 def _named_files(path: Path) -> Iterator[Path]:
     """Yield the files in its folder that the index of a Hamamatsu slide names."""
-    with path.open("rb") as file:
+    with open_binary(path) as file:
         content = file.read(_HAMAMATSU_BYTES)
+    known = set(files_in(path.parent)) if url_of(path) else None
     for name in _HAMAMATSU_FILE.findall(content.replace(b"\r", b"\n")):
         # What leads out of the folder does not belong to the slide.
         if not re.search(rb"[/\\\0]", name):
             named = path.parent / os.fsdecode(name)
-            if named.is_file():
+            if named in known if known is not None else named.is_file():
                 yield named
 
 
 def _dicom_series(path: Path) -> bytes | None:
     """Return the series that a DICOM file belongs to, None for other files."""
-    with path.open("rb") as file:
+    if url_of(path) and path.suffix.lower() not in _DICOM_ENDINGS:
+        return None  # it costs a request for each object of the folder
+    with open_binary(path) as file:
         head = file.read(_DIRECTORY_BYTES)
     place, mark = _DICOM_MARK
     tag = head.find(_SERIES_TAG)

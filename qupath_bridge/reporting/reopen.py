@@ -32,6 +32,7 @@ from qupath_bridge.readers import open_reader
 from qupath_bridge.readers.base import Reader
 from qupath_bridge.sources import open_source
 from qupath_bridge.sources.base import Project
+from qupath_bridge.urls import url_of
 
 __all__ = ["OpenSlide", "Reopener"]
 
@@ -138,7 +139,7 @@ class Reopener:
         """Open a slide while the block runs; nothing that is wrong with it is an error."""
         place = str(self._names.reveal(facts["path"]))
         path = mapped_place(place, self._slide_map) or Path(place)
-        if not path.exists():
+        if url_of(path) is None and not path.exists():
             yield OpenSlide(note=NO_KEY if is_pseudonym(place) else NO_FILE)
             return
         with ExitStack() as stack:

@@ -17,7 +17,9 @@ from .settings import ServiceSettings
 
 __all__ = ["JobRequest", "check_request"]
 
-NOT_ALLOWED = ("qupath", "break_lock", "runner", "workers", "progress")
+NOT_ALLOWED = (
+    "qupath", "break_lock", "runner", "workers", "progress", "cache", "cache_size",
+)  # fmt: skip
 """Options of running that are the operator's."""
 
 MAX_SOURCES = 10_000

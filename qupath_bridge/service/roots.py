@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from qupath_bridge.errors import UsageError
+from qupath_bridge.urls import url_of
 
 __all__ = ["check_output", "check_source", "is_below"]
 
@@ -50,6 +51,9 @@ def check_output(place: str, roots: Sequence[str]) -> str:
 
 def is_below(path: Path, roots: Iterable[str]) -> bool:
     """Return whether a file is in one of the folders, with all links followed."""
+    url = url_of(path)
+    if url is not None:
+        return any(url.startswith(f"{root.rstrip('/')}/") for root in roots if _URL.match(root))
     real = path.resolve()
     return any(real.is_relative_to(Path(root).resolve()) for root in roots if not _URL.match(root))
 

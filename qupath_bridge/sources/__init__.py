@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qupath_bridge import registry
 from qupath_bridge.errors import UsageError
+from qupath_bridge.urls import url_of
 
 if TYPE_CHECKING:
     from qupath_bridge.model import SourceRef
@@ -120,6 +121,8 @@ def _has_plain_slides(place: Path) -> bool:
 
     from .slides import has_slides, is_plain, is_table
 
+    if url_of(place):
+        return place.suffix.lower() != ".qpproj"
     if not is_plain(place):
         return False
     if place.is_dir():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
-from qupath_bridge.errors import MissingDataError, ProjectError, UsageError
+from qupath_bridge.errors import MissingDataError, OutputError, ProjectError, UsageError
 from qupath_bridge.frozen import FrozenDict, count, one_line
 from qupath_bridge.model import (
     ImageData,
@@ -20,6 +21,7 @@ from qupath_bridge.model import (
     Slide,
     SourceRef,
 )
+from qupath_bridge.urls import place_text
 
 from .lookup import ID, find_slides, instead
 
@@ -29,6 +31,7 @@ __all__ = [
     "check_link",
     "file_ref",
     "missing_data",
+    "project_errors",
     "without_detections",
 ]
 
@@ -242,6 +245,17 @@ class Source(Protocol):
         ...
 
 
+@contextmanager
+def project_errors(place: Path) -> Iterator[None]:
+    """Let trouble with object storage be trouble with the project or folder at a place."""
+    try:
+        yield
+    except OutputError as error:
+        raise ProjectError(
+            f"cannot be read: {error.message}", path=place_text(place), hint=error.hint
+        ) from error
+
+
 def file_ref(
     path: Path,
     engine: str,
@@ -252,7 +266,7 @@ def file_ref(
 ) -> SourceRef:
     """Return how a project file was opened, with places that do not depend on the folder here."""
     return SourceRef(
-        location=str(path.absolute()),
+        location=place_text(path),
         engine=engine,
         qupath=None if qupath is None else str(qupath.absolute()),
         slide_map=slide_map or {},

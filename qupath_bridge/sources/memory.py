@@ -19,6 +19,7 @@ from qupath_bridge.model import (
     Slide,
     SourceRef,
 )
+from qupath_bridge.urls import url_of
 
 from .base import Project, without_detections
 
@@ -52,7 +53,7 @@ def memory_slide(
         The way in which the file is opened; the file as it is when not given.
     """
     width, height = size or (None, None)
-    uri = None if path is None else path.absolute().as_uri()
+    uri = None if path is None else url_of(path) or path.absolute().as_uri()
     return Slide(
         entry_id=entry_id,
         name=name,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import xxhash
 
-from qupath_bridge.errors import BridgeError, ProjectError, UsageError
+from qupath_bridge.errors import BridgeError, OutputError, ProjectError, UsageError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import ProjectInfo, ServerBuilder, Slide
 from qupath_bridge.qupath.files.builders import OPENSLIDE, uri_builder
@@ -17,8 +17,11 @@ from qupath_bridge.qupath.files.qpproj import NAME_ONE
 from qupath_bridge.qupath.files.uris import FileSearch, check_search_folder, parse_path, resolve
 from qupath_bridge.readers import is_slide
 from qupath_bridge.readers.fingerprints import file_fingerprint, slide_files
+from qupath_bridge.readers.staged import opened_by_openslide
+from qupath_bridge.stores.files import files_in, is_object
+from qupath_bridge.urls import absolute, place_text, url_of
 
-from .base import Project, file_ref
+from .base import Project, file_ref, project_errors
 from .memory import memory_slide
 from .table_files import Table, TableRow, is_table, listed, read_table
 
@@ -85,18 +88,19 @@ class SlidesSource:
             If a table has faults, all of which are listed; or if places to look for slides are
             given, and there is no table.
         """
-        place = Path(location).absolute()
+        place = absolute(Path(location))
         if (slide_map or search) and not is_table(place):
             raise UsageError(
                 f"{place} is not a QuPath project: slide_map and search would not be used.",
                 hint="Name the slides at the place where they are now.",
             )
         problems: tuple[str, ...] = ()
-        if place.is_dir():
+        kind = _kind_of(place)
+        if kind == "folder":
             slides = _of_folder(place)
-        elif is_table(place):
+        elif kind == "table":
             slides, problems = _of_table(read_table(place), slide_map or {}, search)
-        elif not place.exists():
+        elif kind is None:
             raise ProjectError("no such file or folder", path=place, hint="Name a slide.")
         else:
             slides = (_slide(place),)
@@ -109,13 +113,26 @@ class SlidesSource:
         )
 
 
+def _kind_of(place: Path) -> str | None:
+    """Return whether a place is a folder, a table or a file; None if nothing is there.
+
+    A folder of a store exists only as the beginning of names: one that lists nothing is refused.
+    """
+    if is_table(place):
+        return "table"
+    if url_of(place) is None:
+        return "folder" if place.is_dir() else "file" if place.exists() else None
+    with project_errors(place):
+        return "file" if is_object(place) else "folder"
+
+
 def _of_folder(folder: Path) -> tuple[Slide, ...]:
     """Return the slides of a folder in the order of their names."""
     paths = [path for path in _files(folder) if is_slide(path)]
     if not paths:
         raise ProjectError(
             "no QuPath project and no slide is in this folder",
-            path=folder,
+            path=place_text(folder),
             hint=NAME_ONE,
         )
     companions = _companions(paths)
@@ -124,7 +141,7 @@ def _of_folder(folder: Path) -> tuple[Slide, ...]:
     if same:
         raise ProjectError(
             "; ".join(same),
-            path=folder,
+            path=place_text(folder),
             hint="Remove one of them, or name the slides one by one.",
         )
     return slides
@@ -132,10 +149,11 @@ def _of_folder(folder: Path) -> tuple[Slide, ...]:
 
 def _files(folder: Path) -> Iterator[Path]:
     try:
-        paths = sorted(folder.iterdir())
+        with project_errors(folder):
+            paths = sorted(files_in(folder))
     except OSError as error:
         raise ProjectError(f"cannot be listed: {error.strerror}", path=folder) from error
-    return (path for path in paths if path.is_file() and not path.name.startswith("."))
+    return (path for path in paths if not path.name.startswith("."))
 
 
 def _companions(paths: Sequence[Path]) -> set[Path]:
@@ -145,7 +163,7 @@ def _companions(paths: Sequence[Path]) -> set[Path]:
         if path not in found:
             try:
                 found.update(file for file in slide_files(path) if file != path)
-            except OSError:
+            except (OSError, OutputError):
                 continue  # it fails when it is read
     return found
 
@@ -210,6 +228,8 @@ def _absolute(text: str, folder: Path) -> str:
     """Return the place that a cell names: absolute, as a path of this system or of another."""
     if parse_path(text) is not None or "://" in text:
         return text
+    if url := url_of(folder):
+        return f"{url}/{text}"
     # A table made on Windows has relative paths that no other system understands.
     return str(folder / (text if (folder / text).exists() else text.replace("\\", "/")))
 
@@ -244,7 +264,12 @@ def _builder(slide: Slide) -> ServerBuilder:
     """Return the way in which QuPath would open a file: it crops those of OpenSlide to bounds."""
     import openslide
 
-    by_openslide = slide.path is not None and openslide.OpenSlide.detect_format(str(slide.path))
+    if slide.path is None:
+        by_openslide = False
+    elif url_of(slide.path):
+        by_openslide = opened_by_openslide(slide.path)
+    else:
+        by_openslide = openslide.OpenSlide.detect_format(str(slide.path)) is not None
     return ServerBuilder(uri_builder(slide.uri or "", provider=OPENSLIDE if by_openslide else None))
 
 

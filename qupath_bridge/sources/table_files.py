@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qupath_bridge.errors import UsageError
+from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.frozen import FrozenDict, OneLine, count
+from qupath_bridge.stores.files import open_binary
+from qupath_bridge.urls import absolute
 
 __all__ = ["LISTED", "Table", "TableRow", "is_table", "listed", "parse_table", "read_table"]
 
@@ -92,9 +94,12 @@ def read_table(path: Path | str) -> Table:
         If it cannot be read, or its columns have no names, or two have one name; every fault is
         listed.
     """
-    path = Path(path).absolute()
+    path = absolute(Path(path))
     try:
-        content = path.read_bytes()
+        with open_binary(path) as file:
+            content = file.read()
+    except OutputError as error:  # of a table in object storage
+        raise UsageError(error.message, hint=error.hint) from error
     except OSError as error:
         raise UsageError(
             f"{path}: {error.strerror or error}.", hint="Name a CSV or Parquet file."

@@ -9,10 +9,10 @@ from typing import cast
 from qupath_bridge import registry
 from qupath_bridge.errors import OutputError
 
-from .base import Draft, Store
+from .base import Draft, State, Store
 from .local import LocalStore
 
-__all__ = ["Draft", "Store", "local_path", "open_store"]
+__all__ = ["Draft", "State", "Store", "local_path", "open_store"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 """Beginning of a URL. One letter is a drive of Windows."""

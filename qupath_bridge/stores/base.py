@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from qupath_bridge.errors import OutputError
 
-__all__ = ["BufferedDraft", "Data", "Draft", "Store", "checked_name", "chunks_of"]
+__all__ = ["BufferedDraft", "Data", "Draft", "State", "Store", "checked_name", "chunks_of"]
 
 Data = bytes | memoryview | Iterable[bytes]
 """Content of a file: bytes, or pieces of them one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Marks of the content of a name, others than those of earlier content.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    tag : str
+        Another one for other content: the ETag of an object.
+    modified_ns : int
+        When it was written, ns since 1970; 0 where the store does not know.
+    """
+
+    size: int
+    tag: str
+    modified_ns: int = 0
 
 
 class Draft(Protocol):
@@ -75,6 +95,10 @@ class Store(Protocol):
 
     def size(self, name: str) -> int:
         """Return the number of bytes under ``name``; OutputError when there is nothing."""
+        ...
+
+    def state(self, name: str) -> State:
+        """Return what tells the bytes under ``name`` from others; OutputError without any."""
         ...
 
     def exists(self, name: str) -> bool:

@@ -22,7 +22,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from qupath_bridge.errors import OutputError
 
-from .base import Data, Draft, checked_name, chunks_of
+from .base import Data, Draft, State, checked_name, chunks_of
 from .local import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -216,6 +216,13 @@ class CloudStore:
         """Return the number of bytes under ``name``."""
         with self._errors_of(name, "read"):
             return int(obstore.head(self._client, self._key(name))["size"])
+
+    def state(self, name: str) -> State:
+        """Return size and ETag of the object."""
+        with self._errors_of(name, "read"):
+            found = obstore.head(self._client, self._key(name))
+        written = int(found["last_modified"].timestamp() * 1000) * 1_000_000
+        return State(int(found["size"]), found["e_tag"] or str(written), written)
 
     def exists(self, name: str) -> bool:
         """Return whether there is something under ``name``."""

@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes
 from qupath_bridge.errors import OutputError
 from qupath_bridge.regular_files import open_regular, read_regular
 
-from .base import Data, Draft, checked_name, chunks_of
+from .base import Data, Draft, State, checked_name, chunks_of
 
 __all__ = ["TEMPORARY", "LocalStore", "copy_permissions", "path_from_url"]
 
@@ -192,6 +192,13 @@ class LocalStore:
         path = self._path(checked_name(name))
         with _errors_of(path, "read"):
             return os.stat(path).st_size  # called for each patch
+
+    def state(self, name: str) -> State:
+        """Return size, number and time of a file."""
+        path = self._path(checked_name(name))
+        with _errors_of(path, "read"):
+            found = os.stat(path)
+        return State(found.st_size, f"{found.st_ino}-{found.st_mtime_ns}", found.st_mtime_ns)
 
     def exists(self, name: str) -> bool:
         """Return whether there is a file under ``name``."""

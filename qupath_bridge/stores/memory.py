@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+import xxhash
+
 from qupath_bridge.errors import OutputError, UsageError
 
-from .base import BufferedDraft, Data, Draft, checked_name, chunks_of
+from .base import BufferedDraft, Data, Draft, State, checked_name, chunks_of
 
 __all__ = ["SCHEME", "MemoryStore"]
 
@@ -111,6 +113,11 @@ class MemoryStore:
     def size(self, name: str) -> int:
         """Return the number of bytes under ``name``."""
         return len(self.get(name))
+
+    def state(self, name: str) -> State:
+        """Return size and digest of the bytes under ``name``."""
+        data = self.get(name)
+        return State(len(data), xxhash.xxh3_128_hexdigest(data))
 
     def exists(self, name: str) -> bool:
         """Return whether there is something under ``name``."""

@@ -1,11 +1,11 @@
-"""The notebook of examples/ runs from its first cell to its last, and shows what it promises."""
+"""The notebook of first patches runs from beginning to end, and shows what it promises."""
 
 import shutil
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
+
+from tests.support.notebooks import execute, outputs
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "examples" / "first-patches.ipynb"
@@ -19,26 +19,7 @@ def executed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebook")
     shutil.copytree(ROOT / "example_projects" / "skin", folder / "example_projects" / "skin")
     (folder / "examples").mkdir()
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    client = NotebookClient(
-        notebook,
-        timeout=120,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder / "examples")}},
-    )
-    client.execute()
-    return notebook, folder / "examples" / "first-patches"
-
-
-def outputs(notebook, beginning):
-    """Return the outputs of the one code cell that has a line with this beginning."""
-    (cell,) = (
-        cell
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        and any(line.startswith(beginning) for line in cell.source.splitlines())
-    )
-    return cell.outputs
+    return execute(NOTEBOOK, folder / "examples"), folder / "examples" / "first-patches"
 
 
 def html(notebook, beginning):
@@ -48,21 +29,6 @@ def html(notebook, beginning):
 
 def printed(notebook, beginning):
     return "".join(output.text for output in outputs(notebook, beginning))
-
-
-def test_notebook_is_stored_without_outputs():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbformat.validate(notebook)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
-
-
-def test_notebook_runs_without_errors_and_warnings(executed):
-    notebook, _ = executed
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            assert output.output_type != "error"
-            assert output.get("name") != "stderr", output
 
 
 def test_notebook_shows_project_plans_and_run_as_html(executed):

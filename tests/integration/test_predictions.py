@@ -630,6 +630,18 @@ def test_the_command(study, capsys):
         assert main([*words, *wrong]) == 2
 
 
+def test_the_command_says_how_to_see_what_it_wrote(study, capsys):
+    """QuPath leaves tiles empty, and draws the name of each over it, until a key is pressed."""
+    export(study)
+    path = study.folder / "p.csv"
+    ids = table_of(study)["patch_id"].to_pylist()
+    path.write_text("patch_id,Tumor\n" + "".join(f"{i},0.5\n" for i in ids))
+    words = ["predictions", str(study.folder / "out1"), "--name", "cnn", "--table", str(path)]
+    assert main([*words, "--direct", "--engine", "embedded", "--force"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Show measurement maps. The key F fills the tiles, and N hides their names." in printed
+
+
 def test_many_measurements_fit_into_a_line():
     """A tile with a hundred predictions and as many shares can be written."""
     from qupath_bridge.qupath.geojson import tiles_geojson

@@ -23,6 +23,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 from qupath_bridge.errors import UsageError
+from qupath_bridge.urls import url_of
 
 __all__ = [
     "NATIVE",
@@ -41,6 +42,9 @@ Flavour = Literal["posix", "windows"]
 
 NATIVE: Flavour = "windows" if os.name == "nt" else "posix"
 """The system of this machine."""
+
+OBJECT_STORAGE = ("s3", "gs", "az", "memory")
+"""Schemes of URLs from which slides are read; QuPath's own slides may be on a web server."""
 
 # RFC 3986, appendix B: scheme, authority, path; query and fragment take no part in file names.
 _URI = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)")
@@ -150,6 +154,14 @@ def local_path(text: str, flavour: Flavour = NATIVE) -> PurePath | None:
     return path
 
 
+def _object_path(uri: str, flavour: Flavour) -> PurePath | None:
+    """Return the path of a URL of object storage, None for every other place."""
+    url = url_of(uri)
+    if url is None or url.partition(":")[0] not in OBJECT_STORAGE:
+        return None
+    return _path_type(flavour)(url)
+
+
 def _path_type(flavour: Flavour) -> type[PurePosixPath | PureWindowsPath]:
     return PureWindowsPath if flavour == "windows" else PurePosixPath
 
@@ -208,7 +220,8 @@ def resolve(
             continue
         done.add(path)
         tried.append(f"{origin}: {path}")
-        if exists(path):
+        # Of object storage nobody asks here: the slide's own task says it if there is none.
+        if url_of(path) is not None or exists(path):
             return replace(result, path=path, origin=origin, tried=tuple(tried))
     if find is None or target is None or not target.name:
         return replace(result, tried=tuple(tried))
@@ -245,7 +258,7 @@ def _list_places(
     tried: list[str],
 ) -> Iterator[tuple[PurePath, str]]:
     """Yield the places to try, in order; places that cannot be tried are noted in ``tried``."""
-    stored = local_path(uri, flavour)
+    stored = _object_path(uri, flavour) or local_path(uri, flavour)
     if stored is not None:
         yield stored, "as stored"
     elif target is None:

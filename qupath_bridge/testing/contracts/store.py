@@ -68,6 +68,17 @@ class StoreContract(ABC):
         store.put("a/1", b"again")
         assert store.get("a/1") == b"again"
 
+    def test_other_content_has_another_state(self, store: Store) -> None:
+        """Of the same size, too; the same content at the same time has the same state."""
+        store.put("a", b"one")
+        first = store.state("a")
+        assert first.size == 3
+        assert store.state("a") == first
+        store.put("a", b"two")
+        assert store.state("a") != first
+        with pytest.raises(OutputError, match="nobody"):
+            store.state("nobody")
+
     def test_nothing_there(self, store: Store) -> None:
         """Is an error that names it."""
         with pytest.raises(OutputError, match="nobody"):

@@ -1,0 +1,120 @@
+"""Files that are read wherever they are: on this machine, or in a store, by ranges of bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from qupath_bridge.urls import url_of
+
+from . import open_store
+from .base import Store
+
+__all__ = ["StoredFile", "file_state", "files_in", "is_object", "open_binary", "store_of"]
+
+
+BUCKET_PARTS = 2
+"""Parts of the URL of a whole bucket: scheme and name."""
+
+
+class StoredFile(io.RawIOBase):
+    """An object of a store as a file for reading: each read asks for that range of bytes.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+
+    Raises
+    ------
+    OutputError
+        If there is no such object, or the store cannot be reached.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self._size = store.size(name)
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place of the next read."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move the place of the next read."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(start + offset, 0)
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read up to ``size`` bytes in one request."""
+        left = max(self._size - self._at, 0)
+        count = left if size is None or size < 0 else min(size, left)
+        data = self._store.get_range(self._name, self._at, count) if count else b""
+        self._at += len(data)
+        return data
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Read into a buffer."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def store_of(path: Path) -> tuple[Store, str] | None:
+    """Return the store of the folder of a URL, and the name in it; None for files of this machine.
+
+    Raises
+    ------
+    OutputError
+        If the URL is not complete.
+    """
+    url = url_of(path)
+    if url is None:
+        return None
+    folder, _, name = url.rpartition("/")
+    return open_store(folder), name
+
+
+def is_object(path: Path) -> bool:
+    """Return whether there is an object at a URL, and not only a folder or bucket."""
+    place = store_of(path) if len(path.parts) > BUCKET_PARTS else None
+    return place is not None and place[0].exists(place[1])
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """Open a file or an object for reading."""
+    place = store_of(path)
+    return path.open("rb") if place is None else cast(BinaryIO, StoredFile(*place))
+
+
+def file_state(path: Path) -> tuple[int, int]:
+    """Return the size of a file or object, bytes, and when it was changed, ns."""
+    place = store_of(path)
+    if place is None:
+        state = path.stat()
+        return state.st_size, state.st_mtime_ns
+    found = place[0].state(place[1])
+    return found.size, found.modified_ns
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """Yield the files or objects that are directly in a folder; those of a store are sorted.
+
+    A folder of a store that does not exist has none.
+    """
+    url = url_of(folder)
+    if url is None:
+        yield from (path for path in folder.iterdir() if path.is_file())
+        return
+    yield from (folder / name for name in open_store(url).list() if "/" not in name)

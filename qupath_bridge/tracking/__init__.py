@@ -1,0 +1,1 @@
+"""Datasets told to services that keep track of experiments."""

@@ -1,0 +1,118 @@
+"""Slides in object storage, on a real server that speaks S3."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections import Counter
+
+import pytest
+
+import qupath_bridge as qb
+from qupath_bridge.cli import main
+from qupath_bridge.outputs import open_output
+from qupath_bridge.stores import open_store, staging
+from qupath_bridge.stores.cloud import CloudStore
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
+
+OPTIONS = ["--size", "40", "--stride", "60", "--edge", "pad"]
+
+
+@pytest.fixture
+def bucket(moto, monkeypatch, tmp_path):
+    """URL of a new bucket."""
+    for name, value in moto.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-2")
+    monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
+    name = f"test-{uuid.uuid4().hex}"
+    urllib.request.urlopen(urllib.request.Request(f"{moto.url}/{name}", method="PUT")).close()
+    return f"s3://{name}"
+
+
+@pytest.fixture
+def slides(bucket, study):
+    """URL of a folder with the slides of the study; their names have a space."""
+    store = open_store(f"{bucket}/in")
+    for path in study.slides:
+        store.put(path.name, path.read_bytes())
+    return f"{bucket}/in"
+
+
+def content(place):
+    output = open_output(place, "folder")
+    files = {name: output.store.get(name) for name in output.store.list("patches/")}
+    rows = qb.read_index(place).drop_columns(["run_id", "project"]).to_pylist()
+    return files, rows
+
+
+@pytest.mark.parametrize("runner", ["threads", "processes"])
+def test_runners_make_of_urls_what_they_make_of_files(
+    study, slides, bucket, tmp_path, monkeypatch, runner
+):
+    largest = max(path.stat().st_size for path in study.slides)
+    monkeypatch.setenv(staging.CACHE_SIZE, str(2 * largest))
+    disk = tmp_path / "disk"
+    assert main(["export", str(study.slides[0].parent), "--out", str(disk), *OPTIONS]) == 0
+    words = [*OPTIONS, "--runner", runner, "--workers", "2"]
+    assert main(["export", slides, "--out", f"{bucket}/out", *words]) == 0
+    assert content(f"{bucket}/out") == content(disk)
+    assert main(["verify", f"{bucket}/out"]) == 0
+    assert main(["report", f"{bucket}/out"]) == 0
+    store = open_store(f"{bucket}/out")
+    records = b"".join(store.get(name) for name in store.list() if name.endswith(".json"))
+    assert slides.encode() in records
+    assert b"very-secret-2" not in records
+    names = [path.name for path in (tmp_path / "cache").iterdir()]
+    assert not [name for name in names if ".part" in name or ".use-" in name]
+
+
+def test_one_of_the_cache_asks_for_no_bytes_again(study, slides, tmp_path, monkeypatch):
+    asked = Counter()
+    read = CloudStore.get_range
+
+    def count(self, name, offset, length):
+        asked[name] += length
+        return read(self, name, offset, length)
+
+    monkeypatch.setattr(CloudStore, "get_range", count)
+    qb.export(slides, tmp_path / "one", qb.ExportConfig(size=64, labels=False))
+    first = dict(asked)
+    asked.clear()
+    qb.export(slides, tmp_path / "two", qb.ExportConfig(size=64, labels=False))
+    for path in study.slides:
+        assert first[path.name] > asked[path.name]
+        # Fingerprint and header, for the identity of the slide.
+        assert first[path.name] - asked[path.name] == path.stat().st_size
+
+
+def test_a_killed_run_is_resumed(study, slides, bucket, tmp_path):
+    disk = tmp_path / "disk"
+    assert main(["export", str(study.slides[0].parent), "--out", str(disk), *OPTIONS]) == 0
+    command = ["export", slides, "--out", f"{bucket}/out", *OPTIONS, "--workers", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qupath_bridge", *command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ),
+    )  # fmt: skip
+    store = open_store(f"{bucket}/out")
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(store.list("patches/"))) < 3 and time.monotonic() < deadline:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+    assert main([*command, "--resume"]) == 0
+    assert content(f"{bucket}/out") == content(disk)
+
+
+def test_a_bucket_that_does_not_exist(bucket, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert main(["export", "s3://no-such-bucket/in", "--out", out, *OPTIONS]) == 4
+    errors = capsys.readouterr().err
+    assert "bucket does not exist" in errors
+    assert "Make the bucket" in errors
