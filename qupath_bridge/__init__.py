@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         catalog,
         check_leakage,
         clean,
+        compact,
         convert,
         corrections,
         create_project,
@@ -83,14 +84,9 @@ if TYPE_CHECKING:
     from .geometry import coordinates
     from .geometry.coordinates import CoordinateMap
     from .geometry.coverage import coverage
-    from .lake.catalog import (
-        Catalog,
-        CatalogDamage,
-        CatalogRun,
-        CatalogSlide,
-        Found,
-        FoundSlide,
-    )
+    from .lake.catalog import Catalog, Found, FoundSlide
+    from .lake.compacting import Compacted
+    from .lake.values import CatalogDamage, CatalogRun, CatalogSlide, LakeCopy
     from .model import (
         Box,
         ClassInfo,
@@ -159,11 +155,11 @@ _HOMES = {
         "report", "status", "corrections", "write_provenance", "write_back", "undo_write_back",
         "clean", "doctor", "create_project", "stain_profile", "read_index", "split",
         "check_leakage", "features", "convert", "lineage", "describe", "track", "predictions",
-        "undo_predictions", "catalog",
+        "undo_predictions", "catalog", "compact",
     ),
-    "lake.catalog": (
-        "Catalog", "CatalogRun", "CatalogSlide", "CatalogDamage", "Found", "FoundSlide",
-    ),
+    "lake.catalog": ("Catalog", "Found", "FoundSlide"),
+    "lake.compacting": ("Compacted",),
+    "lake.values": ("CatalogRun", "CatalogSlide", "CatalogDamage", "LakeCopy"),
     "datasets.converting": ("Converted",),
     "datasets.describing": ("Described",),
     "tracking.base": ("Tracked",),
@@ -254,6 +250,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "describe",
     "track",
     "catalog",
+    "compact",
     "corrections",
     "create_project",
     "write_provenance",
@@ -348,6 +345,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "CatalogRun",
     "CatalogSlide",
     "CatalogDamage",
+    "LakeCopy",
+    "Compacted",
     "Found",
     "FoundSlide",
     "Corrections",

@@ -18,6 +18,9 @@ __all__ = [
     "ChangeRecord",
     "CorrectionKind",
     "CorrectionRecord",
+    "LakeFileRecord",
+    "LakePartRecord",
+    "LakeRecord",
     "PredictionRecord",
     "ProjectRunRecord",
     "PseudonymRecord",
@@ -198,6 +201,43 @@ class ReportRecord(Record):
     confusion: list[_Confusion]
     quality_outliers: list[_QualityOutlier]
     failures: list[_Failure]
+
+
+class _LakeRun(_Json):
+    run_id: FileName
+    place: str
+    rows: dict[str, str]
+
+
+class LakeFileRecord(_Json):
+    """A file of a lake's copy; ``name`` is that below its version."""
+
+    name: str
+    rows: Count
+    size: Count
+    digest: str
+
+
+class LakePartRecord(Record):
+    """Files of one partition of a copy that is being made."""
+
+    files: list[LakeFileRecord]
+
+
+class LakeRecord(Record):
+    """``lake.json`` of a copy of the patches of a lake."""
+
+    version: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    written: str
+    root: str
+    by: list[Literal["project", "label"]]
+    file_size: Count
+    images: bool
+    projects: dict[str, str | None]
+    labels: dict[str, str | None]
+    runs: list[_LakeRun]
+    files: list[LakeFileRecord]
+    rows: Count
 
 
 class _Fingerprint(_Json):

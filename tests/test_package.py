@@ -24,6 +24,7 @@ FUNCTIONS = [
     "write_provenance", "write_back", "undo_write_back", "clean", "doctor", "process_slide",
     "open_reader", "open_output", "register", "coverage", "read_index", "split", "check_leakage",
     "convert", "features", "lineage", "describe", "track", "catalog",
+    "compact",
 ]  # fmt: skip
 """What the command line can do, and what a script needs besides."""
 

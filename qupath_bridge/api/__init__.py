@@ -25,7 +25,9 @@ if TYPE_CHECKING:
         Statement,
     )
     from qupath_bridge.datasets.split_summary import FoldCounts, Split
-    from qupath_bridge.lake.catalog import Catalog, CatalogRun, CatalogSlide, Found
+    from qupath_bridge.lake.catalog import Catalog, Found
+    from qupath_bridge.lake.compacting import Compacted
+    from qupath_bridge.lake.values import CatalogRun, CatalogSlide, LakeCopy
     from qupath_bridge.pipeline.estimate import Estimate
     from qupath_bridge.pipeline.inspection import Inspection
     from qupath_bridge.pipeline.new_project import NewProject
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
         install_scripts,
         uninstall_scripts,
     )
-    from .lakes import catalog
+    from .lakes import catalog, compact
     from .lineage import lineage
     from .looking import corrections, doctor, inspect, report, status, stored_data, verify
     from .opening import INPUTS, OPENING, find_project_file, find_projects, slide
@@ -82,7 +84,9 @@ _HOMES = {
         "Statement",
     ),
     "qupath_bridge.datasets.split_summary": ("FoldCounts", "Split"),
-    "qupath_bridge.lake.catalog": ("Catalog", "CatalogRun", "CatalogSlide", "Found"),
+    "qupath_bridge.lake.catalog": ("Catalog", "Found"),
+    "qupath_bridge.lake.compacting": ("Compacted",),
+    "qupath_bridge.lake.values": ("CatalogRun", "CatalogSlide", "LakeCopy"),
     "qupath_bridge.pipeline.estimate": ("Estimate",),
     "qupath_bridge.pipeline.inspection": ("Inspection",),
     "qupath_bridge.pipeline.new_project": ("NewProject",),
@@ -127,7 +131,7 @@ _HOMES = {
         "install_scripts",
         "uninstall_scripts",
     ),
-    ".lakes": ("catalog",),
+    ".lakes": ("catalog", "compact"),
     ".lineage": ("lineage",),
     ".looking": (
         "corrections",
@@ -175,6 +179,7 @@ __all__ = [
     "Catalog",
     "CatalogRun",
     "CatalogSlide",
+    "Compacted",
     "Converted",
     "Corrections",
     "Described",
@@ -189,6 +194,7 @@ __all__ = [
     "Inspection",
     "InstalledFile",
     "JudgedPatch",
+    "LakeCopy",
     "Leak",
     "LeakCheck",
     "Lineage",
@@ -217,6 +223,7 @@ __all__ = [
     "catalog",
     "check_leakage",
     "clean",
+    "compact",
     "convert",
     "copy_project",
     "corrections",

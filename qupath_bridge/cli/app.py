@@ -447,6 +447,29 @@ def catalog(
 
 
 @app.command(cls=Command)
+def compact(
+    root: Annotated[
+        str, typer.Argument(metavar="ROOT", help="Folder or URL above the outputs of exports.")
+    ],
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="New place, or an earlier copy to replace.")
+    ],
+    by: Annotated[
+        str, typer.Option(metavar="KEYS", help="Partitions: project, label, both, or nothing.")
+    ] = "project,label",
+    file_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="Size at which a file ends.")
+    ] = "256MB",
+    images: Annotated[bool, typer.Option("--images", help="Copy the patches, too.")] = False,
+    json: Json = False,
+) -> int:
+    """Copy the patches of all runs below a folder or URL into few Parquet files, for queries."""
+    from .compact import run_compact
+
+    return run_compact(root, out, by=by, file_size=file_size, images=images, as_json=json)
+
+
+@app.command(cls=Command)
 @takes_options("break_lock")
 def clean(out: OutArgument, given: Given, json: Json = False) -> int:
     """Remove what abandoned runs left in an output."""

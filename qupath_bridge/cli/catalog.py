@@ -34,6 +34,9 @@ def run_catalog(root: str, find: Sequence[str], *, as_json: bool) -> int:
         print_json(_record(lake))
     else:
         _show_runs(lake)
+    for copy in () if wanted else lake.copies:
+        for reason in copy.stale:
+            say(f"The copy {copy.place} is stale: {reason}.")
     for each in damaged:
         say(f"{each.place} was left out: {each.problem}")
     return 1 if damaged else 0
@@ -62,6 +65,7 @@ def _record(lake: api.Catalog) -> dict[str, Any]:
         "runs": [
             {**asdict(run), "patches": run.patches, "labels": run.labels} for run in lake.runs
         ],
+        "copies": [asdict(copy) for copy in lake.copies],
         "damaged": [asdict(each) for each in lake.damaged],
     }
 
@@ -95,6 +99,9 @@ def _show_runs(lake: api.Catalog) -> None:
             for run in lake.runs
         ],
     )
+    for copy in lake.copies:
+        state = "stale" if copy.stale else "current"
+        show(f"copy {copy.version}, {state}, {count(copy.rows, 'row', 'rows')}, in {copy.place}")
 
 
 def _show_found(found: api.Found, patches: Sequence[Mapping[str, Any]] | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,15 +21,10 @@ from qupath_bridge.schemas import ReportRecord, RunRecord
 from qupath_bridge.stores import local_path, open_store
 from qupath_bridge.stores.base import Store
 
-__all__ = [
-    "Catalog",
-    "CatalogDamage",
-    "CatalogRun",
-    "CatalogSlide",
-    "Found",
-    "FoundSlide",
-    "read_catalog",
-]
+from .copies import LAKE_FILE, read_copy
+from .values import CatalogDamage, CatalogRun, CatalogSlide, LakeCopy
+
+__all__ = ["Catalog", "Found", "FoundSlide", "read_catalog"]
 
 AT_ONCE = 16
 """Folders and records that are asked for at the same time: a bucket answers each in some 20 ms."""
@@ -40,59 +34,6 @@ PROJECT_FOLDER = "qupath_bridge/"
 
 COLUMNS = ("slide_name", "patch_id", "tile_uuid", "path", "offset", "length", "digest")
 """Columns of the index that :meth:`Found.table` has, beside place, run, slide and labels."""
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogSlide:
-    """A slide of a run; ``labels`` has the number of patches by label, both None while it runs."""
-
-    slide_id: str
-    slide_name: str
-    patches: int | None
-    labels: Mapping[str, int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogRun:
-    """A run, as its records describe it.
-
-    ``place`` is the path or URL of its output. ``state`` is ``running`` until it is complete, also
-    if it was interrupted; nothing is known of its patches then. ``rows`` has the digest of the rows
-    by slide id.
-    """
-
-    place: str
-    run_id: str
-    state: str
-    started: str
-    finished: str | None
-    config_digest: str
-    run_digest: str | None
-    slides: tuple[CatalogSlide, ...]
-    failed: int
-    rows: Mapping[str, str]
-
-    @property
-    def patches(self) -> int | None:
-        """Number of patches; None until the run is complete."""
-        counts = [slide.patches for slide in self.slides if slide.patches is not None]
-        return sum(counts) if self.state == "complete" else None
-
-    @property
-    def labels(self) -> dict[str, int]:
-        """Number of patches by label, most first."""
-        counts: Counter[str] = Counter()
-        for slide in self.slides:
-            counts.update(slide.labels or {})
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogDamage:
-    """A place that cannot be read, and why."""
-
-    place: str
-    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +114,15 @@ class Catalog:
     root : str
         Path or URL.
     runs : tuple of CatalogRun
+    copies : tuple of LakeCopy
+        Copies that ``compact`` made below the root.
     damaged : tuple of CatalogDamage
         Runs and folders that cannot be read.
     """
 
     root: str
     runs: tuple[CatalogRun, ...]
+    copies: tuple[LakeCopy, ...] = ()
     damaged: tuple[CatalogDamage, ...] = ()
 
     def find(
@@ -252,22 +196,26 @@ def read_catalog(root: str) -> Catalog:
         If no run is below it, or it cannot be read.
     """
     store = open_store(root)
-    folders, damaged = _find_runs(store)
-    if not folders and not damaged:
+    folders, copied, damaged = _find_runs(store)
+    if not (folders or copied or damaged):
         raise OutputError(
             f"No run found in {root}.", hint="Name a folder or URL above the outputs of exports."
         )
     read = list(_in_parallel(partial(_read_run, store), folders))
+    runs = tuple(each for each in read if isinstance(each, CatalogRun))
+    read += [_read_copy(store, folder, runs) for folder in copied]
     return Catalog(
         _shown(store.url),
-        tuple(each for each in read if isinstance(each, CatalogRun)),
+        runs,
+        tuple(each for each in read if isinstance(each, LakeCopy)),
         (*damaged, *(each for each in read if isinstance(each, CatalogDamage))),
     )
 
 
-def _find_runs(store: Store) -> tuple[list[str], list[CatalogDamage]]:
-    """Return the folders with a run, sorted, and those that cannot be listed."""
+def _find_runs(store: Store) -> tuple[list[str], list[str], list[CatalogDamage]]:
+    """Return the folders with a run, those with a copy, and those that cannot be listed."""
     runs: list[str] = []
+    copied: list[str] = []
     damaged: list[CatalogDamage] = []
     level = [""]
     while level:
@@ -278,10 +226,12 @@ def _find_runs(store: Store) -> tuple[list[str], list[CatalogDamage]]:
                 damaged.append(found)
             elif f"{folder}{RUN_FILE}" in found:
                 runs.append(folder)
+            elif f"{folder}{LAKE_FILE}" in found:
+                copied.append(folder)
             else:
                 below += [name for name in found if name.endswith("/")]
         level = [name for name in below if not f"/{name}".endswith(f"/{PROJECT_FOLDER}")]
-    return sorted(runs), damaged
+    return sorted(runs), sorted(copied), damaged
 
 
 def _children(store: Store, folder: str) -> list[str] | CatalogDamage:
@@ -309,12 +259,21 @@ def _read_run(store: Store, folder: str) -> CatalogRun | CatalogDamage:
     return _described(place, record, report)
 
 
+def _read_copy(store: Store, folder: str, runs: tuple[CatalogRun, ...]) -> LakeCopy | CatalogDamage:
+    place = _place(store, folder)
+    try:
+        return read_copy(store, folder, place, runs)
+    except BridgeError as error:
+        return CatalogDamage(place, error.message)
+
+
 def _described(
     place: str, record: Mapping[str, Any], report: Mapping[str, Any] | None
 ) -> CatalogRun:
+    projects = {slide["slide_id"]: slide["project"] for slide in record["slides"]}
     if report is None:
         slides = [
-            CatalogSlide(slide["slide_id"], slide["slide_name"], None, None)
+            CatalogSlide(slide["slide_id"], slide["slide_name"], slide["project"], None, None)
             for slide in record["slides"]
             if slide["slide_id"] is not None
         ]
@@ -323,6 +282,7 @@ def _described(
             CatalogSlide(
                 slide["slide_id"],
                 slide["slide_name"],
+                projects.get(slide["slide_id"]),
                 slide["written"],
                 FrozenDict(slide["by_label"]),
             )

@@ -42,19 +42,22 @@ class DraftFile(io.RawIOBase):
 
 
 @contextmanager
-def parquet_writer(draft: Draft, columns: pa.Schema, **settings: Any) -> Iterator[pq.ParquetWriter]:
+def parquet_writer(
+    draft: Draft, columns: pa.Schema, *, write_bytes: int = WRITE_BYTES
+) -> Iterator[pq.ParquetWriter]:
     """Give what writes rows into a draft; Arrow's pages of some hundred bytes are gathered.
 
     Parameters
     ----------
     draft : Draft
     columns : Schema
-    settings
-        Of ``pyarrow.parquet.ParquetWriter``: Zstandard and statistics of each column if not given.
+    write_bytes : int
+        Bytes that are gathered: the draft has all but these at any time.
     """
-    usual = {"compression": "zstd", "version": "2.6", "write_statistics": True}
     with (
-        io.BufferedWriter(DraftFile(draft), WRITE_BYTES) as file,
-        pq.ParquetWriter(file, columns, **{**usual, **settings}) as parquet,
+        io.BufferedWriter(DraftFile(draft), write_bytes) as file,
+        pq.ParquetWriter(
+            file, columns, compression="zstd", version="2.6", write_statistics=True
+        ) as parquet,
     ):
         yield parquet

@@ -295,7 +295,7 @@ def test_version_and_help(capsys):
     for command in (
         "demo", "doctor", "inspect", "plan", "export", "verify", "report", "status", "config",
         "split", "check-leakage", "convert", "features", "lineage", "describe",
-        "catalog",
+        "catalog", "compact",
     ):  # fmt: skip
         assert command in out
         assert call(capsys, command, "--help")[0] == 0

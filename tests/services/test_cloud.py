@@ -292,3 +292,20 @@ def test_convert_does_not_write_to_a_bucket(study, tmp_path, url, monkeypatch, c
     assert main(["convert", url, "--out", f"{url}-2", "--to", "imagefolder"]) == 5
     assert "is not a folder of this machine" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_lake_in_a_bucket(url, study):
+    """Its runs are found without listing their patches, and copied beside them."""
+    config = qb.ExportConfig(size=64, mpp=0.5)
+    run = qb.export(study.project, f"{url}/first", config, provenance=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(cloud.CloudStore, "list")
+        lake = qb.catalog(url)
+    (found,) = lake.runs
+    assert (found.place, found.patches) == (f"{url}/first", len(run.table()))
+    assert lake.find(label="Tumor").table().num_rows == found.labels["Tumor"]
+    made = qb.compact(url, f"{url}/copy", images=True)
+    assert made.rows == found.patches
+    again = qb.compact(url, f"{url}/copy", images=True)
+    assert again.reused == made.files
+    assert [copy.stale for copy in qb.catalog(url).copies] == [()]
