@@ -129,7 +129,7 @@ def inspect(projects: Sources, given: Given, json: Json = False) -> int:
 
 
 @app.command(cls=Command)
-@takes_options(besides=RUN_ONLY, file=True)
+@takes_options(besides=lambda: RUN_ONLY, file=True)
 def plan(projects: Sources, given: Given, json: Json = False) -> int:
     """Count patches by label and reason, and draw a preview; write nothing else."""
     from .export import run_plan

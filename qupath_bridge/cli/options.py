@@ -134,7 +134,7 @@ _commands: dict[str, Callable[[], None]] = {}
 
 
 def takes_options(
-    *names: str, besides: Iterable[str] = (), file: bool = False
+    *names: str, besides: Callable[[], Iterable[str]] = tuple, file: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the flags of some options as its argument ``given``.
 
@@ -142,8 +142,8 @@ def takes_options(
     ----------
     names : str
         Names of the options; all when there are none.
-    besides : iterable of str
-        Options that it does not take.
+    besides : callable
+        Returns the options that it does not take; called when the flags are needed.
     file : bool
         Whether it also takes ``--config`` and ``--set``, which may hold any option.
     """
@@ -171,7 +171,7 @@ def takes_options(
             wrapper.__annotations__ = {p.name: p.annotation for p in all_of_them}
 
         def add() -> None:
-            declare([*own, *_parameters(names, besides, file=file)])
+            declare([*own, *_parameters(names, besides(), file=file)])
 
         declare(own)
         _commands[command.__name__.replace("_", "-")] = add

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from qupath_bridge.config import OF_OPERATOR, ONE_PROCESS
-
 from .options import Command, Given, Json, takes_options
 
 __all__ = ["jobs_app", "service_app"]
@@ -17,6 +15,14 @@ service_app = typer.Typer(
     no_args_is_help=True, help="Run a service that exports what is asked for over HTTP."
 )
 jobs_app = typer.Typer(no_args_is_help=True, help="Ask a service for exports.")
+
+
+def _not_for_jobs() -> tuple[str, ...]:
+    """Return the options that a job cannot have; help without them must not load them."""
+    from qupath_bridge.config import OF_OPERATOR, ONE_PROCESS
+
+    return (*ONE_PROCESS, *OF_OPERATOR)
+
 
 SettingsFile = Annotated[
     Path | None,
@@ -90,7 +96,7 @@ def service_reindex(
 
 
 @jobs_app.command("submit", cls=Command)
-@takes_options(besides=(*ONE_PROCESS, *OF_OPERATOR), file=True)
+@takes_options(besides=_not_for_jobs, file=True)
 def jobs_submit(
     sources: Annotated[
         list[str],
