@@ -132,7 +132,9 @@ def texts(page, selector):
 def test_the_page_shows_a_job_and_its_failures(page, job):
     wait(page, "document.querySelector('tbody')")
     cells = f"[...document.getElementById('job-{job}').closest('tr').cells].map(c => c.textContent)"
-    assert page.run(cells) == ["study-7", "complete", "4 of 4", "36", "1", "just now"]
+    *row, age = page.run(cells)
+    assert row == ["study-7", "complete", "4 of 4", "36", "1"]
+    assert age == "just now" or age.endswith(" ago")
     open_job(page, job)
     assert page.run("document.activeElement.id") == "title"
     assert page.run("document.title") == "study-7 · qupath-bridge"
