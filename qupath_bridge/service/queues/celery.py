@@ -6,8 +6,8 @@ A slide runs in a child process with limits of its own, and a process of Celery'
 children. A worker of Celery keeps the tasks that have to wait in its memory, where they count as
 taken. And the pool that Celery has on Windows sends no heartbeats while it works.
 
-A message that waits lies in a queue of the broker whose messages live as long as the wait, and go
-to the queue of all workers then. One that can never be dealt with lies in ``NAME.dead``.
+A message that waits is in a queue of the broker whose messages live as long as the wait, and go
+to the queue of all workers then. One that can never be dealt with is in ``NAME.dead``.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class CeleryQueue:
             raise _down(error) from error
 
     def dead_letters(self) -> Iterator[DeadLetter]:
-        """Yield what lies in the queue of dead letters; closing the connection puts it back."""
+        """Yield what is in the queue of dead letters; closing the connection puts it back."""
         try:
             with self._app.connection_for_read() as connection:
                 bound = self._dead(connection.default_channel)
