@@ -57,7 +57,7 @@ CONNECTIONS = 4
 """Most connections that send at the same time."""
 
 RETRIES = {"max_retries": 4, "interval_start": 0.1, "interval_step": 0.5, "interval_max": 2.0}
-"""How often a message is sent again before `QueueDownError`: for about four seconds."""
+"""Attempts to send a message before `QueueDownError`, over about four seconds."""
 
 
 class CeleryQueue:
