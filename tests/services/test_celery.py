@@ -1,6 +1,8 @@
 """The queue on RabbitMQ keeps the contract, also when the broker or a worker is killed."""
 
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -150,3 +152,40 @@ def test_it_needs_a_broker(tmp_path):
 )
 def test_waits_are_rounded_up(wait, rounded):
     assert _round_up(wait) == rounded
+
+
+def test_a_broker_that_says_nothing_keeps_nobody_waiting(monkeypatch, tmp_path):
+    """It takes the connection and is silent, as one that is killed at that moment."""
+    monkeypatch.setattr("qupath_bridge.service.queues.celery.CONNECT_TIMEOUT", 0.5)
+    monkeypatch.setattr("qupath_bridge.service.queues.celery.RECONNECT", 0.1)
+    seen = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        port = silent.getsockname()[1]
+        settings = ServiceSettings(
+            database=f"sqlite:///{tmp_path / 'a.sqlite'}", broker=f"amqp://127.0.0.1:{port}//"
+        )
+        queue, stop = CeleryQueue(settings, None), CancelToken()
+        thread = threading.Thread(target=queue.consume, args=(lambda *_: DONE, stop))
+        thread.start()
+        try:
+            while len(seen) < 3:  # it tries again and again
+                seen.append(silent.accept())
+        finally:
+            stop.cancel()
+            thread.join(20)
+            for connection, _ in seen:
+                connection.close()
+    assert not thread.is_alive()
+
+
+def test_every_answer_of_a_broker_has_a_limit(rabbitmq, tmp_path):
+    """Also where Kombu waits for one without a limit of its own."""
+    settings = ServiceSettings(database=f"sqlite:///{tmp_path / 'a.sqlite'}", broker=rabbitmq.url)
+    with CeleryQueue(settings, None)._app.connection_for_read() as connection:
+        channel = connection.channel()
+        transport = channel.connection.transport
+        kept = struct.unpack(
+            "ll", transport.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
+        )
+        assert 0 < kept[0] <= 60

@@ -53,6 +53,10 @@ RECONNECT = 1.0
 
 CONNECT_TIMEOUT = 5.0
 
+ANSWER = 15.0
+"""Seconds that a broker may take for an answer, before it counts as gone: without a limit, one that
+dies while it is asked would keep a worker waiting for ever."""
+
 CONNECTIONS = 4
 """Most connections that send at the same time."""
 
@@ -107,7 +111,11 @@ class CeleryQueue:
             "qupath_bridge", broker=settings.broker.get_secret_value(), set_as_current=False
         )
         self._app.conf.update(
-            broker_transport_options={"confirm_publish": True},
+            broker_transport_options={
+                "confirm_publish": True,
+                "read_timeout": ANSWER,
+                "write_timeout": ANSWER,
+            },
             broker_connection_timeout=CONNECT_TIMEOUT,
             broker_heartbeat=HEARTBEAT,
             task_ignore_result=True,
