@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,14 +30,18 @@ def needs_service() -> Iterator[None]:
 def run_service(program: str, file: Path | None, port: int | None) -> int:
     """Run a program of the service until it is interrupted."""
     with needs_service():
-        from qupath_bridge.service import running
+        from qupath_bridge.service import logs, running
         from qupath_bridge.service.settings import load_settings
     settings = load_settings(file=file, port=port)
+    tell: Callable[[str], None] = say
+    if settings.log_format == "json":
+        logs.set_up()
+        tell = logging.getLogger("qupath_bridge.service").info
     if program != "worker":
-        say(f"The service listens on http://{settings.host}:{settings.port} (Ctrl-C ends it).")
+        tell(f"The service listens on http://{settings.host}:{settings.port} (Ctrl-C ends it).")
         if not (settings.sources and settings.outputs):
-            say("No job will be accepted: QUPATH_BRIDGE_SOURCES and QUPATH_BRIDGE_OUTPUTS name no "
-                "folders.")  # fmt: skip
+            tell("No job will be accepted: QUPATH_BRIDGE_SOURCES and QUPATH_BRIDGE_OUTPUTS name no "
+                 "folders.")  # fmt: skip
     programs = {"all": running.run_all, "api": running.run_api, "worker": running.run_worker}
     programs[program](settings)
     return 0

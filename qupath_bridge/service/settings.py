@@ -7,7 +7,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -66,6 +66,8 @@ class ServiceSettings(Model):
         What clients send. None lets everybody in, which only a loopback address may do.
     host, port
         Where the API listens.
+    log_format : "text" or "json"
+        Lines for people, or for a program that collects them.
     task_seconds : float
         Longest time for one slide; its process is ended then.
     memory_mb : int or None
@@ -95,6 +97,7 @@ class ServiceSettings(Model):
     token: Token | None = None
     host: str = "127.0.0.1"
     port: int = Field(default=8350, ge=0, lt=65536)
+    log_format: Literal["text", "json"] = "text"
     task_seconds: float = Field(default=3600.0, gt=0)
     memory_mb: int | None = Field(default=None, ge=256)
     attempts: int = Field(default=3, ge=1)

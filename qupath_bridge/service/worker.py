@@ -17,6 +17,7 @@ from .database import Database
 from .database.engine import DatabaseDownError
 from .database.indexing import index_run, index_slide
 from .ledger import Busy, Claim, Ledger
+from .logs import span
 from .queues import DONE, Again, Dead, Message, Outcome, Queue
 from .settings import ServiceSettings
 
@@ -77,11 +78,13 @@ class Worker:
 
     def handle(self, message: Message, lost: Cancel) -> Outcome:
         """Do what a message asks for; what has been done already is not done again."""
-        if message.step == "prepare":
-            return self._prepare(message.job_id, lost)
-        if message.step == "slide":
-            return self._slide(message.job_id, message.slide_id or "", lost)
-        return self._finish(message.job_id, lost)
+        job_id, slide_id = message.job_id, message.slide_id
+        with span(message.step, worker=self.name, job_id=job_id, slide_id=slide_id):
+            if message.step == "prepare":
+                return self._prepare(job_id, lost)
+            if message.step == "slide":
+                return self._slide(job_id, slide_id or "", lost)
+            return self._finish(job_id, lost)
 
     def _prepare(self, job_id: str, lost: Cancel) -> Outcome:
         job = self._ledger.claim_job(job_id, {"queued": "preparing", "preparing": "preparing"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -12,9 +13,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from qupath_bridge.service.database.models import IndexedRun, Job, JobSlide, Patch
+from qupath_bridge.service.logs import about
 from qupath_bridge.service.opened import Service
 
 __all__ = ["MEDIA_TYPE", "Metrics"]
+
+log = logging.getLogger("qupath_bridge.service")
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -52,8 +56,11 @@ class Metrics:
         response = await answer(request)
         route = request.scope.get("route")
         path = getattr(route, "path", "other")
-        self._seconds.labels(path).observe(time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self._seconds.labels(path).observe(seconds)
         self._requests.labels(request.method, path, str(response.status_code)).inc()
+        with about(method=request.method, path=path, status=response.status_code):
+            log.info("%s %s: %d in %.3f s", request.method, path, response.status_code, seconds)
         return response
 
 

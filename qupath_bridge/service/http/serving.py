@@ -22,11 +22,12 @@ def serve(service: Service) -> None:
     """
     settings = service.settings
     check_open_address(settings)
+    own = {"log_config": None} if settings.log_format == "json" else {"log_level": "warning"}
     uvicorn.run(
         create_app(service),
         host=settings.host,
         port=settings.port,
-        log_level="warning",
+        **own,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=5,
