@@ -1,4 +1,4 @@
-"""What the service says of its work: lines for people, or JSON with job and slide.
+"""Logs of the service: lines for people, or JSON with job and slide.
 
 Spans of OpenTelemetry are made where it is installed; its own settings (``OTEL_*``) say where they
 go.

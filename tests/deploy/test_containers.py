@@ -1,0 +1,219 @@
+"""Image, compose file and Kubernetes files, as far as they can be checked without an engine."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from qupath_bridge._version import __version__
+from qupath_bridge.service.settings import ServiceSettings
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+STEP = re.compile(r"^([A-Z]+) (.*)$")
+
+
+def steps(stage):
+    """Return the instructions of a stage of the image: pairs of a word and the rest."""
+    text, found, inside = re.sub(r"\\\n", " ", DOCKERFILE), [], False
+    for line in text.splitlines():
+        if match := STEP.match(line.strip()):
+            if match[1] == "FROM":
+                inside = match[2].endswith(f" AS {stage}")
+            elif inside:
+                found.append(match.groups())
+    assert found, stage
+    return found
+
+
+def environment(stage):
+    (text,) = (rest for word, rest in steps(stage) if word == "ENV")
+    return dict(pair.split("=", 1) for pair in shlex.split(text))
+
+
+def documents():
+    """Return all documents of the Kubernetes files by their file."""
+    files = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text(encoding="utf-8"))
+    return [
+        (name, each)
+        for name in files["resources"]
+        for each in yaml.safe_load_all((KUBERNETES / name).read_text(encoding="utf-8"))
+    ]
+
+
+def containers():
+    for name, each in documents():
+        if each["kind"] in {"Deployment", "Job"}:
+            pod = each["spec"]["template"]["spec"]
+            yield name, pod, pod["containers"][0]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The package as the image installs it: built in a clean folder from what COPY brings there."""
+    folder = tmp_path_factory.mktemp("image")
+    allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    for word, rest in steps("build"):
+        if word != "COPY":
+            continue
+        *sources, target = rest.split()
+        for source in sources:
+            assert f"!{source}" in allowed, f"{source} is left out by .dockerignore"
+            place = folder / target if target != "./" else folder / source
+            if (ROOT / source).is_dir():
+                ignore = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / source, place, ignore=ignore)
+            else:
+                shutil.copy(ROOT / source, place)
+    words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", "wheels", "."]
+    subprocess.run(words, cwd=folder, check=True)
+    (made,) = (folder / "wheels").glob("*.whl")
+    with zipfile.ZipFile(made) as archive:
+        archive.extractall(folder / "installed")
+    return folder / "installed"
+
+
+def test_the_image_has_the_whole_package(wheel):
+    code = "import qupath_bridge as qb; print(qb.__file__, qb.__version__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(wheel)}, cwd=wheel,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    file, version = done.stdout.split()
+    assert Path(file).parent == wheel / "qupath_bridge" and version == __version__
+
+
+def test_the_image_starts_and_is_healthy(wheel, tmp_path):
+    """Its environment, its command and its health check, but on this machine alone."""
+    port, variables = free_port(), environment("cpu")
+    variables.pop("PATH")
+    (check,) = (rest for word, rest in steps("cpu") if word == "HEALTHCHECK")
+    words = json.loads(check[check.index("[") :])
+    words = [sys.executable, *(word.replace("8350", str(port)) for word in words[1:])]
+    own = {
+        "PYTHONPATH": str(wheel), "QUPATH_BRIDGE_HOST": "127.0.0.1",
+        "QUPATH_BRIDGE_PORT": str(port),
+        "QUPATH_BRIDGE_DATABASE": f"sqlite:///{tmp_path / 'a.sqlite'}",
+    }  # fmt: skip
+    program = [sys.executable, "-m", "qupath_bridge", "service"]
+    settings = {**os.environ, **variables, **own}
+    subprocess.run([*program, "migrate"], env=settings, check=True, capture_output=True)
+    with subprocess.Popen([*program, "api"], env=settings, stderr=subprocess.PIPE) as api:
+        deadline = time.monotonic() + 60
+        while subprocess.run(words, capture_output=True, check=False).returncode:
+            assert time.monotonic() < deadline and api.poll() is None
+            time.sleep(0.2)
+        api.terminate()
+        lines = api.stderr.read().decode().splitlines()
+    assert all(json.loads(line) for line in lines)
+    assert subprocess.run(words, capture_output=True, check=False).returncode  # and red without it
+
+
+def free_port():
+    from qupath_bridge.testing.services.server import free_port
+
+    return free_port()
+
+
+@pytest.mark.parametrize("stage", ["cpu", "cuda"])
+def test_images_run_as_nobody_in_particular(stage):
+    words = dict(steps(stage))
+    assert words["USER"] == "10001:10001"
+    assert json.loads(words["ENTRYPOINT"]) == ["qupath-bridge"]
+    assert environment(stage) == environment("cpu")
+
+
+@pytest.mark.parametrize("stage", ["build", "build-cuda"])
+def test_images_install_extras_that_exist(stage):
+    extras = re.search(r"\.\[([a-z0-9,]+)\]", dict(steps(stage))["RUN"])[1].split(",")
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(extras) <= set(known["project"]["optional-dependencies"])
+    assert {"service", "cloud"} <= set(extras)
+
+
+def test_every_image_has_a_version():
+    """What was tried is what runs a year later."""
+    images = re.findall(r"^ARG [A-Z]+=(\S+)$", DOCKERFILE, re.M)
+    assert len(images) == 2 and all(re.match(r"\d+\.\d+\.\d+", each) for each in images)
+    for name, service in COMPOSE["services"].items():
+        if service["image"] != "qupath-bridge":
+            assert re.search(r":\S*\d", service["image"]), name
+            assert "latest" not in service["image"]
+
+
+def settings_named():
+    """Yield each setting of the service that a file names."""
+    yield from ((name, "Dockerfile") for stage in ("cpu", "cuda") for name in environment(stage))
+    for service in COMPOSE["services"].values():
+        yield from ((name, "compose.yaml") for name in service.get("environment", {}))
+    for name, each in documents():
+        yield from ((key, name) for key in each.get("data", {}))
+
+
+def test_every_setting_is_one_of_the_service():
+    named = {name for name, _ in settings_named() if name.startswith("QUPATH_BRIDGE_")}
+    known = {f"QUPATH_BRIDGE_{name.upper()}" for name in ServiceSettings.model_fields}
+    assert len(named) > 6 and named <= known
+
+
+def test_compose_waits_for_what_each_service_needs():
+    services = COMPOSE["services"]
+    for name, service in services.items():
+        for other, how in service.get("depends_on", {}).items():
+            assert other in services, name
+            if how["condition"] == "service_healthy":
+                assert services[other]["healthcheck"]["test"]
+    assert {"database", "broker"} <= set(needed("worker"))
+    assert COMPOSE["services"]["api"]["ports"] == ["127.0.0.1:8350:8350"]
+
+
+def needed(name):
+    for other in COMPOSE["services"][name].get("depends_on", {}):
+        yield other
+        yield from needed(other)
+
+
+def test_kubernetes_knows_every_field():
+    validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is missing")
+    found = documents()
+    for _, each in found:
+        validate.validate(each, validate.latest_version(), strict=True)
+    kinds = {each["kind"] for _, each in found}
+    assert {"Deployment", "Job", "Service", "NetworkPolicy", "PodDisruptionBudget"} <= kinds
+    broken = json.loads(json.dumps(found[-1][1]))
+    broken["spec"]["podSelektor"] = {}
+    with pytest.raises(validate.ValidationError):
+        validate.validate(broken, validate.latest_version(), strict=True)
+
+
+def test_pods_may_do_nothing_but_their_work():
+    seen = list(containers())
+    assert [name for name, _, _ in seen] == ["migrate.yaml", "api.yaml", "worker.yaml"]
+    for _, pod, container in seen:
+        assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
+        safe = container["securityContext"]
+        assert safe["readOnlyRootFilesystem"] and not safe["allowPrivilegeEscalation"]
+        assert container["resources"]["limits"]["memory"]
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+
+
+def test_no_secret_is_in_a_file():
+    for path in (ROOT / "compose.yaml", *KUBERNETES.glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"(?i)(token|password|secret_access_key): *[A-Za-z0-9]{8,}", text), (
+            path
+        )
+        assert "kind: Secret\n" not in text
