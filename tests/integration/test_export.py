@@ -704,7 +704,8 @@ def test_a_second_run_is_told_who_writes(study, tmp_path):
 def test_clean_removes_what_abandoned_runs_left(study, tmp_path, monkeypatch):
     plans = plans_of(study)
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(FolderOutput, "abort", lambda *values: None)  # as a process that is killed
+        for cleaning in ("abort", "sweep"):  # as a process that is killed
+            patch.setattr(FolderOutput, cleaning, lambda *values, **options: 0)
         export(plans, tmp_path / "out", on_progress=stop_after(len(plans[0]) + 70))
     left = len(list((tmp_path / "out" / "patches").rglob("2_*.png")))
     assert left > 0

@@ -4,7 +4,8 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 
-from qupath_bridge.config import OF_OPERATOR, ONE_PROCESS, RunOptions
+from qupath_bridge.config import RunOptions
+from qupath_bridge.job_options import OF_OPERATOR, ONE_PROCESS
 from qupath_bridge.service.database import Database, migrating
 from qupath_bridge.service.jobs import Jobs
 from qupath_bridge.service.patches import find_patches

@@ -115,8 +115,9 @@ def wait(page, condition, seconds=120):
 def press(page, selector, key="Enter"):
     """Press a key on an element when it is there, as a person does."""
     wait(page, f"document.querySelector({json.dumps(selector)})?.disabled !== true")
-    wait(page, f"document.querySelector({json.dumps(selector)})")
-    page.run(f"document.querySelector({json.dumps(selector)}).focus()")
+    # The page may be drawn anew just then, and another element get the focus.
+    focus = "e => { e?.focus(); return e && document.activeElement === e; }"
+    wait(page, f"({focus})(document.querySelector({json.dumps(selector)}))")
     page.press(key)
 
 
@@ -179,6 +180,7 @@ def test_states_refresh_by_themselves_and_the_buttons_work(page, service, submit
     press(page, "#yes")
     wait(page, "document.querySelector('h1 .badge').innerText === 'cancelled'")
     assert page.run("document.getElementById('said').innerText") == "The job is cancelled."
+    wait(page, "!document.getElementById('ask').open")
     press(page, "#retry")
     with working(service):
         wait(page, "document.querySelector('h1 .badge').innerText === 'complete'")

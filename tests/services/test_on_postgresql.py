@@ -7,6 +7,7 @@ from tests.service.conftest import settings as sqlite_settings  # noqa: F401
 from tests.service.test_worker import (  # noqa: F401
     alone,
     job,
+    lose,
     out,
     test_a_job_writes_what_an_export_writes,
     test_a_leased_slide_is_left_to_its_worker,
