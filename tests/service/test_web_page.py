@@ -182,6 +182,8 @@ def test_states_refresh_by_themselves_and_the_buttons_work(page, service, submit
     assert page.run("document.getElementById('said').innerText") == "The job is cancelled."
     wait(page, "!document.getElementById('ask').open")
     press(page, "#retry")
+    # A worker that is stopping the job just then would refuse it for a moment.
+    wait(page, "document.querySelector('h1 .badge').innerText === 'queued'")
     with working(service):
         wait(page, "document.querySelector('h1 .badge').innerText === 'complete'")
     wait(page, "document.images.length === 24")
