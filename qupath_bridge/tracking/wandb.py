@@ -80,7 +80,11 @@ class WandbTracker:
             project=self.project,
             job_type="dataset",
             name=dataset.name,
-            config={"dataset": dict(dataset.facts), "export": dict(dataset.config)},
+            config={
+                "dataset": dict(dataset.facts),
+                "labels": dict(dataset.labels),
+                "export": dict(dataset.config),
+            },
             settings=settings,
             reinit="create_new",
         )

@@ -83,6 +83,8 @@ def test_an_export_is_tracked_when_it_is_complete(study, offline):
         assert (run.out / row["path"]).read_bytes() not in sent
     (about,) = wandb_files.runs(offline)
     assert not about.host and not about.git.remote_url
+    said = {each.key: json.loads(each.value_json) for each in about.config.update}
+    assert said["labels"] == run.label_counts() and said["export"]["size"] == 100
 
 
 def test_pseudonyms_stay_pseudonyms(study, tmp_path, offline):
