@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import string
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.urls import url_of
@@ -154,6 +155,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 NO_PAIRS: FrozenDict[str, Any] = FrozenDict()
 
 
+_UNITS = {
+    "": 1,
+    "b": 1,
+    **{f"{sign}b": 1000 ** (power + 1) for power, sign in enumerate("kmgt")},
+    **{f"{sign}ib": 1024 ** (power + 1) for power, sign in enumerate("kmgt")},
+}
+
+
 def parse_bytes(text: str) -> int:
     """Return the bytes that a size names.
 
@@ -167,10 +176,8 @@ def parse_bytes(text: str) -> int:
     >>> parse_bytes("50GB"), parse_bytes("1.5 GiB")
     (50000000000, 1610612736)
     """
-    try:
-        size = int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
-        size = 0
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", text.lower())
+    size = int(float(match[1]) * _UNITS.get(match[2], 0)) if match else 0
     if size < 1:
         raise ValueError(f"{text!r} is not a size; write 50GB, 500MB or 1TB")
     return size

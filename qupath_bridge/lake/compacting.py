@@ -20,6 +20,7 @@ from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.index import in_order
 from qupath_bridge.outputs.lock import LOCK_FILE, hold_lock, is_lock
+from qupath_bridge.outputs.parquet import PICTURE
 from qupath_bridge.patches.ids import json_digest
 from qupath_bridge.pipeline.records import (
     RUN_SCHEMA_VERSION,
@@ -32,7 +33,7 @@ from .catalog import Catalog
 from .copies import LAKE_FILE, is_whole, load_copy
 from .partitions import check_by, complete_runs, label_keys, parts_of, project_key
 from .values import CatalogRun
-from .writing import IMAGE, IMAGE_TYPE, PartWriter, rows_of
+from .writing import IMAGE, PartWriter, rows_of
 
 if TYPE_CHECKING:
     from qupath_bridge.stores.base import Store
@@ -192,7 +193,7 @@ def _columns_of_runs(runs: Sequence[CatalogRun], by: Sequence[str], *, images: b
                 )
     names = in_order(found) if found else []
     own = [("place", pa.string()), ("slide_id", pa.string())]
-    image = [(IMAGE, IMAGE_TYPE)] if images else []
+    image = [(IMAGE, PICTURE)] if images else []
     return pa.schema([*own, *((name, found[name]) for name in names), *image])
 
 

@@ -14,6 +14,7 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Location, Output
 from qupath_bridge.outputs.draft_files import parquet_writer
+from qupath_bridge.outputs.parquet import PICTURE
 from qupath_bridge.outputs.row_batches import Rows
 from qupath_bridge.pipeline.records import (
     RUN_FILE,
@@ -23,6 +24,7 @@ from qupath_bridge.pipeline.records import (
     load_record,
 )
 from qupath_bridge.pipeline.rows import rows_digest
+from qupath_bridge.pipeline.task import patch_digest
 from qupath_bridge.schemas import LakePartRecord
 
 from .copies import is_whole
@@ -32,7 +34,7 @@ from .values import CatalogRun
 if TYPE_CHECKING:
     from qupath_bridge.stores.base import Draft, Store
 
-__all__ = ["IMAGE", "IMAGE_TYPE", "PartWriter", "rows_of"]
+__all__ = ["IMAGE", "PartWriter", "rows_of"]
 
 GROUP_ROWS, GROUP_BYTES = 1 << 14, 32 << 20
 """Rows, and bytes of their images, after which a row group is written: what is held in memory."""
@@ -41,7 +43,6 @@ WRITE_BYTES = 1 << 12
 """Bytes by which the size of a file that is being written may be behind."""
 
 IMAGE, IMAGES_AT_ONCE = "image", 64
-IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def rows_of(output: Output, run: CatalogRun, slide_id: str) -> Rows:
@@ -180,7 +181,7 @@ class PartWriter:
                 **{name: part.column(name) for name in part.column_names},
             }
             if IMAGE in self.columns.names:
-                columns[IMAGE] = pa.array(_images(output, part), IMAGE_TYPE)
+                columns[IMAGE] = pa.array(_images(output, part), PICTURE)
             yield pa.table(
                 [
                     columns[each.name].cast(each.type)
@@ -197,17 +198,13 @@ def _images(output: Output, rows: pa.Table) -> list[dict[str, Any]]:
     images = []
     for row in rows.select(list(wanted)).to_pylist():
         data = output.read(Location(row["path"], row["offset"], row["length"]))
-        if _digest(data) != row["digest"]:
+        if patch_digest(data) != row["digest"]:
             raise OutputError(
                 f"The patch {row['patch_id']} in {output.describe()} is damaged.",
                 hint="`qupath-bridge verify` lists everything that is wrong.",
             )
         images.append({"bytes": data, "path": row["patch_id"]})
     return images
-
-
-def _digest(data: bytes) -> str:
-    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}"
 
 
 def _is_label(labels: pa.ChunkedArray, label: str | None) -> pa.ChunkedArray:

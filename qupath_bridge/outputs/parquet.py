@@ -33,13 +33,14 @@ from .stored import PATCHES, StoredOutput
 if TYPE_CHECKING:
     from qupath_bridge.stores.base import Data, Store
 
-__all__ = ["ParquetOutput", "columns_of"]
+__all__ = ["PICTURE", "ParquetOutput", "columns_of"]
 
 GROUP_BYTES, GROUP_ROWS = 32 << 20, 1024
 """Size from which, and number at which, patches become a row group: what is held in memory."""
 
 _NAME = re.compile(rf"{PATCHES}slide_id=(?P<slide>[^/]+)/part-[0-9]{{6,}}-[0-9a-f]{{16}}\.parquet")
-_PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""Type of a column of pictures, as Hugging Face's libraries have it."""
 _PLAIN = {
     f"{column}.{part}"
     for column in ("image", *(kind.column for kind in MASK_KINDS))
@@ -55,8 +56,8 @@ def columns_of(*, multi: bool, masks: Iterable[str] = ()) -> dict[str, pa.DataTy
     """
     share = pa.struct([("name", pa.string()), ("share", pa.float64())])
     return {
-        "image": _PICTURE,
-        **dict.fromkeys(masks, _PICTURE),
+        "image": PICTURE,
+        **dict.fromkeys(masks, PICTURE),
         "label": pa.list_(pa.string()) if multi else pa.string(),
         "shares": pa.list_(share),
         "patch_id": pa.string(),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import xxhash
 
+from qupath_bridge.config.values import parse_bytes
 from qupath_bridge.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -17,13 +17,6 @@ __all__ = ["DEFAULT_SIZE", "Shard", "check_whole", "parse_size"]
 
 DEFAULT_SIZE = 256 * 10**6
 """Bytes of a shard, when nothing else is said."""
-
-_UNITS = {
-    "": 1,
-    "b": 1,
-    **{f"{sign}b": 1000 ** (power + 1) for power, sign in enumerate("kmgt")},
-    **{f"{sign}ib": 1024 ** (power + 1) for power, sign in enumerate("kmgt")},
-}
 
 
 @dataclass(slots=True)
@@ -74,11 +67,10 @@ def parse_size(output: str, text: str) -> int:
     >>> parse_size("tar", "256MB"), parse_size("tar", "1.5 kib"), parse_size("tar", "99")
     (256000000, 1536, 99)
     """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", text.lower())
-    size = int(float(match[1]) * _UNITS.get(match[2], 0)) if match else 0
-    if size < 1:
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
         raise UsageError(
             f"{text!r} is not the size of a shard.",
             hint=f"Write {output}:256MB, {output}:1GB or {output}:64MiB.",
-        )
-    return size
+        ) from error

@@ -9,7 +9,7 @@ ones until ``run.json`` lists them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -205,9 +205,9 @@ def coordinates_of(inputs: SlideInputs) -> Coordinates | None:
     return None if inputs.coords is None else Coordinates.from_bytes(inputs.coords)
 
 
-def listed(inputs: Iterable[SlideInputs]) -> list[Coordinates]:
-    """Return the coordinates of all slides that have some."""
-    return [found for each in inputs if (found := coordinates_of(each)) is not None]
+def listed(inputs: Iterable[SlideInputs]) -> Iterator[Coordinates]:
+    """Yield the coordinates of all slides that have some, one slide at a time."""
+    return (found for each in inputs if (found := coordinates_of(each)) is not None)
 
 
 def joined_table(options: RunOptions, known: Iterable[Slide]) -> JoinedTable | None:

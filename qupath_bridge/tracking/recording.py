@@ -96,5 +96,5 @@ def _features(output: Output, run_id: str, digest: str) -> Iterator[TrackedFeatu
 
 
 def _names(output: Output) -> list[str]:
-    found = {name.split("/")[1] for name in open_store(output.url).list(FOLDER)}
-    return sorted(found)
+    found = open_store(output.url).children(FOLDER)
+    return [name[len(FOLDER) : -1] for name in found if name.endswith("/")]

@@ -17,6 +17,7 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.runners.processes import _interrupts_held
 from qupath_bridge.testing.projects import build_project, tree_hashes
+from tests.support.run_processes import assert_same_run, wait_until, workers_of
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals like these")
 
@@ -65,14 +66,6 @@ def resume(study, out):
     return qb.export(study.project, out, CONFIG, resume=True, provenance=False)
 
 
-def wait_until(condition, process=None):
-    until = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < until, "nothing happened"
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.01)
-
-
 def wait_for_patches(out, process, count=1):
     """Wait until some patches are there and the run is still at work."""
     wait_until(lambda: sum(1 for _ in out.glob("patches/*/*/*.png")) >= count, process)
@@ -86,29 +79,10 @@ def whole(tmp_path_factory, two_slides, draw):
     return qb.export(project, folder / "out", CONFIG, provenance=False)
 
 
-def workers_of(pid):
-    """The processes of a pool."""
-    found = []
-    for child in psutil.Process(pid).children(recursive=True):
-        try:
-            if any("spawn_main" in word for word in child.cmdline()):
-                found.append(child)
-        except psutil.Error:
-            continue
-    return found
-
-
 def assert_gone(processes, seconds):
     _, alive = psutil.wait_procs(processes, timeout=seconds)
     alive = [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
     assert alive == []
-
-
-def same(left, right):
-    """Whether two runs have the same bytes, and the same digest of what they were made of."""
-    assert left.record["run_digest"] == right.record["run_digest"]
-    assert tree_hashes(left.out / "patches") == tree_hashes(right.out / "patches")
-    assert left.table().drop_columns(["run_id"]).equals(right.table().drop_columns(["run_id"]))
 
 
 # --- workers -------------------------------------------------------------------------------------
@@ -133,7 +107,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(study, tmp_path, whole):
     assert len(killed) == 1
     assert run.failures == ()
     assert (seen[-1].slides_done, seen[-1].done) == (2, run.written)
-    same(run, whole)
+    assert_same_run(run, whole)
     assert workers_of(os.getpid()) == []
 
 
@@ -165,7 +139,7 @@ def test_an_interrupt_ends_all_processes(study, tmp_path, start, number, whole_g
     # Slides at work stopped by themselves and took their patches away.
     assert list(open_output(out).unlisted()) == []
     assert list(out.rglob(".qb-tmp-*")) == []
-    same(resume(study, out), whole)
+    assert_same_run(resume(study, out), whole)
 
 
 def test_an_interrupt_waits_until_a_process_is_started():
@@ -236,7 +210,7 @@ def test_workers_end_with_a_command_that_is_killed(study, tmp_path, start, whole
     workers = workers_of(process.pid)
     process.kill()
     assert_gone(workers, 5)
-    same(resume(study, out), whole)
+    assert_same_run(resume(study, out), whole)
 
 
 # --- one run at a time ---------------------------------------------------------------------------
@@ -275,7 +249,7 @@ def test_an_output_belongs_to_the_process_that_writes_to_it(study, tmp_path, sta
     run = resume(study, out)
     assert run.run_id == run_id
     assert open_output(out).holder() is None
-    same(run, whole)
+    assert_same_run(run, whole)
 
 
 @pytest.mark.slow
@@ -288,4 +262,4 @@ def test_a_broken_lock_is_taken_over(study, tmp_path, start, whole):
     assert qb.clean(out, break_lock=True) > 0
     assert open_output(out).holder() is None
     process.kill()
-    same(resume(study, out), whole)
+    assert_same_run(resume(study, out), whole)

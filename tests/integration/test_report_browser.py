@@ -12,6 +12,7 @@ import qupath_bridge as qb
 from qupath_bridge.reporting.pictures import MAX_BYTES
 from qupath_bridge.testing.projects import Image, Region, build_project
 from tests.support.browser import Browser, Page
+from tests.support.page_checks import check_contrast, check_names
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chromium")]
 
@@ -221,42 +222,14 @@ def test_a_patch_is_shown_in_its_place(page):
 
 def test_everything_that_is_used_has_a_name(page):
     page.run("document.getElementById('slide-1').open = true")
-    nodes = page.browser.call("Accessibility.getFullAXTree")["nodes"]
     used = {"button", "checkbox", "combobox", "searchbox", "link", "image", "table", "navigation"}
-    found = set()
-    for node in nodes:
-        role = node.get("role", {}).get("value", "").casefold()
-        if role in used and not node.get("ignored"):
-            assert node["name"]["value"].strip(), node
-            found.add(role)
-    assert found == used
-
-
-def _luminance(color):
-    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    check_names(page, used)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_texts_have_contrast(browser, report, dark):
-    page = Page(browser, report, dark=dark)
-
-    def color(name):
-        code = f"getComputedStyle(document.documentElement).getPropertyValue('--{name}').trim()"
-        return page.run(code)
-
-    assert (_luminance(color("paper")) < 0.1) == dark
-    pairs = [
-        (text, ground)
-        for text in ("ink", "quiet", "accent", "bad")
-        for ground in ("paper", "sheet")
-    ]
-    pairs += [("warn", "warn-paper"), ("bad", "bad-paper"), ("ink", "agree"), ("ink", "differ")]
-    for text, ground in pairs:
-        one, other = sorted((_luminance(color(text)), _luminance(color(ground))))
-        contrast = (other + 0.05) / (one + 0.05)
-        assert contrast >= 4.5, f"{text} on {ground}: {contrast:.1f}"
+    pairs = [("warn", "warn-paper"), ("bad", "bad-paper"), ("ink", "agree"), ("ink", "differ")]
+    check_contrast(Page(browser, report, dark=dark), pairs, dark=dark)
 
 
 @pytest.mark.parametrize("width", [360, 800, 1600])

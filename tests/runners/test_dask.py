@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
@@ -15,7 +14,8 @@ from qupath_bridge import registry
 from qupath_bridge.errors import InterruptedRunError, MissingDependencyError, UsageError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.testing.contracts.runner import RunnerContract
-from qupath_bridge.testing.projects import build_project, tree_hashes
+from qupath_bridge.testing.projects import build_project
+from tests.support.run_processes import assert_same_run, wait_until, workers_of
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
 from qupath_bridge.runners import dask as module  # noqa: E402
@@ -63,34 +63,8 @@ def whole(tmp_path_factory, two_slides, draw):
     return qb.export(project, folder / "out", CONFIG, provenance=False)
 
 
-def same(left, right):
-    assert left.record["run_digest"] == right.record["run_digest"]
-    assert tree_hashes(left.out / "patches") == tree_hashes(right.out / "patches")
-    assert left.table().drop_columns(["run_id"]).equals(right.table().drop_columns(["run_id"]))
-
-
-def wait_until(condition, process=None):
-    until = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < until, "nothing happened"
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.05)
-
-
 def patches_of(out):
     return sum(1 for _ in out.glob("patches/*/*/*.png"))
-
-
-def workers_of(pid):
-    """The worker processes below a process: each has one thread that carries out tasks."""
-    found = []
-    for child in psutil.Process(pid).children(recursive=True):
-        try:
-            if any("spawn_main" in word for word in child.cmdline()):
-                found.append(child)
-        except psutil.Error:
-            continue
-    return found
 
 
 def start(study, out, runner, *options, stride=12):
@@ -156,7 +130,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(study, tmp_path, whole):
     assert addresses == {"127.0.0.1"}
     assert run.failures == ()
     assert (seen[-1].slides_done, seen[-1].done) == (2, run.written)
-    same(run, whole)
+    assert_same_run(run, whole)
     assert set(workers_of(os.getpid())) <= others
 
 
@@ -166,7 +140,7 @@ def test_an_interrupt_ends_all_processes(study, tmp_path, whole):
     out = tmp_path / "out"
     process = start(study, out, "dask", "--workers", "2")
     try:
-        wait_until(lambda: patches_of(out) > 50, process)
+        wait_until(lambda: patches_of(out) > 50, process, seconds=SECONDS)
         workers = workers_of(process.pid)
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=SECONDS)
@@ -180,7 +154,7 @@ def test_an_interrupt_ends_all_processes(study, tmp_path, whole):
     assert alive == []
     # Slides at work stopped by themselves and removed their patches.
     assert list(open_output(out).unlisted()) == []
-    same(qb.export(study.project, out, CONFIG, resume=True, provenance=False), whole)
+    assert_same_run(qb.export(study.project, out, CONFIG, resume=True, provenance=False), whole)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals like these")
@@ -189,12 +163,15 @@ def test_workers_of_a_cluster_give_up_what_nobody_waits_for(study, tmp_path, clu
     out = tmp_path / "out"
     process = start(study, out, f"dask:{cluster.scheduler_address}", stride=6)
     try:
-        wait_until(lambda: patches_of(out) > 50, process)
+        wait_until(lambda: patches_of(out) > 50, process, seconds=SECONDS)
     finally:
         process.kill()
         process.communicate()
     # Who gives a slide up lists its files, and the sweep of the next run removes them.
-    wait_until(lambda: any((out / "leftovers").rglob("*.json")) or open_output(out).slides())
+    wait_until(
+        lambda: any((out / "leftovers").rglob("*.json")) or open_output(out).slides(),
+        seconds=SECONDS,
+    )
     assert open_output(out).slides() == []
     open_output(out).sweep()
     assert patches_of(out) == 0
@@ -278,7 +255,7 @@ def test_a_worker_without_a_nanny_is_not_started_again(study, tmp_path, whole):
                 worker.kill()
                 worker.wait()
     assert run.failures == ()
-    same(run, whole)
+    assert_same_run(run, whole)
 
 
 # A program that imports Dask, and an output that fails for a reason that cannot be sent.

@@ -10,6 +10,7 @@ from qupath_bridge.service.settings import ServiceSettings
 from qupath_bridge.testing.projects import Image, Region, build_project
 from qupath_bridge.testing.slides import marker_image, write_slide
 from tests.support.browser import Browser, Page
+from tests.support.page_checks import check_contrast, check_names
 from tests.support.service import ended, serving, working
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chromium")]
@@ -250,44 +251,16 @@ def test_a_service_that_is_away_is_said_and_comes_back(browser, service, job):
 def test_everything_that_is_used_has_a_name(page, job):
     open_job(page, job)
     wait(page, "document.images.length === 24")
-    nodes = page.browser.call("Accessibility.getFullAXTree")["nodes"]
     used = {"button", "combobox", "searchbox", "link", "image", "table", "progressbar"}
-    found = set()
-    for node in nodes:
-        role = node.get("role", {}).get("value", "").casefold()
-        if role in used and not node.get("ignored"):
-            assert node["name"]["value"].strip(), node
-            found.add(role)
-    assert found == used
+    check_names(page, used)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_texts_have_contrast(browser, address, dark):
-    page = Page(browser, address, dark=dark)
-
-    def color(name):
-        code = f"getComputedStyle(document.documentElement).getPropertyValue('--{name}').trim()"
-        return page.run(code)
-
-    assert (luminance(color("paper")) < 0.1) == dark
-    pairs = [
-        (text, ground)
-        for text in ("ink", "quiet", "accent", "bad")
-        for ground in ("paper", "sheet")
-    ]
-    pairs += [(f"{name}", f"{name}-paper") for name in ("good", "warn", "bad")]
+    pairs = [(name, f"{name}-paper") for name in ("good", "warn", "bad")]
     pairs += [("ink", "bad-paper"), ("ink", "warn-paper"), ("paper", "accent")]
     pairs += [("quiet", "bad-paper")]
-    for text, ground in pairs:
-        one, other = sorted((luminance(color(text)), luminance(color(ground))))
-        contrast = (other + 0.05) / (one + 0.05)
-        assert contrast >= 4.5, f"{text} on {ground}: {contrast:.1f}"
-
-
-def luminance(color):
-    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    check_contrast(Page(browser, address, dark=dark), pairs, dark=dark)
 
 
 def test_a_phone_needs_no_scrolling_to_the_side(page, job):

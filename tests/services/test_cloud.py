@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +20,7 @@ from qupath_bridge.pipeline.run import Run
 from qupath_bridge.stores import cloud, local_path, open_store
 from qupath_bridge.testing.contracts.output import OutputContract
 from qupath_bridge.testing.contracts.store import StoreContract
+from tests.support.run_processes import kill_when
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
@@ -233,14 +233,7 @@ def test_a_killed_run_is_resumed_as_on_disk(study, tmp_path, url, container):
     store = open_store(url)
     command = ["export", str(study.project), "--out", url, *arguments]
     process = start("-m", "qupath_bridge", *command)
-    try:
-        deadline = time.monotonic() + 60
-        while len(list(store.list("patches/"))) < 3 and time.monotonic() < deadline:
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.005)
-    finally:
-        process.kill()
-        process.communicate(timeout=60)
+    kill_when(process, lambda: len(list(store.list("patches/"))) >= 3)
     cut = {name: store.get(name) for name in store.list("patches/")}
     assert 3 <= len(cut) < len(expected[0])
     assert all(expected[0][name] == payload for name, payload in cut.items())

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from collections import Counter
@@ -17,6 +16,7 @@ from qupath_bridge.cli import main
 from qupath_bridge.outputs import open_output
 from qupath_bridge.stores import open_store, staging
 from qupath_bridge.stores.cloud import CloudStore
+from tests.support.run_processes import kill_when
 from tests.support.two_workers import check_two_workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
@@ -101,14 +101,7 @@ def test_a_killed_run_is_resumed(study, slides, bucket, tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ),
     )  # fmt: skip
     store = open_store(f"{bucket}/out")
-    try:
-        deadline = time.monotonic() + 60
-        while len(list(store.list("patches/"))) < 3 and time.monotonic() < deadline:
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.005)
-    finally:
-        process.kill()
-        process.communicate(timeout=60)
+    kill_when(process, lambda: len(list(store.list("patches/"))) >= 3)
     assert main([*command, "--resume"]) == 0
     assert content(f"{bucket}/out") == content(disk)
 

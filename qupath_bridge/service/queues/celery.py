@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from qupath_bridge.errors import MissingDependencyError, UsageError
 
 from .base import Again, Dead, DeadLetter, Message, Outcome, QueueDownError
+from .handling import nap, outcome_of
 
 if TYPE_CHECKING:
     from qupath_bridge.pipeline.cancel import Cancel
@@ -146,7 +146,7 @@ class CeleryQueue:
                     self._take(hands, handle, stop)
                 except (*self._down, QueueDownError) as error:
                     log.warning("The broker cannot be reached: %s", error)
-                    _sleep(RECONNECT, stop)
+                    nap(RECONNECT, stop)
 
     def cancel(self, job_id: str) -> None:
         """Do nothing: a queue of RabbitMQ cannot be searched. The handler answers ``Done``."""
@@ -243,7 +243,7 @@ class CeleryQueue:
             log.error("A message of another program is dropped: %s", error)
             task.reject()
             return
-        work = hands.submit(self._call, handle, message, stop)
+        work = hands.submit(outcome_of, handle, message, stop, self._retry)
         try:
             while not wait([work], LOOK).done:
                 _listen(connection, 0.001)
@@ -262,13 +262,6 @@ class CeleryQueue:
     def _bury(self, message: Message, outcome: Outcome) -> None:
         if isinstance(outcome, Dead):
             self._send(message, self._dead, **{REASON: outcome.reason})
-
-    def _call(self, handle: Handler, message: Message, stop: Cancel) -> Outcome:
-        try:
-            return handle(message, stop)
-        except Exception as error:  # nothing may end the worker or lose a message
-            log.exception("%s of job %s failed", message.step, message.job_id)
-            return Again(self._retry, f"{type(error).__name__}: {error}")
 
 
 def _listen(connection: Any, seconds: float) -> None:
@@ -299,12 +292,3 @@ def _down(error: Exception) -> QueueDownError:
         f"The broker cannot be reached: {error}",
         hint="Is RabbitMQ running? See QUPATH_BRIDGE_BROKER.",
     )
-
-
-def _sleep(seconds: float, stop: Cancel) -> None:
-    """Wait, in short naps that a stop ends."""
-    event = threading.Event()
-    for _ in range(round(seconds / 0.05)):
-        if stop.is_set():
-            return
-        event.wait(0.05)

@@ -19,6 +19,7 @@ from qupath_bridge.service.database.engine import DatabaseDownError
 from qupath_bridge.service.database.models import QueuedMessage
 
 from .base import Again, Dead, DeadLetter, Message, Outcome
+from .handling import nap, outcome_of
 
 if TYPE_CHECKING:
     from qupath_bridge.pipeline.cancel import Cancel
@@ -75,11 +76,11 @@ class EmbeddedQueue:
                 log.warning("The database of the queue cannot be reached: %s", error.orig)
                 leased = None
             if leased is None:
-                _sleep(POLL, stop)
+                nap(POLL, stop)
                 continue
             number, owner, message = leased
             with self._held(number, owner, stop) as lost:
-                outcome = self._call(handle, message, lost)
+                outcome = outcome_of(handle, message, lost, self._retry)
             self._settle(number, owner, outcome, stop)
 
     def cancel(self, job_id: str) -> None:
@@ -179,13 +180,6 @@ class EmbeddedQueue:
             return True
         return renewed.rowcount == 1
 
-    def _call(self, handle: Handler, message: Message, lost: Cancel) -> Outcome:
-        try:
-            return handle(message, lost)
-        except Exception as error:  # nothing may end the worker or lose a message
-            log.exception("%s of job %s failed", message.step, message.job_id)
-            return Again(self._retry, f"{type(error).__name__}: {error}")
-
     def _settle(self, number: int, owner: str, outcome: Outcome, stop: Cancel) -> None:
         """Note what became of a message. Without the database its lease runs out, and it stays."""
         mine = (QueuedMessage.number == number, QueuedMessage.owner == owner)
@@ -214,13 +208,3 @@ class _Either:
 
     def is_set(self) -> bool:
         return any(each.is_set() for each in self._both)
-
-
-def _sleep(seconds: float, stop: Cancel) -> None:
-    """Wait, in short naps that a stop ends."""
-    event = threading.Event()
-    naps = max(1, round(seconds / 0.05))
-    for _ in range(naps):
-        if stop.is_set():
-            return
-        event.wait(seconds / naps)
