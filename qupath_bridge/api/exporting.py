@@ -16,6 +16,7 @@ from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import Slide
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
+from qupath_bridge.parallel import available_cores
 from qupath_bridge.patches.roles import EXCLUDED
 from qupath_bridge.pipeline.cancel import Cancel
 from qupath_bridge.pipeline.empty import warn_of_empty
@@ -30,7 +31,6 @@ from qupath_bridge.pipeline.inputs import (
 )
 from qupath_bridge.pipeline.listed_boxes import fitted_config
 from qupath_bridge.pipeline.output_check import check_output
-from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.places import check_place
 from qupath_bridge.pipeline.plan import Failure, Plan, Plans
 from qupath_bridge.pipeline.profile import Profile

@@ -11,12 +11,12 @@ from qupath_bridge.config import ExportConfig, RunOptions, Selection
 from qupath_bridge.errors import SlideError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import Slide
+from qupath_bridge.parallel import available_cores
 from qupath_bridge.pipeline import estimate as _estimate
 from qupath_bridge.pipeline.empty import warn_of_empty
 from qupath_bridge.pipeline.estimate import Estimate
 from qupath_bridge.pipeline.inputs import NO_INPUTS, joined_table, listed, read_inputs, slide_key
 from qupath_bridge.pipeline.listed_boxes import fitted_config
-from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.plan import Plan, Plans
 from qupath_bridge.pipeline.planning import plan_slide, plan_slides
 from qupath_bridge.pipeline.select import select_slides

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,7 +17,7 @@ from qupath_bridge._version import __version__
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.frozen import OneLine
 from qupath_bridge.outputs.base import Output
-from qupath_bridge.pipeline.parallel import available_cores, ordered_map
+from qupath_bridge.parallel import available_cores, ordered_map
 from qupath_bridge.pipeline.records import RUN_SCHEMA_VERSION, load_finished, timestamp
 from qupath_bridge.stores import local_path
 
@@ -268,8 +267,7 @@ def _encode(job: _Job, slide: SlideRows) -> NDArray[Any]:
     pixels = ordered_map(
         lambda row: read_patch(output, row, raw=raw),
         each,
-        workers=available_cores(),
-        stop=Event(),
+        workers=max(available_cores(), output.at_once),
     )
     values: NDArray[Any] | None = None
     with closing(pixels):

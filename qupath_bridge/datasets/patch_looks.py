@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Event
 
 import pyarrow as pa
 
 from qupath_bridge.outputs.base import Output
-from qupath_bridge.pipeline.parallel import available_cores, ordered_map
+from qupath_bridge.parallel import available_cores, ordered_map
 
 from .patch_reading import PATCH_COLUMNS, read_patch
 from .similar_patches import Looks, look_of
@@ -48,8 +47,7 @@ def read_looks(
     looks = ordered_map(
         lambda row: look_of(read_patch(output, row, raw=raw)),
         each,
-        workers=available_cores(),
-        stop=Event(),
+        workers=max(available_cores(), output.at_once),
     )
     for look in looks:
         found.append(look)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from threading import Event
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from qupath_bridge.errors import BridgeError, OutputError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.row_batches import Rows
-from qupath_bridge.pipeline.parallel import ordered_map
+from qupath_bridge.parallel import ordered_map
 from qupath_bridge.pipeline.records import REPORT_FILE, RUN_FILE, load_record
 from qupath_bridge.schemas import ReportRecord, RunRecord
 from qupath_bridge.stores import local_path, open_store
@@ -325,7 +324,7 @@ def _has_label(labels: pa.ChunkedArray, label: str) -> pa.Array:
 
 
 def _in_parallel(task: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:
-    return ordered_map(task, items, workers=AT_ONCE, stop=Event())
+    return ordered_map(task, items, workers=AT_ONCE)
 
 
 def _place(store: Store, folder: str) -> str:

@@ -16,6 +16,7 @@ from qupath_bridge.outputs.base import Location, Output
 from qupath_bridge.outputs.draft_files import parquet_writer
 from qupath_bridge.outputs.parquet import PICTURE
 from qupath_bridge.outputs.row_batches import Rows
+from qupath_bridge.parallel import ordered_map
 from qupath_bridge.pipeline.records import (
     RUN_FILE,
     RUN_SCHEMA_VERSION,
@@ -196,8 +197,10 @@ class PartWriter:
 def _images(output: Output, rows: pa.Table) -> list[dict[str, Any]]:
     wanted = ("patch_id", "path", "offset", "length", "digest")
     images = []
-    for row in rows.select(list(wanted)).to_pylist():
-        data = output.read(Location(row["path"], row["offset"], row["length"]))
+    listed = rows.select(list(wanted)).to_pylist()
+    places = (Location(row["path"], row["offset"], row["length"]) for row in listed)
+    read = ordered_map(output.read, places, workers=output.at_once)
+    for row, data in zip(listed, read, strict=True):
         if patch_digest(data) != row["digest"]:
             raise OutputError(
                 f"The patch {row['patch_id']} in {output.describe()} is damaged.",

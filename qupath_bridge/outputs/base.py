@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -239,6 +239,15 @@ class Output(Protocol):
 
     def exists(self, location: Location) -> bool:
         """Return whether the bytes of a patch can be there: the file, and room for its part."""
+        ...
+
+    def missing(self, places: Iterable[Location]) -> Iterator[Location]:
+        """Yield, in order, those of very many places for which :meth:`exists` is False."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """Number of patches that are best read at the same time: 1 if each comes at once."""
         ...
 
     def unlisted(self) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from qupath_bridge.config import ExportConfig, layout_problem
 from qupath_bridge.errors import OutputError
 from qupath_bridge.patches.ids import slide_of_patch
 from qupath_bridge.schemas import parse_json
+from qupath_bridge.stores.uploads import Uploads
 
 from .base import Location, PatchRef
 from .names import NameLog
@@ -23,7 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["FolderOutput"]
 
 
-class FolderOutput(StoredOutput[NameLog]):
+@dataclass(frozen=True, slots=True)
+class _Slide:
+    """A slide that is being written: all names that were begun, and the files under way."""
+
+    uploads: Uploads
+    names: NameLog = field(default_factory=NameLog)
+
+
+class FolderOutput(StoredOutput[_Slide]):
     """Writes each patch as a file of its own, under the name that the layout gives it.
 
     Masks have the names of their patches, in folders of their own.
@@ -48,22 +58,23 @@ class FolderOutput(StoredOutput[NameLog]):
         no_argument(self.name, argument)
         super().__init__(place)
 
-    def _start(self, slide_id: str) -> NameLog:
-        return NameLog()
+    def _start(self, slide_id: str) -> _Slide:
+        return _Slide(Uploads(self.store))
 
-    def _write(self, pending: NameLog, patch: PatchRef, payload: bytes) -> Location:
-        pending.append(patch.name)  # first: a write that fails half-way is taken back too
-        self.store.put(patch.name, payload)
+    def _write(self, pending: _Slide, patch: PatchRef, payload: bytes) -> Location:
+        pending.names.append(patch.name)  # first: a write that fails half-way is taken back too
+        pending.uploads.put(patch.name, payload)
         return Location(patch.name)
 
-    def _finish(self, pending: NameLog) -> Mapping[str, str]:
+    def _finish(self, pending: _Slide) -> Mapping[str, str]:
+        pending.uploads.finish()
         return {}
 
-    def _cancel(self, pending: NameLog) -> None:
-        pass
+    def _cancel(self, pending: _Slide) -> None:
+        pending.uploads.cancel()
 
-    def _files(self, pending: NameLog) -> NameLog:
-        return pending
+    def _files(self, pending: _Slide) -> NameLog:
+        return pending.names
 
     def _slide_of(self, name: str) -> str | None:
         return slide_of_patch(name.rpartition("/")[2])

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from itertools import islice, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
@@ -21,7 +22,7 @@ from qupath_bridge.stores.local import LocalStore
 from . import index, leftovers, lock
 from .base import Location, LockHolder, PatchRef
 from .names import NameLog, NameSet
-from .row_batches import FOLDERS, Rows, is_patch_path, places_in
+from .row_batches import BATCH, FOLDERS, Rows, is_patch_path, places_in
 
 if TYPE_CHECKING:
     from qupath_bridge.model import PixelArray
@@ -114,6 +115,11 @@ class StoredOutput(ABC, Generic[Pending]):
     def url(self) -> str:
         """The place, as ``open_output`` takes it."""
         return self.store.url
+
+    @property
+    def at_once(self) -> int:
+        """Number of patches that are best read at the same time."""
+        return self.store.at_once
 
     def __repr__(self) -> str:
         argument = "" if self.argument is None else f", {self.argument!r}"
@@ -237,11 +243,18 @@ class StoredOutput(ABC, Generic[Pending]):
 
     def exists(self, location: Location) -> bool:
         """Return whether the bytes of a patch can be there."""
-        path, offset, length = location
-        if not self.store.exists(path):
-            return False
-        end = 0 if offset is None or length is None else offset + length
-        return end == 0 or end <= self.store.size(path)
+        return next(self.missing([location]), None) is None
+
+    def missing(self, places: Iterable[Location]) -> Iterator[Location]:
+        """Yield the places whose bytes cannot be there, in order."""
+        left = iter(places)
+        while some := list(islice(left, BATCH)):
+            paths = list(dict.fromkeys(place.path for place in some))
+            sizes = dict(zip(paths, self.store.sizes(paths), strict=True))
+            for place in some:
+                size = sizes[place.path]
+                if size is None or (place.offset or 0) + (place.length or 0) > size:
+                    yield place
 
     def unlisted(self) -> Iterator[str]:
         """Yield the names of files of patches and masks that no committed slide lists, sorted."""
@@ -309,12 +322,11 @@ class StoredOutput(ABC, Generic[Pending]):
 
     def _missing(self, table: pa.Table) -> list[str]:
         """Return the files of rows that somebody removed or cut since they were written."""
-        ends: dict[str, int] = {}
+        gone: list[Location] = []
         for columns in places_in(table.column_names):
-            places = (table.column(name).to_pylist() for name in columns)
-            for path, offset, length in zip(*places, strict=True):
-                ends[path] = max(ends.get(path, 0), (offset or 0) + (length or 0))
-        return [path for path, end in ends.items() if not self.exists(Location(path, 0, end))]
+            places = zip(*(table.column(name).to_pylist() for name in columns), strict=True)
+            gone += self.missing(starmap(Location, places))
+        return list(dict.fromkeys(place.path for place in gone))
 
     def _listed(self, slide_id: str) -> Iterator[str] | None:
         """Return the files that the rows of a slide list, None if the rows are damaged."""

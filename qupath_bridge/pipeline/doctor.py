@@ -14,6 +14,7 @@ from qupath_bridge import registry
 from qupath_bridge._version import __version__
 from qupath_bridge.errors import BridgeError
 from qupath_bridge.frozen import OneLine
+from qupath_bridge.parallel import available_cores
 from qupath_bridge.qupath.jvm.installation import (
     Candidate,
     find_installations,
@@ -22,8 +23,6 @@ from qupath_bridge.qupath.jvm.installation import (
 )
 from qupath_bridge.qupath.jvm.process import Probe, probe
 from qupath_bridge.sources.auto import choose
-
-from .parallel import available_cores
 
 __all__ = ["Check", "checks"]
 

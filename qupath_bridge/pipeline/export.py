@@ -198,7 +198,7 @@ def _is_damaged(output: Output, slide_id: str) -> bool:
 
 def _check_there(output: Output, facts: Mapping[str, Any], stored: Rows) -> None:
     """Refuse to complete a run of whose patches somebody removed some."""
-    gone = [place.path for place, _ in rows.locations(stored) if not output.exists(place)]
+    gone = [place.path for place in output.missing(place for place, _ in rows.locations(stored))]
     if gone:
         raise OutputError(
             f"{count(len(gone), 'patch', 'patches')} of {facts['slide_name']} in "

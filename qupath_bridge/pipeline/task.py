@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,6 +35,7 @@ from qupath_bridge.frozen import FrozenDict, OneLine, freeze
 from qupath_bridge.model import IntArray, PixelArray, Reason, Slide, SourceRef
 from qupath_bridge.outputs import check_lock, open_output
 from qupath_bridge.outputs.base import DamagedRowsError, Location, Output, PatchRef
+from qupath_bridge.parallel import available_cores, ordered_map
 from qupath_bridge.patches.mask_classes import MaskClass, classes_json, read_classes
 from qupath_bridge.patches.order import reading_batches
 from qupath_bridge.readers import open_reader, slide_version
@@ -48,7 +49,6 @@ from .estimate import mean_pixels, patch_bytes
 from .inputs import load_inputs
 from .masks import MadeMask, MaskMaker
 from .opened import slide_of
-from .parallel import available_cores, ordered_map
 from .patch_pixels import PixelBatch
 from .plan import Failure, Plan, producer_of
 from .planning import make_plan
@@ -539,20 +539,24 @@ class _SlideJob:
     ) -> dict[int, _Made]:
         """Return the patches that an earlier run wrote with the same pixels, if they are intact."""
         kept = {}
-        sizes = self.plan.sizes(self.plan.table.boxes[batch]).tolist()
-        for row, name, size in zip(batch.tolist(), names.of(batch), sizes, strict=True):
+        sizes = dict(
+            zip(batch.tolist(), self.plan.sizes(self.plan.table.boxes[batch]).tolist(), strict=True)
+        )
+        wanted = dict(zip(batch.tolist(), names.of(batch), strict=True))
+        found = {row: known for row in wanted if (known := reusable.get(row)) is not None}
+        gone = set(self.output.missing(known.location for known in found.values()))
+        there = [row for row, known in found.items() if known.location not in gone]
+        payloads = self._together(lambda row: self.output.read(found[row].location), there)
+        for row, payload in zip(there, payloads, strict=True):
             self._check_stop()
-            known = reusable.get(row)
-            if known is None or not self.output.exists(known.location):
-                continue
-            payload = self.output.read(known.location)
+            known = found[row]
             if patch_digest(payload) != known.digest:
                 continue
-            here = known.location == Location(name)
+            here = known.location == Location(wanted[row])
             digest = _raw_digest(payload)
             again: bytes | PixelArray = payload
             if self.output.accepts == "array":
-                again = decode_raw(payload, tuple(size), self.plan.contents)
+                again = decode_raw(payload, tuple(sizes[row]), self.plan.contents)
             kept[row] = _Made(
                 row,
                 None if here else again,
@@ -566,12 +570,19 @@ class _SlideJob:
     def _intact(self, old: Rows) -> bool:
         """Return whether every patch of a committed slide has the bytes that the index says."""
         try:
-            return all(
-                self.output.exists(location) and patch_digest(self.output.read(location)) == digest
-                for location, digest in rows.locations(old)
-            )
+            if next(self.output.missing(place for place, _ in rows.locations(old)), None):
+                return False
+            return all(self._together(self._has_digest, rows.locations(old)))
         except DamagedRowsError:
             return False
+
+    def _has_digest(self, patch: tuple[Location, str]) -> bool:
+        place, digest = patch
+        return patch_digest(self.output.read(place)) == digest
+
+    def _together(self, task: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Return what a task about a patch of the output makes of each item."""
+        return ordered_map(task, items, workers=self.output.at_once)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby, islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.model import Box, PixelArray, Plane, ServerBuilder
 from qupath_bridge.outputs.base import Location, Output
 from qupath_bridge.outputs.csv_file import CSV_FILE, csv_pieces
+from qupath_bridge.parallel import ordered_map
 from qupath_bridge.patches.mask_classes import classes_record, read_classes
 from qupath_bridge.pixels.composite import Composite
 from qupath_bridge.readers import open_reader
@@ -131,12 +133,16 @@ def verify(
         if stored is None:
             continue
         good = array("q")
-        for number, row in enumerate(_rows(stored)):
-            if finding := _check_patch(output, row, raw=config.format == "raw"):
+        checks = ordered_map(
+            partial(_check_files, output, raw=config.format == "raw"), _rows(stored),
+            workers=output.at_once,
+        )  # fmt: skip
+        for number, (finding, of_masks) in enumerate(checks):
+            if finding:
                 findings.append(finding)
             elif every and files % every == 0:
                 good.append(number)
-            findings += _check_masks(output, row)
+            findings += of_masks
             files += 1
             if on_progress and files % BATCH == 0:
                 on_progress(files, total)
@@ -336,6 +342,13 @@ def _shown(place: Location) -> str:
     return place.path if place.offset is None else f"{place.path}@{place.offset}"
 
 
+def _check_files(
+    output: Output, row: Mapping[str, Any], *, raw: bool
+) -> tuple[Finding | None, list[Finding]]:
+    """Compare a patch with its digest, and its masks with theirs."""
+    return _check_patch(output, row, raw=raw), list(_check_masks(output, row))
+
+
 def _check_patch(output: Output, row: Mapping[str, Any], *, raw: bool) -> Finding | None:
     payload = _read(output, _location(row))
     if isinstance(payload, Finding):
@@ -410,8 +423,10 @@ def _check_pixels(
                     boxes = np.array([_box(row) for row in batch])
                     sizes = np.array([(row["width"], row["height"]) for row in batch])
                     made = producer.read(reader, boxes, plane, sizes)
-                    for row, patch in zip(batch, made.patches, strict=True):
-                        if not _shows(output.read(_location(row)), patch, encoder, contents):
+                    places = map(_location, batch)
+                    payloads = ordered_map(output.read, places, workers=output.at_once)
+                    for row, patch, payload in zip(batch, made.patches, payloads, strict=True):
+                        if not _shows(payload, patch, encoder, contents):
                             problem = "the file does not show what the slide shows there"
                             findings.append(Finding("pixels", _name(row), problem))
                     compared += len(batch)

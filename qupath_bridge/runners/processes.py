@@ -14,8 +14,8 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Self
 
 from qupath_bridge.errors import BridgeError, InterruptedRunError, UsageError
+from qupath_bridge.parallel import available_cores
 from qupath_bridge.pipeline.cancel import Cancel
-from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.task import SlideProgress, SlideResult, SlideTask, process_slide
 from qupath_bridge.quick_arrow import import_arrow
 

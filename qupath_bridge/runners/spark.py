@@ -17,8 +17,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge.errors import BridgeError, MissingDependencyError, UsageError
+from qupath_bridge.parallel import available_cores
 from qupath_bridge.pipeline.cancel import Cancel
-from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.task import SlideProgress, SlideResult, SlideTask
 
 from .elsewhere import carry_out, portable

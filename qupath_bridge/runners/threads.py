@@ -10,8 +10,8 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from qupath_bridge.errors import UsageError
+from qupath_bridge.parallel import available_cores
 from qupath_bridge.pipeline.cancel import Cancel
-from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.task import SlideProgress, SlideResult, SlideTask, process_slide
 
 __all__ = ["ThreadRunner"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -66,6 +66,11 @@ class Store(Protocol):
         """The place, as ``open_store`` takes it."""
         ...
 
+    @property
+    def at_once(self) -> int:
+        """Number of requests that are best made at the same time: 1 if each is answered at once."""
+        ...
+
     def put(self, name: str, data: Data, *, durable: bool = False) -> None:
         """Write ``data`` under ``name``, replacing earlier content.
 
@@ -95,6 +100,10 @@ class Store(Protocol):
 
     def size(self, name: str) -> int:
         """Return the number of bytes under ``name``; OutputError when there is nothing."""
+        ...
+
+    def sizes(self, names: Sequence[str]) -> list[int | None]:
+        """Return the number of bytes under each of some thousand names; None without anything."""
         ...
 
     def state(self, name: str) -> State:

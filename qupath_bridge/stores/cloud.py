@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import groupby
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from qupath_bridge.errors import OutputError
+from qupath_bridge.parallel import ordered_map
 
 from .base import Data, Draft, State, checked_name, chunks_of
 from .local import MAX_BYTES
@@ -36,7 +38,11 @@ PART = 8 << 20
 PARTS = 9000
 """Most parts of an object; services allow 10,000."""
 
-AT_ONCE = 4
+REQUESTS = 32
+"""Requests about small objects that are under way at the same time: a service takes some 20 ms for
+each, however small."""
+
+PARTS_AT_ONCE = 4
 """Parts of one object that are under way at the same time: with ``PART``, 32 MiB of memory."""
 
 PAGE = 1000
@@ -132,6 +138,8 @@ class CloudStore:
         used.
     """
 
+    at_once = REQUESTS
+
     def __init__(self, url: str) -> None:
         self._url, self._scheme, bucket, folder = _parse(url)
         self._folder = f"{folder}/" if folder else ""
@@ -217,6 +225,51 @@ class CloudStore:
         with self._errors_of(name, "read"):
             return int(obstore.head(self._client, self._key(name))["size"])
 
+    def sizes(self, names: Sequence[str]) -> list[int | None]:
+        """Return the number of bytes under each name; None if there is no object."""
+        found = self._listed_sizes(names)
+        asked = [name for name in names if name not in found]
+        sizes = ordered_map(self._size, asked, workers=self.at_once)
+        found |= zip(asked, sizes, strict=True)
+        return [found[name] for name in names]
+
+    def _listed_sizes(self, names: Sequence[str]) -> dict[str, int | None]:
+        """Return the sizes of those names that are quicker to list than to ask for.
+
+        Some hundred names of a folder mostly stand together. Where they do not, listing ends after
+        as many pages as questions would take turns.
+        """
+        found: dict[str, int | None] = {}
+        for _, group in groupby(sorted(names), key=lambda name: name.rpartition("/")[0]):
+            wanted = list(group)
+            there: dict[str, int] = {}
+            pages, last = self._pages(wanted[0]), ""
+            for _ in range(len(wanted) // self.at_once):
+                page = next(pages, None)
+                there.update(page or {})
+                last = wanted[-1] if page is None else max(page, default=last)
+                if last >= wanted[-1]:
+                    break
+            found |= {name: there.get(name) for name in wanted if name <= last}
+        return found
+
+    def _pages(self, first: str) -> Iterator[dict[str, int]]:
+        """Yield names from one on with their sizes, a page at a time, of its folder and below."""
+        key, begin = self._key(first), len(self._folder)
+        with self._errors_of(first, "listed"):
+            pages = obstore.list(
+                self._client, key.rpartition("/")[0] or None, offset=key[:-1], chunk_size=PAGE
+            )
+            for page in pages:
+                yield {each["path"][begin:]: each["size"] for each in page}
+
+    def _size(self, name: str) -> int | None:
+        with self._errors_of(name, "read"):
+            try:
+                return int(obstore.head(self._client, self._key(name))["size"])
+            except FileNotFoundError:
+                return None
+
     def state(self, name: str) -> State:
         """Return size and ETag of the object."""
         with self._errors_of(name, "read"):
@@ -282,7 +335,7 @@ class CloudStore:
                 file,
                 use_multipart=size > PART,
                 chunk_size=max(PART, size // PARTS + 1),
-                max_concurrency=AT_ONCE,
+                max_concurrency=PARTS_AT_ONCE,
             )
 
     def _key(self, name: str) -> str:

@@ -86,6 +86,8 @@ class LocalStore:
         The folder.
     """
 
+    at_once = 1
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self._prefix = os.path.join(root, "")
@@ -192,6 +194,10 @@ class LocalStore:
         path = self._path(checked_name(name))
         with _errors_of(path, "read"):
             return os.stat(path).st_size  # called for each patch
+
+    def sizes(self, names: Sequence[str]) -> list[int | None]:
+        """Return the number of bytes under each name; None if there is no file."""
+        return [_size_of_file(self._path(checked_name(name))) for name in names]
 
     def state(self, name: str) -> State:
         """Return size, number and time of a file."""
@@ -372,6 +378,16 @@ class _LocalDraft:
         file, self._file = self._file, None
         if file is not None:
             os.close(file)
+
+
+def _size_of_file(path: str) -> int | None:
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _output_error(path, "read", error) from error
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _link(temporary: Path, target: Path) -> bool:

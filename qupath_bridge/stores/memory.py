@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -49,6 +49,8 @@ class MemoryStore:
     >>> MemoryStore("memory://a").get("x")
     b'1'
     """
+
+    at_once = 1
 
     def __init__(self, url: str | None = None) -> None:
         url = f"{SCHEME}{secrets.token_hex(8)}" if url is None else url
@@ -113,6 +115,11 @@ class MemoryStore:
     def size(self, name: str) -> int:
         """Return the number of bytes under ``name``."""
         return len(self.get(name))
+
+    def sizes(self, names: Sequence[str]) -> list[int | None]:
+        """Return the number of bytes under each name; None if there is nothing."""
+        found = (self._place.data.get(checked_name(name)) for name in names)
+        return [None if data is None else len(data) for data in found]
 
     def state(self, name: str) -> State:
         """Return size and digest of the bytes under ``name``."""

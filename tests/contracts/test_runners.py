@@ -9,7 +9,7 @@ import qupath_bridge as qb
 from qupath_bridge import registry
 from qupath_bridge.errors import InterruptedRunError, OutputError, UsageError
 from qupath_bridge.outputs import open_output
-from qupath_bridge.pipeline.parallel import available_cores, ordered_map
+from qupath_bridge.parallel import available_cores, ordered_map
 from qupath_bridge.pipeline.task import SlideTask, process_slide
 from qupath_bridge.runners.processes import ProcessRunner
 from qupath_bridge.runners.threads import ThreadRunner
@@ -142,7 +142,7 @@ def test_processes_refuse_by_name_what_lives_in_this_process(study, tmp_path):
 
 
 def numbers(task, items, workers=3, stop=None):
-    return ordered_map(task, items, workers=workers, stop=stop or threading.Event())
+    return ordered_map(task, items, workers=workers, stop=stop)
 
 
 @pytest.mark.parametrize("workers", [1, 3, 8])

@@ -14,9 +14,9 @@ import pytest
 from qupath_bridge.cli import main
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.errors import MissingDependencyError, ProjectError
+from qupath_bridge.parallel import available_cores
 from qupath_bridge.pipeline import doctor
 from qupath_bridge.pipeline.doctor import checks
-from qupath_bridge.pipeline.parallel import available_cores
 from qupath_bridge.pipeline.planning import plan_slides
 from qupath_bridge.qupath.jvm.installation import Candidate, Installation, find_installations
 from qupath_bridge.qupath.jvm.process import EngineDiedError, Probe, start

@@ -305,6 +305,7 @@ class OutputContract(ABC):
                 content = content[offset : offset + length]
                 past = Location(path, output_size(output, path) - length + 1, length)
                 assert not output.exists(past)
+                assert list(output.missing([location, past])) == [past]
                 with pytest.raises(OutputError):
                     output.read(past)
             assert _digest(content) == digest
@@ -314,6 +315,9 @@ class OutputContract(ABC):
         self.commit(output, "1_a", ["a"])
         missing = Location("patches/1_a/Tumor/1_a_x77_y0.png", 0, 1)
         assert not output.exists(missing)
+        places = [place for place, _ in self.locations(output, "1_a")]
+        assert list(output.missing([missing, *places, missing])) == [missing, missing]
+        assert output.at_once >= 1
         with pytest.raises(OutputError):
             output.read(missing)
         with pytest.raises(OutputError, match="must stay inside"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -123,6 +124,28 @@ class StoreContract(ABC):
         for read in (store.size, lambda name: store.get_range(name, 0, 1)):
             with pytest.raises(OutputError, match="nobody"):
                 read("nobody")
+
+    def test_sizes_of_many_names(self, store: Store) -> None:
+        """In the order of the names, in several folders, with others between them."""
+        sizes = {f"{folder}/x{number}": number % 7 for folder in "ab" for number in range(120)}
+        for name, size in sizes.items():
+            store.put(name, bytes(size))
+        for number in range(120):
+            store.put(f"a/x{number}-other/1", b"1")
+        missing = ["a/w", "a/x", "a/x120", "a/x5.png", "a/z", "b", "c/x1", "a/x1/oth", "a/x1-other"]
+        names = [*reversed(sizes), *missing, "a/x1-other/1"]
+        assert store.sizes(names) == [*reversed(sizes.values()), *[None] * len(missing), 1]
+        assert store.sizes([]) == []
+        with pytest.raises(OutputError, match="must stay inside"):
+            store.sizes(["a/x1", "../a"])
+
+    def test_as_many_requests_at_once_as_it_says(self, store: Store) -> None:
+        """One or more; files that are put at the same time are all there."""
+        assert store.at_once >= 1
+        names = [f"a/{number}" for number in range(3 * store.at_once)]
+        with ThreadPoolExecutor(store.at_once) as pool:
+            list(pool.map(store.put, names, map(str.encode, names)))
+            assert list(pool.map(store.get, names)) == list(map(str.encode, names))
 
     def test_create_makes_a_name_only_once(self, store: Store) -> None:
         """What is there stays."""

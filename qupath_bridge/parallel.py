@@ -17,7 +17,11 @@ Result = TypeVar("Result")
 
 
 def ordered_map(
-    task: Callable[[Item], Result], items: Iterable[Item], *, workers: int, stop: Event
+    task: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    stop: Event | None = None,
 ) -> Generator[Result, None, None]:
     """Yield ``task(item)`` for each item, in order, computed by several threads.
 
@@ -34,7 +38,7 @@ def ordered_map(
     items : iterable
     workers : int
         Number of threads.
-    stop : Event
+    stop : Event, optional
         Set when the work ends early.
     """
     if workers == 1:
@@ -51,7 +55,8 @@ def ordered_map(
         while pending:
             yield pending.popleft().result()
     except BaseException:
-        stop.set()
+        if stop is not None:
+            stop.set()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
