@@ -988,7 +988,7 @@ def test_tiles_geojson_memory_of_100_000_tiles_is_bounded():
 
 def test_tiles_geojson_names_a_tile_that_is_not_unicode():
     tiles = [*(tile(n) for n in range(5)), tile(7, name="odd\ud800")]
-    with pytest.raises(OutputError, match=r'UTF-8: \'\{"type":"Feature","id":"0.*7".*odd'):
+    with pytest.raises(OutputError, match=r"0007 \('odd\\ud800'\) cannot .* UTF-8"):
         tiles_geojson(tiles)
 
 
