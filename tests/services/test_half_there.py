@@ -31,7 +31,7 @@ SAID = {
 """Class and method of what a client says first on each connection, one after the other."""
 
 NO_CHANNEL = b"\x01\x00\x4d\x00\x00\x00\x04\x00\x14\x00\x0b\xce"
-"""A frame on channel 77, which nobody has opened: py-amqp raises KeyError."""
+"""A message on channel 77, which nobody has opened: py-amqp raises KeyError."""
 
 CUT_METHOD = b"\x01\x00\x01\x00\x00\x00\x02\x00\x3c\xce"
 """A method of two bytes: py-amqp raises struct.error."""

@@ -25,7 +25,7 @@ class SmallDisk:
         self._filler.write_bytes(bytes(max(0, size)))
 
     def free(self):
-        """Make room again."""
+        """Remove what fills it."""
         self._filler.unlink(missing_ok=True)
 
 

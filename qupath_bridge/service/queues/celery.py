@@ -122,7 +122,7 @@ class CeleryQueue:
         self._app.conf.update(
             broker_transport_options={
                 "confirm_publish": True,
-                "frame_handler": _limited_frames,
+                "frame_handler": _limited_reading,
             },
             broker_connection_timeout=CONNECT_TIMEOUT,
             broker_heartbeat=HEARTBEAT,
@@ -296,11 +296,11 @@ def _dropped_if_broken(connection: Any) -> Iterator[None]:
         raise
 
 
-def _limited_frames(connection: Any, callback: Callable[..., Any]) -> Any:
-    """Return what reads frames of a new connection, all of whose waits have an end from now on.
+def _limited_reading(connection: Any, callback: Callable[..., Any]) -> Any:
+    """Return what reads from a new connection, all of whose waits have an end from now on.
 
     The options of py-amqp for this are of the socket of the system. They mean something else on
-    Windows, and with them a broker that is silent in the middle of a frame is read for ever.
+    Windows, and with them a broker that falls silent within an answer is read without an end.
     """
     from amqp.method_framing import frame_handler
 
