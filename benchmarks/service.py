@@ -136,7 +136,7 @@ def queue_slides(service, job, number):
         {**task, "slide_id": f"{n}_S-{n:05}", "entry_id": str(n)} for n in range(1, number + 1)
     ]
     names = {each["slide_id"]: f"S-{each['entry_id']}.svs" for each in tasks}
-    assert ledger.begin_slides(job, claim.run_id, tasks, names, [], [])
+    assert ledger.begin_slides(job, claim.run_id, tasks, names, [], [], ())
 
 
 def size_of(database):

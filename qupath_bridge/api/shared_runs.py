@@ -8,16 +8,16 @@ the lock of the output from the start to the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qupath_bridge.config import Settings
-from qupath_bridge.errors import SlideError, UsageError
+from qupath_bridge.errors import OutputError, SlideError, UsageError
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.job_options import ONE_PROCESS
 from qupath_bridge.model import Slide, SourceRef
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
-from qupath_bridge.pipeline.export import finish_run
+from qupath_bridge.pipeline.export import RemovedFilesError, finish_run
 from qupath_bridge.pipeline.inputs import joined_table
 from qupath_bridge.pipeline.plan import Failure
 from qupath_bridge.pipeline.pseudonyms import OPEN
@@ -56,6 +56,8 @@ class StartedRun:
     failures : tuple of Failure
         Slides that have no task, and why.
     warnings : tuple of str
+    committed : frozenset of str
+        Ids of the slides that are in the output already.
     """
 
     run_id: str
@@ -63,6 +65,7 @@ class StartedRun:
     names: Mapping[str, str]
     failures: tuple[Failure, ...] = ()
     warnings: tuple[str, ...] = ()
+    committed: frozenset[str] = frozenset()
 
 
 def check_shareable(settings: Settings) -> None:
@@ -150,6 +153,7 @@ def start_shared_run(
         FrozenDict(names),
         tuple(failures),
         (*problems, *joined, *surveyed.warnings),
+        frozenset(output.slides()),
     )
 
 
@@ -160,25 +164,47 @@ def end_shared_run(
     job: str,
     sources: Iterable[SourceRef],
     failures: Sequence[Failure],
-) -> Run:
+) -> tuple[Run, tuple[Failure, ...]]:
     """Complete a run whose tasks are done or have failed, and give the output back.
 
     Doing it again changes nothing.
 
+    Returns
+    -------
+    Run
+    tuple of Failure
+        Slides that were done, and whose files somebody removed meanwhile. The run has them among
+        its failures, and nothing else of them.
+
     Raises
     ------
     OutputError
-        If the output cannot be written, or patches were removed meanwhile.
+        If the output cannot be written, or has no run any more.
     """
     output = open_output(out, settings.config.container)
-    run = finish_run(output, failures=failures)
+    if not output.has(RUN_FILE):
+        raise OutputError(
+            f"{RUN_FILE} was removed from {output.describe()} while the run was at work.",
+            hint="Retry the job; if other files of the run are left, name a new output.",
+        )
+    removed: tuple[Failure, ...] = ()
+    try:
+        run = finish_run(output, failures=failures)
+    except RemovedFilesError as error:
+        hint = "Retry the job when nobody else works in this folder."
+        removed = tuple(replace(each, hint=hint) for each in error.slides)
+        for each in removed:
+            output.remove(each.slide_id or "")
+        gone = {each.slide_id for each in removed}
+        others = [each for each in failures if each.slide_id not in gone]
+        run = finish_run(output, failures=[*others, *removed])
     infos = {}
     for ref in dict.fromkeys(sources):
         with open_ref(ref) as project:
             infos[project.info.place] = project.info
     run = complete(run, infos.values(), OPEN, provenance=settings.options.provenance)
     output.release(job)
-    return run
+    return run, removed
 
 
 def leave_shared_run(out: str, settings: Settings, *, job: str) -> None:

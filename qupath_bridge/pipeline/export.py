@@ -35,11 +35,24 @@ from .survey import Survey
 from .task import SlideResult, SlideTask
 
 if TYPE_CHECKING:
-    from qupath_bridge.outputs.row_batches import Rows
+    pass
 
-__all__ = ["finish_run", "run_export"]
+__all__ = ["RemovedFilesError", "finish_run", "run_export"]
 
 log = logging.getLogger("qupath_bridge")
+
+
+class RemovedFilesError(OutputError):
+    """Somebody removed what a run had written while it was at work.
+
+    ``slides`` has a failure for each slide whose rows or patches are gone.
+    """
+
+    def __init__(self, slides: Sequence[Failure]) -> None:
+        self.slides = tuple(slides)
+        others = len(slides) - 1
+        more = f" So were files of {count(others, 'other slide')}." if others else ""
+        super().__init__(f"{slides[0].error}{more}", hint=slides[0].hint)
 
 
 def run_export(
@@ -146,6 +159,8 @@ def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
     ------
     OutputError
         If the output has no run, or cannot be written.
+    RemovedFilesError
+        If the rows or patches of a slide that did not fail are gone.
     """
     record = records.load_record(output, records.RUN_FILE, RunRecord)
     wanted = {slide["slide_id"] for slide in record["slides"]}
@@ -158,18 +173,31 @@ def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
             failed.discard(slide_id)
     slides, digests, earlier = [], {}, []
     contents = {}
+    removed = {
+        slide["slide_id"]: f"The rows of {slide['slide_name']}"
+        for slide in record["slides"]
+        if slide["slide_id"]
+    }
+    for failure in failures:
+        removed.pop(failure.slide_id, None)
     for slide_id, stored in index.rows_of(output):
         facts = records.load_facts(stored, slide_id)
         digests[slide_id] = facts["plan_digest"]
+        removed.pop(slide_id, None)
         # What an earlier run committed stays for slides that failed, but is not of this one.
         if facts["run_id"] != record["run_id"]:
             earlier.append(slide_id)
             continue
-        _check_there(output, facts, stored)
+        places = (place for place, _ in rows.locations(stored))
+        if gone := [place.path for place in output.missing(places)]:
+            number = count(len(gone), "patch", "patches")
+            removed[slide_id] = f"{number} of {facts['slide_name']}, {gone[0]} among them,"
         # Rows of a slide that failed were not compared with its plan: they may have been edited.
         known = record["rows"].get(slide_id) if slide_id in failed else None
         contents[slide_id] = known or rows.rows_digest(stored, facts)
         slides.append(rows.slide_report_of(stored, facts))
+    if removed:
+        raise RemovedFilesError(_removed(record, removed, output))
     output.sweep(keep={*earlier, *failed})
     report = records.report_record(record["run_id"], slides, failures)
     write_csv(output)
@@ -196,15 +224,21 @@ def _is_damaged(output: Output, slide_id: str) -> bool:
     return False
 
 
-def _check_there(output: Output, facts: Mapping[str, Any], stored: Rows) -> None:
-    """Refuse to complete a run of whose patches somebody removed some."""
-    gone = [place.path for place in output.missing(place for place, _ in rows.locations(stored))]
-    if gone:
-        raise OutputError(
-            f"{count(len(gone), 'patch', 'patches')} of {facts['slide_name']} in "
-            f"{output.describe()} were removed while the run was at work, {gone[0]} among them.",
-            hint="Resume the run when nobody else works in this folder.",
+def _removed(record: Mapping[str, Any], what: Mapping[str, str], output: Output) -> list[Failure]:
+    """Return a failure for each slide of which something was removed."""
+    return [
+        Failure(
+            slide["entry_id"],
+            slide["slide_name"],
+            f"{what[slide['slide_id']]} in {output.describe()} were removed while the run was at "
+            "work.",
+            "Resume the run when nobody else works in this folder.",
+            slide["slide_id"],
+            slide["project"],
         )
+        for slide in record["slides"]
+        if slide["slide_id"] in what
+    ]
 
 
 def _results(

@@ -6,7 +6,7 @@ the queue delivers. A worker that lost its lease changes nothing any more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,10 +114,12 @@ class Ledger:
         names: Mapping[str, str],
         failures: Sequence[Mapping[str, Any]],
         warnings: Sequence[str],
+        committed: Collection[str],
     ) -> bool:
         """Move a job that was prepared to ``running``, with its slides.
 
-        Slides that an earlier attempt of the job has done, with the same task, stay done.
+        Slides that an earlier attempt of the job has done, with the same task, stay done if they
+        are in the output still: ``committed`` has the ids of those.
 
         Returns
         -------
@@ -144,7 +146,11 @@ class Ledger:
                     )
                 )
             }
-            done = {task["slide_id"] for task in tasks if _same(known.get(task["slide_id"]), task)}
+            done = {
+                task["slide_id"]
+                for task in tasks
+                if task["slide_id"] in committed and _same(known.get(task["slide_id"]), task)
+            }
             connection.execute(
                 sa.delete(JobSlide).where(
                     JobSlide.job_id == job_id, JobSlide.slide_id.not_in(done or {""})
@@ -289,6 +295,19 @@ class Ledger:
             ).all()
         sources = [row.task["source"] for row in rows if "source" in row.task]
         return sources, [row.failure for row in rows if row.failure]
+
+    def fail_removed(self, job_id: str, failures: Sequence[Mapping[str, Any]]) -> None:
+        """Let slides of a job fail whose files somebody removed after they were done."""
+        with self._database.write() as connection:
+            for failure in failures:
+                connection.execute(
+                    sa.update(JobSlide)
+                    .where(JobSlide.job_id == job_id, JobSlide.slide_id == failure["slide_id"])
+                    .values(
+                        state="failed", failure=dict(failure), written=0,
+                        changed=self._database.now(connection),
+                    )
+                )  # fmt: skip
 
     def abandoned(self, silence: float) -> list[Message]:
         """Return a message for everything that nobody has touched for some seconds.

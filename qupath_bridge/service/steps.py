@@ -46,6 +46,7 @@ def prepare(values: Mapping[str, Any], report: Report) -> dict[str, Any]:
         "names": dict(started.names),
         "failures": [dataclasses.asdict(each) for each in started.failures],
         "warnings": list(started.warnings),
+        "committed": sorted(started.committed),
     }
 
 
@@ -67,7 +68,7 @@ def export_slide(values: Mapping[str, Any], report: Report) -> dict[str, Any]:
 def finish(values: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Complete the run of a job."""
     request = JobRequest.from_json(values["request"])
-    run = end_shared_run(
+    run, removed = end_shared_run(
         request.output,
         request.settings(),
         job=values["job_id"],
@@ -80,6 +81,7 @@ def finish(values: Mapping[str, Any], report: Report) -> dict[str, Any]:
         "written": run.written,
         "labels": run.label_counts(),
         "warnings": list(run.warnings),
+        "removed": [dataclasses.asdict(each) for each in removed],
     }
 
 

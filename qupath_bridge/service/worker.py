@@ -109,6 +109,7 @@ class Worker:
             done["names"],
             done["failures"],
             done["warnings"],
+            done["committed"],
         ):
             return self._gave_up(job_id)
         return self._publish_slides(job_id)
@@ -208,6 +209,7 @@ class Worker:
         if not isinstance(done, dict):
             return done
         index_run(self._database, job.output)
+        self._ledger.fail_removed(job_id, done.pop("removed"))
         warnings = [*job.warnings, *(each for each in done["warnings"] if each not in job.warnings)]
         self._ledger.leave_job(job_id, "complete", result=done, warnings=warnings)
         log.info("Job %s is complete", job_id)

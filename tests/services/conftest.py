@@ -4,6 +4,7 @@ All tests here belong to the group ``services``: one process runs them, and star
 """
 
 import tempfile
+import urllib.request
 import uuid
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def rabbitmq():
 def moto():
     """Start an object store that speaks S3; ``moto.variables`` is what clients read."""
     yield from running(Moto)
+
+
+@pytest.fixture
+def bucket(moto, monkeypatch):
+    """URL of a new bucket; the environment has what its clients need."""
+    for name, value in moto.variables.items():
+        monkeypatch.setenv(name, value)
+    name = f"test-{uuid.uuid4().hex}"
+    urllib.request.urlopen(urllib.request.Request(f"{moto.url}/{name}", method="PUT")).close()
+    return f"s3://{name}"
 
 
 @pytest.fixture

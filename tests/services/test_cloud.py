@@ -5,8 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import urllib.request
-import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -35,14 +33,9 @@ with open_output(sys.argv[1], "folder").lock(sys.argv[2]):
 
 
 @pytest.fixture
-def url(moto, monkeypatch):
+def url(bucket):
     """A new folder of a bucket."""
-    for name, value in moto.variables.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"test-{uuid.uuid4().hex}"
-    request = urllib.request.Request(f"{moto.url}/{bucket}", method="PUT")
-    urllib.request.urlopen(request).close()
-    return f"s3://{bucket}/a folder/run"
+    return f"{bucket}/a folder/run"
 
 
 class TestS3(StoreContract):

@@ -5,8 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import urllib.request
-import uuid
 from collections import Counter
 
 import pytest
@@ -25,15 +23,11 @@ OPTIONS = ["--size", "40", "--stride", "60", "--edge", "pad"]
 
 
 @pytest.fixture
-def bucket(moto, monkeypatch, tmp_path):
-    """URL of a new bucket."""
-    for name, value in moto.variables.items():
-        monkeypatch.setenv(name, value)
+def bucket(bucket, monkeypatch, tmp_path):
+    """URL of a new bucket, with a cache and a secret of their own."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-2")
     monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
-    name = f"test-{uuid.uuid4().hex}"
-    urllib.request.urlopen(urllib.request.Request(f"{moto.url}/{name}", method="PUT")).close()
-    return f"s3://{name}"
+    return bucket
 
 
 @pytest.fixture

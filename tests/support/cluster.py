@@ -3,12 +3,64 @@
 import random
 import sys
 import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+import qupath_bridge as qb
+from qupath_bridge.outputs import open_output
 from qupath_bridge.service.client import Client, ServiceError
+from qupath_bridge.service.database import Database
+from qupath_bridge.service.database.migrating import migrate
+from qupath_bridge.stores import open_store
+from qupath_bridge.testing.projects import Image, Region, build_project
 from qupath_bridge.testing.services import Server
+from qupath_bridge.testing.slides import write_slide
 
 TOKEN = "a-long-random-token"
+SIDE = 64
+SQUARE = f"POLYGON ((0 0, {SIDE} 0, {SIDE} {SIDE}, 0 {SIDE}, 0 0))"
+CONFIGURATION = {"size": 32}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A project of small slides with 4 patches each, and its run by one undisturbed call."""
+
+    folder: Path
+    project: Path
+    slides: tuple[Path, ...]
+    alone: qb.Run
+
+    def in_bucket(self, url):
+        """Return a project of the same slides, copied to a URL."""
+        store = open_store(url)
+        for slide in self.slides:
+            store.put(slide.name, slide.read_bytes())
+        places = [f"{url}/{slide.name}" for slide in self.slides]
+        return build_project(self.folder / f"of {url.rpartition('/')[2]}", _images(places))
+
+
+def make_study(folder: Path, slides: int) -> Study:
+    places = []
+    for number in range(slides):
+        pixels = np.random.default_rng(number).integers(0, 255, (SIDE, SIDE, 3), np.uint8)
+        places.append(write_slide(folder / f"{number:03}.tiff", pixels, mpp=0.5, tile=64))
+    project = build_project(folder / "project", _images(places))
+    alone = qb.export(project, folder / "alone", qb.ExportConfig(**CONFIGURATION))
+    return Study(folder, project, tuple(places), alone)
+
+
+def _images(places):
+    return [Image(place, [Region("Tumor", SQUARE)], size=(SIDE, SIDE)) for place in places]
+
+
+def patch_files(place):
+    """Bytes of every patch of a run."""
+    store = open_output(place, "folder").store
+    return {name: store.get(name) for name in store.list("patches/")}
 
 
 class Program(Server):
@@ -36,6 +88,34 @@ class Program(Server):
 
     def is_ready(self):
         return self._words != ("api",) or super().is_ready()
+
+
+@contextmanager
+def programs_of(folder: Path, environment, *, workers=2, queue="celery"):
+    """API and workers of a service, by name."""
+    database = Database(environment["QUPATH_BRIDGE_DATABASE"])
+    migrate(database)
+    database.close()
+    settings = {
+        "QUPATH_BRIDGE_QUEUE": queue,
+        "QUPATH_BRIDGE_TOKEN": TOKEN,
+        "QUPATH_BRIDGE_LEASE_SECONDS": "4",
+        "QUPATH_BRIDGE_RETRY_SECONDS": "0.2",
+        "QUPATH_BRIDGE_REQUESTS_PER_MINUTE": "100000",
+        **environment,
+    }
+    words = {"API": "api", **{f"worker {number + 1}": "worker" for number in range(workers)}}
+    programs = {
+        name: Program(folder / name.replace(" ", "-"), name, settings, word)
+        for name, word in words.items()
+    }
+    with ExitStack() as stack:
+        for program in programs.values():
+            program.launch()
+            stack.callback(program.stop)
+        for program in programs.values():
+            program.wait_until_ready()
+        yield programs
 
 
 def kill_at_random(servers, kills, progress, seed, *, last=0.9):

@@ -58,7 +58,7 @@ def check_two_workers(project, out, expected, config):
         answers += at_once(task, stops)
     given_up = [answer for answer in answers if answer == "given up"]
     sources = [task.source for task in started.tasks]
-    run = end_shared_run(str(out), settings, job="J", sources=sources, failures=())
+    run, _ = end_shared_run(str(out), settings, job="J", sources=sources, failures=())
     assert qb.verify(run).ok
 
     def rows(place):

@@ -15,9 +15,9 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge.errors import MissingDependencyError, UsageError
@@ -62,6 +62,15 @@ CONNECTIONS = 4
 
 RETRIES = {"max_retries": 4, "interval_start": 0.1, "interval_step": 0.5, "interval_max": 2.0}
 """Attempts to send a message before `QueueDownError`, over some four seconds."""
+
+
+def _give_up_slow(error: Exception, wait: float) -> None:
+    """End the attempts to send a message to a broker that took too long.
+
+    It may have the message, and be busy writing it: sent again, the message would come twice.
+    """
+    if isinstance(error, TimeoutError):
+        raise error
 
 
 class CeleryQueue:
@@ -113,13 +122,12 @@ class CeleryQueue:
         self._app.conf.update(
             broker_transport_options={
                 "confirm_publish": True,
-                "read_timeout": ANSWER,
-                "write_timeout": ANSWER,
+                "frame_handler": _limited_reading,
             },
             broker_connection_timeout=CONNECT_TIMEOUT,
             broker_heartbeat=HEARTBEAT,
             task_ignore_result=True,
-            task_publish_retry_policy=RETRIES,
+            task_publish_retry_policy={**RETRIES, "errback": _give_up_slow},
         )
         # Pools of our own: Celery's belong to all who use this broker, and are closed for all.
         self._connections: Any = self._app.connection_for_write().Pool(limit=CONNECTIONS)
@@ -147,6 +155,9 @@ class CeleryQueue:
                 except (*self._down, QueueDownError) as error:
                     log.warning("The broker cannot be reached: %s", error)
                     nap(RECONNECT, stop)
+                except Exception:  # of a connection that breaks, anything; nothing ends a worker
+                    log.exception("The connection to the broker failed; a new one is made")
+                    nap(RECONNECT, stop)
 
     def cancel(self, job_id: str) -> None:
         """Do nothing: a queue of RabbitMQ cannot be searched. The handler answers ``Done``."""
@@ -154,7 +165,7 @@ class CeleryQueue:
     def waiting(self) -> int:
         """Count the messages that no worker holds, without those that have to wait."""
         try:
-            with self._app.connection_for_read() as connection:
+            with self._connected() as connection:
                 bound = self._main(connection.default_channel)
                 return int(bound.queue_declare().message_count)
         except self._down as error:
@@ -163,7 +174,7 @@ class CeleryQueue:
     def dead_letters(self) -> Iterator[DeadLetter]:
         """Yield what is in the queue of dead letters; closing the connection puts it back."""
         try:
-            with self._app.connection_for_read() as connection:
+            with self._connected() as connection:
                 bound = self._dead(connection.default_channel)
                 bound.queue_declare()
                 found = []
@@ -178,6 +189,13 @@ class CeleryQueue:
         self._producers.force_close_all()
         self._connections.force_close_all()
         self._app.close()
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        """Give a new connection to the broker while the block runs."""
+        with self._app.connection_for_read() as connection, _dropped_if_broken(connection):
+            connection.ensure_connection(max_retries=0)
+            yield connection
 
     def _queue(self, name: str, **arguments: Any) -> Any:
         """Describe a durable queue of the default exchange."""
@@ -202,7 +220,10 @@ class CeleryQueue:
 
     def _send(self, message: Message, queue: Any, **headers: str) -> None:
         try:
-            with self._producers.acquire(block=True) as producer:
+            with (
+                self._producers.acquire(block=True) as producer,
+                _dropped_if_broken(producer.connection),
+            ):
                 self._app.send_task(
                     TASK + message.step,
                     kwargs={"job_id": message.job_id, "slide_id": message.slide_id},
@@ -211,7 +232,7 @@ class CeleryQueue:
                     # Both: a message that comes out of a wait finds the queue of the workers.
                     declare=[self._main, queue],
                     delivery_mode=2,
-                    confirm_timeout=CONNECT_TIMEOUT,
+                    confirm_timeout=ANSWER,
                     headers=headers,
                     ignore_result=True,
                 )
@@ -221,13 +242,10 @@ class CeleryQueue:
     def _take(self, hands: ThreadPoolExecutor, handle: Handler, stop: Cancel) -> None:
         """Deal with messages of one connection until it breaks, or ``stop`` is set."""
         received: deque[Any] = deque()
-        with (
-            self._app.connection_for_read() as connection,
-            connection.channel() as channel,
+        with self._connected() as connection:  # which ends channel and consumer
             self._kombu.Consumer(
-                channel, [self._main], on_message=received.append, prefetch_count=1
-            ),
-        ):
+                connection.channel(), [self._main], on_message=received.append, prefetch_count=1
+            ).consume()
             while not stop.is_set():
                 _listen(connection, LOOK)
                 if received and not stop.is_set():
@@ -239,15 +257,15 @@ class CeleryQueue:
         """Have a message worked on, and take it off the queue when that is done."""
         try:
             message = _message(task)
-        except (KeyError, TypeError, ValueError) as error:
-            log.error("A message of another program is dropped: %s", error)
+        except Exception as error:  # noqa: BLE001  # another program may have sent anything
+            log.error("A message of another program is dropped: %r", error)
             task.reject()
             return
         work = hands.submit(outcome_of, handle, message, stop, self._retry)
         try:
             while not wait([work], LOOK).done:
                 _listen(connection, 0.001)
-        except self._down:
+        except Exception:
             self._bury(message, work.result())  # it is delivered again, and found done
             raise
         outcome = work.result()
@@ -262,6 +280,32 @@ class CeleryQueue:
     def _bury(self, message: Message, outcome: Outcome) -> None:
         if isinstance(outcome, Dead):
             self._send(message, self._dead, **{REASON: outcome.reason})
+
+
+@contextmanager
+def _dropped_if_broken(connection: Any) -> Iterator[None]:
+    """Let go of a connection when the block fails, without a word to the broker.
+
+    Kombu takes leave of consumers, channels and connections, and waits for an answer to each. A
+    broker that is half there would keep a worker for the better part of a minute, each time.
+    """
+    try:
+        yield
+    except BaseException:
+        connection.collect()
+        raise
+
+
+def _limited_reading(connection: Any, callback: Callable[..., Any]) -> Any:
+    """Return what reads from a new connection, all of whose waits have an end from now on.
+
+    The options of py-amqp for this are of the socket of the system. They mean something else on
+    Windows, and with them a broker that falls silent within an answer is read without an end.
+    """
+    from amqp.method_framing import frame_handler
+
+    connection.transport.sock.settimeout(ANSWER)
+    return frame_handler(connection, callback)
 
 
 def _listen(connection: Any, seconds: float) -> None:

@@ -82,6 +82,13 @@ class RabbitMQ(Server):
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ("-kernel inet_dist_use_interface {127,0,0,1}"),
         }
 
+    def add_virtual_host(self, name: str) -> None:
+        """Make a new virtual host, open to ``guest``."""
+        control = str(self._program.parent / "rabbitmqctl")
+        self.run([control, "--quiet", "add_vhost", name])
+        everything = [".*"] * 3
+        self.run([control, "--quiet", "set_permissions", "-p", name, "guest", *everything])
+
     def is_ready(self) -> bool:
         """Return whether it listens, which it does last."""
         return is_listening(self.port)
