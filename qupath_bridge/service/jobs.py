@@ -265,6 +265,8 @@ class Jobs:
     def retry(self, job_id: str) -> JobState:
         """Do again what failed in a job that has ended; what is committed stays as it is.
 
+        A job that was cancelled while workers were at it begins when they have stopped.
+
         Raises
         ------
         NoSuchError
@@ -275,17 +277,17 @@ class Jobs:
             job = _locked(connection, job_id)
             if job.state not in ENDED:
                 raise ConflictError(f"Job {job_id} is {job.state}; only what has ended is retried.")
-            now = self._database.now(connection)
-            if job.owner is not None and (job.leased_until or 0.0) > now:
-                raise ConflictError(f"Job {job_id} is still being stopped; retry it in a moment.")
             failed = _counts(connection, [job_id]).get(job_id, {})
             if job.state == "complete" and not failed.get("failed"):
                 raise ConflictError(f"Nothing of job {job_id} failed.")
             connection.execute(
                 sa.update(Job)
                 .where(Job.job_id == job_id)
-                .values(state="queued", error=None, hint=None, attempts=0, changed=now)
-            )
+                .values(
+                    state="queued", error=None, hint=None, attempts=0,
+                    changed=self._database.now(connection),
+                )
+            )  # fmt: skip
         self._publish(Message(job_id, "prepare"))
         return self.get(job_id)
 
