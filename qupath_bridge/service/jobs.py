@@ -26,7 +26,7 @@ from .queues import Message, Queue, QueueDownError
 from .requests import JobRequest, check_request
 from .settings import ServiceSettings
 
-__all__ = ["ENDED", "ConflictError", "JobState", "Jobs", "NoSuchError", "SlideState"]
+__all__ = ["ENDED", "ConflictError", "JobState", "Jobs", "NoSuchError", "SlideState", "no_such_job"]
 
 log = logging.getLogger("qupath_bridge.service")
 
@@ -187,7 +187,7 @@ class Jobs:
         with self._database.read() as connection:
             rows = connection.execute(sa.select(Job.__table__).where(Job.job_id == job_id)).all()
             if not rows:
-                raise _no_such(job_id)
+                raise no_such_job(job_id)
             return _states(connection, rows)[0]
 
     def list(
@@ -230,7 +230,7 @@ class Jobs:
             query = query.where(JobSlide.state == state)
         with self._database.read() as connection:
             if connection.scalar(sa.select(Job.job_id).where(Job.job_id == job_id)) is None:
-                raise _no_such(job_id)
+                raise no_such_job(job_id)
             rows = connection.execute(query).all()
         return tuple(SlideState(*row) for row in rows)
 
@@ -303,7 +303,8 @@ class Jobs:
             log.warning("Job %s waits until a worker finds it: %s", message.job_id, error.message)
 
 
-def _no_such(job_id: str) -> NoSuchError:
+def no_such_job(job_id: str) -> NoSuchError:
+    """Return the error about a job that nobody knows."""
     return NoSuchError(f"No job {job_id!r}.", hint="`qupath-bridge jobs list` lists them.")
 
 
@@ -313,7 +314,7 @@ def _locked(connection: sa.Connection, job_id: str) -> sa.Row[Any]:
         sa.select(Job.__table__).where(Job.job_id == job_id).with_for_update()
     ).first()
     if row is None:
-        raise _no_such(job_id)
+        raise no_such_job(job_id)
     return row
 
 

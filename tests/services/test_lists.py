@@ -88,7 +88,7 @@ def test_a_page_reads_nothing_but_its_patches(database_url, tmp_path, analysed):
                 ({"slide": f"{FOLDER}5", "label": label}, range(first + 5_000, first + 5_100)),
             ):
                 with steps(database) as found:
-                    rows = find_patches(database, job, **query)
+                    rows = find_patches(database, job.job_id, **query)
                 assert [row["number"] for row in rows] == list(numbers), (run, query)
                 assert found[-1]["Shared Hit Blocks"] + found[-1]["Shared Read Blocks"] < 40, found
                 assert '"Sort"' not in json.dumps(found)
