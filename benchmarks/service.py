@@ -1,13 +1,17 @@
 """How long the API of the service takes when its database is full, and what memory it needs.
 
-    python -m benchmarks.service [--database URL] [--patches 100000] [--slides 2000] [--jobs 1000]
+    python -m benchmarks.service [--patches 100000] [--slides 2000] [--jobs 1000] [--clients 1,4,16]
 
-A run with very many small patches is exported and indexed as `service reindex` does it; a job with
-very many slides waits, and other jobs too. Then clients ask an API in a process of its own. Without
-a URL the database is an SQLite file. Only an empty database is taken.
+On SQLite and on PostgreSQL, side by side: a run with very many small patches is exported and
+indexed as `service reindex` does it; a job with very many slides waits, and other jobs too. Then
+clients ask an API in a process of its own, each database in turn, so that both see the same
+machine. At the end a worker exports many slides, and says how much memory it holds.
+
+PostgreSQL is started for this; `--database` names an empty database of a server of yours instead.
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -17,13 +21,17 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
 
 import qupath_bridge as qb
+from benchmarks.common.machine import describe
+from benchmarks.common.processes import tree_bytes
+from qupath_bridge.errors import MissingDependencyError
 from qupath_bridge.testing.projects import Image, Region, build_project
+from qupath_bridge.testing.services import PostgreSQL
 from qupath_bridge.testing.slides import marker_image, write_slide
 
 SIZE = 8
@@ -31,64 +39,83 @@ SIZE = 8
 PER_SLIDE = 2_500
 SIDE = SIZE * math.isqrt(PER_SLIDE)
 LABELS = ("Tumor", "Stroma", "Necrosis", "Fat")
+SMALL = 64
+"""Pixels of the side of a slide that the worker exports."""
 
 
 def main(words=None):
     """Measure, and print a table or JSON."""
     options = parse(words)
-    with tempfile.TemporaryDirectory(prefix="service-") as folder:
+    with tempfile.TemporaryDirectory(prefix="service-") as folder, ExitStack() as stack:
         place = Path(folder)
-        url = options.database or f"sqlite:///{(place / 'service.sqlite').as_posix()}"
-        found = measure(place, url, options)
+        urls = {"SQLite": lambda name: f"sqlite:///{(place / f'{name}.sqlite').as_posix()}"}
+        if postgresql := _postgresql(place, options, stack):
+            urls["PostgreSQL"] = postgresql
+        found = measure(place, urls, options)
     print(json.dumps(found, indent=1) if options.json else table(found))
 
 
 def parse(words):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--database", help="an empty PostgreSQL database")
+    parser.add_argument("--database", help="an empty PostgreSQL database; the worker is left out")
     parser.add_argument("--patches", type=int, default=100_000)
     parser.add_argument("--slides", type=int, default=2_000, help="slides that wait")
     parser.add_argument("--jobs", type=int, default=1_000, help="other jobs that wait")
     parser.add_argument("--requests", type=int, default=200, help="of each kind")
-    parser.add_argument("--clients", type=int, default=4, help="requests at the same time")
+    parser.add_argument("--clients", default="1,4,16", help="requests at the same time")
+    parser.add_argument("--exports", type=int, default=100, help="slides that the worker exports")
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args(words)
+    options = parser.parse_args(words)
+    options.clients = [int(each) for each in options.clients.split(",")]
+    return options
 
 
-def measure(place, url, options):
-    """Fill a database, ask, and return the numbers."""
-    from qupath_bridge.service.database.indexing import index_run
-    from qupath_bridge.service.opened import open_service
+def _postgresql(place, options, stack):
+    """Return what gives the address of a new database, None if there is no server."""
+    if options.database:
+        return lambda name: options.database if name == "lists" else None
+    try:
+        server = PostgreSQL(place / "postgresql")
+    except MissingDependencyError as error:
+        print(f"{error} {error.hint}", file=sys.stderr)
+        return None
+    stack.enter_context(server)
+
+    def new(name):
+        server.create_database(name)
+        return server.database_url(name)
+
+    return new
+
+
+def measure(place, urls, options):
+    """Fill databases, ask, and return the numbers."""
     from qupath_bridge.service.settings import ServiceSettings
 
-    project = make_project(place / "study", max(1, options.patches // PER_SLIDE))
-    settings = ServiceSettings(
-        database=url, sources=[str(place / "study")], outputs=[str(place / "out")],
-        requests_per_minute=10**9,
-    )  # fmt: skip
-    with open_service(settings, migrates=True) as service:
-        jobs = service.jobs
-        config = {"size": SIZE, "container": "tar"}
-        big = jobs.submit([str(project)], str(place / "out" / "big"), config)
-        out = export(project, place / "out" / "big")
-        take_over(service, big, out)
-        began = time.perf_counter()
-        patches = index_run(service.database, out)
-        indexing = time.perf_counter() - began
-        for number in range(options.jobs):
-            jobs.submit([str(project)], str(place / "out" / str(number)), config)
-        queue_slides(service, big, options.slides)
-        bytes_used = size_of(service.database)
-    with serving(settings) as (address, process):
-        asked = ask(address, big, process, options)
+    study, out = place / "study", place / "out"
+    project = make_project(study, max(1, options.patches // PER_SLIDE))
+    run = export(project, out / "big")
+    databases, found = {}, {}
+    with ExitStack() as stack:
+        for name, url in urls.items():
+            settings = ServiceSettings(
+                database=url("lists"), sources=[str(study)], outputs=[str(out)],
+                requests_per_minute=10**9,
+            )  # fmt: skip
+            job, found[name] = fill(settings, project, run, options)
+            databases[name] = (job, *stack.enter_context(serving(settings)))
+        asked = ask(databases, options)
+    for name, url in urls.items():
+        found[name] |= asked[name]
+        if options.exports and (address := url("exports")):
+            found[name]["worker_mib"] = work(place / name, address, options.exports)
     return {
-        "patches": patches,
+        "patches": options.patches // PER_SLIDE * PER_SLIDE,
         "slides": options.slides,
         "jobs": options.jobs + 1,
         "clients": options.clients,
-        "patches_per_second_indexed": round(patches / indexing),
-        "database_bytes": bytes_used,
-        **asked,
+        "machine": describe(),
+        "databases": found,
     }
 
 
@@ -112,6 +139,30 @@ def make_project(folder, slides):
 def export(project, out):
     qb.export(project, out, qb.ExportConfig(size=SIZE, container="tar"), provenance=False)
     return str(out)
+
+
+def fill(settings, project, run, options):
+    """Index the run, and let slides and jobs wait; return the job of the run, and numbers."""
+    from qupath_bridge.service.database.indexing import index_run
+    from qupath_bridge.service.opened import open_service
+
+    config = {"size": SIZE, "container": "tar"}
+    with open_service(settings, migrates=True) as service:
+        empty = size_of(service.database)
+        big = service.jobs.submit([str(project)], run, config)
+        take_over(service, big, run)
+        began = time.perf_counter()
+        patches = index_run(service.database, run)
+        indexing = time.perf_counter() - began
+        full = size_of(service.database)
+        for number in range(options.jobs):
+            service.jobs.submit([str(project)], str(Path(run).with_name(str(number))), config)
+        queue_slides(service, big, options.slides)
+        return big, {
+            "patches_per_second_indexed": round(patches / indexing),
+            "bytes_per_patch": round((full - empty) / patches),
+            "database_bytes": size_of(service.database),
+        }
 
 
 def take_over(service, job, out):
@@ -154,16 +205,8 @@ def serving(settings):
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    variables = {
-        "QUPATH_BRIDGE_DATABASE": settings.database.get_secret_value(),
-        "QUPATH_BRIDGE_REQUESTS_PER_MINUTE": str(settings.requests_per_minute),
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "qupath_bridge", "service", "api", "--port", str(port)],
-        env={**os.environ, **variables},
-    )
     address = f"http://127.0.0.1:{port}"
-    try:
+    with started(settings, "api", "--port", str(port)) as process:
         for _ in range(600):
             try:
                 httpx.get(f"{address}/health")
@@ -171,76 +214,164 @@ def serving(settings):
             except httpx.TransportError:
                 time.sleep(0.1)
         yield address, psutil.Process(process.pid)
+
+
+@contextmanager
+def started(settings, *words):
+    """Run a program of the service while the block runs; give its process."""
+    variables = {
+        "QUPATH_BRIDGE_DATABASE": settings.database.get_secret_value(),
+        "QUPATH_BRIDGE_SOURCES": ";".join(settings.sources),
+        "QUPATH_BRIDGE_OUTPUTS": ";".join(settings.outputs),
+        "QUPATH_BRIDGE_REQUESTS_PER_MINUTE": str(settings.requests_per_minute),
+    }
+    command = [sys.executable, "-m", "qupath_bridge", "service", *words]
+    process = subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.DEVNULL)
+    try:
+        yield process
     finally:
         process.terminate()
         process.wait()
 
 
-def ask(address, job, process, options):
-    """Ask for each list very often; return milliseconds, and the memory of the API."""
+def ask(databases, options):
+    """Ask for each list very often, each API in turn; return milliseconds, and the memory.
+
+    Parameters
+    ----------
+    databases : dict of str to (str, str, psutil.Process)
+        The job with all patches, and the address and the process of the API, by database.
+    """
     import httpx
 
-    one = httpx.get(f"{address}/jobs/{job}/patches", params={"limit": 1}).json()["patches"][0]
+    with ExitStack() as stack:
+        clients = {
+            name: stack.enter_context(httpx.Client(base_url=address, timeout=120))
+            for name, (_, address, _) in databases.items()
+        }
+        queries = {
+            name: queries_of(clients[name], job, options) for name, (job, _, _) in databases.items()
+        }
+
+        def run(name, query, number, threads):
+            path, values = queries[name][query]
+
+            def seconds(_):
+                began = time.perf_counter()
+                clients[name].get(path, params=values).raise_for_status()
+                return time.perf_counter() - began
+
+            process = databases[name][2]
+            before = process.cpu_times()
+            taken = sorted(threads.map(seconds, range(number)))
+            after = process.cpu_times()
+            cpu = after.user + after.system - before.user - before.system
+            return {
+                "median": round(taken[len(taken) // 2] * 1000, 1),
+                "p95": round(taken[int(len(taken) * 0.95)] * 1000, 1),
+                "cpu": round(cpu / number * 1000, 1),
+            }
+
+        kinds = next(iter(queries.values()))
+        most = stack.enter_context(ThreadPoolExecutor(max(options.clients)))
+        for name, query in itertools.product(databases, kinds):  # whatever is made once
+            run(name, query, max(options.clients) * 2, most)
+        memory = {name: [each[2].memory_info().rss >> 20] for name, each in databases.items()}
+        times = {name: {query: {} for query in kinds} for name in databases}
+        for number in options.clients:
+            with ThreadPoolExecutor(number) as threads:
+                for query, name in itertools.product(kinds, databases):
+                    times[name][query][str(number)] = run(name, query, options.requests, threads)
+            for name, (_, _, process) in databases.items():
+                memory[name].append(process.memory_info().rss >> 20)
+    return {name: {"milliseconds": times[name], "api_mib": memory[name]} for name in databases}
+
+
+def queries_of(client, job, options):
+    """Return path and parameters of each kind of request."""
+    patches = f"/jobs/{job}/patches"
+    one = client.get(patches, params={"limit": 1}).json()["patches"][0]
     late = one["number"] + options.patches // 2
-    queries = {
+    slide = one["slide_id"]
+    return {
         "GET /jobs": ("/jobs", {}),
         "GET /jobs?state=running": ("/jobs", {"state": "running"}),
         "GET /jobs/ID": (f"/jobs/{job}", {}),
-        "GET /jobs/ID/slides": (f"/jobs/{job}/slides", {"limit": 100}),
-        "GET /jobs/ID/patches": (f"/jobs/{job}/patches", {"limit": 100}),
-        "GET /jobs/ID/patches, far on": (f"/jobs/{job}/patches", {"limit": 100, "after": late}),
-        "GET /jobs/ID/patches?label=Fat": (f"/jobs/{job}/patches", {"limit": 100, "label": "Fat"}),
-        "GET /jobs/ID/patches?slide=…": (
-            f"/jobs/{job}/patches", {"limit": 100, "slide": one["slide_id"]},
-        ),
+        "GET /jobs/ID/slides": (f"/jobs/{job}/slides", {}),
+        "GET /jobs/ID/slides?state=waiting": (f"/jobs/{job}/slides", {"state": "waiting"}),
+        "GET /jobs/ID/patches": (patches, {}),
+        "GET /jobs/ID/patches, far on": (patches, {"after": late}),
+        "GET /jobs/ID/patches?label=Fat": (patches, {"label": "Fat"}),
+        "GET /jobs/ID/patches?slide=…": (patches, {"slide": slide}),
+        "GET /jobs/ID/patches?slide=…&label=Fat": (patches, {"slide": slide, "label": "Fat"}),
         "GET /patches/TILE": (f"/patches/{one['tile_uuid']}", {}),
         "GET /metrics": ("/metrics", {}),
-    }  # fmt: skip
-    with (
-        httpx.Client(base_url=address, timeout=60) as client,
-        ThreadPoolExecutor(options.clients) as threads,
-    ):
+    }
 
-        def seconds(path, query):
-            began = time.perf_counter()
-            client.get(path, params=query).raise_for_status()
-            return time.perf_counter() - began
 
-        def run(path, query, number):
-            return sorted(threads.map(lambda _: seconds(path, query), range(number)))
+def work(folder, database, slides):
+    """Let a worker export a job of very small slides; return its memory at each tenth, in MiB."""
+    from qupath_bridge.service.opened import open_service
+    from qupath_bridge.service.settings import ServiceSettings
 
-        for path, query in queries.values():  # whatever is made once
-            run(path, query, options.clients * 2)
-        before = process.memory_info().rss
-        times = {name: run(*each, options.requests) for name, each in queries.items()}
-        after = process.memory_info().rss
-    return {
-        "milliseconds": {
-            name: {"median": round(each[len(each) // 2] * 1000, 1),
-                   "p95": round(each[int(len(each) * 0.95)] * 1000, 1)}
-            for name, each in times.items()
-        },
-        "memory_mib": {"before": before >> 20, "after": after >> 20},
-    }  # fmt: skip
+    folder.mkdir()
+    region = Region("Tumor", f"POLYGON ((0 0, {SMALL} 0, {SMALL} {SMALL}, 0 {SMALL}, 0 0))")
+    images = [
+        Image(
+            write_slide(folder / f"{n}.tiff", marker_image(SMALL, SMALL + n), mpp=0.5, tile=64),
+            [region],
+        )
+        for n in range(slides)
+    ]
+    project = build_project(folder / "project", images)
+    settings = ServiceSettings(
+        database=database, sources=[str(folder)], outputs=[str(folder / "out")]
+    )
+    memory = {}
+    with open_service(settings, migrates=True) as service, started(settings, "worker") as process:
+        job = service.jobs.submit([str(project)], str(folder / "out" / "run"), {"size": SIZE})
+        while (state := service.jobs.get(job)).state not in ("complete", "failed"):
+            if done := state.slides.get("done", 0):
+                memory.setdefault(done * 10 // slides, tree_bytes(process.pid) >> 20)
+            time.sleep(0.2)
+        assert state.slides == {"done": slides}, state
+    return list(memory.values())
 
 
 def table(found):
     """Return the numbers as people read them."""
+    databases, clients = found["databases"], found["clients"]
     lines = [
         f"{found['patches']:,} patches, {found['slides']:,} slides that wait, "
-        f"{found['jobs']:,} jobs, {found['clients']} clients",
-        f"indexed {found['patches_per_second_indexed']:,} patches per second; "
-        f"{found['database_bytes'] / 1e6:,.0f} MB",
-        f"memory of the API {found['memory_mib']['before']} MiB, after all requests "
-        f"{found['memory_mib']['after']} MiB",
+        f"{found['jobs']:,} jobs; {found['machine']['cores']} cores, load "
+        f"{found['machine']['load'][0]:.0f}",
+        *(
+            f"{name}: indexed {each['patches_per_second_indexed']:,} patches per second, "
+            f"{each['bytes_per_patch']:,} bytes per patch; API {_range(each['api_mib'])} MiB, "
+            f"worker {_range(each.get('worker_mib', []))} MiB"
+            for name, each in databases.items()
+        ),
         "",
-        f"{'request':32} {'median':>8} {'p95':>8}",
-    ]
-    lines += [
-        f"{name:32} {each['median']:>5.1f} ms {each['p95']:>5.1f} ms"
-        for name, each in found["milliseconds"].items()
-    ]
+        "ms: 95th percentile by clients at the same time, and processor time of the API",
+        f"{'request':40}" + "".join(
+            f" | {f'{name}, {clients[0]}':>13}{''.join(f' {n:>5}' for n in clients[1:])}   cpu"
+            for name in databases
+        ),
+    ]  # fmt: skip
+    for query in next(iter(databases.values()))["milliseconds"]:
+        cells = ""
+        for each in databases.values():
+            times = each["milliseconds"][query]
+            p95 = [times[str(number)]["p95"] for number in clients]
+            cpu = times[str(clients[0])]["cpu"]
+            cells += f" | {p95[0]:>13.0f}" + "".join(f" {n:>5.0f}" for n in p95[1:])
+            cells += f" {cpu:>5.1f}"
+        lines.append(f"{query:40}{cells}")
     return "\n".join(lines)
+
+
+def _range(numbers):
+    return f"{min(numbers)} to {max(numbers)}" if numbers else "–"
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from .queues import Message, Queue, QueueDownError
 from .requests import JobRequest, check_request
 from .settings import ServiceSettings
 
-__all__ = ["ENDED", "ConflictError", "JobState", "Jobs", "NoSuchError", "SlideState"]
+__all__ = ["ENDED", "ConflictError", "JobState", "Jobs", "NoSuchError", "SlideState", "no_such_job"]
 
 log = logging.getLogger("qupath_bridge.service")
 
@@ -187,7 +187,7 @@ class Jobs:
         with self._database.read() as connection:
             rows = connection.execute(sa.select(Job.__table__).where(Job.job_id == job_id)).all()
             if not rows:
-                raise _no_such(job_id)
+                raise no_such_job(job_id)
             return _states(connection, rows)[0]
 
     def list(
@@ -230,7 +230,7 @@ class Jobs:
             query = query.where(JobSlide.state == state)
         with self._database.read() as connection:
             if connection.scalar(sa.select(Job.job_id).where(Job.job_id == job_id)) is None:
-                raise _no_such(job_id)
+                raise no_such_job(job_id)
             rows = connection.execute(query).all()
         return tuple(SlideState(*row) for row in rows)
 
@@ -265,6 +265,8 @@ class Jobs:
     def retry(self, job_id: str) -> JobState:
         """Do again what failed in a job that has ended; what is committed stays as it is.
 
+        A job that was cancelled while workers were at it begins when they have stopped.
+
         Raises
         ------
         NoSuchError
@@ -275,17 +277,17 @@ class Jobs:
             job = _locked(connection, job_id)
             if job.state not in ENDED:
                 raise ConflictError(f"Job {job_id} is {job.state}; only what has ended is retried.")
-            now = self._database.now(connection)
-            if job.owner is not None and (job.leased_until or 0.0) > now:
-                raise ConflictError(f"Job {job_id} is still being stopped; retry it in a moment.")
             failed = _counts(connection, [job_id]).get(job_id, {})
             if job.state == "complete" and not failed.get("failed"):
                 raise ConflictError(f"Nothing of job {job_id} failed.")
             connection.execute(
                 sa.update(Job)
                 .where(Job.job_id == job_id)
-                .values(state="queued", error=None, hint=None, attempts=0, changed=now)
-            )
+                .values(
+                    state="queued", error=None, hint=None, attempts=0,
+                    changed=self._database.now(connection),
+                )
+            )  # fmt: skip
         self._publish(Message(job_id, "prepare"))
         return self.get(job_id)
 
@@ -301,7 +303,8 @@ class Jobs:
             log.warning("Job %s waits until a worker finds it: %s", message.job_id, error.message)
 
 
-def _no_such(job_id: str) -> NoSuchError:
+def no_such_job(job_id: str) -> NoSuchError:
+    """Return the error about a job that nobody knows."""
     return NoSuchError(f"No job {job_id!r}.", hint="`qupath-bridge jobs list` lists them.")
 
 
@@ -311,7 +314,7 @@ def _locked(connection: sa.Connection, job_id: str) -> sa.Row[Any]:
         sa.select(Job.__table__).where(Job.job_id == job_id).with_for_update()
     ).first()
     if row is None:
-        raise _no_such(job_id)
+        raise no_such_job(job_id)
     return row
 
 

@@ -21,6 +21,9 @@ __all__ = ["Busy", "Claim", "Ledger"]
 OPEN = ("waiting", "working")
 """States of a slide that somebody has to work on."""
 
+STOPPING = 1.0
+"""Seconds after which to look again whether the workers of a cancelled job have stopped."""
+
 Claim = sa.Row[Any]
 """The row of a job or slide that is leased."""
 
@@ -63,9 +66,11 @@ class Ledger:
             ).first()
             if job is None or job.state not in states:
                 return None
-            if (job.leased_until or 0.0) > now:
-                return Busy(job.leased_until - now)
-            if job.state == "cancelled" and (wait := _busiest(connection, job_id, now)):
+            wait = (job.leased_until or 0.0) - now
+            if job.state in ("queued", "cancelled"):
+                wait = max(wait, _busiest(connection, job_id, now))
+                wait = min(wait, STOPPING)
+            if wait > 0:
                 return Busy(wait)
             connection.execute(
                 sa.update(Job)
@@ -133,7 +138,7 @@ class Ledger:
                 .where(Job.job_id == job_id, Job.owner == self._owner, Job.state == "preparing")
                 .values(
                     state="running", run_id=run_id, warnings=list(warnings), attempts=0,
-                    owner=None, leased_until=None, changed=now,
+                    error=None, hint=None, owner=None, leased_until=None, changed=now,
                 )
             )  # fmt: skip
             if moved.rowcount != 1:

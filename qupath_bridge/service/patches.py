@@ -16,8 +16,8 @@ from qupath_bridge.errors import UsageError
 from qupath_bridge.outputs import open_output
 
 from .database import Database
-from .database.models import IndexedRun, IndexedSlide, Patch, Provenance
-from .jobs import JobState, NoSuchError
+from .database.models import IndexedRun, IndexedSlide, Job, Patch, Provenance
+from .jobs import NoSuchError, no_such_job
 from .requests import JobRequest
 
 __all__ = ["find_patch", "find_patches", "read_picture"]
@@ -33,7 +33,7 @@ SHOWN = tuple(Patch.__table__.columns[name] for name in (
 
 def find_patches(
     database: Database,
-    job: JobState,
+    job_id: str,
     *,
     label: str | None = None,
     slide: str | None = None,
@@ -45,7 +45,7 @@ def find_patches(
     Parameters
     ----------
     database : Database
-    job : JobState
+    job_id : str
     label : str, optional
         Only patches with this label, also as one of several.
     slide : str, optional
@@ -53,24 +53,56 @@ def find_patches(
     after : int
         Number of the last patch of the page before.
     limit : int
+
+    Raises
+    ------
+    NoSuchError
+        If there is no such job.
     """
-    query = sa.select(*SHOWN).where(Patch.number > after)
+    mine = (IndexedRun.output == Job.url) & (IndexedRun.run_id == Job.run_id)
+    found = sa.select(Job.request, IndexedRun.number).outerjoin_from(Job, IndexedRun, mine)
     with database.read() as connection:
-        run = connection.scalar(
-            sa.select(IndexedRun.number).where(
-                IndexedRun.output == job.url, IndexedRun.run_id == job.run_id
-            )
-        )
-        if run is None:
+        job = connection.execute(found.where(Job.job_id == job_id)).first()
+        if job is None:
+            raise no_such_job(job_id)
+        if job.number is None:
             return ()
-        query = query.where(Patch.run == run)
+        multi = label is not None and _can_have_several(job.request)
+        fixed: list[_Fixed] = [(Patch.run, job.number)]
         if slide is not None:
-            query = query.where(Patch.slide_id == slide)
-        if label is not None:
-            config = JobRequest.from_json(job.request).settings().config
-            query = query.where(_has_label(connection, label, multi=config.label_rule().multi))
-        page = query.order_by(Patch.number).limit(limit)
-        return connection.execute(page).mappings().all()
+            fixed.append((Patch.slide_id, slide))
+        elif label is not None and not multi:
+            fixed.append((Patch.label, label))
+        page = _page_after(connection, after, fixed)
+        if label is not None and (slide is not None or multi):
+            page = page.where(_has_label(connection, label, multi=multi))
+        return connection.execute(page.limit(limit)).mappings().all()
+
+
+_Fixed = tuple[sa.orm.InstrumentedAttribute[Any], Any]
+
+
+def _page_after(connection: sa.Connection, after: int, fixed: Sequence[_Fixed]) -> sa.Select[Any]:
+    """Select the patches behind a number that have fixed values in the first columns of an index.
+
+    PostgreSQL would choose any index with the right order, and read all patches up to the first
+    that fits: of another run, or with another label. So the order begins with a column that one
+    index alone has there, and as a range, because a constant would be left out of the order.
+    """
+    if connection.dialect.name != "postgresql":
+        query = sa.select(*SHOWN).where(*(column == value for column, value in fixed))
+        return query.where(Patch.number > after).order_by(Patch.number)
+    # Without statistics, as after COPY, every index would seem as good, and sorting cheap.
+    connection.exec_driver_sql("SET LOCAL enable_sort = off")
+    *others, (column, value) = fixed
+    query = sa.select(*SHOWN).where(*(column == value for column, value in others))
+    begin = sa.tuple_(column, Patch.number) > sa.tuple_(value, after)
+    return query.where(begin, column <= value).order_by(column, Patch.number)
+
+
+def _can_have_several(request: Mapping[str, Any]) -> bool:
+    """Return whether a patch of a job can have several labels."""
+    return JobRequest.from_json(request).settings().config.label_rule().multi
 
 
 def find_patch(database: Database, tile_uuid: str) -> Row:

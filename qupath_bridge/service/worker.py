@@ -295,7 +295,7 @@ class Worker:
                 if not renew():
                     return False
             except DatabaseDownError as error:
-                log.warning("A lease could not be renewed: %s", error.orig)
+                log.warning("A lease could not be renewed: %s", error.message)
                 return now - renewed < lease
             renewed = now
             return True

@@ -165,9 +165,12 @@ def test_table_of_the_page_is_that_of_the_kept_numbers():
 @pytest.mark.slow
 def test_the_api_is_measured_with_a_database_that_is_filled(capsys):
     service = importlib.import_module("benchmarks.service")
-    words = "--patches 2500 --slides 20 --jobs 3 --requests 2 --clients 2 --json"
+    words = "--patches 2500 --slides 20 --jobs 3 --requests 2 --clients 1,2 --exports 2 --json"
     service.main(words.split())
     found = json.loads(capsys.readouterr().out)
     assert (found["patches"], found["slides"], found["jobs"]) == (2500, 20, 4)
-    assert all(each["p95"] > 0 for each in found["milliseconds"].values())
+    assert "SQLite" in found["databases"]
+    for each in found["databases"].values():
+        assert all(by["2"]["p95"] > 0 for by in each["milliseconds"].values())
+        assert min(*each["api_mib"], *each["worker_mib"], each["bytes_per_patch"]) > 0
     assert "GET /jobs/ID/patches" in service.table(found)

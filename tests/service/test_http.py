@@ -196,6 +196,7 @@ def test_states_that_do_not_allow_it(http, done):
     assert http.post("/jobs/nobody/cancel").status_code == 404
     assert http.get("/jobs/nobody").status_code == 404
     assert http.get("/jobs/nobody/slides").status_code == 404
+    assert http.get("/jobs/nobody/patches").status_code == 404
 
 
 def test_nobody_comes_in_without_the_token(service):

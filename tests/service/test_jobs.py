@@ -23,10 +23,10 @@ def test_pages_ask_indexes_of_the_database_alone(service, project, tmp_path, mon
     job = service.jobs.submit([str(project)], str(tmp_path / "out" / "a b"), {"size": 32})
     assert service.jobs.get(job).url == (tmp_path / "out" / "a b").as_uri()
     with working(service):
-        state = ended(service, job)
+        ended(service, job)
     # Pages of patches ask the database alone.
     monkeypatch.setattr("qupath_bridge.service.patches.open_output", None)
-    patches = find_patches(service.database, state, limit=100)
+    patches = find_patches(service.database, job, limit=100)
     assert len(patches) == 36
     check_plans(service, job, patches[0]["tile_uuid"], patches[0]["slide_id"])
 

@@ -218,6 +218,35 @@ def test_cancel_stops_the_slide_at_work_and_gives_the_output_back(service, job, 
         service.jobs.retry(job)
 
 
+@pytest.mark.parametrize("steps", ["prepare", "1 2 3"])
+def test_a_job_is_retried_while_it_is_still_being_stopped(service, job, out, alone, tokens, steps):
+    (tokens / "hang").write_text(steps)
+    with working(service, steps=BAD_STEPS):
+        wait_for(lambda: service.jobs.get(job).slides.get("working") or steps == "prepare")
+        in_state(service, job, "preparing" if steps == "prepare" else "running")
+        (tokens / "hang").write_text("")
+        service.jobs.cancel(job)
+        assert service.jobs.retry(job).state == "queued"
+        state = ended(service, job)
+    assert_same(out, alone, state)
+
+
+def test_a_job_that_is_retried_waits_for_those_who_stop(service, job):
+    worker = Worker(service.settings, service.database, service.queue)
+    assert worker.handle(Message(job, "prepare"), NEVER) == DONE
+    slide = service.jobs.slides(job)[0].slide_id
+    assert worker._ledger.claim_slide(job, slide)
+    service.jobs.cancel(job)
+    service.jobs.retry(job)
+    outcome = worker.handle(Message(job, "prepare"), NEVER)
+    assert isinstance(outcome, Again)
+    assert 0 < outcome.seconds <= 1
+    worker._ledger.leave_slide(job, slide, "cancelled")
+    assert worker.handle(Message(job, "prepare"), NEVER) == DONE
+    worker._child.kill()
+    assert service.jobs.get(job).slides == {"waiting": 3}
+
+
 def test_a_stopped_worker_gives_its_slide_back(service, job, out, alone, tokens):
     (tokens / "hang").write_text("1 2 3")
     with working(service, steps=BAD_STEPS):

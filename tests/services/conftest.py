@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from qupath_bridge.errors import MissingDependencyError
+from qupath_bridge.service.database import Database
+from qupath_bridge.service.database.migrating import migrate
 from qupath_bridge.testing.services import Moto, PostgreSQL, RabbitMQ
 
 
@@ -60,4 +62,23 @@ def database_url(postgresql):
     name = f"test_{uuid.uuid4().hex[:12]}"
     postgresql.create_database(name)
     yield postgresql.database_url(name, driver="psycopg")
+    postgresql.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def migrated(postgresql):
+    """Name of a database with the tables of the service, to be copied."""
+    postgresql.create_database("migrated")
+    database = Database(postgresql.database_url("migrated"))
+    migrate(database)
+    database.close()
+    return "migrated"
+
+
+@pytest.fixture
+def service_url(postgresql, migrated):
+    """Address of a new database with the tables of the service."""
+    name = f"service_{uuid.uuid4().hex[:12]}"
+    postgresql.create_database(name, like=migrated)
+    yield postgresql.database_url(name)
     postgresql.drop_database(name)

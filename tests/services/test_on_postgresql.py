@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
 
 @pytest.fixture
-def settings(sqlite_settings, database_url):  # noqa: F811
+def settings(sqlite_settings, service_url):  # noqa: F811
     """The same settings, with an empty database of PostgreSQL."""
-    return sqlite_settings.replace(database=database_url)
+    return sqlite_settings.replace(database=service_url)
 
 
 def test_it_is_postgresql(service):  # noqa: F811

@@ -9,19 +9,44 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from qupath_bridge.errors import UsageError
+from qupath_bridge.errors import BridgeError, UsageError
 
 __all__ = ["Database", "DatabaseDownError"]
 
 BUSY_SECONDS = 30.0
 """Longest wait for another writer of an SQLite file."""
 
+POOL_SECONDS = 10.0
+"""Longest wait for one of the connections of this process: clients wait 30 s for an answer."""
+
+CONNECTING = {
+    "connect_timeout": 10,
+    # A server, or the network before it, may go without a word. On Linux that is noticed.
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 30_000,
+}
+"""Limits of the driver of PostgreSQL; seconds, and for the last one milliseconds."""
+
+LIMITS = ("statement_timeout", "lock_timeout")
+LIMIT_SECONDS = 20
+"""Longest time for one statement on PostgreSQL, unless its transaction says that it is long."""
+
 KNOWN = ("sqlite", "postgresql")
 
-DatabaseDownError = OperationalError
-"""Raised while the database cannot be reached; what was asked for can be asked for again."""
+
+class DatabaseDownError(BridgeError):
+    """The database cannot be reached, or has no time. The same can be asked for again."""
+
+    @classmethod
+    def of(cls, error: Exception) -> DatabaseDownError:
+        """Return what a driver or the pool says, as one line."""
+        words = " ".join(str(getattr(error, "orig", None) or error).split())
+        return cls(f"The database cannot be reached: {words}", hint="Does its server run?")
 
 
 class Database:
@@ -55,7 +80,8 @@ class Database:
             Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
             options["connect_args"] = {"timeout": BUSY_SECONDS}
         else:
-            options["pool_pre_ping"] = True
+            options |= {"pool_pre_ping": True, "pool_timeout": POOL_SECONDS}
+            options["connect_args"] = CONNECTING
         try:
             self.engine = sa.create_engine(parsed, **options)
         except NoSuchModuleError:
@@ -63,21 +89,46 @@ class Database:
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            sa.event.listen(self.engine, "connect", _limit_postgresql)
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """Give a connection that sees one state, as far as the database keeps several."""
-        with self.engine.connect().execution_options(reads_only=True) as connection:
+        """Give a connection that sees one state, as far as the database keeps several.
+
+        Raises
+        ------
+        DatabaseDownError
+            Also by the block.
+        """
+        with (
+            _saying_when_down(),
+            self.engine.connect().execution_options(reads_only=True) as connection,
+        ):
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, *, is_long: bool = False) -> Iterator[sa.Connection]:
         """Give a connection whose changes count together at the end of the block, or not at all.
 
         On SQLite one block runs at a time; on PostgreSQL rows have to be locked
         (``with_for_update``) before a decision depends on them.
+
+        Parameters
+        ----------
+        is_long : bool
+            Whether statements may take as long as they like.
+
+        Raises
+        ------
+        DatabaseDownError
+            Also by the block; nothing has changed then, except if the database went away while
+            it noted the changes.
         """
-        with self.engine.begin() as connection:
+        with _saying_when_down(), self.engine.begin() as connection:
+            if is_long and not self.is_sqlite:
+                for limit in LIMITS:
+                    connection.exec_driver_sql(f"SET LOCAL {limit} = 0")
             yield connection
 
     def now(self, connection: sa.Connection) -> float:
@@ -94,6 +145,18 @@ class Database:
         return f"Database({self.engine.url.render_as_string(hide_password=True)!r})"
 
 
+@contextmanager
+def _saying_when_down() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, PoolTimeoutError) as error:
+        raise DatabaseDownError.of(error) from error
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise DatabaseDownError.of(error) from error
+
+
 _HINT = "Use sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME."
 
 
@@ -102,6 +165,13 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _limit_postgresql(connection: Any, _: object) -> None:
+    """Let no statement wait for ever, as for a lock of a program that hangs."""
+    for limit in LIMITS:
+        connection.execute(f"SET {limit} = '{LIMIT_SECONDS}s'")
+    connection.commit()
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

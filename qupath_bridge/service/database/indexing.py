@@ -51,7 +51,7 @@ def index_run(database: Database, out: str) -> int:
     """
     output = open_output(out)
     record = load_record(output, RUN_FILE, RunRecord)
-    with database.write() as connection:
+    with database.write(is_long=True) as connection:
         run = _run_number(connection, output, record)
         there = set(output.slides())
         known = set(
@@ -68,7 +68,7 @@ def index_slide(database: Database, out: str, container: str, slide_id: str) -> 
     """Index one committed slide of a run anew; return the number of its patches."""
     output = open_output(out, container)
     record = load_record(output, RUN_FILE, RunRecord)
-    with database.write() as connection:
+    with database.write(is_long=True) as connection:
         run = _run_number(connection, output, record)
         return _index_slide(connection, run, output, slide_id)
 

@@ -26,7 +26,7 @@ def migrate(database: Database) -> str:
     Of several processes that migrate at once one works, and the others find it done.
     """
     config = _config()
-    with database.write() as connection:
+    with database.write(is_long=True) as connection:
         if not database.is_sqlite:
             connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({LOCK})"))
         config.attributes["connection"] = connection

@@ -35,11 +35,14 @@ Jobs export labelled patches from QuPath projects, as `qupath-bridge export` doe
 USUAL = 100
 """Entries of a page for those who do not say how many they want."""
 
+AGAIN_SECONDS = 2
+"""Seconds that clients wait while the database is away."""
+
 _Limit = Annotated[int | None, Query(ge=1, le=10_000, description="Most entries of the page.")]
 _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": bodies.Error, "description": "No token, or a wrong one."},
     429: {"model": bodies.Error, "description": "Too many requests."},
-    503: {"model": bodies.Error, "description": "The database is away."},
+    503: {"model": bodies.Error, "description": "The database is away, or has no time."},
 }
 _NO_SUCH: dict[int | str, dict[str, Any]] = {
     404: {"model": bodies.Error, "description": "No job or patch has this id."}
@@ -136,9 +139,8 @@ def _add_patches(app: FastAPI, service: Service) -> None:
     ) -> bodies.PatchPage:
         """List committed patches of a job, also while it runs."""
         number = min(limit or USUAL, most)
-        job = service.jobs.get(job_id)
         rows = find_patches(
-            service.database, job, label=label, slide=slide, after=after, limit=number
+            service.database, job_id, label=label, slide=slide, after=after, limit=number
         )
         more = rows[-1]["number"] if len(rows) == number else None
         return bodies.PatchPage(patches=[_patch(row) for row in rows], next=more)
@@ -212,8 +214,10 @@ def _patch(row: RowMapping) -> bodies.Patch:
 
 
 def _handle_errors(app: FastAPI) -> None:
-    def answer(status: int, error: str, hint: str | None = None) -> JSONResponse:
-        return JSONResponse({"error": error, "hint": hint}, status_code=status)
+    def answer(
+        status: int, error: str, hint: str | None = None, headers: dict[str, str] | None = None
+    ) -> JSONResponse:
+        return JSONResponse({"error": error, "hint": hint}, status_code=status, headers=headers)
 
     @app.exception_handler(BridgeError)
     def refuse(_: Request, error: BridgeError) -> JSONResponse:
@@ -234,5 +238,7 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(DatabaseDownError)
     def wait(_: Request, error: DatabaseDownError) -> JSONResponse:
-        log.error("The database cannot be reached: %s", error.orig)
-        return answer(503, "The database cannot be reached.", "Ask again in a moment.")
+        log.error("%s", error.message)  # names the server, which is nobody else's concern
+        headers = {"retry-after": str(AGAIN_SECONDS)}
+        hint = "Ask again in a moment."
+        return answer(503, "The database cannot be reached, or has no time.", hint, headers)

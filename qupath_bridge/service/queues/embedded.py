@@ -73,7 +73,7 @@ class EmbeddedQueue:
             try:
                 leased = self._take()
             except DatabaseDownError as error:
-                log.warning("The database of the queue cannot be reached: %s", error.orig)
+                log.warning("No message can be taken now: %s", error.message)
                 leased = None
             if leased is None:
                 nap(POLL, stop)
@@ -176,7 +176,7 @@ class EmbeddedQueue:
                 )
         except DatabaseDownError as error:
             # The lease may run out; whoever takes the message finds the slide leased, too.
-            log.warning("A lease could not be renewed: %s", error.orig)
+            log.warning("A lease could not be renewed: %s", error.message)
             return True
         return renewed.rowcount == 1
 
@@ -197,7 +197,7 @@ class EmbeddedQueue:
                 else:
                     connection.execute(sa.delete(QueuedMessage).where(*mine))
         except DatabaseDownError as error:
-            log.warning("A message could not be settled: %s", error.orig)
+            log.warning("A message could not be settled: %s", error.message)
 
 
 class _Either:

@@ -39,9 +39,9 @@ class PostgreSQL(Server):
         scheme = f"postgresql+{driver}" if driver else "postgresql"
         return f"{scheme}://postgres@{HOST}:{self.port}/{database}"
 
-    def create_database(self, database: str) -> None:
-        """Make a new empty database."""
-        self._sql(f'CREATE DATABASE "{database}"')
+    def create_database(self, database: str, *, like: str = "template1") -> None:
+        """Make a new database: empty, or a copy of one that nobody is connected to."""
+        self._sql(f'CREATE DATABASE "{database}" TEMPLATE "{like}"')
 
     def drop_database(self, database: str) -> None:
         """Remove a database, also while somebody is connected to it."""
