@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
@@ -108,8 +108,14 @@ def vendor_of(file: tifffile.TiffFile) -> str | None:
     return next((name for name in _VENDORS if getattr(file, f"is_{name}", False)), None)
 
 
-def open_tiff(path: Path) -> tifffile.TiffFile:
+def open_tiff(path: Path, file: BinaryIO | None = None) -> tifffile.TiffFile:
     """Open a TIFF file.
+
+    Parameters
+    ----------
+    path : Path
+    file : file for reading, optional
+        What gives its bytes, if it is no file of this machine.
 
     Raises
     ------
@@ -117,7 +123,11 @@ def open_tiff(path: Path) -> tifffile.TiffFile:
         If its header or first directory cannot be read.
     """
     try:
-        return tifffile.TiffFile(path, _multifile=False)
+        if file is None:
+            return tifffile.TiffFile(path, _multifile=False)
+        return tifffile.TiffFile(file, name=path.name, _multifile=False)
+    except ReadError:
+        raise
     except OSError as error:
         raise ReadError(f"{path}: {error.strerror or error}.", hint="Is it a file?") from error
     except Exception as error:
