@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
-__all__ = ["STEPS", "Timer", "add", "collect", "count", "step"]
+__all__ = ["STEPS", "Timer", "add", "collect", "step", "tally"]
 
 STEPS = (
     "open", "plan", "read", "decode", "resample", "quality", "stain", "masks", "encode", "write",
@@ -53,7 +53,7 @@ class Timer:
             for name, value in seconds.items():
                 self.seconds[name] = self.seconds.get(name, 0.0) + value
 
-    def count(self, amounts: Mapping[str, int]) -> None:
+    def tally(self, amounts: Mapping[str, int]) -> None:
         """Add amounts."""
         with self._lock:
             for name, value in amounts.items():
@@ -77,11 +77,11 @@ def add(seconds: Mapping[str, float]) -> None:
         timer.add(seconds)
 
 
-def count(amounts: Mapping[str, int]) -> None:
+def tally(amounts: Mapping[str, int]) -> None:
     """Count amounts, if somebody collects."""
     timer = _timer.get()
     if timer is not None:
-        timer.count(amounts)
+        timer.tally(amounts)
 
 
 @contextmanager

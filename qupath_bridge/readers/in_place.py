@@ -12,7 +12,7 @@ from qupath_bridge.errors import ReadError
 from qupath_bridge.stores.base import State, Store
 from qupath_bridge.stores.files import RangeFile, store_of
 from qupath_bridge.stores.ranges import Fetched, Part, fetch
-from qupath_bridge.timing import count
+from qupath_bridge.timing import tally
 from qupath_bridge.urls import url_of
 
 from .base import Fingerprint
@@ -108,7 +108,7 @@ class SlideObject:
             If one cannot be read, or the slide was replaced or removed.
         """
         got = self._fetch(wanted)
-        count(
+        tally(
             {
                 "pixel_requests": got.requests,
                 "pixel_bytes": got.nbytes,
@@ -128,7 +128,7 @@ class SlideObject:
     def _keep(self, blocks: Iterable[int]) -> None:
         starts = [block * BLOCK for block in blocks]
         got = self._fetch((start, min(BLOCK, self.size - start)) for start in starts)
-        count({"header_requests": got.requests, "header_bytes": got.nbytes})
+        tally({"header_requests": got.requests, "header_bytes": got.nbytes})
         self._blocks.update((offset // BLOCK, data) for (offset, _), data in got.parts.items())
 
     def _fetch(self, parts: Iterable[Part]) -> Fetched:

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tifffile
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, IntArray, MaskArray, PixelArray, Plane
 from qupath_bridge.timing import step
+from qupath_bridge.urls import url_of
 
 from .background import blend_alpha
 from .base import BadTile, Fingerprint, Pixels
 from .levels import LevelReader
-from .other_formats import other_format
-from .tiff_layout import has_tiff_header, open_tiff, read_layout, vendor_of
+from .tiff_layout import read_layout
 from .tile_cache import TileCache, shared_cache
 from .tile_data import open_tile_data
-from .tile_decoders import is_whole_jpeg, means_markers, whole_jpeg
+from .tile_decoders import is_whole_jpeg, whole_jpeg
+from .tile_ranks import rank_tiff
 from .tile_table import Cuts, TileTable, cut_tiles, read_table, touched_tiles
 
 __all__ = ["TileReader"]
@@ -72,15 +72,16 @@ class TileReader(LevelReader):
         self.on_bad_tile: Literal["fail", "background"] = "fail"
         self.bad_tiles: set[BadTile] = set()
         self._path = Path(path)
+        label = url_of(self._path) or str(path)
         self._tables: dict[tuple[int, int], TileTable] = {}
         self._grids: dict[Any, tuple[TileTable, int, int] | None] = {}
         self._file, self._data = open_tile_data(self._path)
         try:
-            layout = self._layout = read_layout(self._file, str(path))
+            layout = self._layout = read_layout(self._file, label)
             self._data.check()
             self._cache = self._find_cache("tiles")
             super().__init__(
-                str(path),
+                label,
                 layout.sizes,
                 pixel_size=layout.pixel_size,
                 objective_power=layout.objective_power,
@@ -96,27 +97,14 @@ class TileReader(LevelReader):
             self._file.close()
             self._data.check()
             raise ReadError(
-                f"{path}: its TIFF directory cannot be read: {error}.", hint="Is the copy complete?"
+                f"{label}: its TIFF directory cannot be read: {error}.",
+                hint="Is the copy complete?",
             ) from error
 
     @staticmethod
     def can_open(path: Path) -> int:
-        """Return 3 for Aperio's TIFF, 2 for one without a vendor's layout, 0 for other vendors'.
-
-        0 also for files whose image is elsewhere, or has its own order of pages: VSI, LSM.
-
-        1 for an Aperio file that OpenSlide shows differently, and for a TIFF file whose first
-        directory cannot be read, so that opening it says why.
-        """
-        if not has_tiff_header(path) or other_format(path) is not None:
-            return 0
-        try:
-            with open_tiff(path) as file:
-                if vendor_of(file) is not None:
-                    return 0
-                return _rank_aperio(file, path) if file.is_svs else 2
-        except Exception:  # noqa: BLE001  # damaged files raise whatever they raise
-            return 1
+        """Return how well this reader knows a file, see :func:`.tile_ranks.rank_tiff`."""
+        return rank_tiff(path)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -233,7 +221,7 @@ class TileReader(LevelReader):
             except Exception as error:
                 self._data.check()
                 raise ReadError(
-                    f"{self._path}: the tiles of level {level} are not listed: {error}.",
+                    f"{self._label}: the tiles of level {level} are not listed: {error}.",
                     hint="Is the copy complete?",
                 ) from error
             self._tables[level, number] = table
@@ -430,7 +418,7 @@ class TileReader(LevelReader):
             self.bad_tiles.add(BadTile(level, column, row, z, t, offset))
             return
         raise ReadError(
-            f"{self._path}: {table.kind} at column {column}, row {row} of level {level} (offset "
+            f"{self._label}: {table.kind} at column {column}, row {row} of level {level} (offset "
             f"{offset}) cannot be decoded: {error}.",
             hint=_HINT,
         ) from error
@@ -438,16 +426,6 @@ class TileReader(LevelReader):
     def _close(self) -> None:
         self._cache = TileCache(0)
         self._file.close()
-
-
-def _rank_aperio(file: tifffile.TiffFile, path: Path) -> int:
-    """Return 3 for an Aperio file whose pixels here are those of OpenSlide, else 1.
-
-    OpenSlide fills missing tiles from other levels, and takes no note of JFIF markers.
-    """
-    pages = [parts[0].page for parts in read_layout(file, str(path)).levels]
-    filled = all(min(page.databytecounts) > 0 for page in pages)
-    return 3 if filled and not any(means_markers(page.keyframe) for page in pages) else 1
 
 
 def _seen_once(shape: tuple[int, ...], missing: Sequence[Sequence[Any]]) -> MaskArray:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from qupath_bridge.timing import tally
 from qupath_bridge.urls import url_of
 
 from . import open_store
@@ -90,12 +90,20 @@ def is_object(path: Path) -> bool:
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """Open a file or an object for reading. Of an object each read is a request."""
+    """Open a file or an object for reading. Of an object each read is a request.
+
+    That is for headers and small files: what comes is counted as such.
+    """
     place = store_of(path)
     if place is None:
         return path.open("rb")
     store, name = place
-    return cast(BinaryIO, RangeFile(store.size(name), partial(store.get_range, name)))
+
+    def read(offset: int, count: int) -> bytes:
+        tally({"header_requests": 1, "header_bytes": count})
+        return store.get_range(name, offset, count)
+
+    return cast(BinaryIO, RangeFile(store.size(name), read))
 
 
 def file_state(path: Path) -> tuple[int, int]:
