@@ -49,7 +49,7 @@ class SlideObject:
         self.size = state.size
         self.suits: bool | None = None
         """Whether the reader for slides in place is the right one; None before it was asked."""
-        self._store, self._name, self._state = store, name, state
+        self.store, self._name, self._state = store, name, state
         self._blocks: dict[int, bytes] = {}
         self._lock = threading.Lock()
         self._fingerprint: Fingerprint | None = None
@@ -69,7 +69,7 @@ class SlideObject:
             If it was replaced or removed.
         """
         with read_errors():
-            now = self._store.state(self._name)
+            now = self.store.state(self._name)
         if now != self._state:
             return slide_object(self.path, now).fingerprint
         if self._fingerprint is None:
@@ -133,7 +133,7 @@ class SlideObject:
 
     def _fetch(self, parts: Iterable[Part]) -> Fetched:
         def read(offset: int, length: int) -> bytes:
-            return self._store.get_range(self._name, offset, length, self._state)
+            return self.store.get_range(self._name, offset, length, self._state)
 
         with read_errors():
             return fetch(read, parts)
@@ -165,4 +165,6 @@ def slide_object(path: Path, state: State | None = None) -> SlideObject:
         store, name = place
         made = SlideObject(path, store, name, state or store.state(name))
     with _guard:
-        return _shared.setdefault(made.identity, made)
+        shared = _shared.setdefault(made.identity, made)
+    shared.store = store  # it may have newer credentials
+    return shared

@@ -58,6 +58,10 @@ class Bytes(Protocol):
         """Raise the ReadError of a read that failed, whoever caught it."""
         ...
 
+    def close(self) -> None:
+        """Let go of what is held in memory."""
+        ...
+
     def read(self, part: Part) -> bytes:
         """Return bytes; fewer where the file ends."""
         ...
@@ -84,6 +88,9 @@ class LocalBytes:
     def check(self) -> None:
         """Do nothing: whoever reads a file sees the error."""
 
+    def close(self) -> None:
+        """Do nothing: the handle is that of tifffile."""
+
     def read(self, part: Part) -> bytes:
         """Return bytes; fewer where the file ends."""
         offset, count = part
@@ -103,13 +110,19 @@ class RangeBytes:
     """
 
     def __init__(self, slide: SlideObject) -> None:
-        self._slide = slide
+        self._of: SlideObject | None = slide
         self._failure: ReadError | None = None
         self._places: dict[Part, int] = {}
         self._expected: Sequence[Part] = ()
         self._fetched = 0
         self._held: dict[Part, bytes] = {}
         self.size = slide.size
+
+    @property
+    def _slide(self) -> SlideObject:
+        if self._of is None:
+            raise ReadError("The slide is closed.", hint="Open it again to read it.")
+        return self._of
 
     @property
     def identity(self) -> tuple[Hashable, ...]:
@@ -129,6 +142,10 @@ class RangeBytes:
         """Raise the error of a read of the header, which tifffile may have caught."""
         if self._failure is not None:
             raise self._failure
+
+    def close(self) -> None:
+        """Let go of header and tiles; tifffile's objects, which point here, may live on."""
+        self._of, self._held, self._expected, self._places = None, {}, (), {}
 
     def expect(self, parts: Iterable[Part]) -> None:
         """Say what will be read, in the order in which it will be."""
@@ -196,6 +213,10 @@ class TileData:
     def check(self) -> None:
         """Raise the ReadError of a read that failed, whoever caught it."""
         self._source.check()
+
+    def close(self) -> None:
+        """Let go of what is held in memory."""
+        self._source.close()
 
     def expect(self, tiles: Iterable[tuple[TileTable, int]]) -> None:
         """Say which tiles will be read, in their order: those of object storage come together."""

@@ -426,6 +426,7 @@ class TileReader(LevelReader):
     def _close(self) -> None:
         self._cache = TileCache(0)
         self._file.close()
+        self._data.close()
 
 
 def _seen_once(shape: tuple[int, ...], missing: Sequence[Sequence[Any]]) -> MaskArray:
