@@ -108,7 +108,7 @@ def _open_object(path: Path, name: str) -> Reader:
 
 
 def _open_in_place(path: Path, name: str) -> Reader | None:
-    """Open a slide in place; None where ``auto`` takes another reader for such a file."""
+    """Open a slide in place; None if ``auto`` takes another reader for such a file."""
     if len(slide_files(path)) > 1:
         return None
     slide = slide_object(path)

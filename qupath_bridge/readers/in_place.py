@@ -48,7 +48,7 @@ class SlideObject:
         self.path = path
         self.size = state.size
         self.suits: bool | None = None
-        """Whether the reader for slides in place is the right one; None before it was asked."""
+        """True if the reader for slides in place is the right one; None before it was asked."""
         self.store, self._name, self._state = store, name, state
         self._blocks: dict[int, bytes] = {}
         self._lock = threading.Lock()
@@ -56,7 +56,7 @@ class SlideObject:
 
     @property
     def identity(self) -> Hashable:
-        """What tells this version from all others."""
+        """Marks of this version, others than those of all other slides."""
         return url_of(self.path), self._state
 
     @property
@@ -78,7 +78,7 @@ class SlideObject:
         return self._fingerprint
 
     def header(self, offset: int, length: int) -> bytes:
-        """Return bytes that are no pixels: from the blocks that are kept, or fetched into them.
+        """Return bytes besides the pixels: from the blocks that are kept, or fetched into them.
 
         Raises
         ------

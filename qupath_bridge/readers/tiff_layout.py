@@ -116,7 +116,7 @@ def open_tiff(path: Path, file: BinaryIO | None = None) -> tifffile.TiffFile:
     ----------
     path : Path
     file : file for reading, optional
-        What gives its bytes, if it is no file of this machine.
+        What gives its bytes, if it is not on this machine.
 
     Raises
     ------

@@ -46,7 +46,7 @@ class Bytes(Protocol):
 
     @property
     def identity(self) -> tuple[Hashable, ...]:
-        """What tells this slide from others, and from itself after a change."""
+        """Marks of this slide, other ones after a change."""
         ...
 
     @property
@@ -197,12 +197,12 @@ class TileData:
 
     @property
     def in_place(self) -> bool:
-        """Whether the slide is read where it is, in object storage."""
+        """True for a slide that is read where it is, in object storage."""
         return self._ranges is not None
 
     @property
     def identity(self) -> tuple[Hashable, ...]:
-        """What tells this file from others, and from itself after a change."""
+        """Marks of this file, other ones after a change."""
         return self._source.identity
 
     @property

@@ -1,4 +1,4 @@
-"""How well the tile reader knows a file."""
+"""The choice of the tile reader for a file: how well it knows it."""
 
 from __future__ import annotations
 

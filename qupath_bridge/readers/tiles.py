@@ -113,7 +113,7 @@ class TileReader(LevelReader):
 
     @property
     def in_place(self) -> bool:
-        """Whether the slide is read where it is, in object storage."""
+        """True for a slide that is read where it is, in object storage."""
         return self._data.in_place
 
     def read_encoded(

@@ -234,7 +234,7 @@ def version_of(objects: Sequence[StagedObject]) -> str:
 
 
 Fetch = Literal["copy", "ranges"]
-"""How slides come from object storage: copied whole, or only what is needed of them."""
+"""Ways of slides from object storage: copied whole, or only what is needed of them."""
 
 _of_options: dict[str, str] = {}
 _guard = threading.Lock()

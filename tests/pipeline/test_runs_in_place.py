@@ -196,6 +196,6 @@ def test_a_store_that_refuses_from_now_on(tmp_path, slides, bucket, monkeypatch)
         monkeypatch.setattr(MemoryStore, "get_range", refuse)
 
     when_pixels_are_read(monkeypatch, expire)
-    config = CONFIG.replace(on_bad_tile="background")  # it is no damage of the slide
+    config = CONFIG.replace(on_bad_tile="background")  # the slide is not damaged
     run = qb.export(bucket.url, tmp_path / "out", config, fetch="ranges")
     check_failure(run, tmp_path / "out", "credentials have expired", "Get new ones")
