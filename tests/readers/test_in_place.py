@@ -1,5 +1,6 @@
 """Slides that are read where they are; a store in memory stands for a bucket."""
 
+import contextlib
 import pickle
 import uuid
 from pathlib import Path
@@ -12,7 +13,7 @@ import tifffile
 
 from qupath_bridge.errors import OutputError, ReadError, UsageError
 from qupath_bridge.model import Box
-from qupath_bridge.readers import fetched_as, in_place, open_reader, tile_data
+from qupath_bridge.readers import fetched_as, in_place, open_reader, tile_data, tiles
 from qupath_bridge.readers.openslide import OpenSlideReader
 from qupath_bridge.readers.tiles import TileReader
 from qupath_bridge.stores import staging
@@ -173,24 +174,26 @@ def test_few_patches_of_a_large_slide_need_few_bytes(bucket, asked, large):
     assert amounts["header_requests"] <= 6
 
 
-@pytest.mark.parametrize("scaled", [False, True])
-def test_a_batch_comes_in_few_requests_that_are_not_large(
-    bucket, asked, large, monkeypatch, scaled
-):
-    """Whether its boxes are read together or one by one; and each tile comes once."""
+@pytest.mark.parametrize(
+    ("left", "top", "size"), [(0, 0, 200), (0, 0, 150), (0, -100, 200), (-100, 0, 150)]
+)
+def test_a_batch_comes_in_few_requests_that_are_not_large(bucket, asked, large, left, top, size):
+    """Whether its boxes are read together or, across the edge, one by one; each tile once."""
     path, _ = large
-    places = np.array([(x, y) for y in range(0, 1000, 200) for x in range(0, 2000, 200)])
-    boxes = np.hstack([places, np.full((50, 2), 200)])
-    size = (150, 150) if scaled else (200, 200)
+    rows, columns = (1 if top else 5), (1 if left else 10)
+    corners = [(left + 200 * x, top + 200 * y) for y in range(rows) for x in range(columns)]
+    boxes = np.hstack([corners, np.full((len(corners), 2), 200)])
+    size = (size, size)
     with collect() as timer, open_reader(put(bucket, path)) as reader:
         asked.clear()
         found, _ = reader.read_many(boxes, size)
     with open_reader(path) as here:
         np.testing.assert_array_equal(found, here.read_many(boxes, size)[0])
-    tiles = 8 * 4  # 2000 x 1000 pixels
+    down, across = (1 if top else 4), (1 if left else 8)  # 1000 and 2000 pixels
+    tiles = down * across
     assert timer.amounts["pixel_bytes_needed"] == tiles * 256 * 256 * 3
     assert timer.amounts["pixel_bytes"] == timer.amounts["pixel_bytes_needed"]
-    assert len(asked) == 4  # a row of tiles each: the next one is too far away
+    assert len(asked) == down  # a row of tiles each: the next one is too far away
     assert max(length for _, length in asked) <= tile_data.LARGEST
 
 
@@ -350,5 +353,22 @@ def test_no_error_while_the_header_is_read_is_lost(bucket, asked, monkeypatch, t
         return read(self, name, offset, length, state)
 
     monkeypatch.setattr(MemoryStore, "get_range", get_range)
+    with pytest.raises(ReadError, match="once"):
+        TileReader(Path(url))
+
+
+def test_no_error_that_the_parser_caught_is_lost(bucket, url, monkeypatch):
+    def layout(file, label):
+        monkeypatch.setattr(MemoryStore, "get_range", fail)
+        with contextlib.suppress(ReadError):
+            file.filehandle.seek(20_000_000)
+            file.filehandle.read(100)
+        return read_layout(file, label)
+
+    def fail(*args):
+        raise OutputError("once", hint="Again.")
+
+    read_layout = tiles.read_layout
+    monkeypatch.setattr(tiles, "read_layout", layout)
     with pytest.raises(ReadError, match="once"):
         TileReader(Path(url))
