@@ -1,9 +1,11 @@
 """Slides in a bucket: read in place by ranges, against copied whole; few patches, and all.
 
-    python -m benchmarks.in_place [--side 32768] [--latency 0 20] [--few 20] [--rate 80] [--json]
+    python -m benchmarks.in_place [--side 32768] [--latency 0 20] [--few 20] [--rate 80]
+        [--repeats 3] [--json]
 
 A slide is served by a process on this machine that waits before each answer and sends no faster
-than one stream of a bucket. Each line is an export into a new folder with an empty cache.
+than one stream of a bucket. Each line is an export into a new folder with an empty cache, the
+best of several.
 """
 
 import argparse
@@ -41,6 +43,7 @@ def parse(words):
     parser.add_argument("--latency", type=float, nargs="+", default=[0, 20], help="milliseconds")
     parser.add_argument("--rate", type=float, default=80, help="MB/s of one stream")
     parser.add_argument("--few", type=int, default=20, help="patches, instead of all")
+    parser.add_argument("--repeats", type=int, default=3, help="the best time counts")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args(words)
 
@@ -51,23 +54,33 @@ def measure(slide, folder, latency, options):
     with served as variables:
         os.environ.update(variables)
         for most in (options.few, None):
+            tries = [
+                (way, *export(f"s3://bucket/{slide.name}", folder, way, most))
+                for _ in range(options.repeats)
+                for way in WAYS  # in turn, so that noise meets both
+            ]
             for way in WAYS:
-                with tempfile.TemporaryDirectory(dir=folder) as place:
-                    yield export(f"s3://bucket/{slide.name}", Path(place), way, most)
+                own = [each[1:] for each in tries if each[0] == way]
+                count, found = min(own, key=lambda each: each[1]["seconds"])
+                yield count, way, found
 
 
-def export(url, place, way, most):
+def export(url, folder, way, most):
+    """Export in a folder of its own; return the number of patches and what they took."""
     config = qb.ExportConfig(
         size=256, mpp=0.5, labels=False, tissue="otsu", max_per_slide=most, format="jpeg",
         container="tar",
     )  # fmt: skip
-    began = time.perf_counter()
-    run = qb.export(
-        url, place / "out", config, fetch=way, cache=place / "cache", profile=True, progress="none"
-    )
-    seconds = time.perf_counter() - began
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        place = Path(name)
+        began = time.perf_counter()
+        run = qb.export(
+            url, place / "out", config,
+            fetch=way, cache=place / "cache", profile=True, progress="none",
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
     assert not run.failures, run.failures
-    return run.written, way, {"seconds": round(seconds, 2), **run.profile.amounts}
+    return run.written, {"seconds": round(seconds, 2), **run.profile.amounts}
 
 
 def table(found):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import BinaryIO, cast
 from weakref import WeakValueDictionary
@@ -11,7 +12,7 @@ from weakref import WeakValueDictionary
 from qupath_bridge.errors import ReadError
 from qupath_bridge.stores.base import State, Store
 from qupath_bridge.stores.files import RangeFile, store_of
-from qupath_bridge.stores.ranges import Fetched, Part, fetch
+from qupath_bridge.stores.ranges import Part, Parts, coalesced, fetch
 from qupath_bridge.timing import tally
 from qupath_bridge.urls import url_of
 
@@ -99,23 +100,30 @@ class SlideObject:
         begin = offset - blocks.start * BLOCK
         return whole[begin : begin + length]
 
-    def parts(self, wanted: Iterable[Part]) -> Mapping[Part, bytes]:
-        """Return parts of the pixels, in few requests; nothing of them is kept.
+    def parts(self, wanted: Sequence[Part], pool: Executor) -> Parts:
+        """Ask for parts of the pixels, in few requests; nothing of them is kept here.
 
-        Raises
-        ------
-        ReadError
-            If one cannot be read, or the slide was replaced or removed.
+        Parameters
+        ----------
+        wanted : sequence of Part
+            Each once.
+        pool : Executor
+
+        Returns
+        -------
+        Parts
+            Its ``get`` raises ReadError if the part cannot be read, or the slide was replaced or
+            removed.
         """
-        got = self._fetch(wanted)
+        parts = fetch(self._read, wanted, pool)
         tally(
             {
-                "pixel_requests": got.requests,
-                "pixel_bytes": got.nbytes,
-                "pixel_bytes_needed": sum(length for _, length in got.parts),
+                "pixel_requests": len(parts.asked),
+                "pixel_bytes": parts.nbytes,
+                "pixel_bytes_needed": sum(length for _, length in wanted),
             }
         )
-        return got.parts
+        return parts
 
     def write_header(self, path: Path) -> None:
         """Write what is kept to a file of the slide's size, with holes for the rest."""
@@ -125,18 +133,19 @@ class SlideObject:
                 file.seek(block * BLOCK)
                 file.write(data)
 
-    def _keep(self, blocks: Iterable[int]) -> None:
-        starts = [block * BLOCK for block in blocks]
-        got = self._fetch((start, min(BLOCK, self.size - start)) for start in starts)
-        tally({"header_requests": got.requests, "header_bytes": got.nbytes})
-        self._blocks.update((offset // BLOCK, data) for (offset, _), data in got.parts.items())
+    def _keep(self, blocks: Sequence[int]) -> None:
+        parts = coalesced(
+            (block * BLOCK, min(BLOCK, self.size - block * BLOCK)) for block in blocks
+        )
+        for offset, length in parts:
+            data = self._read(offset, length)
+            tally({"header_requests": 1, "header_bytes": length})
+            for begin in range(0, length, BLOCK):
+                self._blocks[(offset + begin) // BLOCK] = data[begin : begin + BLOCK]
 
-    def _fetch(self, parts: Iterable[Part]) -> Fetched:
-        def read(offset: int, length: int) -> bytes:
-            return self.store.get_range(self._name, offset, length, self._state)
-
+    def _read(self, offset: int, length: int) -> bytes:
         with read_errors():
-            return fetch(read, parts)
+            return self.store.get_range(self._name, offset, length, self._state)
 
 
 _shared: WeakValueDictionary[Hashable, SlideObject] = WeakValueDictionary()

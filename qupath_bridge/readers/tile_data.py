@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
@@ -13,7 +14,7 @@ import tifffile
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.stores.files import RangeFile
-from qupath_bridge.stores.ranges import AT_ONCE, LARGEST, Part
+from qupath_bridge.stores.ranges import AT_ONCE, LARGEST, Part, Parts
 from qupath_bridge.timing import step
 from qupath_bridge.urls import url_of
 
@@ -105,8 +106,8 @@ class LocalBytes:
 class RangeBytes:
     """The bytes of a slide in object storage.
 
-    Who says before what will be read gets it in few requests: then a read fetches what comes
-    next, too, up to :data:`WINDOW` bytes, which is all that is kept.
+    Who says before what will be read gets it in few requests: then a read asks for what comes
+    next, too, up to :data:`WINDOW` bytes, which is all that is kept, and waits for its own.
     """
 
     def __init__(self, slide: SlideObject) -> None:
@@ -114,8 +115,10 @@ class RangeBytes:
         self._failure: ReadError | None = None
         self._places: dict[Part, int] = {}
         self._expected: Sequence[Part] = ()
-        self._fetched = 0
-        self._held: dict[Part, bytes] = {}
+        self._asked = 0
+        self._window: frozenset[Part] = frozenset()
+        self._held: Parts | None = None
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="qupath-bridge-ranges")
         self.size = slide.size
 
     @property
@@ -145,35 +148,37 @@ class RangeBytes:
 
     def close(self) -> None:
         """Let go of header and tiles; tifffile's objects, which point here, may live on."""
-        self._of, self._held, self._expected, self._places = None, {}, (), {}
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._of, self._held, self._window = None, None, frozenset()
+        self._expected, self._places = (), {}
 
     def expect(self, parts: Iterable[Part]) -> None:
         """Say what will be read, in the order in which it will be."""
         found = dict.fromkeys(parts)
-        if all(p in self._held or self._places.get(p, -1) >= self._fetched for p in found):
+        if all(p in self._window or self._places.get(p, -1) >= self._asked for p in found):
             return  # the tiles of one box of a batch that was announced whole
         self._expected = tuple(found)
         self._places = {part: number for number, part in enumerate(self._expected)}
-        self._fetched = 0
+        self._asked = 0
 
     def read(self, part: Part) -> bytes:
         """Return bytes that are inside the object."""
-        data = self._held.get(part)
-        if data is not None:
-            return data
-        if self._places.get(part, -1) < self._fetched:  # nobody said so, or it was given away
-            return self._slide.parts([part])[part]
+        if self._held is not None and part in self._window:
+            return self._held.get(part)
+        if self._places.get(part, -1) < self._asked:  # nobody said so, or it was given away
+            return self._slide.parts([part], self._pool).get(part)
         window, total = [part], part[1]
-        self._fetched = self._places[part] + 1
-        for following in self._expected[self._fetched :]:
+        self._asked = self._places[part] + 1
+        for following in self._expected[self._asked :]:
             total += following[1]
             if total > WINDOW:
                 break
             window.append(following)
-            self._fetched += 1
-        self._held = {}  # before what comes next takes memory
-        self._held = dict(self._slide.parts(window))
-        return self._held[part]
+            self._asked += 1
+        self._held = None  # before what comes next takes memory
+        self._window = frozenset(window)
+        self._held = self._slide.parts(window, self._pool)
+        return self._held.get(part)
 
     def _read_header(self, offset: int, count: int) -> bytes:
         try:

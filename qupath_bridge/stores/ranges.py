@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 
-__all__ = ["AT_ONCE", "GAP", "LARGEST", "Fetched", "Part", "coalesced", "fetch"]
+__all__ = ["AT_ONCE", "GAP", "LARGEST", "Part", "Parts", "coalesced", "fetch"]
 
 Part = tuple[int, int]
 """Offset and number of bytes."""
@@ -23,12 +24,32 @@ AT_ONCE = 8
 """Requests of one caller that are under way at the same time: with ``LARGEST``, 32 MiB."""
 
 
-class Fetched(NamedTuple):
-    """Parts of an object, and what they took: requests, and bytes that came."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Parts of an object that are under way.
 
-    parts: dict[Part, bytes]
-    requests: int
-    nbytes: int
+    Attributes
+    ----------
+    asked : tuple of Part
+        What was asked for, by offset.
+    answers : tuple of Future
+        Of each request its bytes, all of them.
+    """
+
+    asked: tuple[Part, ...]
+    answers: tuple[Future[bytes], ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes of all requests."""
+        return sum(count for _, count in self.asked)
+
+    def get(self, part: Part) -> bytes:
+        """Return the bytes of a part that was fetched, as soon as its request is answered."""
+        offset, count = part
+        number = bisect_right(self.asked, offset, key=lambda each: each[0]) - 1
+        begin = offset - self.asked[number][0]
+        return self.answers[number].result()[begin : begin + count]
 
 
 def coalesced(parts: Iterable[Part], *, gap: int = GAP, largest: int = LARGEST) -> list[Part]:
@@ -59,27 +80,16 @@ def coalesced(parts: Iterable[Part], *, gap: int = GAP, largest: int = LARGEST) 
     return found
 
 
-def fetch(read: Callable[[int, int], bytes], parts: Iterable[Part]) -> Fetched:
-    """Fetch parts of an object.
+def fetch(read: Callable[[int, int], bytes], parts: Iterable[Part], pool: Executor) -> Parts:
+    """Ask for parts of an object, and do not wait for them.
 
     Parameters
     ----------
     read : callable
-        Returns the bytes of an offset and a count, all of them; called from several threads.
+        Returns the bytes of an offset and a count, all of them; called by the pool.
     parts : iterable of Part
+    pool : Executor
+        Of at most ``AT_ONCE`` threads.
     """
-    wanted = sorted(set(parts))
-    asked = coalesced(wanted)
-    if len(asked) > 1:
-        with ThreadPoolExecutor(min(AT_ONCE, len(asked))) as pool:
-            came = list(pool.map(read, *zip(*asked, strict=True)))
-    else:
-        came = [read(*part) for part in asked]
-    found: dict[Part, bytes] = {}
-    place = 0
-    for offset, count in wanted:
-        while not asked[place][0] <= offset <= offset + count <= sum(asked[place]):
-            place += 1
-        begin = offset - asked[place][0]
-        found[offset, count] = came[place][begin : begin + count]
-    return Fetched(found, len(asked), sum(map(len, came)))
+    asked = coalesced(parts)
+    return Parts(tuple(asked), tuple(pool.submit(read, *part) for part in asked))

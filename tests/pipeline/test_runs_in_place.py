@@ -149,11 +149,11 @@ def when_pixels_are_read(monkeypatch, act, name="a.tiff"):
 
     read, done = SlideObject.parts, []
 
-    def parts(self, wanted):
+    def parts(self, wanted, pool):
         if self.path.name == name and not done:
             done.append(True)
             act()
-        return read(self, wanted)
+        return read(self, wanted, pool)
 
     monkeypatch.setattr(SlideObject, "parts", parts)
 

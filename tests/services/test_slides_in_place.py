@@ -92,7 +92,7 @@ def test_a_slide_that_changes_while_it_is_read(
     first, store, read = study.slides[0].name, open_store(slides), SlideObject.parts
     changed = []
 
-    def parts(self, wanted):
+    def parts(self, wanted, pool):
         if self.path.name == first and not changed:
             changed.append(first)
             if act == "delete":
@@ -101,7 +101,7 @@ def test_a_slide_that_changes_while_it_is_read(
                 data = bytearray(store.get(first))
                 data[len(data) // 2] ^= 1
                 store.put(first, bytes(data))
-        return read(self, wanted)
+        return read(self, wanted, pool)
 
     monkeypatch.setattr(SlideObject, "parts", parts)
     run = qb.export(slides, tmp_path / "out", CONFIG, fetch="ranges")

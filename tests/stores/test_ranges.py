@@ -1,6 +1,7 @@
 """Parts of an object in few requests."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +11,12 @@ from qupath_bridge.stores import ranges
 from qupath_bridge.stores.ranges import coalesced, fetch
 
 DATA = bytes(np.random.default_rng(3).integers(0, 256, 100_000, dtype=np.uint8))
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(ranges.AT_ONCE) as made:
+        yield made
 
 
 def test_neighbours_come_together():
@@ -31,7 +38,7 @@ def test_parts_that_overlap_or_are_the_same():
 
 
 @pytest.mark.parametrize("gap", [0, 30, 1000])
-def test_each_part_is_what_it_would_be_alone(monkeypatch, gap):
+def test_each_part_is_what_it_would_be_alone(monkeypatch, pool, gap):
     monkeypatch.setattr(ranges, "coalesced", lambda parts: coalesced(parts, gap=gap, largest=900))
     rng = np.random.default_rng(gap)
     for number in (1, 2, 300):
@@ -46,13 +53,13 @@ def test_each_part_is_what_it_would_be_alone(monkeypatch, gap):
             asked.append((offset, count))
             return DATA[offset : offset + count]
 
-        got = fetch(read, parts)
-        assert got.parts == {(a, n): DATA[a : a + n] for a, n in parts}
-        assert got.requests == len(asked) == len(set(asked))
+        got = fetch(read, parts, pool)
+        assert [got.get(part) for part in parts] == [DATA[a : a + n] for a, n in parts]
+        assert list(got.asked) == sorted(asked)
         assert got.nbytes == sum(count for _, count in asked)
 
 
-def test_requests_are_under_way_at_the_same_time():
+def test_requests_are_under_way_at_the_same_time(pool):
     """As many as may be, and no more."""
     all_there, now, most = threading.Barrier(ranges.AT_ONCE, timeout=10), [], []
     lock = threading.Lock()
@@ -67,15 +74,32 @@ def test_requests_are_under_way_at_the_same_time():
         return bytes(count)
 
     far = 2 * ranges.GAP
-    assert fetch(read, [(n * far, 9) for n in range(2 * ranges.AT_ONCE)]).requests == 16
+    parts = [(n * far, 9) for n in range(2 * ranges.AT_ONCE)]
+    got = fetch(read, parts, pool)
+    assert [got.get(part) for part in parts] == [bytes(9)] * len(parts)
     assert max(most) == ranges.AT_ONCE
 
 
-def test_an_error_of_one_request_is_the_error_of_all():
+def test_a_part_is_there_before_others_are(pool):
+    release = threading.Event()
+
+    def read(offset, count):
+        if offset:
+            assert release.wait(10)
+        return bytes(count)
+
+    got = fetch(read, [(0, 9), (9 * ranges.GAP, 9)], pool)
+    assert got.get((0, 9)) == bytes(9)
+    release.set()
+
+
+def test_an_error_is_that_of_the_parts_of_its_request(pool):
     def read(offset, count):
         if offset:
             raise OutputError("no")
         return bytes(count)
 
+    got = fetch(read, [(0, 9), (9 * ranges.GAP, 9)], pool)
+    assert got.get((0, 9)) == bytes(9)
     with pytest.raises(OutputError, match="no"):
-        fetch(read, [(0, 9), (9 * ranges.GAP, 9)])
+        got.get((9 * ranges.GAP, 9))
