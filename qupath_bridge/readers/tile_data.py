@@ -14,7 +14,7 @@ import tifffile
 
 from qupath_bridge.errors import ReadError
 from qupath_bridge.stores.files import RangeFile
-from qupath_bridge.stores.ranges import AT_ONCE, LARGEST, Part, Parts
+from qupath_bridge.stores.ranges import AT_ONCE, LARGEST, Part, Parts, coalesced
 from qupath_bridge.timing import step
 from qupath_bridge.urls import url_of
 
@@ -31,7 +31,8 @@ SPARE_BYTES = 1 << 20
 """The data of a tile is longer than its pixels at most by this and :data:`MAX_GROWTH`."""
 
 WINDOW = AT_ONCE * LARGEST
-"""Bytes of tiles that are fetched together, and kept until the next ones are: 32 MiB."""
+"""Bytes that are fetched together, tiles and what is between them, and kept until the next ones
+are: 32 MiB. Only a tile alone can be larger."""
 
 MOST_EXPECTED = 4096
 """Tiles that are announced at once; a picture of a whole slide may need any number."""
@@ -167,14 +168,11 @@ class RangeBytes:
             return self._held.get(part)
         if self._places.get(part, -1) < self._asked:  # nobody said so, or it was given away
             return self._slide.parts([part], self._pool).get(part)
-        window, total = [part], part[1]
-        self._asked = self._places[part] + 1
-        for following in self._expected[self._asked :]:
-            total += following[1]
-            if total > WINDOW:
-                break
-            window.append(following)
-            self._asked += 1
+        begin = self._places[part]
+        window = self._expected[begin : begin + MOST_EXPECTED]
+        while len(window) > 1 and sum(n for _, n in coalesced(window)) > WINDOW:
+            window = window[: len(window) // 2]  # with what lies between its parts, too
+        self._asked = begin + len(window)
         self._held = None  # before what comes next takes memory
         self._window = frozenset(window)
         self._held = self._slide.parts(window, self._pool)
