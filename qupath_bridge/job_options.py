@@ -11,6 +11,7 @@ ONE_PROCESS = (
 """Options of a run that one process carries out from start to end; a job has many."""
 
 OF_OPERATOR = (
-    "qupath", "break_lock", "runner", "workers", "progress", "cache", "cache_size",
+    "qupath", "break_lock", "runner", "workers", "progress", "fetch", "cache",
+    "cache_size",
 )  # fmt: skip
 """Options that the operator of the service decides, not those who ask it."""

@@ -353,6 +353,7 @@ class SlideFacts(Record):
     uri: str | None
     path: str
     fingerprint: _Fingerprint
+    fetched: Literal["copy", "ranges"] | None
     coordinates: _Coordinates
     channels: _Channels
     display: list[_ChannelDisplay] | None

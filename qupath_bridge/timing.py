@@ -1,4 +1,4 @@
-"""Seconds of each step of a job, when somebody asks for them."""
+"""Seconds of each step of a job, and amounts that it took, when somebody asks for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
-__all__ = ["STEPS", "Timer", "add", "collect", "step"]
+__all__ = ["STEPS", "Timer", "add", "collect", "step", "tally"]
 
 STEPS = (
     "open", "plan", "read", "decode", "resample", "quality", "stain", "masks", "encode", "write",
@@ -23,10 +23,13 @@ class Timer:
     Attributes
     ----------
     seconds : dict of str to float
+    amounts : dict of str to int
+        Requests and bytes, by name.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.amounts: dict[str, int] = {}
         self._lock = threading.Lock()
         self._local = threading.local()
 
@@ -50,6 +53,12 @@ class Timer:
             for name, value in seconds.items():
                 self.seconds[name] = self.seconds.get(name, 0.0) + value
 
+    def tally(self, amounts: Mapping[str, int]) -> None:
+        """Add amounts."""
+        with self._lock:
+            for name, value in amounts.items():
+                self.amounts[name] = self.amounts.get(name, 0) + value
+
 
 _timer: ContextVar[Timer | None] = ContextVar("timer", default=None)
 _NOTHING = nullcontext()
@@ -66,6 +75,13 @@ def add(seconds: Mapping[str, float]) -> None:
     timer = _timer.get()
     if timer is not None:
         timer.add(seconds)
+
+
+def tally(amounts: Mapping[str, int]) -> None:
+    """Count amounts, if somebody collects."""
+    timer = _timer.get()
+    if timer is not None:
+        timer.tally(amounts)
 
 
 @contextmanager

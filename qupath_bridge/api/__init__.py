@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from .lakes import catalog, compact
     from .lineage import lineage
     from .looking import corrections, doctor, inspect, report, status, stored_data, verify
-    from .opening import INPUTS, OPENING, find_project_file, find_projects, slide
+    from .opening import FETCHING, INPUTS, OPENING, find_project_file, find_projects, slide
     from .planning import draw_previews, estimate, plan, select
     from .predictions import predictions, undo_predictions
     from .projects import create_project
@@ -143,6 +143,7 @@ _HOMES = {
         "verify",
     ),
     ".opening": (
+        "FETCHING",
         "INPUTS",
         "OPENING",
         "find_project_file",
@@ -171,6 +172,7 @@ _HOMES = {
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "FETCHING",
     "INPUTS",
     "OPENING",
     "SPLIT_NAME",

@@ -135,9 +135,8 @@ def export(
         return run
     workers = options.workers or available_cores()
     wall = time.perf_counter() - began
-    return dataclasses.replace(
-        run, profile=Profile(FrozenDict(timer.seconds), wall, run.written, workers)
-    )
+    seconds, amounts = FrozenDict(timer.seconds), FrozenDict(timer.amounts)
+    return dataclasses.replace(run, profile=Profile(seconds, wall, run.written, workers, amounts))
 
 
 def _tracked(run: Run, to: str) -> Run:

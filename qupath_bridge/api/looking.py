@@ -28,6 +28,7 @@ from qupath_bridge.sources.base import Project
 from qupath_bridge.urls import url_of
 
 from .opening import (
+    FETCHING,
     OPENING,
     Place,
     Source,
@@ -56,7 +57,7 @@ def inspect(
         One per project.
     """
     options = options_of(options, changes)
-    refuse_unused("inspect", options, *OPENING, "reader", "cache", "cache_size")
+    refuse_unused("inspect", options, *OPENING, "reader", *FETCHING)
     with open_source(source, options) as (projects, _):
         return tuple(
             _inspection.inspect_project(project, reader=options.reader) for project in projects

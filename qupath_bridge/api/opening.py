@@ -28,6 +28,9 @@ from qupath_bridge.urls import url_of
 OPENING = ("engine", "qupath", "slide_map", "search", "annotations", "skip_bad_features")
 """Options of a run that say how to open a project that is given by path."""
 
+FETCHING = ("fetch", "cache", "cache_size")
+"""Options of a run that say how slides come from object storage."""
+
 INPUTS = ("corrections", "live_annotations", "coords", "metadata", "metadata_key")
 """Options of a run that say what slides are planned from besides their own data."""
 
@@ -148,7 +151,7 @@ def open_source(
     source: Source, options: RunOptions
 ) -> Iterator[tuple[tuple[Project, ...], tuple[Project | Slide, ...]]]:
     """Open what is given by path; give the projects, and projects and slides in the order given."""
-    use_cache(options.cache, options.cache_size)
+    use_cache(options.cache, options.cache_size, options.fetch)
     several = isinstance(source, Sequence) and not isinstance(source, str)
     items: Any = source if several else (source,)
     if not any(isinstance(item, str | Path) for item in items):

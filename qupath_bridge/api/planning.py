@@ -27,6 +27,7 @@ from qupath_bridge.sources.base import Project
 from qupath_bridge.sources.joining import JoinedTable
 
 from .opening import (
+    FETCHING,
     INPUTS,
     OPENING,
     Place,
@@ -124,7 +125,7 @@ def plan(
         If a single slide cannot be planned.
     """
     config, options = config or ExportConfig(), options or RunOptions()
-    refuse_unused("plan", options, *OPENING, *INPUTS, "reader", "cache", "cache_size")
+    refuse_unused("plan", options, *OPENING, *INPUTS, "reader", *FETCHING)
     check_tissue(config)
     if isinstance(source, Slide):
         refuse_opening(options)

@@ -64,8 +64,8 @@ SplitName = Annotated[
 
 PLACES = ("slide_map", "search", "engine", "qupath", "annotations", "skip_bad_features")
 """Options for opening a project."""
-CACHE = ("cache", "cache_size")
-"""Options for copies of slides from object storage."""
+FETCHING = ("fetch", "cache", "cache_size")
+"""Options for slides in object storage."""
 CREATING = (
     "annotations", "skip_bad_features", "slide_map", "search", "metadata", "metadata_key",
 )  # fmt: skip
@@ -120,7 +120,7 @@ def doctor(given: Given, json: Json = False) -> int:
 
 
 @app.command(cls=Command)
-@takes_options(*PLACES, "reader", *CACHE)
+@takes_options(*PLACES, "reader", *FETCHING)
 def inspect(projects: Sources, given: Given, json: Json = False) -> int:
     """Show slides, classes, pixel sizes, coordinates, and problems of a project."""
     from .inspect import run_inspect

@@ -34,7 +34,7 @@ def run_plan(sources: Sequence[Path], given: Given, *, as_json: bool) -> int:
         sources,
         settings.config,
         selection=settings.selection,
-        options=settings.options.only(*api.OPENING, *api.INPUTS, "reader", "cache", "cache_size"),
+        options=settings.options.only(*api.OPENING, *api.INPUTS, "reader", *api.FETCHING),
     )
     previews, notes = api.draw_previews(plans, settings.options.preview)
     workers = settings.options.workers
@@ -107,6 +107,8 @@ def _print_profile(profile: api.Profile) -> None:
         f"{profile.rate:,.0f} patches/s with {workers}"
         + (f"; reading, encoding and writing alone allow {limit}." if limit else ".")
     )
+    for line in profile.transfers():
+        show(line)
 
 
 def _rate(value: float | None) -> str:

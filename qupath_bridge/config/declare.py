@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, Field
 
@@ -48,8 +48,8 @@ def part(kind: str, *, besides: Sequence[str] = (), argument: bool = False) -> A
 
 def choices_of(field: Any) -> tuple[str, ...]:
     """Return the values of an option that has a fixed list of them; empty for any other."""
-    annotation = field.annotation
-    return getattr(annotation, "__args__", ()) if "Literal[" in str(annotation) else ()
+    kinds = (field.annotation, *get_args(field.annotation))  # it may be Literal, or None
+    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
 
 
 def option(default: Any, description: str, *, show: str | None = None, **rest: Any) -> Any:

@@ -49,6 +49,7 @@ class RunOptions(Model):
             "engine",
             "qupath",
             "reader",
+            "fetch",
             "cache",
             "cache_size",
             "resume",
@@ -149,6 +150,11 @@ class RunOptions(Model):
     )
     reader: Annotated[str, part("reader", besides=("auto",))] = option(
         "auto", "what reads the slide files", show="NAME"
+    )
+    fetch: Literal["copy", "ranges"] | None = option(
+        None,
+        "how slides come from object storage: copied whole to the cache, or only what is needed of "
+        "them, where their format allows it; QUPATH_BRIDGE_FETCH, else copy",
     )
     cache: Here = option(
         None,

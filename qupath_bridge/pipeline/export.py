@@ -20,7 +20,8 @@ from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import DamagedRowsError, Output
 from qupath_bridge.outputs.csv_file import write_csv
 from qupath_bridge.schemas import RunRecord
-from qupath_bridge.timing import add, step
+from qupath_bridge.stores.staging import fetch_of_process
+from qupath_bridge.timing import add, step, tally
 
 from . import records, rows
 from .cancel import Cancel
@@ -122,6 +123,7 @@ def run_export(
                         own = [known[result.slide_id]]
                         failed.append(names.failure(result.failure, own))
                     add(result.steps)
+                    tally(result.amounts)
                     results.append(_without_counts(result))
                     watched.finish(result)
         except (KeyboardInterrupt, InterruptedRunError):
@@ -134,8 +136,22 @@ def run_export(
     return dataclasses.replace(
         run,
         previews=tuple(result.preview for result in results if result.preview),
-        warnings=(*survey.warnings, *(note for result in results for note in result.notes)),
+        warnings=(
+            *survey.warnings,
+            *(note for result in results for note in result.notes),
+            *_copied(results),
+        ),
     )
+
+
+def _copied(results: Sequence[SlideResult]) -> Iterator[str]:
+    """Yield the warning about slides that were copied, where none should be."""
+    names = [result.slide_name for result in results if result.fetched == "copy"]
+    if names and fetch_of_process() == "ranges":
+        others = f" and {len(names) - 1} others" if len(names) > 1 else ""
+        yield (
+            f"{names[0]}{others}: copied to the cache, because the format cannot be read in place."
+        )
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from qupath_bridge.config.quality import KEPT_RAW, QC_PREFIX
 from qupath_bridge.geometry.coordinates import CoordinateMap
 from qupath_bridge.model import (
     FIRST_PLANE,
-    Box,
     BoxArray,
     FloatArray,
     IntArray,
@@ -222,9 +221,10 @@ class PatchPixels:
         made: list[PixelArray | bytes | None] = [None] * len(boxes)
         if read_encoded:
             inside = np.flatnonzero(~passing(boxes, self._coordinates.visible))
-            places = self._coordinates.slide_boxes(boxes[inside]).tolist()
-            for number, place in zip(inside.tolist(), places, strict=True):
-                made[number] = read_encoded(Box(*place), size, plane)
+            places = self._coordinates.slide_boxes(boxes[inside])
+            encoded = read_encoded(places, size, plane)
+            for number, patch in zip(inside.tolist(), encoded, strict=True):
+                made[number] = patch
         rest = [number for number, patch in enumerate(made) if patch is None]
         if rest:
             pixels = self._pixels(reader, boxes[rest], plane, size)

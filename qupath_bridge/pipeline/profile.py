@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qupath_bridge.frozen import OneLine
+from qupath_bridge.frozen import FrozenDict, OneLine
 from qupath_bridge.timing import STEPS
 
 __all__ = ["Profile"]
@@ -28,12 +28,18 @@ class Profile(OneLine):
     patches : int
         Patches that the run wrote or found unchanged.
     workers : int
+    amounts : mapping of str to int
+        Requests of bytes to object storage, and bytes that came: ``copy_requests`` and
+        ``copy_bytes`` of whole slides, ``header_requests`` and ``header_bytes`` of what says what
+        a slide is; of slides in place ``pixel_requests``, ``pixel_bytes``, and
+        ``pixel_bytes_needed``, which are those of the file tiles that were decoded.
     """
 
     seconds: Mapping[str, float]
     wall: float
     patches: int
     workers: int
+    amounts: Mapping[str, int] = FrozenDict()
 
     @property
     def rate(self) -> float:
@@ -64,6 +70,21 @@ class Profile(OneLine):
         shares = {name: self.seconds.get(name, 0.0) / whole for name in STEPS}
         return {**shares, "other": max(0.0, 1 - sum(shares.values()))}
 
+    def transfers(self) -> Iterator[str]:
+        """Yield what came from object storage, as lines for people."""
+        for kind, text in (
+            ("copy", "copies of slides"),
+            ("header", "headers and fingerprints of slides"),
+            ("pixel", "pixels of slides in place"),
+        ):
+            requests = self.amounts.get(f"{kind}_requests", 0)
+            if not requests:
+                continue
+            came, needed = self.amounts[f"{kind}_bytes"], self.amounts.get(f"{kind}_bytes_needed")
+            times = f", {came / needed:.2f} times what was needed" if needed else ""
+            s = "" if requests == 1 else "s"
+            yield f"{text}: {came / 1e6:,.1f} MB in {requests:,} request{s}{times}"
+
     def as_json(self) -> dict[str, Any]:
         """Return the profile as plain JSON values."""
         return {
@@ -82,6 +103,7 @@ class Profile(OneLine):
                 if name != "other"
             },
             "other": round(self.shares.get("other", 0.0), 4),
+            "object_storage": dict(sorted(self.amounts.items())),
         }
 
     def _limit_of(self, seconds: float) -> float | None:

@@ -31,6 +31,7 @@ from qupath_bridge.patches.mask_classes import classes_json
 from qupath_bridge.qupath.files.classes import class_colors
 from qupath_bridge.readers.base import BadTile
 from qupath_bridge.schemas import Record, RunRecord, SlideFacts, first_fault, parse_json
+from qupath_bridge.stores.staging import Fetch
 from qupath_bridge.urls import place_text
 
 from .pseudonyms import OPEN, Names
@@ -333,11 +334,13 @@ def facts_record(
     seconds: float | None = None,
     bad_tiles: Collection[BadTile] = (),
     quality: Mapping[str, Mapping[str, float]] = FrozenDict(),
+    fetched: Fetch | None = None,
 ) -> dict[str, Any]:
     """Return what a partition says of its slide.
 
     ``dropped`` has the number of patches by reason that reading dropped, ``bad_tiles`` the file
-    tiles that were read as background, ``quality`` the summary of each quality measure.
+    tiles that were read as background, ``quality`` the summary of each quality measure, and
+    ``fetched`` says how the slide came from object storage.
     """
     slide, size, names = plan.slide, plan.pixel_size, plan.names
     return {
@@ -354,6 +357,7 @@ def facts_record(
             "digest": plan.fingerprint.digest,
             "mtime_ns": plan.fingerprint.mtime_ns,
         },
+        "fetched": fetched,
         "coordinates": {
             **_described(plan),
             "pixel_size": None
@@ -457,6 +461,7 @@ def slide_report(facts: Mapping[str, Any]) -> dict[str, Any]:
         "entry_id": facts["entry_id"],
         "slide_id": facts["slide_id"],
         "slide_name": facts["slide_name"],
+        "fetched": facts["fetched"],
         "written": facts["written"],
         "by_label": facts["by_label"],
         "dropped": facts["counts"]["dropped"],

@@ -261,7 +261,8 @@ def equal_plan(
 ) -> bool:
     """Return whether the rows of a slide are just those that its plan gives, with all columns.
 
-    Digests of files, quality measures, and the time that it took are taken from the rows.
+    Digests of files, quality measures, how the slide came, and the time that it took are taken
+    from the rows.
 
     Parameters
     ----------
@@ -282,6 +283,7 @@ def equal_plan(
         facts["seconds"],
         bad_tiles_of(facts),
         facts["quality"],
+        facts["fetched"],
     )
     expected = {**expected, "path": facts["path"], "project": facts["project"]}
     expected["fingerprint"]["mtime_ns"] = facts["fingerprint"]["mtime_ns"]

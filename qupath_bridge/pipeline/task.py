@@ -38,9 +38,9 @@ from qupath_bridge.outputs.base import DamagedRowsError, Location, Output, Patch
 from qupath_bridge.parallel import available_cores, ordered_map
 from qupath_bridge.patches.mask_classes import MaskClass, classes_json, read_classes
 from qupath_bridge.patches.order import reading_batches
-from qupath_bridge.readers import open_reader, slide_version
+from qupath_bridge.readers import fetched_as, open_reader, slide_version
 from qupath_bridge.readers.base import BadTile, Reader
-from qupath_bridge.stores.staging import use_cache
+from qupath_bridge.stores.staging import Fetch, use_cache
 from qupath_bridge.timing import collect, step
 
 from . import rows
@@ -156,6 +156,10 @@ class SlideResult(OneLine):
     seconds : float
     steps : mapping of str to float
         Seconds of each step, where the options ask for a profile.
+    amounts : mapping of str to int
+        Requests to object storage and bytes that came, likewise.
+    fetched : "copy", "ranges" or None
+        How the slide came from object storage; None for one of this machine.
     """
 
     entry_id: str
@@ -172,6 +176,8 @@ class SlideResult(OneLine):
     plan_digest: str | None = None
     seconds: float = 0.0
     steps: Mapping[str, float] = field(default_factory=FrozenDict)
+    amounts: Mapping[str, int] = field(default_factory=FrozenDict)
+    fetched: Fetch | None = None
 
     def __post_init__(self) -> None:
         for name in ("by_label", "dropped"):
@@ -211,7 +217,9 @@ def process_slide(
     """
     with collect(task.options.profile) as timer:
         result = _process_slide(task, progress, cancel)
-    return dataclasses.replace(result, steps=FrozenDict(timer.seconds))
+    return dataclasses.replace(
+        result, steps=FrozenDict(timer.seconds), amounts=FrozenDict(timer.amounts)
+    )
 
 
 def _process_slide(
@@ -219,7 +227,7 @@ def _process_slide(
 ) -> SlideResult:
     began = time.perf_counter()
     slide: Slide | None = None
-    use_cache(task.options.cache, task.options.cache_size)
+    use_cache(task.options.cache, task.options.cache_size, task.options.fetch)
     try:
         with step("open"):
             slide = names_of(task.options).renamed(slide_of(task.source, task.entry_id))
@@ -287,6 +295,7 @@ def _process(
             notes=(*notes, *(f"{slide.name}: {text}" for text in bad)),
             preview=preview,
             plan_digest=plan.digest,
+            fetched=fetched_as(path, reader),
         )
 
 
@@ -382,7 +391,13 @@ class _SlideJob:
         if reusable:
             self.bad_tiles |= bad_before
         facts = facts_record(
-            plan, self.task.run_id, reasons, seconds, self.bad_tiles, _quality(written, dropped)
+            plan,
+            self.task.run_id,
+            reasons,
+            seconds,
+            self.bad_tiles,
+            _quality(written, dropped),
+            fetched_as(plan.path, self.reader),
         )
         with step("commit"):
             if plan.tissue is not None:

@@ -7,19 +7,25 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
 from qupath_bridge import registry
 from qupath_bridge.errors import BridgeError, ReadError
 from qupath_bridge.regular_files import check_regular
+from qupath_bridge.stores.staging import Fetch, fetch_of_process
 from qupath_bridge.urls import url_of
 
 from .base import RGB_CHANNELS, Fingerprint, Level, Pixels, Reader
+from .fingerprints import slide_files
+from .in_place import slide_object
 from .other_formats import CONVERT, other_format
 from .staged import slide_version, stage_slide
+from .tiff_layout import TIFF_HEADERS
 
 __all__ = [
     "RGB_CHANNELS",
@@ -27,6 +33,7 @@ __all__ = [
     "Level",
     "Pixels",
     "Reader",
+    "fetched_as",
     "is_slide",
     "open_reader",
     "reader_name",
@@ -34,6 +41,11 @@ __all__ = [
 ]
 
 Factory = Callable[[Path], Reader]
+
+IN_PLACE = "tiles"
+"""The reader that reads slides in object storage where they are."""
+
+log = logging.getLogger("qupath_bridge")
 
 
 def open_reader(
@@ -44,8 +56,9 @@ def open_reader(
     Parameters
     ----------
     path : path
-        A file, or the URL of a slide in object storage: a copy in the cache of this machine is
-        read, which is made if it is not there.
+        A file, or the URL of a slide in object storage. Of that a copy in the cache of this
+        machine is read, which is made if it is not there; or it is read in place, if this process
+        was told so (:func:`~qupath_bridge.stores.staging.use_cache`) and its format allows it.
     name : str
         A reader's name. ``"auto"`` asks every registered reader whether it can open the file,
         and takes the first that does; those that know the format best come first.
@@ -67,9 +80,50 @@ def open_reader(
         If there is no reader of that name.
     """
     path = Path(path)
-    reader = _open(path, name) if url_of(path) is None else _open_staged(path, name)
+    reader = _open(path, name) if url_of(path) is None else _open_object(path, name)
     if hasattr(reader, "on_bad_tile"):
         reader.on_bad_tile = on_bad_tile
+    return reader
+
+
+def fetched_as(path: Path, reader: Reader) -> Fetch | None:
+    """Return how an open slide came from object storage; None for a file of this machine."""
+    if url_of(path) is None:
+        return None
+    return "ranges" if getattr(reader, "in_place", False) else "copy"
+
+
+def _open_object(path: Path, name: str) -> Reader:
+    """Open a slide in object storage: in place where that is wanted and possible, else a copy."""
+    if fetch_of_process() == "ranges" and name in ("auto", IN_PLACE):
+        try:
+            reader = _open_in_place(path, name)
+        except ReadError as error:  # the copy will say what is wrong, or another reader reads it
+            log.info("%s: not read in place: %s", url_of(path), error)
+        else:
+            if reader is not None:
+                return reader
+            log.info("%s: not read in place: another reader is the one for it.", url_of(path))
+    return _open_staged(path, name)
+
+
+def _open_in_place(path: Path, name: str) -> Reader | None:
+    """Open a slide in place; None if ``auto`` takes another reader for such a file."""
+    if len(slide_files(path)) > 1:
+        return None
+    slide = slide_object(path)
+    if slide.header(0, 4) not in TIFF_HEADERS:
+        return None
+    reader: Reader = registry.load("reader", IN_PLACE)(path)
+    if name == "auto" and slide.suits is None:
+        # All readers are asked about a file with what was just read of the slide.
+        with TemporaryDirectory() as folder:
+            header = Path(folder, path.name)
+            slide.write_header(header)
+            slide.suits = [each.name for each in _rank(header, [])[:1]] == [IN_PLACE]
+    if name == "auto" and not slide.suits:
+        reader.close()
+        return None
     return reader
 
 

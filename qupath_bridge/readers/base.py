@@ -86,9 +86,9 @@ class Reader(Protocol):
     know", 3 and more for a reader that was made for this very format. The reader ``auto`` tries
     the highest number first. A factory without ``can_open`` counts as 1 and is tried last.
 
-    A reader may have the method ``read_encoded(box, size, plane) -> bytes | None``. It returns a
-    whole JPEG file whose decoded pixels equal those of :meth:`read`, where the box is exactly one
-    JPEG file tile of the level that is read, and not scaled; else None.
+    A reader may have the method ``read_encoded(boxes, size, plane) -> list[bytes | None]``. It
+    returns for each box a whole JPEG file whose decoded pixels equal those of :meth:`read`, where
+    the box is exactly one JPEG file tile of the level that is read, and not scaled; else None.
 
     A reader that can go on after a damaged file tile has the attributes ``on_bad_tile`` and
     ``bad_tiles``. The first is "fail", or is set to "background": such a tile is then read as

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from qupath_bridge.errors import MissingDependencyError, ReadError
-from qupath_bridge.model import FIRST_PLANE, Box, IntArray, PixelArray, Plane
+from qupath_bridge.model import FIRST_PLANE, BoxArray, IntArray, PixelArray, Plane
 from qupath_bridge.timing import step
 
 from .base import Pixels
@@ -88,11 +88,11 @@ class CucimReader(TileReader):
         return 0
 
     def read_encoded(
-        self, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE
-    ) -> bytes | None:
-        """Return a whole JPEG file as the reader ``tiles`` does; None if a GPU decodes."""
+        self, boxes: BoxArray, size: tuple[int, int], plane: Plane = FIRST_PLANE
+    ) -> list[bytes | None]:
+        """Return whole JPEG files as the reader ``tiles`` does; None if a GPU decodes."""
         exact = self._decoder is not None and self._decoder.tolerance == 0
-        return super().read_encoded(box, size, plane) if exact else None
+        return super().read_encoded(boxes, size, plane) if exact else [None] * len(boxes)
 
     def _table(self, level: int, number: int) -> TileTable:
         known = (level, number) in self._tables

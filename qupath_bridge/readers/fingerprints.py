@@ -17,7 +17,7 @@ from qupath_bridge.urls import url_of
 
 from .base import Fingerprint
 
-__all__ = ["file_fingerprint", "slide_files"]
+__all__ = ["file_fingerprint", "fingerprint_of", "slide_files"]
 
 _MIB = 1 << 20
 _DIRECTORY_BYTES = 64 << 10
@@ -99,14 +99,31 @@ def slide_files(path: Path) -> tuple[Path, ...]:
     return tuple(sorted([path, *(file for file in beside if _dicom_series(file) == series)]))
 
 
+def fingerprint_of(file: BinaryIO, size: int, mtime_ns: int, piece: int = _MIB) -> Fingerprint:
+    """Return the fingerprint of one open file, of which only some parts are read.
+
+    Parameters
+    ----------
+    file : file for reading
+        At its start.
+    size : int
+        Bytes.
+    mtime_ns : int
+        When it was written, ns since 1970.
+    piece : int
+        Bytes at the start and at the end that count.
+    """
+    digest = xxhash.xxh3_128(file.read(piece))
+    file.seek(max(size - piece, 0))
+    digest.update(file.read(piece))
+    digest.update(_first_directory(file))
+    return Fingerprint(size, digest.hexdigest(), mtime_ns)
+
+
 def _fingerprint(path: Path, piece: int) -> Fingerprint:
     size, mtime_ns = file_state(path)
     with open_binary(path) as file:
-        digest = xxhash.xxh3_128(file.read(piece))
-        file.seek(max(size - piece, 0))
-        digest.update(file.read(piece))
-        digest.update(_first_directory(file))
-    return Fingerprint(size, digest.hexdigest(), mtime_ns)
+        return fingerprint_of(file, size, mtime_ns, piece)
 
 
 def _first_directory(file: BinaryIO) -> bytes:

@@ -282,11 +282,49 @@ class LevelReader(DescribedReader):
             pixels[together], valid = self._read_alike(index, boxes[together], size, plane, chosen)
             if valid is not None:
                 mask[together] = valid
-        for number in np.flatnonzero(~together).tolist():
+        alone = np.flatnonzero(~together).tolist()
+        self._expect_boxes(boxes[alone], size, plane, chosen)
+        for number in alone:
             pixels[number], valid = self.read(Box(*boxes[number].tolist()), size, plane, chosen)
             if valid is not None:
                 mask[number] = valid
         return pixels, None if mask.all() else mask
+
+    def _expect_boxes(
+        self,
+        boxes: BoxArray,
+        size: tuple[int, int],
+        plane: Plane,
+        channels: tuple[int, ...] | None,
+    ) -> None:
+        """Announce what boxes will be read one by one, as far as they are as large as the first."""
+        boxes = boxes[(boxes[:, 2:] == boxes[:1, 2:]).all(axis=1)]
+        if len(boxes) < 2:
+            return
+        index = self._choose_level(Box(*boxes[0].tolist()), size)
+        level, factors = self._levels[index], np.array(self._factors[index])
+        low = np.maximum(np.floor(boxes[:, :2] / factors), 0)
+        high = np.ceil((boxes[:, :2] + boxes[:, 2:]) / factors)
+        high = np.minimum(high, (level.width, level.height))
+        rectangles = np.hstack([low, high - low]).astype(np.int64)
+        inside = (high > low).all(axis=1)
+        self._expect_rectangles(self._numbers[index], rectangles[inside], plane, channels)
+
+    def _expect_rectangles(
+        self, level: int, rectangles: IntArray, plane: Plane, channels: tuple[int, ...] | None
+    ) -> None:
+        """Take note of rectangles of a level that will be read next, in this order.
+
+        For a subclass that can fetch what they need together.
+
+        Parameters
+        ----------
+        level : int
+        rectangles : array of int, shape (N, 4)
+            x, y, width, height: pixels of the level.
+        plane : Plane
+        channels : tuple of int, or None
+        """
 
     def _empty(
         self, count: int, size: tuple[int, int], channels: tuple[int, ...] | None

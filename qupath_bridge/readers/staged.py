@@ -119,4 +119,5 @@ def read_errors() -> Iterator[None]:
     try:
         yield
     except OutputError as error:
-        raise ReadError(error.message, hint=error.hint) from error
+        hint = error.hint or "Is the slide still there, and whole?"
+        raise ReadError(error.message, hint=hint) from error

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
 
 from qupath_bridge.errors import ReadError
+from qupath_bridge.urls import url_of
 
 from .base import RGB_CHANNELS
 from .channels import PIXEL_TYPES, name_channels
@@ -19,7 +20,7 @@ from .tiff_calibration import calibration, stated_downsample
 from .tiff_stacks import Stack, find_stack
 from .tile_table import PagePart, segment_size
 
-__all__ = ["TiffLayout", "has_tiff_header", "open_tiff", "read_layout", "vendor_of"]
+__all__ = ["TIFF_HEADERS", "TiffLayout", "has_tiff_header", "open_tiff", "read_layout", "vendor_of"]
 
 MAX_SEGMENT_BYTES = 512 << 20
 """The largest strip or tile that is decoded; a file of one compressed strip needs a whole level."""
@@ -31,7 +32,7 @@ _JPEG = 7
 _APERIO_YCBCR = 33003
 _INVERTED, _GREY, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _ALPHA = (1, 2)  # of ExtraSamples: alpha, and whether the colours are multiplied by it
-_HEADERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
+TIFF_HEADERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # TIFF and BigTIFF
 _VENDORS = ("bif", "ndpi", "philips", "scn", "vista")
 _OTHER_STACKS = (
     "avs", "eer", "fluoview", "indica", "lsm", "mdgel", "micromanager", "nih", "scanimage", "stk",
@@ -98,7 +99,7 @@ def has_tiff_header(path: Path) -> bool:
     """Return whether a file begins as TIFF and BigTIFF files do."""
     try:
         with path.open("rb") as file:
-            return file.read(4) in _HEADERS
+            return file.read(4) in TIFF_HEADERS
     except OSError:
         return False
 
@@ -108,8 +109,14 @@ def vendor_of(file: tifffile.TiffFile) -> str | None:
     return next((name for name in _VENDORS if getattr(file, f"is_{name}", False)), None)
 
 
-def open_tiff(path: Path) -> tifffile.TiffFile:
+def open_tiff(path: Path, file: BinaryIO | None = None) -> tifffile.TiffFile:
     """Open a TIFF file.
+
+    Parameters
+    ----------
+    path : Path
+    file : file for reading, optional
+        What gives its bytes, if it is not on this machine.
 
     Raises
     ------
@@ -117,12 +124,17 @@ def open_tiff(path: Path) -> tifffile.TiffFile:
         If its header or first directory cannot be read.
     """
     try:
-        return tifffile.TiffFile(path, _multifile=False)
+        if file is None:
+            return tifffile.TiffFile(path, _multifile=False)
+        return tifffile.TiffFile(file, name=path.name, _multifile=False)
+    except ReadError:
+        raise
     except OSError as error:
         raise ReadError(f"{path}: {error.strerror or error}.", hint="Is it a file?") from error
     except Exception as error:
         raise ReadError(
-            f"{path}: not a TIFF file that can be read: {error}.", hint="Is the copy complete?"
+            f"{url_of(path) or path}: not a TIFF file that can be read: {error}.",
+            hint="Is the copy complete?",
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -23,6 +24,7 @@ __all__ = [
     "read_table",
     "row_bytes",
     "segment_size",
+    "touched_tiles",
 ]
 
 NOT_LISTED = -1
@@ -267,6 +269,15 @@ def find_pieces(
     pieces = pieces.reshape(-1, 8)
     pieces = pieces[(pieces[:, 4] > pieces[:, 2]) & (pieces[:, 5] > pieces[:, 3])]
     return np.asarray(pieces[np.argsort(pieces[:, 0], kind="stable")])
+
+
+def touched_tiles(rectangle: Sequence[int], table: TileTable) -> Iterator[int]:
+    """Yield the tiles that a rectangle (x, y, width, height) inside the level touches."""
+    x, y, w, h = rectangle
+    width, height = table.tile
+    for row in range(y // height, (y + h - 1) // height + 1):
+        for column in range(x // width, (x + w - 1) // width + 1):
+            yield row * table.across + column
 
 
 def _spans(

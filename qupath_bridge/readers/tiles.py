@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tifffile
 
 from qupath_bridge.errors import ReadError
-from qupath_bridge.model import FIRST_PLANE, Box, IntArray, MaskArray, PixelArray, Plane
+from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, IntArray, MaskArray, PixelArray, Plane
 from qupath_bridge.timing import step
+from qupath_bridge.urls import url_of
 
 from .background import blend_alpha
 from .base import BadTile, Fingerprint, Pixels
-from .fingerprints import file_fingerprint
 from .levels import LevelReader
-from .other_formats import other_format
-from .tiff_layout import has_tiff_header, open_tiff, read_layout, vendor_of
+from .tiff_layout import read_layout
 from .tile_cache import TileCache, shared_cache
-from .tile_data import TileData
-from .tile_decoders import is_whole_jpeg, means_markers, whole_jpeg
-from .tile_table import Cuts, TileTable, cut_tiles, read_table
+from .tile_data import open_tile_data
+from .tile_decoders import is_whole_jpeg, whole_jpeg
+from .tile_ranks import rank_tiff
+from .tile_table import Cuts, TileTable, cut_tiles, read_table, touched_tiles
 
 __all__ = ["TileReader"]
 
@@ -73,15 +72,16 @@ class TileReader(LevelReader):
         self.on_bad_tile: Literal["fail", "background"] = "fail"
         self.bad_tiles: set[BadTile] = set()
         self._path = Path(path)
+        label = url_of(self._path) or str(path)
         self._tables: dict[tuple[int, int], TileTable] = {}
         self._grids: dict[Any, tuple[TileTable, int, int] | None] = {}
-        self._file = open_tiff(self._path)
+        self._file, self._data = open_tile_data(self._path)
         try:
-            layout = self._layout = read_layout(self._file, str(path))
-            self._data = TileData(self._path, self._file.filehandle)
+            layout = self._layout = read_layout(self._file, label)
+            self._data.check()
             self._cache = self._find_cache("tiles")
             super().__init__(
-                str(path),
+                label,
                 layout.sizes,
                 pixel_size=layout.pixel_size,
                 objective_power=layout.objective_power,
@@ -95,50 +95,43 @@ class TileReader(LevelReader):
             raise
         except Exception as error:
             self._file.close()
+            self._data.check()
             raise ReadError(
-                f"{path}: its TIFF directory cannot be read: {error}.", hint="Is the copy complete?"
+                f"{label}: its TIFF directory cannot be read: {error}.",
+                hint="Is the copy complete?",
             ) from error
 
     @staticmethod
     def can_open(path: Path) -> int:
-        """Return 3 for Aperio's TIFF, 2 for one without a vendor's layout, 0 for other vendors'.
-
-        0 also for files whose image is elsewhere, or has its own order of pages: VSI, LSM.
-
-        1 for an Aperio file that OpenSlide shows differently, and for a TIFF file whose first
-        directory cannot be read, so that opening it says why.
-        """
-        if not has_tiff_header(path) or other_format(path) is not None:
-            return 0
-        try:
-            with open_tiff(path) as file:
-                if vendor_of(file) is not None:
-                    return 0
-                return _rank_aperio(file, path) if file.is_svs else 2
-        except Exception:  # noqa: BLE001  # damaged files raise whatever they raise
-            return 1
+        """Return how well this reader knows a file, see :func:`.tile_ranks.rank_tiff`."""
+        return rank_tiff(path)
 
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of the file as it is now; read again each time."""
-        return file_fingerprint(self._path)
+        return self._data.fingerprint
+
+    @property
+    def in_place(self) -> bool:
+        """True for a slide that is read where it is, in object storage."""
+        return self._data.in_place
 
     def read_encoded(
-        self, box: Box, size: tuple[int, int], plane: Plane = FIRST_PLANE
-    ) -> bytes | None:
-        """Return a whole JPEG file with the pixels of a box, None if there is none.
+        self, boxes: BoxArray, size: tuple[int, int], plane: Plane = FIRST_PLANE
+    ) -> list[bytes | None]:
+        """Return whole JPEG files with the pixels of boxes, None for those without one.
 
         Parameters
         ----------
-        box : Box
-            Level-0 pixels of the file.
+        boxes : array of int, shape (N, 4)
+            x, y, width, height: level-0 pixels of the file.
         size : (width, height)
-            Output pixels.
+            Output pixels of each box.
         plane : Plane
 
         Returns
         -------
-        bytes or None
+        list of N bytes or None
             For a box that is exactly one JPEG file tile of the level that is read, and not
             scaled: the data of the tile, with the tables of the file. Decoded it gives the pixels
             of :meth:`read`.
@@ -148,6 +141,24 @@ class TileReader(LevelReader):
         ReadError
             If the file cannot be read there, or has no such plane.
         """
+        places = [self._tile_of(Box(*box), size, plane) for box in boxes.tolist()]
+        self._data.expect(filter(None, places))
+        return [place and self._whole_jpeg(*place) for place in places]
+
+    def _whole_jpeg(self, table: TileTable, tile: int) -> bytes | None:
+        """Return a tile as a JPEG file, None if its data is not what it should be."""
+        try:
+            data = self._data.read(table, 0, tile)
+        except ValueError:
+            return None  # `read` says what is wrong
+        if not is_whole_jpeg(data, table.tile):
+            return None
+        return whole_jpeg(data, table.jpeg_tables, table.jpeg_space)
+
+    def _tile_of(
+        self, box: Box, size: tuple[int, int], plane: Plane
+    ) -> tuple[TileTable, int] | None:
+        """Return the JPEG tile that a box is, None if it is none."""
         self._check(box, size, plane)
         key = box[2:], size, plane
         if key not in self._grids:
@@ -161,15 +172,7 @@ class TileReader(LevelReader):
         if left or top or not (0 <= column < columns and 0 <= row < rows):
             return None
         tile = row * table.across + column
-        if table.counts[0, tile] == 0:
-            return None
-        try:
-            data = self._data.read(table, 0, tile)
-        except ValueError:
-            return None  # `read` says what is wrong
-        if not is_whole_jpeg(data, table.tile):
-            return None
-        return whole_jpeg(data, table.jpeg_tables, table.jpeg_space)
+        return None if table.counts[0, tile] == 0 else (table, tile)
 
     def _tile_grid(
         self, box: tuple[int, ...], size: tuple[int, int], plane: Plane
@@ -212,9 +215,13 @@ class TileReader(LevelReader):
         if table is None:
             try:
                 table = read_table(self._layout.levels[level][number])
+                self._data.check()
+            except ReadError:
+                raise
             except Exception as error:
+                self._data.check()
                 raise ReadError(
-                    f"{self._path}: the tiles of level {level} are not listed: {error}.",
+                    f"{self._label}: the tiles of level {level} are not listed: {error}.",
                     hint="Is the copy complete?",
                 ) from error
             self._tables[level, number] = table
@@ -314,6 +321,7 @@ class TileReader(LevelReader):
         table = self._tables[place]
         columns, rows = (corners // table.tile).T
         indices = (rows * table.across + columns).tolist()
+        self._data.expect((table, index) for index in indices)
         return [
             number
             for number, (index, out) in enumerate(zip(indices, pixels, strict=True))
@@ -326,6 +334,7 @@ class TileReader(LevelReader):
         count, height, width, samples = pixels.shape
         lines = pixels.reshape(count, height, width * samples)
         missing: list[Any] = []
+        self._expect((place, index) for index, _ in cuts)
         for index, own in cuts:
             tile = self._tile(place, table, index)
             if tile is None:
@@ -341,6 +350,30 @@ class TileReader(LevelReader):
                 used += part.size
             self._cache.use((*place, index), used)
         return missing
+
+    def _expect_rectangles(
+        self, level: int, rectangles: IntArray, plane: Plane, channels: tuple[int, ...] | None
+    ) -> None:
+        if not self._data.in_place:
+            return
+        chosen = range(len(self.channels)) if channels is None else channels
+        samples = len(self.channels) // self._layout.parts
+        first = self._plane_number(plane)
+        places = [(level, first + part) for part in sorted({each // samples for each in chosen})]
+        for place in places:
+            self._table(*place)
+        self._expect(
+            (place, index)
+            for rectangle in rectangles.tolist()
+            for place in places
+            for index in touched_tiles(rectangle, self._tables[place])
+        )
+
+    def _expect(self, tiles: Iterable[tuple[tuple[int, int], int]]) -> None:
+        """Say which tiles of which parts will be read, but for those that are kept."""
+        if self._data.in_place:
+            wanted = ((p, index) for p, index in tiles if self._cache.get((*p, index)) is None)
+            self._data.expect((self._tables[place], index) for place, index in wanted)
 
     def _tile(self, place: tuple[int, int], table: TileTable, index: int) -> PixelArray | None:
         """Return a decoded tile, None if the file has none; from the cache if it is there."""
@@ -385,7 +418,7 @@ class TileReader(LevelReader):
             self.bad_tiles.add(BadTile(level, column, row, z, t, offset))
             return
         raise ReadError(
-            f"{self._path}: {table.kind} at column {column}, row {row} of level {level} (offset "
+            f"{self._label}: {table.kind} at column {column}, row {row} of level {level} (offset "
             f"{offset}) cannot be decoded: {error}.",
             hint=_HINT,
         ) from error
@@ -393,16 +426,7 @@ class TileReader(LevelReader):
     def _close(self) -> None:
         self._cache = TileCache(0)
         self._file.close()
-
-
-def _rank_aperio(file: tifffile.TiffFile, path: Path) -> int:
-    """Return 3 for an Aperio file whose pixels here are those of OpenSlide, else 1.
-
-    OpenSlide fills missing tiles from other levels, and takes no note of JFIF markers.
-    """
-    pages = [parts[0].page for parts in read_layout(file, str(path)).levels]
-    filled = all(min(page.databytecounts) > 0 for page in pages)
-    return 3 if filled and not any(means_markers(page.keyframe) for page in pages) else 1
+        self._data.close()
 
 
 def _seen_once(shape: tuple[int, ...], missing: Sequence[Sequence[Any]]) -> MaskArray:

@@ -9,7 +9,17 @@ from typing import Protocol, runtime_checkable
 
 from qupath_bridge.errors import OutputError
 
-__all__ = ["BufferedDraft", "Data", "Draft", "State", "Store", "checked_name", "chunks_of"]
+__all__ = [
+    "BufferedDraft",
+    "Data",
+    "Draft",
+    "State",
+    "Store",
+    "check_same",
+    "checked_name",
+    "chunks_of",
+    "replaced",
+]
 
 Data = bytes | memoryview | Iterable[bytes]
 """Content of a file: bytes, or pieces of them one after the other."""
@@ -94,8 +104,11 @@ class Store(Protocol):
         """Return the bytes under ``name``; OutputError when there are none."""
         ...
 
-    def get_range(self, name: str, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``offset`` on; OutputError when there are fewer."""
+    def get_range(self, name: str, offset: int, length: int, state: State | None = None) -> bytes:
+        """Return ``length`` bytes from ``offset`` on; OutputError when there are fewer.
+
+        With a ``state``, bytes of that content only; OutputError if it was replaced.
+        """
         ...
 
     def size(self, name: str) -> int:
@@ -171,6 +184,20 @@ class BufferedDraft:
     def discard(self) -> None:
         """Forget the file."""
         self._buffer.close()
+
+
+def replaced(shown: str) -> OutputError:
+    """Return the error for content that is not the one that was looked at before."""
+    return OutputError(
+        f"{shown} was replaced while it was read.",
+        hint="Export again when nobody writes the slide.",
+    )
+
+
+def check_same(store: Store, name: str, state: State | None) -> None:
+    """Raise OutputError if what is under a name has another state than was seen before."""
+    if state is not None and store.state(name).tag != state.tag:
+        raise replaced(f"{store.url}/{name}")
 
 
 def chunks_of(data: Data) -> Iterable[bytes | memoryview]:

@@ -18,16 +18,17 @@ from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.parallel import ordered_map
 
-from .base import Data, Draft, State, checked_name, chunks_of
+from .base import Data, Draft, State, checked_name, chunks_of, replaced
 from .local import MAX_BYTES
 
 if TYPE_CHECKING:
+    from obstore import GetOptions, ObjectMeta
     from obstore.store import ClientConfig, RetryConfig
 
 __all__ = ["CloudStore"]
@@ -205,17 +206,18 @@ class CloudStore:
                 )
             return bytes(answer.bytes())
 
-    def get_range(self, name: str, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``offset`` on."""
+    def get_range(self, name: str, offset: int, length: int, state: State | None = None) -> bytes:
+        """Return ``length`` bytes from ``offset`` on, in one request."""
         ends = OutputError(f"{name} ends before byte {offset + length}.")
         if not length:
             if self.size(name) < offset:
                 raise ends
             return b""
         with self._errors_of(name, "read", unsatisfiable=ends):
-            part = bytes(
-                obstore.get_range(self._client, self._key(name), start=offset, length=length)
-            )
+            try:
+                part = self._part(name, offset, length, state)
+            except PreconditionError:
+                raise replaced(self._shown(name)) from None
         if len(part) < length:
             raise ends
         return part
@@ -273,9 +275,7 @@ class CloudStore:
     def state(self, name: str) -> State:
         """Return size and ETag of the object."""
         with self._errors_of(name, "read"):
-            found = obstore.head(self._client, self._key(name))
-        written = int(found["last_modified"].timestamp() * 1000) * 1_000_000
-        return State(int(found["size"]), found["e_tag"] or str(written), written)
+            return _state_of(obstore.head(self._client, self._key(name)))
 
     def exists(self, name: str) -> bool:
         """Return whether there is something under ``name``."""
@@ -326,6 +326,16 @@ class CloudStore:
     def sweep(self) -> int:
         """Find nothing: objects are whole. Services remove unfinished uploads by a rule."""
         return 0
+
+    def _part(self, name: str, offset: int, length: int, state: State | None) -> bytes:
+        """Ask for a range, of one content if it is given: the service refuses another by ETag."""
+        options: GetOptions = {"range": (offset, offset + length)}
+        if state is not None and state.tag[:1] == '"':  # of weak tags no condition is ever true
+            options["if_match"] = state.tag
+        found = obstore.get(self._client, self._key(name), options=options)
+        if state is not None and _state_of(found.meta).tag != state.tag:
+            raise replaced(self._shown(name))
+        return bytes(found.bytes())
 
     def _upload(self, name: str, file: IO[bytes], size: int) -> None:
         with self._errors_of(name, "written"):
@@ -409,6 +419,11 @@ class _CloudDraft:
     def discard(self) -> None:
         """Remove the file."""
         self._file.close()
+
+
+def _state_of(meta: ObjectMeta) -> State:
+    written = int(meta["last_modified"].timestamp() * 1000) * 1_000_000
+    return State(int(meta["size"]), meta["e_tag"] or str(written), written)
 
 
 def _parse(url: str) -> tuple[str, str, str, str]:

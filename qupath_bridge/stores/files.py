@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from qupath_bridge.timing import tally
 from qupath_bridge.urls import url_of
 
 from . import open_store
 from .base import Store
 
-__all__ = ["StoredFile", "file_state", "files_in", "is_object", "open_binary", "store_of"]
+__all__ = ["RangeFile", "file_state", "files_in", "is_object", "open_binary", "store_of"]
 
 
 BUCKET_PARTS = 2
 """Parts of the URL of a whole bucket: scheme and name."""
 
 
-class StoredFile(io.RawIOBase):
-    """An object of a store as a file for reading: each read asks for that range of bytes.
+class RangeFile(io.RawIOBase):
+    """Ranges of bytes as a file for reading.
 
     Parameters
     ----------
-    store : Store
-    name : str
-
-    Raises
-    ------
-    OutputError
-        If there is no such object, or the store cannot be reached.
+    size : int
+        Bytes of all.
+    read : callable
+        Returns the bytes of an offset and a count, all of them; called once per read of the file.
     """
 
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name = store, name
-        self._size = store.size(name)
+    def __init__(self, size: int, read: Callable[[int, int], bytes]) -> None:
+        self._size, self._read = size, read
         self._at = 0
 
     def readable(self) -> bool:
@@ -57,10 +54,10 @@ class StoredFile(io.RawIOBase):
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read up to ``size`` bytes in one request."""
+        """Read up to ``size`` bytes."""
         left = max(self._size - self._at, 0)
         count = left if size is None or size < 0 else min(size, left)
-        data = self._store.get_range(self._name, self._at, count) if count else b""
+        data = self._read(self._at, count) if count else b""
         self._at += len(data)
         return data
 
@@ -93,9 +90,20 @@ def is_object(path: Path) -> bool:
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """Open a file or an object for reading."""
+    """Open a file or an object for reading. Of an object each read is a request.
+
+    That is for headers and small files: what comes is counted as such.
+    """
     place = store_of(path)
-    return path.open("rb") if place is None else cast(BinaryIO, StoredFile(*place))
+    if place is None:
+        return path.open("rb")
+    store, name = place
+
+    def read(offset: int, count: int) -> bytes:
+        tally({"header_requests": 1, "header_bytes": count})
+        return store.get_range(name, offset, count)
+
+    return cast(BinaryIO, RangeFile(store.size(name), read))
 
 
 def file_state(path: Path) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes
 from qupath_bridge.errors import OutputError
 from qupath_bridge.regular_files import open_regular, read_regular
 
-from .base import Data, Draft, State, checked_name, chunks_of
+from .base import Data, Draft, State, check_same, checked_name, chunks_of
 
 __all__ = ["TEMPORARY", "LocalStore", "copy_permissions", "path_from_url"]
 
@@ -174,9 +174,10 @@ class LocalStore:
         with _errors_of(path, "read"):
             return read_regular(path, MAX_BYTES)
 
-    def get_range(self, name: str, offset: int, length: int) -> bytes:
+    def get_range(self, name: str, offset: int, length: int, state: State | None = None) -> bytes:
         """Return ``length`` bytes from ``offset`` on."""
         path = self.root / checked_name(name)
+        check_same(self, name, state)
         with _errors_of(path, "read"), open_regular(path) as file:
             # Before anything is read: a length of the index can be any number.
             if not 0 <= offset <= offset + length <= os.fstat(file.fileno()).st_size:
@@ -187,6 +188,7 @@ class LocalStore:
             part = file.read(length)
         if len(part) < length:
             raise OutputError(f"{path} ends before byte {offset + length}.")
+        check_same(self, name, state)  # perhaps it was replaced while it was read
         return part
 
     def size(self, name: str) -> int:

@@ -12,7 +12,7 @@ import xxhash
 
 from qupath_bridge.errors import OutputError, UsageError
 
-from .base import BufferedDraft, Data, Draft, State, checked_name, chunks_of
+from .base import BufferedDraft, Data, Draft, State, checked_name, chunks_of, replaced
 
 __all__ = ["SCHEME", "MemoryStore"]
 
@@ -105,9 +105,12 @@ class MemoryStore:
         except KeyError:
             raise OutputError(f"No file {name} in {self._url}.") from None
 
-    def get_range(self, name: str, offset: int, length: int) -> bytes:
+    def get_range(self, name: str, offset: int, length: int, state: State | None = None) -> bytes:
         """Return ``length`` bytes from ``offset`` on."""
-        part = self.get(name)[offset : offset + length]
+        data = self.get(name)
+        if state is not None and _state_of(data) != state:
+            raise replaced(f"{self._url}/{name}")
+        part = data[offset : offset + length]
         if len(part) < length:
             raise OutputError(f"{name} ends before byte {offset + length}.")
         return part
@@ -123,8 +126,7 @@ class MemoryStore:
 
     def state(self, name: str) -> State:
         """Return size and digest of the bytes under ``name``."""
-        data = self.get(name)
-        return State(len(data), xxhash.xxh3_128_hexdigest(data))
+        return _state_of(self.get(name))
 
     def exists(self, name: str) -> bool:
         """Return whether there is something under ``name``."""
@@ -154,3 +156,7 @@ class MemoryStore:
     def sweep(self) -> int:
         """Find nothing: a write in memory cannot be cut off."""
         return 0
+
+
+def _state_of(data: bytes) -> State:
+    return State(len(data), xxhash.xxh3_128_hexdigest(data))

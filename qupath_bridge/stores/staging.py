@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal, cast, get_args
 from uuid import uuid4
 
 import xxhash
@@ -26,22 +27,27 @@ from filelock import FileLock, Timeout
 
 from qupath_bridge.config.values import parse_bytes
 from qupath_bridge.errors import OutputError, UsageError
+from qupath_bridge.timing import tally
 
 from .base import State, Store, checked_name
 
 __all__ = [
     "CACHE",
     "CACHE_SIZE",
+    "FETCH",
     "Cache",
+    "Fetch",
     "Lease",
     "StagedObject",
     "cache_of_process",
+    "fetch_of_process",
     "use_cache",
 ]
 
 CACHE = "QUPATH_BRIDGE_CACHE"
 CACHE_SIZE = "QUPATH_BRIDGE_CACHE_SIZE"
-"""Variables of the environment with the folder and the size."""
+FETCH = "QUPATH_BRIDGE_FETCH"
+"""Variables of the environment: the folder, the size, and whether slides are copied at all."""
 
 DEFAULT_SIZE = "50GB"
 
@@ -227,13 +233,18 @@ def version_of(objects: Sequence[StagedObject]) -> str:
     return xxhash.xxh3_128_hexdigest("\n".join(states).encode())
 
 
+Fetch = Literal["copy", "ranges"]
+"""Ways of slides from object storage: copied whole, or only what is needed of them."""
+
 _of_options: dict[str, str] = {}
 _guard = threading.Lock()
 
 
-def use_cache(folder: Path | None = None, size: str | None = None) -> None:
-    """Set folder and size of the cache of this process; the environment says what is None."""
-    chosen = {CACHE: folder, CACHE_SIZE: size}
+def use_cache(
+    folder: Path | None = None, size: str | None = None, fetch: Fetch | None = None
+) -> None:
+    """Set cache of this process, and how slides come; the environment says what is None."""
+    chosen = {CACHE: folder, CACHE_SIZE: size, FETCH: fetch}
     with _guard:
         _of_options.clear()
         _of_options.update({name: str(value) for name, value in chosen.items() if value})
@@ -255,6 +266,21 @@ def cache_of_process() -> Cache:
     except ValueError as error:
         raise UsageError(f"{CACHE_SIZE}: {error}.") from error
     return Cache(Path(folder).absolute(), limit)
+
+
+def fetch_of_process() -> Fetch:
+    """Return how slides come from object storage: of the options, the environment, or by copies.
+
+    Raises
+    ------
+    UsageError
+        If the environment says something else.
+    """
+    with _guard:
+        chosen = {**os.environ, **_of_options}.get(FETCH) or "copy"
+    if chosen not in get_args(Fetch):
+        raise UsageError(f"{FETCH}: {chosen!r} is neither copy nor ranges.")
+    return cast(Fetch, chosen)
 
 
 def _user_folder() -> Path:
@@ -285,6 +311,7 @@ def _copy(objects: Sequence[StagedObject], folder: Path) -> None:
                     for start, data in pool.map(fetch, batch):
                         file.seek(start)
                         file.write(data)
+            tally({"copy_requests": len(starts), "copy_bytes": each.state.size})
             if each.state.modified_ns:
                 os.utime(path, ns=(each.state.modified_ns, each.state.modified_ns))
     for each in objects:

@@ -162,6 +162,24 @@ def test_table_of_the_page_is_that_of_the_kept_numbers():
     assert report.CHART.read_text(encoding="utf-8") == report.chart(result)
 
 
+def test_slides_in_place(capsys):
+    """Both ways export the same patches, and one fetches less."""
+    in_place = importlib.import_module("benchmarks.in_place")
+    in_place.main(
+        ["--side", "4096", "--latency", "0", "5", "--few", "2", "--repeats", "1", "--json"]
+    )
+    found = json.loads(capsys.readouterr().out)
+    lines = found["lines"]
+    assert [(line["latency_ms"], line["fetch"]) for line in lines] == [
+        (latency, way) for latency in (0, 5) for way in ("copy", "ranges", "ranges") * 2
+    ]
+    for kind in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
+        assert len({line["patches"] for line in kind}) == 1
+    assert lines[0]["copy_bytes"] == found["slide_bytes"]
+    assert 0 < lines[1]["pixel_bytes_needed"] < found["slide_bytes"]
+    assert "| 5 ms | 2 | ranges | " in in_place.table(found)
+
+
 @pytest.mark.slow
 def test_the_api_is_measured_with_a_database_that_is_filled(capsys):
     service = importlib.import_module("benchmarks.service")

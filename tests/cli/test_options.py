@@ -17,7 +17,7 @@ import typer
 
 import qupath_bridge as qb
 from qupath_bridge.cli import main
-from qupath_bridge.cli.app import CACHE, PLACES, RUN_ONLY, app
+from qupath_bridge.cli.app import FETCHING, PLACES, RUN_ONLY, app
 from qupath_bridge.cli.options import add_flags, flag_of, words_of
 from qupath_bridge.config import Settings, options
 from qupath_bridge.outputs import open_output
@@ -136,7 +136,7 @@ def test_every_option_has_one_flag_with_the_models_words():
     [
         ("export", ALL),
         ("plan", ALL - set(RUN_ONLY)),
-        ("inspect", {*PLACES, "reader", *CACHE}),
+        ("inspect", {*PLACES, "reader", *FETCHING}),
         ("status", set(PLACES)),
         ("verify", {"reader", "slide_map", "pseudonymise"}),
         ("report", {"reader", "slide_map", "pseudonymise"}),

@@ -297,8 +297,8 @@ def test_a_small_picture_has_the_channels_and_the_plane_that_are_asked_for():
 class Passing(MemoryReader):
     """Has JPEG tiles that can be passed through."""
 
-    def read_encoded(self, box, size, plane):
-        return b"tile of one slice"
+    def read_encoded(self, boxes, size, plane):
+        return [b"tile of one slice"] * len(boxes)
 
 
 @pytest.mark.parametrize(

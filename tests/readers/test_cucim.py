@@ -183,15 +183,15 @@ def test_device_and_decoder_are_recorded_and_decide_the_digests(monkeypatch):
 
 
 def test_encoded_tiles_are_handed_on_where_their_pixels_are_exact(slide, monkeypatch):
-    box, size = Box(64, 64, 64, 64), (64, 64)
+    boxes, size = np.array([[64, 64, 64, 64]]), (64, 64)
     gpu.install(monkeypatch)
     with CucimReader(slide) as reader, TileReader(slide) as tiles:
-        handed_on = reader.read_encoded(box, size)
-        assert handed_on
-        assert handed_on == tiles.read_encoded(box, size)
+        handed_on = reader.read_encoded(boxes, size)
+        assert all(handed_on)
+        assert handed_on == tiles.read_encoded(boxes, size)
     gpu.install(monkeypatch, gpu.Gpu())
     with CucimReader(slide) as reader:
-        assert reader.read_encoded(box, size) is None
+        assert reader.read_encoded(boxes, size) == [None]
 
 
 # ---- what it refuses

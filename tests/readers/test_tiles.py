@@ -367,7 +367,7 @@ def test_an_encoded_tile_has_the_pixels_of_the_box(
     width, height = tile
     with TileReader(path) as reader:
         for box in (Box(0, 0, *tile), Box(width, height, *tile), Box(2 * width, 0, *tile)):
-            data = reader.read_encoded(box, tile)
+            (data,) = reader.read_encoded(np.array([box]), tile)
             assert data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9")
             for decode in decoders():
                 np.testing.assert_array_equal(decode(data), reader.read(box, tile)[0])
@@ -376,9 +376,10 @@ def test_an_encoded_tile_has_the_pixels_of_the_box(
             Box(301 // width * width, 0, *tile), Box(0, 207 // height * height, *tile),
             Box(-width, 0, *tile), Box(0, 0, 2 * width, height),
         ):  # fmt: skip
-            assert reader.read_encoded(box, box[2:]) is None
-        assert reader.read_encoded(Box(0, 0, 2 * width, 2 * height), tile) is None
-        assert reader.read_encoded(Box(0, 0, *tile), (width // 2, height // 2)) is None
+            assert reader.read_encoded(np.array([box]), box[2:]) == [None]
+        assert reader.read_encoded(np.array([[0, 0, 2 * width, 2 * height]]), tile) == [None]
+        half = (width // 2, height // 2)
+        assert reader.read_encoded(np.array([[0, 0, *tile]]), half) == [None]
 
 
 def test_encoded_tiles_of_real_slides_and_of_lower_levels(tmp_path, tissue):
@@ -389,7 +390,7 @@ def test_encoded_tiles_of_real_slides_and_of_lower_levels(tmp_path, tissue):
         (pyramid, Box(128, 0, 128, 128), (32, 32)),
     ):
         with TileReader(path) as reader:
-            data = reader.read_encoded(box, size)
+            (data,) = reader.read_encoded(np.array([box]), size)
             for decode in decoders():
                 np.testing.assert_array_equal(decode(data), reader.read(box, size)[0])
 
@@ -398,7 +399,7 @@ def test_encoded_tiles_of_real_slides_and_of_lower_levels(tmp_path, tissue):
 def test_other_tiles_are_not_encoded_as_jpeg(tmp_path, compression):
     path = write_slide(tmp_path / "a.tif", MARKERS, tile=64, compression=compression)
     with TileReader(path) as reader:
-        assert reader.read_encoded(Box(0, 0, 64, 64), (64, 64)) is None
+        assert reader.read_encoded(np.array([[0, 0, 64, 64]]), (64, 64)) == [None]
 
 
 # ---- damage
@@ -480,7 +481,7 @@ def test_a_bad_tile_fails_with_its_place_or_is_background(
             assert "on_bad_tile background" in caught.value.hint
         with pytest.raises(ReadError, match="column 1, row 1"):
             reader.read_many(np.array([[100, 100, 20, 20], [0, 0, 20, 20]]), (20, 20))
-        assert reader.read_encoded(bad, (64, 64)) is None
+        assert reader.read_encoded(np.array([bad]), (64, 64)) == [None]
     with open_reader(path, on_bad_tile="background") as reader:
         pixels, mask = reader.read_many(np.array([bad, [120, 60, 64, 64]]), (64, 64))
         assert not mask[0].any() and (pixels[0] == 255).all()

@@ -147,6 +147,20 @@ class StoreContract(ABC):
             list(pool.map(store.put, names, map(str.encode, names)))
             assert list(pool.map(store.get, names)) == list(map(str.encode, names))
 
+    def test_a_part_of_content_that_was_replaced(self, store: Store) -> None:
+        """Is refused to who asks for the earlier content, whether it was longer or shorter."""
+        store.put("a/x", b"first content")
+        first = store.state("a/x")
+        assert store.get_range("a/x", 6, 7, first) == b"content"
+        for other in (b"other content", b"short", b"much longer than before"):
+            store.put("a/x", other)
+            with pytest.raises(OutputError, match="x was replaced while it was read"):
+                store.get_range("a/x", 6, 7, first)
+        assert store.get_range("a/x", 5, 6, store.state("a/x")) == b"longer"
+        store.delete("a/x")
+        with pytest.raises(OutputError, match="x"):
+            store.get_range("a/x", 6, 7, first)
+
     def test_create_makes_a_name_only_once(self, store: Store) -> None:
         """What is there stays."""
         assert store.create("a/lock", b"first")
