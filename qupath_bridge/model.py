@@ -23,7 +23,7 @@ from shapely.geometry.base import BaseGeometry
 
 from .errors import UsageError
 from .frozen import FrozenDict, OneLine, count, freeze, one_line
-from .urls import absolute, place_text, url_of
+from .urls import absolute, place_text, shown, url_of
 
 __all__ = [
     "BRIDGE_FOLDER",
@@ -447,6 +447,16 @@ class ProjectInfo:
     def place(self) -> str:
         """The project file as records name it: its whole path, or its URL."""
         return place_text(self.path)
+
+    @property
+    def shown(self) -> str:
+        """The project file as messages name it: its path as it was given, or its URL."""
+        return shown(self.path)
+
+    @property
+    def is_stored(self) -> bool:
+        """True for a project in object storage, where this library only reads."""
+        return url_of(self.path) is not None
 
     def __repr__(self) -> str:
         return one_line(

@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePath
 
-__all__ = ["absolute", "place_text", "url_of"]
+__all__ = ["BUCKET_PARTS", "absolute", "place_text", "shown", "url_of"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 """Beginning of a URL. One letter is a drive of Windows."""
+
+BUCKET_PARTS = 2
+"""Parts of the URL of a whole bucket: scheme and name."""
 
 
 def url_of(place: str | PurePath) -> str | None:
@@ -31,6 +34,15 @@ def url_of(place: str | PurePath) -> str | None:
 def absolute(place: Path) -> Path:
     """Return a path that does not depend on the working directory; that of a URL as it is."""
     return place if url_of(place) else place.absolute()
+
+
+def shown(place: PurePath) -> str:
+    """Return a place as messages name it: its URL, or its path as it was given.
+
+    >>> shown(PurePath("s3:/bucket/a.svs")), shown(PurePath("a.svs"))
+    ('s3://bucket/a.svs', 'a.svs')
+    """
+    return url_of(place) or str(place)
 
 
 def place_text(place: Path) -> str:

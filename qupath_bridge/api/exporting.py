@@ -297,7 +297,7 @@ def _export_new_project(
     later = Settings(Selection(), config, options.replace(**kept, engine=engine))
     with opened_project(folder, later.options) as project:
         there = {slide.entry_id for slide in project} | {each.entry_id for each in failures}
-        gone = ProjectError("not in the project", path=project.info.path, hint="Add it in QuPath.")
+        gone = ProjectError("not in the project", path=project.info.shown, hint="Add it in QuPath.")
         failures += tuple(Failure.of(s, gone) for s in slides if s.entry_id not in there)
         run = _export_slides(
             [slide for slide in project if slide.entry_id in mine],
@@ -332,13 +332,14 @@ def _check_both_places(output: Output, folder: Path, options: RunOptions) -> Non
 def _collect(slides: Sequence[Slide], options: RunOptions) -> tuple[SlideCorrections, ...]:
     """Store what people said in QuPath, before it is applied.
 
-    A run that is resumed has its inputs already.
+    A run that is resumed has its inputs already, and in object storage nothing is stored.
     """
-    if options.corrections != "auto" or options.resume:
+    slides = [slide for slide in slides if not slide.project.is_stored]
+    if options.corrections != "auto" or options.resume or not slides:
         if options.reviewer is not None:
             raise UsageError(
-                "The reviewer is not used: nothing is collected with resume, or with corrections "
-                "other than 'auto'."
+                "The reviewer is not used: nothing is collected with resume, with corrections "
+                "other than 'auto', or in projects in object storage."
             )
         return ()
     projects = {slide.project.place: slide.project for slide in slides if not slide.project.plain}

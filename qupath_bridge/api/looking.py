@@ -37,6 +37,7 @@ from .opening import (
     opened_project,
     options_of,
     output_of,
+    refuse_stored,
     refuse_unused,
 )
 
@@ -216,7 +217,8 @@ def corrections(
     Raises
     ------
     UsageError
-        If there is no such slide, or one is to be accepted and dismissed.
+        If there is no such slide, or one is to be accepted and dismissed; or the project is in
+        object storage, where nothing is written.
 
     Examples
     --------
@@ -225,6 +227,7 @@ def corrections(
     """
     options = options_of(options, changes)
     refuse_unused("corrections", options, *OPENING)
+    refuse_stored(project)
     with opened_project(project, options) as opened:
         decisions: dict[str, Decision] = {opened[each].entry_id: "accept" for each in accept}
         for each in dismiss:
@@ -239,14 +242,31 @@ def corrections(
 
 
 def status(
-    project: Project | Place, options: RunOptions | None = None, **changes: Any
+    project: Project | Place,
+    options: RunOptions | None = None,
+    *,
+    runs: Iterable[Place] = (),
+    **changes: Any,
 ) -> tuple[RunStatus, ...]:
     """Return the runs of a project, oldest first, each compared with the project of today.
 
-    ``options`` says how to open a project that is given by path: engine and places. Slides are
-    read by the reader that the run used.
+    Slides are read by the reader that the run used.
+
+    Parameters
+    ----------
+    project : Project, path or URL
+    options : RunOptions, optional
+        How to open a project that is given by path: engine and places.
+    runs : iterable of path or URL
+        Outputs with the provenance of further runs, because the project could not be written:
+        those of projects in object storage.
+
+    Raises
+    ------
+    OutputError
+        If an output has no provenance of the project.
     """
     options = options_of(options, changes)
     refuse_unused("status", options, *OPENING)
     with opened_project(project, options) as opened:
-        return _status.status(opened)
+        return _status.status(opened, map(str, runs))

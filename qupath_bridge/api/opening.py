@@ -15,15 +15,23 @@ from qupath_bridge.outputs.base import Output
 from qupath_bridge.pipeline.pseudonyms import Names, names_of
 from qupath_bridge.pipeline.records import RUN_FILE, load_record
 from qupath_bridge.pipeline.run import Run
-from qupath_bridge.qupath.files import qpproj
-from qupath_bridge.qupath.files.qpproj import NAME_ONE, check_kind, project_above
-from qupath_bridge.readers import open_reader
+from qupath_bridge.qupath.files import finding
+from qupath_bridge.qupath.files.finding import (
+    NAME_ONE,
+    check_kind,
+    file_kind,
+    is_project_file,
+    project_above,
+    projects_in,
+)
+from qupath_bridge.readers import is_slide, open_reader
 from qupath_bridge.schemas import RunRecord
 from qupath_bridge.sources import open_project
-from qupath_bridge.sources.base import Project
+from qupath_bridge.sources.base import Project, project_errors
 from qupath_bridge.sources.slides import has_slides, is_plain, is_table
+from qupath_bridge.stores.files import files_in, is_object
 from qupath_bridge.stores.staging import use_cache
-from qupath_bridge.urls import url_of
+from qupath_bridge.urls import shown, url_of
 
 OPENING = ("engine", "qupath", "slide_map", "search", "annotations", "skip_bad_features")
 """Options of a run that say how to open a project that is given by path."""
@@ -53,15 +61,14 @@ def find_projects(place: Place) -> tuple[Path, ...]:
         If there is none, or the file is plainly of another kind.
     """
     path = Path(place)
-    if not path.is_dir():
+    if is_project_file(path) if url_of(path) else not path.is_dir():
         return (check_kind(path),)
-    direct = sorted(path.glob("*.qpproj"))
-    found = direct or sorted(path.glob("*/*.qpproj"))
+    with project_errors(path):
+        found = projects_in(path)
     if not found:
+        above = None if url_of(path) else project_above(path)
         raise ProjectError(
-            "No project and no slide found",
-            path=path,
-            hint=project_above(path) or NAME_ONE,
+            "No project and no slide found", path=shown(path), hint=above or NAME_ONE
         )
     return tuple(found)
 
@@ -196,7 +203,8 @@ def find_project_file(place: Place) -> Path:
     """
     path = Path(place)
     try:
-        return qpproj.find_project_file(path)
+        with project_errors(path):
+            return finding.find_project_file(path)
     except ProjectError as error:
         hint = _without_project(path) if path.is_dir() else None
         if hint is None:
@@ -228,9 +236,28 @@ def _without_project(path: Path) -> str | None:
     return None
 
 
+def refuse_stored(project: Project | Place) -> None:
+    """Refuse a project in object storage where its runs are read or anything is written.
+
+    Raises
+    ------
+    UsageError
+        With the next step.
+    """
+    place = project.info.path if isinstance(project, Project) else Path(project)
+    if url_of(place) is not None:
+        raise UsageError(
+            f"{shown(place)} is in object storage: it can be planned and exported from there, and "
+            "nothing is written there.",
+            hint="Copy the folder of the project to this machine, name the copy, and copy it back "
+            "when you are done.",
+        )
+
+
 @contextmanager
 def opened_for_writing(project: Project | Place) -> Iterator[Project]:
     """Open a project of whose slides nothing but names and sizes is asked: files will do."""
+    refuse_stored(project)
     if isinstance(project, Project):
         yield project
     else:
@@ -242,7 +269,7 @@ def _places(place: Place, options: RunOptions) -> tuple[Path, ...]:
     """Return what to open at a place: projects, or slides without one."""
     path = Path(place)
     if url_of(path):
-        return (path,)
+        return _stored_places(path, options)
     if not path.is_dir():
         other = is_table(path) or (path.exists() and path.suffix.lower() != ".qpproj")
         return (path,) if other or options.engine == "slides" else find_projects(path)
@@ -259,6 +286,20 @@ def _places(place: Place, options: RunOptions) -> tuple[Path, ...]:
             hint="Name a project, or take the slides with the option engine: slides.",
         )
     return found
+
+
+def _stored_places(path: Path, options: RunOptions) -> tuple[Path, ...]:
+    """Return what to open at a URL; where a folder has slides, its folders are not looked into."""
+    is_file = is_project_file(path) or is_table(path) or file_kind(path) is not None
+    if is_file or options.engine == "slides":
+        return (path,)
+    with project_errors(path):
+        inside = list(files_in(path))
+        projects = tuple(filter(is_project_file, inside))
+        # A slide may have any name. A folder exists only as the beginning of names.
+        if projects or any(map(is_slide, inside)) or is_object(path):
+            return projects or (path,)
+        return tuple(projects_in(path)) or (path,)
 
 
 def _open(path: Path, options: RunOptions) -> Project:

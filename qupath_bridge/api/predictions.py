@@ -12,13 +12,21 @@ from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.pipeline.recorded_runs import run_folders
 from qupath_bridge.pipeline.records import RUN_FILE
 from qupath_bridge.pipeline.run import Run
+from qupath_bridge.qupath.files.finding import is_project_file
 from qupath_bridge.roundtrip import provenance as _provenance
 from qupath_bridge.roundtrip import write_back as _write_back
 from qupath_bridge.roundtrip.predictions import Predictions, drop_predictions, put_predictions
 from qupath_bridge.roundtrip.write_back import BACKUPS, WriteBack
 from qupath_bridge.sources.base import Project
 
-from .opening import Place, find_project_file, names_at, opened_for_writing, run_name
+from .opening import (
+    Place,
+    find_project_file,
+    names_at,
+    opened_for_writing,
+    refuse_stored,
+    run_name,
+)
 from .tiles import editors
 
 Target = Project | Run | Place
@@ -178,8 +186,10 @@ def _opened(
 
 def _is_output(target: Run | Place) -> bool:
     """Return whether a target is an output, and not a project."""
-    if isinstance(target, Run) or "://" in str(target):
+    if isinstance(target, Run):
         return True
+    if "://" in str(target):
+        return not is_project_file(Path(target))
     return (Path(target) / RUN_FILE).is_file()
 
 
@@ -193,6 +203,8 @@ def _projects_of(run: Run, paths: Sequence[str]) -> tuple[Path, ...]:
             hint="Make a project over the slides with `qupath-bridge project create`, and export "
             "from that.",
         )
+    for path in paths:
+        refuse_stored(path)
     gone = [path for path in paths if not Path(path).is_file()]
     if gone:
         raise OutputError(

@@ -483,6 +483,12 @@ def clean(out: OutArgument, given: Given, json: Json = False) -> int:
 def status(
     project: ProjectArgument,
     given: Given,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OUT", help="Output that has the provenance of a run; may be repeated."
+        ),
+    ] = None,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 1 when something is stale.")
     ] = False,
@@ -491,7 +497,7 @@ def status(
     """Show the runs of a project, and what of them is stale."""
     from .status import run_status
 
-    return run_status(project, given, exit_code=exit_code, as_json=json)
+    return run_status(project, given, outs=run or (), exit_code=exit_code, as_json=json)
 
 
 @app.command(cls=Command)

@@ -22,7 +22,9 @@ SHOWN = 10
 """Runs, slides, reasons and patch ids that are listed for people; --json has them all."""
 
 
-def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> int:
+def run_status(
+    path: Path, given: Given, *, outs: Sequence[str], exit_code: bool, as_json: bool
+) -> int:
     """Show the runs of a project and what a re-run of each would change."""
     options = given.settings().options
     with api.open_project(
@@ -34,16 +36,17 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
         annotations=options.annotations,
         skip_bad_features=options.skip_bad_features,
     ) as project:
-        runs = api.status(project)
-        backups = [_backup(backup) for backup in api.stored_data(project)]
-        corrections = api.corrections(project)
+        runs = api.status(project, runs=outs)
+        stored = project.info.is_stored  # nobody wrote there
+        backups = [] if stored else [_backup(backup) for backup in api.stored_data(project)]
+        corrections = api.Corrections() if stored else api.corrections(project)
     stale = any(run.state == "stale" for run in runs)
     code = 1 if _nothing_seen(runs) or (exit_code and stale) else 0
     if as_json:
         print_json(
             {
                 "schema_version": 1,
-                "project": str(project.info.path),
+                "project": project.info.shown,
                 "runs": [
                     {
                         "run_id": run.run_id,
@@ -64,7 +67,12 @@ def run_status(path: Path, given: Given, *, exit_code: bool, as_json: bool) -> i
         )
         return code
     if not runs:
-        show("No run has been exported from this project yet.")
+        show(
+            "The project is in object storage and has no run in its folder. --run OUT shows one "
+            "that has its provenance beside the patches."
+            if stored
+            else "No run has been exported from this project yet."
+        )
     for run in _last(runs, "older runs"):
         _print_run(run)
     for line in correction_lines(corrections):

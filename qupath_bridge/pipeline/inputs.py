@@ -29,7 +29,7 @@ from qupath_bridge.sources.coordinate_files import (
     find_coordinate_files,
     read_coordinates,
 )
-from qupath_bridge.sources.corrections import read_corrections
+from qupath_bridge.sources.corrections import corrected_entries, read_corrections
 from qupath_bridge.stores.local import LocalStore
 
 from . import records
@@ -256,10 +256,14 @@ def _collected(slides: Sequence[Slide]) -> dict[SlideKey, tuple[Correction, ...]
         place: [folder / CORRECTIONS for folder in places_beside(project)]
         for place, project in projects.items()
     }
+    entries = [slide.entry_id for slide in slides]
+    known = {place: corrected_entries(project, entries) for place, project in projects.items()}
     return {
         slide_key(slide): read_corrections(
             slide.project, slide.entry_id, beside=beside[slide.project.place]
         )
+        if slide.entry_id in known[slide.project.place]
+        else ()
         for slide in slides
     }
 

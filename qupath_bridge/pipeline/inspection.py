@@ -17,7 +17,7 @@ from qupath_bridge.geometry.validity import repair
 from qupath_bridge.model import PathObject, Slide
 from qupath_bridge.readers import open_reader
 from qupath_bridge.sources.base import Project
-from qupath_bridge.urls import url_of
+from qupath_bridge.urls import shown
 
 from .channels import ChannelView, shown_view
 from .plan import Failure
@@ -93,7 +93,7 @@ def inspect_project(project: Project, *, reader: str = "auto") -> Inspection:
     colors = {info.path: info.color for info in project.info.classes}
     return Inspection(
         project={
-            "path": str(project.info.path),
+            "path": project.info.shown,
             "name": project.info.name,
             "plain": project.info.plain,
             "version": project.info.version,
@@ -125,7 +125,7 @@ def _inspect_slide(
         "entry_id": slide.entry_id,
         "name": slide.name,
         "uri": slide.uri,
-        "path": None if slide.path is None else url_of(slide.path) or str(slide.path),
+        "path": None if slide.path is None else shown(slide.path),
         "path_origin": slide.path_origin,
         "size": None if slide.width is None else [slide.width, slide.height],
         "pixels": recorded_pixels(slide),

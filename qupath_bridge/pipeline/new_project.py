@@ -65,7 +65,7 @@ def check_new_project(folder: Path | str, slides: Sequence[Slide]) -> None:
     owned = next((slide for slide in slides if not slide.project.plain), None)
     if owned is not None:
         raise UsageError(
-            f"{owned.name} is in the project {owned.project.path} already.",
+            f"{owned.name} is in the project {owned.project.shown} already.",
             hint="Name the slides themselves to make another project over them.",
         )
     twice = [name for name, n in Counter(slide.entry_id for slide in slides).items() if n > 1]

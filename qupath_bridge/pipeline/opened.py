@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qupath_bridge.errors import SlideError, UsageError
+from qupath_bridge.errors import OutputError, SlideError, UsageError
 from qupath_bridge.model import Slide, SourceRef
 from qupath_bridge.sources import open_source
 from qupath_bridge.sources.base import Project
+from qupath_bridge.stores.files import store_of
 
 __all__ = ["lend_slides", "slide_of", "source_of"]
 
@@ -60,7 +61,7 @@ def slide_of_entry(project: Project, entry_id: str) -> Slide:
         if slide.entry_id == entry_id:
             return slide
     raise SlideError(
-        f"{project.info.path}: no slide has the entry ID {entry_id}.",
+        f"{project.info.shown}: no slide has the entry ID {entry_id}.",
         hint="Was it removed from the project?",
     )
 
@@ -90,9 +91,13 @@ def slide_of(source: SourceRef, entry_id: str) -> Slide:
 
 def _state_of(source: SourceRef) -> object:
     """Return a value that changes when the project is saved; None if there is no file."""
+    path = Path(source.location)
     try:
-        state = Path(source.location).stat()
-    except OSError:
+        place = store_of(path)
+        if place is not None:
+            return place[0].state(place[1])
+        state = path.stat()
+    except (OSError, OutputError):
         return None
     return state.st_mtime_ns, state.st_size
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import BRIDGE_FOLDER
+from qupath_bridge.urls import shown
 
 __all__ = ["check_inside", "check_place"]
 
@@ -43,7 +44,7 @@ def check_place(path: Path, project: Path) -> None:
     own_folders = {(BRIDGE_FOLDER,), (BRIDGE_FOLDER, "runs")}
     if not inside or inside[0] in QUPATH_FOLDERS or inside[:2] in own_folders:
         raise OutputError(
-            f"{path} belongs to the QuPath project itself.",
+            f"{shown(path)} belongs to the QuPath project itself.",
             hint="Name a folder outside, or a new one such as "
-            f"{project / BRIDGE_FOLDER / 'patches'}.",
+            f"{shown(project / BRIDGE_FOLDER / 'patches')}.",
         )

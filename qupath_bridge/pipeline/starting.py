@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge.config import ExportConfig, RunOptions, Settings
@@ -233,8 +234,6 @@ def choose_inputs(
 
 
 def _check_place(output: Output, slides: Sequence[SlideFacts]) -> None:
-    place = local_path(output.url)
-    if place is None:
-        return
+    place = local_path(output.url) or Path(output.url)
     for folder in {facts.slide.project.folder for facts in slides}:
         check_place(place, folder)

@@ -1,6 +1,7 @@
 """Survey of all slides before the first pixel: classes, labels, scales, names.
 
-Slides are read one after the other; only a few facts of each are kept in memory.
+Slides are read one after the other, and several together where they have to be waited for: those
+of object storage. Only a few facts of each are kept in memory.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from threading import Event
 
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.config.masks import CLASS_MASK, mask_kinds
@@ -21,6 +24,7 @@ from qupath_bridge.errors import (
 )
 from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.model import LabelRule, PathObject, Slide
+from qupath_bridge.parallel import ordered_map
 from qupath_bridge.patches import ids
 from qupath_bridge.patches.correcting import read_statements
 from qupath_bridge.patches.mask_classes import MaskClass, number_classes
@@ -55,6 +59,9 @@ __all__ = [
 ]
 
 log = logging.getLogger("qupath_bridge")
+
+AT_ONCE = 8
+"""Slides of projects in object storage that are read together."""
 
 LISTED = 8
 """Names of channels that are listed."""
@@ -153,16 +160,13 @@ def survey(
     seen = [_seen(slide, inputs.get(slide_key(slide), NO_INPUTS)) for slide in slides]
     check_label_key(seen, config)
     names = name_slides(slides, shown_names)
-    facts = tuple(
-        _look_at(
-            SlideFacts(
-                slide, names[slide_key(slide)], inputs=inputs.get(slide_key(slide), NO_INPUTS)
-            ),
-            config,
-            reader,
-        )
+    waits = any(slide.project.is_stored for slide in slides)
+    known = (
+        SlideFacts(slide, names[slide_key(slide)], inputs=inputs.get(slide_key(slide), NO_INPUTS))
         for slide in slides
     )
+    look = partial(_look_at, config=config, reader=reader)
+    facts = tuple(ordered_map(look, known, workers=AT_ONCE if waits else 1, stop=Event()))
     return _combine(facts, config, unread=any(fact.problem for fact in facts))
 
 

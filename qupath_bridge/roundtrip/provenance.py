@@ -31,7 +31,7 @@ from qupath_bridge.qupath.geojson import Tile, write_tiles
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores import local_path, open_store
 from qupath_bridge.stores.local import LocalStore
-from qupath_bridge.urls import url_of
+from qupath_bridge.urls import shown
 
 from .prediction_carrying import carry_predictions
 from .tile_files import digest_of, tile_file
@@ -68,9 +68,9 @@ def write_provenance(
     output, and ``<entry id>.geojson.gz`` with the tiles and ``<entry id>.json`` with the facts of
     each slide of this project; with the option ``tissue_annotations`` also
     ``tissue/<entry id>.geojson`` with the outline of its tissue. Where the project cannot be
-    written, the same goes to ``OUT/provenance/`` with a warning; for slides without a project it
-    goes there, too. Predictions of the earlier version of the run are taken over where patches are
-    the same.
+    written, or is in object storage, the same goes to ``OUT/provenance/`` with a warning; for
+    slides without a project it goes there, too. Predictions of the earlier version of the run are
+    taken over where patches are the same.
 
     Parameters
     ----------
@@ -90,6 +90,13 @@ def write_provenance(
     recorded = recorded or names.hide(project.place)
     if project.plain:
         return Provenance(_write_beside_patches(project, run, recorded))
+    if project.is_stored:
+        folder = _write_beside_patches(project, run, recorded)
+        return Provenance(
+            folder,
+            "The project is in object storage, where nothing is written: the provenance is in "
+            f"{shown(folder)}. Of corrections those count that the project has collected.",
+        )
     place = project.bridge_folder / "runs" / run.run_id
     try:
         # A project that was renamed meanwhile must not reappear as an empty folder.
@@ -99,11 +106,10 @@ def write_provenance(
         _write(LocalStore(place), project, run, recorded, names)
     except OutputError as error:
         fallback = _write_beside_patches(project, run, recorded)
-        shown = url_of(fallback) or fallback
         return Provenance(
             fallback,
-            f"The project cannot be written ({error.message}); the provenance is in {shown}. "
-            "Import its files into QuPath by hand.",
+            f"The project cannot be written ({error.message}); the provenance is in "
+            f"{shown(fallback)}. Import its files into QuPath by hand.",
         )
     try:
         carry_predictions(project, run.run_id)

@@ -47,6 +47,7 @@ from qupath_bridge.stores.local import LocalStore
 
 from .changes import tile_changes, tile_names
 from .prediction_files import load_all
+from .stored_runs import copied_runs
 from .tile_files import read_run_tiles
 
 __all__ = ["EntryStatus", "RunStatus", "status"]
@@ -130,9 +131,18 @@ class RunStatus:
         return next((s for s in ("stale", "unknown") if s in states), "current")
 
 
-def status(project: Project) -> tuple[RunStatus, ...]:
-    """Return the runs of a project, oldest first, each compared with the project of today."""
-    return tuple(_readable(project, folder) for folder in run_folders(project.info))
+def status(project: Project, outs: Iterable[str] = ()) -> tuple[RunStatus, ...]:
+    """Return the runs of a project, oldest first, each compared with the project of today.
+
+    ``outs`` are outputs that have the provenance of further runs, since the project could not be
+    written.
+    """
+    with copied_runs(project.info, outs) as copies:
+        folders = {**{folder: folder for folder in run_folders(project.info)}, **copies}
+        return tuple(
+            replace(_readable(project, folder), folder=folders[folder])
+            for folder in sorted(folders, key=lambda folder: folder.name)
+        )
 
 
 def _readable(project: Project, folder: Path) -> RunStatus:
@@ -212,7 +222,7 @@ def _drawn_as_in_the_run(project: Project, recorded: Mapping[str, Any]) -> Itera
 
 def _projects(project: Project, record: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the places of the projects of a run; this one can have moved since."""
-    here = str(project.info.path.absolute())
+    here = project.info.place
     places = [each["path"] for each in record["projects"]]
     return tuple(here if place == record["project"] else place for place in places) or (here,)
 

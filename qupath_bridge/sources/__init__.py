@@ -48,7 +48,7 @@ def open_project(
 
     Parameters
     ----------
-    path : path
+    path : path or URL
         The ``.qpproj`` file, or the folder that holds exactly one; or a slide file, a folder of
         slides without a project, or a table of slides (CSV or Parquet).
     engine : str
@@ -116,13 +116,18 @@ _ENGINES = ("auto", "embedded", "paquo")
 
 def _has_plain_slides(place: Path) -> bool:
     """Return whether a place is slides without a project: a file, a folder, or a table."""
-    from qupath_bridge.qupath.files.qpproj import PICTURE, SLIDE, file_kind
+    from qupath_bridge.qupath.files.finding import PICTURE, SLIDE, file_kind, is_project_file
     from qupath_bridge.readers import is_slide
+    from qupath_bridge.stores.files import files_in
 
+    from .base import project_errors
     from .slides import has_slides, is_plain, is_table
 
     if url_of(place):
-        return place.suffix.lower() != ".qpproj"
+        if is_project_file(place) or is_table(place) or file_kind(place) is not None:
+            return not is_project_file(place)
+        with project_errors(place):
+            return not any(map(is_project_file, files_in(place)))
     if not is_plain(place):
         return False
     if place.is_dir():

@@ -21,7 +21,7 @@ from qupath_bridge.qupath.geojson import read_geojson
 from qupath_bridge.qupath.geojson.files import ENDINGS
 
 from .base import Project, without_detections
-from .embedded import data_problems
+from .entries import missing_everything
 from .lookup import instead
 
 __all__ = ["annotate", "geojson_stem", "own_stems", "slide_stems", "whole_name"]
@@ -66,8 +66,8 @@ def annotate(project: Project, place: Path | str, *, skip_bad_features: bool = F
     )
     ref = replace(project.ref, annotations=str(place), skip_bad_features=skip_bad_features)
     # What was drawn in QuPath is not asked for: nobody misses it.
-    missing = data_problems(project.info, project.slides)
-    others = tuple(text for text in project.problems if text not in missing)
+    missing = str(missing_everything(project.info))
+    others = tuple(text for text in project.problems if text != missing)
     problems = (*others, *_unused(place, found, project.slides))
     return replace(project, slides=slides, ref=ref, problems=problems)
 

@@ -138,12 +138,12 @@ class Project:
         if found:
             ids = ", ".join(slide.entry_id for slide in found)
             raise UsageError(
-                f"{len(found)} slides of {self.info.path} have the name {found[0].name!r}.",
+                f"{len(found)} slides of {self.info.shown} have the name {found[0].name!r}.",
                 hint=f"Use one of their IDs: {ids}.",
             )
         known = [*(slide.name for slide in self), *(slide.entry_id for slide in self)]
         raise UsageError(
-            f"No slide of {self.info.path} has the ID or name {key!r}{instead(str(key), known)}."
+            f"No slide of {self.info.shown} has the ID or name {key!r}{instead(str(key), known)}."
         )
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ class Project:
             count(len(self.info.classes), "class", "classes"),
             f"engine {self.engine}",
             count(len(self.problems), "problem") if self.problems else None,
-            path=str(self.info.path),
+            path=self.info.shown,
         )
 
     def _repr_html_(self) -> str:
@@ -290,18 +290,21 @@ def check_link(data: Path) -> None:
         )
 
 
-def missing_data(folder: Path, *, reading: bool = True) -> MissingDataError:
+def missing_data(
+    folder: Path, *, reading: bool = True, whole: bool | None = None
+) -> MissingDataError:
     """Return the error for an entry without its folder, or a project without ``data``.
 
     ``reading`` offers another place for what was drawn, which does not help whoever writes.
+    ``whole`` says whether all of ``data`` is missing; it is looked for when not given.
     """
-    whole = not folder.parent.is_dir()
+    whole = not folder.parent.is_dir() if whole is None else whole
     missing = folder.parent if whole else folder
     return MissingDataError(
         "this folder of the project is missing: nobody can know what was drawn"
         if whole
         else "the folder of this slide is missing: nobody can know what was drawn on it",
-        path=missing,
+        path=place_text(missing),
         hint=f"Copy the folder {folder.parent.name if whole else f'data/{folder.name}'} from the "
         "computer where the project was made"
         f"{', or give GeoJSON files with the option annotations' if reading else ''}.",

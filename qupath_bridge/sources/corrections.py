@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,17 @@ from qupath_bridge.errors import ProjectError
 from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import ProjectInfo
 from qupath_bridge.patches.corrections import Correction, from_lines
-from qupath_bridge.stores.local import LocalStore
+from qupath_bridge.stores import open_store
+from qupath_bridge.stores.files import files_in
+from qupath_bridge.urls import shown, url_of
+
+from .base import project_errors
 
 __all__ = [
     "CORRECTIONS",
     "ENDING",
     "CorrectionFile",
+    "corrected_entries",
     "correction_files",
     "corrections_folder",
     "read_corrections",
@@ -82,19 +88,32 @@ def correction_files(
     A file that is in several folders counts once.
     """
     places: dict[str, Path] = {}
-    for folder in (corrections_folder(project), *beside):
-        for path in _files(folder / entry_id):
-            places.setdefault(path.stem, path)
-    return tuple(_read(places[key], entry_id) for key in sorted(places))
+    with project_errors(project.path) if project.is_stored else nullcontext():
+        for folder in (corrections_folder(project), *beside):
+            for path in _files(folder / entry_id):
+                places.setdefault(path.stem, path)
+        return tuple(_read(places[key], entry_id) for key in sorted(places))
+
+
+def corrected_entries(project: ProjectInfo, entry_ids: Iterable[str]) -> frozenset[str]:
+    """Return those of some entries of which a project may have corrections.
+
+    A project in object storage is asked once, and not for each of its slides.
+    """
+    if not project.is_stored:
+        return frozenset(entry_ids)
+    with project_errors(project.path):
+        found = open_store(shown(project.bridge_folder)).children(f"{CORRECTIONS}/")
+        return frozenset(entry_ids) & {name.split("/")[1] for name in found}
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from (path for path in folder.iterdir() if path.suffix == ENDING and path.is_file())
+    if url_of(folder) or folder.is_dir():
+        yield from (path for path in files_in(folder) if path.suffix == ENDING)
 
 
 def _read(path: Path, entry_id: str) -> CorrectionFile:
-    lines = from_lines(LocalStore(path.parent).get(path.name), str(path))
+    lines = from_lines(open_store(shown(path.parent)).get(path.name), shown(path))
     other = next((i for i, (found, _) in enumerate(lines, 1) if found != entry_id), None)
     if other is not None:
         raise ProjectError(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +17,7 @@ from qupath_bridge.errors import MissingDependencyError, OutputError, ProjectErr
 from qupath_bridge.frozen import thaw
 from qupath_bridge.model import ImageData, ObjectType, Slide, TmaGrid
 from qupath_bridge.qupath.files.classes import default_rgb, pack_rgb
-from qupath_bridge.qupath.files.qpproj import ProjectFile, find_project_file, read_project
+from qupath_bridge.qupath.files.qpproj import ProjectFile
 from qupath_bridge.qupath.gc_pause import gc_paused
 from qupath_bridge.qupath.geojson.tiles import Tile
 from qupath_bridge.qupath.jvm.installation import Installation, find_installations, find_qupath
@@ -36,9 +34,10 @@ from qupath_bridge.qupath.jvm.process import (
 )
 from qupath_bridge.qupath.qpdata.history import stain_numbers
 from qupath_bridge.qupath.qpdata.reading import file_digest
+from qupath_bridge.urls import url_of
 
-from .base import Project, file_ref
-from .embedded import read_entry, resolved_slides
+from .base import Project, file_ref, project_errors
+from .project_files import ProjectFiles, project_files, resolved_slides
 
 __all__ = ["HEAP_VARIABLE", "PaquoSource"]
 
@@ -107,25 +106,18 @@ class PaquoSource:
         MissingDependencyError
             If QuPath cannot be started.
         """
-        file = read_project(find_project_file(Path(location)))
+        files = project_files(Path(location))
+        file = files.read()
         session = self._session()
         try:
-            with _openable(file.info.path) as shown:
+            with project_errors(files.path), _openable(files) as shown:
                 seen = session.open(shown, file.info.path)
+            slides, problems = resolved_slides(
+                files, file, slide_map=slide_map, search=search, read_file=session.read
+            )
         except BaseException:
             session.close()
             raise
-        slides, problems = resolved_slides(file, slide_map=slide_map, search=search)
-        folder = file.info.folder.absolute() / "data"
-        slides = tuple(
-            replace(
-                slide,
-                _load=partial(
-                    read_entry, folder / slide.entry_id, slide.entry_id, read_file=session.read
-                ),
-            )
-            for slide in slides
-        )
         return Project(
             file.info,
             slides,
@@ -240,17 +232,19 @@ def _installation(qupath: Path | str | None) -> Installation:
 
 
 @contextmanager
-def _openable(path: Path) -> Iterator[Path]:
+def _openable(files: ProjectFiles) -> Iterator[Path]:
     """Yield a project file that QuPath can open without a change to the project.
 
-    QuPath makes the folder ``classifiers`` where it is missing; it is shown a copy then.
+    QuPath makes the folder ``classifiers`` where it is missing; it is shown a copy then, and of a
+    project in object storage.
     """
-    if (path.parent / "classifiers").is_dir():
+    path = files.path
+    if url_of(path) is None and (path.parent / "classifiers").is_dir():
         yield path.absolute()
         return
     with TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
-        shutil.copyfile(path, copy)
+        copy.write_bytes(files.content())
         yield copy
 
 

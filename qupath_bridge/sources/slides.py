@@ -13,12 +13,12 @@ from qupath_bridge.errors import BridgeError, OutputError, ProjectError, UsageEr
 from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import ProjectInfo, ServerBuilder, Slide
 from qupath_bridge.qupath.files.builders import OPENSLIDE, uri_builder
-from qupath_bridge.qupath.files.qpproj import NAME_ONE, find_project_file
+from qupath_bridge.qupath.files.finding import NAME_ONE
 from qupath_bridge.qupath.files.uris import FileSearch, check_search_folder, parse_path, resolve
 from qupath_bridge.readers import is_slide
 from qupath_bridge.readers.fingerprints import file_fingerprint, slide_files
 from qupath_bridge.readers.staged import opened_by_openslide
-from qupath_bridge.stores.files import files_in, is_object
+from qupath_bridge.stores.files import ListedFiles, files_in, is_object
 from qupath_bridge.urls import absolute, place_text, url_of
 
 from .base import Project, file_ref, project_errors
@@ -130,10 +130,6 @@ def _of_folder(folder: Path) -> tuple[Slide, ...]:
     """Return the slides of a folder in the order of their names."""
     paths = [path for path in _files(folder) if is_slide(path)]
     if not paths:
-        if url_of(folder):
-            for path in _files(folder):
-                if path.suffix.lower() == ".qpproj":
-                    find_project_file(path)  # says that it is not read from there
         raise ProjectError(
             "no QuPath project and no slide is in this folder",
             path=place_text(folder),
@@ -178,6 +174,7 @@ def _of_table(
     """Return the slides of a table in its order, and what is odd about the options."""
     column = table.column(PATH_COLUMN)
     find = FileSearch([check_search_folder(place) for place in search]) if search else None
+    exists = ListedFiles()
     rows: list[tuple[TableRow, Slide]] = []
     faults: list[str] = []
     used: set[str] = set()
@@ -187,7 +184,9 @@ def _of_table(
             faults.append(f"row {row.number}: no {column}")
             continue
         place = _absolute(text, table.path.parent)
-        found = resolve(place, project_folder=table.path.parent, slide_map=slide_map, find=find)
+        found = resolve(
+            place, project_folder=table.path.parent, slide_map=slide_map, find=find, exists=exists
+        )
         used.update(found.mapped)
         path = None if found.path is None else Path(found.path)
         slide = memory_slide("", _name(place), path=path)

@@ -77,7 +77,7 @@ _SERVICES: Mapping[str, _Service] = MappingProxyType(
             "BUCKET",
             "AWS_ENDPOINT_URL",
         ),
-        "gs": _Service(GCSStore, "GOOGLE_APPLICATION_CREDENTIALS", "BUCKET", ""),
+        "gs": _Service(GCSStore, "GOOGLE_APPLICATION_CREDENTIALS", "BUCKET", "GOOGLE_BASE_URL"),
         "az": _Service(
             AzureStore,
             "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",

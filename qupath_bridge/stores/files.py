@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, cast
 
 from qupath_bridge.timing import tally
-from qupath_bridge.urls import url_of
+from qupath_bridge.urls import BUCKET_PARTS, url_of
 
 from . import open_store
 from .base import Store
 
-__all__ = ["RangeFile", "file_state", "files_in", "is_object", "open_binary", "store_of"]
-
-
-BUCKET_PARTS = 2
-"""Parts of the URL of a whole bucket: scheme and name."""
+__all__ = [
+    "ListedFiles",
+    "RangeFile",
+    "file_state",
+    "files_in",
+    "is_object",
+    "open_binary",
+    "store_of",
+]
 
 
 class RangeFile(io.RawIOBase):
@@ -125,4 +129,31 @@ def files_in(folder: Path) -> Iterator[Path]:
     if url is None:
         yield from (path for path in folder.iterdir() if path.is_file())
         return
-    yield from (folder / name for name in open_store(url).list() if "/" not in name)
+    # What is in its folders may be very much: the patches of a run, the data of a project.
+    found = open_store(url).children()
+    yield from (folder / name for name in found if not name.endswith("/"))
+
+
+class ListedFiles:
+    """Says which files there are: of a store each folder is listed once, when it is first needed.
+
+    Objects that appear later are not seen. May be called from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, frozenset[str]] = {}
+
+    def __call__(self, path: PurePath) -> bool:
+        """Return whether there is a file or an object.
+
+        Raises
+        ------
+        OutputError
+            If a store cannot be listed.
+        """
+        folder = url_of(path.parent)
+        if folder is None:
+            return Path(path).exists()
+        if folder not in self._names:
+            self._names[folder] = frozenset(open_store(folder).children())
+        return path.name in self._names[folder]

@@ -21,7 +21,7 @@ SCHEME = "memory://"
 
 @dataclass(slots=True)
 class _Place:
-    """The files that all stores of one URL share."""
+    """The files that all stores of one name share, by their names below it."""
 
     data: dict[str, bytes] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -31,12 +31,12 @@ _places: dict[str, _Place] = {}
 
 
 class MemoryStore:
-    """Bytes by name, lost with the process. Stores of one URL share their content.
+    """Bytes by name, lost with the process. Stores of one name share their content.
 
     Parameters
     ----------
     url : str, optional
-        ``memory://NAME``; a new name when not given.
+        ``memory://NAME`` or ``memory://NAME/FOLDER``; a new name when not given.
 
     Raises
     ------
@@ -46,8 +46,8 @@ class MemoryStore:
     Examples
     --------
     >>> MemoryStore("memory://a").put("x", b"1")
-    >>> MemoryStore("memory://a").get("x")
-    b'1'
+    >>> MemoryStore("memory://a").get("x"), MemoryStore("memory://a/b").exists("x")
+    (b'1', False)
     """
 
     at_once = 1
@@ -59,7 +59,9 @@ class MemoryStore:
                 f"{url!r} does not name a place in memory.", hint="Write memory://NAME."
             )
         self._url = f"{SCHEME}{url[len(SCHEME) :].strip('/')}"
-        self._place = _places.setdefault(self._url, _Place())
+        self._name, _, folder = self._url[len(SCHEME) :].partition("/")
+        self._folder = f"{folder}/" if folder else ""
+        self._place = _places.setdefault(self._name, _Place())
 
     @property
     def url(self) -> str:
@@ -77,21 +79,26 @@ class MemoryStore:
 
     def forget(self) -> None:
         """Free the content of this URL. The next store of the URL is empty."""
-        _places.pop(self._url, None)
+        if not self._folder:
+            _places.pop(self._name, None)
+            return
+        for name in list(self.list()):
+            self.delete(name)
 
     def put(self, name: str, data: Data, *, durable: bool = False) -> None:
         """Keep ``data`` under ``name``."""
         whole = b"".join(chunks_of(data))
         with self._place.lock:
-            self._place.data[checked_name(name)] = whole
+            self._place.data[self._key(name)] = whole
 
     def create(self, name: str, data: Data) -> bool:
         """Keep ``data`` under ``name`` where nothing is; return False where something is."""
         whole = b"".join(chunks_of(data))
+        key = self._key(name)
         with self._place.lock:
-            if checked_name(name) in self._place.data:
+            if key in self._place.data:
                 return False
-            self._place.data[name] = whole
+            self._place.data[key] = whole
             return True
 
     def draft(self, folder: str) -> Draft:
@@ -101,7 +108,7 @@ class MemoryStore:
     def get(self, name: str) -> bytes:
         """Return the bytes under ``name``."""
         try:
-            return self._place.data[checked_name(name)]
+            return self._place.data[self._key(name)]
         except KeyError:
             raise OutputError(f"No file {name} in {self._url}.") from None
 
@@ -121,7 +128,7 @@ class MemoryStore:
 
     def sizes(self, names: Sequence[str]) -> list[int | None]:
         """Return the number of bytes under each name; None if there is nothing."""
-        found = (self._place.data.get(checked_name(name)) for name in names)
+        found = (self._place.data.get(self._key(name)) for name in names)
         return [None if data is None else len(data) for data in found]
 
     def state(self, name: str) -> State:
@@ -130,13 +137,14 @@ class MemoryStore:
 
     def exists(self, name: str) -> bool:
         """Return whether there is something under ``name``."""
-        return checked_name(name) in self._place.data
+        return self._key(name) in self._place.data
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Yield all names that start with ``prefix``, sorted."""
+        wanted, begin = f"{self._folder}{prefix}", len(self._folder)
         with self._place.lock:
-            names = sorted(name for name in self._place.data if name.startswith(prefix))
-        yield from names
+            names = sorted(name for name in self._place.data if name.startswith(wanted))
+        yield from (name[begin:] for name in names)
 
     def children(self, folder: str = "") -> Iterator[str]:
         """Yield the names in a folder itself, sorted; those of folders end with ``/``."""
@@ -147,7 +155,7 @@ class MemoryStore:
     def delete(self, name: str) -> None:
         """Remove ``name``."""
         with self._place.lock:
-            self._place.data.pop(checked_name(name), None)
+            self._place.data.pop(self._key(name), None)
 
     def free_bytes(self) -> int | None:
         """Return None: memory is not counted."""
@@ -156,6 +164,9 @@ class MemoryStore:
     def sweep(self) -> int:
         """Find nothing: a write in memory cannot be cut off."""
         return 0
+
+    def _key(self, name: str) -> str:
+        return f"{self._folder}{checked_name(name)}"
 
 
 def _state_of(data: bytes) -> State:

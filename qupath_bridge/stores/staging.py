@@ -1,4 +1,4 @@
-"""A folder of this machine with copies of slides from object storage, of a bounded size.
+"""A folder of this machine with copies from object storage, of a bounded size.
 
 Threads and processes share it. What is in use is never removed: whoever uses a copy holds a file
 lock beside it, which the system frees when the process ends, however it ends. All decisions are
@@ -126,7 +126,7 @@ class Cache:
         with _errors_of(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._lock(f"{name}.copy"):  # of several that want one slide, one copies it
-                with self._lock("cache"):
+                with self._deciding():
                     lease = self._existing(name, objects)
                 return lease or self._copied(name, objects, total, shown)
 
@@ -146,7 +146,7 @@ class Cache:
         reserved = self._reserve(part, total, shown)
         try:
             _copy(objects, part)
-            with self._lock("cache"):
+            with self._deciding():
                 folder = self.folder / name
                 if not folder.is_dir():
                     part.rename(folder)
@@ -159,9 +159,10 @@ class Cache:
         """Reserve room for a copy, and make its folder; wait while others use all room."""
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
-            with self._lock("cache"):
-                self._free_room(self.limit - total)
-                if sum(map(_bytes_of, self._folders())) + total <= self.limit:
+            with self._deciding():
+                if self._bytes() + total > self.limit:
+                    self._free_room(self.limit - total)
+                if self._bytes() + total <= self.limit:
                     free = shutil.disk_usage(self.folder).free
                     if free < total:
                         raise OutputError(
@@ -184,17 +185,23 @@ class Cache:
     def _free_room(self, room: int) -> None:
         """Remove copies that nobody uses, oldest use first, until there are ``room`` bytes."""
         folders = self._folders()
-        left = sum(map(_bytes_of, folders))
+        left = sum(_bytes_of(folder.name) for folder in folders)
         for folder in folders:
             if folder.suffix != _PART and left <= room:
                 continue
             if not self._is_used(folder):
                 self._remove(folder)
-                left -= _bytes_of(folder)
+                left -= _bytes_of(folder.name)
+
+    def _bytes(self) -> int:
+        """Return the bytes of all copies, from their names: there may be very many small ones."""
+        with os.scandir(self.folder) as found:
+            return sum(max(_bytes_of(each.name), 0) for each in found if each.is_dir())
 
     def _folders(self) -> list[Path]:
         """Return all copies: unfinished ones first, then in the order of their last use."""
-        found = [path for path in self.folder.iterdir() if path.is_dir() and _bytes_of(path) >= 0]
+        paths = self.folder.iterdir()
+        found = [path for path in paths if path.is_dir() and _bytes_of(path.name) >= 0]
         return sorted(found, key=lambda path: (path.suffix != _PART, path.stat().st_mtime_ns))
 
     def _is_used(self, folder: Path) -> bool:
@@ -221,6 +228,13 @@ class Cache:
             shutil.rmtree(gone, ignore_errors=True)
             (self.folder / f"{folder.name}.copy{_LOCK}").unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def _deciding(self) -> Iterator[None]:
+        """Decide about all copies alone, for a moment."""
+        # Who waits for a file lock looks at it again and again: threads wait for each other first.
+        with _one_thread, self._lock("cache"):
+            yield
+
     def _lock(self, name: str) -> FileLock:
         return FileLock(self.folder / f"{name}{_LOCK}", thread_local=False)
 
@@ -238,6 +252,7 @@ Fetch = Literal["copy", "ranges"]
 
 _of_options: dict[str, str] = {}
 _guard = threading.Lock()
+_one_thread = threading.Lock()
 
 
 def use_cache(
@@ -327,10 +342,10 @@ def _batches(starts: range, size: int) -> Iterator[range]:
         yield starts[first : first + size]
 
 
-def _bytes_of(folder: Path) -> int:
-    """Return the bytes that a copy has when it is whole, which its name says; -1 for others."""
-    number = folder.name.partition(".")[0].rpartition("-")[2]
-    return int(number) if number.isdecimal() and "-" in folder.name else -1
+def _bytes_of(name: str) -> int:
+    """Return the bytes that a copy has when it is whole, as its name says; -1 for other folders."""
+    number = name.partition(".")[0].rpartition("-")[2]
+    return int(number) if number.isdecimal() and "-" in name else -1
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -23,10 +23,11 @@ from qupath_bridge.errors import (
 )
 from qupath_bridge.model import PixelSize
 from qupath_bridge.qupath.jvm.installation import Candidate, Installation
-from qupath_bridge.sources import embedded, get_source, open_project, open_source
+from qupath_bridge.sources import entries, get_source, open_project, open_source
 from qupath_bridge.sources.auto import AutoSource
 from qupath_bridge.sources.base import Source
-from qupath_bridge.sources.embedded import EmbeddedSource, read_entry
+from qupath_bridge.sources.embedded import EmbeddedSource
+from qupath_bridge.sources.entries import read_entry
 from qupath_bridge.sources.memory import MemorySource, memory_project, memory_slide
 from qupath_bridge.testing.contracts.source import ProjectFileContract, SourceContract
 from qupath_bridge.testing.projects import Image, build_memory_project, build_project
@@ -361,7 +362,7 @@ def test_listing_a_thousand_images_opens_no_data(tmp_path, monkeypatch):
 @pytest.fixture
 def entry(tmp_path, monkeypatch):
     """The folder of an entry with two annotations."""
-    monkeypatch.setattr(embedded, "_PAUSES", (0.001,))
+    monkeypatch.setattr(entries, "PAUSES", (0.001,))
     regions = [("Tumor", shapely.box(0, 0, 9, 9)), (None, shapely.box(0, 0, 5, 5))]
     path = build_project(tmp_path / "study", [Image("a.svs", regions, size=(20, 10))])
     return path.parent / "data" / "1"
@@ -432,7 +433,7 @@ def test_data_in_the_making_are_read_when_done(entry, monkeypatch):
         path.write_bytes(whole)
         (entry / "data.qpdata.bkp").unlink(missing_ok=True)
 
-    monkeypatch.setattr(embedded.time, "sleep", finish)
+    monkeypatch.setattr(entries.time, "sleep", finish)
     data = read_entry(entry, "1")
     assert len(data.annotations) == 2
     assert data.problems == ()

@@ -242,6 +242,19 @@ class TestOpenStore:
         store.forget()
         assert not open_store("memory://shared").exists("a")
 
+    def test_a_folder_of_a_memory_url_is_a_part_of_it(self):
+        whole = open_store("memory://nested")
+        whole.put("a/b/c", b"1")
+        folder = open_store("memory://nested/a")
+        assert (list(folder.list()), list(folder.children())) == (["b/c"], ["b/"])
+        folder.put("d", b"2")
+        assert not folder.create("b/c", b"3")
+        whole.put("ab", b"4")
+        assert list(whole.list()) == ["a/b/c", "a/d", "ab"]
+        open_store("memory://nested/a").forget()
+        assert list(whole.list()) == ["ab"]
+        whole.forget()
+
     @pytest.mark.parametrize("url", ["memory://", "memory:x", "memory:///"])
     def test_memory_urls_without_a_name(self, url):
         with pytest.raises(OutputError, match="does not name a place"):

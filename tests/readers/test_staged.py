@@ -217,16 +217,6 @@ def test_no_such_object_or_folder(tmp_path, slides, bucket):
         open_reader(f"{bucket.url}/gone.tiff")
 
 
-def test_a_project_in_a_bucket_is_refused(tmp_path, bucket):
-    bucket.put("project.qpproj", b"{}")
-    for place in (bucket.url, f"{bucket.url}/project.qpproj"):
-        with pytest.raises(ProjectError, match="projects are read from folders") as caught:
-            qb.export(place, tmp_path / "out", CONFIG)
-        assert f"{bucket.url}/project.qpproj" in str(caught.value)
-    with pytest.raises(ProjectError, match="projects are read from folders"):
-        qb.status(f"{bucket.url}/project.qpproj")
-
-
 def test_a_slide_of_a_folder_is_staged_whole(tmp_path, bucket):
     """MIRAX: the file that is named, and the folder of its name."""
     folder = tmp_path / "mirax"

@@ -24,23 +24,17 @@ from qupath_bridge.model import ClassInfo, PixelSize, ProjectInfo, ServerBuilder
 from qupath_bridge.pixels.channels import RGB, default_colors
 from qupath_bridge.regular_files import read_regular
 from qupath_bridge.schemas import first_fault, parse_json
-from qupath_bridge.urls import url_of
 
 from .builders import builder_uris, check_depth
 from .classes import class_from_text, unpack_rgb
+from .finding import backup_of
 
 __all__ = [
-    "NAME_ONE",
     "ProjectFile",
-    "check_kind",
-    "find_project_file",
-    "project_above",
+    "project_name",
     "read_json",
     "read_project",
 ]
-
-NAME_ONE = "Name a .qpproj file, a slide, a table of slides, or the folder of one of them."
-"""Advice where neither a project nor a slide is found."""
 
 OLDEST, NEWEST = (0, 2), (0, 7)
 """Minor versions of QuPath whose projects are tested."""
@@ -134,106 +128,6 @@ class _Classes(_Json):
     classes: list[_Class] | None = Field(alias="pathClasses", default=None)
 
 
-def find_project_file(path: Path) -> Path:
-    """Return the project file at a path: the file itself, or the only one in a folder.
-
-    Raises
-    ------
-    ProjectError
-        If there is nothing at the path. If a folder contains no project file, or several; they
-        are listed. If a file is plainly of another kind. If it is in object storage.
-    """
-    if url := url_of(path):
-        raise ProjectError(
-            "QuPath projects are read from folders of this machine",
-            path=url,
-            hint="Copy the folder of the project here. Its slides may stay where they are: see "
-            "the option slide_map.",
-        )
-    # While QuPath saves, for a moment only the backup exists.
-    if not path.exists() and not _backup_of(path).exists():
-        raise ProjectError(
-            "no such file or folder",
-            path=path,
-            hint=NAME_ONE,
-        )
-    if not path.is_dir():
-        return check_kind(path)
-    found = sorted(path.glob("*.qpproj"))
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise ProjectError(
-            "no project file found in this folder",
-            path=path,
-            expected="one .qpproj file",
-            hint=project_above(path)
-            or "Pass the folder that QuPath shows for the project, or the file itself.",
-        )
-    names = ", ".join(file.name for file in found)
-    raise ProjectError(
-        f"found {len(found)} project files in this folder: {names}",
-        path=path,
-        hint="Pass one of these files.",
-    )
-
-
-def check_kind(path: Path) -> Path:
-    """Return the path of a project file; refuse a file that is plainly of another kind.
-
-    Raises
-    ------
-    ProjectError
-        Which names the kind, and the project that the file may be of.
-    """
-    kind = file_kind(path)
-    if kind is not None and path.exists():
-        hint = "Pass the project.qpproj of a QuPath project, or its folder."
-        if kind == SLIDE:
-            hint += " `qupath-bridge project create` makes one over slides."
-        raise ProjectError(
-            f"this is {kind}, not a project", path=path, hint=project_above(path) or hint
-        )
-    return path
-
-
-def file_kind(path: Path) -> str | None:
-    """Return what a file that is not a project plainly is, by its name; None if nobody knows."""
-    name = path.name.lower()
-    return next((kind for ends, kind in _OTHER_KINDS if name.endswith(ends)), None)
-
-
-SLIDE, PICTURE = "a slide file", "a picture"
-
-_OTHER_KINDS = (
-    ((".qpdata", ".qpdata.bkp"), "QuPath's data file of one slide"),
-    ((".qpproj.backup",), "QuPath's backup of a project file"),
-    ((".geojson", ".geojson.gz", ".geojson.zip"), "a GeoJSON file"),
-    ((".toml",), "a configuration file"),
-    ((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"), PICTURE),
-    (
-        (
-            ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".vms", ".vmu",
-            ".vsi", ".czi", ".qptiff", ".isyntax", ".lif", ".nd2", ".dcm", ".zvi", ".btf",
-        ),
-        SLIDE,
-    ),
-)  # fmt: skip
-"""Ends of file names, and what such files are."""
-
-_LEVELS_UP = 4
-"""Folders above a file in which its project is looked for: ``data/<id>/`` is two below it."""
-
-
-def project_above(path: Path) -> str | None:
-    """Return a hint that names the project above a file or folder, if there is just one."""
-    for folder in list(path.absolute().parents)[:_LEVELS_UP]:
-        found = sorted(folder.glob("*.qpproj"))
-        if found:
-            return f"Its project may be {found[0]}." if len(found) == 1 else None
-    return None
-
-
 def read_project(path: Path) -> ProjectFile:
     """Read a project file, its classes and its metadata.
 
@@ -263,7 +157,7 @@ def read_project(path: Path) -> ProjectFile:
     metadata, metadata_problems = _read_metadata(path.parent / "data" / "metadata.json")
     info = ProjectInfo(
         path=path,
-        name=path.parent.name if path.name == "project.qpproj" else path.stem,
+        name=project_name(path),
         version=project.version,
         classes=_read_classes(path.parent / "classifiers" / "classes.json"),
         uri=project.uri,
@@ -276,6 +170,11 @@ def read_project(path: Path) -> ProjectFile:
         for index, entry in enumerate(entries)
     )
     return ProjectFile(info, slides, (*_version_problems(project.version), *metadata_problems))
+
+
+def project_name(path: Path) -> str:
+    """Return the name of the project of a file, as QuPath shows it."""
+    return path.parent.name if path.name == "project.qpproj" else path.stem
 
 
 def _make_slide(entry: _Entry, raw_builder: dict[str, Any], info: ProjectInfo) -> Slide:
@@ -391,7 +290,7 @@ def read_json(path: Path) -> Any:
     ProjectError
         If it is still not valid JSON after a short wait.
     """
-    backup = _backup_of(path)
+    backup = backup_of(path)
     pauses = iter(_PAUSES)
     while True:
         try:
@@ -406,10 +305,6 @@ def read_json(path: Path) -> Any:
                     hint=f"QuPath's last backup is {backup}." if backup.exists() else None,
                 ) from error
         time.sleep(pause)
-
-
-def _backup_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.backup")
 
 
 def _cause(error: Exception) -> str:

@@ -23,7 +23,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 from qupath_bridge.errors import UsageError
-from qupath_bridge.urls import url_of
+from qupath_bridge.urls import BUCKET_PARTS, shown, url_of
 
 __all__ = [
     "NATIVE",
@@ -45,6 +45,9 @@ NATIVE: Flavour = "windows" if os.name == "nt" else "posix"
 
 OBJECT_STORAGE = ("s3", "gs", "az", "memory")
 """Schemes of URLs from which slides are read; QuPath's own slides may be on a web server."""
+
+_WRITTEN = ("mapped", "as stored")
+"""Origins of places that somebody named, and are not guessed from where the project is."""
 
 # RFC 3986, appendix B: scheme, authority, path; query and fragment take no part in file names.
 _URI = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)")
@@ -183,7 +186,7 @@ def resolve(
     uri : str
         As stored in the project.
     project_folder : PurePath
-        Current folder of the project.
+        Current folder of the project; one of object storage is a URL that is written as a path.
     project_uri : str, optional
         URI of the project file when QuPath last saved it (its ``uri`` key).
     slide_map : mapping of str to str, optional
@@ -192,7 +195,7 @@ def resolve(
     find : callable, optional
         Returns the files with a given name, for the search.
     exists : callable
-        Returns whether a path exists.
+        Returns whether a path exists; asked for URLs, too, where the project is at one.
     flavour : ``"posix"`` or ``"windows"``
         System of the result.
 
@@ -219,9 +222,10 @@ def resolve(
         if path in done:
             continue
         done.add(path)
-        tried.append(f"{origin}: {path}")
-        # Of object storage nobody asks here: the slide's own task says it if there is none.
-        if url_of(path) is not None or exists(path):
+        tried.append(f"{origin}: {shown(path)}")
+        # Of a URL that somebody wrote nobody asks: the slide's own task says it if there is none.
+        is_url = url_of(path) is not None and origin in _WRITTEN
+        if is_url or exists(path):
             return replace(result, path=path, origin=origin, tried=tuple(tried))
     if find is None or target is None or not target.name:
         return replace(result, tried=tuple(tried))
@@ -270,8 +274,9 @@ def _list_places(
     old_project = None if project_uri is None else parse_path(project_uri)
     if target is not None and old_project is not None:
         steps = _relative_steps(old_project.parent, target)
-        if steps is not None:
-            yield _join_steps(project_folder, steps), "relative"
+        place = None if steps is None else _join_steps(project_folder, steps)
+        if place is not None:
+            yield place, "relative"
     if target is not None and target.name:
         yield project_folder / target.name, "beside"
 
@@ -294,9 +299,15 @@ def _relative_steps(base: PurePath, target: PurePath) -> list[str] | None:
     return [".."] * (len(base.parts) - common) + list(target.parts[common:])
 
 
-def _join_steps(folder: PurePath, steps: Sequence[str]) -> PurePath:
+def _join_steps(folder: PurePath, steps: Sequence[str]) -> PurePath | None:
+    """Return the place of a relative path; None if it would be in another bucket."""
     parts = folder.parts
-    return type(folder)(folder.anchor, *_without_dots([*parts[1:], *steps]))
+    if url_of(folder) is None:
+        return type(folder)(folder.anchor, *_without_dots([*parts[1:], *steps]))
+    left = len(parts) - steps.count("..")
+    if left < BUCKET_PARTS:
+        return None
+    return type(folder)(*parts[:left], *steps[steps.count("..") :])
 
 
 def mapped_place(place: str, slide_map: Mapping[str, str]) -> Path | None:

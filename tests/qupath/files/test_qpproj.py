@@ -12,7 +12,8 @@ from qupath_bridge.frozen import FrozenDict
 from qupath_bridge.model import ClassInfo, PixelSize
 from qupath_bridge.qupath.files import qpproj
 from qupath_bridge.qupath.files.builders import image_metadata, rotated_builder, uri_builder
-from qupath_bridge.qupath.files.qpproj import find_project_file, read_project
+from qupath_bridge.qupath.files.finding import find_project_file
+from qupath_bridge.qupath.files.qpproj import read_project
 from qupath_bridge.regular_files import MAX_RECORD_BYTES
 
 BUILDER = uri_builder(
