@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from threading import Event
 
 from qupath_bridge.config import ExportConfig, RunOptions
 from qupath_bridge.config.masks import CLASS_MASK, mask_kinds
@@ -166,7 +165,7 @@ def survey(
         for slide in slides
     )
     look = partial(_look_at, config=config, reader=reader)
-    facts = tuple(ordered_map(look, known, workers=AT_ONCE if waits else 1, stop=Event()))
+    facts = tuple(ordered_map(look, known, workers=AT_ONCE if waits else 1))
     return _combine(facts, config, unread=any(fact.problem for fact in facts))
 
 
