@@ -82,6 +82,9 @@ class FolderOutput(StoredOutput[_Slide]):
     def _own_names(self) -> re.Pattern[str]:
         return layout_pattern(_layout_of(self.store))
 
+    def _has_slide_folders(self) -> bool:
+        return _layout_of(self.store).startswith("patches/{slide_id}/")
+
 
 def layout_pattern(template: str) -> re.Pattern[str]:
     """Return a pattern of the file names of a layout, of patches and of their masks.

@@ -87,6 +87,39 @@ def test_sweep_removes_only_names_of_the_layout(layout, ours, others):
     assert output.has("patches.txt")
 
 
+@pytest.mark.parametrize("layout", [None, "patches/{label}/{patch_id}"])
+def test_sweep_lists_no_folder_of_a_slide_that_is_kept(monkeypatch, layout):
+    """A million patches in a bucket take minutes to list; with another layout all are."""
+    output = MemoryOutput()
+    folder = "" if layout else "{0}/"
+    if layout:
+        output.put("run.json", json.dumps({"config": {"layout": layout}}).encode())
+    left = []
+    for slide in ("1_a", "1_ab", "2_b"):
+        name = f"patches/{folder.format(slide)}T/{slide}_x0_y0.png"
+        output.commit(slide, rows_of(*write(output, [name], slide)))
+        left.append(name.replace("x0", "x50"))
+        output.put(left[-1], b"")
+        output.put(left[-1].replace("patches/", "masks/"), b"")
+    listed, real = [], MemoryStore.list
+    monkeypatch.setattr(
+        MemoryStore,
+        "list",
+        lambda self, *name: listed.extend(f := list(real(self, *name))) or iter(f),
+    )
+    monkeypatch.setattr(MemoryStore, "children", children_without_list)
+    assert output.sweep(keep=["1_a", "2_b"]) == 2
+    assert [output.has(name) for name in left] == [True, False, True]
+    assert (left[0] in listed) == (layout is not None)
+    assert left[1] in listed
+
+
+def children_without_list(store, folder=""):
+    names = [name for name in store._place.data if name.startswith(folder)]
+    parts = (name[len(folder) :].partition("/")[:2] for name in names)
+    return iter(sorted({f"{folder}{name}{slash}" for name, slash in parts}))
+
+
 def test_files_of_a_slide_with_damaged_rows_stay():
     """Nothing is deleted because rows fail to list it."""
     output = MemoryOutput()
