@@ -171,7 +171,7 @@ class RangeBytes:
         begin = self._places[part]
         window = self._expected[begin : begin + MOST_EXPECTED]
         while len(window) > 1 and sum(n for _, n in coalesced(window)) > WINDOW:
-            window = window[: len(window) // 2]  # with what lies between its parts, too
+            window = window[: len(window) // 2]  # with what is between its parts, too
         self._asked = begin + len(window)
         self._held = None  # before what comes next takes memory
         self._window = frozenset(window)

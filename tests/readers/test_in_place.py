@@ -214,7 +214,7 @@ def test_requests_of_a_batch_are_under_way_at_the_same_time(bucket, large, monke
 
 @pytest.mark.parametrize("step", [256, 512])
 def test_no_more_than_a_window_is_held(bucket, asked, large, monkeypatch, step):
-    """Of tiles, and of what comes with them because it lies between them."""
+    """Of tiles, and of what comes with them because it is between them."""
     path, _ = large
     tile = 256 * 256 * 3
     monkeypatch.setattr(tile_data, "WINDOW", 5 * tile)
