@@ -4,30 +4,35 @@
 #   docker build --tag qupath-bridge:cuda --target cuda .
 
 ARG PYTHON=3.12.11-slim-bookworm
-ARG CUDA=12.6.3-runtime-ubuntu24.04
+# The base without libraries: those that are needed come with the packages of Python.
+ARG CUDA=12.6.3-base-ubuntu24.04
 
 # --- what is installed -----------------------------------------------------------------------------
 
 FROM python:${PYTHON} AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
+COPY deploy/constraints.txt ./deploy/constraints.txt
 COPY qupath_bridge ./qupath_bridge
 COPY groovy_scripts ./groovy_scripts
 COPY example_projects/skin ./example_projects/skin
-RUN python -m venv /opt/bridge \
- && /opt/bridge/bin/pip install --no-cache-dir ".[service,cloud,folds,h5,telemetry]"
+RUN python -m venv --without-pip /opt/bridge \
+ && pip --python /opt/bridge/bin/python install --no-cache-dir --constraint deploy/constraints.txt \
+    ".[service,cloud,folds,h5,telemetry]"
 
 FROM nvidia/cuda:${CUDA} AS build-cuda
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends python3 python3-venv \
+ && apt-get install --yes --no-install-recommends python3 python3-pip \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
+COPY deploy/constraints.txt ./deploy/constraints.txt
 COPY qupath_bridge ./qupath_bridge
 COPY groovy_scripts ./groovy_scripts
 COPY example_projects/skin ./example_projects/skin
-RUN python3 -m venv /opt/bridge \
- && /opt/bridge/bin/pip install --no-cache-dir ".[service,cloud,folds,h5,telemetry,cucim]"
+RUN python3 -m venv --without-pip /opt/bridge \
+ && pip --python /opt/bridge/bin/python install --no-cache-dir --constraint deploy/constraints.txt \
+    ".[service,cloud,folds,h5,telemetry,cucim]"
 
 # --- with a GPU ------------------------------------------------------------------------------------
 
@@ -35,7 +40,7 @@ FROM nvidia/cuda:${CUDA} AS cuda
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3 \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin bridge
+ && useradd --uid 10001 --user-group --create-home --key HOME_MODE=0755 --shell /usr/sbin/nologin bridge
 COPY --from=build-cuda /opt/bridge /opt/bridge
 ENV PATH=/opt/bridge/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -51,7 +56,7 @@ CMD ["service", "api"]
 # --- without ---------------------------------------------------------------------------------------
 
 FROM python:${PYTHON} AS cpu
-RUN useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin bridge
+RUN useradd --uid 10001 --user-group --create-home --key HOME_MODE=0755 --shell /usr/sbin/nologin bridge
 COPY --from=build /opt/bridge /opt/bridge
 ENV PATH=/opt/bridge/bin:$PATH \
     PYTHONUNBUFFERED=1 \

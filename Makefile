@@ -21,6 +21,8 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' qupath_bridge/_versio
 MAVEN := LC_ALL=C.UTF-8 mvn --quiet --batch-mode --no-transfer-progress
 
 .DEFAULT_GOAL := help
+# Half an environment, for example without Debian's python3-venv, is made again by the next call.
+.DELETE_ON_ERROR:
 .PHONY: help demo quick test extension test-qupath test-torch test-services services soak check bench clean
 
 help:

@@ -11,12 +11,21 @@ import time
 import tomllib
 import zipfile
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from qupath_bridge._version import __version__
+from qupath_bridge.service.database import Database
+from qupath_bridge.service.jobs import Jobs
+from qupath_bridge.service.opened import Service
+from qupath_bridge.service.queues import open_queue
 from qupath_bridge.service.settings import ServiceSettings
+from tests.support.service import serving
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -72,6 +81,7 @@ def wheel(tmp_path_factory):
         for source in sources:
             assert f"!{source}" in allowed, f"{source} is left out by .dockerignore"
             place = folder / target if target != "./" else folder / source
+            place.parent.mkdir(parents=True, exist_ok=True)
             if (ROOT / source).is_dir():
                 ignore = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(ROOT / source, place, ignore=ignore)
@@ -135,6 +145,34 @@ def test_images_run_as_nobody_in_particular(stage):
     assert environment(stage) == environment("cpu")
 
 
+@pytest.mark.parametrize("stage", ["cpu", "cuda"])
+def test_another_user_may_enter_the_working_folder(stage):
+    """`--user` of another number: not every system lets others into a home that `useradd` makes."""
+    words = dict(steps(stage))
+    assert words["WORKDIR"] == "/home/bridge" and "HOME_MODE=0755" in words["RUN"]
+
+
+@pytest.mark.parametrize("stage", ["build", "build-cuda"])
+def test_images_install_versions_that_are_written_down(stage):
+    """Each package that the image needs has one version, and the package takes it."""
+    command = dict(steps(stage))["RUN"]
+    assert "--constraint deploy/constraints.txt" in command
+    text = (ROOT / "deploy" / "constraints.txt").read_text(encoding="utf-8")
+    pinned = {}
+    for each in map(Requirement, (line for line in text.splitlines() if line[0] != "#")):
+        (version,) = each.specifier
+        assert version.operator == "==", each
+        pinned[canonicalize_name(each.name)] = version.version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = re.search(r"\.\[([a-z0-9,]+)\]", command)[1].split(",")
+    needed = [*project["dependencies"]]
+    for extra in extras:
+        needed += project["optional-dependencies"][extra]
+    for each in map(Requirement, needed):
+        name = canonicalize_name(each.name)
+        assert name in pinned and pinned[name] in each.specifier, f"{each}: {pinned.get(name)}"
+
+
 @pytest.mark.parametrize("stage", ["build", "build-cuda"])
 def test_images_install_extras_that_exist(stage):
     extras = re.search(r"\.\[([a-z0-9,]+)\]", dict(steps(stage))["RUN"])[1].split(",")
@@ -174,9 +212,21 @@ def test_compose_waits_for_what_each_service_needs():
         for other, how in service.get("depends_on", {}).items():
             assert other in services, name
             if how["condition"] == "service_healthy":
-                assert services[other]["healthcheck"]["test"]
+                check = services[other]["healthcheck"]
+                assert check["test"] and check["start_period"]  # or a slow first start fails
     assert {"database", "broker"} <= set(needed("worker"))
+    # The image of PostgreSQL makes the database with a server that no other machine can ask.
+    assert "--host" in services["database"]["healthcheck"]["test"]
     assert COMPOSE["services"]["api"]["ports"] == ["127.0.0.1:8350:8350"]
+
+
+def test_the_home_in_compose_is_that_of_the_user():
+    """Libraries for the GPU keep what they compiled there, and fail if they cannot."""
+    user = dict(steps("cpu"))["USER"].split(":")
+    options = "/home/bridge:uid={},gid={}".format(*user)
+    for name in ("migrate", "api", "worker"):
+        service = COMPOSE["services"][name]
+        assert service["read_only"] and options in service["tmpfs"]
 
 
 def needed(name):
@@ -208,6 +258,36 @@ def test_pods_may_do_nothing_but_their_work():
         assert container["resources"]["limits"]["memory"]
         volumes = {volume["name"] for volume in pod["volumes"]}
         assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+
+
+def test_an_api_without_its_database_is_taken_out_and_not_restarted():
+    """A new one would not start before the database is back, and wait ever longer."""
+    (api,) = (container for name, _, container in containers() if name == "api.yaml")
+    assert api["readinessProbe"]["httpGet"]["path"] == "/health"
+    assert api["livenessProbe"]["httpGet"]["path"] == "/"
+    settings = ServiceSettings(token="0123456789abcdef", database="postgresql://127.0.0.1:1/none")
+    database = Database(settings.database.get_secret_value())
+    queue = open_queue(settings, database)
+    service = Service(settings, database, queue, Jobs(settings, database, queue))
+    with serving(service) as url:
+        with pytest.raises(HTTPError, match="503"):
+            urlopen(f"{url}/health")
+        assert urlopen(f"{url}/").status == 200
+    database.close()
+
+
+def test_a_service_of_this_name_changes_no_setting():
+    """Kubernetes would set QUPATH_BRIDGE_PORT in each pod for a service called qupath-bridge."""
+    assert "port" in ServiceSettings.model_fields
+    assert all(pod["enableServiceLinks"] is False for _, pod, _ in containers())
+
+
+def test_images_and_the_job_of_a_version_are_of_this_version():
+    """A job cannot be changed, so a new version needs a new name."""
+    text = (KUBERNETES / "kustomization.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["images"][0]["newTag"] == __version__
+    (job,) = (each for _, each in documents() if each["kind"] == "Job")
+    assert job["metadata"]["name"] == f"migrate-{__version__.replace('.', '-')}"
 
 
 def test_no_secret_is_in_a_file():

@@ -15,6 +15,7 @@ from qupath_bridge.cli.app import run
 from qupath_bridge.service.client import Client
 from qupath_bridge.service.database import Database
 from qupath_bridge.service.database.models import Job, Patch
+from qupath_bridge.testing.services.server import free_port
 from tests.support.service import ended, serving, wait_for, working
 
 TOKEN = "a-long-random-token"
@@ -162,3 +163,21 @@ def test_a_wrong_setting_names_the_variable(monkeypatch, capsys):
     assert status == 3
     assert "token" in errors
     assert "short" not in errors.replace("shorter", "")
+
+
+@pytest.mark.parametrize("words", [("migrate",), ("api",), ("worker",), ("reindex", "runs")])
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
+def test_a_database_that_is_away_is_no_fault_of_the_program(
+    environment, words, kind, tmp_path, monkeypatch, capsys
+):
+    """A pod that starts before its database says so, and not its password."""
+    (tmp_path / "a folder.sqlite").mkdir()
+    url = {
+        "postgresql": f"postgresql://bridge:very-secret@127.0.0.1:{free_port()}/bridge",
+        "sqlite": f"sqlite:///{tmp_path / 'a folder.sqlite'}",
+    }[kind]
+    monkeypatch.setenv("QUPATH_BRIDGE_DATABASE", url)
+    status, _, errors = call(capsys, "service", *words)
+    assert status == 2
+    assert "The database cannot be opened:" in errors and "QUPATH_BRIDGE_DATABASE" in errors
+    assert "very-secret" not in errors

@@ -92,6 +92,20 @@ class Database:
         else:
             sa.event.listen(self.engine, "connect", _limit_postgresql)
 
+    def check_connection(self) -> None:
+        """Find out whether the database answers, before a program counts on it.
+
+        Raises
+        ------
+        UsageError
+            If it does not, or refuses this user.
+        """
+        try:
+            self.engine.connect().close()
+        except DatabaseDownError as error:
+            cause = str(error.orig).splitlines()[0].rstrip(". ")
+            raise UsageError(f"The database cannot be opened: {cause}.", hint=_DOWN_HINT) from error
+
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Give a connection that sees one state, as far as the database keeps several.
@@ -158,6 +172,7 @@ def _saying_when_down() -> Iterator[None]:
 
 
 _HINT = "Use sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME."
+_DOWN_HINT = "Start it, or correct QUPATH_BRIDGE_DATABASE; then run the command again."
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

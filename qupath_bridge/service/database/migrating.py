@@ -24,7 +24,13 @@ def migrate(database: Database) -> str:
     """Make or change the tables; return the version that they have then. Idempotent.
 
     Of several processes that migrate at once one works, and the others find it done.
+
+    Raises
+    ------
+    UsageError
+        If the database cannot be opened.
     """
+    database.check_connection()
     config = _config()
     with database.write(is_long=True) as connection:
         if not database.is_sqlite:
@@ -40,8 +46,9 @@ def check_version(database: Database) -> None:
     Raises
     ------
     UsageError
-        With the command that brings it up to date.
+        With the command that brings it up to date; or if the database cannot be opened.
     """
+    database.check_connection()
     with database.read() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
     wanted = _newest(_config())
