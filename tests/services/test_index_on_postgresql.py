@@ -10,6 +10,7 @@ from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline.records import load_record
 from qupath_bridge.schemas import RunRecord
 from qupath_bridge.service.database import Database, indexing
+from qupath_bridge.service.database.engine import DatabaseDownError
 from qupath_bridge.service.database.models import Patch
 from qupath_bridge.service.opened import open_service
 from tests.service.conftest import project  # noqa: F401  # fixtures
@@ -86,6 +87,25 @@ def test_a_slide_that_two_index_at_once_is_there_once(service, out):
     with ThreadPoolExecutor(6) as threads:
         list(threads.map(index, range(6)))
     assert count(service.database) == 24
+
+
+def test_a_connection_that_is_lost_while_patches_are_written(service, out, monkeypatch):
+    rows_of = indexing._rows
+
+    def cut(rows):
+        yield from rows_of(rows)
+        with service.database.engine.connect() as other:
+            other.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    monkeypatch.setattr(indexing, "_rows", cut)
+    with pytest.raises(DatabaseDownError, match="cannot be reached: "):
+        indexing.index_run(service.database, out)
+    monkeypatch.undo()
+    assert count(service.database) == 0
+    assert indexing.index_run(service.database, out) == 36
 
 
 def count(database):
