@@ -208,7 +208,7 @@ class Worker:
         done = self._carry_out(job, "finishing", "finish", values, lost)
         if not isinstance(done, dict):
             return done
-        index_run(self._database, job.output)
+        index_run(self._database, job.output, anew=False)  # each slide is indexed already
         self._ledger.fail_removed(job_id, done.pop("removed"))
         warnings = [*job.warnings, *(each for each in done["warnings"] if each not in job.warnings)]
         self._ledger.leave_job(job_id, "complete", result=done, warnings=warnings)

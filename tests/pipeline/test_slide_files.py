@@ -20,7 +20,7 @@ from qupath_bridge.pipeline.slide_files import (
     recorded_pixels,
     slide_path,
 )
-from qupath_bridge.sources.embedded import missing_data
+from qupath_bridge.sources.base import missing_data
 from qupath_bridge.sources.memory import memory_slide
 
 RGB = ("Red", "Green", "Blue")

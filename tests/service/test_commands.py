@@ -12,9 +12,11 @@ import sqlalchemy as sa
 
 import qupath_bridge as qb
 from qupath_bridge.cli.app import run
+from qupath_bridge.model import Box
+from qupath_bridge.patches.corrections import Correction, to_lines
 from qupath_bridge.service.client import Client
 from qupath_bridge.service.database import Database
-from qupath_bridge.service.database.models import Job, Patch
+from qupath_bridge.service.database.models import Base, Job
 from qupath_bridge.testing.services.server import free_port
 from tests.support.service import ended, serving, wait_for, working
 
@@ -87,28 +89,66 @@ def test_a_job_with_failures_exits_with_1(
     assert "failed: 1.tiff:" in errors
 
 
-def test_the_index_is_made_again_from_outputs(service, environment, project, tmp_path, capsys):
+@pytest.fixture
+def corrections(project, tmp_path):
+    """A file: somebody said that the first patch of the first slide is fat."""
+    with qb.open_project(project) as opened:
+        plan = qb.plan(opened["1"], qb.ExportConfig(size=32))
+    box, digest = Box(*plan.table.boxes[0].tolist()), plan.fingerprint.digest
+    said = Correction("corrected", box, "Tumor", "Fat", "r", "Tumor", digest, "t")
+    path = tmp_path / "study" / "said.jsonl"
+    path.write_bytes(to_lines([("1", said)]))
+    return path
+
+
+@pytest.fixture
+def lose_database(tmp_path):
+    """A function that gives the address of an empty database, in place of the one before."""
+    return lambda: f"sqlite:///{tmp_path / 'new.sqlite'}"
+
+
+def test_the_index_is_made_again_from_outputs(
+    service, environment, project, corrections, lose_database, tmp_path, monkeypatch, capsys
+):
     """Losing the database loses nothing."""
-    job = service.jobs.submit([str(project)], str(tmp_path / "out" / "job"), {"size": 32})
+    out = tmp_path / "out" / "job"
+    configuration = {"size": 32, "corrections": str(corrections)}
+    job = service.jobs.submit([str(project)], str(out), configuration)
     with working(service):
         ended(service, job)
-    columns = [c for c in Patch.__table__.columns if c.name not in ("number", "run")]
-    query = sa.select(*columns).order_by(Patch.slide_id, Patch.patch_id)
-    with service.database.read() as connection:
-        before = connection.execute(query).all()
-    environment["QUPATH_BRIDGE_DATABASE"] = f"sqlite:///{tmp_path / 'new.sqlite'}"
-    os.environ["QUPATH_BRIDGE_DATABASE"] = environment["QUPATH_BRIDGE_DATABASE"]
+    before = index_of(service.database)
+    assert [len(before[table]) for table in INDEX] == [1, 3, 36, 1, 3, 3]
+    (corrected,) = before["corrections"]
+    assert (corrected["labels"], corrected["rule_labels"]) == (["Fat"], ["Tumor"])
+    service.database.close()
+    monkeypatch.setenv("QUPATH_BRIDGE_DATABASE", lose_database())
     status, _, errors = call(capsys, "service", "reindex", tmp_path / "out")
     assert status == 2
     assert "service migrate" in errors
     assert call(capsys, "service", "migrate")[:2] == (0, "The database has version 0002.\n")
     for _ in range(2):  # a second time changes nothing
         status, printed, _ = call(capsys, "service", "reindex", tmp_path / "out")
-        assert (status, printed) == (0, f"36 patches of {tmp_path / 'out' / 'job'}\n")
-        database = Database(environment["QUPATH_BRIDGE_DATABASE"])
-        with database.read() as connection:
-            assert connection.execute(query).all() == before
+        assert (status, printed) == (0, f"36 patches of {out}\n")
+        database = Database(os.environ["QUPATH_BRIDGE_DATABASE"])
+        assert index_of(database) == before
         database.close()
+
+
+INDEX = ("runs", "slides", "patches", "corrections", "provenance", "artifacts")
+
+
+def index_of(database):
+    """Return all rows of the index, by table, without the numbers that the database gives."""
+    found = {}
+    with database.read() as connection:
+        for name in INDEX:
+            columns = [c for c in Base.metadata.tables[name].columns if c.name not in NUMBERS]
+            rows = connection.execute(sa.select(*columns)).mappings().all()
+            found[name] = sorted(map(dict, rows), key=repr)
+    return found
+
+
+NUMBERS = ("number", "run")
 
 
 def start(environment, *words):

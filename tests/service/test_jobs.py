@@ -3,10 +3,13 @@
 import pytest
 import sqlalchemy as sa
 from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 
 from qupath_bridge.config import RunOptions
 from qupath_bridge.job_options import OF_OPERATOR, ONE_PROCESS
 from qupath_bridge.service.database import Database, migrating
+from qupath_bridge.service.database.models import Base
 from qupath_bridge.service.jobs import Jobs
 from qupath_bridge.service.patches import find_patches
 from qupath_bridge.stores import open_store
@@ -42,6 +45,15 @@ def test_a_database_of_the_version_before_is_brought_up_to_date(settings):
         connection.execute(sa.text(f"INSERT INTO jobs ({names}) VALUES ({values})"), JOB)
     assert migrating.migrate(database) == "0002"
     assert Jobs(settings, database, None).get("1").url == open_store("/data/runs/a b").url
+    database.close()
+
+
+def test_migrations_make_the_tables_of_the_models(settings):
+    database = Database(settings.database.get_secret_value())
+    migrating.migrate(database)
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
     database.close()
 
 

@@ -4,11 +4,20 @@ import pytest
 
 from tests.service.conftest import project, service, tokens  # noqa: F401  # fixtures
 from tests.service.conftest import settings as sqlite_settings  # noqa: F401
+from tests.service.test_races import (  # noqa: F401
+    test_a_cancel_leaves_no_slide_behind,
+    test_a_job_is_cancelled_or_complete_and_not_both,
+    test_a_key_is_one_job_in_two_processes,
+    test_a_key_with_two_requests_is_one_job_and_a_refusal,
+    test_a_slide_has_one_worker,
+    two,
+)
 from tests.service.test_worker import (  # noqa: F401
     alone,
     job,
     lose,
     out,
+    test_a_job_that_is_retried_waits_for_those_who_stop,
     test_a_job_writes_what_an_export_writes,
     test_a_leased_slide_is_left_to_its_worker,
     test_cancel_stops_the_slide_at_work_and_gives_the_output_back,

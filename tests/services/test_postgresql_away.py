@@ -8,7 +8,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from qupath_bridge.service.database import engine
+from qupath_bridge.service.database import Database, engine
 from qupath_bridge.service.database.engine import DatabaseDownError
 from qupath_bridge.service.database.models import Job
 from qupath_bridge.service.opened import open_service
@@ -101,6 +101,15 @@ def test_a_lock_that_nobody_gives_back(http, service, job):
         assert time.monotonic() - began < 10
         assert http.get(f"/jobs/{job}").status_code == 200  # readers do not wait
     assert http.post(f"/jobs/{job}/cancel").status_code == 200
+
+
+def test_the_address_may_have_other_limits(service_url):
+    given = {}
+    database = Database(f"{service_url}?connect_timeout=3")
+    sa.event.listen(database.engine, "do_connect", lambda *parts: given.update(parts[-1]))
+    with database.read():
+        assert (given["connect_timeout"], given["tcp_user_timeout"]) == ("3", 30_000)
+    database.close()
 
 
 def test_a_statement_that_takes_too_long(service):

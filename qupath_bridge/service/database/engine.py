@@ -30,7 +30,7 @@ CONNECTING = {
     "keepalives_count": 2,
     "tcp_user_timeout": 30_000,
 }
-"""Limits of the driver of PostgreSQL; seconds, and for the last one milliseconds."""
+"""Limits of the driver of PostgreSQL, unless the URL has others; the last one in milliseconds."""
 
 LIMITS = ("statement_timeout", "lock_timeout")
 LIMIT_SECONDS = 20
@@ -81,7 +81,9 @@ class Database:
             options["connect_args"] = {"timeout": BUSY_SECONDS}
         else:
             options |= {"pool_pre_ping": True, "pool_timeout": POOL_SECONDS}
-            options["connect_args"] = CONNECTING
+            options["connect_args"] = {
+                name: value for name, value in CONNECTING.items() if name not in parsed.query
+            }
         try:
             self.engine = sa.create_engine(parsed, **options)
         except NoSuchModuleError:
@@ -102,7 +104,7 @@ class Database:
         """
         try:
             self.engine.connect().close()
-        except DatabaseDownError as error:
+        except OperationalError as error:
             cause = str(error.orig).splitlines()[0].rstrip(". ")
             raise UsageError(f"The database cannot be opened: {cause}.", hint=_DOWN_HINT) from error
 

@@ -36,8 +36,16 @@ DETAILS = (
 """Columns of the index that are kept together, as one JSON object."""
 
 
-def index_run(database: Database, out: str) -> int:
-    """Index a run anew: its record, slides, patches, corrections, provenance and artifacts.
+def index_run(database: Database, out: str, *, anew: bool = True) -> int:
+    """Index a run: its record, slides, patches, corrections, provenance and artifacts.
+
+    Parameters
+    ----------
+    database : Database
+    out : str
+    anew : bool
+        Whether slides are indexed again that were indexed since they were committed. A run of a
+        million patches takes minutes, and its patches get other numbers.
 
     Returns
     -------
@@ -54,12 +62,15 @@ def index_run(database: Database, out: str) -> int:
     with database.write(is_long=True) as connection:
         run = _run_number(connection, output, record)
         there = set(output.slides())
-        known = set(
-            connection.scalars(sa.select(IndexedSlide.slide_id).where(IndexedSlide.run == run))
-        )
-        for slide_id in known - there:
+        columns = (IndexedSlide.slide_id, IndexedSlide.facts)
+        rows = connection.execute(sa.select(*columns).where(IndexedSlide.run == run))
+        known = {row.slide_id: row.facts for row in rows}
+        for slide_id in known.keys() - there:
             _forget(connection, run, slide_id)
-        patches = sum(_index_slide(connection, run, output, each) for each in sorted(there))
+        patches = sum(
+            _index_slide(connection, run, output, each, None if anew else known.get(each))
+            for each in sorted(there)
+        )
         _index_artifacts(connection, run, output)
     return patches
 
@@ -70,6 +81,11 @@ def index_slide(database: Database, out: str, container: str, slide_id: str) -> 
     record = load_record(output, RUN_FILE, RunRecord)
     with database.write(is_long=True) as connection:
         run = _run_number(connection, output, record)
+        if not database.is_sqlite:  # a worker that was thought dead may index it, too
+            place = f"{run}/{slide_id}"
+            connection.execute(
+                sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(place, 0)))
+            )
         return _index_slide(connection, run, output, slide_id)
 
 
@@ -84,6 +100,9 @@ def _run_number(connection: sa.Connection, output: Output, record: Mapping[str, 
         "record": dict(record),
     }
     mine = IndexedRun.output == output.url
+    known = connection.execute(sa.select(IndexedRun.__table__).where(mine)).mappings().first()
+    if known is not None and all(known[name] == value for name, value in values.items()):
+        return int(known["number"])  # not changed: that would lock it, and workers would wait
     if connection.execute(sa.update(IndexedRun).where(mine).values(**values)).rowcount == 0:
         insert = sa.insert(IndexedRun).values(output=output.url, **values)
         if connection.dialect.name == "postgresql":
@@ -101,12 +120,21 @@ def _forget(connection: sa.Connection, run: int, slide_id: str) -> None:
         connection.execute(sa.delete(table).where(table.run == run, table.slide_id == slide_id))
 
 
-def _index_slide(connection: sa.Connection, run: int, output: Output, slide_id: str) -> int:
+def _index_slide(
+    connection: sa.Connection,
+    run: int,
+    output: Output,
+    slide_id: str,
+    known: Mapping[str, Any] | None = None,
+) -> int:
+    """Index a slide, unless its facts are ``known``; return the number of its patches."""
     rows = output.rows(slide_id)
+    facts = None if rows is None else load_facts(rows, slide_id)
+    if rows is not None and facts == known:
+        return int(rows.num_rows)
     _forget(connection, run, slide_id)
-    if rows is None:
+    if rows is None or facts is None:
         return 0
-    facts = load_facts(rows, slide_id)
     connection.execute(
         sa.insert(IndexedSlide).values(
             run=run, slide_id=slide_id, entry_id=facts["entry_id"],
