@@ -54,7 +54,7 @@ class Engine(Protocol):
         ...
 
     def look(self) -> None:
-        """Say what the run waits for, if it is no slide; called while nothing comes."""
+        """Say what else than slides the run waits for, if anything; called while nothing comes."""
         ...
 
     def stop(self) -> None:
