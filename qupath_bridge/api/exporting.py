@@ -25,7 +25,7 @@ from qupath_bridge.pipeline.inputs import (
     JOINING,
     NO_INPUTS,
     joined_table,
-    listed,
+    listed_sizes,
     read_inputs,
     slide_key,
 )
@@ -250,7 +250,7 @@ def survey_slides(
         )
         key = settings.config.label_key
         inputs = {place: names.inputs(each, key) for place, each in inputs.items()}
-        config = fitted_config(settings.config, listed(inputs.values()))
+        config = fitted_config(settings.config, listed_sizes(inputs.values()))
         surveyed = survey(slides, config, options, inputs=inputs, shown_names=names)
     return surveyed, dataclasses.replace(settings, config=config), names, collected
 

@@ -15,7 +15,13 @@ from qupath_bridge.parallel import available_cores
 from qupath_bridge.pipeline import estimate as _estimate
 from qupath_bridge.pipeline.empty import warn_of_empty
 from qupath_bridge.pipeline.estimate import Estimate
-from qupath_bridge.pipeline.inputs import NO_INPUTS, joined_table, listed, read_inputs, slide_key
+from qupath_bridge.pipeline.inputs import (
+    NO_INPUTS,
+    joined_table,
+    listed_sizes,
+    read_inputs,
+    slide_key,
+)
 from qupath_bridge.pipeline.listed_boxes import fitted_config
 from qupath_bridge.pipeline.plan import Plan, Plans
 from qupath_bridge.pipeline.planning import plan_slide, plan_slides
@@ -130,7 +136,7 @@ def plan(
     if isinstance(source, Slide):
         refuse_opening(options)
         own = read_inputs((source,), options).get(slide_key(source), NO_INPUTS)
-        config = fitted_config(config, listed([own]))
+        config = fitted_config(config, listed_sizes([own]))
         one = plan_slide(source, config, options, inputs=own)
         # The other slides of the project are not read: a class may be theirs.
         shared = survey_plans([one], config, unread=True).warnings
@@ -142,7 +148,7 @@ def plan(
         names = name_slides(slides)
         slide_ids = [names[slide_key(slide)] for slide in slides]
         inputs = read_inputs(slides, options, known=known, table=table)
-        config = fitted_config(config, listed(inputs.values()))
+        config = fitted_config(config, listed_sizes(inputs.values()))
         joined = () if table is None else table.warnings
         check_label_key(
             [inputs.get(slide_key(slide), NO_INPUTS).applied(slide) for slide in slides], config

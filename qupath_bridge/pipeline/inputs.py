@@ -9,8 +9,9 @@ ones until ``run.json`` lists them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,16 +25,13 @@ from qupath_bridge.outputs.base import Output
 from qupath_bridge.patches.corrections import Correction, from_lines, to_lines
 from qupath_bridge.regular_files import MAX_RECORD_BYTES, read_regular
 from qupath_bridge.schemas import INPUT_NAME, ProjectRunRecord, RunRecord, parse_json
-from qupath_bridge.sources.coordinate_files import (
-    Coordinates,
-    find_coordinate_files,
-    read_coordinates,
-)
+from qupath_bridge.sources.coordinate_files import Coordinates, find_coordinate_files
 from qupath_bridge.sources.corrections import corrected_entries, read_corrections
 from qupath_bridge.stores.local import LocalStore
 
 from . import records
 from .recorded_runs import places_beside
+from .slide_coords import SlideCoords
 
 if TYPE_CHECKING:
     from qupath_bridge.sources.joining import JoinedTable
@@ -49,7 +47,7 @@ __all__ = [
     "input_problem",
     "inputs_by_slide",
     "joined_table",
-    "listed",
+    "listed_sizes",
     "load_inputs",
     "read_inputs",
     "slide_key",
@@ -89,8 +87,8 @@ class SlideInputs(OneLine):
     tissue : bytes or None
         The file that the tissue method needs for the slide, as it was when the run began; None
         where a plan reads it itself.
-    coords : bytes or None
-        Coordinates of another tool, as :meth:`Coordinates.to_bytes` wrote them; None for a grid.
+    coords : SlideCoords or None
+        Coordinates of another tool, which are read when they are needed; None for a grid.
     """
 
     corrections: tuple[Correction, ...] = ()
@@ -98,7 +96,7 @@ class SlideInputs(OneLine):
     live: bytes | None = field(default=None, repr=False)
     metadata: Mapping[str, str] = FrozenDict()
     tissue: bytes | None = field(default=None, repr=False)
-    coords: bytes | None = field(default=None, repr=False)
+    coords: SlideCoords | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metadata", FrozenDict(self.metadata))
@@ -202,12 +200,12 @@ def read_inputs(
 
 def coordinates_of(inputs: SlideInputs) -> Coordinates | None:
     """Return the places where another tool took its patches of a slide; None for a grid."""
-    return None if inputs.coords is None else Coordinates.from_bytes(inputs.coords)
+    return None if inputs.coords is None else inputs.coords.read()
 
 
-def listed(inputs: Iterable[SlideInputs]) -> Iterator[Coordinates]:
-    """Yield the coordinates of all slides that have some, one slide at a time."""
-    return (found for each in inputs if (found := coordinates_of(each)) is not None)
+def listed_sizes(inputs: Iterable[SlideInputs]) -> set[int]:
+    """Return the sizes of the patches that coordinates are of, pixels; none for grids."""
+    return {each.coords.size for each in inputs if each.coords is not None}
 
 
 def joined_table(options: RunOptions, known: Iterable[Slide]) -> JoinedTable | None:
@@ -289,12 +287,12 @@ def _live(
     return {by_entry[k]: content for k, content in read_live_files(folder, by_entry).items()}
 
 
-def _coords(slides: Sequence[Slide], place: Path | None) -> dict[SlideKey, bytes]:
+def _coords(slides: Sequence[Slide], place: Path | None) -> dict[SlideKey, SlideCoords]:
     if place is None:
         return {}
     files = find_coordinate_files(place, slides)
     return {
-        slide_key(slide): read_coordinates(path).to_bytes()
+        slide_key(slide): SlideCoords.of_file(path)
         for slide, path in zip(slides, files, strict=True)
     }
 
@@ -344,7 +342,7 @@ def files_of(slide_id: str, entry_id: str, inputs: SlideInputs) -> dict[str, byt
     if inputs.tissue is not None:
         contents[TISSUE] = inputs.tissue
     if inputs.coords is not None:
-        contents[COORDS] = inputs.coords
+        contents[COORDS] = inputs.coords.read().to_bytes()
     return {
         f"inputs/{kind}/{slide_id}-{_hex(content)[:16]}.{_ENDINGS[kind]}": content
         for kind, content in contents.items()
@@ -383,16 +381,16 @@ def load_inputs(output: Output, listed: Mapping[str, str]) -> SlideInputs:
     OutputError
         If one is missing, or is not as it was written.
     """
-    contents = {}
+    contents: dict[str, bytes] = {}
+    coords = None
     for name, digest in listed.items():
         match = _NAME.fullmatch(name)
-        content, problem = _look_at(output, name, digest)
-        if problem is not None:
-            raise OutputError(
-                f"{name} in {output.describe()}: {problem}.",
-                hint="Export with update, which reads all inputs anew.",
-            )
-        contents[match["kind"] if match else name] = content
+        kind = match["kind"] if match else name
+        if kind == COORDS:
+            place = f"{name} in {output.describe()}"
+            coords = SlideCoords.taken(place, partial(_frozen_coords, output, name, digest))
+        else:
+            contents[kind] = _frozen(output, name, digest)
     said = from_lines(contents.get(CORRECTIONS, b""), CORRECTIONS)
     return SlideInputs(
         tuple(one for _, one in said),
@@ -400,8 +398,22 @@ def load_inputs(output: Output, listed: Mapping[str, str]) -> SlideInputs:
         contents.get(ANNOTATIONS),
         parse_json(contents.get(METADATA, b"{}")),
         contents.get(TISSUE),
-        contents.get(COORDS),
+        coords,
     )
+
+
+def _frozen_coords(output: Output, name: str, digest: str) -> Coordinates:
+    return Coordinates.from_bytes(_frozen(output, name, digest))
+
+
+def _frozen(output: Output, name: str, digest: str) -> bytes:
+    content, problem = _look_at(output, name, digest)
+    if problem is not None:
+        raise OutputError(
+            f"{name} in {output.describe()}: {problem}.",
+            hint="Export with update, which reads all inputs anew.",
+        )
+    return content
 
 
 def input_problem(output: Output, name: str, digest: str) -> str | None:

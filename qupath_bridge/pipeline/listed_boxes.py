@@ -20,8 +20,10 @@ UNUSED = ("around", "per_region", "stride", "origin")
 """Options that say where patches are, as coordinates do."""
 
 
-def fitted_config(config: ExportConfig, coordinates: Iterable[Coordinates]) -> ExportConfig:
+def fitted_config(config: ExportConfig, listed: Iterable[int]) -> ExportConfig:
     """Return the configuration with the size of the patches that coordinates are of.
+
+    ``listed`` are the sizes that all of them have, none where there are no coordinates.
 
     One that has a size and a resolution keeps both: whether they give the boxes is checked for each
     slide (:func:`check_resolution`).
@@ -32,7 +34,7 @@ def fitted_config(config: ExportConfig, coordinates: Iterable[Coordinates]) -> E
         If the patches have another size than was asked for, or several; or if an option says
         something else of where patches are.
     """
-    sizes = sorted({one.size for one in coordinates})
+    sizes = sorted(set(listed))
     if not sizes:
         return config
     fields = type(config).model_fields

@@ -178,12 +178,19 @@ class _Dask:
 
     def room(self) -> int:
         """Return twice the number of threads, so that none waits for its next slide."""
-        threads: int = sum(self._client.nthreads().values())
-        if not threads and not self._without_workers:
-            log.warning("The Dask scheduler has no worker; the run waits for one.")
-        self._without_workers = not threads
-        room = max(LEAST, 2 * threads)
+        room = max(LEAST, 2 * self._threads())
         return room if self._most is None else min(room, self._most)
+
+    def look(self) -> None:
+        """Say it once when there is no worker."""
+        without = not self._threads()
+        if without and not self._without_workers:
+            log.warning("The Dask scheduler has no worker; the run waits for one.")
+        self._without_workers = without
+
+    def _threads(self) -> int:
+        threads: int = sum(self._client.nthreads().values())
+        return threads
 
     def start(self, number: int, order: str) -> None:
         future = self._client.submit(

@@ -56,6 +56,7 @@ class Listener:
         self._token = secrets.token_hex(32)
         self._lines: dict[int, socket.socket] = {}
         self._begun: set[int] = set()
+        self._given_up: set[int] = set()
         self._open = True
         self._lock = threading.Lock()
         self._server = _Server((bind, 0), self._handler())
@@ -77,10 +78,12 @@ class Listener:
         if not isinstance(token, str) or not hmac.compare_digest(token, self._token):
             return
         with self._lock:
-            if not self._open:
+            if not self._open or number in self._given_up:
                 return
-            self._lines[number] = connection
+            before, self._lines[number] = self._lines.get(number), connection
             self._begun.add(number)
+        if before is not None:
+            _end(before)  # an engine that lost a worker has another one do its work
         try:
             for line in lines:
                 if not (report := json.loads(line)):
@@ -89,11 +92,21 @@ class Listener:
                     return
                 self._inbox.put(Report(*report))
         finally:
-            self._lines.pop(number, None)
+            with self._lock:
+                if self._lines.get(number) is connection:
+                    del self._lines[number]
 
     def broke_off(self, number: int) -> bool:
         """Return whether a slide began to work and did not come to its end."""
         return number in self._begun
+
+    def give_up(self, number: int) -> None:
+        """End the line of a slide that an engine lost: it may be at work where nobody sees it."""
+        with self._lock:
+            self._given_up.add(number)
+            line = self._lines.get(number)
+        if line is not None:
+            _end(line)
 
     def stop(self) -> None:
         """End all lines: who notices stops, and who calls from now on has no line."""
@@ -101,14 +114,18 @@ class Listener:
             self._open = False
             lines = list(self._lines.values())
         for line in lines:
-            with contextlib.suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
+            _end(line)
 
     def close(self) -> None:
         """Stop, and listen no more."""
         self.stop()
         self._server.shutdown()
         self._server.server_close()
+
+
+def _end(line: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
 
 
 class _Server(socketserver.ThreadingTCPServer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SparkRunner"]
 
+log = logging.getLogger("qupath_bridge")
+
 LOOK = 0.1
 """Seconds between looks at slides that were asked to stop."""
 
@@ -37,6 +40,9 @@ GRACE = 60.0
 """Seconds that slides on a cluster have to stop before Spark ends them."""
 
 GRACE_HERE = 3.0
+
+PATIENCE = 20.0
+"""Seconds without an executor until the run says that it waits for one."""
 
 HERE = "127.0.0.1"
 
@@ -101,7 +107,7 @@ class SparkRunner:
             listener = Listener(inbox, HERE if here else "", host or HERE)
             with contextlib.closing(listener):
                 most, grace = (None, GRACE_HERE) if here else (self.workers, GRACE)
-                engine = _Spark(context, inbox, listener, most, grace)
+                engine = (_Spark if here else _Cluster)(context, inbox, listener, most, grace)
                 yield from spread(engine, inbox, tasks, progress, cancel)
 
 
@@ -266,6 +272,9 @@ class _Spark:
         self._threads.append(thread)
         thread.start()
 
+    def look(self) -> None:
+        """Say nothing: the processes of this machine are always there."""
+
     def stop(self) -> None:
         """Ask slides at work to stop; Spark ends those that do not."""
         self._listener.stop()
@@ -288,6 +297,7 @@ class _Spark:
             self._context.setJobGroup(self._group, f"slide {number}", interruptOnCancel=True)
             (outcome,) = self._context.parallelize([words], 1).map(_work).collect()
         except Exception as error:  # noqa: BLE001  # of Py4J and PySpark; it is told to the run
+            self._listener.give_up(number)
             outcome = self._problem(number, error)
         self._inbox.put(Done(number, outcome))
 
@@ -306,6 +316,37 @@ class _Spark:
                 "name that Python with PYSPARK_PYTHON.",
             )
         return BridgeError(f"Spark could not carry out a slide: {words[:2000]}")
+
+
+class _Cluster(_Spark):
+    """Orders on a cluster, which may have no executor for them."""
+
+    _without_since: float | None = None
+    _told = False
+
+    def look(self) -> None:
+        """Say it once when there has been no executor for some time."""
+        if self._executors():
+            self._without_since, self._told = None, False
+        elif self._without_since is None:
+            self._without_since = time.monotonic()
+        elif not self._told and time.monotonic() - self._without_since > PATIENCE:
+            memory = self._context.getConf().get("spark.executor.memory", "1g")
+            log.warning(
+                "Spark at %s has started no executor yet; the run waits for one. Is there a "
+                "worker with a free core and %s of memory (spark.executor.memory)?",
+                self._context.master, memory,
+            )  # fmt: skip
+            self._told = True
+
+    def _executors(self) -> int:
+        """Return how many executors there are; one also where nobody knows."""
+        from py4j.protocol import Py4JError
+
+        with contextlib.suppress(Py4JError):  # somebody stops Spark, which the orders tell
+            if self._context._jsc is not None:
+                return int(self._context._jsc.sc().getExecutorMemoryStatus().size()) - 1
+        return 1
 
 
 def _work(words: tuple[int, str, Place]) -> SlideResult | Exception:

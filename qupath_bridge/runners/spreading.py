@@ -53,6 +53,10 @@ class Engine(Protocol):
         """Send an order; ``Done`` with its number comes into the inbox, after its reports."""
         ...
 
+    def look(self) -> None:
+        """Say what else than slides the run waits for, if anything; called while nothing comes."""
+        ...
+
     def stop(self) -> None:
         """Give all orders up, and wait until none is at work."""
         ...
@@ -112,6 +116,7 @@ class _Spread:
         try:
             message = self._inbox.get(timeout=LOOK)
         except Empty:
+            self._engine.look()
             return
         if isinstance(message, Report):
             if self._progress is not None:

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+import tracemalloc
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,14 @@ import pytest
 from PIL import Image as Picture
 
 import qupath_bridge as qb
+from qupath_bridge.api.exporting import survey_slides
+from qupath_bridge.config import Settings
 from qupath_bridge.errors import MissingDependencyError, OutputError, PlanError, UsageError
+from qupath_bridge.outputs import open_output
+from qupath_bridge.pipeline import starting
+from qupath_bridge.pipeline.inputs import frozen_inputs
+from qupath_bridge.pipeline.starting import plan_run, start_run
+from qupath_bridge.sources.coordinate_files import Coordinates, read_coordinates
 from qupath_bridge.testing.projects import Image, build_project, cropped, rotated
 from qupath_bridge.testing.slides import write_slide
 
@@ -340,6 +348,61 @@ def test_a_run_that_is_resumed_does_not_need_the_files(study, listed, tmp_path):
         path.unlink()
     again = qb.export(study.project, tmp_path / "out", config, coords=listed, resume=True)
     assert rows(again) == rows(whole) and again.written > 0
+
+
+def test_coordinates_of_one_slide_at_a_time_are_in_memory(tmp_path):
+    """Also while a run of very many slides begins, and when it is resumed."""
+    slides, number = 12, 20_000
+    places = np.random.default_rng(1).integers(0, 100_000, (number, 2))
+    for name in map(str, range(slides)):
+        write_slide(tmp_path / f"{name}.tiff", np.full((64, 64, 3), int(name), np.uint8), mpp=0.5)
+        clam_file(tmp_path / f"{name}.h5", places + int(name))
+    output = open_output(tmp_path / "out", "folder")
+    options = qb.RunOptions(coords=tmp_path)
+    settings = Settings(qb.Selection(), qb.ExportConfig(labels=False), options)
+    with qb.open_project(tmp_path) as project:
+        chosen = project.slides
+
+        def begin():
+            found, fitted, *_ = survey_slides(chosen, chosen, output, settings, None, ())
+            record = plan_run(
+                found, output, fitted, failures=(), projects=(), command=(),
+                run_id="01J00000000000000000000000",
+            )  # fmt: skip
+            start_run(found, output, fitted, record)
+            return found
+
+        content = read_coordinates(tmp_path / "0.h5").to_bytes()
+        _, alone = memory(lambda: Coordinates.from_bytes(content).to_bytes())
+        for make in (begin, lambda: frozen_inputs(output)):
+            held, peak = memory(make)
+            assert held < slides / 2 * len(content)
+            assert peak < alone + slides / 2 * len(content)
+
+
+def memory(make):
+    """Return the bytes that a result takes, and the most that were taken meanwhile."""
+    tracemalloc.start()
+    try:
+        made = make()
+        assert made
+        return tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+
+def test_coordinates_that_change_while_a_run_begins_are_refused(
+    study, listed, tmp_path, monkeypatch
+):
+    freeze = starting._freeze_inputs
+
+    def later(*args):
+        clam_file(listed / "slide 2.h5", [[64, 32]])
+        return freeze(*args)
+
+    monkeypatch.setattr(starting, "_freeze_inputs", later)
+    with pytest.raises(UsageError, match=r"slide 2\.h5 changed while it was used"):
+        qb.export(study.project, tmp_path / "out", coords=listed)
 
 
 def test_status_and_update_see_other_coordinates(study, listed, tmp_path):

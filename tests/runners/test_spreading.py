@@ -31,6 +31,7 @@ class Planned:
         self.size = room
         self.started = []
         self.stopped = 0
+        self.looked = 0
 
     def room(self):
         return self.size
@@ -43,6 +44,10 @@ class Planned:
         outcomes = self.outcomes.get(task.slide_id)
         outcome = outcomes.pop(0) if outcomes else SlideResult(task.slide_id, task.slide_id, "")
         self.inbox.put(Done(number, outcome))
+
+    def look(self):
+        self.looked += 1
+        self.inbox.put(Done(0, SlideResult("a", "a", "")))
 
     def stop(self):
         self.stopped += 1
@@ -104,6 +109,13 @@ def test_slides_are_taken_when_there_is_room():
         next(results)
     assert len(engine.started) == 3 + 4
     results.close()
+
+
+def test_an_engine_says_what_the_run_waits_for_while_nothing_comes(monkeypatch):
+    monkeypatch.setattr(Planned, "start", lambda self, number, order: None)
+    engine = Planned({})
+    assert [result.slide_id for result in run(engine, "a")] == ["a"]
+    assert engine.looked == 1
 
 
 def test_a_worker_with_another_version_refuses_by_both_versions(monkeypatch):
