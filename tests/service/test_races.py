@@ -46,7 +46,7 @@ def begun(service, project, place, slides=("1",)):
     claim = ledger.claim_job(job, {"queued": "preparing"})
     tasks = [{"options": {}, "slide_id": each, "entry_id": each} for each in slides]
     names = {each: f"{each}.tiff" for each in slides}
-    assert ledger.begin_slides(job, claim.run_id, tasks, names, [], [])
+    assert ledger.begin_slides(job, claim.run_id, tasks, names, [], [], ())
     return job, ledger
 
 
