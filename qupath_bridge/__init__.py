@@ -130,6 +130,7 @@ if TYPE_CHECKING:
     from .pipeline.progress import Progress
     from .pipeline.pseudonyms import Names
     from .pipeline.run import Run
+    from .pipeline.slide_coords import SlideCoords
     from .pipeline.stain import StainPlan
     from .pipeline.task import SlideResult, SlideTask, process_slide
     from .pipeline.tissue import SlideTissue
@@ -201,6 +202,7 @@ _HOMES = {
     "pixels.steps": ("PixelStep", "PixelSteps"),
     "pipeline.estimate": ("Estimate",),
     "pipeline.inputs": ("SlideInputs",),
+    "pipeline.slide_coords": ("SlideCoords",),
     "pipeline.inspection": ("Inspection",),
     "pipeline.verify": ("Verification", "Finding"),
     "pipeline.doctor": ("Check",),
@@ -300,6 +302,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Correction",
     "CorrectionReport",
     "Confusion",
+    "SlideCoords",
     "SlideInputs",
     "SlideTissue",
     "PlanReport",
