@@ -148,6 +148,7 @@ if TYPE_CHECKING:
     from .roundtrip.status import EntryStatus, RunStatus
     from .roundtrip.write_back import EntryChange, WriteBack
     from .sources.base import Project
+    from .sources.coordinate_files import Coordinates
     from .tracking.base import Tracked
 
 _HOMES = {
@@ -203,6 +204,7 @@ _HOMES = {
     "pipeline.estimate": ("Estimate",),
     "pipeline.inputs": ("SlideInputs",),
     "pipeline.slide_coords": ("SlideCoords",),
+    "sources.coordinate_files": ("Coordinates",),
     "pipeline.inspection": ("Inspection",),
     "pipeline.verify": ("Verification", "Finding"),
     "pipeline.doctor": ("Check",),
@@ -302,6 +304,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Correction",
     "CorrectionReport",
     "Confusion",
+    "Coordinates",
     "SlideCoords",
     "SlideInputs",
     "SlideTissue",
