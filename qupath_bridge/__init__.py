@@ -130,6 +130,7 @@ if TYPE_CHECKING:
     from .pipeline.progress import Progress
     from .pipeline.pseudonyms import Names
     from .pipeline.run import Run
+    from .pipeline.slide_coords import SlideCoords
     from .pipeline.stain import StainPlan
     from .pipeline.task import SlideResult, SlideTask, process_slide
     from .pipeline.tissue import SlideTissue
@@ -147,6 +148,7 @@ if TYPE_CHECKING:
     from .roundtrip.status import EntryStatus, RunStatus
     from .roundtrip.write_back import EntryChange, WriteBack
     from .sources.base import Project
+    from .sources.coordinate_files import Coordinates
     from .tracking.base import Tracked
 
 _HOMES = {
@@ -201,6 +203,8 @@ _HOMES = {
     "pixels.steps": ("PixelStep", "PixelSteps"),
     "pipeline.estimate": ("Estimate",),
     "pipeline.inputs": ("SlideInputs",),
+    "pipeline.slide_coords": ("SlideCoords",),
+    "sources.coordinate_files": ("Coordinates",),
     "pipeline.inspection": ("Inspection",),
     "pipeline.verify": ("Verification", "Finding"),
     "pipeline.doctor": ("Check",),
@@ -300,6 +304,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "Correction",
     "CorrectionReport",
     "Confusion",
+    "Coordinates",
+    "SlideCoords",
     "SlideInputs",
     "SlideTissue",
     "PlanReport",

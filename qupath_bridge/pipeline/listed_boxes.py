@@ -23,7 +23,7 @@ UNUSED = ("around", "per_region", "stride", "origin")
 def fitted_config(config: ExportConfig, listed: Iterable[int]) -> ExportConfig:
     """Return the configuration with the size of the patches that coordinates are of.
 
-    ``listed`` are the sizes that all of them have, none where there are no coordinates.
+    ``listed`` are the sizes that all of them have, none without coordinates.
 
     One that has a size and a resolution keeps both: whether they give the boxes is checked for each
     slide (:func:`check_resolution`).

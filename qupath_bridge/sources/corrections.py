@@ -98,8 +98,11 @@ def correction_files(
 def corrected_entries(project: ProjectInfo, entry_ids: Iterable[str]) -> frozenset[str]:
     """Return those of some entries of which a project may have corrections.
 
-    A project in object storage is asked once, and not for each of its slides.
+    A project in object storage is asked once, and not for each of its slides. Slides without a
+    project have none.
     """
+    if project.plain:
+        return frozenset()
     if not project.is_stored:
         return frozenset(entry_ids)
     with project_errors(project.path):

@@ -15,6 +15,7 @@ from qupath_bridge.outputs import open_output
 from qupath_bridge.stores import open_store, staging
 from qupath_bridge.stores.cloud import CloudStore
 from tests.support.run_processes import kill_when
+from tests.support.slide_folders import check_staging, dicom_folder, mirax_folder, upload
 from tests.support.two_workers import check_two_workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
@@ -84,6 +85,30 @@ def test_one_of_the_cache_asks_for_no_bytes_again(study, slides, tmp_path, monke
         assert first[path.name] > asked[path.name]
         # Fingerprint and header, for the identity of the slide.
         assert first[path.name] - asked[path.name] == path.stat().st_size
+
+
+@pytest.mark.parametrize("make", [dicom_folder, mirax_folder])
+def test_slides_of_several_files(bucket, tmp_path, monkeypatch, make):
+    """Each comes whole, and nothing of its neighbours; a run of two processes is that of a disk."""
+    asked = Counter()
+    read = CloudStore.get_range
+
+    def count(self, name, offset, length):
+        asked[name] += length
+        return read(self, name, offset, length)
+
+    local = make(tmp_path / "slides")
+    upload(local.parent, f"{bucket}/deep/in")
+    words = ["--size", "16", "--stride", "100", "--no-labels", "--level-zero"]
+    disk = tmp_path / "disk"
+    assert main(["export", str(local.parent), "--out", str(disk), *words]) == 0
+    more = ["--runner", "processes", "--workers", "2"]
+    assert main(["export", f"{bucket}/deep/in", "--out", f"{bucket}/out", *words, *more]) == 0
+    assert content(f"{bucket}/out") == content(disk)
+    assert main(["verify", f"{bucket}/out"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(CloudStore, "get_range", count)
+        check_staging(local, f"{bucket}/deep/in", asked, tmp_path / "alone")
 
 
 def test_a_killed_run_is_resumed(study, slides, bucket, tmp_path):
