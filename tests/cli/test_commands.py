@@ -260,7 +260,7 @@ def test_errors_as_json(at_work, capsys, words, status, message):
 
 
 def test_unexpected_errors_as_json(study, capsys, monkeypatch):
-    monkeypatch.setattr("qupath_bridge.api.status", lambda project: 1 / 0)
+    monkeypatch.setattr("qupath_bridge.api.status", lambda project, runs: 1 / 0)
     status, result = call_json(capsys, "status", study.project)
     assert status == result["exit_code"] == 1
     assert "ZeroDivisionError" in result["error"]
@@ -273,7 +273,7 @@ def test_debug_shows_where_it_happened(study, capsys):
 
 
 def test_a_mistake_of_ours_is_a_message(study, capsys, monkeypatch):
-    monkeypatch.setattr("qupath_bridge.api.status", lambda project: 1 / 0)
+    monkeypatch.setattr("qupath_bridge.api.status", lambda project, runs: 1 / 0)
     status, _, errors = call(capsys, "status", study.project)
     assert status == 1
     assert "ZeroDivisionError" in errors
@@ -281,7 +281,7 @@ def test_a_mistake_of_ours_is_a_message(study, capsys, monkeypatch):
 
 
 def test_interrupted(study, capsys, monkeypatch):
-    def stop(project):
+    def stop(project, runs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("qupath_bridge.api.status", stop)

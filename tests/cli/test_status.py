@@ -17,7 +17,7 @@ def test_lists_are_limited_for_people(study, capsys, monkeypatch):
         api.RunStatus(f"run {n:02}", "now", "out", True, Path("x"), tuple(slides), (), settings)
         for n in range(15)
     )
-    monkeypatch.setattr(api, "status", lambda project: runs)
+    monkeypatch.setattr(api, "status", lambda project, **_: runs)
     assert main(["status", str(study.project)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "5 older runs are left out; --json lists all."
