@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from qupath_bridge.errors import InterruptedRunError
 from qupath_bridge.patches.ids import run_id as new_id
 from qupath_bridge.pipeline.cancel import Cancel
 
@@ -208,11 +209,16 @@ class Worker:
         done = self._carry_out(job, "finishing", "finish", values, lost)
         if not isinstance(done, dict):
             return done
-        index_run(self._database, job.output)
+        # Very many slides take longer than a lease.
+        renew = self._watch(lambda: self._ledger.renew_job(job_id, "finishing"), lost)
+        try:
+            index_run(self._database, job.output, renew)
+        except InterruptedRunError:
+            return self._stopped(job, lost)
         self._ledger.fail_removed(job_id, done.pop("removed"))
         warnings = [*job.warnings, *(each for each in done["warnings"] if each not in job.warnings)]
-        self._ledger.leave_job(job_id, "complete", result=done, warnings=warnings)
-        log.info("Job %s is complete", job_id)
+        if self._ledger.leave_job(job_id, "complete", result=done, warnings=warnings):
+            log.info("Job %s is complete", job_id)
         return DONE
 
     def _carry_out(
@@ -242,12 +248,7 @@ class Worker:
             failed = None if state == "cancelled" else "failed"
             self._ledger.leave_job(job_id, failed, error=error.message, hint=error.hint)
             return Dead(error.message)
-        if done is None:
-            if lost.is_set():
-                self._ledger.leave_job(job_id, attempts=job.attempts - 1)
-                return Again(0.0, "stopped")
-            return self._gave_up(job_id)
-        return done
+        return self._stopped(job, lost) if done is None else done
 
     def _give_back(self, job: Claim) -> bool:
         """Give the output of a job back that failed."""
@@ -257,6 +258,13 @@ class Worker:
             log.warning("Job %s: %s", job.job_id, error)
             return False
         return True
+
+    def _stopped(self, job: Claim, lost: Cancel) -> Outcome:
+        """Leave a job whose step was ended: by a stop of the worker, or as it is another's."""
+        if lost.is_set():
+            self._ledger.leave_job(job.job_id, attempts=job.attempts - 1)
+            return Again(0.0, "stopped")
+        return self._gave_up(job.job_id)
 
     def _gave_up(self, job_id: str) -> Outcome:
         """Leave a job that was cancelled, or that another worker has by now."""

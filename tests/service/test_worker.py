@@ -2,6 +2,7 @@
 
 import filecmp
 import shutil
+import time
 
 import pytest
 import sqlalchemy as sa
@@ -10,6 +11,8 @@ import qupath_bridge as qb
 from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline.cancel import CancelToken
+from qupath_bridge.service import worker as worker_module
+from qupath_bridge.service.database.indexing import index_run
 from qupath_bridge.service.database.models import Correction, IndexedRun, JobSlide, Patch
 from qupath_bridge.service.jobs import ConflictError
 from qupath_bridge.service.queues import DONE, Again, Message
@@ -267,3 +270,31 @@ def test_the_database_is_an_index_of_what_was_committed(service, job, out):
     assert [(r.tile_uuid, r.label, r.path, r.digest, r.shares) for r in rows] == [
         (e["tile_uuid"], e["label"], e["path"], e["digest"], dict(e["shares"])) for e in expected
     ]
+
+
+def test_a_job_is_kept_while_its_run_is_indexed_for_longer_than_a_lease(
+    service, job, out, alone, monkeypatch
+):
+    """Two workers that take it from each other would never finish it."""
+    short = service.settings.replace(lease_seconds=2.0)
+    first, second = (Worker(short, service.database, service.queue) for _ in range(2))
+    assert first.handle(Message(job, "prepare"), NEVER) == DONE
+    for slide in first._ledger.open_slides(job):
+        assert first.handle(Message(job, "slide", slide), NEVER) == DONE
+    outcomes = []
+
+    def slow(database, place, go_on):
+        def slower():
+            time.sleep(1.0)
+            kept = go_on()
+            outcomes.append(second.handle(Message(job, "finish"), NEVER))
+            return kept
+
+        return index_run(database, place, slower)
+
+    monkeypatch.setattr(worker_module, "index_run", slow)
+    assert first.handle(Message(job, "finish"), NEVER) == DONE
+    assert [type(outcome) for outcome in outcomes] == [Again] * 3
+    assert_same(out, alone, service.jobs.get(job))
+    first._child.kill()
+    second._child.kill()

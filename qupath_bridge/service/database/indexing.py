@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 import xxhash
 
+from qupath_bridge.errors import InterruptedRunError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.outputs.row_batches import Rows
@@ -36,8 +37,18 @@ DETAILS = (
 """Columns of the index that are kept together, as one JSON object."""
 
 
-def index_run(database: Database, out: str) -> int:
+def index_run(database: Database, out: str, go_on: Callable[[], bool] = lambda: True) -> int:
     """Index a run anew: its record, slides, patches, corrections, provenance and artifacts.
+
+    Each slide is a transaction of its own: a run may have so many that others would wait long.
+
+    Parameters
+    ----------
+    database : Database
+    out : str
+        Path or URL of the output.
+    go_on : callable
+        Called before each slide; when it returns False, those that follow stay as they were.
 
     Returns
     -------
@@ -47,19 +58,27 @@ def index_run(database: Database, out: str) -> int:
     Raises
     ------
     OutputError
-        If there is no run, or a record is damaged; the index stays as it was.
+        If there is no run, or a record is damaged.
+    InterruptedRunError
+        If ``go_on`` returned False.
     """
     output = open_output(out)
     record = load_record(output, RUN_FILE, RunRecord)
+    there = sorted(output.slides())
+    patches = 0
+    for slide_id in there:
+        if not go_on():
+            raise InterruptedRunError(f"The index of {output.describe()} is not complete.")
+        with database.write() as connection:
+            run = _run_number(connection, output, record)
+            patches += _index_slide(connection, run, output, slide_id)
     with database.write() as connection:
         run = _run_number(connection, output, record)
-        there = set(output.slides())
         known = set(
             connection.scalars(sa.select(IndexedSlide.slide_id).where(IndexedSlide.run == run))
         )
-        for slide_id in known - there:
+        for slide_id in known.difference(there):
             _forget(connection, run, slide_id)
-        patches = sum(_index_slide(connection, run, output, each) for each in sorted(there))
         _index_artifacts(connection, run, output)
     return patches
 
