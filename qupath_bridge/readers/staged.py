@@ -119,4 +119,4 @@ def read_errors() -> Iterator[None]:
     try:
         yield
     except OutputError as error:
-        raise ReadError(error.message, hint=error.hint) from error
+        raise ReadError(error.message, hint=error.hint, may_heal=error.may_heal) from error

@@ -29,9 +29,6 @@ log = logging.getLogger("qupath_bridge.service")
 RENEWALS = 4
 """Times that a lease is renewed before it would run out."""
 
-MAY_HEAL = ("OutputError",)
-"""Errors of a step behind which is a place that may be full or away for a while."""
-
 SILENCE = 3
 """Leases after which something that nobody touched is put into the queue again."""
 
@@ -143,13 +140,15 @@ class Worker:
                 "slide", values, watch=self._watch_slide(job_id, slide_id, lost)
             )
         except (StepError, ChildDiedError, ChildHungError) as error:
-            return self._slide_failed(slide, error)
+            return self._slide_failed(slide, error.message, error.hint, may_heal=error.may_heal)
         if done is None:
             state = "waiting" if lost.is_set() else "cancelled"
             attempts = slide.attempts - (state == "waiting")  # a stop is nobody's fault
             self._ledger.leave_slide(job_id, slide_id, state, attempts=attempts)
             return Again(0.0, "stopped") if lost.is_set() else self._gave_up(job_id)
         failure = done["failure"]
+        if failure is not None and done["may_heal"]:
+            return self._slide_failed(slide, failure["error"], failure["hint"], may_heal=True)
         if failure is None:
             index_slide(
                 self._database, slide.task["output"], slide.task["config"]["container"], slide_id
@@ -164,14 +163,14 @@ class Worker:
         )
         return self._publish_finish(job_id)
 
-    def _slide_failed(self, slide: Claim, error: Exception) -> Outcome:
+    def _slide_failed(
+        self, slide: Claim, message: str, hint: str | None, *, may_heal: bool
+    ) -> Outcome:
         """Try a slide again, or give it up."""
-        message, hint = getattr(error, "message", str(error)), getattr(error, "hint", None)
-        healing = not isinstance(error, StepError) or error.kind in MAY_HEAL
-        if not healing or slide.attempts >= self._settings.attempts:
+        if not may_heal or slide.attempts >= self._settings.attempts:
             return self._fail_slide(slide, message, hint)
         wait = self._settings.retry_seconds * 2 ** (slide.attempts - 1)
-        log.warning("Job %s: slide %s: %s", slide.job_id, slide.slide_id, error)
+        log.warning("Job %s: slide %s: %s", slide.job_id, slide.slide_id, message)
         self._ledger.leave_slide(slide.job_id, slide.slide_id, "waiting")
         return Again(wait, message)
 
@@ -234,11 +233,7 @@ class Worker:
                 )
             done = self._child.call(step, values, watch=lambda *_: renew())
         except (StepError, ChildDiedError, ChildHungError) as error:
-            # At the start an output that is refused is the user's to change.
-            healing = not isinstance(error, StepError) or (
-                error.kind in MAY_HEAL and step != "prepare"
-            )
-            if healing and job.attempts < self._settings.attempts:
+            if error.may_heal and job.attempts < self._settings.attempts:
                 self._ledger.leave_job(job_id)
                 wait = self._settings.retry_seconds * 2 ** (job.attempts - 1)
                 return Again(wait, error.message)
