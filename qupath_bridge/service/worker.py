@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from qupath_bridge.errors import InterruptedRunError
+from qupath_bridge.errors import BridgeError, InterruptedRunError, OutputError
 from qupath_bridge.patches.ids import run_id as new_id
 from qupath_bridge.pipeline.cancel import Cancel
 
@@ -150,9 +150,11 @@ class Worker:
         if failure is not None and done["may_heal"]:
             return self._slide_failed(slide, failure["error"], failure["hint"], may_heal=True)
         if failure is None:
-            index_slide(
-                self._database, slide.task["output"], slide.task["config"]["container"], slide_id
-            )
+            place, container = slide.task["output"], slide.task["config"]["container"]
+            try:
+                index_slide(self._database, place, container, slide_id)
+            except OutputError as error:
+                return self._slide_failed(slide, error.message, error.hint, may_heal=error.may_heal)
         self._ledger.leave_slide(
             job_id,
             slide_id,
@@ -214,6 +216,8 @@ class Worker:
             index_run(self._database, job.output, renew)
         except InterruptedRunError:
             return self._stopped(job, lost)
+        except OutputError as error:
+            return self._job_failed(job, "finishing", error)
         self._ledger.fail_removed(job_id, done.pop("removed"))
         warnings = [*job.warnings, *(each for each in done["warnings"] if each not in job.warnings)]
         if self._ledger.leave_job(job_id, "complete", result=done, warnings=warnings):
@@ -233,17 +237,22 @@ class Worker:
                 )
             done = self._child.call(step, values, watch=lambda *_: renew())
         except (StepError, ChildDiedError, ChildHungError) as error:
-            if error.may_heal and job.attempts < self._settings.attempts:
-                self._ledger.leave_job(job_id)
-                wait = self._settings.retry_seconds * 2 ** (job.attempts - 1)
-                return Again(wait, error.message)
-            log.error("Job %s failed: %s", job_id, error)
-            if state != "cancelled" and not self._give_back(job):
-                log.warning("The output of job %s is still held by it.", job_id)
-            failed = None if state == "cancelled" else "failed"
-            self._ledger.leave_job(job_id, failed, error=error.message, hint=error.hint)
-            return Dead(error.message)
+            return self._job_failed(job, state, error)
         return self._stopped(job, lost) if done is None else done
+
+    def _job_failed(self, job: Claim, state: str, error: BridgeError) -> Outcome:
+        """Try a step of a whole job again, or give the job up."""
+        job_id = job.job_id
+        if error.may_heal and job.attempts < self._settings.attempts:
+            self._ledger.leave_job(job_id)
+            wait = self._settings.retry_seconds * 2 ** (job.attempts - 1)
+            return Again(wait, error.message)
+        log.error("Job %s failed: %s", job_id, error)
+        if state != "cancelled" and not self._give_back(job):
+            log.warning("The output of job %s is still held by it.", job_id)
+        failed = None if state == "cancelled" else "failed"
+        self._ledger.leave_job(job_id, failed, error=error.message, hint=error.hint)
+        return Dead(error.message)
 
     def _give_back(self, job: Claim) -> bool:
         """Give the output of a job back that failed."""

@@ -298,3 +298,34 @@ def test_a_job_is_kept_while_its_run_is_indexed_for_longer_than_a_lease(
     assert_same(out, alone, service.jobs.get(job))
     first._child.kill()
     second._child.kill()
+
+
+@pytest.mark.parametrize("broken", ["index_slide", "index_run"])
+def test_an_output_that_is_away_while_it_is_indexed(service, job, out, alone, monkeypatch, broken):
+    """It is tried again, and said what is wrong."""
+    index, away = getattr(worker_module, broken), [True] * 4
+
+    def ask(*arguments):
+        if away and away.pop():
+            raise OutputError("The share cannot be reached.", hint="Mount it.", may_heal=True)
+        return index(*arguments)
+
+    monkeypatch.setattr(worker_module, broken, ask)
+    with working(service, service.settings.replace(attempts=2)):
+        state = ended(service, job)
+    if broken == "index_run":
+        assert (state.state, state.error, state.hint) == (
+            "failed",
+            "The share cannot be reached.",
+            "Mount it.",
+        )
+    else:
+        failed = list(service.jobs.slides(job, state="failed"))
+        assert {each.failure["error"] for each in failed} == {"The share cannot be reached."}
+        assert {each.attempts for each in failed} == {2}
+    away.clear()
+    service.jobs.retry(job)
+    with working(service):
+        state = ended(service, job)
+    assert (state.state, state.slides) == ("complete", {"done": 3})
+    assert_same(out, alone, state)
