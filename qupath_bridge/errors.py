@@ -17,7 +17,8 @@
     ├── MissingDependencyError    6    something is not installed
     └── InterruptedRunError       130  stopped on request; the run can be resumed
 
-A message says what was wrong and where; ``hint`` says what to do next.
+A message says what was wrong and where; ``hint`` says what to do next, and ``may_heal`` whether
+it is worth trying again after a while.
 """
 
 from __future__ import annotations
@@ -55,14 +56,17 @@ class BridgeError(Exception):
         What was wrong, and where.
     hint : str, optional
         What to do next, as a sentence.
+    may_heal : bool
+        Whether it is worth trying again after a while: a disk is full, a network is away.
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, may_heal: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.may_heal = may_heal
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}" if self.hint else self.message
@@ -119,6 +123,7 @@ class ProjectError(BridgeError):
         offset: int | None = None,
         expected: str | None = None,
         hint: str | None = None,
+        may_heal: bool = False,
     ) -> None:
         problem = problem.removesuffix(".")  # it may be the sentence of another library
         self.problem = problem
@@ -128,7 +133,7 @@ class ProjectError(BridgeError):
         where = "" if path is None else f"{path}: "
         at = "" if offset is None else f" at byte {offset}"
         wanted = "" if expected is None else f" (expected {expected})"
-        super().__init__(f"{where}{problem}{at}{wanted}.", hint=hint)
+        super().__init__(f"{where}{problem}{at}{wanted}.", hint=hint, may_heal=may_heal)
 
 
 class MissingDataError(ProjectError):

@@ -210,4 +210,5 @@ def _errors_of(name: str) -> Iterator[None]:
         raise OutputError(
             f"{name} cannot be written: {error}.",
             hint="Free disk space, fix permissions, or choose another folder.",
+            may_heal=True,
         ) from error

@@ -179,7 +179,9 @@ def _create(store: Store, place: str, name: str, own: bytes) -> bool:
     except OutputError as error:
         reason = error.message.rpartition(": ")[2]
         hint = error.hint or "Check the path, or choose another folder."
-        raise OutputError(f"Nothing can be written to {place}: {reason}", hint=hint) from error
+        raise OutputError(
+            f"Nothing can be written to {place}: {reason}", hint=hint, may_heal=error.may_heal
+        ) from error
 
 
 def _may_break(name: str, holder: LockHolder, *, break_lock: bool) -> bool:

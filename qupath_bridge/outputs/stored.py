@@ -188,6 +188,7 @@ class StoredOutput(ABC, Generic[Pending]):
                     f"{count(len(gone), 'file')} of {slide_id} in {self.describe()} were removed "
                     f"while the slide was exported, {gone[0]} among them.",
                     hint="Resume the run when nobody else works in this folder.",
+                    may_heal=True,
                 )
             self._publish(pending)
             if listed:

@@ -148,6 +148,8 @@ class SlideResult(OneLine):
     reused : bool
         Whether the slide was committed already, and nothing had to be written.
     failure : Failure or None
+    may_heal : bool
+        Whether a slide that failed may succeed after a while.
     warnings : tuple of str
     notes : tuple of str
         Troubles beside the patches, such as a preview that could not be drawn.
@@ -170,6 +172,7 @@ class SlideResult(OneLine):
     dropped: Mapping[str, int] = field(default_factory=FrozenDict)
     reused: bool = False
     failure: Failure | None = None
+    may_heal: bool = False
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     preview: str | None = None
@@ -240,7 +243,9 @@ def _process_slide(
             task.entry_id, name, error.message, error.hint, task.slide_id, project,
             missing=missing_place(error),
         )  # fmt: skip
-        result = SlideResult(task.entry_id, task.slide_id, name, failure=failure)
+        result = SlideResult(
+            task.entry_id, task.slide_id, name, failure=failure, may_heal=error.may_heal
+        )
     seconds = round(time.perf_counter() - began, 3)
     log.info("%s: %d patches in %.2f s", result.slide_name, result.written, seconds)
     return dataclasses.replace(result, seconds=seconds)
@@ -380,6 +385,7 @@ class _SlideJob:
                 raise SlideError(
                     f"{plan.slide.name}: the slide file was replaced while it was read.",
                     hint="Export again when nobody writes the file.",
+                    may_heal=True,
                 )
         except BaseException as error:
             output.abort(slide_id)
@@ -440,6 +446,7 @@ class _SlideJob:
                 f"{self.plan.slide.name} needs about {needed / 1e6:,.0f} MB, and "
                 f"{self.output.describe()} has {free / 1e6:,.0f} MB free.",
                 hint="Free disk space and resume the run, or choose another place.",
+                may_heal=True,
             )
 
     def _write_patches(

@@ -64,7 +64,7 @@ def file_fingerprint(path: Path) -> Fingerprint:
     except OSError as error:
         raise ReadError(f"{path}: {error.strerror}.", hint="Is the file still there?") from error
     except OutputError as error:  # of a slide in object storage
-        raise ReadError(error.message, hint=error.hint) from error
+        raise ReadError(error.message, hint=error.hint, may_heal=error.may_heal) from error
     if len(found) == 1:
         return found[0]
     digest = xxhash.xxh3_128("".join(sorted(one.digest for one in found)).encode())

@@ -120,4 +120,4 @@ def read_errors() -> Iterator[None]:
         yield
     except OutputError as error:
         hint = error.hint or "Is the slide still there, and whole?"
-        raise ReadError(error.message, hint=hint) from error
+        raise ReadError(error.message, hint=hint, may_heal=error.may_heal) from error

@@ -32,15 +32,7 @@ REPORT = 0.5
 
 
 class StepError(BridgeError):
-    """A step failed in the child.
-
-    ``kind`` is the name of the exception: of one that this library raises on purpose, or
-    ``Fault`` for a fault of a program.
-    """
-
-    def __init__(self, kind: str, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.kind = kind
+    """A step failed in the child."""
 
 
 class ChildDiedError(BridgeError):
@@ -124,7 +116,7 @@ class Child:
                     if kind == "done":
                         return dict(answer)
                     if kind == "failed":
-                        raise StepError(answer["kind"], answer["message"], hint=answer["hint"])
+                        raise StepError(**answer)
                     done, planned = answer
                 if not watch(done, planned):
                     self.kill()
@@ -136,12 +128,14 @@ class Child:
                         f"{what} took longer than {limit:,.0f} seconds, and was ended.",
                         hint="Is the slide file on a drive that does not answer? Allow more time "
                         "with the setting task_seconds.",
+                        may_heal=True,
                     )
         except (EOFError, OSError):
             code = self._end_code()
             raise ChildDiedError(
                 f"The process that worked on it died ({_reason(code)}).",
                 hint="Is there enough memory? Is the slide file damaged?",
+                may_heal=True,
             ) from None
 
     def kill(self) -> None:
@@ -215,11 +209,11 @@ def _answer(step: Callable[..., Any], values: Any, pipe: Connection) -> tuple[st
     try:
         return "done", step(values, report)
     except BridgeError as error:
-        kind, message, hint = type(error).__name__, error.message, error.hint
+        message, hint, may_heal = error.message, error.hint, error.may_heal
     except Exception as error:  # noqa: BLE001  # the worker reports it
-        kind, message = "Fault", f"{type(error).__name__}: {error}"
+        message, may_heal = f"{type(error).__name__}: {error}", False
         hint = f"This is a fault of the program. {traceback.format_exc(limit=-3)}"
-    return "failed", {"kind": kind, "message": message, "hint": hint}
+    return "failed", {"message": message, "hint": hint, "may_heal": may_heal}
 
 
 def _end_with(parent: Any) -> None:

@@ -56,12 +56,14 @@ def export_slide(values: Mapping[str, Any], report: Report) -> dict[str, Any]:
     slide = slide_of(task.source, task.entry_id)
     if not _may_read(slide, values["roots"]):  # a link may have changed since the survey
         error = SlideError("The slide file is in no folder that the service may read.")
-        return {"failure": dataclasses.asdict(Failure.of(slide, error, task.slide_id))}
+        failure = dataclasses.asdict(Failure.of(slide, error, task.slide_id))
+        return {"failure": failure, "may_heal": False}
     result = process_slide(task, progress=lambda _, done, planned: report(done, planned))
     return {
         "written": result.written,
         "seconds": result.seconds,
         "failure": result.failure and dataclasses.asdict(result.failure),
+        "may_heal": result.may_heal,
     }
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from qupath_bridge.errors import BridgeError, InterruptedRunError, OutputError
 from qupath_bridge.patches.ids import run_id as new_id
 from qupath_bridge.pipeline.cancel import Cancel
 
@@ -27,9 +28,6 @@ log = logging.getLogger("qupath_bridge.service")
 
 RENEWALS = 4
 """Times that a lease is renewed before it would run out."""
-
-MAY_HEAL = ("OutputError",)
-"""Errors of a step behind which is a place that may be full or away for a while."""
 
 SILENCE = 3
 """Leases after which something that nobody touched is put into the queue again."""
@@ -142,17 +140,21 @@ class Worker:
                 "slide", values, watch=self._watch_slide(job_id, slide_id, lost)
             )
         except (StepError, ChildDiedError, ChildHungError) as error:
-            return self._slide_failed(slide, error)
+            return self._slide_failed(slide, error.message, error.hint, may_heal=error.may_heal)
         if done is None:
             state = "waiting" if lost.is_set() else "cancelled"
             attempts = slide.attempts - (state == "waiting")  # a stop is nobody's fault
             self._ledger.leave_slide(job_id, slide_id, state, attempts=attempts)
             return Again(0.0, "stopped") if lost.is_set() else self._gave_up(job_id)
         failure = done["failure"]
+        if failure is not None and done["may_heal"]:
+            return self._slide_failed(slide, failure["error"], failure["hint"], may_heal=True)
         if failure is None:
-            index_slide(
-                self._database, slide.task["output"], slide.task["config"]["container"], slide_id
-            )
+            place, container = slide.task["output"], slide.task["config"]["container"]
+            try:
+                index_slide(self._database, place, container, slide_id)
+            except OutputError as error:
+                return self._slide_failed(slide, error.message, error.hint, may_heal=error.may_heal)
         self._ledger.leave_slide(
             job_id,
             slide_id,
@@ -163,14 +165,14 @@ class Worker:
         )
         return self._publish_finish(job_id)
 
-    def _slide_failed(self, slide: Claim, error: Exception) -> Outcome:
+    def _slide_failed(
+        self, slide: Claim, message: str, hint: str | None, *, may_heal: bool
+    ) -> Outcome:
         """Try a slide again, or give it up."""
-        message, hint = getattr(error, "message", str(error)), getattr(error, "hint", None)
-        healing = not isinstance(error, StepError) or error.kind in MAY_HEAL
-        if not healing or slide.attempts >= self._settings.attempts:
+        if not may_heal or slide.attempts >= self._settings.attempts:
             return self._fail_slide(slide, message, hint)
         wait = self._settings.retry_seconds * 2 ** (slide.attempts - 1)
-        log.warning("Job %s: slide %s: %s", slide.job_id, slide.slide_id, error)
+        log.warning("Job %s: slide %s: %s", slide.job_id, slide.slide_id, message)
         self._ledger.leave_slide(slide.job_id, slide.slide_id, "waiting")
         return Again(wait, message)
 
@@ -208,11 +210,18 @@ class Worker:
         done = self._carry_out(job, "finishing", "finish", values, lost)
         if not isinstance(done, dict):
             return done
-        index_run(self._database, job.output, anew=False)  # each slide is indexed already
+        # Very many slides take longer than a lease.
+        renew = self._watch(lambda: self._ledger.renew_job(job_id, "finishing"), lost)
+        try:
+            index_run(self._database, job.output, anew=False, go_on=renew)
+        except InterruptedRunError:
+            return self._stopped(job, lost)
+        except OutputError as error:
+            return self._job_failed(job, "finishing", error)
         self._ledger.fail_removed(job_id, done.pop("removed"))
         warnings = [*job.warnings, *(each for each in done["warnings"] if each not in job.warnings)]
-        self._ledger.leave_job(job_id, "complete", result=done, warnings=warnings)
-        log.info("Job %s is complete", job_id)
+        if self._ledger.leave_job(job_id, "complete", result=done, warnings=warnings):
+            log.info("Job %s is complete", job_id)
         return DONE
 
     def _carry_out(
@@ -228,26 +237,22 @@ class Worker:
                 )
             done = self._child.call(step, values, watch=lambda *_: renew())
         except (StepError, ChildDiedError, ChildHungError) as error:
-            # At the start an output that is refused is the user's to change.
-            healing = not isinstance(error, StepError) or (
-                error.kind in MAY_HEAL and step != "prepare"
-            )
-            if healing and job.attempts < self._settings.attempts:
-                self._ledger.leave_job(job_id)
-                wait = self._settings.retry_seconds * 2 ** (job.attempts - 1)
-                return Again(wait, error.message)
-            log.error("Job %s failed: %s", job_id, error)
-            if state != "cancelled" and not self._give_back(job):
-                log.warning("The output of job %s is still held by it.", job_id)
-            failed = None if state == "cancelled" else "failed"
-            self._ledger.leave_job(job_id, failed, error=error.message, hint=error.hint)
-            return Dead(error.message)
-        if done is None:
-            if lost.is_set():
-                self._ledger.leave_job(job_id, attempts=job.attempts - 1)
-                return Again(0.0, "stopped")
-            return self._gave_up(job_id)
-        return done
+            return self._job_failed(job, state, error)
+        return self._stopped(job, lost) if done is None else done
+
+    def _job_failed(self, job: Claim, state: str, error: BridgeError) -> Outcome:
+        """Try a step of a whole job again, or give the job up."""
+        job_id = job.job_id
+        if error.may_heal and job.attempts < self._settings.attempts:
+            self._ledger.leave_job(job_id)
+            wait = self._settings.retry_seconds * 2 ** (job.attempts - 1)
+            return Again(wait, error.message)
+        log.error("Job %s failed: %s", job_id, error)
+        if state != "cancelled" and not self._give_back(job):
+            log.warning("The output of job %s is still held by it.", job_id)
+        failed = None if state == "cancelled" else "failed"
+        self._ledger.leave_job(job_id, failed, error=error.message, hint=error.hint)
+        return Dead(error.message)
 
     def _give_back(self, job: Claim) -> bool:
         """Give the output of a job back that failed."""
@@ -257,6 +262,13 @@ class Worker:
             log.warning("Job %s: %s", job.job_id, error)
             return False
         return True
+
+    def _stopped(self, job: Claim, lost: Cancel) -> Outcome:
+        """Leave a job whose step was ended: by a stop of the worker, or as it is another's."""
+        if lost.is_set():
+            self._ledger.leave_job(job.job_id, attempts=job.attempts - 1)
+            return Again(0.0, "stopped")
+        return self._gave_up(job.job_id)
 
     def _gave_up(self, job_id: str) -> Outcome:
         """Leave a job that was cancelled, or that another worker has by now."""

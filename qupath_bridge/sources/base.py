@@ -252,7 +252,10 @@ def project_errors(place: Path) -> Iterator[None]:
         yield
     except OutputError as error:
         raise ProjectError(
-            f"cannot be read: {error.message}", path=place_text(place), hint=error.hint
+            f"cannot be read: {error.message}",
+            path=place_text(place),
+            hint=error.hint,
+            may_heal=error.may_heal,
         ) from error
 
 

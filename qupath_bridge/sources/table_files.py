@@ -99,7 +99,7 @@ def read_table(path: Path | str) -> Table:
         with open_binary(path) as file:
             content = file.read()
     except OutputError as error:  # of a table in object storage
-        raise UsageError(error.message, hint=error.hint) from error
+        raise UsageError(error.message, hint=error.hint, may_heal=error.may_heal) from error
     except OSError as error:
         raise UsageError(
             f"{path}: {error.strerror or error}.", hint="Name a CSV or Parquet file."

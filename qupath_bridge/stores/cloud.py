@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
@@ -24,6 +24,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from qupath_bridge.errors import OutputError
 from qupath_bridge.parallel import ordered_map
 
+from .answers import CLIENT_ERRORS, MAY_HEAL, REASONS, STATUS, UNREACHED, said_in
 from .base import Data, Draft, State, checked_name, chunks_of, replaced
 from .local import MAX_BYTES
 
@@ -88,39 +89,6 @@ _SERVICES: Mapping[str, _Service] = MappingProxyType(
 )
 
 _URL = re.compile(r"(?P<scheme>[a-z0-9]+)://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]*)(?P<path>(/.*)?)")
-_CODE = re.compile(r"<Code>(\w+)</Code>")
-_STATUS = re.compile(r"status code: (\d+)")
-
-_GONE = ("the bucket does not exist", "Make the bucket, or correct its name in the URL.")
-_EXPIRED = ("the credentials have expired", "Get new ones, set {variables}, and resume the run.")
-_REFUSED = (
-    "access is denied",
-    "Set {variables}, or ask for rights to read, write, list and delete.",
-)
-_REASONS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "NoSuchBucket": _GONE,
-        "ContainerNotFound": _GONE,
-        "ExpiredToken": _EXPIRED,
-        "TokenRefreshRequired": _EXPIRED,
-        "RequestExpired": _EXPIRED,
-        "AccessDenied": _REFUSED,
-        "AllAccessDisabled": _REFUSED,
-        "AuthorizationFailure": _REFUSED,
-        "AuthenticationFailed": _REFUSED,
-        "InvalidAccessKeyId": ("the access key is not known", "Set {variables}."),
-        "InvalidToken": ("the session token is not valid", "Set {variables}."),
-        "SignatureDoesNotMatch": ("the secret key does not fit the access key", "Set {variables}."),
-        "401": _REFUSED,
-        "403": _REFUSED,
-    }
-)
-"""Answers of services: code of the error, or else status → reason and next step."""
-
-_UNREACHED = (
-    "the service cannot be reached",
-    "Check the network, and set {variables}. Then resume the run.",
-)
 
 
 class CloudStore:
@@ -363,31 +331,37 @@ class CloudStore:
             yield
         except FAILURES as error:
             text = str(error)
-            status = _STATUS.search(text)
+            status = STATUS.search(text)
             if unsatisfiable is not None and status is not None and status[1] == "416":
                 raise unsatisfiable from None
             # Without the cause: its text has addresses, which hold the tokens of some services.
-            raise self._error(name, done, error) from None
+            raise self._error(name, done, error, self._said(name, done, error)) from None
 
-    def _error(self, name: str, done: str, error: Exception) -> OutputError:
-        text = str(error)
-        code, status = _CODE.search(text), _STATUS.search(text)
-        known = next(
-            (_REASONS[match[1]] for match in (code, status) if match and match[1] in _REASONS), None
-        )
+    def _said(self, name: str, done: str, error: Exception) -> tuple[str, ...]:
+        """Return code and status of an answer, as far as it has them."""
+        said = said_in(error)
+        if done == "read" and said and said[0] in CLIENT_ERRORS:
+            # The answer to HEAD has no text: whoever asks for a byte is told why.
+            try:
+                obstore.get_range(self._client, self._key(name), start=0, length=1)
+            except FAILURES as told:
+                said = said_in(told) or said
+        return said
+
+    def _error(self, name: str, done: str, error: Exception, said: tuple[str, ...]) -> OutputError:
+        known = next((REASONS[each] for each in said if each in REASONS), None)
         if known is None and isinstance(error, FileNotFoundError):
             return OutputError(f"{self._shown(name)} cannot be {done}: it does not exist.")
         if known is None:
-            said = code[1] if code else f"status {status[1]}" if status else None
-            reason, hint = (
-                _UNREACHED if said is None else (f"the service says {said}", _UNREACHED[1])
-            )
+            shown = f"status {said[0]}" if said and said[0].isdecimal() else "".join(said[:1])
+            reason, hint = (f"the service says {shown}", UNREACHED[1]) if said else UNREACHED
         else:
             reason, hint = known
         variables = _SERVICES[self._scheme].variables
         return OutputError(
             f"{self._shown(name)} cannot be {done}: {reason}.",
             hint=hint.format(variables=variables),
+            may_heal=not MAY_HEAL.isdisjoint(said) if said else done != "opened",
         )
 
 
@@ -400,25 +374,35 @@ class _CloudDraft:
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
-        try:
+        with _errors_of_scratch():
             self._file.write(data)
-        except OSError as error:
-            raise OutputError(
-                f"The temporary folder {tempfile.gettempdir()} cannot be written: "
-                f"{error.strerror or error}.",
-                hint="Free disk space, or name another folder in the variable TMPDIR.",
-            ) from error
 
     def publish(self, name: str, *, durable: bool = False) -> None:
         """Send the file; it has its name when all of it arrived."""
-        size = self._file.tell()
-        self._file.seek(0)
+        with _errors_of_scratch():
+            size = self._file.tell()
+            self._file.seek(0)  # what waits in a buffer is written now
         self._store._upload(name, self._file, size)
         self.discard()
 
     def discard(self) -> None:
         """Remove the file."""
-        self._file.close()
+        # What waits in a buffer cannot be written to a full disk, and nobody needs it.
+        with suppress(OSError):
+            self._file.close()
+
+
+@contextmanager
+def _errors_of_scratch() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"The temporary folder {tempfile.gettempdir()} cannot be written: "
+            f"{error.strerror or error}.",
+            hint="Free disk space, or name another folder in the variable TMPDIR.",
+            may_heal=True,
+        ) from error
 
 
 def _state_of(meta: ObjectMeta) -> State:

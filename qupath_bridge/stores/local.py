@@ -473,4 +473,6 @@ def _output_error(path: Path | str, done: str, error: OSError) -> OutputError:
     return OutputError(
         f"{path} cannot be {done}: {error.strerror or error}.",
         hint="Free disk space, fix permissions, or choose another folder.",
+        # Of Windows, a file that another program has open.
+        may_heal=not isinstance(error, PermissionError) or os.name == "nt",
     )

@@ -170,6 +170,7 @@ class Cache:
                             f"has {free:,} free.",
                             hint=f"Free disk space, or name another folder with the option cache, "
                             f"or in {CACHE}.",
+                            may_heal=True,
                         )
                     part.mkdir()
                     return self._used(part)
@@ -179,6 +180,7 @@ class Cache:
                     f"for {shown} ({total:,} bytes of {self.limit:,}).",
                     hint=f"Give more with the option cache_size, or in {CACHE_SIZE}; or take fewer "
                     "workers.",
+                    may_heal=True,
                 )
             time.sleep(PAUSE)
 
@@ -334,6 +336,7 @@ def _copy(objects: Sequence[StagedObject], folder: Path) -> None:
             raise OutputError(
                 f"{each.store.url}/{each.name} was replaced while it was copied.",
                 hint="Export again when nobody writes the slide.",
+                may_heal=True,
             )
 
 
@@ -368,5 +371,6 @@ def _errors_of(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(
             f"The cache {folder} cannot be written: {error.strerror or error}.",
-            hint=f"Name another folder with the option cache, or in {CACHE}.",
+            hint=f"Free disk space, or name another folder with the option cache, or in {CACHE}.",
+            may_heal=not isinstance(error, PermissionError),
         ) from error

@@ -2,6 +2,7 @@
 
 import filecmp
 import shutil
+import time
 
 import pytest
 import sqlalchemy as sa
@@ -10,6 +11,8 @@ import qupath_bridge as qb
 from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline.cancel import CancelToken
+from qupath_bridge.service import worker as worker_module
+from qupath_bridge.service.database.indexing import index_run
 from qupath_bridge.service.database.models import Correction, IndexedRun, JobSlide, Patch
 from qupath_bridge.service.jobs import ConflictError
 from qupath_bridge.service.queues import DONE, Again, Message
@@ -298,3 +301,62 @@ def test_the_database_is_an_index_of_what_was_committed(service, job, out):
     assert [(r.tile_uuid, r.label, r.path, r.digest, r.shares) for r in rows] == [
         (e["tile_uuid"], e["label"], e["path"], e["digest"], dict(e["shares"])) for e in expected
     ]
+
+
+def test_a_job_is_kept_while_its_run_is_indexed_for_longer_than_a_lease(
+    service, job, out, alone, monkeypatch
+):
+    """Two workers that take it from each other would never finish it."""
+    short = service.settings.replace(lease_seconds=2.0)
+    first, second = (Worker(short, service.database, service.queue) for _ in range(2))
+    assert first.handle(Message(job, "prepare"), NEVER) == DONE
+    for slide in first._ledger.open_slides(job):
+        assert first.handle(Message(job, "slide", slide), NEVER) == DONE
+    outcomes = []
+
+    def slow(database, place, go_on):
+        def slower():
+            time.sleep(1.0)
+            kept = go_on()
+            outcomes.append(second.handle(Message(job, "finish"), NEVER))
+            return kept
+
+        return index_run(database, place, slower)
+
+    monkeypatch.setattr(worker_module, "index_run", slow)
+    assert first.handle(Message(job, "finish"), NEVER) == DONE
+    assert [type(outcome) for outcome in outcomes] == [Again] * 3
+    assert_same(out, alone, service.jobs.get(job))
+    first._child.kill()
+    second._child.kill()
+
+
+@pytest.mark.parametrize("broken", ["index_slide", "index_run"])
+def test_an_output_that_is_away_while_it_is_indexed(service, job, out, alone, monkeypatch, broken):
+    """It is tried again, and said what is wrong."""
+    index, away = getattr(worker_module, broken), [True] * 4
+
+    def ask(*arguments):
+        if away and away.pop():
+            raise OutputError("The share cannot be reached.", hint="Mount it.", may_heal=True)
+        return index(*arguments)
+
+    monkeypatch.setattr(worker_module, broken, ask)
+    with working(service, service.settings.replace(attempts=2)):
+        state = ended(service, job)
+    if broken == "index_run":
+        assert (state.state, state.error, state.hint) == (
+            "failed",
+            "The share cannot be reached.",
+            "Mount it.",
+        )
+    else:
+        failed = list(service.jobs.slides(job, state="failed"))
+        assert {each.failure["error"] for each in failed} == {"The share cannot be reached."}
+        assert {each.attempts for each in failed} == {2}
+    away.clear()
+    service.jobs.retry(job)
+    with working(service):
+        state = ended(service, job)
+    assert (state.state, state.slides) == ("complete", {"done": 3})
+    assert_same(out, alone, state)

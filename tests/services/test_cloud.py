@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,6 +20,7 @@ from qupath_bridge.stores import cloud, local_path, open_store
 from qupath_bridge.testing.contracts.output import OutputContract
 from qupath_bridge.testing.contracts.store import StoreContract
 from tests.support.run_processes import kill_when
+from tests.support.small_disk import small_disk
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
@@ -130,6 +132,10 @@ def refusing(monkeypatch):
 
         do_PUT = do_GET  # noqa: N815
 
+        def do_HEAD(self):
+            self.send_response(answer["status"])
+            self.end_headers()
+
         def log_message(self, *values):
             pass
 
@@ -147,22 +153,30 @@ def refusing(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "reason"),
+    ("status", "code", "reason", "may_heal"),
     [
-        (400, "ExpiredToken", "credentials have expired"),
-        (403, "AccessDenied", "access is denied"),
-        (403, "SomethingNew", "access is denied"),
-        (403, "InvalidAccessKeyId", "access key is not known"),
-        (400, "SomethingNew", "the service says SomethingNew"),
+        (400, "ExpiredToken", "credentials have expired", True),
+        (403, "AccessDenied", "access is denied", False),
+        (403, "SomethingNew", "access is denied", False),
+        (403, "InvalidAccessKeyId", "access key is not known", False),
+        (400, "SomethingNew", "the service says SomethingNew", False),
+        (503, "SlowDown", "the service says", True),
+        (500, "SomethingNew", "the service says", True),
     ],
 )
-def test_a_service_that_refuses(refusing, status, code, reason):
+def test_a_service_that_refuses(refusing, monkeypatch, status, code, reason, may_heal):
+    monkeypatch.setattr(cloud, "RETRIES", 1)
     refusing.update(status=status, code=code)
-    for act in (lambda store: store.put("x", b""), lambda store: store.get("x")):
+    for act in (
+        lambda store: store.put("x", b""),
+        lambda store: store.get("x"),
+        lambda store: store.state("x"),  # by HEAD, whose answer has no text
+    ):
         with pytest.raises(OutputError, match=rf"s3://b/run/x cannot be .*: .*{reason}") as caught:
             act(open_store("s3://b/run"))
         assert "AWS_ACCESS_KEY_ID" in caught.value.hint
         assert "secret" not in str(caught.value)
+        assert caught.value.may_heal == may_heal
         assert caught.value.__cause__ is None
 
 
@@ -171,8 +185,27 @@ def test_a_service_that_is_not_there(monkeypatch, unused_port):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused_port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    with pytest.raises(OutputError, match="cannot be reached"):
+    with pytest.raises(OutputError, match="cannot be reached") as caught:
         open_store("s3://b/run").get("x")
+    assert caught.value.may_heal
+
+
+def test_the_disk_for_temporary_files_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(cloud, "PART", 100)
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(variable, "unused")
+    with small_disk(tmp_path / "small") as disk:
+        monkeypatch.setattr(tempfile, "tempdir", str(disk.folder))
+        draft = open_store("s3://b/run").draft("patches")
+        draft.write(bytes(1000))
+        disk.leave(0)
+        draft.write(bytes(5000))  # they wait in a buffer
+        for act in (lambda: draft.publish("patches/x"), lambda: draft.write(bytes(64 << 10))):
+            with pytest.raises(OutputError, match="temporary folder.*No space left") as caught:
+                act()
+            assert caught.value.may_heal
+            assert "TMPDIR" in caught.value.hint
+        draft.discard()
 
 
 @pytest.fixture

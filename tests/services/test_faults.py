@@ -25,7 +25,7 @@ from tests.support.relay import Relay
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
 SLIDES = {"folder": 200, "bucket": 50}
-SLIDES_OF_SOAK = {"folder": 1000, "bucket": 400}
+SLIDES_OF_SOAK = {"folder": 500, "bucket": 300}
 """So many that the last of 20 kills comes while they are exported."""
 
 SEED = 7

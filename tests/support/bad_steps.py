@@ -36,7 +36,7 @@ def misbehaving(step):
         if is_bad("memory", name):
             bytes(64 << 30)
         if is_bad("full", name):
-            raise OutputError("Nothing can be written: no space left on device.")
+            raise OutputError("Nothing can be written: no space left on device.", may_heal=True)
         if is_bad("fault", name):
             raise ZeroDivisionError("division by zero")
         return GOOD[step](values, report)

@@ -6,7 +6,7 @@ A server that keeps everything in its memory cannot be killed without losing it;
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from qupath_bridge.testing.services.server import HOST, free_port
 
@@ -31,6 +31,9 @@ class Relay:
         Bytes of the answer to it that still arrive.
     swallowed : int
         Connections that fell silent.
+    answer : callable
+        What it answers itself to what a client says, before it cuts the connection; None passes it
+        on to the server.
     """
 
     def __init__(self, port: int) -> None:
@@ -38,6 +41,7 @@ class Relay:
         self.swallows: bytes | None = None
         self.lets_through = 0
         self.swallowed = 0
+        self.answer: Callable[[bytes], bytes | None] = lambda data: None
         self._target = port
         self._listener: socket.socket | None = None
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
@@ -134,6 +138,9 @@ def _pass_on(
                 left.append(relay.lets_through)
                 if not relay.lets_through:
                     continue
+            elif relay is not None and (answer := relay.answer(data)) is not None:
+                source.sendall(answer)
+                break
             elif left:
                 data = b"" if relay is not None else data[: left[0]]
                 left[0] -= len(data)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 import xxhash
 
+from qupath_bridge.errors import InterruptedRunError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.base import Output
 from qupath_bridge.outputs.row_batches import Rows
@@ -36,16 +37,23 @@ DETAILS = (
 """Columns of the index that are kept together, as one JSON object."""
 
 
-def index_run(database: Database, out: str, *, anew: bool = True) -> int:
+def index_run(
+    database: Database, out: str, *, anew: bool = True, go_on: Callable[[], bool] = lambda: True
+) -> int:
     """Index a run: its record, slides, patches, corrections, provenance and artifacts.
+
+    Each slide is a transaction of its own: a run may have so many that others would wait long.
 
     Parameters
     ----------
     database : Database
     out : str
+        Path or URL of the output.
     anew : bool
         Whether slides are indexed again that were indexed since they were committed. A run of a
         million patches takes minutes, and its patches get other numbers.
+    go_on : callable
+        Called before each slide; when it returns False, those that follow stay as they were.
 
     Returns
     -------
@@ -55,22 +63,28 @@ def index_run(database: Database, out: str, *, anew: bool = True) -> int:
     Raises
     ------
     OutputError
-        If there is no run, or a record is damaged; the index stays as it was.
+        If there is no run, or a record is damaged.
+    InterruptedRunError
+        If ``go_on`` returned False.
     """
     output = open_output(out)
     record = load_record(output, RUN_FILE, RunRecord)
-    with database.write(is_long=True) as connection:
+    there = sorted(output.slides())
+    patches = 0
+    for slide_id in there:
+        if not go_on():
+            raise InterruptedRunError(f"The index of {output.describe()} is not complete.")
+        with database.write(is_long=True) as connection:
+            run = _run_number(connection, output, record)
+            known = None if anew else _facts_of(connection, run, slide_id)
+            patches += _index_slide(connection, run, output, slide_id, known)
+    with database.write() as connection:
         run = _run_number(connection, output, record)
-        there = set(output.slides())
-        columns = (IndexedSlide.slide_id, IndexedSlide.facts)
-        rows = connection.execute(sa.select(*columns).where(IndexedSlide.run == run))
-        known = {row.slide_id: row.facts for row in rows}
-        for slide_id in known.keys() - there:
-            _forget(connection, run, slide_id)
-        patches = sum(
-            _index_slide(connection, run, output, each, None if anew else known.get(each))
-            for each in sorted(there)
+        indexed = set(
+            connection.scalars(sa.select(IndexedSlide.slide_id).where(IndexedSlide.run == run))
         )
+        for slide_id in indexed.difference(there):
+            _forget(connection, run, slide_id)
         _index_artifacts(connection, run, output)
     return patches
 
@@ -118,6 +132,13 @@ def _run_number(connection: sa.Connection, output: Output, record: Mapping[str, 
 def _forget(connection: sa.Connection, run: int, slide_id: str) -> None:
     for table in (IndexedSlide, Patch, Correction, Provenance):
         connection.execute(sa.delete(table).where(table.run == run, table.slide_id == slide_id))
+
+
+def _facts_of(connection: sa.Connection, run: int, slide_id: str) -> Mapping[str, Any] | None:
+    """Return the facts of a slide that is indexed."""
+    mine = (IndexedSlide.run == run) & (IndexedSlide.slide_id == slide_id)
+    found: Mapping[str, Any] | None = connection.scalar(sa.select(IndexedSlide.facts).where(mine))
+    return found
 
 
 def _index_slide(
