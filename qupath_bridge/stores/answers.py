@@ -1,4 +1,4 @@
-"""What services of object storage answer when they cannot do something, and what it means."""
+"""Answers of object storage to what it cannot do, and what they mean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 STATUS = re.compile(r"status code: (\d+)")
 
 CLIENT_ERRORS = frozenset({"400", "401", "403"})
-"""States of an answer to HEAD behind which is a code that it cannot have."""
+"""States of an answer to HEAD, which has no text, behind which is a code."""
 
 MAY_HEAL = frozenset(
     {
