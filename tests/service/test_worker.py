@@ -314,14 +314,14 @@ def test_a_job_is_kept_while_its_run_is_indexed_for_longer_than_a_lease(
         assert first.handle(Message(job, "slide", slide), NEVER) == DONE
     outcomes = []
 
-    def slow(database, place, go_on):
+    def slow(database, place, *, anew, go_on):
         def slower():
             time.sleep(1.0)
             kept = go_on()
             outcomes.append(second.handle(Message(job, "finish"), NEVER))
             return kept
 
-        return index_run(database, place, slower)
+        return index_run(database, place, anew=anew, go_on=slower)
 
     monkeypatch.setattr(worker_module, "index_run", slow)
     assert first.handle(Message(job, "finish"), NEVER) == DONE
@@ -336,10 +336,10 @@ def test_an_output_that_is_away_while_it_is_indexed(service, job, out, alone, mo
     """It is tried again, and said what is wrong."""
     index, away = getattr(worker_module, broken), [True] * 4
 
-    def ask(*arguments):
+    def ask(*arguments, **named):
         if away and away.pop():
             raise OutputError("The share cannot be reached.", hint="Mount it.", may_heal=True)
-        return index(*arguments)
+        return index(*arguments, **named)
 
     monkeypatch.setattr(worker_module, broken, ask)
     with working(service, service.settings.replace(attempts=2)):
