@@ -189,8 +189,15 @@ class _Dask:
         self._without_workers = without
 
     def _threads(self) -> int:
-        threads: int = sum(self._client.nthreads().values())
-        return threads
+        return sum(self._workers().values())
+
+    def _workers(self) -> dict[str, int]:
+        """Return the number of threads of each worker, by address."""
+        try:
+            found: dict[str, int] = self._client.nthreads()
+        except (OSError, RuntimeError) as error:
+            raise _gone() from error
+        return found
 
     def start(self, number: int, order: str) -> None:
         future = self._client.submit(
@@ -201,11 +208,17 @@ class _Dask:
 
     def stop(self) -> None:
         orders, self._orders = list(self._orders.values()), {}
-        self._client.cancel(orders, force=True)
+        # A scheduler that is gone is why the run stops: its workers see it by themselves.
+        with contextlib.suppress(BridgeError, OSError, RuntimeError):
+            self._client.cancel(orders, force=True)
+            self._wait_for_workers()
+
+    def _wait_for_workers(self) -> None:
+        """Wait until no slide is at work, for some time; say it if there are some then."""
         until = time.monotonic() + self._grace
         while time.monotonic() < until:
             time.sleep(LOOK)  # also for what started just now to be heard of
-            there = self._client.nthreads()
+            there = self._workers()
             if not any(worker in there for worker in tuple(self._at_work.values())):
                 return
         if self._grace > GRACE_HERE:
@@ -229,14 +242,18 @@ class _Dask:
         future.release()
 
 
+def _gone() -> BridgeError:
+    return BridgeError(
+        "The Dask scheduler gave the slides at work up, or cannot be reached any more.",
+        hint="Resume the run to finish it.",
+    )
+
+
 def _outcome(future: Future) -> SlideResult | BaseException | Died:
     from distributed import KilledWorker
 
     if future.cancelled() or future.status == "lost":
-        return BridgeError(
-            "The Dask scheduler gave the slides at work up, or cannot be reached any more.",
-            hint="Resume the run to finish it.",
-        )
+        return _gone()
     error = future.exception()
     if error is None:
         result: SlideResult | Exception = future.result()

@@ -1,6 +1,7 @@
 """The runner ``dask``: a scheduler that is there, and one that is started for the run."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -11,13 +12,20 @@ import pytest
 
 import qupath_bridge as qb
 from qupath_bridge import registry
-from qupath_bridge.errors import InterruptedRunError, MissingDependencyError, UsageError
+from qupath_bridge.errors import (
+    BridgeError,
+    InterruptedRunError,
+    MissingDependencyError,
+    UsageError,
+)
 from qupath_bridge.outputs import open_output
 from qupath_bridge.testing.contracts.runner import RunnerContract
 from qupath_bridge.testing.projects import build_project
 from tests.support.run_processes import assert_same_run, wait_until, workers_of
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+dask = pytest.importorskip("dask")
+
 from qupath_bridge.runners import dask as module  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dask")]
@@ -31,27 +39,44 @@ MAIN = (
 )
 SECONDS = 120
 
-# Workers load this: a slide of this name ends the process that opens it.
+# Workers load this: a slide of one of these names ends the process that opens it, or takes memory.
 POISON = """
-import os
+import os, time
 from qupath_bridge.pipeline import task
 from qupath_bridge.readers import open_reader as opened
 def open_reader(path, **options):
-    return os._exit(9) if str(path).endswith("poison.tiff") else opened(path, **options)
+    if str(path).endswith("poison.tiff"):
+        os._exit(9)
+    held = []
+    while str(path).endswith("large.tiff"):
+        held.append(bytearray(32 << 20))
+        held[-1][::4096] = bytes(len(held[-1][::4096])).replace(b"\\0", b"1")
+        time.sleep(0.02)
+    return opened(path, **options)
 task.open_reader = open_reader
 """
 
 
+def somebody_elses(**options):
+    """Return a cluster on this machine that is not the run's own."""
+    return distributed.LocalCluster(
+        threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50,
+        scheduler_kwargs={"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"}, **options,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def poison(tmp_path_factory):
+    """A file that workers load."""
+    path = tmp_path_factory.mktemp("dask") / "poison.py"
+    path.write_text(POISON)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def cluster(poison):
     """A scheduler and two workers that somebody else started, in a folder of theirs."""
-    poison = tmp_path_factory.mktemp("dask") / "poison.py"
-    poison.write_text(POISON)
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None,
-        preload=[str(poison)], silence_logs=50,
-        scheduler_kwargs={"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"},
-    ) as cluster:  # fmt: skip
+    with somebody_elses(n_workers=2, preload=[poison]) as cluster:
         yield cluster
 
 
@@ -99,8 +124,24 @@ class TestDask(RunnerContract):
         assert "died, twice" in failed[0].failure.error
         assert sum(result.written for result in results) == 12 * 4
 
-    def moved(self, task, folder):
-        places = {str(folder / "2.tiff"): str(folder / "poison.tiff")}
+    def test_a_slide_that_takes_all_memory_fails_alone(self, project, tmp_path, poison):
+        """Dask ends the worker that is over its limit, and starts another."""
+        (tmp_path / "2.tiff").rename(tmp_path / "large.tiff")
+        tasks = [
+            task if task.entry_id != "3" else self.moved(task, tmp_path, "large.tiff")
+            for task in self.tasks(project, tmp_path / "out")
+        ]
+        with somebody_elses(n_workers=1, memory_limit="900MB", preload=[poison]) as cluster:
+            runner = registry.load("runner", "dask")(argument=cluster.scheduler_address)
+            results = list(runner.run(tasks))
+        failed = [result for result in results if result.failure]
+        assert [result.entry_id for result in failed] == ["3"]
+        assert "died, twice" in failed[0].failure.error
+        assert "memory" in failed[0].failure.hint
+        assert sum(result.written for result in results) == 12 * 4
+
+    def moved(self, task, folder, name="poison.tiff"):
+        places = {str(folder / "2.tiff"): str(folder / name)}
         source = dataclasses.replace(task.source, slide_map=places)
         return dataclasses.replace(task, source=source)
 
@@ -227,10 +268,7 @@ def test_the_command_that_installs_dask_is_named(monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="Windows ends processes in another way")
 def test_a_worker_without_a_nanny_is_not_started_again(study, tmp_path, whole):
     """The other one does its slide."""
-    with distributed.LocalCluster(
-        n_workers=0, host="127.0.0.1", dashboard_address=None, silence_logs=50,
-        scheduler_kwargs={"allowed_failures": 0, "dashboard_address": "127.0.0.1:0"},
-    ) as cluster:  # fmt: skip
+    with somebody_elses(n_workers=0) as cluster:
         words = ["-m", "distributed.cli.dask_worker", cluster.scheduler_address, "--no-nanny"]
         more = ["--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path)]
         workers = [
@@ -256,6 +294,57 @@ def test_a_worker_without_a_nanny_is_not_started_again(study, tmp_path, whole):
                 worker.wait()
     assert run.failures == ()
     assert_same_run(run, whole)
+
+
+def test_a_cluster_that_adapts_gets_workers_when_they_are_needed(study, tmp_path, whole):
+    """None are there before, and none a while after."""
+    with somebody_elses(n_workers=0) as cluster:
+        cluster.adapt(minimum=0, maximum=2, interval="200ms", wait_count=2)
+        assert cluster.scheduler_info["workers"] == {}
+        run = qb.export(
+            study.project, tmp_path / "out", CONFIG, provenance=False,
+            runner=f"dask:{cluster.scheduler_address}",
+        )  # fmt: skip
+        wait_until(lambda: not cluster.scheduler_info["workers"], seconds=SECONDS)
+    assert_same_run(run, whole)
+
+
+def test_a_scheduler_that_dies_ends_the_run_with_the_next_step(study, tmp_path, whole):
+    """What is committed stays, and the rest is done by a run that is resumed."""
+    out = tmp_path / "out"
+    words = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    where = tmp_path / "scheduler.json"
+    more = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(where)]
+    scheduler = subprocess.Popen([sys.executable, *words, *more], stderr=subprocess.DEVNULL)
+    wait_until(where.exists, scheduler, seconds=SECONDS)
+    address = json.loads(where.read_text())["address"]
+    worker = subprocess.Popen(
+        [
+            sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1",
+            "--no-dashboard", "--local-directory", str(tmp_path), "--death-timeout", "2",
+        ],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    def listen(progress):
+        if progress.done > 100:
+            scheduler.kill()
+
+    try:
+        with (
+            dask.config.set({"distributed.comm.timeouts.connect": "3s"}),
+            pytest.raises(BridgeError, match="Dask scheduler") as caught,
+        ):
+            qb.export(
+                study.project, out, CONFIG, provenance=False, runner=f"dask:{address}",
+                on_progress=listen,
+            )  # fmt: skip
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()
+    assert "Resume" in caught.value.hint
+    assert_same_run(qb.export(study.project, out, CONFIG, resume=True, provenance=False), whole)
 
 
 # A program that imports Dask, and an output that fails for a reason that cannot be sent.
