@@ -153,6 +153,8 @@ def _take(store: Store, place: str, name: str, own: bytes, *, break_lock: bool) 
         found = _content(store, name)
         if found is None:
             continue  # released between the two calls
+        if found == own:
+            return  # the answer to an earlier request was lost, and the store was asked again
         holder = _parse(found)
         if not (_is_gone(holder) or _may_break(name, holder, break_lock=break_lock)):
             raise _held(place, holder)

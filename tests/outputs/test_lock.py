@@ -8,6 +8,8 @@ import pytest
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs import open_output
+from qupath_bridge.outputs.folder import FolderOutput
+from qupath_bridge.stores.memory import MemoryStore
 
 HOLD = """
 import sys
@@ -122,3 +124,22 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     place = tmp_path / "out"
     assert caught.value.message == f"Nothing can be written to {place}: Permission denied."
     assert "choose another folder" in caught.value.hint
+
+
+class LostAnswers(MemoryStore):
+    """Asks again after an answer that was lost, as clients of object storage do."""
+
+    def create(self, name, data):
+        super().create(name, data)
+        return super().create(name, data)
+
+
+def test_a_lock_whose_first_answer_was_lost_is_held():
+    store = LostAnswers()
+    output = FolderOutput(store)
+    with output.lock("R1"):
+        assert output.holder().run_id == "R1"
+        with pytest.raises(OutputError, match="R1"), output.lock("R2"):
+            pass
+    assert output.holder() is None
+    store.forget()
