@@ -21,6 +21,8 @@ RUN python -m venv --without-pip /opt/bridge \
     ".[service,cloud,folds,h5,telemetry]"
 
 FROM nvidia/cuda:${CUDA} AS build-cuda
+# Versions of the distribution's packages are those of its image: old ones leave its servers.
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3 python3-pip \
  && rm -rf /var/lib/apt/lists/*
@@ -37,6 +39,7 @@ RUN python3 -m venv --without-pip /opt/bridge \
 # --- with a GPU ------------------------------------------------------------------------------------
 
 FROM nvidia/cuda:${CUDA} AS cuda
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3 \
  && rm -rf /var/lib/apt/lists/* \

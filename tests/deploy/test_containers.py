@@ -297,3 +297,16 @@ def test_no_secret_is_in_a_file():
             path
         )
         assert "kind: Secret\n" not in text
+
+
+def test_the_dockerfile_is_as_a_linter_wants_it():
+    """hadolint looks at the commands of its shells, too."""
+    place = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which(
+        "hadolint"
+    )
+    if place is None:
+        pytest.skip("hadolint is not installed")
+    done = subprocess.run(
+        [place, "--no-color", str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
