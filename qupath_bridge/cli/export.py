@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qupath_bridge import api
-from qupath_bridge.urls import url_of
+from qupath_bridge.urls import shown
 
 from .options import Given
 from .output import is_quiet, print_json, print_table, say, show
@@ -160,7 +160,7 @@ def _export_record(run: api.Run, warnings: Sequence[str]) -> dict[str, Any]:
         "corrections": run.correction_counts(),
         "slides": run.report["slides"],
         "failures": _failure_records(run.failures),
-        "provenance": [url_of(folder) or str(folder) for folder in run.provenance],
+        "provenance": [shown(folder) for folder in run.provenance],
         "previews": list(run.previews),
         "warnings": list(warnings),
         **({"profile": run.profile.as_json()} if run.profile else {}),
@@ -262,7 +262,7 @@ def _print_run(
     show()
     show(f"{run.written} patches in {run.place}")
     for folder in run.provenance:
-        show(f"Provenance for QuPath in {url_of(folder) or folder}")
+        show(f"Provenance for QuPath in {shown(folder)}")
     if len(run):
         show(f"Next: {shlex.join(['qupath-bridge', 'verify', run.place])}")
 

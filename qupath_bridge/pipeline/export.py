@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qupath_bridge.config import Settings
 from qupath_bridge.errors import InterruptedRunError, OutputError
@@ -34,9 +34,6 @@ from .runner import Runner
 from .starting import plan_run, run_tasks, start_run
 from .survey import Survey
 from .task import SlideResult, SlideTask
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["RemovedFilesError", "finish_run", "run_export"]
 
@@ -148,7 +145,7 @@ def _copied(results: Sequence[SlideResult]) -> Iterator[str]:
     """Yield the warning about slides that were copied, where none should be."""
     names = [result.slide_name for result in results if result.fetched == "copy"]
     if names and fetch_of_process() == "ranges":
-        others = f" and {len(names) - 1} others" if len(names) > 1 else ""
+        others = f" and {count(len(names) - 1, 'other slide')}" if len(names) > 1 else ""
         yield (
             f"{names[0]}{others}: copied to the cache, because the format cannot be read in place."
         )

@@ -31,7 +31,7 @@ from qupath_bridge.patches import ids
 from qupath_bridge.qupath.files.uris import parse_path
 from qupath_bridge.regular_files import read_regular
 from qupath_bridge.schemas import PseudonymRecord, first_fault, parse_json
-from qupath_bridge.urls import absolute, url_of
+from qupath_bridge.urls import absolute, shown
 
 if TYPE_CHECKING:
     from .inputs import SlideInputs
@@ -259,7 +259,7 @@ def _paths(path: PurePath) -> Iterable[str]:
     """Yield a path and the folders above it, as texts."""
     for place in (path, *path.parents):
         if place is path or place.name:
-            yield url_of(place) or str(place)
+            yield shown(place)
 
 
 def _texts(value: Any) -> Iterable[str]:

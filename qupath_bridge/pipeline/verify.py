@@ -27,7 +27,7 @@ from qupath_bridge.patches.mask_classes import classes_record, read_classes
 from qupath_bridge.pixels.composite import Composite
 from qupath_bridge.readers import open_reader
 from qupath_bridge.schemas import ReportRecord
-from qupath_bridge.urls import url_of
+from qupath_bridge.urls import shown
 
 from . import records, rows
 from .channels import ChannelView
@@ -397,13 +397,13 @@ def _check_pixels(
 ) -> tuple[int, list[Finding]]:
     """Read patches of one slide again and compare; at least one."""
     findings, compared = [], 0
-    shown = url_of(path) or str(path)
+    place = shown(path)
     try:
         with open_reader(path, name=reader_name, on_bad_tile=config.on_bad_tile) as reader:
             fingerprint, known = reader.fingerprint, facts["fingerprint"]
             if (fingerprint.size, fingerprint.digest) != (known["size"], known["digest"]):
                 problem = "the slide file is not the one that was exported"
-                return 0, [Finding("slide", shown, problem)]
+                return 0, [Finding("slide", place, problem)]
             coordinates = coordinate_map(
                 ServerBuilder(facts["coordinates"]["builder"]),
                 file_size=reader.size,
@@ -431,7 +431,7 @@ def _check_pixels(
                             findings.append(Finding("pixels", _name(row), problem))
                     compared += len(batch)
     except BridgeError as error:
-        return 0, [Finding("slide", shown, error.message.removeprefix(f"{shown}: "))]
+        return 0, [Finding("slide", place, error.message.removeprefix(f"{place}: "))]
     return compared, findings
 
 

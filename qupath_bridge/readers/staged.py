@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qupath_bridge.errors import OutputError, ReadError
 from qupath_bridge.stores.files import open_binary, store_of
 from qupath_bridge.stores.staging import Cache, StagedObject, cache_of_process, version_of
-from qupath_bridge.urls import url_of
+from qupath_bridge.urls import shown, url_of
 
 from .fingerprints import slide_files
 
@@ -55,9 +55,9 @@ def stage_slide(path: Path, cache: Cache | None = None) -> StagedSlide:
     ReadError
         If the slide cannot be copied; the hint has the next step.
     """
-    shown = url_of(path) or str(path)
+    name = shown(path)
     with read_errors():
-        lease = (cache or cache_of_process()).lease(_objects(path), shown)
+        lease = (cache or cache_of_process()).lease(_objects(path), name)
     return StagedSlide(lease.folder / path.name, lease)
 
 

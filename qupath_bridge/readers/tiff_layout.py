@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from qupath_bridge.errors import ReadError
-from qupath_bridge.urls import url_of
+from qupath_bridge.urls import shown
 
 from .base import RGB_CHANNELS
 from .channels import PIXEL_TYPES, name_channels
@@ -133,7 +133,7 @@ def open_tiff(path: Path, file: BinaryIO | None = None) -> tifffile.TiffFile:
         raise ReadError(f"{path}: {error.strerror or error}.", hint="Is it a file?") from error
     except Exception as error:
         raise ReadError(
-            f"{url_of(path) or path}: not a TIFF file that can be read: {error}.",
+            f"{shown(path)}: not a TIFF file that can be read: {error}.",
             hint="Is the copy complete?",
         ) from error
 

@@ -42,6 +42,11 @@ class Bytes(Protocol):
     """The bytes of an open slide, here or elsewhere."""
 
     @property
+    def in_place(self) -> bool:
+        """True if they are elsewhere, and come from there."""
+        ...
+
+    @property
     def size(self) -> int:
         """Number of bytes."""
         ...
@@ -64,6 +69,10 @@ class Bytes(Protocol):
         """Let go of what is held in memory."""
         ...
 
+    def expect(self, parts: Iterable[Part]) -> None:
+        """Take note of what will be read, in the order in which it will be."""
+        ...
+
     def read(self, part: Part) -> bytes:
         """Return bytes; fewer where the file ends."""
         ...
@@ -71,6 +80,8 @@ class Bytes(Protocol):
 
 class LocalBytes:
     """The bytes of a file of this machine, with the handle that tifffile has of it."""
+
+    in_place = False
 
     def __init__(self, path: Path, handle: Any) -> None:
         self._path, self._handle = path, handle
@@ -93,6 +104,9 @@ class LocalBytes:
     def close(self) -> None:
         """Do nothing: the handle is that of tifffile."""
 
+    def expect(self, parts: Iterable[Part]) -> None:
+        """Do nothing, and do not even look at what it is: a read waits for no answer."""
+
     def read(self, part: Part) -> bytes:
         """Return bytes; fewer where the file ends."""
         offset, count = part
@@ -110,6 +124,8 @@ class RangeBytes:
     Who says before what will be read gets it in few requests: then a read asks for what comes
     next, too, up to :data:`WINDOW` bytes, which is all that is kept, and waits for its own.
     """
+
+    in_place = True
 
     def __init__(self, slide: SlideObject) -> None:
         self._of: SlideObject | None = slide
@@ -196,12 +212,11 @@ class TileData:
 
     def __init__(self, source: Bytes) -> None:
         self._source = source
-        self._ranges = source if isinstance(source, RangeBytes) else None
 
     @property
     def in_place(self) -> bool:
         """True for a slide that is read where it is, in object storage."""
-        return self._ranges is not None
+        return self._source.in_place
 
     @property
     def identity(self) -> tuple[Hashable, ...]:
@@ -223,9 +238,7 @@ class TileData:
 
     def expect(self, tiles: Iterable[tuple[TileTable, int]]) -> None:
         """Say which tiles will be read, in their order: those of object storage come together."""
-        if self._ranges is None:
-            return
-        self._ranges.expect(
+        self._source.expect(
             (offset, count)
             for table, index in islice(tiles, MOST_EXPECTED)
             for offset, count in zip(

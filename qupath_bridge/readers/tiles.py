@@ -11,7 +11,7 @@ import numpy as np
 from qupath_bridge.errors import ReadError
 from qupath_bridge.model import FIRST_PLANE, Box, BoxArray, IntArray, MaskArray, PixelArray, Plane
 from qupath_bridge.timing import step
-from qupath_bridge.urls import url_of
+from qupath_bridge.urls import shown
 
 from .background import blend_alpha
 from .base import BadTile, Fingerprint, Pixels
@@ -72,7 +72,7 @@ class TileReader(LevelReader):
         self.on_bad_tile: Literal["fail", "background"] = "fail"
         self.bad_tiles: set[BadTile] = set()
         self._path = Path(path)
-        label = url_of(self._path) or str(path)
+        label = shown(self._path)
         self._tables: dict[tuple[int, int], TileTable] = {}
         self._grids: dict[Any, tuple[TileTable, int, int] | None] = {}
         self._file, self._data = open_tile_data(self._path)
@@ -371,9 +371,8 @@ class TileReader(LevelReader):
 
     def _expect(self, tiles: Iterable[tuple[tuple[int, int], int]]) -> None:
         """Say which tiles of which parts will be read, but for those that are kept."""
-        if self._data.in_place:
-            wanted = ((p, index) for p, index in tiles if self._cache.get((*p, index)) is None)
-            self._data.expect((self._tables[place], index) for place, index in wanted)
+        wanted = ((p, index) for p, index in tiles if self._cache.get((*p, index)) is None)
+        self._data.expect((self._tables[place], index) for place, index in wanted)
 
     def _tile(self, place: tuple[int, int], table: TileTable, index: int) -> PixelArray | None:
         """Return a decoded tile, None if the file has none; from the cache if it is there."""

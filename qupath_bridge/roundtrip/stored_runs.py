@@ -7,13 +7,14 @@ not be written.
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.model import ProjectInfo
+from qupath_bridge.parallel import ordered_map
 from qupath_bridge.pipeline.recorded_runs import folder_beside
 from qupath_bridge.pipeline.records import RUN_FILE
 from qupath_bridge.pipeline.run import Run
@@ -22,9 +23,6 @@ from qupath_bridge.stores.local import LocalStore
 from qupath_bridge.urls import shown
 
 __all__ = ["copied_runs"]
-
-AT_ONCE = 8
-"""Files that are copied together."""
 
 
 @contextmanager
@@ -83,5 +81,7 @@ def _beside(project: ProjectInfo, out: str) -> tuple[str, Path]:
 
 
 def _copy(source: Store, target: LocalStore) -> None:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda name: target.put(name, source.get(name)), source.list()))
+    def copy(name: str) -> None:
+        target.put(name, source.get(name))
+
+    deque(ordered_map(copy, source.list(), workers=source.at_once), maxlen=0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any
 
 from qupath_bridge.errors import OutputError, ProjectError
 from qupath_bridge.model import ImageData
+from qupath_bridge.parallel import ordered_map
 from qupath_bridge.qupath.files.qpproj import ProjectFile, project_name, read_project
 from qupath_bridge.qupath.qpdata.reading import read_image_data
 from qupath_bridge.schemas import parse_json
@@ -29,10 +29,7 @@ from qupath_bridge.urls import place_text
 from .base import missing_data, project_errors
 from .entries import BACKUP, DATA, PAUSES, SUMMARY, ReadFile, read_entry
 
-__all__ = ["AT_ONCE", "StoredFiles"]
-
-AT_ONCE = 8
-"""Entries that are asked for together: most of the time is waiting."""
+__all__ = ["StoredFiles"]
 
 _BESIDE = ("classifiers/classes.json", "data/metadata.json")
 """Files that are read with the project file, where they exist."""
@@ -74,8 +71,8 @@ class StoredFiles:
 
     def summaries(self, entry_ids: Sequence[str]) -> Mapping[str, Any]:
         """Return the JSON of QuPath's summaries; None of entries that have none."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(entry_ids, pool.map(self._summary, entry_ids), strict=True))
+        found = ordered_map(self._summary, entry_ids, workers=self.store.at_once)
+        return dict(zip(entry_ids, found, strict=True))
 
     def _summary(self, entry_id: str) -> Any:
         try:
@@ -85,7 +82,7 @@ class StoredFiles:
 
     def has_data(self) -> bool:
         """Return whether the project has its folder ``data``."""
-        return any(True for _ in self.store.list("data/"))
+        return _has_data(self.store)
 
     def exists(self, path: PurePath) -> bool:
         """Return whether there is a file, of this machine or in object storage."""
@@ -111,8 +108,7 @@ def _read_entry(
     def objects() -> list[StagedObject]:
         names = list(store.children(data))
         if not names:
-            whole = not any(True for _ in store.list("data/"))
-            raise missing_data(folder, whole=whole)
+            raise missing_data(folder, whole=not _has_data(store))
         wanted = [f"{data}{name}" for name in (DATA, BACKUP, SUMMARY)]
         return [_object(store, name) for name in wanted if name in names]
 
@@ -123,6 +119,10 @@ def _read_entry(
         image = read_entry(place, entry_id, detections, read_file=read_file)
     problems = tuple(_renamed(text, copy, project) for text in image.problems)
     return replace(image, problems=problems)
+
+
+def _has_data(store: Store) -> bool:
+    return any(True for _ in store.list("data/"))
 
 
 def _object(store: Store, name: str) -> StagedObject:

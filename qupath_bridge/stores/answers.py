@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["CLIENT_ERRORS", "MAY_HEAL", "REASONS", "STATUS", "UNREACHED", "said_in"]
+__all__ = ["CLIENT_ERRORS", "MAY_HEAL", "REASONS", "UNREACHED", "said_in"]
 
 _CODE = re.compile(r"<Code>(\w+)</Code>")
-STATUS = re.compile(r"status code: (\d+)")
+_STATUS = re.compile(r"status code: (\d+)")
 
 CLIENT_ERRORS = frozenset({"400", "401", "403"})
 """States of an answer to HEAD, which has no text, behind which is a code."""
@@ -61,4 +61,4 @@ UNREACHED = (
 def said_in(error: Exception) -> tuple[str, ...]:
     """Return code and status of the answer behind an error of obstore, as far as it has them."""
     text = str(error)
-    return tuple(match[1] for match in (_CODE.search(text), STATUS.search(text)) if match)
+    return tuple(match[1] for match in (_CODE.search(text), _STATUS.search(text)) if match)

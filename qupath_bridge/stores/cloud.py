@@ -24,7 +24,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from qupath_bridge.errors import OutputError
 from qupath_bridge.parallel import ordered_map
 
-from .answers import CLIENT_ERRORS, MAY_HEAL, REASONS, STATUS, UNREACHED, said_in
+from .answers import CLIENT_ERRORS, MAY_HEAL, REASONS, UNREACHED, said_in
 from .base import Data, Draft, State, checked_name, chunks_of, replaced
 from .local import MAX_BYTES
 
@@ -247,13 +247,7 @@ class CloudStore:
 
     def exists(self, name: str) -> bool:
         """Return whether there is something under ``name``."""
-        key = self._key(name)
-        with self._errors_of(name, "read"):
-            try:
-                obstore.head(self._client, key)
-            except FileNotFoundError:
-                return False
-        return True
+        return self._size(name) is not None
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Yield all names that start with ``prefix``, sorted, as the services order them."""
@@ -330,9 +324,7 @@ class CloudStore:
         try:
             yield
         except FAILURES as error:
-            text = str(error)
-            status = STATUS.search(text)
-            if unsatisfiable is not None and status is not None and status[1] == "416":
+            if unsatisfiable is not None and "416" in said_in(error):
                 raise unsatisfiable from None
             # Without the cause: its text has addresses, which hold the tokens of some services.
             raise self._error(name, done, error, self._said(name, done, error)) from None

@@ -20,7 +20,7 @@ from qupath_bridge.pipeline.progress import listener
 from qupath_bridge.pipeline.records import RUN_FILE, load_record
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.schemas import RunRecord
-from qupath_bridge.urls import url_of
+from qupath_bridge.urls import shown
 
 from .opened import live_folder, open_request_project, request_settings, slide_of
 from .protocol import Emit, ProjectRequest, Text
@@ -198,7 +198,7 @@ def _value(run: Run, folder: Path) -> dict[str, Any]:
             }
             for failure in run.failures
         ],
-        "provenance": [url_of(place) or str(place) for place in run.provenance],
+        "provenance": [shown(place) for place in run.provenance],
         "in_project": all(place.is_relative_to(folder) for place in run.provenance),
         "corrections": _corrections(run),
     }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from qupath_bridge.errors import ProjectError
+from qupath_bridge.parallel import ordered_map
 from qupath_bridge.stores import open_store
 from qupath_bridge.stores.files import files_in
 from qupath_bridge.urls import shown, url_of
@@ -157,14 +157,9 @@ def projects_in(folder: Path) -> list[Path]:
     direct = [name for name in names if is_project_file(Path(name))]
     if not direct:
         below = [name for name in names if name.endswith("/")]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            listed = pool.map(lambda name: list(store.children(name)), below)
-            direct = [name for found in listed for name in found if is_project_file(Path(name))]
+        listed = ordered_map(lambda name: list(store.children(name)), below, workers=store.at_once)
+        direct = [name for found in listed for name in found if is_project_file(Path(name))]
     return [folder / name for name in direct]
-
-
-_AT_ONCE = 8
-"""Folders of object storage that are listed together."""
 
 
 def backup_of(path: Path) -> Path:
