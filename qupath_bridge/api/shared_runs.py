@@ -174,12 +174,13 @@ def end_shared_run(
     Run
     tuple of Failure
         Slides that were done, and whose files somebody removed meanwhile. The run has them among
-        its failures, and nothing else of them.
+        its failures, without rows; patches of theirs that are left go when the job is retried.
 
     Raises
     ------
     OutputError
-        If the output cannot be written, or has no run any more.
+        If the output cannot be written, or has no run any more, or another run holds it: the job
+        gave it back when it did this before.
     """
     output = open_output(out, settings.config.container)
     if not output.has(RUN_FILE):
@@ -187,6 +188,7 @@ def end_shared_run(
             f"{RUN_FILE} was removed from {output.describe()} while the run was at work.",
             hint="Retry the job; if other files of the run are left, name a new output.",
         )
+    output.hold(load_record(output, RUN_FILE, RunRecord)["run_id"], job)
     removed: tuple[Failure, ...] = ()
     try:
         run = finish_run(output, failures=failures)

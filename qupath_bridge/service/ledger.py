@@ -93,8 +93,16 @@ class Ledger:
             )
         return renewed.rowcount == 1
 
-    def leave_job(self, job_id: str, state: str | None = None, **values: Any) -> bool:
+    def leave_job(
+        self,
+        job_id: str,
+        state: str | None = None,
+        removed: Sequence[Mapping[str, Any]] = (),
+        **values: Any,
+    ) -> bool:
         """Give a job back, with other values; ``state`` is its state from now on.
+
+        ``removed`` are failures of slides whose files somebody removed after they were done.
 
         Returns
         -------
@@ -109,6 +117,12 @@ class Ledger:
             at_work = [Job.state.in_(("preparing", "finishing"))] if state else []
             changed = connection.execute(sa.update(Job).where(*mine, *at_work).values(**changes))
             connection.execute(sa.update(Job).where(*mine).values(owner=None, leased_until=None))
+            for failure in removed if changed.rowcount == 1 else ():
+                connection.execute(
+                    sa.update(JobSlide)
+                    .where(JobSlide.job_id == job_id, JobSlide.slide_id == failure["slide_id"])
+                    .values(state="failed", failure=dict(failure), written=0, changed=now)
+                )
         return changed.rowcount == 1
 
     def begin_slides(
@@ -300,19 +314,6 @@ class Ledger:
             ).all()
         sources = [row.task["source"] for row in rows if "source" in row.task]
         return sources, [row.failure for row in rows if row.failure]
-
-    def fail_removed(self, job_id: str, failures: Sequence[Mapping[str, Any]]) -> None:
-        """Let slides of a job fail whose files somebody removed after they were done."""
-        with self._database.write() as connection:
-            for failure in failures:
-                connection.execute(
-                    sa.update(JobSlide)
-                    .where(JobSlide.job_id == job_id, JobSlide.slide_id == failure["slide_id"])
-                    .values(
-                        state="failed", failure=dict(failure), written=0,
-                        changed=self._database.now(connection),
-                    )
-                )  # fmt: skip
 
     def abandoned(self, silence: float) -> list[Message]:
         """Return a message for everything that nobody has touched for some seconds.

@@ -97,7 +97,7 @@ class Worker:
             "request": job.request,
             "roots": list(self._settings.sources),
         }
-        done = self._carry_out(job, "preparing", "prepare", values, lost)
+        done = self._carry_out(job, "prepare", values, lost)
         if not isinstance(done, dict):
             return done
         if not self._ledger.begin_slides(
@@ -200,14 +200,14 @@ class Worker:
             return DONE
         values: dict[str, Any] = {"job_id": job_id, "request": job.request}
         if job.state == "cancelled":
-            done = self._carry_out(job, "cancelled", "leave", values, lost)
+            done = self._carry_out(job, "leave", values, lost)
             if isinstance(done, dict):
                 self._ledger.leave_job(job_id)
                 return DONE
             return done
         sources, failures = self._ledger.outcome_of(job_id)
         values |= {"sources": sources, "failures": failures}
-        done = self._carry_out(job, "finishing", "finish", values, lost)
+        done = self._carry_out(job, "finish", values, lost)
         if not isinstance(done, dict):
             return done
         # Very many slides take longer than a lease.
@@ -217,19 +217,19 @@ class Worker:
         except InterruptedRunError:
             return self._stopped(job, lost)
         except OutputError as error:
-            return self._job_failed(job, "finishing", error)
-        self._ledger.fail_removed(job_id, done.pop("removed"))
+            return self._job_failed(job, error)
+        removed = done.pop("removed")
         warnings = [*job.warnings, *(each for each in done["warnings"] if each not in job.warnings)]
-        if self._ledger.leave_job(job_id, "complete", result=done, warnings=warnings):
+        if self._ledger.leave_job(job_id, "complete", removed, result=done, warnings=warnings):
             log.info("Job %s is complete", job_id)
         return DONE
 
     def _carry_out(
-        self, job: Claim, state: str, step: str, values: Mapping[str, Any], lost: Cancel
+        self, job: Claim, step: str, values: Mapping[str, Any], lost: Cancel
     ) -> dict[str, Any] | Outcome:
         """Carry out a step of a whole job; return its result, or what becomes of the message."""
         job_id = job.job_id
-        renew = self._watch(lambda: self._ledger.renew_job(job_id, state), lost)
+        renew = self._watch(lambda: self._ledger.renew_job(job_id, job.state), lost)
         try:
             if job.attempts > self._settings.attempts:
                 raise ChildDiedError(
@@ -237,10 +237,10 @@ class Worker:
                 )
             done = self._child.call(step, values, watch=lambda *_: renew())
         except (StepError, ChildDiedError, ChildHungError) as error:
-            return self._job_failed(job, state, error)
+            return self._job_failed(job, error)
         return self._stopped(job, lost) if done is None else done
 
-    def _job_failed(self, job: Claim, state: str, error: BridgeError) -> Outcome:
+    def _job_failed(self, job: Claim, error: BridgeError) -> Outcome:
         """Try a step of a whole job again, or give the job up."""
         job_id = job.job_id
         if error.may_heal and job.attempts < self._settings.attempts:
@@ -248,9 +248,9 @@ class Worker:
             wait = self._settings.retry_seconds * 2 ** (job.attempts - 1)
             return Again(wait, error.message)
         log.error("Job %s failed: %s", job_id, error)
-        if state != "cancelled" and not self._give_back(job):
+        if job.state != "cancelled" and not self._give_back(job):
             log.warning("The output of job %s is still held by it.", job_id)
-        failed = None if state == "cancelled" else "failed"
+        failed = None if job.state == "cancelled" else "failed"
         self._ledger.leave_job(job_id, failed, error=error.message, hint=error.hint)
         return Dead(error.message)
 

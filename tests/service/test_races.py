@@ -94,6 +94,23 @@ def finish(ledger, job):
     return claim is not None and ledger.leave_job(job, "complete")
 
 
+def test_who_lost_a_job_changes_none_of_its_slides(two, project, tmp_path):
+    """A slow worker finds files removed that the retry of the job has written again."""
+    job, ledger = begun(two[0], project, tmp_path / "out" / "run")
+    assert ledger.claim_slide(job, "1")
+    ledger.leave_slide(job, "1", "done", written=1)
+    assert ledger.end_slides(job)
+    assert ledger.claim_job(job, {"finishing": "finishing"})
+    removed = [{"slide_id": "1", "error": "The files were removed."}]
+    late = Ledger(two[1].database, "a late worker", 60)
+    assert not late.leave_job(job, "complete", removed)
+    (slide,) = two[1].jobs.slides(job)
+    assert (slide.state, slide.written) == ("done", 1)
+    assert ledger.leave_job(job, "complete", removed)
+    (slide,) = two[1].jobs.slides(job)
+    assert (slide.state, slide.written, slide.failure) == ("failed", 0, removed[0])
+
+
 def test_a_slide_has_one_worker(two, project, tmp_path):
     slides = [str(number) for number in range(ROUNDS)]
     job, _ = begun(two[0], project, tmp_path / "out" / "run", slides)

@@ -12,6 +12,7 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline.cancel import CancelToken
 from qupath_bridge.service import worker as worker_module
+from qupath_bridge.service.children import StepError
 from qupath_bridge.service.database.indexing import index_run
 from qupath_bridge.service.database.models import Correction, IndexedRun, JobSlide, Patch
 from qupath_bridge.service.jobs import ConflictError
@@ -301,6 +302,44 @@ def test_the_database_is_an_index_of_what_was_committed(service, job, out):
     assert [(r.tile_uuid, r.label, r.path, r.digest, r.shares) for r in rows] == [
         (e["tile_uuid"], e["label"], e["path"], e["digest"], dict(e["shares"])) for e in expected
     ]
+
+
+def test_a_run_that_is_indexed_is_not_written_again(service, job, out, monkeypatch):
+    """At the end of a job: others could not write meanwhile, on SQLite."""
+    with working(service):
+        ended(service, job)
+    written, write = [], type(service.database).write
+
+    def counted(database, **options):
+        written.append(options)
+        return write(database, **options)
+
+    monkeypatch.setattr(type(service.database), "write", counted)
+    assert index_run(service.database, str(out), anew=False) == 36
+    assert len(written) == 2  # the record before, the artifacts after
+    assert index_run(service.database, str(out)) == 36
+    assert len(written) == 2 + 2 + 3
+
+
+def test_a_finish_that_comes_again_leaves_the_next_run_alone(service, job, out):
+    """Its own job gave the output back, and another one has it by now."""
+    worker = Worker(service.settings, service.database, service.queue)
+    assert worker.handle(Message(job, "prepare"), NEVER) == DONE
+    for slide in worker._ledger.open_slides(job):
+        assert worker.handle(Message(job, "slide", slide), NEVER) == DONE
+    claim = worker._ledger.claim_job(job, {"finishing": "finishing"})
+    sources, _ = worker._ledger.outcome_of(job)
+    request = {"job_id": job, "request": claim.request, "sources": sources, "failures": []}
+    first, again = (worker._child.call("finish", request) for _ in range(2))
+    assert first["run_digest"] == again["run_digest"]
+    output, before = open_output(out), (out / "run.json").read_bytes()
+    assert output.holder() is None
+    output.hold("01J00000000000000000000000", "next job")
+    with pytest.raises(StepError, match="next job"):
+        worker._child.call("finish", request)
+    assert (out / "run.json").read_bytes() == before
+    assert output.holder().job == "next job"
+    worker._child.kill()
 
 
 def test_a_job_is_kept_while_its_run_is_indexed_for_longer_than_a_lease(

@@ -69,21 +69,23 @@ def index_run(
     """
     output = open_output(out)
     record = load_record(output, RUN_FILE, RunRecord)
+    with database.write() as connection:
+        run = _run_number(connection, output, record)
     there = sorted(output.slides())
     patches = 0
     for slide_id in there:
         if not go_on():
             raise InterruptedRunError(f"The index of {output.describe()} is not complete.")
-        with database.write(is_long=True) as connection:
-            run = _run_number(connection, output, record)
-            known = None if anew else _facts_of(connection, run, slide_id)
-            patches += _index_slide(connection, run, output, slide_id, known)
-    with database.write() as connection:
-        run = _run_number(connection, output, record)
-        indexed = set(
+        indexed = None if anew else _indexed_patches(database, run, output, slide_id)
+        if indexed is None:
+            with database.write(is_long=True) as connection:
+                indexed = _index_slide(connection, run, output, slide_id)
+        patches += indexed
+    with database.write(is_long=True) as connection:
+        known = set(
             connection.scalars(sa.select(IndexedSlide.slide_id).where(IndexedSlide.run == run))
         )
-        for slide_id in indexed.difference(there):
+        for slide_id in known.difference(there):
             _forget(connection, run, slide_id)
         _index_artifacts(connection, run, output)
     return patches
@@ -94,12 +96,10 @@ def index_slide(database: Database, out: str, container: str, slide_id: str) -> 
     output = open_output(out, container)
     record = load_record(output, RUN_FILE, RunRecord)
     with database.write(is_long=True) as connection:
-        run = _run_number(connection, output, record)
-        if not database.is_sqlite:  # a worker that was thought dead may index it, too
-            place = f"{run}/{slide_id}"
-            connection.execute(
-                sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(place, 0)))
-            )
+        mine = (IndexedRun.output == output.url) & (IndexedRun.run_id == record["run_id"])
+        run = connection.scalar(sa.select(IndexedRun.number).where(mine))
+        if run is None:  # else its record is left to the end: it may list very many slides
+            run = _run_number(connection, output, record)
         return _index_slide(connection, run, output, slide_id)
 
 
@@ -134,25 +134,27 @@ def _forget(connection: sa.Connection, run: int, slide_id: str) -> None:
         connection.execute(sa.delete(table).where(table.run == run, table.slide_id == slide_id))
 
 
-def _facts_of(connection: sa.Connection, run: int, slide_id: str) -> Mapping[str, Any] | None:
-    """Return the facts of a slide that is indexed."""
+def _indexed_patches(database: Database, run: int, output: Output, slide_id: str) -> int | None:
+    """Return the number of patches of a slide that is indexed as it is; None for any other.
+
+    Nothing is locked for that: at the end of a job nearly all are.
+    """
+    rows = output.rows(slide_id)
+    if rows is None:
+        return None
     mine = (IndexedSlide.run == run) & (IndexedSlide.slide_id == slide_id)
-    found: Mapping[str, Any] | None = connection.scalar(sa.select(IndexedSlide.facts).where(mine))
-    return found
+    with database.read() as connection:
+        known = connection.scalar(sa.select(IndexedSlide.facts).where(mine))
+    return rows.num_rows if known == load_facts(rows, slide_id) else None
 
 
-def _index_slide(
-    connection: sa.Connection,
-    run: int,
-    output: Output,
-    slide_id: str,
-    known: Mapping[str, Any] | None = None,
-) -> int:
-    """Index a slide, unless its facts are ``known``; return the number of its patches."""
+def _index_slide(connection: sa.Connection, run: int, output: Output, slide_id: str) -> int:
+    """Index a slide; return the number of its patches."""
+    if connection.dialect.name == "postgresql":  # a worker that was thought dead may do it, too
+        place = sa.func.hashtextextended(f"{run}/{slide_id}", 0)
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(place)))
     rows = output.rows(slide_id)
     facts = None if rows is None else load_facts(rows, slide_id)
-    if rows is not None and facts == known:
-        return int(rows.num_rows)
     _forget(connection, run, slide_id)
     if rows is None or facts is None:
         return 0
