@@ -269,4 +269,4 @@ def status(
     options = options_of(options, changes)
     refuse_unused("status", options, *OPENING)
     with opened_project(project, options) as opened:
-        return _status.status(opened, map(str, runs))
+        return _status.status(opened, runs)

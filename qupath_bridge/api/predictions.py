@@ -18,6 +18,7 @@ from qupath_bridge.roundtrip import write_back as _write_back
 from qupath_bridge.roundtrip.predictions import Predictions, drop_predictions, put_predictions
 from qupath_bridge.roundtrip.write_back import BACKUPS, WriteBack
 from qupath_bridge.sources.base import Project
+from qupath_bridge.stores import local_path
 
 from .opening import (
     Place,
@@ -188,9 +189,10 @@ def _is_output(target: Run | Place) -> bool:
     """Return whether a target is an output, and not a project."""
     if isinstance(target, Run):
         return True
-    if "://" in str(target):
+    folder = local_path(target)
+    if folder is None:
         return not is_project_file(Path(target))
-    return (Path(target) / RUN_FILE).is_file()
+    return (folder / RUN_FILE).is_file()
 
 
 def _projects_of(run: Run, paths: Sequence[str]) -> tuple[Path, ...]:

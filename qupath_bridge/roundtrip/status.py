@@ -44,6 +44,7 @@ from qupath_bridge.schemas import RunRecord, SlideFacts
 from qupath_bridge.sources import open_source
 from qupath_bridge.sources.base import Project
 from qupath_bridge.stores.local import LocalStore
+from qupath_bridge.urls import shown
 
 from .changes import tile_changes, tile_names
 from .prediction_files import load_all
@@ -131,7 +132,7 @@ class RunStatus:
         return next((s for s in ("stale", "unknown") if s in states), "current")
 
 
-def status(project: Project, outs: Iterable[str] = ()) -> tuple[RunStatus, ...]:
+def status(project: Project, outs: Iterable[Path | str] = ()) -> tuple[RunStatus, ...]:
     """Return the runs of a project, oldest first, each compared with the project of today.
 
     ``outs`` are outputs that have the provenance of further runs, since the project could not be
@@ -140,17 +141,23 @@ def status(project: Project, outs: Iterable[str] = ()) -> tuple[RunStatus, ...]:
     with copied_runs(project.info, outs) as copies:
         folders = {**{folder: folder for folder in run_folders(project.info)}, **copies}
         return tuple(
-            replace(_readable(project, folder), folder=folders[folder])
+            _readable(project, folder, folders[folder])
             for folder in sorted(folders, key=lambda folder: folder.name)
         )
 
 
-def _readable(project: Project, folder: Path) -> RunStatus:
-    """Return the status of a run; one whose record is damaged does not hide the others."""
+def _readable(project: Project, folder: Path, place: Path) -> RunStatus:
+    """Return the status of a run, of which ``folder`` may be a copy, and ``place`` is where it is.
+
+    One whose record is damaged does not hide the others.
+    """
     try:
-        return _run_status(project, folder, load_run_record(folder))
+        return replace(_run_status(project, folder, load_run_record(folder)), folder=place)
     except BridgeError as error:
-        return RunStatus(folder.name, None, "", False, folder, problem=str(error))
+        # What to do with a folder of this machine does not help who has it elsewhere.
+        problem = str(error) if folder == place else error.message
+        problem = problem.replace(str(folder), shown(place))
+        return RunStatus(folder.name, None, "", False, place, problem=problem)
 
 
 def _run_in(out: str) -> str | None:

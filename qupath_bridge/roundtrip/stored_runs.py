@@ -26,14 +26,16 @@ __all__ = ["copied_runs"]
 
 
 @contextmanager
-def copied_runs(project: ProjectInfo, outs: Iterable[str] = ()) -> Iterator[Mapping[Path, Path]]:
+def copied_runs(
+    project: ProjectInfo, outs: Iterable[Path | str] = ()
+) -> Iterator[Mapping[Path, Path]]:
     """Give copies of runs, oldest first: the folder of each, and where it was copied from.
 
     Parameters
     ----------
     project : ProjectInfo
         One in object storage has its runs copied; those of a folder of this machine are there.
-    outs : iterable of str
+    outs : iterable of Path or str
         Outputs with the provenance of further runs.
 
     Raises
@@ -61,7 +63,7 @@ def _runs_of(project: ProjectInfo) -> dict[str, Path]:
     return {run_id: root / run_id for run_id in found if store.exists(f"{run_id}/{RUN_FILE}")}
 
 
-def _beside(project: ProjectInfo, out: str) -> tuple[str, Path]:
+def _beside(project: ProjectInfo, out: Path | str) -> tuple[str, Path]:
     """Return the id of the run in an output, and the folder of its provenance there."""
     run = Run.load(out)
     projects = run.record["projects"]

@@ -2,14 +2,22 @@
 
 import json
 import shutil
+import tempfile
 import uuid
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 import qupath_bridge as qb
 from qupath_bridge.cli import main
-from qupath_bridge.errors import MissingDataError, OutputError, ProjectError, UsageError
+from qupath_bridge.errors import (
+    BridgeError,
+    MissingDataError,
+    OutputError,
+    ProjectError,
+    UsageError,
+)
 from qupath_bridge.outputs import open_output
 from qupath_bridge.patches.corrections import Correction, to_lines
 from qupath_bridge.pipeline.records import load_facts, load_finished
@@ -391,7 +399,7 @@ def test_status_finds_runs_beside_their_patches(
     assert "--run OUT" in capsys.readouterr().out
     for out in (tmp_path / "out", f"{bucket.url}/out"):
         run = qb.export(url, out, CONFIG)
-        (found,) = qb.status(url, runs=[out])
+        (found,) = qb.status(url, runs=[Path(out)])
         assert (found.run_id, found.state, len(found.entries)) == (run.run_id, "current", 2)
         assert shown(found.folder) == f"{out}/provenance"
     build_project(local / "new", draw.images(two_slides, (0, 15)), stored_at="/example/study")
@@ -410,6 +418,30 @@ def test_status_finds_runs_beside_their_patches(
     qb.export(url, tmp_path / "bare", CONFIG, provenance=False)
     with pytest.raises(OutputError, match="has no provenance of memory://"):
         qb.status(url, runs=[tmp_path / "bare"])
+
+
+def test_a_damaged_run_in_a_bucket_is_named_by_its_place(bucket, url):
+    """And not by that of the copy, which is gone when somebody reads the message."""
+    out = f"{bucket.url}/out"
+    qb.export(url, out, CONFIG)
+    (name,) = (name for name in bucket.list("out/provenance/") if name.endswith("/run.json"))
+    bucket.put(name, b"{}")
+    (found,) = qb.status(url, runs=[out])
+    assert shown(found.folder) == f"{out}/provenance"
+    assert f"{out}/provenance" in found.problem
+    assert tempfile.gettempdir() not in found.problem
+    assert "write-back" not in found.problem
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_output_in_a_bucket_is_known_however_its_url_is_given(bucket, url, tmp_path, kind):
+    """The message is about the project that the run is of."""
+    out = f"{bucket.url}/out"
+    qb.export(url, out, CONFIG)
+    table = tmp_path / "table.csv"
+    table.write_text("patch_id,tumor\n1,0.5\n")
+    with pytest.raises(BridgeError, match=f"{url} is in object storage"):
+        qb.predictions(kind(out), table, name="x")
 
 
 def test_an_output_in_the_projects_own_folders_is_refused(url, bucket):
