@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import xxhash
-
 from qupath_bridge.codecs import Contents, decode
 from qupath_bridge.errors import BridgeError, OutputError
 from qupath_bridge.model import PixelArray
-from qupath_bridge.outputs.base import Location, Output
+from qupath_bridge.outputs.base import Location, Output, patch_digest
 
 __all__ = ["PATCH_COLUMNS", "read_bytes", "read_patch"]
 
@@ -72,7 +70,7 @@ def read_bytes(
     """
     try:
         data = output.read(Location(*(row[column] for column in place)))
-        if f"xxh3_128:{xxhash.xxh3_128_hexdigest(data)}" != row[digest]:
+        if patch_digest(data) != row[digest]:
             raise OutputError("its bytes are not those that were written.")
     except BridgeError as error:
         raise _unreadable(what, error) from error

@@ -12,7 +12,7 @@ import xxhash
 
 from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs import open_output
-from qupath_bridge.outputs.base import Location, Output
+from qupath_bridge.outputs.base import Location, Output, patch_digest
 from qupath_bridge.outputs.draft_files import parquet_writer
 from qupath_bridge.outputs.parquet import PICTURE
 from qupath_bridge.outputs.row_batches import Rows
@@ -25,7 +25,6 @@ from qupath_bridge.pipeline.records import (
     load_record,
 )
 from qupath_bridge.pipeline.rows import rows_digest
-from qupath_bridge.pipeline.task import patch_digest
 from qupath_bridge.schemas import LakePartRecord
 
 from .copies import is_whole

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+import xxhash
 from pydantic import Field
 
 from qupath_bridge.errors import OutputError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from .row_batches import Rows
 
-__all__ = ["DamagedRowsError", "Location", "LockHolder", "Output", "PatchRef"]
+__all__ = ["DamagedRowsError", "Location", "LockHolder", "Output", "PatchRef", "patch_digest"]
 
 
 class DamagedRowsError(OutputError):
@@ -28,6 +29,11 @@ class DamagedRowsError(OutputError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, hint="Export again with resume; it makes the slide again.")
+
+
+def patch_digest(payload: bytes) -> str:
+    """Return the digest of the bytes of a patch or mask, as the index holds it."""
+    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(payload)}"
 
 
 class PatchRef(NamedTuple):

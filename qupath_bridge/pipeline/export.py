@@ -265,7 +265,9 @@ def _without_counts(result: SlideResult) -> SlideResult:
     """Drop what is in the report anyway, so that very many slides take little memory."""
     empty: FrozenDict[str, int] = FrozenDict()
     nothing: FrozenDict[str, float] = FrozenDict()
-    return dataclasses.replace(result, by_label=empty, dropped=empty, warnings=(), steps=nothing)
+    return dataclasses.replace(
+        result, by_label=empty, dropped=empty, warnings=(), steps=nothing, amounts=empty
+    )
 
 
 class _Watch:

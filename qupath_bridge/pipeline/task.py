@@ -34,7 +34,7 @@ from qupath_bridge.errors import (
 from qupath_bridge.frozen import FrozenDict, OneLine, freeze
 from qupath_bridge.model import IntArray, PixelArray, Reason, Slide, SourceRef
 from qupath_bridge.outputs import check_lock, open_output
-from qupath_bridge.outputs.base import DamagedRowsError, Location, Output, PatchRef
+from qupath_bridge.outputs.base import DamagedRowsError, Location, Output, PatchRef, patch_digest
 from qupath_bridge.parallel import available_cores, ordered_map
 from qupath_bridge.patches.mask_classes import MaskClass, classes_json, read_classes
 from qupath_bridge.patches.order import reading_batches
@@ -62,7 +62,7 @@ from .written import PatchNames, WrittenPatches
 if TYPE_CHECKING:
     from qupath_bridge.outputs.row_batches import Rows
 
-__all__ = ["SlideResult", "SlideTask", "patch_digest", "process_slide"]
+__all__ = ["SlideResult", "SlideTask", "process_slide"]
 
 log = logging.getLogger("qupath_bridge")
 
@@ -670,8 +670,3 @@ def _quality(
 def _raw_digest(payload: bytes | PixelArray) -> bytes:
     data = payload if isinstance(payload, bytes) else payload.data
     return xxhash.xxh3_128_digest(data)
-
-
-def patch_digest(payload: bytes) -> str:
-    """Return the digest of a written patch, as the index holds it."""
-    return f"xxh3_128:{xxhash.xxh3_128_hexdigest(payload)}"

@@ -20,7 +20,7 @@ from qupath_bridge.errors import BridgeError, OutputError, ReadError
 from qupath_bridge.frozen import OneLine, count, one_line
 from qupath_bridge.geometry.coordinates import coordinate_map
 from qupath_bridge.model import Box, PixelArray, Plane, ServerBuilder
-from qupath_bridge.outputs.base import Location, Output
+from qupath_bridge.outputs.base import Location, Output, patch_digest
 from qupath_bridge.outputs.csv_file import CSV_FILE, csv_pieces
 from qupath_bridge.parallel import ordered_map
 from qupath_bridge.patches.mask_classes import classes_record, read_classes
@@ -34,7 +34,6 @@ from .channels import ChannelView
 from .inputs import input_problem
 from .patch_pixels import PatchPixels
 from .stain import StainPlan
-from .task import patch_digest
 from .tissue import tissue_problems
 
 if TYPE_CHECKING:
