@@ -206,18 +206,21 @@ def test_a_wrong_setting_names_the_variable(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("words", [("migrate",), ("api",), ("worker",), ("reindex", "runs")])
-@pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
+@pytest.mark.parametrize("kind", ["server", "folder", "text", "in a file"])
 def test_a_database_that_is_away_is_no_fault_of_the_program(
     environment, words, kind, tmp_path, monkeypatch, capsys
 ):
     """A pod that starts before its database says so, and not its password."""
-    (tmp_path / "a folder.sqlite").mkdir()
-    url = {
-        "postgresql": f"postgresql://bridge:very-secret@127.0.0.1:{free_port()}/bridge",
-        "sqlite": f"sqlite:///{tmp_path / 'a folder.sqlite'}",
-    }[kind]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("This is not a database. " * 100)
+    place = tmp_path / "text" / "new" if kind == "in a file" else tmp_path / kind
+    url, next_step = f"sqlite:///{place}", f"{place} has to be an SQLite database"
+    if kind == "server":
+        url = f"postgresql://bridge:very-secret@127.0.0.1:{free_port()}/bridge"
+        next_step = "Start it, or correct"
     monkeypatch.setenv("QUPATH_BRIDGE_DATABASE", url)
     status, _, errors = call(capsys, "service", *words)
     assert status == 2
     assert "The database cannot be opened:" in errors and "QUPATH_BRIDGE_DATABASE" in errors
+    assert next_step in " ".join(errors.split())
     assert "very-secret" not in errors

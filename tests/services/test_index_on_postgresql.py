@@ -101,7 +101,7 @@ def test_a_connection_that_is_lost_while_patches_are_written(service, out, monke
             )
 
     monkeypatch.setattr(indexing, "_rows", cut)
-    with pytest.raises(DatabaseDownError, match="cannot be reached: "):
+    with pytest.raises(DatabaseDownError, match="The database failed: "):
         indexing.index_run(service.database, out)
     monkeypatch.undo()
     assert count(service.database) == 0

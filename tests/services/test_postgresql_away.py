@@ -119,6 +119,23 @@ def test_a_statement_that_takes_too_long(service):
         c.exec_driver_sql("SELECT pg_sleep(1.2)")
 
 
+def test_a_table_that_is_not_there(service):
+    with pytest.raises(DatabaseDownError) as caught, service.database.read() as connection:
+        connection.exec_driver_sql("SELECT * FROM nothing")
+    assert str(caught.value) == (
+        'The database failed: relation "nothing" does not exist. '
+        "Run `qupath-bridge service migrate`."
+    )
+
+
+def test_a_server_that_is_down_is_looked_for(service, postgresql):
+    with postgresql.down():
+        with pytest.raises(DatabaseDownError) as caught, service.database.read():
+            pass
+        assert "Does its server run" in caught.value.hint
+        assert "\n" not in str(caught.value)
+
+
 def test_more_clients_than_connections(http, service, job):
     def ask(number):
         return http.get("/jobs" if number % 2 else f"/jobs/{job}").status_code
@@ -137,4 +154,6 @@ def test_all_connections_are_in_use(http, service):
         for _ in range(15):
             stack.enter_context(service.database.read())
         check_wait(http.get("/jobs"))
+        with pytest.raises(DatabaseDownError, match="All connections"), service.database.read():
+            pass
     assert http.get("/jobs").status_code == 200

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from qupath_bridge.errors import BridgeError, UsageError
@@ -38,15 +44,12 @@ LIMIT_SECONDS = 20
 
 KNOWN = ("sqlite", "postgresql")
 
+UNDEFINED_TABLE = "42P01"
+"""PostgreSQL's code of a table that is not there."""
+
 
 class DatabaseDownError(BridgeError):
-    """The database cannot be reached, or has no time. The same can be asked for again."""
-
-    @classmethod
-    def of(cls, error: Exception) -> DatabaseDownError:
-        """Return what a driver or the pool says, as one line."""
-        words = " ".join(str(getattr(error, "orig", None) or error).split())
-        return cls(f"The database cannot be reached: {words}", hint="Does its server run?")
+    """The database is away, has no time, or fails. The same can be asked for again."""
 
 
 class Database:
@@ -60,7 +63,7 @@ class Database:
     Raises
     ------
     UsageError
-        If it is not such a URL.
+        If it is not such a URL, or the folder of the file cannot be made.
     """
 
     def __init__(self, url: str) -> None:
@@ -71,13 +74,19 @@ class Database:
         if parsed.get_backend_name() not in KNOWN:
             raise UsageError(f"No database is called {parsed.drivername}.", hint=_HINT)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._file = parsed.database if self.is_sqlite else None
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         options: dict[str, Any] = {}
         if self.is_sqlite:
             if parsed.database in (None, "", ":memory:"):
                 raise UsageError("The database has to be a file: workers share it.", hint=_HINT)
-            Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(str(self._file)).parent
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                cause = f"its folder {folder} cannot be made: {error.strerror or error}"
+                raise self._unusable(cause) from error
             options["connect_args"] = {"timeout": BUSY_SECONDS}
         else:
             options |= {"pool_pre_ping": True, "pool_timeout": POOL_SECONDS}
@@ -100,13 +109,12 @@ class Database:
         Raises
         ------
         UsageError
-            If it does not, or refuses this user.
+            If it does not, refuses this user, or is none.
         """
         try:
             self.engine.connect().close()
-        except OperationalError as error:
-            cause = str(error.orig).splitlines()[0].rstrip(". ")
-            raise UsageError(f"The database cannot be opened: {cause}.", hint=_DOWN_HINT) from error
+        except DBAPIError as error:
+            raise self._unusable(_said(error)) from error
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -118,7 +126,7 @@ class Database:
             Also by the block.
         """
         with (
-            _saying_when_down(),
+            self._saying_when_down(),
             self.engine.connect().execution_options(reads_only=True) as connection,
         ):
             yield connection
@@ -141,7 +149,7 @@ class Database:
             Also by the block; nothing has changed then, except if the database went away while
             it noted the changes.
         """
-        with _saying_when_down(), self.engine.begin() as connection:
+        with self._saying_when_down(), self.engine.begin() as connection:
             if is_long and not self.is_sqlite:
                 for limit in LIMITS:
                     connection.exec_driver_sql(f"SET LOCAL {limit} = 0")
@@ -160,21 +168,70 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({self.engine.url.render_as_string(hide_password=True)!r})"
 
+    @contextmanager
+    def _saying_when_down(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeoutError as error:
+            raise DatabaseDownError(
+                "All connections of this program to the database are in use.",
+                hint="Try again in a moment.",
+            ) from error
+        except DBAPIError as error:
+            if not _is_down(error):
+                raise
+            raise self._down(error) from error
 
-@contextmanager
-def _saying_when_down() -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, PoolTimeoutError) as error:
-        raise DatabaseDownError.of(error) from error
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        raise DatabaseDownError.of(error) from error
+    def _down(self, error: DBAPIError) -> DatabaseDownError:
+        """Return what a driver says, and what to look for first."""
+        if _lacks_table(error):
+            hint = "Run `qupath-bridge service migrate`."
+        elif self._file is not None:
+            hint = (
+                f"Is the disk full? May this user write {self._file}? Does another program hold it?"
+            )
+        else:
+            hint = "Does its server run, and has it time and disk space?"
+        return DatabaseDownError(f"The database failed: {_said(error)}.", hint=hint)
+
+    def _unusable(self, cause: str) -> UsageError:
+        """Return why a program cannot begin, and what to do."""
+        if self._file is None:
+            first = "Start it, or correct"
+        else:
+            first = (
+                f"{self._file} has to be an SQLite database, or a new file, that this user may "
+                "write, on a disk that is not full. Mend that, or correct"
+            )
+        return UsageError(
+            f"The database cannot be opened: {cause}.",
+            hint=f"{first} QUPATH_BRIDGE_DATABASE; then run the command again.",
+        )
+
+
+def _said(error: DBAPIError) -> str:
+    """Return the first line of what a driver says: the others are its own hints."""
+    lines = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
+    return lines[0].rstrip(". ")
+
+
+def _is_down(error: DBAPIError) -> bool:
+    """Return whether the database is at fault, not the one that asks it."""
+    return (
+        isinstance(error, OperationalError)
+        or type(error) is DatabaseError  # what SQLite calls a damaged file; others are subclasses
+        or error.connection_invalidated
+        or _lacks_table(error)
+    )
+
+
+def _lacks_table(error: DBAPIError) -> bool:
+    """Return whether a table is not there, as in a database that was replaced by an empty one."""
+    code = getattr(error.orig, "sqlstate", None)
+    return code == UNDEFINED_TABLE or str(error.orig).startswith("no such table")
 
 
 _HINT = "Use sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME."
-_DOWN_HINT = "Start it, or correct QUPATH_BRIDGE_DATABASE; then run the command again."
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
