@@ -78,7 +78,9 @@ def read_bytes(
 
 
 def _unreadable(what: str, error: BridgeError) -> OutputError:
+    verify = "`qupath-bridge verify` lists everything that is wrong."
     return OutputError(
         f"The {what} cannot be read: {error.message}",
-        hint="`qupath-bridge verify` lists everything that is wrong.",
+        hint=error.hint if error.may_heal else verify,
+        may_heal=error.may_heal,
     )

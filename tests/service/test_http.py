@@ -15,6 +15,7 @@ from qupath_bridge.service.http.guards import check_open_address
 from qupath_bridge.service.opened import open_service
 from qupath_bridge.testing.projects import Image as ProjectImage
 from qupath_bridge.testing.projects import Region, build_project
+from qupath_bridge.testing.services.server import free_port
 from tests.support.service import ended, serving, working
 
 TOKEN = "a-long-random-token"
@@ -136,6 +137,49 @@ def test_a_patch_with_origin_and_picture(http, done, tmp_path):
     file.write_bytes(b"something else")
     assert http.get(origin["image"]).status_code == 410
     assert http.get("/patches/nobody").status_code == 404
+
+
+def check_again(answer):
+    """The answer says when it is worth asking again; return what else it says."""
+    assert answer.status_code == 503, answer.text
+    assert int(answer.headers["retry-after"]) >= 1
+    return answer.json()
+
+
+def test_a_picture_on_a_disk_that_may_come_back(http, done, tmp_path):
+    patch = http.get(f"/jobs/{done}/patches").json()["patches"][0]
+    file = tmp_path / "out" / "job" / patch["path"]
+    file.unlink()
+    file.mkdir()  # the error of the system that needs no broken disk
+    said = check_again(http.get(f"/patches/{patch['tile_uuid']}/image"))
+    assert str(file) in said["error"] and "fix permissions" in said["hint"]
+    file.rmdir()
+    assert http.get(f"/patches/{patch['tile_uuid']}/image").status_code == 410
+
+
+def test_the_numbers_while_the_broker_is_away(settings, caplog):
+    broker = f"amqp://bridge:very-secret@127.0.0.1:{free_port()}/bridge"
+    with (
+        open_service(settings.replace(queue="celery", broker=broker), migrates=True) as service,
+        serving(service) as url,
+    ):
+        said = check_again(httpx.get(f"{url}/metrics", headers=HEADERS))
+    assert said == {
+        "error": "The broker of the queue is away.",
+        "hint": "Ask again in a moment; the log of the service says why.",
+    }
+    assert "The broker cannot be reached: " in caplog.text
+
+
+def test_a_database_that_fails(http, service, caplog):
+    """The log alone says what it says, and what to do."""
+    with service.database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs RENAME TO others")
+    assert check_again(http.get("/jobs")) == {
+        "error": "The database is away, has no time, or fails.",
+        "hint": "Ask again in a moment; the log of the service says why.",
+    }
+    assert "no such table: jobs. Run `qupath-bridge service migrate`." in caplog.text
 
 
 def test_the_same_key_is_one_job(http, request_of):

@@ -46,8 +46,8 @@ def check_wait(answer):
     """The answer says that, and when, to ask again, and nothing about the server."""
     assert answer.status_code == 503, answer.text
     assert answer.json() == {
-        "error": "The database cannot be reached, or has no time.",
-        "hint": "Ask again in a moment.",
+        "error": "The database is away, has no time, or fails.",
+        "hint": "Ask again in a moment; the log of the service says why.",
     }
     assert int(answer.headers["retry-after"]) >= 1
 

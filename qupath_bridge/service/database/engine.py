@@ -51,6 +51,9 @@ UNDEFINED_TABLE = "42P01"
 class DatabaseDownError(BridgeError):
     """The database is away, has no time, or fails. The same can be asked for again."""
 
+    def __init__(self, message: str, *, hint: str | None = None, may_heal: bool = True) -> None:
+        super().__init__(message, hint=hint, may_heal=may_heal)
+
 
 class Database:
     """Transactions on one database. May be used from several threads.

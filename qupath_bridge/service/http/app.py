@@ -16,6 +16,7 @@ from qupath_bridge.service.database.engine import DatabaseDownError
 from qupath_bridge.service.jobs import ConflictError, NoSuchError
 from qupath_bridge.service.opened import Service
 from qupath_bridge.service.patches import find_patch, find_patches, read_picture
+from qupath_bridge.service.queues import QueueDownError
 from qupath_bridge.service.reports import Reports
 
 from . import bodies
@@ -36,13 +37,19 @@ USUAL = 100
 """Entries of a page for those who do not say how many they want."""
 
 AGAIN_SECONDS = 2
-"""Seconds that clients wait while the database is away."""
+"""Seconds that clients wait where it is worth asking again."""
+
+SERVERS = (
+    (DatabaseDownError, "The database is away, has no time, or fails."),
+    (QueueDownError, "The broker of the queue is away."),
+)
+"""Answers instead of messages that name a server, which is nobody else's concern."""
 
 _Limit = Annotated[int | None, Query(ge=1, le=10_000, description="Most entries of the page.")]
 _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": bodies.Error, "description": "No token, or a wrong one."},
     429: {"model": bodies.Error, "description": "Too many requests."},
-    503: {"model": bodies.Error, "description": "The database is away, or has no time."},
+    503: {"model": bodies.Error, "description": "Something is away or full; ask again."},
 }
 _NO_SUCH: dict[int | str, dict[str, Any]] = {
     404: {"model": bodies.Error, "description": "No job or patch has this id."}
@@ -221,6 +228,14 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(BridgeError)
     def refuse(_: Request, error: BridgeError) -> JSONResponse:
+        if error.may_heal:
+            log.error("%s", error)
+            headers = {"retry-after": str(AGAIN_SECONDS)}
+            for kind, words in SERVERS:
+                if isinstance(error, kind):
+                    hint = "Ask again in a moment; the log of the service says why."
+                    return answer(503, words, hint, headers)
+            return answer(503, error.message, error.hint, headers)
         statuses: tuple[tuple[type[BridgeError], int], ...] = (
             (NoSuchError, 404),
             (ConflictError, 409),
@@ -235,10 +250,3 @@ def _handle_errors(app: FastAPI) -> None:
         # The values are not repeated: they may be large, or secret.
         faults = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         return answer(422, "; ".join(faults), "openapi.json describes all requests.")
-
-    @app.exception_handler(DatabaseDownError)
-    def wait(_: Request, error: DatabaseDownError) -> JSONResponse:
-        log.error("%s", error.message)  # names the server, which is nobody else's concern
-        headers = {"retry-after": str(AGAIN_SECONDS)}
-        hint = "Ask again in a moment."
-        return answer(503, "The database cannot be reached, or has no time.", hint, headers)

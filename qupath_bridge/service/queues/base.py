@@ -73,6 +73,9 @@ class Dead:
 class QueueDownError(BridgeError):
     """The broker of a queue cannot be reached; what was asked for can be asked for again."""
 
+    def __init__(self, message: str, *, hint: str | None = None, may_heal: bool = True) -> None:
+        super().__init__(message, hint=hint, may_heal=may_heal)
+
 
 DONE = Done()
 Outcome = Done | Again | Dead
