@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from qupath_bridge.errors import MissingDependencyError, UsageError
 
 from .base import Again, Dead, DeadLetter, Message, Outcome, QueueDownError
-from .handling import nap, outcome_of
+from .handling import hand_over, nap
 
 if TYPE_CHECKING:
     from qupath_bridge.pipeline.cancel import Cancel
@@ -261,7 +261,7 @@ class CeleryQueue:
             log.error("A message of another program is dropped: %r", error)
             task.reject()
             return
-        work = hands.submit(outcome_of, handle, message, stop, self._retry)
+        work = hands.submit(hand_over, handle, message, stop, self._retry)
         try:
             while not wait([work], LOOK).done:
                 _listen(connection, 0.001)

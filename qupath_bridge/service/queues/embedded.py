@@ -19,7 +19,7 @@ from qupath_bridge.service.database.engine import DatabaseDownError
 from qupath_bridge.service.database.models import QueuedMessage
 
 from .base import Again, Dead, DeadLetter, Message, Outcome
-from .handling import nap, outcome_of
+from .handling import hand_over, nap
 
 if TYPE_CHECKING:
     from qupath_bridge.pipeline.cancel import Cancel
@@ -80,7 +80,7 @@ class EmbeddedQueue:
                 continue
             number, owner, message = leased
             with self._held(number, owner, stop) as lost:
-                outcome = outcome_of(handle, message, lost, self._retry)
+                outcome = hand_over(handle, message, lost, self._retry)
             self._settle(number, owner, outcome, stop)
 
     def cancel(self, job_id: str) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .base import Handler
 
-__all__ = ["nap", "outcome_of"]
+__all__ = ["hand_over", "nap"]
 
 log = logging.getLogger("qupath_bridge.service")
 
@@ -21,8 +21,8 @@ STEP = 0.05
 """Seconds in which a stop is noticed."""
 
 
-def outcome_of(handle: Handler, message: Message, lost: Cancel, retry: float) -> Outcome:
-    """Return what a handler makes of a message: after an exception, the message comes again.
+def hand_over(handle: Handler, message: Message, lost: Cancel, retry: float) -> Outcome:
+    """Hand a message over; return what becomes of it: after an exception it comes again.
 
     Parameters
     ----------
