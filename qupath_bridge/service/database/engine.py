@@ -38,7 +38,6 @@ CONNECTING = {
 }
 """Limits of the driver of PostgreSQL, unless the URL has others; the last one in milliseconds."""
 
-LIMITS = ("statement_timeout", "lock_timeout")
 LIMIT_SECONDS = 20
 """Longest time for one statement on PostgreSQL, unless its transaction says that it is long."""
 
@@ -154,8 +153,7 @@ class Database:
         """
         with self._saying_when_down(), self.engine.begin() as connection:
             if is_long and not self.is_sqlite:
-                for limit in LIMITS:
-                    connection.exec_driver_sql(f"SET LOCAL {limit} = 0")
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             yield connection
 
     def now(self, connection: sa.Connection) -> float:
@@ -246,8 +244,7 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
 
 def _limit_postgresql(connection: Any, _: object) -> None:
     """Let no statement wait for ever, as for a lock of a program that hangs."""
-    for limit in LIMITS:
-        connection.execute(f"SET {limit} = '{LIMIT_SECONDS}s'")
+    connection.execute(f"SET statement_timeout = '{LIMIT_SECONDS}s'")
     connection.commit()
 
 
