@@ -1,6 +1,7 @@
 """Shared fixtures: a small study, two slides with regions, on disk."""
 
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from hypothesis import HealthCheck, settings
 from qupath_bridge.errors import MissingDependencyError
 from qupath_bridge.qupath.jvm import installation as module
 from qupath_bridge.qupath.jvm.installation import VARIABLES
+from qupath_bridge.stores import staging
+from qupath_bridge.stores.memory import MemoryStore
 from qupath_bridge.testing.installation import real_qupath
 from qupath_bridge.testing.projects import Image, Region, build_project
 from qupath_bridge.testing.slides import write_slide
@@ -105,8 +108,6 @@ class Study:
 
     def redraw(self, *images):
         """Write the project again with other regions, as QuPath would after a change."""
-        import shutil
-
         kept = self.folder / "kept"
         runs = self.project.parent / "qupath_bridge"
         if runs.exists():
@@ -180,6 +181,33 @@ def two_slides(tmp_path_factory):
 def study(tmp_path, two_slides):
     project = build_project(tmp_path / "study", images(two_slides), classes=CLASSES)
     return Study(tmp_path, project, two_slides)
+
+
+@pytest.fixture
+def local(tmp_path, two_slides, draw):
+    """Folder with a project that was moved, and its slides beside it: what is put in a bucket."""
+    folder = tmp_path / "local"
+    slides = [folder / "slides" / path.name for path in two_slides]
+    slides[0].parent.mkdir(parents=True)
+    for path, slide in zip(two_slides, slides, strict=True):
+        shutil.copy(path, slide)
+    build_project(folder / "study", draw.images(slides), stored_at="/example/study")
+    return folder
+
+
+@pytest.fixture
+def cache_folder(tmp_path, monkeypatch):
+    """The folder of this test for copies of what is in a bucket; nothing has made it yet."""
+    monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def bucket(cache_folder):
+    """A store in memory that stands for a bucket. Below ``services`` it is a URL on a server."""
+    store = MemoryStore()
+    yield store
+    store.forget()
 
 
 @pytest.fixture

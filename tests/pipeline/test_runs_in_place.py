@@ -1,7 +1,6 @@
 """Runs whose slides are read in place; a store in memory stands for a bucket."""
 
 import json
-import uuid
 
 import numpy as np
 import pytest
@@ -10,27 +9,16 @@ import qupath_bridge as qb
 from qupath_bridge.cli import main
 from qupath_bridge.errors import InterruptedRunError, OutputError
 from qupath_bridge.outputs import open_output
-from qupath_bridge.pipeline.records import load_facts, load_finished
+from qupath_bridge.pipeline.records import load_finished
 from qupath_bridge.stores import staging
 from qupath_bridge.stores.memory import MemoryStore
 from qupath_bridge.testing.slides import marker_image, write_slide
+from tests.support.buckets import replace_alike, when_pixels_are_read
+from tests.support.run_content import facts_of, index_rows, patch_files
 
 CONFIG = qb.ExportConfig(size=64, labels=False)
 ENCODED = qb.ExportConfig(size=64, labels=False, format="jpeg", passthrough="auto")
 SCALED = qb.ExportConfig(size=50, mpp=0.73, labels=False, edge="pad")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def bucket():
-    store = MemoryStore(f"memory://{uuid.uuid4().hex}")
-    yield store
-    store.forget()
 
 
 @pytest.fixture
@@ -47,31 +35,26 @@ def slides(tmp_path, bucket):
 
 def content(place):
     """Files and rows of a run, and its digest."""
-    output = open_output(place, "folder")
-    files = {name: output.store.get(name) for name in output.store.list("patches/")}
-    rows = qb.read_index(place).drop_columns(["run_id", "project"]).to_pylist()
-    return files, rows, load_finished(output)["run_digest"]
+    digest = load_finished(open_output(place))["run_digest"]
+    return patch_files(place), index_rows(place, "project"), digest
 
 
 def fetched(place):
-    output = open_output(place, "folder")
-    found = {}
-    for slide_id in output.slides():
-        facts = load_facts(output.rows(slide_id), slide_id)
-        found[facts["slide_name"]] = facts["fetched"]
-    report = json.loads(output.store.get("report.json"))
+    """How each slide that is committed came, as its facts and the report say it."""
+    found = {facts["slide_name"]: facts["fetched"] for facts in facts_of(place)}
+    report = json.loads((place / "report.json").read_bytes())
     assert {each["slide_name"]: each["fetched"] for each in report["slides"]} == found
     return found
 
 
 @pytest.mark.parametrize("config", [CONFIG, ENCODED, SCALED], ids=["plain", "encoded", "scaled"])
-def test_a_run_is_the_same_however_slides_come(tmp_path, slides, bucket, cache, config):
+def test_a_run_is_the_same_however_slides_come(tmp_path, slides, bucket, cache_folder, config):
     """Patches, index and digest: the identity of a slide needs no copy."""
     qb.export(slides, tmp_path / "disk", config)
     qb.export(bucket.url, tmp_path / "ranges", config, fetch="ranges", workers=2)
-    assert not cache.exists()
+    assert not cache_folder.exists()
     qb.export(bucket.url, tmp_path / "copy", config, fetch="copy")
-    assert cache.exists()
+    assert cache_folder.exists()
     files, rows, digest = content(tmp_path / "disk")
     assert files
     for place in ("ranges", "copy"):
@@ -112,7 +95,7 @@ def test_slides_that_were_copied_are_named(tmp_path, slides, bucket):
     assert not [text for text in run.warnings if "in place" in text]
 
 
-def test_the_profile_says_what_came(tmp_path, slides, bucket, capsys, monkeypatch):
+def test_the_profile_says_what_came(tmp_path, slides, bucket, capsys):
     words = ["export", bucket.url, "--size", "64", "--profile", "--workers", "2"]
     assert main([*words, "--fetch", "ranges", "--out", str(tmp_path / "a"), "--json"]) == 0
     amounts = json.loads(capsys.readouterr().out)["profile"]["object_storage"]
@@ -132,30 +115,15 @@ def test_the_profile_says_what_came(tmp_path, slides, bucket, capsys, monkeypatc
     assert json.loads(capsys.readouterr().out)["profile"]["object_storage"] == {}
 
 
-def test_a_plan_fetches_headers_only(tmp_path, slides, bucket, cache):
+def test_a_plan_fetches_headers_only(tmp_path, slides, bucket, cache_folder):
     """Also the estimate of their size."""
     found = qb.plan(bucket.url, CONFIG, options=qb.RunOptions(fetch="ranges"))
     assert found.patches > 0
     assert qb.inspect(bucket.url, options=qb.RunOptions(fetch="ranges"))
-    assert not cache.exists()
+    assert not cache_folder.exists()
 
 
 # ---- faults: of one slide, by its name
-
-
-def when_pixels_are_read(monkeypatch, act, name="a.tiff"):
-    """Do something at the first request for pixels of a slide."""
-    from qupath_bridge.readers.in_place import SlideObject
-
-    read, done = SlideObject.parts, []
-
-    def parts(self, wanted, pool):
-        if self.path.name == name and not done:
-            done.append(True)
-            act()
-        return read(self, wanted, pool)
-
-    monkeypatch.setattr(SlideObject, "parts", parts)
 
 
 def check_failure(run, place, words, hint):
@@ -168,19 +136,13 @@ def check_failure(run, place, words, hint):
 
 def test_a_slide_that_is_replaced_while_it_is_read(tmp_path, slides, bucket, monkeypatch):
     """By one of the same size that looks the same at its start and end."""
-
-    def replace():
-        data = bytearray(bucket.get("a.tiff"))
-        data[len(data) // 2] ^= 1
-        bucket.put("a.tiff", bytes(data))
-
-    when_pixels_are_read(monkeypatch, replace)
+    when_pixels_are_read(monkeypatch, lambda: replace_alike(bucket, "a.tiff"), "a.tiff")
     run = qb.export(bucket.url, tmp_path / "out", CONFIG, fetch="ranges")
     check_failure(run, tmp_path / "out", "a.tiff was replaced while it was read", "Export again")
 
 
 def test_a_slide_that_is_deleted_while_it_is_read(tmp_path, slides, bucket, monkeypatch):
-    when_pixels_are_read(monkeypatch, lambda: bucket.delete("a.tiff"))
+    when_pixels_are_read(monkeypatch, lambda: bucket.delete("a.tiff"), "a.tiff")
     run = qb.export(bucket.url, tmp_path / "out", CONFIG, fetch="ranges")
     check_failure(run, tmp_path / "out", "a.tiff", "still there")
 
@@ -195,7 +157,7 @@ def test_a_store_that_refuses_from_now_on(tmp_path, slides, bucket, monkeypatch)
         read = MemoryStore.get_range
         monkeypatch.setattr(MemoryStore, "get_range", refuse)
 
-    when_pixels_are_read(monkeypatch, expire)
+    when_pixels_are_read(monkeypatch, expire, "a.tiff")
     config = CONFIG.replace(on_bad_tile="background")  # the slide is not damaged
     run = qb.export(bucket.url, tmp_path / "out", config, fetch="ranges")
     check_failure(run, tmp_path / "out", "credentials have expired", "Get new ones")

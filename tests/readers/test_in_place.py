@@ -3,7 +3,6 @@
 import contextlib
 import pickle
 import threading
-import uuid
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -22,35 +21,21 @@ from qupath_bridge.stores.memory import MemoryStore
 from qupath_bridge.testing.contracts.reader import ReaderContract, Truth
 from qupath_bridge.testing.slides import marker_image, write_slide
 from qupath_bridge.timing import collect
+from tests.support.buckets import note_ranges, replace_alike
 
 SLIDES = Path(__file__).parents[1] / "data" / "slides"
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """The folder of copies: what was read in place is not there."""
-    monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
+def in_place_where_it_can_be(monkeypatch):
     monkeypatch.setenv(staging.FETCH, "ranges")
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def bucket():
-    store = MemoryStore(f"memory://{uuid.uuid4().hex}")
-    yield store
-    store.forget()
 
 
 @pytest.fixture
 def asked(monkeypatch):
     """Ranges that were asked for, in order."""
-    found, read = [], MemoryStore.get_range
-
-    def get_range(self, name, offset, length, state=None):
-        found.append((offset, length))
-        return read(self, name, offset, length, state)
-
-    monkeypatch.setattr(MemoryStore, "get_range", get_range)
+    found = []
+    note_ranges(monkeypatch, MemoryStore, lambda name, *part: found.append(part))
     return found
 
 
@@ -119,7 +104,7 @@ def boxes_of(size, count=30):
 
 @pytest.mark.parametrize("name", ["tcga-cr-7395-01a-01-ts1.svs", "openslide-python_boxes.tiff"])
 @pytest.mark.parametrize(("scale", "other"), [(1, OpenSlideReader), (0.37, TileReader)])
-def test_pixels_are_those_of_the_file_here(bucket, cache, name, scale, other):
+def test_pixels_are_those_of_the_file_here(bucket, cache_folder, name, scale, other):
     """OpenSlide itself interpolates in lower levels of the first one."""
     with open_reader(put(bucket, SLIDES / name)) as there, other(SLIDES / name) as here:
         assert isinstance(there, TileReader)
@@ -131,7 +116,7 @@ def test_pixels_are_those_of_the_file_here(bucket, cache, name, scale, other):
             there.read_many(boxes, size), here.read_many(boxes, size), strict=True
         ):
             np.testing.assert_array_equal(found, expected)
-    assert not cache.exists()
+    assert not cache_folder.exists()
 
 
 def test_pixels_of_an_ome_tiff_with_channels_apart(bucket, tmp_path):
@@ -256,15 +241,15 @@ def test_encoded_tiles_of_a_batch_come_together(bucket, asked, tmp_path):
 # ---- what is copied
 
 
-def test_a_slide_of_openslide_is_copied(bucket, cache):
+def test_a_slide_of_openslide_is_copied(bucket, cache_folder):
     url = put(bucket, SLIDES / "openslide-python_boxes_0.dcm")
     with open_reader(url) as reader:
         assert isinstance(reader, OpenSlideReader)
         assert fetched_as(Path(url), reader) == "copy"
-    assert list(cache.rglob("*.dcm"))
+    assert list(cache_folder.rglob("*.dcm"))
 
 
-def test_an_aperio_slide_with_holes_is_copied_as_openslide_fills_them(bucket, tmp_path, cache):
+def test_an_aperio_slide_with_holes_is_copied_as_openslide_fills_them(bucket, tmp_path):
     """Where ``auto`` takes OpenSlide for a file, it does so for a URL."""
     path = tmp_path / "a.svs"
     path.write_bytes((SLIDES / "tcga-cr-7395-01a-01-ts1.svs").read_bytes())
@@ -281,13 +266,13 @@ def test_an_aperio_slide_with_holes_is_copied_as_openslide_fills_them(bucket, tm
         assert fetched_as(Path(url), reader) == "copy"
 
 
-def test_a_directory_that_is_too_large_is_copied(bucket, monkeypatch, cache):
+def test_a_directory_that_is_too_large_is_copied(bucket, monkeypatch, cache_folder):
     url = put(bucket, SLIDES / "tcga-cr-7395-01a-01-ts1.svs")
     for limit, expected in ((1 << 30, "ranges"), (in_place.BLOCK, "copy")):
         monkeypatch.setattr(in_place, "MOST_HEADER", limit)
         with open_reader(url) as reader:
             assert fetched_as(Path(url), reader) == expected
-    assert list(cache.rglob("*.svs"))
+    assert list(cache_folder.rglob("*.svs"))
 
 
 def test_copies_are_the_default(bucket, large, monkeypatch):
@@ -316,9 +301,7 @@ def read_corner(reader):
 def test_a_slide_that_was_replaced_is_refused(bucket, url):
     with open_reader(url) as reader:
         read_corner(reader)
-        data = bytearray(bucket.get("large.tiff"))
-        data[len(data) // 2] ^= 1
-        bucket.put("large.tiff", bytes(data))
+        replace_alike(bucket, "large.tiff")
         with pytest.raises(ReadError, match=f"{url} was replaced while it was read") as caught:
             reader.read(Box(0, 0, 100, 100), (100, 100))
         assert "Export again" in caught.value.hint

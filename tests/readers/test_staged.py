@@ -1,7 +1,6 @@
 """Slides in object storage; a store in memory stands for a bucket."""
 
 import gc
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -10,34 +9,15 @@ import pytest
 import qupath_bridge as qb
 from qupath_bridge.errors import ProjectError, ReadError
 from qupath_bridge.outputs import open_output
-from qupath_bridge.pipeline.records import load_facts, load_finished
+from qupath_bridge.pipeline.records import load_finished
 from qupath_bridge.readers import open_reader, slide_version
 from qupath_bridge.readers.fingerprints import file_fingerprint, slide_files
 from qupath_bridge.stores import staging
-from qupath_bridge.stores.memory import MemoryStore
 from qupath_bridge.testing.slides import marker_image, write_slide
+from tests.support.buckets import upload
+from tests.support.run_content import facts_of, index_rows
 
 CONFIG = qb.ExportConfig(size=64, labels=False)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def bucket():
-    store = MemoryStore(f"memory://{uuid.uuid4().hex}")
-    yield store
-    store.forget()
-
-
-def copy(folder, store):
-    """Put all files of a folder into a store."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            store.put(path.relative_to(folder).as_posix(), path.read_bytes())
 
 
 @pytest.fixture
@@ -47,12 +27,8 @@ def slides(tmp_path, bucket):
     for number, name in enumerate(("a.tiff", "b.tif")):
         pixels = np.roll(marker_image(256, 192), number, axis=0)
         write_slide(folder / name, pixels, mpp=0.5, tile=64)
-    copy(folder, bucket)
+    upload(folder, bucket.url)
     return folder
-
-
-def rows(place):
-    return qb.read_index(place).drop_columns(["run_id", "project"]).to_pylist()
 
 
 def test_a_slide_is_the_same_as_on_disk(tmp_path, slides, bucket):
@@ -61,7 +37,7 @@ def test_a_slide_is_the_same_as_on_disk(tmp_path, slides, bucket):
     here = qb.export(slides / "a.tiff", tmp_path / "disk", CONFIG)
     there = qb.export(url, tmp_path / "url", CONFIG, workers=2)
     assert there.written == here.written > 0
-    assert rows(tmp_path / "url") == rows(tmp_path / "disk")
+    assert index_rows(tmp_path / "url", "project") == index_rows(tmp_path / "disk", "project")
     digests = {load_finished(open_output(tmp_path / p))["run_digest"] for p in ("url", "disk")}
     assert len(digests) == 1
     assert qb.verify(tmp_path / "url").ok
@@ -104,8 +80,7 @@ def test_records_name_the_url(tmp_path, slides, bucket):
     assert f"{bucket.url}/a.tiff".encode() in texts
     assert str(tmp_path / "cache").encode() not in texts
     assert b"memory:/" not in texts.replace(b"memory://", b"")
-    (slide_id,) = output.slides()
-    facts = load_facts(output.rows(slide_id), slide_id)
+    (facts,) = facts_of(tmp_path / "out")
     assert facts["path"] == facts["uri"] == facts["project"] == f"{bucket.url}/a.tiff"
 
 
@@ -170,13 +145,13 @@ def test_a_reader_keeps_its_copy_until_it_is_gone(slides, bucket, monkeypatch):
         assert other.size == (256, 192)
 
 
-def test_many_slides_go_through_a_small_cache(tmp_path, slides, bucket, cache, monkeypatch):
+def test_many_slides_go_through_a_small_cache(tmp_path, slides, bucket, cache_folder, monkeypatch):
     limit = max(len(bucket.get(name)) for name in ("a.tiff", "b.tif")) + 10
-    run = qb.export(bucket.url, tmp_path / "out", CONFIG, cache=cache, cache_size=str(limit))
+    run = qb.export(bucket.url, tmp_path / "out", CONFIG, cache=cache_folder, cache_size=str(limit))
     assert run.failures == ()
     assert len(open_output(tmp_path / "out", "folder").slides()) == 2
     staging.use_cache()
-    left = [path for path in cache.rglob("*.tif*") if path.is_file()]
+    left = [path for path in cache_folder.rglob("*.tif*") if path.is_file()]
     assert sum(path.stat().st_size for path in left) <= limit
 
 
@@ -224,10 +199,7 @@ def test_a_slide_of_a_folder_is_staged_whole(tmp_path, bucket):
     for name in ("a.mrxs", "a/Slidedat.ini", "a/Data0000.dat", "other.dat"):
         (folder / name).write_bytes(name.encode() * 9)
     local = file_fingerprint(folder / "a.mrxs")
-    # A store of memory has no folders: each is a place of its own.
-    inner = MemoryStore(f"{bucket.url}/a")
-    copy(folder, bucket)
-    copy(folder / "a", inner)
+    upload(folder, bucket.url)
     path = Path(f"{bucket.url}/a.mrxs")
     assert [file.name for file in slide_files(path)] == ["Data0000.dat", "Slidedat.ini", "a.mrxs"]
     there = file_fingerprint(path)
@@ -239,9 +211,8 @@ def test_a_slide_of_a_folder_is_staged_whole(tmp_path, bucket):
     assert staged.path.read_bytes() == (folder / "a.mrxs").read_bytes()
     inside = staged.path.with_suffix("")
     assert {each.name for each in inside.iterdir()} == {"Data0000.dat", "Slidedat.ini"}
-    inner.put("Data0000.dat", b"x" * len(inner.get("Data0000.dat")))
+    bucket.put("a/Data0000.dat", b"x" * len(bucket.get("a/Data0000.dat")))
     assert slide_version(path) != before
-    inner.forget()
 
 
 def test_a_local_slide_has_no_version(slides):

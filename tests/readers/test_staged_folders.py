@@ -1,37 +1,17 @@
 """Slides of several files in object storage; a store in memory stands for a bucket."""
 
-import uuid
-from collections import Counter
-
 import pytest
 
 import qupath_bridge as qb
-from qupath_bridge.stores import staging
 from qupath_bridge.stores.memory import MemoryStore
-from tests.support.slide_folders import check_staging, dicom_folder, mirax_folder, upload
-
-
-@pytest.fixture
-def bucket(tmp_path, monkeypatch):
-    monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
-    store = MemoryStore(f"memory://{uuid.uuid4().hex}")
-    yield store
-    for place in (store, MemoryStore(f"{store.url}/a"), MemoryStore(f"{store.url}/ab")):
-        place.forget()
+from tests.support.buckets import count_bytes, upload
+from tests.support.slide_folders import check_staging, dicom_folder, mirax_folder
 
 
 @pytest.fixture
 def asked(monkeypatch):
     """Bytes that are read of each object."""
-    count = Counter()
-    read = MemoryStore.get_range
-
-    def get_range(self, name, offset, length):
-        count[name] += length
-        return read(self, name, offset, length)
-
-    monkeypatch.setattr(MemoryStore, "get_range", get_range)
-    return count
+    return count_bytes(monkeypatch, MemoryStore)
 
 
 @pytest.mark.parametrize("make", [dicom_folder, mirax_folder])

@@ -22,50 +22,20 @@ from qupath_bridge.outputs import open_output
 from qupath_bridge.patches.corrections import Correction, to_lines
 from qupath_bridge.pipeline.records import load_facts, load_finished
 from qupath_bridge.sources import entries
-from qupath_bridge.stores import staging
 from qupath_bridge.stores.memory import MemoryStore
 from qupath_bridge.testing.projects import Image, build_project
 from qupath_bridge.urls import shown
+from tests.support.buckets import upload
+from tests.support.run_content import facts_of, index_rows, patch_files
 
 CONFIG = qb.ExportConfig(size=50, edge="pad")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def local(tmp_path, two_slides, draw):
-    """Folder with a project that was moved, and its slides beside it."""
-    folder = tmp_path / "local"
-    slides = [folder / "slides" / path.name for path in two_slides]
-    slides[0].parent.mkdir(parents=True)
-    for path, slide in zip(two_slides, slides, strict=True):
-        shutil.copy(path, slide)
-    build_project(folder / "study", draw.images(slides), stored_at="/example/study")
-    return folder
-
-
-@pytest.fixture
-def bucket():
-    store = MemoryStore(f"memory://{uuid.uuid4().hex}")
-    yield store
-    store.forget()
 
 
 @pytest.fixture
 def url(bucket, local):
     """URL of the same project in a bucket."""
-    put_all(bucket, local)
+    upload(local, bucket.url)
     return f"{bucket.url}/study/project.qpproj"
-
-
-def put_all(store, folder):
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            store.put(path.relative_to(folder).as_posix(), path.read_bytes())
 
 
 @pytest.fixture
@@ -86,18 +56,15 @@ def asked(monkeypatch):
 
 def content(place):
     """Return the patches of a run, its rows and its digests."""
-    output = open_output(place, "folder")
-    files = {name: output.store.get(name) for name in output.store.list("patches/")}
-    facts = [load_facts(output.rows(slide), slide) for slide in output.slides()]
-    digests = [(each["annotation_digest"], each["plan_digest"]) for each in facts]
-    rows = qb.read_index(place).drop_columns(["run_id"]).to_pylist()
-    return files, rows, digests, load_finished(output)["config_digest"]
+    digests = [(facts["annotation_digest"], facts["plan_digest"]) for facts in facts_of(place)]
+    whole = load_finished(open_output(place))["config_digest"]
+    return patch_files(place), index_rows(place), digests, whole
 
 
 # --- the same as on a disk ------------------------------------------------------------------
 
 
-def test_a_project_in_a_bucket_makes_the_same_patches(local, bucket, url, tmp_path, cache):
+def test_a_project_in_a_bucket_makes_the_same_patches(local, bucket, url, tmp_path, cache_folder):
     qb.export(local / "study", tmp_path / "disk", CONFIG)
     shutil.rmtree(local)  # no file of the bucket can be found here
     for source in (url, f"{bucket.url}/study", f"{bucket.url}/study/"):
@@ -109,7 +76,7 @@ def test_a_project_in_a_bucket_makes_the_same_patches(local, bucket, url, tmp_pa
     assert {slide["project"] for slide in run.record["slides"]} == {url}
     assert run.record["projects"][0]["path"] == url
     texts = b"".join(path.read_bytes() for path in out.rglob("*.json"))
-    assert str(cache).encode() not in texts
+    assert str(cache_folder).encode() not in texts
     assert b"memory:/" not in texts.replace(b"memory://", b"")
     assert qb.verify(run).ok
 
@@ -121,7 +88,7 @@ def test_resume_and_update_of_a_project_in_a_bucket(local, bucket, url, tmp_path
     folder = local / "again"
     slides = [local / "slides" / path.name for path in two_slides]
     build_project(folder, draw.images(slides, (0, 15)), stored_at="/example/again")
-    put_all(MemoryStore(f"{bucket.url}/study"), folder)
+    upload(folder, f"{bucket.url}/study")
     updated = qb.export(url, out, CONFIG, update=True)
     assert updated.written > 0
     shutil.rmtree(local / "study")
@@ -144,7 +111,7 @@ def test_collected_corrections_count_as_on_a_disk(local, bucket, tmp_path):
     place = local / "study/qupath_bridge/corrections/1/01ARZ3NDEKTSV4RRFFQ69G5FAV.jsonl"
     place.parent.mkdir(parents=True)
     place.write_bytes(to_lines([("1", said)]))
-    put_all(bucket, local)
+    upload(local, bucket.url)
     qb.export(local / "study", tmp_path / "disk", CONFIG)
     qb.export(f"{bucket.url}/study", tmp_path / "out", CONFIG)
     assert content(tmp_path / "out") == content(tmp_path / "disk")
@@ -162,7 +129,7 @@ def test_listing_a_thousand_slides_asks_for_the_project_alone(local, bucket, ask
     images = [Image(slide, [], size=(20, 10))] * 1000
     shutil.rmtree(local / "study")
     build_project(local / "study", images, stored_at="/example/study")
-    put_all(bucket, local)
+    upload(local, bucket.url)
     asked.clear()
     with qb.open_project(f"{bucket.url}/study/project.qpproj") as project:
         assert len(project) == 1000
@@ -258,12 +225,12 @@ def test_the_next_opening_sees_a_project_that_was_saved(url, bucket):
 # --- what is missing or damaged -------------------------------------------------------------
 
 
-def test_errors_name_the_files_in_the_bucket(url, bucket, cache):
+def test_errors_name_the_files_in_the_bucket(url, bucket, cache_folder):
     bucket.put("study/data/1/data.qpdata", b"damaged")
     with pytest.raises(ProjectError) as caught:
         qb.open_project(url)["1"].read()
     assert str(caught.value).startswith(f"{bucket.url}/study/data/1/data.qpdata: ")
-    assert str(cache) not in str(caught.value)
+    assert str(cache_folder) not in str(caught.value)
     bucket.put("study/classifiers/classes.json", b"[")
     with pytest.raises(ProjectError) as caught:
         qb.open_project(url)
@@ -273,7 +240,7 @@ def test_errors_name_the_files_in_the_bucket(url, bucket, cache):
         qb.open_project(url)
 
 
-def test_a_backup_is_read_in_the_place_of_data(url, bucket, cache):
+def test_a_backup_is_read_in_the_place_of_data(url, bucket, cache_folder):
     bucket.put("study/data/1/data.qpdata.bkp", bucket.get("study/data/1/data.qpdata"))
     wanted = qb.open_project(url)["1"].read().objects
     bucket.delete("study/data/1/data.qpdata")
@@ -315,8 +282,8 @@ def test_no_project(bucket, url):
 
 
 def test_folders_of_projects(local, bucket, url, tmp_path):
-    put_all(MemoryStore(f"{bucket.url}/all/first"), local / "study")
-    put_all(MemoryStore(f"{bucket.url}/all/second"), local / "study")
+    upload(local / "study", f"{bucket.url}/all/first")
+    upload(local / "study", f"{bucket.url}/all/second")
     assert [str(path.parent.name) for path in qb.api.find_projects(f"{bucket.url}/all")] == [
         "first", "second",
     ]  # fmt: skip
@@ -329,7 +296,7 @@ def test_folders_of_projects(local, bucket, url, tmp_path):
 
 def test_slides_are_not_looked_for_outside_of_the_bucket(local, bucket, tmp_path):
     """A project at the top of a bucket has no place that is two folders above it."""
-    put_all(bucket, local / "study")
+    upload(local / "study", bucket.url)
     bucket.put(next((local / "slides").iterdir()).name, b"")
     shutil.rmtree(local / "slides")
     found, lost = qb.open_project(f"{bucket.url}/project.qpproj")
@@ -410,7 +377,7 @@ def test_status_finds_runs_beside_their_patches(
     assert f"qupath-bridge export {url} --out {out}" in said
     # A project that was uploaded with its runs shows them, too.
     other = qb.export(local / "study", tmp_path / "disk", CONFIG)
-    put_all(bucket, local)
+    upload(local, bucket.url)
     states = {each.run_id: each.state for each in qb.status(url, runs=[out])}
     assert states == {run.run_id: "current", other.run_id: "current"}
     with pytest.raises(OutputError, match="is not of memory://"):

@@ -41,19 +41,6 @@ def mirax_folder(folder):
     return folder / "a.mrxs"
 
 
-def upload(folder, url):
-    """Put all files of a folder into a store; one of memory has a place for each folder."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            put(url, path.relative_to(folder).as_posix(), path.read_bytes())
-
-
-def put(url, name, content):
-    """Put a file into the folder of a store that its name says."""
-    below, _, last = name.rpartition("/")
-    open_store(f"{url}/{below}".rstrip("/")).put(last, content)
-
-
 def check_staging(local, folder_url, asked, tmp_path):
     """Check that a slide of a folder comes from a bucket whole, once, alone, and goes whole.
 
@@ -103,7 +90,7 @@ def check_staging(local, folder_url, asked, tmp_path):
     name = max(names - {local.name})
     changed = bytearray((folder / name).read_bytes())
     changed[-1] ^= 1
-    put(folder_url, name, bytes(changed))
+    open_store(folder_url).put(name, bytes(changed))
     assert slide_version(url) != before
     new = stage_slide(url, cache)
     assert new.lease.folder != copied
