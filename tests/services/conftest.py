@@ -13,7 +13,9 @@ import pytest
 from qupath_bridge.errors import MissingDependencyError
 from qupath_bridge.service.database import Database
 from qupath_bridge.service.database.migrating import migrate
+from qupath_bridge.stores import open_store
 from qupath_bridge.testing.services import Moto, PostgreSQL, RabbitMQ
+from tests.support.relay import Relay
 
 
 def running(kind):
@@ -47,13 +49,36 @@ def moto():
 
 
 @pytest.fixture
-def bucket(moto, monkeypatch):
+def bucket(moto, cache_folder, monkeypatch):
     """URL of a new bucket; the environment has what its clients need."""
     for name, value in moto.variables.items():
         monkeypatch.setenv(name, value)
     name = f"test-{uuid.uuid4().hex}"
     urllib.request.urlopen(urllib.request.Request(f"{moto.url}/{name}", method="PUT")).close()
     return f"s3://{name}"
+
+
+@pytest.fixture
+def secret(bucket, monkeypatch):
+    """The secret key with which clients sign from now on; no record may have it."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-1")
+    return "very-secret-1"
+
+
+@pytest.fixture
+def slides(bucket, study):
+    """URL of a folder with the slides of the study; their names have a space."""
+    store = open_store(f"{bucket}/in")
+    for path in study.slides:
+        store.put(path.name, path.read_bytes())
+    return f"{bucket}/in"
+
+
+@pytest.fixture
+def relay(moto):
+    """What can be killed in the place of the object store, and does what networks do."""
+    with Relay(moto.port) as relay:
+        yield relay
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import qupath_bridge as qb
 from qupath_bridge.cli import main
 from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs import open_output
-from qupath_bridge.outputs.index import read_index
 from qupath_bridge.pipeline.run import Run
 from qupath_bridge.stores import cloud, local_path, open_store
 from qupath_bridge.testing.contracts.output import OutputContract
 from qupath_bridge.testing.contracts.store import StoreContract
-from tests.support.run_processes import kill_when
+from tests.support.run_content import index_rows, patch_files
+from tests.support.run_processes import kill_at_work
 from tests.support.small_disk import small_disk
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
@@ -214,13 +214,9 @@ def unused_port():
         return server.server_port
 
 
-def environment():
-    return {**os.environ, "PYTHONUNBUFFERED": "1"}
-
-
 def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, *map(str, arguments)], env=environment(),
+        [sys.executable, *map(str, arguments)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -244,42 +240,38 @@ def test_of_two_processes_one_holds_the_lock(url):
     assert output.is_empty()
 
 
-def content(place, container):
+def content(place):
     """Return the files of patches and the index of a run, without the id of the run."""
-    output = open_output(place, container)
-    files = {name: output.store.get(name) for name in output.store.list("patches/")}
-    return files, read_index(output).drop_columns(["run_id"]).to_pylist()
+    return patch_files(place), index_rows(place)
 
 
 @pytest.mark.parametrize("container", ["folder", "tar:20kB"])
 def test_a_killed_run_is_resumed_as_on_disk(study, tmp_path, url, container):
     arguments = [*OPTIONS, "--container", container, "--no-provenance", "--workers", "1"]
     assert main(["export", str(study.project), "--out", str(tmp_path / "disk"), *arguments]) == 0
-    expected = content(tmp_path / "disk", container)
+    expected = content(tmp_path / "disk")
     store = open_store(url)
     command = ["export", str(study.project), "--out", url, *arguments]
-    process = start("-m", "qupath_bridge", *command)
-    kill_when(process, lambda: len(list(store.list("patches/"))) >= 3)
+    kill_at_work(command, url)
     cut = {name: store.get(name) for name in store.list("patches/")}
     assert 3 <= len(cut) < len(expected[0])
     assert all(expected[0][name] == payload for name, payload in cut.items())
     assert main([*command, "--resume"]) == 0
-    assert content(url, container) == expected
+    assert content(url) == expected
     assert not list(store.list("lock"))
     assert main(["verify", url]) == 0
 
 
-def test_what_a_run_records_has_no_credentials(study, url, monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-1")
+def test_what_a_run_records_has_no_credentials(study, url, secret):
     assert main(["export", str(study.project), "--out", url, *OPTIONS]) == 0
     run = Run.load(url)
     assert run.url == url
     assert local_path(url) is None
     assert qb.read_index(url).num_rows == run.written > 0
     store = open_store(url)
-    assert not any(b"very-secret-1" in store.get(name) for name in store.list())
+    assert not any(secret.encode() in store.get(name) for name in store.list())
     for folder in run.provenance:
-        assert all(b"very-secret-1" not in f.read_bytes() for f in folder.rglob("*.json"))
+        assert all(secret.encode() not in f.read_bytes() for f in folder.rglob("*.json"))
 
 
 def test_commands_that_take_an_output_take_its_url(study, tmp_path, url, capsys):

@@ -1,21 +1,15 @@
 """QuPath projects in object storage, on a real server that speaks S3."""
 
-import os
 import shutil
-import subprocess
-import sys
-import urllib.request
-import uuid
 
 import pytest
 
 import qupath_bridge as qb
 from qupath_bridge.cli import main
-from qupath_bridge.outputs import open_output
-from qupath_bridge.pipeline.records import load_facts
-from qupath_bridge.stores import open_store, staging
-from qupath_bridge.testing.projects import build_project
-from tests.support.run_processes import kill_when
+from qupath_bridge.stores import open_store
+from tests.support.buckets import upload
+from tests.support.run_content import facts_of, index_rows, patch_files
+from tests.support.run_processes import kill_at_work
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
@@ -23,46 +17,22 @@ OPTIONS = ["--size", "40", "--stride", "60", "--edge", "pad"]
 
 
 @pytest.fixture
-def bucket(moto, monkeypatch, tmp_path):
-    """URL of a new bucket."""
-    for name, value in moto.variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-3")
-    monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
-    name = f"test-{uuid.uuid4().hex}"
-    urllib.request.urlopen(urllib.request.Request(f"{moto.url}/{name}", method="PUT")).close()
-    return f"s3://{name}"
-
-
-@pytest.fixture
-def disk(tmp_path, two_slides, draw, bucket):
+def disk(local, bucket, tmp_path):
     """An export of a project on a disk that is gone: it is in the bucket."""
-    folder = tmp_path / "local"
-    (folder / "slides").mkdir(parents=True)
-    slides = [folder / "slides" / path.name for path in two_slides]
-    for path, slide in zip(two_slides, slides, strict=True):
-        shutil.copy(path, slide)
-    build_project(folder / "study", draw.images(slides), stored_at="/example/study")
-    store = open_store(bucket)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            store.put(path.relative_to(folder).as_posix(), path.read_bytes())
+    upload(local, bucket)
     out = tmp_path / "disk"
-    assert main(["export", str(folder / "study"), "--out", str(out), *OPTIONS]) == 0
-    shutil.rmtree(folder)
+    assert main(["export", str(local / "study"), "--out", str(out), *OPTIONS]) == 0
+    shutil.rmtree(local)
     return out
 
 
 def content(place):
-    output = open_output(place, "folder")
-    files = {name: output.store.get(name) for name in output.store.list("patches/")}
-    facts = [load_facts(output.rows(slide), slide) for slide in output.slides()]
-    rows = qb.read_index(place).drop_columns(["run_id"]).to_pylist()
-    return files, rows, [each["plan_digest"] for each in facts]
+    digests = [facts["plan_digest"] for facts in facts_of(place)]
+    return patch_files(place), index_rows(place), digests
 
 
 @pytest.mark.parametrize("runner", ["threads", "processes"])
-def test_runners_make_of_a_bucket_what_they_make_of_a_disk(disk, bucket, runner):
+def test_runners_make_of_a_bucket_what_they_make_of_a_disk(disk, bucket, secret, runner):
     words = [*OPTIONS, "--runner", runner, "--workers", "2"]
     assert main(["export", f"{bucket}/study/", "--out", f"{bucket}/out", *words]) == 0
     assert content(f"{bucket}/out") == content(disk)
@@ -70,7 +40,7 @@ def test_runners_make_of_a_bucket_what_they_make_of_a_disk(disk, bucket, runner)
     store = open_store(f"{bucket}/out")
     records = b"".join(store.get(name) for name in store.list() if name.endswith(".json"))
     assert f"{bucket}/study/project.qpproj".encode() in records
-    assert b"very-secret-3" not in records
+    assert secret.encode() not in records
     project = f"{bucket}/study/project.qpproj"
     (found,) = qb.status(project, runs=[f"{bucket}/out"])
     assert found.state == "current"
@@ -78,12 +48,7 @@ def test_runners_make_of_a_bucket_what_they_make_of_a_disk(disk, bucket, runner)
 
 def test_a_killed_run_is_resumed(disk, bucket):
     command = ["export", f"{bucket}/study/project.qpproj", "--out", f"{bucket}/out", *OPTIONS]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "qupath_bridge", *command, "--workers", "1"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ),
-    )  # fmt: skip
-    store = open_store(f"{bucket}/out")
-    kill_when(process, lambda: len(list(store.list("patches/"))) >= 3)
+    kill_at_work([*command, "--workers", "1"], f"{bucket}/out")
     assert main([*command, "--resume"]) == 0
     assert content(f"{bucket}/out") == content(disk)
 

@@ -2,10 +2,6 @@
 
 import gzip
 import json
-import os
-import subprocess
-import sys
-from collections import Counter
 
 import pytest
 
@@ -14,8 +10,10 @@ from qupath_bridge.cli import main
 from qupath_bridge.outputs import open_output
 from qupath_bridge.stores import open_store, staging
 from qupath_bridge.stores.cloud import CloudStore
-from tests.support.run_processes import kill_when
-from tests.support.slide_folders import check_staging, dicom_folder, mirax_folder, upload
+from tests.support.buckets import count_bytes, upload
+from tests.support.run_content import index_rows, patch_files
+from tests.support.run_processes import kill_at_work
+from tests.support.slide_folders import check_staging, dicom_folder, mirax_folder
 from tests.support.two_workers import check_two_workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
@@ -23,33 +21,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 OPTIONS = ["--size", "40", "--stride", "60", "--edge", "pad"]
 
 
-@pytest.fixture
-def bucket(bucket, monkeypatch, tmp_path):
-    """URL of a new bucket, with a cache and a secret of their own."""
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-2")
-    monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
-    return bucket
-
-
-@pytest.fixture
-def slides(bucket, study):
-    """URL of a folder with the slides of the study; their names have a space."""
-    store = open_store(f"{bucket}/in")
-    for path in study.slides:
-        store.put(path.name, path.read_bytes())
-    return f"{bucket}/in"
-
-
 def content(place):
-    output = open_output(place, "folder")
-    files = {name: output.store.get(name) for name in output.store.list("patches/")}
-    rows = qb.read_index(place).drop_columns(["run_id", "project"]).to_pylist()
-    return files, rows
+    return patch_files(place), index_rows(place, "project")
 
 
 @pytest.mark.parametrize("runner", ["threads", "processes"])
 def test_runners_make_of_urls_what_they_make_of_files(
-    study, slides, bucket, tmp_path, monkeypatch, runner
+    study, slides, bucket, secret, cache_folder, tmp_path, monkeypatch, runner
 ):
     largest = max(path.stat().st_size for path in study.slides)
     monkeypatch.setenv(staging.CACHE_SIZE, str(2 * largest))
@@ -63,20 +41,13 @@ def test_runners_make_of_urls_what_they_make_of_files(
     store = open_store(f"{bucket}/out")
     records = b"".join(store.get(name) for name in store.list() if name.endswith(".json"))
     assert slides.encode() in records
-    assert b"very-secret-2" not in records
-    names = [path.name for path in (tmp_path / "cache").iterdir()]
+    assert secret.encode() not in records
+    names = [path.name for path in cache_folder.iterdir()]
     assert not [name for name in names if ".part" in name or ".use-" in name]
 
 
 def test_one_of_the_cache_asks_for_no_bytes_again(study, slides, tmp_path, monkeypatch):
-    asked = Counter()
-    read = CloudStore.get_range
-
-    def count(self, name, offset, length):
-        asked[name] += length
-        return read(self, name, offset, length)
-
-    monkeypatch.setattr(CloudStore, "get_range", count)
+    asked = count_bytes(monkeypatch, CloudStore)
     qb.export(slides, tmp_path / "one", qb.ExportConfig(size=64, labels=False))
     first = dict(asked)
     asked.clear()
@@ -90,13 +61,6 @@ def test_one_of_the_cache_asks_for_no_bytes_again(study, slides, tmp_path, monke
 @pytest.mark.parametrize("make", [dicom_folder, mirax_folder])
 def test_slides_of_several_files(bucket, tmp_path, monkeypatch, make):
     """Each comes whole, and nothing of its neighbours; a run of two processes is that of a disk."""
-    asked = Counter()
-    read = CloudStore.get_range
-
-    def count(self, name, offset, length):
-        asked[name] += length
-        return read(self, name, offset, length)
-
     local = make(tmp_path / "slides")
     upload(local.parent, f"{bucket}/deep/in")
     words = ["--size", "16", "--stride", "100", "--no-labels", "--level-zero"]
@@ -106,21 +70,15 @@ def test_slides_of_several_files(bucket, tmp_path, monkeypatch, make):
     assert main(["export", f"{bucket}/deep/in", "--out", f"{bucket}/out", *words, *more]) == 0
     assert content(f"{bucket}/out") == content(disk)
     assert main(["verify", f"{bucket}/out"]) == 0
-    with monkeypatch.context() as patch:
-        patch.setattr(CloudStore, "get_range", count)
-        check_staging(local, f"{bucket}/deep/in", asked, tmp_path / "alone")
+    asked = count_bytes(monkeypatch, CloudStore)
+    check_staging(local, f"{bucket}/deep/in", asked, tmp_path / "alone")
 
 
 def test_a_killed_run_is_resumed(study, slides, bucket, tmp_path):
     disk = tmp_path / "disk"
     assert main(["export", str(study.slides[0].parent), "--out", str(disk), *OPTIONS]) == 0
     command = ["export", slides, "--out", f"{bucket}/out", *OPTIONS, "--workers", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "qupath_bridge", *command],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ),
-    )  # fmt: skip
-    store = open_store(f"{bucket}/out")
-    kill_when(process, lambda: len(list(store.list("patches/"))) >= 3)
+    kill_at_work(command, f"{bucket}/out")
     assert main([*command, "--resume"]) == 0
     assert content(f"{bucket}/out") == content(disk)
 

@@ -9,22 +9,19 @@ that lacks these fails the tests of locks, of creating, and of large files.
 import json
 import os
 import shutil
-import subprocess
-import sys
 import urllib.request
 import uuid
 
 import pytest
 
-import qupath_bridge as qb
 from qupath_bridge.cli import main
 from qupath_bridge.errors import OutputError
-from qupath_bridge.outputs import open_output
-from qupath_bridge.stores import open_store, staging
+from qupath_bridge.stores import open_store
 from qupath_bridge.testing.contracts.output import OutputContract
 from qupath_bridge.testing.contracts.store import StoreContract
-from qupath_bridge.testing.projects import build_project
-from tests.support.run_processes import kill_when
+from tests.support.buckets import upload
+from tests.support.run_content import index_rows, patch_files
+from tests.support.run_processes import kill_at_work
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
@@ -85,13 +82,12 @@ SERVICES = {
 
 
 @pytest.fixture(params=SERVICES)
-def bucket(request, monkeypatch, tmp_path):
+def bucket(request, cache_folder, monkeypatch):
     """URL of a new bucket."""
     variable, make = SERVICES[request.param]
     address = os.environ.get(variable)
     if not address:
         pytest.skip(f"{variable} names no emulator of {request.param}://.")
-    monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
     return make(address.rstrip("/"), f"test-{uuid.uuid4().hex}", monkeypatch)
 
 
@@ -132,35 +128,17 @@ class TestTar(TestFolder):
     container = "tar:6kB"
 
 
-def content(place):
-    output = open_output(place, "folder")
-    files = {name: output.store.get(name) for name in output.store.list("patches/")}
-    return files, qb.read_index(place).drop_columns(["run_id"]).to_pylist()
-
-
-def test_a_killed_run_of_a_project_in_the_bucket_is_resumed(
-    bucket, url, two_slides, draw, tmp_path, capsys
-):
-    folder = tmp_path / "local"
-    (folder / "slides").mkdir(parents=True)
-    slides = [shutil.copy(path, folder / "slides") for path in two_slides]
-    build_project(folder / "study", draw.images(slides), stored_at="/example/study")
-    assert main(["export", str(folder / "study"), "--out", str(tmp_path / "disk"), *OPTIONS]) == 0
-    store = open_store(bucket)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            store.put(path.relative_to(folder).as_posix(), path.read_bytes())
-    shutil.rmtree(folder)
+def test_a_killed_run_of_a_project_in_the_bucket_is_resumed(bucket, url, local, tmp_path, capsys):
+    assert main(["export", str(local / "study"), "--out", str(tmp_path / "disk"), *OPTIONS]) == 0
+    upload(local, bucket)
+    shutil.rmtree(local)
     command = ["export", f"{bucket}/study/", "--out", url, *OPTIONS]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "qupath_bridge", *command, "--workers", "1"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ),
-    )  # fmt: skip
-    kill_when(process, lambda: len(list(open_store(url).list("patches/"))) >= 3)
+    kill_at_work([*command, "--workers", "1"], url)
     assert main(command) == 5
     assert "Continue it with resume" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
-    assert content(url) == content(tmp_path / "disk")
+    assert patch_files(url) == patch_files(tmp_path / "disk")
+    assert index_rows(url) == index_rows(tmp_path / "disk")
     assert main(["verify", url]) == 0
 
 

@@ -10,17 +10,16 @@ from collections import Counter
 import pytest
 
 import qupath_bridge as qb
-from qupath_bridge.stores import open_store, staging
+from qupath_bridge.stores import open_store
 from tests.support.cluster import (
     CONFIGURATION,
     client_of,
     kill_at_random,
     make_study,
-    patch_files,
     patient,
     programs_of,
 )
-from tests.support.relay import Relay
+from tests.support.run_content import patch_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
@@ -49,12 +48,6 @@ def environment(study, tmp_path, database_url, rabbitmq):
     }
 
 
-@pytest.fixture
-def relay(moto):
-    with Relay(moto.port) as relay:
-        yield relay
-
-
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_every_slide_is_done_once_whatever_is_killed(
@@ -79,7 +72,6 @@ def test_every_slide_is_done_once_in_a_bucket(
     environment |= {
         "QUPATH_BRIDGE_SOURCES": f"{study.folder};{bucket}/slides",
         "QUPATH_BRIDGE_OUTPUTS": f"{bucket}/runs",
-        staging.CACHE: str(tmp_path / "cache"),
     }
     out = f"{bucket}/runs/1"
     with programs_of(tmp_path, environment) as programs:

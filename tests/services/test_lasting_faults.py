@@ -14,8 +14,8 @@ from qupath_bridge.service.worker import Worker
 from qupath_bridge.stores import open_store, staging
 from tests.service.conftest import service
 from tests.support import impatient_steps
-from tests.support.cluster import CONFIGURATION, make_study, patch_files
-from tests.support.relay import Relay
+from tests.support.cluster import CONFIGURATION, make_study
+from tests.support.run_content import patch_files
 from tests.support.service import ended, wait_for, working
 from tests.support.small_disk import small_disk
 
@@ -32,23 +32,16 @@ def study(tmp_path_factory):
 
 
 @pytest.fixture
-def relay(moto):
-    with Relay(moto.port) as relay:
-        yield relay
-
-
-@pytest.fixture
 def slides(bucket):
     """URL of the slides: another one for each test, which all have one study."""
     return f"{bucket}/{bucket.removeprefix('s3://')}"
 
 
 @pytest.fixture
-def project(study, slides, relay, monkeypatch, tmp_path):
+def project(study, slides, relay, monkeypatch):
     """A project whose slides are in the bucket, behind the relay."""
     project = study.in_bucket(slides)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{relay.port}")
-    monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(Path(impatient_steps.__file__).parent)  # for processes of workers
     return project
 
@@ -77,7 +70,7 @@ def check_same(service, study, job, out):
     state = service.jobs.get(job)
     assert (state.state, state.slides, state.error) == ("complete", {"done": 2}, None)
     assert state.result["run_digest"] == study.alone.record["run_digest"]
-    assert patch_files(str(out)) == patch_files(study.alone.out)
+    assert patch_files(out) == patch_files(study.alone.out)
     return list(service.jobs.slides(job))
 
 

@@ -1,8 +1,6 @@
 """Slides that are read in place, on a real server that speaks S3."""
 
 import json
-import urllib.request
-import uuid
 
 import numpy as np
 import pytest
@@ -11,9 +9,11 @@ import qupath_bridge as qb
 from qupath_bridge.cli import main
 from qupath_bridge.outputs import open_output
 from qupath_bridge.pipeline.records import load_finished
-from qupath_bridge.readers.in_place import SlideObject
 from qupath_bridge.stores import open_store, staging
+from qupath_bridge.stores.cloud import CloudStore
 from qupath_bridge.testing.slides import write_slide
+from tests.support.buckets import replace_alike, when_pixels_are_read
+from tests.support.run_content import index_rows, patch_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
@@ -21,34 +21,14 @@ OPTIONS = ["--size", "40", "--stride", "60", "--edge", "pad"]
 CONFIG = qb.ExportConfig(size=64, labels=False)
 
 
-@pytest.fixture
-def bucket(moto, monkeypatch, tmp_path):
-    """URL of a new bucket."""
-    for name, value in moto.variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
-    name = f"test-{uuid.uuid4().hex}"
-    urllib.request.urlopen(urllib.request.Request(f"{moto.url}/{name}", method="PUT")).close()
-    return f"s3://{name}"
-
-
-@pytest.fixture
-def slides(bucket, study):
-    """URL of a folder with the slides of the study; their names have a space."""
-    store = open_store(f"{bucket}/in")
-    for path in study.slides:
-        store.put(path.name, path.read_bytes())
-    return f"{bucket}/in"
-
-
 def content(place):
-    output = open_output(place, "folder")
-    files = {name: output.store.get(name) for name in output.store.list("patches/")}
-    rows = qb.read_index(place).drop_columns(["run_id", "project"]).to_pylist()
-    return files, rows, load_finished(output)["run_digest"]
+    digest = load_finished(open_output(place))["run_digest"]
+    return patch_files(place), index_rows(place, "project"), digest
 
 
-def test_processes_make_of_urls_what_is_made_of_files(study, slides, bucket, tmp_path, monkeypatch):
+def test_processes_make_of_urls_what_is_made_of_files(
+    study, slides, bucket, cache_folder, tmp_path, monkeypatch
+):
     disk = tmp_path / "disk"
     assert main(["export", str(study.slides[0].parent), "--out", str(disk), *OPTIONS]) == 0
     words = [*OPTIONS, "--runner", "processes", "--workers", "2", "--fetch", "ranges"]
@@ -58,7 +38,7 @@ def test_processes_make_of_urls_what_is_made_of_files(study, slides, bucket, tmp
     assert {slide["fetched"] for slide in report["slides"]} == {"ranges"}
     monkeypatch.setenv(staging.FETCH, "ranges")
     assert main(["verify", f"{bucket}/out"]) == 0
-    assert not (tmp_path / "cache").exists()
+    assert not cache_folder.exists()
 
 
 def test_few_patches_of_a_large_slide_need_few_bytes(bucket, tmp_path, capsys):
@@ -81,29 +61,16 @@ def test_few_patches_of_a_large_slide_need_few_bytes(bucket, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("act", "error", "hint"),
     [
-        ("replace", "was replaced while it was read", "Export again"),
-        ("delete", "it does not exist", "Is the slide still there"),
+        (replace_alike, "was replaced while it was read", "Export again"),
+        (CloudStore.delete, "it does not exist", "Is the slide still there"),
     ],
 )
 def test_a_slide_that_changes_while_it_is_read(
     study, slides, tmp_path, monkeypatch, act, error, hint
 ):
     """The service refuses its parts; the other slide is exported."""
-    first, store, read = study.slides[0].name, open_store(slides), SlideObject.parts
-    changed = []
-
-    def parts(self, wanted, pool):
-        if self.path.name == first and not changed:
-            changed.append(first)
-            if act == "delete":
-                store.delete(first)
-            else:
-                data = bytearray(store.get(first))
-                data[len(data) // 2] ^= 1
-                store.put(first, bytes(data))
-        return read(self, wanted, pool)
-
-    monkeypatch.setattr(SlideObject, "parts", parts)
+    first = study.slides[0].name
+    when_pixels_are_read(monkeypatch, lambda: act(open_store(slides), first), first)
     run = qb.export(slides, tmp_path / "out", CONFIG, fetch="ranges")
     (failure,) = run.failures
     assert failure.slide_name == first

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 import qupath_bridge as qb
-from qupath_bridge.outputs import open_output
 from qupath_bridge.service.client import Client, ServiceError
 from qupath_bridge.service.database import Database
 from qupath_bridge.service.database.migrating import migrate
@@ -55,12 +54,6 @@ def make_study(folder: Path, slides: int) -> Study:
 
 def _images(places):
     return [Image(place, [Region("Tumor", SQUARE)], size=(SIDE, SIDE)) for place in places]
-
-
-def patch_files(place):
-    """Bytes of every patch of a run."""
-    store = open_output(place, "folder").store
-    return {name: store.get(name) for name in store.list("patches/")}
 
 
 class Program(Server):

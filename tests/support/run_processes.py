@@ -1,9 +1,12 @@
 """Exports in processes of their own: waiting for them, killing them, and what they leave."""
 
+import subprocess
+import sys
 import time
 
 import psutil
 
+from qupath_bridge.stores import open_store
 from qupath_bridge.testing.projects import tree_hashes
 
 
@@ -28,10 +31,15 @@ def wait_until(condition, process=None, *, seconds=60, nap=0.01):
         time.sleep(nap)
 
 
-def kill_when(process, condition):
-    """Kill a process at work once something is true."""
+def kill_at_work(words, out, count=3):
+    """Start a command, and kill it once it has written some files of patches to its output."""
+    store = open_store(out)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qupath_bridge", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
     try:
-        wait_until(condition, process, nap=0.005)
+        wait_until(lambda: len(list(store.list("patches/"))) >= count, process, nap=0.005)
     finally:
         process.kill()
         process.communicate(timeout=60)
