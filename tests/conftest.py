@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+import qupath_bridge as qb
 from qupath_bridge.errors import MissingDependencyError
 from qupath_bridge.qupath.jvm import installation as module
 from qupath_bridge.qupath.jvm.installation import VARIABLES
@@ -208,6 +209,17 @@ def bucket(cache_folder):
     store = MemoryStore()
     yield store
     store.forget()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, two_slides):
+    """A run of ``LONG`` over the slides of a study, with threads, that nobody disturbed."""
+    # Not at the top: before ``register_assert_rewrite``, its asserts would say less.
+    from tests.support.run_processes import LONG
+
+    folder = tmp_path_factory.mktemp("whole")
+    project = build_project(folder / "study", images(two_slides))
+    return qb.export(project, folder / "out", LONG, provenance=False)
 
 
 @pytest.fixture

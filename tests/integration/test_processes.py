@@ -4,8 +4,6 @@ import json
 import os
 import platform
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -16,43 +14,31 @@ import qupath_bridge as qb
 from qupath_bridge.errors import OutputError
 from qupath_bridge.outputs import open_output
 from qupath_bridge.runners.processes import _interrupts_held
-from qupath_bridge.testing.projects import build_project, tree_hashes
-from tests.support.run_processes import assert_same_run, wait_until, workers_of
+from qupath_bridge.testing.projects import tree_hashes
+from tests.support.run_processes import (
+    LONG,
+    assert_same_run,
+    patches_of,
+    start_export,
+    workers_of,
+)
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals like these")
 
-# Many patches that overlap, so that a run takes some time, and little of it to be planned.
-CONFIG = qb.ExportConfig(size=100, stride=12, edge="pad", min_share=0.1)
-MANY = ["--size", "100", "--stride", "12", "--edge", "pad", "--min-share", "0.1"]
-# Whoever started the tests in the background had them ignore interrupts, and so their children.
-MAIN = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from qupath_bridge.cli import main; sys.exit(main(sys.argv[1:]))"
-)
 SECONDS = 60
 AT_ONCE = 10
 """Seconds within which a run ends that is asked to; an idle machine needs about two."""
 
 
-def command(study, out, options, *more):
-    return [
-        sys.executable, "-c", MAIN, "export", str(study.project), "--out", str(out), *options,
-        "--no-provenance", *more,
-    ]  # fmt: skip
-
-
 @pytest.fixture
 def start():
-    """Start an export in a process group of its own; what is left of it ends with the test."""
+    """A function that starts an export; what is left of it ends with the test."""
     started = []
 
     def begin(*arguments):
-        process = subprocess.Popen(
-            command(*arguments),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        started.append(process)
-        return process
+        started.append(start_export(*arguments))
+        return started[-1]
 
     yield begin
     for process in started:
@@ -63,20 +49,12 @@ def start():
 
 def resume(study, out):
     """Run an export that was cut off to its end."""
-    return qb.export(study.project, out, CONFIG, resume=True, provenance=False)
+    return qb.export(study.project, out, LONG, resume=True, provenance=False)
 
 
 def wait_for_patches(out, process, count=1):
     """Wait until some patches are there and the run is still at work."""
-    wait_until(lambda: sum(1 for _ in out.glob("patches/*/*/*.png")) >= count, process)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, two_slides, draw):
-    """A run of many patches that nobody interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    project = build_project(folder / "study", draw.images(two_slides))
-    return qb.export(project, folder / "out", CONFIG, provenance=False)
+    wait_until(lambda: patches_of(out) >= count, process)
 
 
 def assert_gone(processes, seconds):
@@ -101,7 +79,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(study, tmp_path, whole):
             killed.append(worker)
 
     run = qb.export(
-        study.project, tmp_path / "out", CONFIG, runner="processes", workers=2,
+        study.project, tmp_path / "out", LONG, runner="processes", workers=2,
         provenance=False, on_progress=listen,
     )  # fmt: skip
     assert len(killed) == 1
@@ -120,7 +98,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(study, tmp_path, whole):
 def test_an_interrupt_ends_all_processes(study, tmp_path, start, number, whole_group, whole):
     """Ctrl-C of a terminal goes to all processes at once, and ``kill`` to one."""
     out = tmp_path / "out"
-    process = start(study, out, MANY, "--runner", "processes", "--workers", "2")
+    process = start(study, out, "--runner", "processes", "--workers", "2")
     wait_for_patches(out, process, 50)
     workers = workers_of(process.pid)
     assert len(workers) == 2
@@ -169,7 +147,7 @@ def test_an_interrupt_waits_until_a_process_is_started():
 def test_an_interrupt_while_processes_start(study, tmp_path, start, seconds):
     """They have not said yet that they leave interrupts to the command."""
     out = tmp_path / "out"
-    process = start(study, out, MANY, "--runner", "processes", "--workers", "2")
+    process = start(study, out, "--runner", "processes", "--workers", "2")
     wait_until(lambda: workers_of(process.pid), process)
     time.sleep(seconds)
     began = time.monotonic()
@@ -185,7 +163,7 @@ def test_an_interrupt_while_processes_start(study, tmp_path, start, seconds):
 def test_an_interrupt_while_a_slide_is_carried_out_alone(study, tmp_path, start):
     """After a worker died, its slide has a pool of its own, which ends as well."""
     out = tmp_path / "out"
-    process = start(study, out, MANY, "--runner", "processes", "--workers", "2")
+    process = start(study, out, "--runner", "processes", "--workers", "2")
     wait_for_patches(out, process, 50)
     first = workers_of(process.pid)
     first[0].kill()
@@ -205,7 +183,7 @@ def test_an_interrupt_while_a_slide_is_carried_out_alone(study, tmp_path, start)
 @pytest.mark.slow
 def test_workers_end_with_a_command_that_is_killed(study, tmp_path, start, whole):
     out = tmp_path / "out"
-    process = start(study, out, MANY, "--runner", "processes", "--workers", "2")
+    process = start(study, out, "--runner", "processes", "--workers", "2")
     wait_for_patches(out, process, 50)
     workers = workers_of(process.pid)
     process.kill()
@@ -230,12 +208,12 @@ def stand_still(process, out):
 def test_an_output_belongs_to_the_process_that_writes_to_it(study, tmp_path, start, whole):
     """Others are told run, process and host; when it was killed, a resumed run takes over."""
     out = tmp_path / "out"
-    process = start(study, out, MANY, "--workers", "1")
+    process = start(study, out, "--workers", "1")
     wait_for_patches(out, process)
     before = stand_still(process, out)
     run_id = json.loads((out / "run.json").read_bytes())["run_id"]
     for mode in ("--resume", "--update"):
-        second = start(study, out, MANY, mode)
+        second = start(study, out, mode)
         _, errors = second.communicate(timeout=SECONDS)
         assert second.returncode == 5
         said = errors.decode()
@@ -256,7 +234,7 @@ def test_an_output_belongs_to_the_process_that_writes_to_it(study, tmp_path, sta
 def test_a_broken_lock_is_taken_over(study, tmp_path, start, whole):
     """A process that only seems to be at work: it stands still, and somebody says so."""
     out = tmp_path / "out"
-    process = start(study, out, MANY, "--workers", "1")
+    process = start(study, out, "--workers", "1")
     wait_for_patches(out, process)
     stand_still(process, out)
     assert qb.clean(out, break_lock=True) > 0

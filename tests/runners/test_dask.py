@@ -14,14 +14,20 @@ import qupath_bridge as qb
 from qupath_bridge import registry
 from qupath_bridge.errors import (
     BridgeError,
-    InterruptedRunError,
     MissingDependencyError,
     UsageError,
 )
 from qupath_bridge.outputs import open_output
 from qupath_bridge.testing.contracts.runner import RunnerContract
-from qupath_bridge.testing.projects import build_project
-from tests.support.run_processes import assert_same_run, wait_until, workers_of
+from tests.support.run_processes import (
+    LONG,
+    assert_same_run,
+    check_stopped,
+    patches_of,
+    start_export,
+    workers_of,
+)
+from tests.support.waiting import wait_until
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
 dask = pytest.importorskip("dask")
@@ -30,13 +36,6 @@ from qupath_bridge.runners import dask as module  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dask")]
 
-# Many patches that overlap, so that a run takes some time, and little of it to be planned.
-CONFIG = qb.ExportConfig(size=100, stride=12, edge="pad", min_share=0.1)
-MANY = ["--size", "100", "--edge", "pad", "--min-share", "0.1"]
-MAIN = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from qupath_bridge.cli import main; sys.exit(main(sys.argv[1:]))"
-)
 SECONDS = 120
 
 # Workers load this: a slide of one of these names ends the process that opens it, or takes memory.
@@ -78,29 +77,6 @@ def cluster(poison):
     """A scheduler and two workers that somebody else started, in a folder of theirs."""
     with somebody_elses(n_workers=2, preload=[poison]) as cluster:
         yield cluster
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, two_slides, draw):
-    """A run of many patches with threads."""
-    folder = tmp_path_factory.mktemp("whole")
-    project = build_project(folder / "study", draw.images(two_slides))
-    return qb.export(project, folder / "out", CONFIG, provenance=False)
-
-
-def patches_of(out):
-    return sum(1 for _ in out.glob("patches/*/*/*.png"))
-
-
-def start(study, out, runner, *options, stride=12):
-    """Start an export in a process group of its own."""
-    return subprocess.Popen(
-        [
-            sys.executable, "-c", MAIN, "export", str(study.project), "--out", str(out), *MANY,
-            "--no-provenance", "--runner", runner, "--stride", str(stride), *options,
-        ],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
 
 
 class TestDask(RunnerContract):
@@ -164,7 +140,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(study, tmp_path, whole):
             killed[0].kill()
 
     run = qb.export(
-        study.project, tmp_path / "out", CONFIG, runner="dask", workers=2, provenance=False,
+        study.project, tmp_path / "out", LONG, runner="dask", workers=2, provenance=False,
         on_progress=listen,
     )  # fmt: skip
     assert len(killed) == 1
@@ -179,7 +155,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(study, tmp_path, whole):
 def test_an_interrupt_ends_all_processes(study, tmp_path, whole):
     """Ctrl-C of a terminal goes to all processes at once."""
     out = tmp_path / "out"
-    process = start(study, out, "dask", "--workers", "2")
+    process = start_export(study, out, "--runner", "dask", "--workers", "2")
     try:
         wait_until(lambda: patches_of(out) > 50, process, seconds=SECONDS)
         workers = workers_of(process.pid)
@@ -195,14 +171,14 @@ def test_an_interrupt_ends_all_processes(study, tmp_path, whole):
     assert alive == []
     # Slides at work stopped by themselves and removed their patches.
     assert list(open_output(out).unlisted()) == []
-    assert_same_run(qb.export(study.project, out, CONFIG, resume=True, provenance=False), whole)
+    assert_same_run(qb.export(study.project, out, LONG, resume=True, provenance=False), whole)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals like these")
 def test_workers_of_a_cluster_give_up_what_nobody_waits_for(study, tmp_path, cluster):
     """The command is killed; the cluster stays, and its workers do not work for nothing."""
     out = tmp_path / "out"
-    process = start(study, out, f"dask:{cluster.scheduler_address}", stride=6)
+    process = start_export(study, out, "--runner", f"dask:{cluster.scheduler_address}", stride=6)
     try:
         wait_until(lambda: patches_of(out) > 50, process, seconds=SECONDS)
     finally:
@@ -222,19 +198,7 @@ def test_workers_of_a_cluster_give_up_what_nobody_waits_for(study, tmp_path, clu
 
 def test_no_slide_is_at_work_after_a_run_was_stopped(study, tmp_path, cluster):
     """Its lock is gone then, and another run may write there."""
-    out, token = tmp_path / "out", qb.CancelToken()
-
-    def listen(progress):
-        if progress.done > 100:
-            token.cancel()
-
-    with pytest.raises(InterruptedRunError):
-        qb.export(
-            study.project, out, CONFIG.replace(stride=6), provenance=False, on_progress=listen,
-            cancel=token, runner=f"dask:{cluster.scheduler_address}",
-        )  # fmt: skip
-    assert patches_of(out) == 0
-    assert open_output(out).slides() == []
+    check_stopped(study, tmp_path / "out", f"dask:{cluster.scheduler_address}")
 
 
 def test_a_cluster_with_another_version_is_refused(cluster, study, tmp_path, monkeypatch):
@@ -283,7 +247,7 @@ def test_a_worker_without_a_nanny_is_not_started_again(study, tmp_path, whole):
                     workers[0].wait()
 
             run = qb.export(
-                study.project, tmp_path / "out", CONFIG, provenance=False, on_progress=listen,
+                study.project, tmp_path / "out", LONG, provenance=False, on_progress=listen,
                 runner=f"dask:{cluster.scheduler_address}",
             )  # fmt: skip
             assert workers[0].poll() is not None
@@ -302,7 +266,7 @@ def test_a_cluster_that_adapts_gets_workers_when_they_are_needed(study, tmp_path
         cluster.adapt(minimum=0, maximum=2, interval="200ms", wait_count=2)
         assert cluster.scheduler_info["workers"] == {}
         run = qb.export(
-            study.project, tmp_path / "out", CONFIG, provenance=False,
+            study.project, tmp_path / "out", LONG, provenance=False,
             runner=f"dask:{cluster.scheduler_address}",
         )  # fmt: skip
         wait_until(lambda: not cluster.scheduler_info["workers"], seconds=SECONDS)
@@ -336,7 +300,7 @@ def test_a_scheduler_that_dies_ends_the_run_with_the_next_step(study, tmp_path, 
             pytest.raises(BridgeError, match="Dask scheduler") as caught,
         ):
             qb.export(
-                study.project, out, CONFIG, provenance=False, runner=f"dask:{address}",
+                study.project, out, LONG, provenance=False, runner=f"dask:{address}",
                 on_progress=listen,
             )  # fmt: skip
     finally:
@@ -344,7 +308,7 @@ def test_a_scheduler_that_dies_ends_the_run_with_the_next_step(study, tmp_path, 
             process.kill()
             process.wait()
     assert "Resume" in caught.value.hint
-    assert_same_run(qb.export(study.project, out, CONFIG, resume=True, provenance=False), whole)
+    assert_same_run(qb.export(study.project, out, LONG, resume=True, provenance=False), whole)
 
 
 # A program that imports Dask, and an output that fails for a reason that cannot be sent.

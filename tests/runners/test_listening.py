@@ -1,29 +1,19 @@
 """The line from a slide at work to its run."""
 
 import contextlib
-import time
 from queue import SimpleQueue
 
 import pytest
 
 from qupath_bridge.runners.listening import Listener, line_to
 from qupath_bridge.runners.spreading import Report
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
 def listener():
     with contextlib.closing(Listener(SimpleQueue(), "127.0.0.1", "127.0.0.1")) as listener:
         yield listener
-
-
-def ends(line):
-    """Return whether a line ends soon."""
-    until = time.monotonic() + 5
-    while time.monotonic() < until:
-        if line.is_set():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def begin(listener, line, done):
@@ -47,10 +37,10 @@ def test_a_slide_that_was_lost_stops_where_it_still_works(listener):
         begin(listener, lost, 1)
         begin(listener, other, 2)
         listener.give_up(1)
-        assert ends(lost)
+        wait_until(lost.is_set, seconds=5)
         assert not other.is_set()
         with line_to(listener.place, 1) as late:  # it began when nobody waited for it any more
-            assert ends(late)
+            wait_until(late.is_set, seconds=5)
     assert listener.broke_off(1)
 
 
@@ -60,14 +50,14 @@ def test_of_two_that_do_one_slide_the_first_stops(listener):
         begin(listener, first, 1)
         with line_to(listener.place, 1) as second:
             begin(listener, second, 2)
-            assert ends(first)
+            wait_until(first.is_set, seconds=5)
             assert not second.is_set()
             listener.stop()  # the end of the first did not take the second off the list
-            assert ends(second)
+            wait_until(second.is_set, seconds=5)
 
 
 def test_who_does_not_know_the_word_is_not_heard(listener):
     with line_to(listener.place._replace(token="guess"), 1) as line:
         line.report("slide", 1, 9)
-        assert ends(line)
+        wait_until(line.is_set, seconds=5)
     assert listener._inbox.empty()

@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -15,26 +13,21 @@ import qupath_bridge as qb
 from qupath_bridge import registry
 from qupath_bridge.errors import (
     BridgeError,
-    InterruptedRunError,
     MissingDependencyError,
     UsageError,
 )
 from qupath_bridge.outputs import open_output
+from qupath_bridge.runners import spark as module
 from qupath_bridge.testing.contracts.runner import RunnerContract
 from qupath_bridge.testing.projects import tree_hashes
+from tests.support.run_processes import LONG, check_stopped, patches_of, start_export
+from tests.support.spark_cluster import pyspark_or_skip, spark_home
+from tests.support.waiting import wait_until
 
-pyspark = pytest.importorskip("pyspark", reason="PySpark is not installed")
-from qupath_bridge.runners import spark as module  # noqa: E402
-
-try:
-    module._require_java()
-except MissingDependencyError:
-    pytest.skip("Java is not installed", allow_module_level=True)
+pyspark = pyspark_or_skip()
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("spark")]
 
-# Many patches that overlap, so that a run takes some time, and little of it to be planned.
-CONFIG = qb.ExportConfig(size=100, stride=6, edge="pad", min_share=0.1)
 SECONDS = 200
 
 # Workers load this: a slide of this name ends the process that opens it.
@@ -95,19 +88,7 @@ class TestSpark(RunnerContract):
 
 def test_no_slide_is_at_work_after_a_run_was_stopped(study, tmp_path, context):
     """It stops by itself and removes its patches."""
-    out, token = tmp_path / "out", qb.CancelToken()
-
-    def listen(progress):
-        if progress.done > 100:
-            token.cancel()
-
-    with pytest.raises(InterruptedRunError):
-        qb.export(
-            study.project, out, CONFIG, provenance=False, on_progress=listen, cancel=token,
-            runner="spark",
-        )  # fmt: skip
-    assert list(out.glob("patches/*/*/*.png")) == []
-    assert open_output(out).slides() == []
+    check_stopped(study, tmp_path / "out", "spark")
     assert context.statusTracker().getActiveJobsIds() == []
 
 
@@ -127,14 +108,14 @@ def test_a_worker_with_another_version_is_told(study, tmp_path, context, monkeyp
     """With both versions."""
     monkeypatch.setattr("qupath_bridge.runners.elsewhere.__version__", "0.0.1")
     with pytest.raises(MissingDependencyError, match=r"the run was started with 0\.0\.1"):
-        qb.export(study.project, tmp_path / "out", CONFIG, runner="spark", provenance=False)
+        qb.export(study.project, tmp_path / "out", LONG, runner="spark", provenance=False)
 
 
 def test_the_index_is_a_table_of_spark(study, tmp_path, context):
     """Spark counts labels as we do."""
     from pyspark.sql import SparkSession
 
-    run = qb.export(study.project, tmp_path / "out", CONFIG.replace(stride=50), provenance=False)
+    run = qb.export(study.project, tmp_path / "out", LONG.replace(stride=50), provenance=False)
     session = SparkSession(context)
     rows = session.read.parquet(str(tmp_path / "out" / "index")).groupBy("label").count().collect()
     counts = {
@@ -163,25 +144,10 @@ def test_what_is_missing_is_named(monkeypatch):
 def test_an_interrupt_ends_all_processes(study, tmp_path):
     """And while it works, nothing listens to other machines."""
     out = tmp_path / "out"
-    main = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from qupath_bridge.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    process = subprocess.Popen(
-        [
-            sys.executable, "-c", main, "export", str(study.project), "--out", str(out),
-            "--size", "100", "--stride", "6", "--edge", "pad", "--min-share", "0.1",
-            "--no-provenance", "--runner", "spark", "--workers", "2",
-        ],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+    process = start_export(study, out, "--runner", "spark", "--workers", "2", stride=6)
     children = []
     try:
-        until = time.monotonic() + SECONDS
-        while sum(1 for _ in out.glob("patches/*/*/*.png")) < 50:
-            assert time.monotonic() < until
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.05)
+        wait_until(lambda: patches_of(out) >= 50, process, seconds=SECONDS, nap=0.05)
         children = psutil.Process(process.pid).children(recursive=True)
         addresses = {
             each.laddr.ip.removeprefix("::ffff:")
@@ -219,10 +185,8 @@ def test_a_program_of_spark_submit_uses_its_master(study, tmp_path):
         "spark._started = named\n"
         "qb.export(sys.argv[1], sys.argv[2], qb.ExportConfig(size=100), runner='spark')\n"
     )
-    words = [sys.executable, "-m", "pyspark.find_spark_home"]
-    home = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
     submit = [
-        str(Path(home, "bin", "spark-submit")), "--master", "local[2]",
+        str(spark_home() / "bin" / "spark-submit"), "--master", "local[2]",
         "--conf", "spark.driver.bindAddress=127.0.0.1", str(program),
         str(study.project), str(tmp_path / "out"),
     ]  # fmt: skip

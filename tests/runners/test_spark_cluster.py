@@ -9,20 +9,26 @@ import psutil
 import pytest
 
 import qupath_bridge as qb
-from qupath_bridge.errors import InterruptedRunError, MissingDependencyError
 from qupath_bridge.outputs import open_output
-from qupath_bridge.testing.projects import build_project
 from qupath_bridge.testing.slides import marker_image, write_slide
-from tests.support.run_processes import assert_same_run, wait_until
+from tests.support.run_processes import (
+    LONG,
+    assert_same_run,
+    check_stopped,
+    patches_of,
+    start_export,
+)
+from tests.support.spark_cluster import (
+    HERE,
+    QUICK,
+    SparkCluster,
+    client,
+    pyspark_or_skip,
+    spark_home,
+)
+from tests.support.waiting import wait_until
 
-pyspark = pytest.importorskip("pyspark", reason="PySpark is not installed")
-from qupath_bridge.runners import spark as module  # noqa: E402
-from tests.support.spark_cluster import HERE, QUICK, SparkCluster, client, spark_home  # noqa: E402
-
-try:
-    module._require_java()
-except MissingDependencyError:
-    pytest.skip("Java is not installed", allow_module_level=True)
+pyspark = pyspark_or_skip()
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,9 +36,6 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="Windows has no signals like these"),
 ]
 
-# Many patches that overlap, so that a run takes some time, and little of it to be planned.
-CONFIG = qb.ExportConfig(size=100, stride=12, edge="pad", min_share=0.1)
-WORDS = ["--size", "100", "--stride", "12", "--edge", "pad", "--min-share", "0.1"]
 SECONDS = 120
 
 # Executors load this: a slide of this name kills the executor that opens it, as the system does
@@ -81,18 +84,6 @@ def context(cluster):
         started.stop()
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, two_slides, draw):
-    """A run of many patches with threads."""
-    folder = tmp_path_factory.mktemp("whole")
-    project = build_project(folder / "study", draw.images(two_slides))
-    return qb.export(project, folder / "out", CONFIG, provenance=False)
-
-
-def patches_of(out):
-    return sum(1 for _ in out.glob("patches/*/*/*.png"))
-
-
 @pytest.mark.soak
 def test_a_process_that_is_killed_costs_nothing_but_time(
     study, tmp_path, whole, cluster, context, soak
@@ -112,7 +103,7 @@ def test_a_process_that_is_killed_costs_nothing_but_time(
 
         out = tmp_path / which
         run = qb.export(
-            study.project, out, CONFIG, runner="spark", provenance=False, on_progress=listen
+            study.project, out, LONG, runner="spark", provenance=False, on_progress=listen
         )
         assert len(killed) == 1
         assert run.failures == ()
@@ -138,19 +129,7 @@ def test_a_slide_that_kills_its_executor_fails_alone(tmp_path, cluster, context)
 
 def test_no_slide_is_at_work_after_a_run_was_stopped(study, tmp_path, context):
     """Workers hear it over their line, and remove their patches."""
-    out, token = tmp_path / "out", qb.CancelToken()
-
-    def listen(progress):
-        if progress.done > 100:
-            token.cancel()
-
-    with pytest.raises(InterruptedRunError):
-        qb.export(
-            study.project, out, CONFIG.replace(stride=6), provenance=False, on_progress=listen,
-            cancel=token, runner="spark",
-        )  # fmt: skip
-    assert patches_of(out) == 0
-    assert open_output(out).slides() == []
+    check_stopped(study, tmp_path / "out", "spark")
     assert context.statusTracker().getActiveJobsIds() == []
 
 
@@ -158,13 +137,7 @@ def test_the_driver_dies(study, tmp_path, whole, cluster, context):
     """Its slides stop, and the run is resumed, here with threads."""
     context.stop()  # its executors have the cores of the cluster
     out = tmp_path / "out"
-    command = [
-        sys.executable, "-m", "qupath_bridge", "export", str(study.project), "--out", str(out),
-        *WORDS, "--no-provenance", "--runner", f"spark:{cluster.address}",
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=client()
-    )
+    process = start_export(study, out, "--runner", f"spark:{cluster.address}", env=client())
     try:
         wait_until(lambda: patches_of(out) > 20, process, seconds=SECONDS)
         executors = cluster.executors()
@@ -175,7 +148,7 @@ def test_the_driver_dies(study, tmp_path, whole, cluster, context):
     _, alive = psutil.wait_procs(executors, timeout=SECONDS)
     assert alive == []
     assert len(open_output(out).slides()) < 2
-    run = qb.export(study.project, out, CONFIG, resume=True, provenance=False)
+    run = qb.export(study.project, out, LONG, resume=True, provenance=False)
     assert_same_run(run, whole)
 
 

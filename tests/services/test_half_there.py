@@ -17,6 +17,7 @@ from qupath_bridge.service.queues import DONE, Message, QueueDownError, celery
 from qupath_bridge.service.queues.celery import CeleryQueue
 from qupath_bridge.service.settings import ServiceSettings
 from tests.support.relay import Relay
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
@@ -81,11 +82,10 @@ def worker(queue):
     assert not thread.is_alive()
 
 
-def wait_for(happened, seconds=20.0):
+def wait_for(happened):
+    """Wait until something is true; return the seconds that it took."""
     began = time.monotonic()
-    while not happened():
-        assert time.monotonic() - began < seconds, "it did not happen"
-        time.sleep(0.02)
+    wait_until(happened, seconds=20)
     return time.monotonic() - began
 
 

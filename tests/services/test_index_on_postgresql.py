@@ -12,8 +12,7 @@ from qupath_bridge.schemas import RunRecord
 from qupath_bridge.service.database import Database, indexing
 from qupath_bridge.service.database.engine import DatabaseDownError
 from qupath_bridge.service.database.models import Patch
-from qupath_bridge.service.opened import open_service
-from tests.service.conftest import project  # noqa: F401  # fixtures
+from tests.service.conftest import project, service
 from tests.service.conftest import settings as sqlite_settings  # noqa: F401
 from tests.service.test_commands import (  # noqa: F401
     corrections,
@@ -24,6 +23,9 @@ from tests.service.test_jobs import (  # noqa: F401
     test_a_database_of_the_version_before_is_brought_up_to_date,
     test_migrations_make_the_tables_of_the_models,
 )
+from tests.support.statements import cut_connections
+
+__all__ = ["project", "service"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
@@ -32,12 +34,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 def settings(sqlite_settings, database_url):  # noqa: F811
     """Settings with a database of PostgreSQL that has no tables."""
     return sqlite_settings.replace(database=database_url, token="a-long-random-token")
-
-
-@pytest.fixture
-def service(settings):
-    with open_service(settings, migrates=True) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -54,7 +50,7 @@ def lose_database(postgresql, database_url):
 
 
 @pytest.fixture
-def out(project, tmp_path):  # noqa: F811
+def out(project, tmp_path):
     """A run of three slides."""
     qb.export(project, tmp_path / "out" / "run", qb.ExportConfig(size=32))
     return str(tmp_path / "out" / "run")
@@ -94,11 +90,7 @@ def test_a_connection_that_is_lost_while_patches_are_written(service, out, monke
 
     def cut(rows):
         yield from rows_of(rows)
-        with service.database.engine.connect() as other:
-            other.exec_driver_sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
+        cut_connections(service.database)
 
     monkeypatch.setattr(indexing, "_rows", cut)
     with pytest.raises(DatabaseDownError, match="The database failed: "):

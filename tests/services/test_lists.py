@@ -13,6 +13,7 @@ from qupath_bridge.testing.projects import Image, Region, build_project
 from qupath_bridge.testing.slides import marker_image, write_slide
 from tests.support.plans import check_plans
 from tests.support.service import ended, working
+from tests.support.statements import before_statements
 
 PATCHES = """
 INSERT INTO patches (run, slide_id, patch_id, tile_uuid, label, labels, x, y, w, h, z, t, path,
@@ -99,13 +100,10 @@ def steps(database):
     """Collect how the database answers each question of the block."""
     found = []
 
-    def explain(connection, cursor, statement, values, context, many):
+    def explain(cursor, statement, values):
         if statement.startswith("SELECT"):
             cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", values)
             found.append(cursor.fetchone()[0][0]["Plan"])
 
-    sa.event.listen(database.engine, "before_cursor_execute", explain)
-    try:
+    with before_statements(database, explain):
         yield found
-    finally:
-        sa.event.remove(database.engine, "before_cursor_execute", explain)

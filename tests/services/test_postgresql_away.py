@@ -15,6 +15,7 @@ from qupath_bridge.service.opened import open_service
 from tests.service.conftest import project  # noqa: F401  # fixture
 from tests.service.conftest import settings as sqlite_settings  # noqa: F401
 from tests.support.service import serving
+from tests.support.statements import before_statements, cut_connections
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("services")]
 
@@ -76,17 +77,13 @@ def test_in_the_middle_of_a_request(http, service, job, method, path, statement)
     """The connection is cut before a statement, once."""
     cuts = [statement]
 
-    def cut(connection, cursor, text, values, context, many):
+    def cut(cursor, text, values):
         if cuts and text.startswith(statement):
             cuts.clear()
-            with service.database.engine.connect() as other:
-                other.exec_driver_sql(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                )
+            cut_connections(service.database)
 
-    sa.event.listen(service.database.engine, "before_cursor_execute", cut)
-    check_wait(http.request(method, f"/jobs/{job}{path}"))
+    with before_statements(service.database, cut):
+        check_wait(http.request(method, f"/jobs/{job}{path}"))
     assert not cuts
     assert http.get(f"/jobs/{job}").json()["state"] == "queued"  # nothing of it was done
     assert http.request(method, f"/jobs/{job}{path}").status_code == 200

@@ -3,7 +3,7 @@
 import re
 from contextlib import contextmanager
 
-import sqlalchemy as sa
+from tests.support.statements import before_statements
 
 TABLE = re.compile(r"SCAN (jobs|job_slides|runs|slides|patches|provenance)\b")
 
@@ -13,15 +13,12 @@ def questions(database):
     """Collect the questions that are asked while the block runs, with their values."""
     asked = []
 
-    def note(connection, cursor, statement, values, context, many):
+    def note(cursor, statement, values):
         if statement.startswith("SELECT") and "FROM" in statement:
             asked.append((statement, values))
 
-    sa.event.listen(database.engine, "before_cursor_execute", note)
-    try:
+    with before_statements(database, note):
         yield asked
-    finally:
-        sa.event.remove(database.engine, "before_cursor_execute", note)
 
 
 def plan(database, statement, values):

@@ -2,12 +2,25 @@
 
 import subprocess
 import sys
-import time
 
 import psutil
+import pytest
 
+import qupath_bridge as qb
+from qupath_bridge.errors import InterruptedRunError
+from qupath_bridge.outputs import open_output
 from qupath_bridge.stores import open_store
 from qupath_bridge.testing.projects import tree_hashes
+from tests.support.waiting import wait_until
+
+LONG = qb.ExportConfig(size=100, stride=12, edge="pad", min_share=0.1)
+"""Many patches that overlap, so that a run takes some time, and little of it to be planned."""
+
+# Whoever started the tests in the background had them ignore interrupts, and so their children.
+MAIN = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from qupath_bridge.cli import main; sys.exit(main(sys.argv[1:]))"
+)
 
 
 def workers_of(pid):
@@ -22,13 +35,38 @@ def workers_of(pid):
     return found
 
 
-def wait_until(condition, process=None, *, seconds=60, nap=0.01):
-    """Wait until something is true, while a process works."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "nothing happened"
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(nap)
+def start_export(study, out, *words, stride=12, env=None):
+    """Start a run of ``LONG`` in a process group of its own."""
+    return subprocess.Popen(
+        [
+            sys.executable, "-c", MAIN, "export", str(study.project), "--out", str(out),
+            "--size", "100", "--stride", str(stride), "--edge", "pad", "--min-share", "0.1",
+            "--no-provenance", *words,
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, env=env,
+    )  # fmt: skip
+
+
+def patches_of(out):
+    """Return the number of patches in a folder."""
+    return sum(1 for _ in out.glob("patches/*/*/*.png"))
+
+
+def check_stopped(study, out, runner):
+    """Stop a run at work, and check that it leaves nothing: no slide is at work any more."""
+    token = qb.CancelToken()
+
+    def listen(progress):
+        if progress.done > 100:
+            token.cancel()
+
+    with pytest.raises(InterruptedRunError):
+        qb.export(
+            study.project, out, LONG.replace(stride=6), provenance=False, on_progress=listen,
+            cancel=token, runner=runner,
+        )  # fmt: skip
+    assert patches_of(out) == 0
+    assert open_output(out).slides() == []
 
 
 def kill_at_work(words, out, count=3):

@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from contextlib import contextmanager
 
 import uvicorn
@@ -11,6 +10,7 @@ from qupath_bridge.pipeline.cancel import CancelToken
 from qupath_bridge.service.children import Child
 from qupath_bridge.service.http.app import create_app
 from qupath_bridge.service.worker import Worker
+from tests.support.waiting import wait_until
 
 BAD_STEPS = "bad_steps"
 """Module that the fixture ``tokens`` lets child processes find."""
@@ -35,11 +35,7 @@ def working(service, settings=None, *, steps=None):
 
 def wait_for(happened, seconds=150.0):
     """Wait until something is true, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-    return found
+    return wait_until(happened, seconds=seconds, nap=0.05)
 
 
 def ended(service, job_id):

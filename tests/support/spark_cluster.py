@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
-from tests.support.run_processes import wait_until
+from qupath_bridge.errors import MissingDependencyError
+from qupath_bridge.runners import spark
+from tests.support.waiting import wait_until
 
 HERE = "127.0.0.1"
 SECONDS = 120
@@ -120,6 +123,16 @@ class SparkCluster:
             except psutil.Error:
                 continue
         psutil.wait_procs(ended, timeout=10)
+
+
+def pyspark_or_skip():
+    """Return PySpark; skip the module that asks for it if PySpark or Java is missing."""
+    pyspark = pytest.importorskip("pyspark", reason="PySpark is not installed")
+    try:
+        spark._require_java()
+    except MissingDependencyError:
+        pytest.skip("Java is not installed", allow_module_level=True)
+    return pyspark
 
 
 def spark_home():
