@@ -91,6 +91,7 @@ def test_a_part_is_there_before_others_are(pool):
     got = fetch(read, [(0, 9), (9 * ranges.GAP, 9)], pool)
     assert got.get((0, 9)) == bytes(9)
     release.set()
+    assert got.get((9 * ranges.GAP, 9)) == bytes(9)  # it did not give up waiting
 
 
 def test_an_error_is_that_of_the_parts_of_its_request(pool):

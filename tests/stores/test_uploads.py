@@ -8,6 +8,7 @@ from qupath_bridge.errors import OutputError
 from qupath_bridge.stores import uploads
 from qupath_bridge.stores.memory import MemoryStore
 from qupath_bridge.stores.uploads import Uploads
+from tests.support.waiting import wait_until
 
 AT_ONCE = 4
 
@@ -27,7 +28,7 @@ class FarStore(MemoryStore):
         with self.lock:
             self.under_way += 1
             self.most = max(self.most, self.under_way)
-        self.open.wait(20)
+        assert self.open.wait(20)
         with self.lock:
             self.under_way -= 1
         if name == "bad":
@@ -58,6 +59,7 @@ def test_as_many_are_under_way_as_the_store_takes(store):
     sending = Uploads(store)
     names = [f"{number:02}" for number in range(20)]
     thread = started(put_all, sending, names)
+    wait_until(lambda: store.under_way == AT_ONCE)
     thread.join(0.2)
     assert thread.is_alive()  # it waits: 2 x AT_ONCE are taken
     assert store.under_way == AT_ONCE
@@ -72,6 +74,7 @@ def test_few_bytes_are_held(store, monkeypatch):
     monkeypatch.setattr(uploads, "MOST_BYTES", 100)
     sending = Uploads(store)
     thread = started(put_all, sending, "abc", 60)
+    wait_until(lambda: store.under_way == 1)
     thread.join(0.2)
     assert thread.is_alive()
     assert store.under_way == 1
@@ -96,8 +99,13 @@ def test_a_file_that_fails_ends_all(store, after):
 def test_what_is_cancelled_is_not_begun(store):
     sending = Uploads(store)
     put_all(sending, [f"{number}" for number in range(2 * AT_ONCE)])
-    threading.Timer(0.1, store.open.set).start()
-    sending.cancel()
+    wait_until(lambda: store.under_way == AT_ONCE)
+    last, _ = sending._under_way[-1]
+    thread = started(sending.cancel)
+    wait_until(last.cancelled)
+    assert thread.is_alive()  # it waits for those that were begun
+    store.open.set()
+    thread.join()
     assert store.under_way == 0
     assert len(list(store.list())) == AT_ONCE
     sending.put("again", b"1")
