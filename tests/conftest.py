@@ -200,7 +200,8 @@ def local(tmp_path, two_slides, draw):
 def cache_folder(tmp_path, monkeypatch):
     """The folder of this test for copies of what is in a bucket; nothing has made it yet."""
     monkeypatch.setenv(staging.CACHE, str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    yield tmp_path / "cache"
+    staging.use_cache()  # what a run of this test has chosen holds for the process
 
 
 @pytest.fixture
