@@ -26,6 +26,7 @@ GOALS = {
     "scaling": reads.scaling,
     "png": exports.png,
     "jpeg": exports.jpeg,
+    "larger": exports.larger,
     "passthrough": exports.pass_through,
     "bytes": exports.same_bytes,
     "quality": colours.quality,

@@ -33,32 +33,57 @@ def plain_script(bench, kind):
 
 def whole(bench, kind):
     """Compare exports of one format with the serial limit, the plain script and two workers."""
-    study, small = bench.study(), bench.study(SMALL, 1.0)
-    parts = Parts(study)
-    encoder = encoder_of(kind)
+    study = bench.study()
+    more = {
+        "on disk": exporting(bench, study, kind, 1, place=bench.disk),
+        "tar": exporting(bench, study, kind, 1, "--container", "tar"),
+        "plain": lambda: plain_script(bench, kind),
+    }
+    repeats = {"on disk": 1, "tar": 1}
+    if kind == "png":
+        repeats["plain"] = 1  # takes longer than all others together
+    numbers = measure(bench, study, kind, more, repeats)
+    return [
+        *_limits(kind, numbers, bench.clock),
+        *_beside(kind, numbers),
+        *_workers(kind, numbers),
+    ]
+
+
+def larger(bench):
+    """Compare exports of a slide with twice the side, of which the start is a smaller part."""
+    side = 2 * bench.side
+    study, found = bench.study(side), []
+    for kind in ("png", "jpeg"):
+        numbers = measure(bench, study, kind)
+        where = f" at {side:,} px"
+        found += _limits(kind, numbers, bench.clock, where)
+        found += _workers(kind, numbers, where)
+    return found
+
+
+def exporting(bench, study, kind, workers, *words, place=None):
+    """Return a work that exports a study once."""
+    words = ("--format", kind, "--workers", str(workers), *words)
+    return lambda: bench.export(study, *words, place=place)
+
+
+def measure(bench, study, kind, more=None, repeats=None):
+    """Return the rates of exports of one format, and of their parts, by both clocks."""
+    small, parts, encoder = bench.study(SMALL, 1.0), Parts(study), encoder_of(kind)
     files = [encoder(pixels) for pixels in parts.pixels]
     written = []
-
-    def exporting(which, workers, *words, place=None):
-        words = ("--format", kind, "--workers", str(workers), *words)
-        return lambda: bench.export(which, *words, place=place)
-
     works = {name: partial(parts.decode, each) for name, each in decoders().items()}
     works |= {
         "decode twice": partial(parts.decode_twice, decoders()["imagecodecs"]),
         "encode": partial(parts.encode, encoder),
         "write": lambda: written.append(parts.write(files, bench.memory)),
-        "start": exporting(small, 1),
-        "1 worker": exporting(study, 1),
-        "2 workers": exporting(study, 2),
-        "on disk": exporting(study, 1, place=bench.disk),
-        "tar": exporting(study, 1, "--container", "tar"),
-        "plain": lambda: plain_script(bench, kind),
+        "start": exporting(bench, small, kind, 1),
+        "1 worker": exporting(bench, study, kind, 1),
+        "2 workers": exporting(bench, study, kind, 2),
+        **(more or {}),
     }
-    repeats = dict.fromkeys(works, bench.repeats) | {"on disk": 1, "tar": 1}
-    if kind == "png":
-        repeats["plain"] = 1  # takes longer than all others together
-    times = bench.best(works, repeats)
+    times = bench.best(works, dict.fromkeys(works, bench.repeats) | (repeats or {}))
     for place in written:
         shutil.rmtree(place, ignore_errors=True)
     counts = dict.fromkeys(works, len(study))
@@ -67,8 +92,7 @@ def whole(bench, kind):
         clock: _rates(counts, {name: getattr(spent, clock) for name, spent in times.items()})
         for clock in ("wall", "cpu")
     }
-    numbers |= {"patches": len(study), "rates": numbers[bench.clock]}
-    return _findings(kind, numbers, bench.clock)
+    return numbers | {"patches": len(study), "rates": numbers[bench.clock]}
 
 
 def _rates(counts, seconds):
@@ -84,30 +108,44 @@ def _rates(counts, seconds):
     return rates
 
 
-def _findings(kind, numbers, clock):
-    rates, wall, title = numbers["rates"], numbers["wall"], kind.upper()
+def _limits(kind, numbers, clock, where=""):
+    """Return how close exports with one worker come to the serial limit."""
+    rates, title = numbers["rates"], f"{kind.upper()} export"
     ours, limit, after = rates["1 worker"], rates["limit"], rates.get("1 worker after start")
     parts = ", ".join(f"{name} {rates[name]:,.0f}" for name in ("decode", "encode", "write"))
     other = {"wall": "cpu", "cpu": "wall"}[clock]
     beside = {"cpu": "processor time", "wall": "the clock"}[other]
     by_other = numbers[other]["1 worker"] / numbers[other]["limit"]
-    found = [
+    return [
         Finding(
-            f"{title} export / its serial limit", ours / limit, goal=LIMIT, numbers=numbers,
+            f"{title}{where} / its serial limit", ours / limit, goal=LIMIT, numbers=numbers,
             note=f"{ours:,.0f} of {limit:,.0f} p/s ({parts}); by {beside} {by_other:.2f}",
         ),
         Finding(
-            f"{title} export without start-up / its serial limit",
+            f"{title} without start-up{where} / its serial limit",
             after and after / limit, goal=LIMIT,
             note=f"{after:,.0f} p/s" if after else "the start takes longer than the work",
         ),
-        Finding(f"{title} export / plain script", ours / rates["plain"], " x",
+    ]  # fmt: skip
+
+
+def _beside(kind, numbers):
+    """Return exports beside the plain script, and to other places."""
+    rates, title = numbers["rates"], kind.upper()
+    return [
+        Finding(f"{title} export / plain script", rates["1 worker"] / rates["plain"], " x",
                 TIMES_PLAIN.get(kind), note=f"the script {rates['plain']:,.0f} p/s"),
-        Finding(f"{title} to a disk", wall["on disk"], " p/s", note="one try, by the clock"),
+        Finding(f"{title} to a disk", numbers["wall"]["on disk"], " p/s",
+                note="one try, by the clock"),
         Finding(f"{title} to a tar file in memory", rates["tar"], " p/s", note="one try"),
     ]  # fmt: skip
+
+
+def _workers(kind, numbers, where=""):
+    """Return what a second worker gains, where there are cores for two."""
     if cores() < 2:
-        return found
+        return []
+    wall = numbers["wall"]
     note = f"{wall['2 workers']:,.0f} p/s"
     later = [wall.get(f"{name} after start") for name in ("1 worker", "2 workers")]
     if all(later):
@@ -115,7 +153,7 @@ def _findings(kind, numbers, clock):
     possible = wall["decode twice"] / wall["imagecodecs"]
     note += f"; decoding alone in 2 threads {possible:.2f} x"
     gain = wall["2 workers"] / wall["1 worker"]
-    return [*found, Finding(f"{title}, 2 workers / 1", gain, " x", 1.8, note=note)]
+    return [Finding(f"{kind.upper()}{where}, 2 workers / 1", gain, " x", 1.8, note=note)]
 
 
 def png(bench):
