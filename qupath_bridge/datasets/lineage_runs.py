@@ -19,7 +19,7 @@ from qupath_bridge.patches.ids import slide_of_patch
 from qupath_bridge.pipeline.records import RUN_FILE, load_facts, load_finished
 from qupath_bridge.qupath.geojson import Tile
 from qupath_bridge.roundtrip.runs import ProjectRuns
-from qupath_bridge.roundtrip.tile_tables import RULE_KEY
+from qupath_bridge.roundtrip.tile_files import RULE_KEY
 
 from .lineage_subject import Subject
 

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+import msgspec
 import xxhash
-from pydantic import Field
 
 from qupath_bridge.errors import OutputError
 
@@ -75,7 +75,7 @@ class LockHolder:
 
     run_id: str
     host: str
-    process: Annotated[int, Field(ge=0, lt=1 << 31)]
+    process: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
     process_started: float
     since: str
     job: str | None = None

@@ -18,9 +18,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 import psutil
 import xxhash
-from pydantic import TypeAdapter, ValidationError
 
 from qupath_bridge.errors import OutputError
 
@@ -43,7 +43,6 @@ __all__ = [
 ]
 
 LOCK_FILE = "lock.json"
-_HOLDER = TypeAdapter(LockHolder)
 _CLAIM = "lock-"
 _JSON = ".json"
 
@@ -242,8 +241,8 @@ def _dump(holder: LockHolder) -> bytes:
 def _parse(content: bytes) -> LockHolder:
     """Return the holder that a lock names; an unknown one where it cannot be read."""
     try:
-        return _HOLDER.validate_json(content)
-    except ValidationError:
+        return msgspec.json.decode(content, type=LockHolder)
+    except (ValueError, RecursionError):
         return LockHolder("unknown", "unknown", 0, 0.0, "an unknown time")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,7 +31,9 @@ from qupath_bridge.timing import step
 
 from .channels import ChannelView
 from .pixels import passing, read_patches, read_thumbnail
-from .stain import StainPlan
+
+if TYPE_CHECKING:
+    from .stain import StainPlan
 
 __all__ = ["PatchPixels", "PixelBatch"]
 

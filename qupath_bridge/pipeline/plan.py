@@ -38,11 +38,12 @@ from .patch_pixels import PatchPixels
 from .pseudonyms import OPEN, Names
 from .slide_files import missing_place, slide_path
 from .slide_labels import slide_rule
-from .stain import StainPlan
 from .tissue import SlideTissue
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from .stain import StainPlan
 
 __all__ = ["Failure", "Plan", "Plans", "producer_of", "total_counts"]
 

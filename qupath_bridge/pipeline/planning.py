@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from qupath_bridge import registry
 from qupath_bridge.codecs import Contents, encoder_of
@@ -37,8 +38,10 @@ from .rgb_only import check_rgb_options
 from .scale import resolve_scale
 from .slide_files import read_objects, slide_path
 from .slide_labels import slide_rule
-from .stain import plan_stain
 from .tissue import SlideTissue, find_slide_tissue
+
+if TYPE_CHECKING:
+    from .stain import StainPlan
 
 __all__ = ["make_plan", "plan_slide", "plan_slides"]
 
@@ -142,10 +145,15 @@ def make_plan(
         step=(grid.step_x, grid.step_y),
         slide=reader.fingerprint.digest,
     )
-    where = tissue.mask if tissue and config.stain != "none" else None
-    stain, stain_notes = plan_stain(
-        config, reader, scale.coordinates, view, grid, data.stains, where
-    )
+    stain: StainPlan | None = None
+    stain_notes: tuple[str, ...] = ()
+    if config.stain != "none":
+        from .stain import plan_stain  # with all that it needs, a part of the time of a start
+
+        where = tissue.mask if tissue else None
+        stain, stain_notes = plan_stain(
+            config, reader, scale.coordinates, view, grid, data.stains, where
+        )
     if not config.allow_repair:
         _refuse_big_repairs(slide, planned.report)
     return Plan(

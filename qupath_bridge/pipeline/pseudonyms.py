@@ -20,7 +20,6 @@ from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
 from pydantic import ValidationError
 
 from qupath_bridge.config import RunOptions, Selection
@@ -353,6 +352,8 @@ def register_names(
             hint="Name a place that only you can read.",
         )
     try:
+        from filelock import FileLock  # few runs have pseudonyms, and all start quicker without it
+
         with FileLock(f"{path}.lock"):
             if not path.exists():
                 _create(path, {"key": secrets.token_hex(32), "names": {}})

@@ -117,8 +117,8 @@ def plan_stain(
     grid: Grid,
     stains: Mapping[str, Any] | None,
     tissue: MaskArray | None = None,
-) -> tuple[StainPlan | None, tuple[str, ...]]:
-    """Return the stain normalisation of a slide, None for none, and warnings.
+) -> tuple[StainPlan, tuple[str, ...]]:
+    """Return the stain normalisation of a slide, and warnings.
 
     Parameters
     ----------
@@ -135,8 +135,6 @@ def plan_stain(
     UsageError
         If a reference cannot be used.
     """
-    if config.stain == "none":
-        return None, ()
     method = registry.create("stain", config.stain)
     sample = read_sample(
         reader,

@@ -20,7 +20,8 @@ from .collecting import Examination, dismiss, examine, keep
 from .file_state import contains
 from .runs import ProjectRuns
 from .shown import SHOWN
-from .tile_tables import RUN_KEY, RunTiles
+from .tile_files import RUN_KEY
+from .tile_tables import RunTiles
 
 __all__ = [
     "Corrections",

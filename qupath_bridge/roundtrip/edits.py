@@ -21,7 +21,7 @@ from .collecting import Examination, State
 from .comparing import tile_hashes
 from .prediction_names import predictions_of, same_numbers
 from .runs import ProjectRuns, run_of
-from .tile_tables import RUN_KEY
+from .tile_files import RUN_KEY
 
 __all__ = ["Protection", "TileEdit", "measured_edit", "shows", "state_after", "write_edit"]
 

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qupath_bridge.errors import BridgeError, OutputError
 from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import CLASS_SEPARATOR, Box, Plane, ProjectInfo
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.index import rows_of
+from qupath_bridge.outputs.row_batches import AnyRows, batches_of
 from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.pipeline.pseudonyms import OPEN, Names, check_key, is_pseudonym
@@ -33,12 +34,7 @@ from qupath_bridge.stores import local_path, open_store
 from qupath_bridge.stores.local import LocalStore
 from qupath_bridge.urls import shown
 
-from .prediction_carrying import carry_predictions
-from .tile_files import digest_of, tile_file
-from .tile_tables import RULE_KEY, RUN_KEY
-
-if TYPE_CHECKING:
-    from qupath_bridge.outputs.row_batches import Rows
+from .tile_files import RULE_KEY, RUN_KEY, digest_of, tile_file
 
 __all__ = [
     "Provenance",
@@ -111,6 +107,10 @@ def write_provenance(
             f"The project cannot be written ({error.message}); the provenance is in "
             f"{shown(fallback)}. Import its files into QuPath by hand.",
         )
+    if len(run_folders(project)) == 1:
+        return Provenance(place)  # no earlier run, and so no predictions
+    from .prediction_carrying import carry_predictions
+
     try:
         carry_predictions(project, run.run_id)
     except BridgeError as error:
@@ -180,7 +180,7 @@ def revealed_command(words: list[str], names: Names) -> list[str]:
     return words
 
 
-def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], Rows]]:
+def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], AnyRows]]:
     """Yield facts and rows of each committed slide of a run."""
     output = run.open()
     for slide_id, rows in rows_of(output):
@@ -195,14 +195,14 @@ _SHOWN = (
 
 
 def _tiles(
-    rows: Rows, colors: Mapping[str, tuple[int, int, int]], labels: Iterable[str]
+    rows: AnyRows, colors: Mapping[str, tuple[int, int, int]], labels: Iterable[str]
 ) -> Iterator[Tile]:
     """Yield the tiles of a slide; each has the share of every label, also if it is zero."""
     known = set(labels)
-    for batch in rows.batches(["shares"]):
+    for batch in batches_of(rows, ["shares"]):
         known.update(batch.column(0).keys.unique().to_pylist())
     zeros = {f"qb: {label}": 0.0 for label in sorted(known)}
-    for row in chain.from_iterable(batch.to_pylist() for batch in rows.batches(_SHOWN)):
+    for row in chain.from_iterable(batch.to_pylist() for batch in batches_of(rows, _SHOWN)):
         path = _class_path(row["label"])
         yield Tile(
             id=row["tile_uuid"],

@@ -20,8 +20,8 @@ from qupath_bridge.schemas import SlideFacts
 from qupath_bridge.stores.local import LocalStore
 
 from .prediction_files import load_all, with_predictions
-from .tile_files import read_run_tiles, tile_file
-from .tile_tables import RUN_KEY, RunTiles
+from .tile_files import RUN_KEY, read_run_tiles, tile_file
+from .tile_tables import RunTiles
 
 __all__ = ["ProjectRuns", "our_tiles", "run_of"]
 

@@ -32,7 +32,7 @@ from .comparing import Inventory, differences, take_inventory
 from .edits import Protection, TileEdit, state_after
 from .file_state import FileState, check_same_file, check_unchanged
 from .runs import ProjectRuns, our_tiles, run_of
-from .tile_tables import RUN_KEY
+from .tile_files import RUN_KEY
 from .undoing import History
 
 __all__ = ["EntryChange", "Planner", "Session", "change_slide"]

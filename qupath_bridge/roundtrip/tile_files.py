@@ -11,7 +11,13 @@ from qupath_bridge.errors import ProjectError
 from qupath_bridge.qupath.geojson import Tile, read_tiles
 from qupath_bridge.regular_files import open_regular
 
-__all__ = ["digest_of", "read_run_tiles", "tile_file"]
+__all__ = ["RULE_KEY", "RUN_KEY", "digest_of", "read_run_tiles", "tile_file"]
+
+RUN_KEY = "qb.run"
+"""Metadata of a tile: the run that made it."""
+
+RULE_KEY = "qb.rule label"
+"""Metadata of a tile whose label is a person's: what the rule said, empty if nothing."""
 
 
 def tile_file(entry_id: str) -> str:

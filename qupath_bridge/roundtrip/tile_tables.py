@@ -28,13 +28,9 @@ from qupath_bridge.patches.roles import EXCLUDED
 from qupath_bridge.qupath.editing import is_ours
 from qupath_bridge.qupath.geojson import Tile
 
-__all__ = ["OWN", "REVIEWED", "RULE_KEY", "RUN_KEY", "SAID_KEY", "DataTiles", "RunTiles"]
+from .tile_files import RULE_KEY, RUN_KEY
 
-RUN_KEY = "qb.run"
-"""Metadata of a tile: the run that made it."""
-
-RULE_KEY = "qb.rule label"
-"""Metadata of a tile whose label is a person's: what the rule said, empty if nothing."""
+__all__ = ["OWN", "REVIEWED", "SAID_KEY", "DataTiles", "RunTiles"]
 
 SAID_KEY = "qb.said "
 """Beginning of metadata of a tile that a person handled in the review panel, followed by the name

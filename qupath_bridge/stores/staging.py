@@ -19,17 +19,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 from uuid import uuid4
 
 import xxhash
-from filelock import FileLock, Timeout
 
 from qupath_bridge.config.values import parse_bytes
 from qupath_bridge.errors import OutputError, UsageError
 from qupath_bridge.timing import tally
 
 from .base import State, Store, checked_name
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 __all__ = [
     "CACHE",
@@ -208,10 +210,10 @@ class Cache:
 
     def _is_used(self, folder: Path) -> bool:
         for path in self.folder.glob(f"{folder.name}.use-*{_LOCK}"):
-            lock = FileLock(path, timeout=0, thread_local=False)
+            lock = _lock_of(path)
             try:
-                lock.acquire()
-            except Timeout:
+                lock.acquire(timeout=0)
+            except TimeoutError:
                 return True
             lock.release()
             path.unlink(missing_ok=True)  # of a process that was killed
@@ -219,7 +221,7 @@ class Cache:
 
     def _used(self, folder: Path) -> Lease:
         path = self.folder / f"{folder.name}.use-{uuid4().hex}{_LOCK}"
-        lock = FileLock(path, thread_local=False)
+        lock = _lock_of(path)
         lock.acquire()
         return Lease(folder, partial(_end_use, lock, path))
 
@@ -238,7 +240,7 @@ class Cache:
             yield
 
     def _lock(self, name: str) -> FileLock:
-        return FileLock(self.folder / f"{name}{_LOCK}", thread_local=False)
+        return _lock_of(self.folder / f"{name}{_LOCK}")
 
 
 def version_of(objects: Sequence[StagedObject]) -> str:
@@ -356,6 +358,13 @@ def _has_size(path: Path, size: int) -> bool:
         return path.stat().st_size == size
     except OSError:
         return False
+
+
+def _lock_of(path: Path) -> FileLock:
+    """Return a lock that any thread may take and give back."""
+    from filelock import FileLock  # most runs copy no slides, and start without it
+
+    return FileLock(path, thread_local=False)
 
 
 def _end_use(lock: FileLock, path: Path) -> None:

@@ -21,7 +21,7 @@ from qupath_bridge.roundtrip.edits import Protection, TileEdit, state_after, wri
 from qupath_bridge.roundtrip.run_pointers import POINTER
 from qupath_bridge.roundtrip.run_words import run_words
 from qupath_bridge.roundtrip.runs import ProjectRuns, our_tiles, run_of
-from qupath_bridge.roundtrip.tile_tables import RUN_KEY
+from qupath_bridge.roundtrip.tile_files import RUN_KEY
 from qupath_bridge.roundtrip.undoing import remove_edit
 from qupath_bridge.stores.local import LocalStore
 

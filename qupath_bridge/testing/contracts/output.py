@@ -712,7 +712,9 @@ class OutputContract(ABC):
             assert holder.run_id == "SECOND"
         assert output.holder() is None
 
-    @pytest.mark.parametrize("content", [b"", b"{", b"[]\n", b'{"run_id": 1}\n', b"\xff\n"])
+    @pytest.mark.parametrize(
+        "content", [b"", b"{", b"[]\n", b"[" * 9999, b'{"run_id": 1}\n', b"\xff\n"]
+    )
     def test_a_lock_that_cannot_be_read_stays(
         self, output: Output, content: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
