@@ -17,7 +17,7 @@ from qupath_bridge.pipeline.task import SlideProgress, SlideResult, SlideTask, p
 __all__ = ["ThreadRunner"]
 
 LOOK = 0.05
-"""Seconds between looks at a slide at work that reports nothing."""
+"""Seconds between looks at whether somebody stopped the run: on Windows, Ctrl-C ends no wait."""
 
 
 class ThreadRunner:
@@ -46,7 +46,7 @@ class ThreadRunner:
     ) -> Iterator[SlideResult]:
         """Yield a result for each task, in their order."""
         stop = _Stop(cancel)
-        reports: SimpleQueue[_Report] = SimpleQueue()
+        reports: SimpleQueue[_Report | None] = SimpleQueue()
 
         def report(slide_id: str, done: int, planned: int) -> None:
             """Hand a report over and wait until the listener has seen it, as if called here."""
@@ -64,6 +64,7 @@ class ThreadRunner:
                     progress=report if progress else None,
                     cancel=stop,
                 )
+                future.add_done_callback(lambda _: reports.put(None))
                 try:
                     result = _wait(future, reports, progress)
                 except BaseException:
@@ -75,18 +76,20 @@ class ThreadRunner:
 
 def _wait(
     future: Future[SlideResult],
-    reports: SimpleQueue[_Report],
+    reports: SimpleQueue[_Report | None],
     progress: Callable[[str, int, int], None] | None,
 ) -> SlideResult:
-    """Pass reports on, from this thread, until the slide is done."""
-    while progress and not (future.done() and reports.empty()):
+    """Pass reports on, from this thread, until None says that the slide is done."""
+    while True:
         try:
             report = reports.get(timeout=LOOK)
         except Empty:
             continue
-        progress(*report.values)
+        if report is None:
+            return future.result()
+        if progress:
+            progress(*report.values)
         report.seen.set()
-    return future.result()
 
 
 class _Report(NamedTuple):

@@ -62,6 +62,24 @@ def test_all_cores_are_used_when_nothing_is_said():
     assert ProcessRunner().workers == available_cores()
 
 
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_slide_that_is_done_is_not_waited_for(study, tmp_path, monkeypatch, listens):
+    """However seldom the run looks whether somebody stopped it."""
+    monkeypatch.setattr("qupath_bridge.runners.threads.LOOK", 3600)
+    heard, runs = [], []
+
+    def export():
+        listener = heard.append if listens else None
+        config = qb.ExportConfig(size=50)
+        runs.append(qb.export(study.project, tmp_path / "out", config, on_progress=listener))
+
+    thread = threading.Thread(target=export, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert not listens or heard[-1].done == runs[0].written
+
+
 @pytest.mark.parametrize("runner", [ThreadRunner, ProcessRunner])
 def test_a_runner_refuses_an_argument(runner):
     with pytest.raises(UsageError, match="takes no argument"):
