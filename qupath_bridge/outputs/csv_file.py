@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from .index import FIELDS, in_order, rows_of, to_json
+from .row_batches import AnyRows, batches_of
 
 if TYPE_CHECKING:
     from .base import Output
 
-__all__ = ["CSV_FILE", "csv_pieces", "csv_text", "write_csv"]
+__all__ = ["CSV_FILE", "CsvColumns", "csv_pieces", "csv_text", "write_csv"]
 
 CSV_FILE = "index.csv"
 META_PREFIX = "meta."
@@ -25,28 +26,60 @@ _CHANGED = f"^[{re.escape(''.join(FORMULA_SIGNS))}]|[{re.escape(''.join(_QUOTED_
 """Texts that do not stand in a line as they are, as Arrow's pattern."""
 
 
-def write_csv(output: Output) -> None:
+class CsvColumns:
+    """The columns of ``index.csv``: those that rows of any slide have."""
+
+    def __init__(self) -> None:
+        self._names, self._keys = dict.fromkeys(FIELDS), set[str]()
+
+    @classmethod
+    def of(cls, output: Output) -> Self:
+        """Return the columns for the committed slides, each of which is looked into."""
+        found = cls()
+        for _, rows in rows_of(output):
+            found.add(rows)
+        return found
+
+    def add(self, rows: AnyRows) -> None:
+        """Add the columns of the rows of a slide."""
+        self._names.update(dict.fromkeys(rows.schema.names))
+        for batch in batches_of(rows, ["metadata"]):
+            self._keys.update(batch.column(0).keys.unique().to_pylist())
+
+    @property
+    def names(self) -> list[str]:
+        """All but ``metadata``, in order."""
+        return [name for name in in_order(self._names) if name != "metadata"]
+
+    @property
+    def keys(self) -> list[str]:
+        """Those of ``metadata``, sorted."""
+        return sorted(self._keys)
+
+
+def write_csv(output: Output, columns: CsvColumns | None = None) -> None:
     """Write ``index.csv`` from the committed slides, one slide at a time.
 
     Lists and maps are JSON, null is empty, numbers are written so that they come back the same.
     ``metadata`` becomes one column ``meta.<key>`` per key. A text that a spreadsheet would run as
-    a formula gets a leading ``'``.
+    a formula gets a leading ``'``. ``columns`` is given by those who saw the rows of all slides.
     """
-    output.put(CSV_FILE, csv_pieces(output))
+    output.put(CSV_FILE, csv_pieces(output, columns))
 
 
-def csv_pieces(output: Output) -> Iterator[bytes]:
+def csv_pieces(output: Output, columns: CsvColumns | None = None) -> Iterator[bytes]:
     """Yield the content of ``index.csv``, some lines at a time."""
-    names, keys = _csv_columns(output)
+    found = CsvColumns.of(output) if columns is None else columns
+    names, keys = found.names, found.keys
     yield csv_text(dict.fromkeys(("slide_id", *names, *(META_PREFIX + k for k in keys)), ()))
     for slide_id, rows in rows_of(output):
         for batch in rows.batches():
             held = dict(zip(batch.schema.names, batch.columns, strict=True))
-            columns = [_cells(held[name]) if name in held else "" for name in names]
+            cells = [_cells(held[name]) if name in held else "" for name in names]
             if keys:
                 metadata = [dict(value or ()) for value in held["metadata"].to_pylist()]
-                columns += [pa.array([_cell(each.get(key)) for each in metadata]) for key in keys]
-            yield _lines([_cell(slide_id), *columns])
+                cells += [pa.array([_cell(each.get(key)) for each in metadata]) for key in keys]
+            yield _lines([_cell(slide_id), *cells])
 
 
 def csv_text(columns: Mapping[str, Sequence[str]]) -> bytes:
@@ -54,16 +87,6 @@ def csv_text(columns: Mapping[str, Sequence[str]]) -> bytes:
     return _lines(
         [pa.array([_cell(name), *map(_cell, values)]) for name, values in columns.items()]
     )
-
-
-def _csv_columns(output: Output) -> tuple[list[str], list[str]]:
-    """Return the names of all columns but ``metadata``, and the keys of that."""
-    names, keys = dict.fromkeys(FIELDS), set()
-    for _, rows in rows_of(output):
-        names.update(dict.fromkeys(rows.schema.names))
-        for batch in rows.batches(["metadata"]):
-            keys.update(batch.column(0).keys.unique().to_pylist())
-    return [name for name in in_order(names) if name != "metadata"], sorted(keys)
 
 
 def _lines(columns: Sequence[pa.Array | str]) -> bytes:

@@ -18,7 +18,8 @@ from qupath_bridge.errors import InterruptedRunError, OutputError
 from qupath_bridge.frozen import FrozenDict, count
 from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import DamagedRowsError, Output
-from qupath_bridge.outputs.csv_file import write_csv
+from qupath_bridge.outputs.csv_file import CsvColumns, write_csv
+from qupath_bridge.outputs.row_batches import held
 from qupath_bridge.schemas import RunRecord
 from qupath_bridge.stores.staging import fetch_of_process
 from qupath_bridge.timing import add, step, tally
@@ -185,7 +186,7 @@ def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
             output.remove(slide_id)
             failed.discard(slide_id)
     slides, digests, earlier = [], {}, []
-    contents = {}
+    contents, columns = {}, CsvColumns()
     removed = {
         slide["slide_id"]: f"The rows of {slide['slide_name']}"
         for slide in record["slides"]
@@ -193,7 +194,9 @@ def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
     }
     for failure in failures:
         removed.pop(failure.slide_id, None)
-    for slide_id, stored in index.rows_of(output):
+    for slide_id, opened in index.rows_of(output):
+        stored = held(opened)
+        columns.add(stored)
         facts = records.load_facts(stored, slide_id)
         digests[slide_id] = facts["plan_digest"]
         removed.pop(slide_id, None)
@@ -213,7 +216,7 @@ def finish_run(output: Output, *, failures: Sequence[Failure] = ()) -> Run:
         raise RemovedFilesError(_removed(record, removed, output))
     output.sweep(keep={*earlier, *failed})
     report = records.report_record(record["run_id"], slides, failures)
-    write_csv(output)
+    write_csv(output, columns)
     output.put(records.REPORT_FILE, records.dump_json(report), durable=True)
     record = {
         **record,

@@ -20,7 +20,7 @@ from qupath_bridge.frozen import OneLine
 from qupath_bridge.model import CLASS_SEPARATOR, Box, Plane, ProjectInfo
 from qupath_bridge.outputs import open_output
 from qupath_bridge.outputs.index import rows_of
-from qupath_bridge.outputs.row_batches import AnyRows, batches_of
+from qupath_bridge.outputs.row_batches import AnyRows, batches_of, held
 from qupath_bridge.pipeline import records
 from qupath_bridge.pipeline.places import check_inside
 from qupath_bridge.pipeline.pseudonyms import OPEN, Names, check_key, is_pseudonym
@@ -183,7 +183,8 @@ def revealed_command(words: list[str], names: Names) -> list[str]:
 def _slides_of(run: Run) -> Iterator[tuple[dict[str, Any], AnyRows]]:
     """Yield facts and rows of each committed slide of a run."""
     output = run.open()
-    for slide_id, rows in rows_of(output):
+    for slide_id, opened in rows_of(output):
+        rows = held(opened)
         yield records.load_facts(rows, slide_id), rows
 
 

@@ -9,7 +9,15 @@ import xxhash
 
 from qupath_bridge.outputs import index
 from qupath_bridge.outputs.base import DamagedRowsError
-from qupath_bridge.outputs.row_batches import BATCH, Rows, batches_of, flat_values, row_problem
+from qupath_bridge.outputs.row_batches import (
+    BATCH,
+    FEW,
+    Rows,
+    batches_of,
+    flat_values,
+    held,
+    row_problem,
+)
 from qupath_bridge.stores.memory import MemoryStore
 from tests.outputs.test_index import columns
 
@@ -45,6 +53,18 @@ def test_some_columns_of_a_table_come_as_those_of_a_file():
         batches = list(batches_of(rows, ["x_qupath"]))
         assert [batch.num_rows for batch in batches] == [BATCH, 1]
         assert [v for batch in batches for v in batch.column(0).to_pylist()] == [*range(BATCH + 1)]
+
+
+@pytest.mark.parametrize("count", [1, FEW, FEW + 1])
+def test_few_rows_are_held(count):
+    table = many(count)
+    rows = stored(table)
+    found = held(rows)
+    assert (found is rows) == (count > FEW)
+    for names in (["x_qupath"], ["path", "digest"], None):
+        wanted = table if names is None else table.select(names)
+        batches = list(batches_of(found, names))
+        assert pa.Table.from_batches(batches, wanted.schema).equals(wanted)
 
 
 def test_more_rows_take_no_more_memory():
