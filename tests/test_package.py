@@ -12,9 +12,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import typer
 
 import qupath_bridge as qb
 from qupath_bridge import errors
+from qupath_bridge.cli import main
 from qupath_bridge.cli.options import flag_of
 from qupath_bridge.config import options
 
@@ -181,6 +183,23 @@ def test_help_loads_the_command_line_alone():
     own = {name for name in modules_after(code) if name.startswith("qupath_bridge.")}
     parts = {name.split(".")[1] for name in own}
     assert parts == {"_version", "cli", "errors", "frozen", "job_options"}
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [(["export", "--help"], {"export"}), (["-v", "plan", "-h"], {"plan"}), (["--help"], None)],
+)
+def test_the_command_that_is_called_is_made_alone(words, made, monkeypatch, capsys):
+    found, real = set(), typer.main.get_command_from_info
+
+    def make(command_info, **options):
+        found.add(command_info.callback.__name__)
+        return real(command_info, **options)
+
+    monkeypatch.setattr(typer.main, "get_command_from_info", make)
+    assert main(words) == 0
+    assert capsys.readouterr().out
+    assert found == made or (made is None and {"export", "plan", "config_show"} < found)
 
 
 UNUSED_BY_EXPORT = {

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+from copy import copy
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -744,9 +745,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str], debug: bool, as_json: bool) -> int:
-    _add_flags(arguments)
+    called = _with_flags(arguments)
     try:
-        return int(app(args=arguments, prog_name=NAME, standalone_mode=False) or 0)
+        return int(called(args=arguments, prog_name=NAME, standalone_mode=False) or 0)
     except UsageFault as error:
         suggest_options(error)
         if as_json:
@@ -803,13 +804,29 @@ def _show_usage(error: Any) -> None:
     streams.print_to_people(text.getvalue().rstrip("\n"))
 
 
-def _add_flags(arguments: list[str]) -> None:
-    """Give the command that is called its flags; all of them where a shell asks for completions."""
+def _with_flags(arguments: list[str]) -> typer.Typer:
+    """Return the application with the flags of the command that is called, and that alone.
+
+    Making all commands takes longer than most of them need for anything else. They are there for
+    the help, for a word that is none of them, and where a shell asks for completions.
+    """
     word = next((word for word in arguments if not word.startswith("-")), None)
     if "_QUPATH_BRIDGE_COMPLETE" in os.environ:
         add_flags()
-    elif word is not None:
-        add_flags(word)
+        return app
+    if word is None:
+        return app
+    add_flags(word)
+    found = [each for each in app.registered_commands if _name_of(each) == word]
+    if not found:
+        return app
+    alone = copy(app)
+    alone.registered_commands, alone.registered_groups = found, []
+    return alone
+
+
+def _name_of(command: Any) -> str:
+    return command.name or str(command.callback.__name__).replace("_", "-")
 
 
 def _print_error(text: str, debug: bool, exit_code: int | None = None) -> None:
