@@ -36,8 +36,8 @@ def start():
     """A function that starts an export; what is left of it ends with the test."""
     started = []
 
-    def begin(*arguments):
-        started.append(start_export(*arguments))
+    def begin(*arguments, **options):
+        started.append(start_export(*arguments, **options))
         return started[-1]
 
     yield begin
@@ -163,7 +163,7 @@ def test_an_interrupt_while_processes_start(study, tmp_path, start, seconds):
 def test_an_interrupt_while_a_slide_is_carried_out_alone(study, tmp_path, start):
     """After a worker died, its slide has a pool of its own, which ends as well."""
     out = tmp_path / "out"
-    process = start(study, out, "--runner", "processes", "--workers", "2")
+    process = start(study, out, "--runner", "processes", "--workers", "2", stride=6)
     wait_for_patches(out, process, 50)
     first = workers_of(process.pid)
     first[0].kill()
