@@ -179,8 +179,8 @@ def end_shared_run(
     Raises
     ------
     OutputError
-        If the output cannot be written, or has no run any more, or another run holds it: the job
-        gave it back when it did this before.
+        If the output cannot be written, has no run any more, or is held by another run: one that
+        began after an earlier call for this job had given the output back.
     """
     output = open_output(out, settings.config.container)
     if not output.has(RUN_FILE):

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from typer.main import get_command_name
 
 from qupath_bridge._version import __version__
 from qupath_bridge.errors import BridgeError, OutputError
@@ -817,16 +818,16 @@ def _with_flags(arguments: list[str]) -> typer.Typer:
     if word is None:
         return app
     add_flags(word)
-    found = [each for each in app.registered_commands if _name_of(each) == word]
+    found = [
+        each
+        for each in app.registered_commands
+        if each.callback and (each.name or get_command_name(each.callback.__name__)) == word
+    ]
     if not found:
         return app
     alone = copy(app)
     alone.registered_commands, alone.registered_groups = found, []
     return alone
-
-
-def _name_of(command: Any) -> str:
-    return command.name or str(command.callback.__name__).replace("_", "-")
 
 
 def _print_error(text: str, debug: bool, exit_code: int | None = None) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperOption
+from typer.main import get_command_name
 
 from qupath_bridge.errors import BridgeError, ConfigError, Fault, UsageError
 
@@ -174,7 +175,7 @@ def takes_options(
             declare([*own, *_parameters(names, besides, file=file)])
 
         declare(own)
-        _commands[command.__name__.replace("_", "-")] = add
+        _commands[get_command_name(command.__name__)] = add
         return wrapper
 
     return decorate
