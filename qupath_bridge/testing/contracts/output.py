@@ -713,7 +713,7 @@ class OutputContract(ABC):
         assert output.holder() is None
 
     @pytest.mark.parametrize(
-        "content", [b"", b"{", b"[]\n", b"[" * 9999, b'{"run_id": 1}\n', b"\xff\n"]
+        "content", [b"", b"{", b"[]\n", b'{"x": ' + b"[" * 9999, b'{"run_id": 1}\n', b"\xff\n"]
     )
     def test_a_lock_that_cannot_be_read_stays(
         self, output: Output, content: bytes, monkeypatch: pytest.MonkeyPatch
