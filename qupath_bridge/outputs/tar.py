@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
 import xxhash
 
 from .base import Location, PatchRef
@@ -158,26 +157,13 @@ def _ending(patch: PatchRef) -> str:
     return PurePosixPath(file).suffix or ".bin"
 
 
-_to_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, allow_nan=False).encode
+_RECORD = msgspec.json.Encoder(order="sorted", enc_hook=dict)
+"""Of records: null for numbers that JSON does not have, objects also for other mappings."""
 
 
 def _record(patch: PatchRef) -> bytes:
     values = {**(patch.record or {}), "patch_id": patch.patch_id, "slide_id": patch.slide_id}
-    try:
-        return _to_json(values).encode()
-    except (TypeError, ValueError):  # mappings other than dict, numbers that JSON does not have
-        return _to_json(_finite(values)).encode()
-
-
-def _finite(value: Any) -> Any:
-    """Return JSON values with null for numbers that JSON does not have."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+    return _RECORD.encode(values)
 
 
 def header(name: str, size: int) -> bytes:

@@ -45,7 +45,7 @@ __all__ = [
     "index_table",
     "label_counts",
     "locations",
-    "patch_record",
+    "patch_records",
     "pixels_digest",
     "rows_digest",
     "run_id_of",
@@ -103,22 +103,39 @@ def _project_name(plan: Plan) -> str:
     return prefix.removesuffix("_") if whole else plan.names.hide(folder)
 
 
-def patch_record(plan: Plan, row: int) -> dict[str, Any]:
-    """Return what an output may store beside the bytes of one patch, as JSON values."""
-    table = plan.table
-    x, y, w, h = table.boxes[row].tolist()
-    plane = table.plane(row)
-    return {
-        "patch_id": table.patch_id(plan.slide_id, row),
-        "slide_id": plan.slide_id,
-        "entry_id": plan.slide.entry_id,
-        "tile_uuid": ids.tile_uuid(plan.slide.entry_id, x, y, w, h, *plane),
-        "label": table.label_of(row),
-        "shares": table.shares_of(row),
-        "box": [x, y, w, h],
-        "plane": [*plane],
-        "mpp": plan.mpp,
-    }
+def patch_records(plan: Plan, rows: IntArray) -> list[dict[str, Any]]:
+    """Return what an output may store beside the bytes of each of some patches, as JSON values."""
+    table, slide = plan.table.take(rows), plan.slide
+    columns = zip(
+        table.patch_ids_of(plan.slide_id, slice(None)),
+        ids.tile_uuids(slide.entry_id, table.boxes, table.z, table.t),
+        table.labels.lists(),
+        table.shares.lists(),
+        table.shares.value_lists(),
+        table.boxes.tolist(),
+        zip(table.z.tolist(), table.t.tolist(), strict=True),
+        strict=True,
+    )
+    names = table.label_names
+    records = []
+    for patch_id, tile_uuid, labels, shared, shares, box, plane in columns:
+        named = [names[code] for code in labels]
+        records.append(
+            {
+                "patch_id": patch_id,
+                "slide_id": plan.slide_id,
+                "entry_id": slide.entry_id,
+                "tile_uuid": tile_uuid,
+                "label": named if table.multi else next(iter(named), None),
+                "shares": {
+                    names[code]: share for code, share in zip(shared, shares, strict=True)
+                },
+                "box": box,
+                "plane": [*plane],
+                "mpp": plan.mpp,
+            }
+        )
+    return records
 
 
 def index_rows(

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -463,17 +464,13 @@ class _SlideJob:
             ids = self.plan.table.patch_ids_of(self.plan.slide_id, batch)
             wanted = names.of_ids(batch, ids)
             with step("write"):
-                for patch, name, patch_id in zip(made, wanted, ids, strict=True):
+                records = self._records(batch)
+                for patch, name, patch_id, record in zip(made, wanted, ids, records, strict=True):
                     if patch.reason is not None:
                         dropped.append(rows.DroppedPatch(patch.row, patch.reason, patch.measured))
                         continue
                     location = patch.kept_at
                     if location is None and patch.payload is not None:
-                        record = (
-                            rows.patch_record(self.plan, patch.row)
-                            if output.wants_records
-                            else None
-                        )
                         ref = PatchRef(slide_id, patch_id, name, record)
                         location = output.write(ref, patch.payload)
                     if location is None:
@@ -488,6 +485,12 @@ class _SlideJob:
             if self.progress:
                 self.progress(slide_id, done, len(self.plan))
         return written, dropped
+
+    def _records(self, batch: IntArray) -> Iterable[dict[str, Any] | None]:
+        """Return what the output stores beside each patch of a batch, None if it stores nothing."""
+        if self.output.wants_records:
+            return rows.patch_records(self.plan, batch)
+        return repeat(None, len(batch))
 
     def _batches(
         self, names: PatchNames, reusable: Mapping[int, rows.ReusablePatch], masks: MaskMaker
