@@ -231,8 +231,8 @@ class LocalStore:
 
     def children(self, folder: str = "") -> Iterator[str]:
         """Yield the names in a folder itself, sorted; those of folders end with ``/``."""
-        for name, linked in self._entries(folder):
-            if not (name.endswith("/") and linked) and not name.startswith(TEMPORARY):
+        for name in self._entries(folder):
+            if not name.startswith(TEMPORARY):
                 yield f"{folder}{name}"
 
     def delete(self, name: str) -> None:
@@ -296,21 +296,25 @@ class LocalStore:
 
         Of what is in the folder itself, that whose name has a beginning.
         """
-        for name, linked in self._entries(folder, beginning):
-            if not name.endswith("/"):
-                yield f"{folder}{name}"
-            elif not linked:
+        for name in self._entries(folder, beginning):
+            if name.endswith("/"):
                 yield from self._names(f"{folder}{name}")
+            else:
+                yield f"{folder}{name}"
 
-    def _entries(self, folder: str, beginning: str = "") -> Sequence[tuple[str, bool]]:
-        """Return the names in a folder, sorted, and which are links; folders end with ``/``."""
+    def _entries(self, folder: str, beginning: str = "") -> Sequence[str]:
+        """Return the names in a folder, sorted; folders end with ``/``, links to some are left out.
+
+        A link may lead to a folder that it is in.
+        """
         path = self.root / folder
         try:
             with _errors_of(path, "listed"), os.scandir(path) as entries:
                 return sorted(
-                    (f"{entry.name}/" if entry.is_dir() else entry.name, entry.is_symlink())
+                    f"{entry.name}/" if entry.is_dir() else entry.name
                     for entry in entries
                     if entry.name.startswith(beginning)
+                    and not (entry.is_symlink() and entry.is_dir())
                 )
         except OutputError as error:
             if isinstance(error.__cause__, FileNotFoundError):
