@@ -24,6 +24,7 @@ GOALS = {
     "start": starting.starting,
     "reads": reads.reading,
     "scaling": reads.scaling,
+    "threads": reads.threads,
     "png": exports.png,
     "jpeg": exports.jpeg,
     "larger": exports.larger,

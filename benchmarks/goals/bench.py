@@ -50,10 +50,9 @@ class Bench:
         options = {} if share is None else {"share": share}
         return make_study(self.folder / "studies", side or self.side, **options)
 
-    @property
-    def full(self):
-        """Return a study of tissue alone, with about as many patches as the reference."""
-        return self.study(max(512, round(self.side * 0.53 / 256) * 256), 1.0)
+    def full(self, side):
+        """Return a study of tissue alone, with about as many patches as the one of a side."""
+        return self.study(max(512, round(side * 0.53 / 256) * 256), 1.0)
 
     @cached_property
     def options(self):

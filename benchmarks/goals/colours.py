@@ -19,7 +19,7 @@ SMALL = 1024  # side of a slide of 16 patches: the start of the process
 
 def quality(bench):
     """Measure what the preset ``standard`` adds to a JPEG export, and each measure alone."""
-    study, small = bench.full, bench.study(SMALL, 1.0)
+    study, small = bench.full(bench.side), bench.study(SMALL, 1.0)
     words = ("--format", "jpeg", "--workers", "1")
     pixels = np.stack(Parts(study).pixels)
     works = {
@@ -47,7 +47,7 @@ def _in_batches(measure, pixels):
 
 def stain(bench):
     """Measure how quickly colours are changed, beside torchstain where it is installed."""
-    pixels = np.stack(Parts(bench.full).pixels)
+    pixels = np.stack(Parts(bench.full(bench.side)).pixels)
     sample = StainSample(pixels[:64].reshape(-1, pixels.shape[2], 3), WHITE)
     works = {}
     for name in ("macenko", "reinhard"):

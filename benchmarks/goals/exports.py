@@ -21,9 +21,8 @@ SMALL = 1024  # side of a slide of 16 patches: what is left is the start
 SURE = 0.05  # seconds that are more than noise
 
 
-def plain_script(bench, kind):
+def plain_script(bench, study, kind):
     """Run the plain script once in a process of its own."""
-    study = bench.study()
     out = bench.memory / "plain"
     try:
         return run([sys.executable, PLAIN, study.slide, study.regions_file, out, kind])
@@ -37,7 +36,7 @@ def whole(bench, kind):
     more = {
         "on disk": exporting(bench, study, kind, 1, place=bench.disk),
         "tar": exporting(bench, study, kind, 1, "--container", "tar"),
-        "plain": lambda: plain_script(bench, kind),
+        "plain": partial(plain_script, bench, study, kind),
     }
     repeats = {"on disk": 1, "tar": 1}
     if kind == "png":
@@ -55,9 +54,11 @@ def larger(bench):
     side = 2 * bench.side
     study, found = bench.study(side), []
     for kind in ("png", "jpeg"):
-        numbers = measure(bench, study, kind)
+        plain = {"plain": partial(plain_script, bench, study, kind)}
+        numbers = measure(bench, study, kind, plain, {"plain": 1})
         where = f" at {side:,} px"
         found += _limits(kind, numbers, bench.clock, where)
+        found.append(_beside_plain(kind, numbers, where))
         found += _workers(kind, numbers, where)
     return found
 
@@ -129,12 +130,20 @@ def _limits(kind, numbers, clock, where=""):
     ]  # fmt: skip
 
 
+def _beside_plain(kind, numbers, where=""):
+    """Return an export beside the plain script."""
+    rates = numbers["rates"]
+    return Finding(
+        f"{kind.upper()} export{where} / plain script", rates["1 worker"] / rates["plain"], " x",
+        TIMES_PLAIN.get(kind), note=f"the script {rates['plain']:,.0f} p/s",
+    )  # fmt: skip
+
+
 def _beside(kind, numbers):
     """Return exports beside the plain script, and to other places."""
     rates, title = numbers["rates"], kind.upper()
     return [
-        Finding(f"{title} export / plain script", rates["1 worker"] / rates["plain"], " x",
-                TIMES_PLAIN.get(kind), note=f"the script {rates['plain']:,.0f} p/s"),
+        _beside_plain(kind, numbers),
         Finding(f"{title} to a disk", numbers["wall"]["on disk"], " p/s",
                 note="one try, by the clock"),
         Finding(f"{title} to a tar file in memory", rates["tar"], " p/s", note="one try"),

@@ -1,16 +1,23 @@
-"""Reading alone, in one thread, by processor time: aligned, unaligned, and scaled down."""
+"""Reading alone, by processor time: aligned, unaligned, scaled down; and steps in two threads."""
+
+import threading
+from collections import deque
+from functools import partial
 
 import numpy as np
 import openslide
 from PIL import Image
 
+from benchmarks.common.machine import cores
+from qupath_bridge.parallel import ordered_map
 from qupath_bridge.patches.order import reading_batches
 from qupath_bridge.readers import open_reader
 
 from .findings import Finding
-from .parts import Parts, decoders
+from .parts import Parts, decoders, encoder_of
 
 SHIFT = (100, 77)
+BATCH, TIMES = 64, 5  # patches that a thread encodes at once, and how often each is encoded
 
 
 def in_blocks(boxes, size=(256, 256)):
@@ -50,11 +57,61 @@ def reading(bench):
     ]  # fmt: skip
 
 
+def _doubled(study):
+    """Return boxes of twice the side, on the tiles of the file."""
+    even = (study.boxes[:, :2] // 256 % 2 == 0).all(axis=1)
+    return np.column_stack([study.boxes[even, :2], np.full((even.sum(), 2), 512)])
+
+
+def threads(bench):
+    """Compare each step that lets other threads run, in two threads and in one."""
+    if cores() < 2:
+        return []
+    study = bench.study(2 * bench.side)  # of short works the start of a thread is a part
+    shifted = study.boxes + np.array([*SHIFT, 0, 0])
+    reads = {"aligned reads": study.boxes, "unaligned reads": shifted,
+             "0.5 from 0.25 µm": _doubled(study)}  # fmt: skip
+    steps = {name: partial(_read_in_threads, study, boxes) for name, boxes in reads.items()}
+    pixels = Parts(study).pixels * TIMES
+    for kind in ("png", "jpeg"):
+        steps[f"{kind.upper()} encoding"] = partial(_encode_in_threads, encoder_of(kind), pixels)
+    found = []
+    for name, step in steps.items():
+        times = bench.best({workers: partial(step, workers) for workers in (1, 2)})
+        found.append(
+            Finding(f"{name}, 2 threads / 1", times[1].wall / times[2].wall, " x", 1.8,
+                    numbers={str(workers): spent.wall for workers, spent in times.items()})
+        )  # fmt: skip
+    return found
+
+
+def _read_in_threads(study, boxes, workers):
+    """Read boxes as an export with some workers does, each with a reader of its own."""
+    mine = threading.local()
+
+    def read(block):
+        if not hasattr(mine, "reader"):
+            mine.reader = open_reader(study.slide)
+        mine.reader.read_many(block, (256, 256))
+
+    _finish(ordered_map(read, in_blocks(boxes), workers=workers))
+
+
+def _encode_in_threads(encode, pixels, workers):
+    """Encode patches as an export with some workers does."""
+    blocks = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
+    _finish(ordered_map(lambda block: [encode(each) for each in block], blocks, workers=workers))
+
+
+def _finish(work):
+    """Do all of it, and keep nothing."""
+    deque(work, maxlen=0)
+
+
 def scaling(bench):
     """Compare patches at half resolution with OpenSlide and Pillow."""
     study = bench.study()
-    even = (study.boxes[:, :2] // 256 % 2 == 0).all(axis=1)
-    boxes = np.column_stack([study.boxes[even, :2], np.full((even.sum(), 2), 512)])
+    boxes = _doubled(study)
     few = boxes[: max(50, len(boxes) // 8)]
 
     def plain():

@@ -127,9 +127,7 @@ def patch_records(plan: Plan, rows: IntArray) -> list[dict[str, Any]]:
                 "entry_id": slide.entry_id,
                 "tile_uuid": tile_uuid,
                 "label": named if table.multi else next(iter(named), None),
-                "shares": {
-                    names[code]: share for code, share in zip(shared, shares, strict=True)
-                },
+                "shares": {names[code]: share for code, share in zip(shared, shares, strict=True)},
                 "box": box,
                 "plane": [*plane],
                 "mpp": plan.mpp,
