@@ -50,7 +50,7 @@ from .estimate import mean_pixels, patch_bytes
 from .inputs import load_inputs
 from .masks import MadeMask, MaskMaker
 from .opened import slide_of
-from .patch_pixels import PixelBatch
+from .patch_pixels import PatchPixels, PixelBatch
 from .plan import Failure, Plan, producer_of
 from .planning import make_plan
 from .pseudonyms import names_of
@@ -510,11 +510,9 @@ class _SlideJob:
                 kept = self._reuse(batch, names, reusable) if reusable else {}
                 new = batch[[row not in kept for row in batch.tolist()]] if kept else batch
                 if len(new):
+                    # Lent until nobody has its pixels: the next ones get their memory.
                     with acquire() as reader:
-                        boxes = table.boxes[new]
-                        sizes = plan.sizes(boxes)
-                        pixels = producer.read(reader, boxes, table.plane(new[0]), sizes)
-                    kept.update((patch.row, patch) for patch in self._encoded(new, pixels))
+                        kept.update(self._new(new, producer, reader))
                 made = [kept[row] for row in batch.tolist()]
                 if not masks.kinds:
                     return batch, made
@@ -526,6 +524,13 @@ class _SlideJob:
                 for result in results:
                     _check_cancel(self.cancel, plan.slide.name)
                     yield result
+
+    def _new(self, batch: IntArray, producer: PatchPixels, reader: Reader) -> dict[int, _Made]:
+        """Return the patches of a batch by row, read and encoded."""
+        boxes = self.plan.table.boxes[batch]
+        plane, sizes = self.plan.table.plane(batch[0]), self.plan.sizes(boxes)
+        pixels = producer.read(reader, boxes, plane, sizes)
+        return {patch.row: patch for patch in self._encoded(batch, pixels)}
 
     def _encoded(self, batch: IntArray, pixels: PixelBatch) -> Iterator[_Made]:
         """Yield the patches of a batch as they are written."""

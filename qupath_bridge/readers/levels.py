@@ -384,10 +384,12 @@ class LevelReader(DescribedReader):
         count = max(self._block_pixels(channels) // (width * height), 1)
         for start in range(0, len(boxes), count):
             block = slice(start, start + count)
-            source, mask = self._read_rectangles(
-                number, corners[block], (width, height), plane, channels
+            pixels[block], valid = averaged(
+                # Without a name: the next rectangles get the memory of these.
+                *self._read_rectangles(number, corners[block], (width, height), plane, channels),
+                x_edges,
+                y_edges,
             )
-            pixels[block], valid = averaged(source, mask, x_edges, y_edges)
             if valid is not None:
                 masks[block] = valid
         return pixels, masks

@@ -16,6 +16,7 @@ from qupath_bridge.urls import shown
 from .background import blend_alpha
 from .base import BadTile, Fingerprint, Pixels
 from .levels import LevelReader
+from .recycling import Recycler
 from .tiff_layout import read_layout
 from .tile_cache import TileCache, shared_cache
 from .tile_data import open_tile_data
@@ -75,6 +76,7 @@ class TileReader(LevelReader):
         label = shown(self._path)
         self._tables: dict[tuple[int, int], TileTable] = {}
         self._grids: dict[Any, tuple[TileTable, int, int] | None] = {}
+        self._memory = Recycler()
         self._file, self._data = open_tile_data(self._path)
         try:
             layout = self._layout = read_layout(self._file, label)
@@ -281,7 +283,7 @@ class TileReader(LevelReader):
         place = level, self._plane_number(plane)
         table = self._table(*place)
         shape = len(corners), size[1], size[0], table.samples
-        pixels: PixelArray = np.empty(shape, self.dtype)
+        pixels = self._memory.empty(shape, self.dtype)
         missing = self._read_tiles(place, corners, pixels, {})
         mask: MaskArray | None = None
         if missing:
@@ -423,7 +425,7 @@ class TileReader(LevelReader):
         ) from error
 
     def _close(self) -> None:
-        self._cache = TileCache(0)
+        self._cache, self._memory = TileCache(0), Recycler()
         self._file.close()
         self._data.close()
 
