@@ -103,11 +103,11 @@ def _project_name(plan: Plan) -> str:
     return prefix.removesuffix("_") if whole else plan.names.hide(folder)
 
 
-def patch_records(plan: Plan, rows: IntArray) -> list[dict[str, Any]]:
+def patch_records(plan: Plan, rows: IntArray, patch_ids: Sequence[str]) -> list[dict[str, Any]]:
     """Return what an output may store beside the bytes of each of some patches, as JSON values."""
     table, slide = plan.table.take(rows), plan.slide
     columns = zip(
-        table.patch_ids_of(plan.slide_id, slice(None)),
+        patch_ids,
         ids.tile_uuids(slide.entry_id, table.boxes, table.z, table.t),
         table.labels.lists(),
         table.shares.lists(),

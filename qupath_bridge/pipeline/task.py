@@ -464,7 +464,7 @@ class _SlideJob:
             ids = self.plan.table.patch_ids_of(self.plan.slide_id, batch)
             wanted = names.of_ids(batch, ids)
             with step("write"):
-                records = self._records(batch)
+                records = self._records(batch, ids)
                 for patch, name, patch_id, record in zip(made, wanted, ids, records, strict=True):
                     if patch.reason is not None:
                         dropped.append(rows.DroppedPatch(patch.row, patch.reason, patch.measured))
@@ -486,10 +486,12 @@ class _SlideJob:
                 self.progress(slide_id, done, len(self.plan))
         return written, dropped
 
-    def _records(self, batch: IntArray) -> Iterable[dict[str, Any] | None]:
+    def _records(
+        self, batch: IntArray, patch_ids: Sequence[str]
+    ) -> Iterable[dict[str, Any] | None]:
         """Return what the output stores beside each patch of a batch, None if it stores nothing."""
         if self.output.wants_records:
-            return rows.patch_records(self.plan, batch)
+            return rows.patch_records(self.plan, batch, patch_ids)
         return repeat(None, len(batch))
 
     def _batches(
