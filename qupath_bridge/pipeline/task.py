@@ -512,9 +512,9 @@ class _SlideJob:
                 kept = self._reuse(batch, names, reusable) if reusable else {}
                 new = batch[[row not in kept for row in batch.tolist()]] if kept else batch
                 if len(new):
-                    # Lent until nobody has its pixels: the next ones get their memory.
+                    # Lent until its pixels are encoded: it has their memory for the next ones.
                     with acquire() as reader:
-                        kept.update(self._new(new, producer, reader))
+                        kept.update(self._read_and_encode(new, producer, reader))
                 made = [kept[row] for row in batch.tolist()]
                 if not masks.kinds:
                     return batch, made
@@ -527,8 +527,10 @@ class _SlideJob:
                     _check_cancel(self.cancel, plan.slide.name)
                     yield result
 
-    def _new(self, batch: IntArray, producer: PatchPixels, reader: Reader) -> dict[int, _Made]:
-        """Return the patches of a batch by row, read and encoded."""
+    def _read_and_encode(
+        self, batch: IntArray, producer: PatchPixels, reader: Reader
+    ) -> dict[int, _Made]:
+        """Return the patches of a batch, by row of the plan."""
         boxes = self.plan.table.boxes[batch]
         plane, sizes = self.plan.table.plane(batch[0]), self.plan.sizes(boxes)
         pixels = producer.read(reader, boxes, plane, sizes)
